@@ -1,0 +1,182 @@
+"""Everything that can be set, as frozen models. TOML files and flags both parse into them.
+
+Precedence: defaults < TOML (`--config FILE`) < flags. Keys and other secrets come from the environment only and
+never enter a configuration. The task's own parameters are read from the signature of its function without importing
+it, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from synth_dspy.errors import SetupError
+
+PARAMETER_TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "Path": Path,
+    "str | None": str | None,
+    "int | None": int | None,
+    "float | None": float | None,
+    "Path | None": Path | None,
+}
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Models(Settings):
+    """One model string per role: `embedded/<name or path>`, or anything that dspy.LM takes."""
+
+    student: str = "embedded/smollm2-135m-instruct"
+    """The model to be improved; every arm of the report runs on it."""
+    teacher: str = "embedded/smollm2-135m-instruct"
+    """The model that writes training data."""
+    judge: str = "reference"
+    """`reference` (calibrated on human verdicts, needs no model), or a model string for the factuality judge."""
+    embedder: str = "embedded/all-minilm-l6-v2"
+    """The model that embeds passages and questions."""
+    api_base: str | None = None
+    """Address of an OpenAI-compatible server, for the roles whose model is not embedded."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7` (TOML only)."""
+
+
+class Synthesis(Settings):
+    """How much training data is written, and from what."""
+
+    candidates: int = Field(default=150, ge=0)
+    """Candidates to generate before filtering, spread evenly over the training documents; 0 turns synthesis off."""
+    train_on: str = Field(default="all", pattern="^(all|gold|synthetic)$")
+    """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
+
+
+class Evaluation(Settings):
+    """What is scored."""
+
+    arms: tuple[str, ...] = ()
+    """Arms to run, `rag` always among them; empty: the task's default arms."""
+    held_out: int = Field(default=160, ge=1)
+    """At most this many held-out questions, spread evenly over the held-out documents."""
+    validation: int = Field(default=24, ge=1)
+    """At most this many development questions, for choosing among compiled prompts."""
+
+
+class CompileConfig(Settings):
+    """`python -m synth_dspy.compile <task>`."""
+
+    models: Models = Models()
+    synthesis: Synthesis = Synthesis()
+    evaluation: Evaluation = Evaluation()
+    words: int = Field(default=200, ge=30)
+    """Words of passages that the program is given with each question."""
+    limit: int | None = Field(default=None, ge=3)
+    """At most this many documents."""
+    quick: bool = False
+    """A smaller run of every station: less data, fewer held-out questions."""
+    seed: int = 0
+    """Seed of splits, sampling and prompt search."""
+    concurrency: int = Field(default=16, ge=1)
+    """Model calls under way at once."""
+    runs: Path = Path("runs")
+    """Folder that receives `<task>/<id>/`, relative to the workspace."""
+
+
+def task_settings(path: Path) -> type[Settings]:
+    """The settings model of a task file: one field for each parameter of its `@task` function.
+
+    The file is parsed, not imported. Descriptions come from the docstring's `Args:` section.
+
+    Raises:
+        SetupError: the file has no function decorated with `@task`, or a parameter of a type that no flag can set.
+    """
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and any(_is_task(decorator) for decorator in node.decorator_list):
+            break
+    else:
+        raise SetupError(f"{path} declares no task: it needs one function decorated with @task.")
+    described = _argument_descriptions(ast.get_docstring(node) or "")
+    fields: dict[str, Any] = {}
+    arguments = node.args.args + node.args.kwonlyargs
+    defaults = [None] * (len(node.args.args) - len(node.args.defaults)) + node.args.defaults + node.args.kw_defaults
+    for argument, default in zip(arguments, defaults, strict=True):
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "nothing"
+        if annotation not in PARAMETER_TYPES:
+            raise SetupError(
+                f"{path}:{argument.lineno}: parameter {argument.arg!r} has type {annotation}; "
+                f"a flag can be one of {', '.join(PARAMETER_TYPES)}."
+            )
+        if default is None:
+            raise SetupError(f"{path}:{argument.lineno}: parameter {argument.arg!r} needs a default.")
+        value = ast.literal_eval(default)
+        if annotation.startswith("Path") and value is not None:
+            value = Path(value)
+        description = Field(description=described.get(argument.arg))
+        fields[argument.arg] = (Annotated[PARAMETER_TYPES[annotation], description], value)
+    model: type[Settings] = create_model("TaskSettings", __base__=Settings, **fields)
+    return model
+
+
+def compile_settings(path: Path) -> type[CompileConfig]:
+    """`CompileConfig` with a field `task` for the parameters of the task in `path`."""
+    task = task_settings(path)
+    model: type[CompileConfig] = create_model(
+        "TaskCompileConfig", __base__=CompileConfig, task=(task, Field(default_factory=task))
+    )
+    return model
+
+
+def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
+    """Read a TOML file into `model`.
+
+    Raises:
+        SetupError: the file is missing, is not TOML, or sets something that does not exist; names the key.
+    """
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise SetupError(f"The configuration file {path} does not exist.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SetupError(f"The configuration file {path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"The configuration file {path} sets {key}: {first['msg']}.") from error
+
+
+def to_toml(config: CompileConfig) -> str:
+    """The resolved configuration as TOML; reading it back gives an equal model."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _is_task(decorator: ast.expr) -> bool:
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (target.id if isinstance(target, ast.Name) else getattr(target, "attr", "")) == "task"
+
+
+def _argument_descriptions(docstring: str) -> dict[str, str]:
+    described: dict[str, str] = {}
+    current = ""
+    _, _, section = docstring.partition("Args:\n")
+    for line in section.splitlines():
+        if not line.startswith("    ") or not line.strip():
+            break
+        name, colon, text = line.strip().partition(": ")
+        if colon and name.isidentifier() and not line.startswith("        "):
+            current = name
+            described[current] = text
+        elif current:
+            described[current] += " " + line.strip()
+    return described

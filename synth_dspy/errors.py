@@ -1,0 +1,20 @@
+"""What can go wrong, as types. One sentence each: what was tried, what was found, how to mend it.
+
+    SynthDspyError
+    ├── SetupError      the user can mend it: a typo, a missing file, no network (exit status 2, no traceback)
+    └── ModelError      a model call failed for good: the request is named, the run goes on or stops with its ledger
+"""
+
+from __future__ import annotations
+
+
+class SynthDspyError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class SetupError(SynthDspyError):
+    """Something the user can mend. Verbs print the message alone and exit with status 2."""
+
+
+class ModelError(SynthDspyError):
+    """A model call that failed for good: after its retries, or because the request can never succeed."""

@@ -1,0 +1,119 @@
+"""A run's folder: everything a run reads back or leaves behind, written so that a kill never leaves half a file.
+
+    runs/<task>/<id>/
+      config.toml  run.log  ledger.sqlite
+      datasets/*.jsonl  programs/<arm>/program.json
+      predictions.jsonl  results.json  measurements.json  report.html  report.md
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.config import CompileConfig, read_toml, to_toml
+from synth_dspy.errors import SetupError
+
+CONFIG = "config.toml"
+log = logging.getLogger("synth_dspy")
+
+
+@dataclass
+class Run:
+    """One run of one task. `seconds` collects how long each station took, in order."""
+
+    task: str
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @contextmanager
+    def station(self, name: str) -> Iterator[None]:
+        """Time a station and write its beginning and end to the log."""
+        log.info("%s: begins", name)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            log.info("%s: %.1f s", name, self.seconds[name])
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file of the run whole or not at all."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise SetupError(
+                f"Could not write {path}: {error.strerror or error}. "
+                f"Free some space or rights, then go on with --resume {self.id}."
+            ) from error
+        return path
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write JSON with sorted keys: equal values give equal files."""
+        return self.write_text(name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+    def write_jsonl(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Write one JSON object a line."""
+        return self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def start(runs: Path, task: str, config: CompileConfig) -> Run:
+    """Make the folder of a new run and write its resolved configuration.
+
+    Raises:
+        SetupError: the folder cannot be made or written.
+    """
+    folder = runs / task / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SetupError(f"Could not make the run's folder {folder}: {error.strerror or error}.") from error
+    run = Run(task, folder)
+    run.write_text(CONFIG, to_toml(config))
+    return run
+
+
+def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:
+    """Open an earlier run with the configuration it was started with.
+
+    Raises:
+        SetupError: there is no such run; names the latest ones.
+    """
+    folder = runs / task / identifier
+    if not (folder / CONFIG).is_file():
+        known = sorted(path.parent.name for path in (runs / task).glob(f"*/{CONFIG}"))[-3:]
+        raise SetupError(
+            f"There is no run {identifier!r} of {task} in {runs / task}. "
+            f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
+        )
+    return Run(task, folder), read_toml(folder / CONFIG, model)
+
+
+def log_to(run: Run) -> None:
+    """Send this package's log, and warnings of the libraries below it, to the run's `run.log`."""
+    handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    for other in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(other)
+        other.close()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    log.setLevel(logging.INFO)

@@ -1,0 +1,194 @@
+"""The declaration: what a task is, before any model is named and without doing any I/O.
+
+A task file in `programs/` holds one function decorated with `@task`. Its parameters become command-line flags
+(`--task.<name>`); its result is a `Task`. Everything else (splitting, synthesis, compilation, evaluation, the report)
+is the engine's, the same for every task.
+
+Labelled rows are `dspy.Example`s everywhere. Those the engine makes or reads carry, besides the program's own
+fields: `id` (unique), `group` (what splits are made by), `references` (list of accepted answers; empty when the
+right answer is to abstain), `category` (for break-downs) and `origin` ("gold" or "synthetic").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.corpus.documents import Document, Skipped
+    from synth_dspy.corpus.retrieval import Retriever
+    from synth_dspy.executor import Executor
+    from synth_dspy.lms.embedder import Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One unit of knowledge to generate from: a chunk, a function, a topic, an industry.
+
+    `group` is what splits are made by (the document, the function), before anything is generated.
+    """
+
+    id: str
+    group: str
+    text: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A generated example before the filters have spoken: `fields` are the program's inputs and outputs."""
+
+    id: str
+    item: Item
+    fields: Mapping[str, Any]
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a filter says of a candidate. `score` in [0, 1] where the filter has one, else 0.0 or 1.0."""
+
+    keep: bool
+    score: float
+    why: str
+
+
+class Filter(Protocol):
+    """`candidate -> Verdict`. Must be safe to call from several threads; order-dependent ones say so."""
+
+    name: str
+
+    def __call__(self, candidate: Candidate) -> Verdict: ...
+
+
+class Metric(Protocol):
+    """DSPy's convention: a score in [0, 1] of one prediction against one example."""
+
+    def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float: ...
+
+
+class Optimizer(Protocol):
+    """DSPy's shape: compile a program on a trainset, choose on a valset. An arm of the report is one of these."""
+
+    def compile(
+        self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
+    ) -> dspy.Module: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a source yields once read.
+
+    Attributes:
+        items: what training data is generated from.
+        labelled: human-labelled examples about it, perhaps none.
+        prompts: labelled examples from elsewhere, for prompting the teacher where `labelled` is empty.
+        documents: what the index holds; empty for a source without documents.
+        skipped: what could not be read, and why.
+    """
+
+    items: Sequence[Item]
+    labelled: Sequence[dspy.Example] = ()
+    prompts: Sequence[dspy.Example] = ()
+    documents: Sequence[Document] = ()
+    skipped: Sequence[Skipped] = ()
+
+
+class Source(Protocol):
+    """Where the task's knowledge comes from. `read()` does I/O; building a source does not.
+
+    `limit` bounds the number of groups, taken in an order that does not depend on the folder's.
+    """
+
+    def read(self, limit: int | None = None) -> Knowledge: ...
+
+
+class Judge(Protocol):
+    """A judge has a metric's face, and scores many rows at once where that is faster.
+
+    `agreement` says how well it agrees with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`), or is
+    empty where nobody has measured it; the report prints it beside the scores.
+    """
+
+    name: str
+
+    @property
+    def agreement(self) -> Mapping[str, Any]: ...
+
+    def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float: ...
+
+    def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the engine hands to a task's factories once models and knowledge are ready.
+
+    Attributes:
+        student: the LM under test; the program runs on whichever LM is set on it.
+        teacher: the LM that writes training data.
+        judge_lm: the judge's LM, or None for the judge that needs none.
+        judge_model: the judge's model string.
+        embedder: texts to unit vectors.
+        retriever: search over the task's knowledge, or None where the source has no documents.
+        executor: runs many calls at once.
+        seeds: labelled examples of the training groups, for prompts.
+        held_out: labelled examples of the development and test groups, for decontamination; never for prompts.
+        words: passages' budget, in words.
+        seed: seed of everything sampled.
+        quick: whether a smaller search is wanted.
+    """
+
+    student: dspy.LM
+    teacher: dspy.LM
+    judge_lm: dspy.LM | None
+    judge_model: str
+    embedder: Embedder
+    retriever: Retriever | None
+    executor: Executor
+    seeds: Sequence[dspy.Example]
+    held_out: Sequence[dspy.Example]
+    words: int
+    seed: int = 0
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A declaration. Building one does no I/O, calls no model and names no model.
+
+    Attributes:
+        source: the knowledge, and the human-labelled examples about it.
+        program: makes the untuned DSPy program; every arm is a compiled copy of it.
+        synthesizer: makes the module that writes candidates from an item.
+        filters: makes the filters, cheapest first.
+        judge: makes the judge of answers.
+        metrics: further scores of every prediction, by name.
+        optimizers: arms by name, each a factory of an optimizer; the first is the baseline (None: the program as is).
+        objective: what the optimizers climb: `judged`, or the name of one of the metrics.
+        arms: names of the arms that run when none are named.
+        version: raise it when the declaration changes meaning.
+    """
+
+    source: Source
+    program: Callable[[Resources], dspy.Module]
+    synthesizer: Callable[[Resources], dspy.Module]
+    filters: Callable[[Resources], Sequence[Filter]]
+    judge: Callable[[Resources], Judge]
+    metrics: Mapping[str, Metric]
+    optimizers: Mapping[str, Callable[[Resources, Metric], Optimizer | None]]
+    objective: str = "judged"
+    arms: tuple[str, ...] = ()
+    version: str = "1"
+
+
+TaskFunction = Callable[..., Task]
+
+
+def task(function: TaskFunction) -> TaskFunction:
+    """Mark the function of a task file that builds its `Task`; its parameters become `--task.` flags."""
+    function.__synth_dspy_task__ = True  # type: ignore[attr-defined]
+    return function
