@@ -1,0 +1,29 @@
+# Two commands do everything on a fresh machine: `make compile` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: compile test check weights clean
+
+compile: weights
+	$(BIN)/python -m synth_dspy.compile contract_qa
+
+test: weights
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+weights: $(VENV)/ready
+	$(BIN)/python -m synth_dspy.weights pull smollm2-135m-instruct all-minilm-l6-v2
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,133 @@
+"""What "good" means where no judge is needed: exact match, token F1, retrieval, abstention.
+
+Every metric has DSPy's face, `metric(example, prediction, trace=None) -> float` in [0, 1]. An example has `question`,
+`references` (accepted answers; none when the contract is silent) and `spans` (gold spans, verbatim); a prediction has
+`answer` and `passages` (in the order of their rank). Edit this file to say what good means for your task.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+ABSTENTION = "The contract is silent."
+"""The program's own words for "there is no answer in the contract"."""
+
+_SUBJECT = r"(?:contract|agreement|lease|license|document|text|passages?|context|excerpts?|clauses?|sections?|it|this)"
+_NOT = r"(?:does\s+not|doesn['’]t|do\s+not|don['’]t|did\s+not|didn['’]t)"
+_SAYS = (
+    r"(?:say|state|specify|mention|contain|provide|include|address|define|disclose|indicate|"
+    r"tell|set\s+out|answer|identify|discuss|appear\s+to)"
+)
+_SILENT = re.compile(
+    "|".join(
+        (
+            r"^(?:none|n/?a|no answer|not applicable|silent|unanswerable|unknown)\W*$",
+            rf"\b{_SUBJECT}\b[^.;]{{0,60}}\b(?:is|are|was|remains?)\s+silent\b",
+            rf"\b{_SUBJECT}\b[^.;]{{0,60}}\b{_NOT}\s+{_SAYS}\b",
+            r"\b(?:is|are|was|were)\s+(?:not|n['’]t|nowhere)\s+(?:\w+\s+)?"
+            r"(?:specified|stated|mentioned|addressed|defined|disclosed|indicated|found|set out)\b",
+            r"^(?:it\s+is\s+)?not\s+(?:\w+\s+)?"
+            r"(?:specified|stated|mentioned|provided|given|addressed|defined|disclosed|indicated|found|set out|named|available)\b",
+            r"\b(?:no|without(?:\s+a(?:ny)?)?)\s+such\s+(?:clause|provision|term|restriction|right|obligation|information)\b",
+            r"\b(?:there\s+is|contains?|includes?|has|have)\s+no\s+(?:\w+\s+){0,4}"
+            r"(?:clause|provision|mention|information|indication|reference|term|answer|section)\b",
+            r"^no\s+(?:\w+\s+){0,2}(?:clause|provision|mention|information|indication|answer)\b",
+            r"\bsays\s+nothing\b|\bno\s+mention\s+of\b",
+            r"\b(?:cannot|can\s?not|can['’]t|could\s+not|couldn['’]t|unable\s+to)\s+(?:be\s+)?(?:find|found|determined?|answer(?:ed)?|tell|locate)\b",
+            r"^(?:sorry[,.]?\s+)?i\s+(?:do\s+not|don['’]t)\s+know\W*(?:the\s+answer\W*)?$",
+        )
+    ),
+    re.IGNORECASE,
+)
+_LONGEST_ABSTENTION = 40
+"""Words. A longer text that says somewhere what is "not specified" is a clause, not an abstention."""
+
+_CONTENT_AFTER = re.compile(r"\b(?:but|however|although|except)\b", re.IGNORECASE)
+
+
+def abstains(answer: str) -> bool:
+    """Whether an answer says that the contract is silent. The one place where such phrases are known."""
+    text = " ".join((answer or "").split())
+    if not text or len(text.split()) > _LONGEST_ABSTENTION:
+        return False
+    return bool(_SILENT.search(text)) and not _CONTENT_AFTER.search(text)
+
+
+def abstention(example: Any, prediction: Any, trace: Any = None) -> float:
+    """1.0 where the prediction abstains exactly when it should: no reference, no answer."""
+    return float(abstains(_answer(prediction)) == (not _references(example)))
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces (Rajpurkar et al., 2016)."""
+    text = "".join(character for character in text.lower() if character not in _PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+_PUNCTUATION = frozenset(string.punctuation + "“”‘’–—")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+
+def exact_match(example: Any, prediction: Any, trace: Any = None) -> float:
+    """1.0 where the answer equals one of the references after normalisation; abstention where there are none."""
+    references = _references(example)
+    if not references:
+        return abstention(example, prediction)
+    answer = normalize_answer(_answer(prediction))
+    return float(any(normalize_answer(reference) == answer for reference in references))
+
+
+def token_f1(example: Any, prediction: Any, trace: Any = None) -> float:
+    """F1 of the tokens shared with the best reference (SQuAD's); abstention where there are none."""
+    references = _references(example)
+    if not references:
+        return abstention(example, prediction)
+    answer = Counter(normalize_answer(_answer(prediction)).split())
+    return max(_f1(answer, Counter(normalize_answer(reference).split())) for reference in references)
+
+
+def retrieval_recall(example: Any, prediction: Any, trace: Any = None) -> float:
+    """Share of the gold spans that stand whole in one of the passages, white space aside; 1.0 without gold spans."""
+    spans = [_squeeze(span) for span in example.get("spans") or []]
+    passages = [_squeeze(passage) for passage in prediction.get("passages") or []]
+    return sum(any(span in passage for passage in passages) for span in spans) / len(spans) if spans else 1.0
+
+
+def retrieval_mrr(example: Any, prediction: Any, trace: Any = None) -> float:
+    """1 / rank of the first passage that holds a gold span, 0.0 where none does; 1.0 without gold spans."""
+    spans = [_squeeze(span) for span in example.get("spans") or []]
+    if not spans:
+        return 1.0
+    for rank, passage in enumerate(map(_squeeze, prediction.get("passages") or []), start=1):
+        if any(span in passage for span in spans):
+            return 1.0 / rank
+    return 0.0
+
+
+def is_yes_no(example: Any) -> bool:
+    """Whether the references are a bare yes or no: such items flatter similarity scores, and are reported apart."""
+    references = _references(example)
+    return bool(references) and all(normalize_answer(reference) in {"yes", "no"} for reference in references)
+
+
+def _answer(prediction: Any) -> str:
+    return str(prediction.get("answer") or "")
+
+
+def _references(example: Any) -> Sequence[str]:
+    return [reference for reference in example.get("references") or [] if reference.strip()]
+
+
+def _f1(answer: Counter[str], reference: Counter[str]) -> float:
+    shared = (answer & reference).total()
+    if not answer or not reference:
+        return float(answer == reference)
+    return 2 * shared / (answer.total() + reference.total())
+
+
+def _squeeze(text: str) -> str:
+    return " ".join(text.split()).lower()

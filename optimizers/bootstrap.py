@@ -1,0 +1,56 @@
+"""BootstrapFewShot: the teacher's own accepted traces become the student's demonstrations.
+
+Khattab et al., "DSPy: Compiling Declarative Language Model Calls into Self-Improving Pipelines", arXiv:2310.03714.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from synth_dspy import prompting
+from synth_dspy.task import Resources
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """An arm with demonstrations from accepted traces, filled up with labelled ones.
+
+    Attributes:
+        resources: the run's models and executor.
+        metric: what a trace is accepted by, in [0, 1].
+        threshold: the least score of an accepted trace.
+        demonstrations: at most this many, fewer where they do not fit the budget.
+        attempts: training examples that the teacher may try.
+        budget: tokens that demonstrations may take in a prompt.
+    """
+
+    resources: Resources
+    metric: Callable[..., float]
+    threshold: float = 0.5
+    demonstrations: int = 4
+    attempts: int = 24
+    budget: int = 1600
+
+    def compile(
+        self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
+    ) -> dspy.Module:
+        rows = list(trainset)
+        random.Random(self.resources.seed).shuffle(rows)
+        rows = rows[: self.attempts]
+        most = prompting.demonstrations_within(rows, self.budget, self.demonstrations)
+        teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
+        optimizer = dspy.BootstrapFewShot(
+            metric=prompting.at_least(self.metric, self.threshold),
+            teacher_settings={"lm": self.resources.teacher},
+            max_bootstrapped_demos=max(1, most // 2),
+            max_labeled_demos=most,
+        )
+        with dspy.context(lm=self.resources.teacher):
+            prompting.warm(teacher, rows, self.resources.executor)
+        with prompting.quiet("bootstrap"):
+            compiled = optimizer.compile(student, teacher=teacher, trainset=rows)
+        return prompting.fit_demonstrations(compiled, self.budget)

@@ -1,0 +1,90 @@
+"""Contract QA: answer a question about one contract, or say that the contract is silent.
+
+    python -m synth_dspy.compile contract_qa
+    python -m synth_dspy.compile contract_qa --task.cuad path/to/CUAD_v1.json --limit 40
+    python -m synth_dspy.compile contract_qa --task.documents ~/my-contracts
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dspy
+from eval.judges import make_judge
+from eval.metrics import ABSTENTION, abstains, abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
+from optimizers.bootstrap import Bootstrap
+from optimizers.gepa import Gepa
+from optimizers.mipro import Mipro
+from optimizers.random_search import RandomSearch
+from programs._contract_synthesis import contract_filters, contract_synthesizer
+
+from synth_dspy.corpus.source import Corpus
+from synth_dspy.task import Resources, Task, task
+
+
+class AnswerFromPassages(dspy.Signature):
+    """Answer the question from the passages of the contract. Use the contract's own words and as few as possible.
+    If the passages do not answer it, write: The contract is silent."""
+
+    passages: str = dspy.InputField()
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class ContractQA(dspy.Module):
+    """Retrieve, answer, or say that the contract is silent."""
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__()
+        self.retriever = resources.retriever
+        self.words = resources.words
+        self.answer = dspy.Predict(AnswerFromPassages)
+
+    def forward(self, question: str, document: str | None = None) -> dspy.Prediction:
+        passages = self.retriever.search(question, document, self.words)
+        said = self.answer(passages="\n\n".join(p.text for p in passages), question=question)
+        answer = " ".join(str(said.answer).split())
+        ranked = sorted(passages, key=lambda p: -p.score)
+        return dspy.Prediction(answer=answer, passages=[p.text for p in ranked], abstained=abstains(answer))
+
+
+@task
+def contract_qa(documents: Path | None = None, labelled: Path | None = None, cuad: Path | None = None) -> Task:
+    """Questions about contracts.
+
+    Args:
+        documents: a folder of your own contracts (text, Markdown, HTML, PDF, DOCX).
+        labelled: labelled questions about them, as in data/contracts/questions.jsonl.
+        cuad: the CUAD data, as CUAD_v1.json or as a folder, instead of your own.
+    """
+    sample = Path(__file__).resolve().parents[1] / "data" / "contracts"
+
+    def bootstrap(resources: Resources, metric: Any) -> Bootstrap:
+        return Bootstrap(resources, metric, attempts=12 if resources.quick else 24)
+
+    def random_search(resources: Resources, metric: Any) -> RandomSearch:
+        return RandomSearch(resources, metric, candidates=1 if resources.quick else 2)
+
+    return Task(
+        source=Corpus(sample, ABSTENTION, documents, labelled, cuad),
+        program=ContractQA,
+        synthesizer=contract_synthesizer,
+        filters=contract_filters,
+        judge=make_judge,
+        metrics={
+            "f1": token_f1,
+            "exact": exact_match,
+            "recall": retrieval_recall,
+            "mrr": retrieval_mrr,
+            "abstention": abstention,
+        },
+        optimizers={
+            "rag": lambda resources, metric: None,
+            "bootstrap": bootstrap,
+            "random_search": random_search,
+            "mipro": Mipro,
+            "gepa": Gepa,
+        },
+        arms=("rag", "bootstrap", "random_search"),
+    )

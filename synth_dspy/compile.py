@@ -1,0 +1,98 @@
+"""`python -m synth_dspy.compile <task>`: from documents to a benchmark report of RAG against its compiled versions."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from synth_dspy import workspace
+from synth_dspy.cli import parse, run_verb
+from synth_dspy.config import CompileConfig, compile_settings, read_toml
+from synth_dspy.errors import SetupError
+
+USAGE = """usage: python -m synth_dspy.compile TASK [options]
+       python -m synth_dspy.compile TASK --resume RUN
+       python -m synth_dspy.compile TASK --help
+
+Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
+"""
+
+
+def main(args: list[str]) -> int:
+    """Parse `args`, run or resume, print the result table."""
+    if not args or args[0].startswith("-"):
+        here = workspace.find_workspace()
+        print(f"{USAGE}\ntasks here: {', '.join(workspace.task_names(here))}")
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    name, *rest = args
+    here = workspace.find_workspace()
+    model = compile_settings(workspace.task_file(here, name))
+    resumed, rest = _take(rest, "--resume")
+    toml, rest = _take(rest, "--config")
+    if resumed is not None:
+        if rest or toml:
+            raise SetupError(
+                "A run is resumed with the configuration it was started with: give --resume alone, without "
+                f"{' '.join(rest) or '--config'}."
+            )
+        return _run(here, name, model, None, resumed)
+    default = read_toml(Path(toml), model) if toml else model()
+    config = parse(model, verb=f"compile {name}", description=USAGE, default=default, args=rest)
+    return _run(here, name, model, config, None)
+
+
+def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of `flag` and the other arguments."""
+    for position, argument in enumerate(args):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2], args[:position] + args[position + 1 :]
+        if argument == flag:
+            if position + 1 == len(args):
+                raise SetupError(f"{flag} needs a value.")
+            return args[position + 1], args[:position] + args[position + 2 :]
+    return None, args
+
+
+def _run(
+    here: Path, name: str, model: type[CompileConfig], config: CompileConfig | None, resumed: str | None
+) -> int:
+    from synth_dspy import run as runs
+    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.progress import Bars
+
+    began = time.perf_counter()
+    bars = Bars()
+    quiet_libraries()
+    with bars.console.status("loading libraries"):
+        from synth_dspy import saved
+        from synth_dspy.evaluation.report import summary_table
+        from synth_dspy.experiment import Experiment
+        from synth_dspy.ledger import Ledger
+
+    folder = here / (config or model()).runs
+    if config is None:
+        assert resumed is not None
+        run, config = runs.resume(folder, name, resumed, model)
+    else:
+        task = saved.build_task(here, name, config)
+        run = runs.start(folder, name, config)
+    task = saved.build_task(here, name, config)
+    runs.log_to(run)
+    bars.console.print(f"run {run.id}; if it is stopped: python -m synth_dspy.compile {name} --resume {run.id}")
+    with Ledger(run.folder / "ledger.sqlite") as ledger:
+        command = f"python -m synth_dspy.compile {name} {shlex.join(sys.argv[2:])}".strip()
+        experiment = Experiment(here, task, config, run, ledger, bars, command)
+        results, measurements = experiment.compile()
+    from rich.console import Console
+
+    console = Console()
+    console.print(summary_table(results, measurements))
+    console.print(results["verdict"]["text"] if isinstance(results["verdict"], dict) else results["verdict"])
+    console.print(f"\n{run.folder / 'report.html'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run_verb(main)

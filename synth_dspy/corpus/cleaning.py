@@ -1,0 +1,156 @@
+"""Cleaning: what a page layout did to a text, undone, and nothing else.
+
+Page furniture (numbers, running headers and footers) is taken out, words hyphenated at a line's end are joined,
+hard-wrapped lines become paragraphs again, and characters that only typesetting needs are replaced. Apart from that
+only white space changes, so a sentence quoted from the original is still found in the cleaned text once white space
+is normalised.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from statistics import median
+from typing import Final
+
+_REPLACED: Final = str.maketrans(
+    {"\u00a0": " ", "\u2007": " ", "\u202f": " ", "\u3000": " ", "\u2028": "\n", "\u2029": "\n\n", "\x0b": "\n",
+     "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\u2060": None, "\ufeff": None, "\ufffd": None,
+     "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+)  # fmt: skip
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_NUMBER_LINE: Final = re.compile(r"[-–—\s]*(\d{1,4})[-–—\s]*")
+_PAGE_LINE: Final = re.compile(
+    r"[-–—\s]*page\s+\d{1,4}(\s*(of|/)\s*\d{1,4})?[-–—\s.]*|[-–—]\s*[ivxl]{1,6}\s*[-–—]", re.I
+)
+_HYPHENATED: Final = re.compile(r"(\w*[a-z])-[ \t]*\n\s*([a-z]+)")
+_WORD: Final = re.compile(r"[a-z]{3,}")
+# How a clause or a list item begins: a new line there is a boundary, not a wrapped line.
+_ITEM: Final = re.compile(
+    r"(\(?[a-z]{1,4}[.)]|\(?[ivxl]+\)|\(?\d{1,2}(\.\d+)*[.)]?\s|[#>|*•·▪●-]|(section|article|exhibit|schedule)\s)", re.I
+)
+# Sections that a conversion ran together on one line: "... of delivery.   4.2 Payment. The ..."
+_INLINE_ITEM: Final = re.compile(r"(?<=[.;:,])[ \t]{2,}(?=(\(?[a-z]{1,3}\)|\d{1,2}(\.\d+)*[.)]?)\s+\S)")
+_MIN_REPEATS: Final = 3
+_PAGE_CHARACTERS: Final = 800
+
+
+class Cleaner:
+    """Cleans a document, and quotations from it in the same way, so that they are still found in it.
+
+    The document tells which lines are page furniture and which words exist; a quotation alone could not.
+
+    Args:
+        document: The document's raw text; form feeds mark its pages where they are known.
+    """
+
+    def __init__(self, document: str) -> None:
+        raw = _characters(document)
+        self._numbers, self._headers = _furniture(raw)
+        self._words = frozenset(_WORD.findall(raw.lower()))
+        self._raw = raw
+
+    def text(self) -> str:
+        """The cleaned document: paragraphs separated by one newline."""
+        # A running header is often the document's title: it stays where it stands first.
+        return self._clean(self._raw, keep_first=True)
+
+    def quote(self, quotation: str) -> str:
+        """A part of the raw document, cleaned as the document is. Never empty unless the quotation is blank."""
+        raw = _characters(quotation)
+        return self._clean(raw, keep_first=False) or self._clean(raw, keep_first=True)
+
+    def _clean(self, raw: str, keep_first: bool) -> str:
+        kept = []
+        seen: set[str] = set()
+        for line in raw.replace("\f", "\n\n").split("\n"):
+            bare = line.strip()
+            if bare in self._headers and keep_first and bare not in seen:
+                seen.add(bare)
+            elif bare in self._headers or bare in self._numbers:
+                continue
+            kept.append(line)
+        joined = _HYPHENATED.sub(self._join, "\n".join(kept))
+        return _paragraphs(_INLINE_ITEM.sub("\n\n", joined))
+
+    def _join(self, match: re.Match[str]) -> str:
+        # "termi-/nation" is one word because the document has it elsewhere; "non-/exclusive" keeps its hyphen.
+        first, second = match.group(1), match.group(2)
+        return first + second if (first + second).lower() in self._words else f"{first}-{second}"
+
+
+def clean(text: str) -> str:
+    """Clean a whole document: any text in, paragraphs separated by one newline out."""
+    return Cleaner(text).text()
+
+
+def normalise_space(text: str) -> str:
+    """All white space as single blanks: the form in which a quotation is compared with a text."""
+    return " ".join(text.split())
+
+
+def _characters(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)
+    return _CONTROL.sub("", unicodedata.normalize("NFC", text))
+
+
+def _furniture(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Lines that belong to the pages, not to the text: those that count pages, and running headers and footers."""
+    places: defaultdict[str, list[int]] = defaultdict(list)  # a line's shape, digits masked -> where it occurs
+    lines: defaultdict[str, set[str]] = defaultdict(set)
+    numbers: list[tuple[int, int, str]] = []
+    counting: set[str] = set()
+    headers: set[str] = set()
+    offset = 0
+    for raw in text.replace("\f", "\n").split("\n"):
+        line = raw.strip()
+        if number := _NUMBER_LINE.fullmatch(line):
+            numbers.append((int(number.group(1)), offset, line))
+        elif _PAGE_LINE.fullmatch(line):
+            counting.add(line)
+        elif 2 <= len(line.split()) <= 24 and not line.endswith((";", ",", ":")):
+            shape = re.sub(r"\d+", "0", line)
+            places[shape].append(offset)
+            lines[shape].add(line)
+        offset += len(raw) + 1
+    for shape, where in places.items():
+        if len(where) >= _MIN_REPEATS and _are_pages_apart(where):
+            (counting if len(lines[shape]) > 1 else headers).update(lines[shape])
+    # A number alone on its line is a page number only if the next or the last one counts on a page away;
+    # otherwise it may be a cell of a table.
+    for (one, here, line), (two, there, other) in zip(numbers, numbers[1:], strict=False):
+        if two == one + 1 and there - here >= _PAGE_CHARACTERS:
+            counting |= {line, other}
+    return frozenset(counting), frozenset(headers)
+
+
+def _are_pages_apart(where: list[int]) -> bool:
+    return median(b - a for a, b in zip(where, where[1:], strict=False)) >= _PAGE_CHARACTERS
+
+
+def _paragraphs(text: str) -> str:
+    """Wrapped lines joined, paragraphs kept, each on one line."""
+    out: list[str] = []
+    after_blank = True
+    for raw in text.split("\n"):
+        line = normalise_space(raw)
+        if not line:
+            after_blank = True
+            continue
+        if out and _continues(out[-1], line, after_blank):
+            out[-1] = f"{out[-1]} {line}"
+        else:
+            out.append(line)
+        after_blank = False
+    return "\n".join(out)
+
+
+def _continues(previous: str, line: str, after_blank: bool) -> bool:
+    """Whether `line` goes on with the sentence that `previous` left open."""
+    if _ITEM.match(line):
+        return False
+    is_open = previous[-1] not in ".;:!?"
+    if after_blank:  # a page break within a sentence
+        return is_open and line[0].islower()
+    return not previous.startswith("#") and (line[0].islower() or (len(previous) > 60 and is_open))

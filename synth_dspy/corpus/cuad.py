@@ -1,0 +1,353 @@
+"""CUAD: contracts with clauses that lawyers marked, as labelled questions.
+
+The Contract Understanding Atticus Dataset v1 (Hendrycks, Burns, Chen & Ball 2021) is published by The Atticus Project
+under CC BY 4.0: see https://www.atticusprojectai.org/cuad, "CUAD_v1.zip". Two layouts are read:
+
+* the publisher's `CUAD_v1.json` (SQuAD's format), or a folder that holds it;
+* a folder with `contracts/<id>.txt` and `clauses.jsonl`, one marked category of one contract a line.
+
+Every category becomes one question in plain words. Short facts (names, dates, periods, the law) are answered by the
+marked words and by the expert's short form where there is one; other categories by the clauses themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from synth_dspy.corpus.cleaning import Cleaner
+from synth_dspy.corpus.documents import Document
+from synth_dspy.corpus.splits import hash_order
+from synth_dspy.errors import SetupError
+
+# Categories answered by a short fact, with their question.
+FACTS: Final[dict[str, str]] = {
+    "Document Name": "What is the name of the contract?",
+    "Parties": "Who are the parties to the contract?",
+    "Agreement Date": "What is the date of the contract?",
+    "Effective Date": "On what date does the contract become effective?",
+    "Expiration Date": "When does the contract's initial term expire?",
+    "Renewal Term": "For how long is the contract renewed or extended after its initial term expires?",
+    "Notice Period to Terminate Renewal": "How much notice is required to prevent the contract's automatic renewal?",
+    "Governing Law": "Which state's or country's law governs the contract?",
+    "Warranty Duration": "How long does the warranty on the products or services last?",
+}
+# Categories answered by a clause: the question for the clause, and the same as a yes/no question.
+CLAUSES: Final[dict[str, tuple[str, str]]] = {
+    "Most Favored Nation": (
+        "What does the contract say about a party being entitled to the most favored or better terms given to others?",
+        "Is a party entitled to the better terms that the other gives to a third party?",
+    ),
+    "Non-Compete": (
+        "What restricts a party from competing or doing business in a certain area or field?",
+        "Is a party restricted from competing with the other?",
+    ),
+    "Exclusivity": (
+        "Which exclusive rights or exclusive dealing commitments does the contract give?",
+        "Does the contract contain an exclusive dealing commitment?",
+    ),
+    "No-Solicit of Customers": (
+        "What restricts a party from soliciting the customers of the other?",
+        "Is a party restricted from soliciting the other's customers?",
+    ),
+    "Competitive Restriction Exception": (
+        "Which exceptions are there to the restrictions on competing, exclusivity or soliciting?",
+        "Are there exceptions to the contract's restrictions on competing?",
+    ),
+    "No-Solicit of Employees": (
+        "What restricts a party from soliciting or hiring the employees of the other?",
+        "Is a party restricted from soliciting or hiring the other's employees?",
+    ),
+    "Non-Disparagement": (
+        "What forbids a party to disparage the other or harm its reputation?",
+        "Is a party forbidden to disparage the other?",
+    ),
+    "Termination for Convenience": (
+        "How can a party terminate the contract at any time without cause by giving notice?",
+        "Can a party terminate the contract without cause?",
+    ),
+    "Rofr/Rofo/Rofn": (
+        "What right of first refusal, first offer or first negotiation does the contract grant?",
+        "Does the contract grant a right of first refusal, first offer or first negotiation?",
+    ),
+    "Change of Control": (
+        "What happens on a change of control, such as a merger or sale of a party?",
+        "Does a change of control of a party need consent or allow termination?",
+    ),
+    "Anti-Assignment": (
+        "Under what conditions may a party assign or transfer the contract to a third party?",
+        "Is consent required to assign the contract to a third party?",
+    ),
+    "Revenue/Profit Sharing": (
+        "What share of revenue or profit, such as royalties or commissions, must a party pay to the other?",
+        "Must a party share revenue or profit with the other?",
+    ),
+    "Price Restrictions": (
+        "What restricts a party from raising or reducing its prices?",
+        "Is a party restricted from changing its prices?",
+    ),
+    "Minimum Commitment": (
+        "What minimum order, purchase, quantity or payment must a party commit to?",
+        "Must a party buy or order a minimum amount?",
+    ),
+    "Volume Restriction": (
+        "What happens when use or quantity exceeds a maximum number or limit?",
+        "Does the contract limit the volume or amount of use?",
+    ),
+    "IP Ownership Assignment": (
+        "Which intellectual property created under the contract is assigned to or owned by the other party?",
+        "Does intellectual property created by one party become the property of the other?",
+    ),
+    "Joint IP Ownership": (
+        "Which intellectual property do the parties own jointly?",
+        "Is any intellectual property owned jointly by the parties?",
+    ),
+    "License Grant": (
+        "Which license does a party grant to the other, and to use what?",
+        "Does a party grant the other a license?",
+    ),
+    "Non-Transferable License": (
+        "What makes the license non-transferable or limits its transfer and sublicensing?",
+        "Is the license non-transferable?",
+    ),
+    "Affiliate License-Licensor": (
+        "Which license is granted by the licensor's affiliates or covers their intellectual property?",
+        "Do the licensor's affiliates grant a license?",
+    ),
+    "Affiliate License-Licensee": (
+        "Which license is granted to the licensee and its affiliates?",
+        "Does the license extend to the licensee's affiliates?",
+    ),
+    "Unlimited/All-You-Can-Eat-License": (
+        "Which enterprise or unlimited license is granted?",
+        "Is an unlimited or enterprise-wide license granted?",
+    ),
+    "Irrevocable or Perpetual License": (
+        "Which irrevocable or perpetual license is granted?",
+        "Is an irrevocable or perpetual license granted?",
+    ),
+    "Source Code Escrow": (
+        "What must be deposited in source code escrow, and when is it released?",
+        "Must source code be deposited in escrow?",
+    ),
+    "Post-Termination Services": (
+        "Which obligations does a party have after termination or expiration of the contract?",
+        "Does a party have obligations after the contract's termination?",
+    ),
+    "Audit Rights": (
+        "What right does a party have to audit or inspect the books and records of the other?",
+        "Does a party have the right to audit the other's books or records?",
+    ),
+    "Uncapped Liability": (
+        "For which breaches is a party's liability not limited, such as indemnification or confidentiality?",
+        "Is a party's liability unlimited for any breach?",
+    ),
+    "Cap on Liability": (
+        "How is a party's liability for damages limited or capped?",
+        "Is a party's liability limited or capped?",
+    ),
+    "Liquidated Damages": (
+        "Which liquidated damages or termination fee must a party pay?",
+        "Does the contract provide for liquidated damages or a termination fee?",
+    ),
+    "Insurance": (
+        "What insurance must a party maintain?",
+        "Must a party maintain insurance?",
+    ),
+    "Covenant Not to Sue": (
+        "What forbids a party to contest the other's ownership of its intellectual property or bring claims?",
+        "Is a party forbidden to contest the other's intellectual property or sue it?",
+    ),
+    "Third Party Beneficiary": (
+        "Which third parties are beneficiaries of the contract and may enforce it?",
+        "Does the contract have a third-party beneficiary?",
+    ),
+}  # fmt: skip
+UNANSWERABLE: Final = 0.15
+YES_NO: Final = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """One category of one contract: marked spans as (start, text) in the raw text; none: the contract is silent."""
+
+    category: str
+    spans: tuple[tuple[int, str], ...]
+    short: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Contract:
+    id: str
+    title: str
+    text: str
+    path: str
+    labels: tuple[_Label, ...]
+
+
+def read_cuad(
+    path: Path, limit: int | None = None, unanswerable: float = UNANSWERABLE, yes_no: float = YES_NO
+) -> tuple[list[Document], list[dict[str, Any]]]:
+    """Read contracts and labelled questions about them.
+
+    Args:
+        path: A folder in one of the two layouts, or `CUAD_v1.json` itself.
+        limit: How many contracts, in an order that depends on their ids only. None: all.
+        unanswerable: Share of the questions on which the contract is silent (references are empty).
+        yes_no: Share of the clause categories asked as yes/no questions, as many again being answered by "No".
+
+    Returns:
+        The documents, and one dict for each question with `id`, `document`, `question`, `references` (accepted
+        answers), `spans` (the marked words as they stand in the document), `category` and `answer_type` ("fact",
+        "clause" or "yes_no").
+
+    Raises:
+        SetupError: If there is no CUAD at `path`, or it cannot be parsed.
+    """
+    contracts = sorted(_read(Path(path).expanduser()), key=lambda contract: hash_order(contract.id))
+    documents: list[Document] = []
+    rows: list[dict[str, Any]] = []
+    for contract in contracts[:limit]:
+        cleaner = Cleaner(contract.text)
+        documents.append(Document(contract.id, contract.title, cleaner.text(), contract.path))
+        rows.extend(_questions(contract, cleaner, unanswerable, yes_no))
+    return documents, rows
+
+
+def _questions(contract: _Contract, cleaner: Cleaner, unanswerable: float, yes_no: float) -> Iterator[dict[str, Any]]:
+    # Which category is asked how is a matter of the hash order of its name within the contract, nothing else.
+    order = sorted(contract.labels, key=lambda label: hash_order(f"{contract.id}\n{label.category}"))
+    stated = [label for label in order if label.spans and (label.category in FACTS or label.category in CLAUSES)]
+    silent = [label for label in order if not label.spans and (label.category in FACTS or label.category in CLAUSES)]
+    clauses = [label for label in stated if label.category in CLAUSES]
+    # Rounding by hash keeps the shares right on average where a contract has few of a kind.
+    chance = int(hash_order(contract.id, 1)[:8], 16) / 16**8
+    asked_yes = clauses[: int(len(clauses) * yes_no + chance)]
+    asked_no = [label for label in silent if label.category in CLAUSES][: len(asked_yes)]
+    asked_silent = [label for label in silent if label not in asked_no][
+        : int(len(stated) * unanswerable / max(1 - unanswerable, 0.01) + chance)
+    ]
+    for label in contract.labels:
+        if label in asked_yes or label in asked_no:
+            references = ["Yes"] if label.spans else ["No"]
+            yield _row(contract, label, cleaner, CLAUSES[label.category][1], references, "yes_no")
+        elif label in stated or label in asked_silent:
+            is_fact = label.category in FACTS
+            question = FACTS[label.category] if is_fact else CLAUSES[label.category][0]
+            references = _references(contract, label, cleaner)
+            yield _row(contract, label, cleaner, question, references, "fact" if is_fact else "clause")
+
+
+def _row(
+    contract: _Contract, label: _Label, cleaner: Cleaner, question: str, references: list[str], answer_type: str
+) -> dict[str, Any]:
+    return {
+        "id": f"{contract.id}-{re.sub(r'[^a-z]+', '-', label.category.lower())}",
+        "document": contract.id,
+        "question": question,
+        "references": references,
+        "spans": list(dict.fromkeys(cleaner.quote(text) for _, text in label.spans)),
+        "category": label.category,
+        "answer_type": answer_type,
+    }
+
+
+def _references(contract: _Contract, label: _Label, cleaner: Cleaner) -> list[str]:
+    """Accepted answers: the marked words (a sentence marked in two pieces counts as one) and the expert's short form."""
+    if not label.spans:
+        return []
+    found = [cleaner.quote(text).replace("\n", " ") for text in _joined(label.spans, contract.text)]
+    # "[]/[]/2000": the contract leaves the date blank; the short form would be no better an answer than the span.
+    short = label.short if label.category in FACTS and "[]" not in label.short else ""
+    if label.category == "Parties":
+        names = _party_names(short) or found
+        return list(dict.fromkeys(filter(None, [" and ".join(names) if len(names) < 3 else ", ".join(names), short])))
+    if short.lower() in ("yes", "no"):
+        short = ""
+    return list(dict.fromkeys(filter(None, [*found, " ".join(short.split())])))
+
+
+def _joined(spans: tuple[tuple[int, str], ...], text: str) -> list[str]:
+    """Spans in order; those that nothing but white space or a page's end parts, put together."""
+    out: list[tuple[int, int]] = []
+    for start, span in sorted(spans):
+        if out and not text[out[-1][0] : out[-1][1]].rstrip().endswith((".", ";")) and start - out[-1][1] <= 1:
+            out[-1] = (out[-1][0], max(out[-1][1], start + len(span)))
+        elif out and text[out[-1][1] : start].isspace():
+            out[-1] = (out[-1][0], start + len(span))
+        else:
+            out.append((start, start + len(span)))
+    return [text[start:end] for start, end in out]
+
+
+def _party_names(short: str) -> list[str]:
+    """Names out of the expert's 'TOM WATSON ("CONSULTANT"); ADAMS GOLF, LTD. ("ADAMS GOLF")'."""
+    without = re.sub(r"\([^()]*\)", "", short.strip().removeprefix("(") if short.startswith("(") else short)
+    return [name for part in without.split(";") if (name := " ".join(part.split()).strip(" ,()"))]
+
+
+def _read(path: Path) -> list[_Contract]:
+    try:
+        if path.is_dir() and (path / "clauses.jsonl").is_file():
+            return _read_clauses(path)
+        file = path / "CUAD_v1.json" if path.is_dir() else path
+        if file.suffix == ".json" and file.is_file():
+            return _read_squad(file)
+    except OSError as error:
+        raise SetupError(f"Tried to read CUAD from {path}: {error.strerror or error}; check the path.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise SetupError(
+            f"Tried to read CUAD from {path}, which is not in either of its layouts ({type(error).__name__}: {error}); "
+            "fetch CUAD_v1.zip again from The Atticus Project."
+        ) from error
+    raise SetupError(
+        f"Looked for CUAD in {path} and found neither CUAD_v1.json nor clauses.jsonl; give the folder that holds one "
+        "(CUAD_v1.zip is published by The Atticus Project)."
+    )
+
+
+def _read_clauses(folder: Path) -> list[_Contract]:
+    labels: defaultdict[str, list[_Label]] = defaultdict(list)
+    titles: dict[str, str] = {}
+    with (folder / "clauses.jsonl").open(encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            spans = () if row["is_impossible"] else tuple(zip(row["answer_starts"], row["answers"], strict=True))
+            labels[row["contract"]].append(_Label(row["category"], spans, row.get("normalized_answer") or ""))
+            titles[row["contract"]] = row["title"]
+    contracts = []
+    for id, of in labels.items():
+        # newline="": the offsets count the characters of the file as it is
+        with (folder / "contracts" / f"{id}.txt").open(encoding="utf-8", newline="") as file:
+            contracts.append(_Contract(id, titles[id], file.read(), f"contracts/{id}.txt", tuple(of)))
+    return contracts
+
+
+def _read_squad(file: Path) -> list[_Contract]:
+    contracts = []
+    for entry in json.loads(file.read_text(encoding="utf-8"))["data"]:
+        paragraphs = entry["paragraphs"]
+        title = entry["title"]
+        labels = tuple(_squad_labels(paragraphs))
+        text = "\n\n".join(paragraph["context"] for paragraph in paragraphs)
+        contracts.append(_Contract(hashlib.sha256(title.encode()).hexdigest()[:12], title, text, file.name, labels))
+    return contracts
+
+
+def _squad_labels(paragraphs: Iterable[dict[str, Any]]) -> Iterator[_Label]:
+    """The categories of a contract; the publisher has one paragraph a contract, but the format allows several."""
+    spans: dict[str, list[tuple[int, str]]] = {}
+    offset = 0
+    for paragraph in paragraphs:
+        for qa in paragraph["qas"]:
+            found = spans.setdefault(qa["id"].rsplit("__", 1)[-1], [])
+            if not qa.get("is_impossible"):
+                found.extend((offset + answer["answer_start"], answer["text"]) for answer in qa["answers"])
+        offset += len(paragraph["context"]) + len("\n\n")
+    for category, found in spans.items():
+        yield _Label(category, tuple(sorted(dict.fromkeys(found))))

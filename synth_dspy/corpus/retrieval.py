@@ -1,0 +1,171 @@
+"""Retrieval: the passages of a document (or of all) that a question is most likely answered by, within a word budget.
+
+Dense similarity and BM25 are fused into one score per chunk, chunks are taken by score until the budget is full, and
+neighbours are put together into passages in the document's order. Who the parties are, what the document is called
+and when it was made stands at its beginning and resembles no question: a search within one document therefore always
+returns its opening too.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.corpus.chunks import Chunk
+from synth_dspy.corpus.index import Index, Vectors
+from synth_dspy.corpus.lexical import BM25
+
+PASSAGE_WORDS: Final = 350
+OPENING_WORDS: Final = 100
+_DENSE: Final = 0.5  # weight of the dense score against the lexical one
+_NEIGHBOUR: Final = 0.25  # how much of its neighbours' scores a chunk gets
+_POOLS: Final = 64  # documents whose chunks are kept at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Neighbouring chunks of a document, put together.
+
+    Attributes:
+        id: The id of the first chunk.
+        document: The document's id.
+        text: The chunks' text.
+        score: The best of the chunks' fused scores; comparable within one search only.
+        position: The first chunk's place in the document.
+    """
+
+    id: str
+    document: str
+    text: str
+    score: float
+    position: int
+
+
+class Retriever:
+    """Searches an index. It follows the index's updates, and may be used from several threads.
+
+    Args:
+        index: The index; its embedder embeds the queries.
+        opening: Most words of a document's opening that a search within the document always returns.
+    """
+
+    def __init__(self, index: Index, opening: int = OPENING_WORDS) -> None:
+        self.index = index
+        self.opening = opening
+        self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
+
+    def search(self, query: str, document: str | None = None, words: int = PASSAGE_WORDS) -> list[Passage]:
+        """Passages for one question.
+
+        Args:
+            query: The question.
+            document: Look in this document only. None: in all.
+            words: Most words that the passages may hold together.
+
+        Returns:
+            Passages in the order of the document; over all documents, the best first. Empty for a document that the
+            index does not hold.
+        """
+        return self.search_many([query], [document], words)[0]
+
+    def search_many(
+        self, queries: Sequence[str], documents: Sequence[str | None] | None = None, words: int = PASSAGE_WORDS
+    ) -> list[list[Passage]]:
+        """As `search`, for many questions whose embeddings are computed together.
+
+        Args:
+            queries: The questions.
+            documents: One document id (or None) for each. None: all documents for every question.
+            words: Most words for each question.
+        """
+        where = [None] * len(queries) if documents is None else list(documents)
+        if not queries:
+            return []
+        vectors = self.index.embedder.embed(list(queries))
+        return [
+            self._pool(document).search(query, vector, words, self.opening if document is not None else 0)
+            for query, vector, document in zip(queries, vectors, where, strict=True)
+        ]
+
+    def _pool(self, document: str | None) -> _Pool:
+        key = (self.index.generation, document)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = _Pool(*self.index.chunks(document))
+            while len(self._pools) > _POOLS:
+                self._pools.popitem(last=False)
+        return pool
+
+
+class _Pool:
+    """Chunks that are searched together, with what scoring them needs."""
+
+    def __init__(self, chunks: list[Chunk], vectors: Vectors) -> None:
+        self.chunks = chunks
+        self.vectors = vectors
+        self.bm25 = BM25([chunk.text for chunk in chunks])
+
+    def search(self, query: str, vector: NDArray[np.float32], words: int, opening: int) -> list[Passage]:
+        if not self.chunks:
+            return []
+        scores = self.scores(query, vector)
+        taken = self._take(scores, words, min(opening, words // 2))
+        passages = self._passages(sorted(taken), scores)
+        return passages if opening else sorted(passages, key=lambda passage: -passage.score)
+
+    def scores(self, query: str, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fused scores, shape (chunks,)."""
+        fused = _DENSE * _standardised(self.vectors @ vector) + (1 - _DENSE) * _standardised(self.bm25.scores(query))
+        return self._with_neighbours(fused)
+
+    def _with_neighbours(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = scores.copy()
+        for i in range(len(scores) - 1):
+            if self.chunks[i].document == self.chunks[i + 1].document:
+                out[i] += _NEIGHBOUR * max(float(scores[i + 1]), 0.0)
+                out[i + 1] += _NEIGHBOUR * max(float(scores[i]), 0.0)
+        return out
+
+    def _take(self, scores: NDArray[np.float32], words: int, opening: int) -> set[int]:
+        """Numbers of the chunks that fill the budget: the opening, then by score."""
+        taken: set[int] = set()
+        used = 0
+        for i, chunk in enumerate(self.chunks):
+            if not opening or used + chunk.words > opening:
+                break
+            taken.add(i)
+            used += chunk.words
+        for i in np.argsort(-scores, kind="stable"):
+            if int(i) not in taken and used + self.chunks[i].words <= words:
+                taken.add(int(i))
+                used += self.chunks[i].words
+        return taken
+
+    def _passages(self, rows: list[int], scores: NDArray[np.float32]) -> list[Passage]:
+        runs: list[list[int]] = []
+        for row in rows:
+            chunk, before = self.chunks[row], self.chunks[runs[-1][-1]] if runs else None
+            if before and before.document == chunk.document and before.position + 1 == chunk.position:
+                runs[-1].append(row)
+            else:
+                runs.append([row])
+        return [
+            Passage(
+                id=self.chunks[run[0]].id,
+                document=self.chunks[run[0]].document,
+                text="\n".join(self.chunks[row].text for row in run),
+                score=float(max(scores[row] for row in run)),
+                position=self.chunks[run[0]].position,
+            )
+            for run in runs
+        ]
+
+
+def _standardised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    spread = float(scores.std())
+    return (scores - scores.mean()) / spread if spread > 1e-6 else np.zeros_like(scores)

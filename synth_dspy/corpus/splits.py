@@ -1,0 +1,58 @@
+"""Splits: which groups (documents, functions, ...) are trained on, chosen on, and held out.
+
+Made before anything is generated, by the hash order of the group's key alone: the same groups always fall on the same
+sides, whatever order they come in, and a group is wholly on one side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+FRACTIONS: Sequence[tuple[str, float]] = (("train", 0.6), ("dev", 0.15), ("test", 0.25))
+
+
+def hash_order(key: str, seed: int = 0) -> str:
+    """A key's place in the hash order: sort by it to shuffle in a way that does not depend on the other keys."""
+    return hashlib.sha256(f"{seed}\n{key}".encode()).hexdigest()
+
+
+def split_groups(
+    groups: Iterable[str], fractions: Sequence[tuple[str, float]] = FRACTIONS, seed: int = 0
+) -> dict[str, str]:
+    """Assign every group to a split.
+
+    Args:
+        groups: Group keys; repeats count once.
+        fractions: Split names with their shares, which are normalised to 1.
+        seed: Another seed, another order.
+
+    Returns:
+        Group key -> split name. Sizes are the nearest whole numbers to the shares, and no split with a share is
+        empty as long as there are as many groups as splits.
+
+    Raises:
+        ValueError: If the shares are not positive numbers of distinct splits.
+    """
+    names = [name for name, _ in fractions]
+    if not names or len(set(names)) < len(names) or any(share <= 0 for _, share in fractions):
+        raise ValueError(f"fractions must name distinct splits with positive shares, not {fractions!r}")
+    ordered = sorted(set(groups), key=lambda group: (hash_order(group, seed), group))
+    sizes = _sizes(len(ordered), [share for _, share in fractions])
+    labels = [name for name, size in zip(names, sizes, strict=True) for _ in range(size)]
+    return dict(zip(ordered, labels, strict=True))
+
+
+def _sizes(count: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers summing to `count`, by largest remainder; one is moved to any that would be empty."""
+    total = sum(shares)
+    exact = [count * share / total for share in shares]
+    sizes = [int(value) for value in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda i: (sizes[i] - exact[i], i))
+    for i in by_remainder[: count - sum(sizes)]:
+        sizes[i] += 1
+    if count >= len(sizes):
+        while 0 in sizes:
+            sizes[sizes.index(max(sizes))] -= 1
+            sizes[sizes.index(0)] += 1
+    return sizes

@@ -1,0 +1,89 @@
+"""Splits and rows: which groups may be learned from, and what the arms see of them.
+
+Groups (documents) are assigned to train, dev and test before anything is generated. Everything generated or shown as
+a demonstration comes from train; prompts are chosen on dev; arms are scored on test, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from synth_dspy.corpus.splits import split_groups
+from synth_dspy.task import Item, Knowledge
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split of the knowledge.
+
+    Attributes:
+        groups: names of its groups, sorted.
+        items: what may be generated from.
+        labelled: human-labelled examples about it.
+    """
+
+    groups: tuple[str, ...]
+    items: tuple[Item, ...]
+    labelled: tuple[dspy.Example, ...]
+
+
+def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
+    """Split by group into `train`, `dev` and `test`.
+
+    Groups with labelled examples and groups without are split apart, so that every split gets its share of both.
+    """
+    groups = {item.group for item in knowledge.items}
+    labelled = {example.group for example in knowledge.labelled} & groups
+    assigned = split_groups(sorted(labelled), seed=seed) | split_groups(sorted(groups - labelled), seed=seed)
+    return {
+        name: Split(
+            groups=tuple(sorted(group for group, where in assigned.items() if where == name)),
+            items=tuple(item for item in knowledge.items if assigned[item.group] == name),
+            labelled=tuple(example for example in knowledge.labelled if assigned.get(example.group) == name),
+        )
+        for name in ("train", "dev", "test")
+    }
+
+
+def spread(rows: Sequence[dspy.Example], most: int, seed: int) -> list[dspy.Example]:
+    """At most `most` rows, the same number from every group as nearly as possible, in their first order."""
+    if len(rows) <= most:
+        return list(rows)
+    by_group: dict[str, list[dspy.Example]] = defaultdict(list)
+    for row in rows:
+        by_group[row.group].append(row)
+    rng = random.Random(seed)
+    for members in by_group.values():
+        rng.shuffle(members)
+    chosen: list[dspy.Example] = []
+    while len(chosen) < most:
+        for group in sorted(by_group):
+            if by_group[group] and len(chosen) < most:
+                chosen.append(by_group[group].pop())
+    ids = {row.id for row in chosen}
+    return [row for row in rows if row.id in ids]
+
+
+def training_rows(gold: Iterable[dspy.Example], synthetic: Iterable[dspy.Example], train_on: str) -> list[dspy.Example]:
+    """The rows that optimizers see: `gold`, `synthetic`, or `all` of them, human-labelled ones first."""
+    rows = [] if train_on == "synthetic" else list(gold)
+    return rows + ([] if train_on == "gold" else list(synthetic))
+
+
+def as_row(example: dspy.Example) -> Mapping[str, Any]:
+    """An example as a JSON object; `inputs` says which fields a program is given."""
+    row: dict[str, Any] = {key: value for key, value in sorted(example.toDict().items())}
+    row["inputs"] = sorted(example.inputs().keys())
+    return row
+
+
+def from_row(row: Mapping[str, Any]) -> dspy.Example:
+    """The example of a row that `as_row` made."""
+    fields = {key: value for key, value in row.items() if key != "inputs"}
+    return dspy.Example(**fields).with_inputs(*row["inputs"])

@@ -1,0 +1,180 @@
+"""The report's pictures: inline SVG, coloured by the page's style sheet, with a title and a description each.
+
+Drawn by hand rather than by a plotting library: the page must hold no script and load nothing, follow light and dark,
+and be readable aloud. All text passes through `Markup.format`, which escapes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from synth_dspy.evaluation.verdict import points
+
+Json = Mapping[str, Any]
+
+WIDTH = 480
+LABEL, VALUE = 118, 62  # columns left and right of the plot
+ROW, TOP, BOTTOM = 34, 8, 34
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One row of an interval chart: a dot, its whiskers, and the figure beside it."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    text: str
+    style: str  # "arm", "base" or "open" (no evidence of a difference)
+
+
+def arms_chart(results: Json) -> Markup:
+    """Judged accuracy of every scored arm with its 95 % interval; a line marks the baseline."""
+    marks = []
+    for arm in results["arms"]:
+        judged = arm["scores"]["judged"]
+        if judged["mean"] is not None:
+            style = "base" if arm["name"] == results["baseline"] else "arm"
+            text = f"{100 * judged['mean']:.1f} %"
+            marks.append(Mark(arm["name"], judged["mean"], judged["low"], judged["high"], text, style))
+    if not marks:
+        return Markup("")
+    line = next((m.value for m in marks if m.style == "base"), None)
+    ticks = _ticks(0.0, min(1.0, max(0.2, max(m.high for m in marks))))
+    return _intervals("Judged accuracy", marks, ticks, line, lambda v: f"{100 * v:.0f}", "per cent, 95 % interval")
+
+
+def differences_chart(results: Json) -> Markup:
+    """Each arm's paired difference from the baseline with its 95 % interval; a line marks no difference."""
+    marks = [
+        Mark(
+            c["arm"],
+            c["difference"],
+            c["low"],
+            c["high"],
+            points(c["difference"], unit=False),
+            "arm" if c["outcome"] in ("better", "worse") else "open",
+        )
+        for c in results["comparisons"]
+        if c["against"] == results["baseline"] and c["difference"] is not None
+    ]
+    if not marks:
+        return Markup("")
+    ticks = _ticks(min(-0.05, *(m.low for m in marks)), max(0.05, *(m.high for m in marks)))
+    title = f"Difference from {results['baseline']}"
+    return _intervals(title, marks, ticks, 0.0, lambda v: _signed(100 * v), "points, paired, 95 % interval")
+
+
+def yield_chart(synthesis: Json) -> Markup:
+    """How many generated candidates were left after each filter: a funnel."""
+    steps = [("generated", synthesis.get("generated") or 0)]
+    steps += [(f"after {f['name']}", f["kept"]) for f in synthesis.get("filters") or []]
+    most = max((n for _, n in steps), default=0)
+    if not most:
+        return Markup("")
+    label, value = 190, 92
+    span, height = WIDTH - label - value, 26
+    body = []
+    for i, (name, n) in enumerate(steps):
+        y = 4 + i * height
+        body.append(
+            Markup(
+                '<text x="{}" y="{}" text-anchor="end">{}</text>'
+                '<rect class="bar{}" x="{}" y="{}" width="{:.1f}" height="16" rx="2"/>'
+                '<text class="figure" x="{:.1f}" y="{}">{:,}<tspan class="axis"> · {:.0f} %</tspan></text>'
+            ).format(
+                *(label - 10, y + 13, _short(name, 26)),
+                *("" if i == len(steps) - 1 else " faint", label, y, max(1.5, span * n / most)),
+                *(label + span * n / most + 7, y + 13, n, 100 * n / most),
+            )
+        )
+    said = "; ".join(f"{name}: {n}" for name, n in steps)
+    return _svg("Synthesis yield", f"Candidates left: {said}.", 8 + height * len(steps), body)
+
+
+def _intervals(
+    title: str,
+    marks: Sequence[Mark],
+    ticks: Sequence[float],
+    line: float | None,
+    say: Callable[[float], str],
+    unit: str,
+) -> Markup:
+    low, high = ticks[0], ticks[-1]
+    height = TOP + ROW * len(marks) + BOTTOM
+    floor = TOP + ROW * len(marks)
+
+    def x(value: float) -> float:
+        return LABEL + (WIDTH - LABEL - VALUE) * (min(max(value, low), high) - low) / (high - low)
+
+    body = [
+        Markup(
+            '<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
+            '<text class="axis" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>'
+        ).format(x(t), TOP, floor, floor + 15, say(t))
+        for t in ticks
+    ]
+    body.append(
+        Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            (x(low) + x(high)) / 2, floor + 30, unit
+        )
+    )
+    if line is not None:
+        body.append(
+            Markup('<line class="zero" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(x(line), 2, floor)
+        )
+    for i, m in enumerate(marks):
+        y = TOP + ROW * i + ROW / 2
+        body.append(
+            Markup(
+                '<g class="{style}"><text x="{end}" y="{base:.1f}" text-anchor="end">{label}</text>'
+                '<line class="whisker" x1="{a:.1f}" x2="{b:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                '<path class="whisker" d="M{a:.1f} {c:.1f}v10M{b:.1f} {c:.1f}v10"/>'
+                '<circle cx="{m:.1f}" cy="{y:.1f}" r="5.5"/>'
+                '<text class="figure" x="{edge}" y="{base:.1f}" text-anchor="end">{text}</text></g>'
+            ).format(
+                style=m.style,
+                end=LABEL - 12,
+                base=y + 4.5,
+                label=_short(m.label, 16),
+                a=x(m.low),
+                b=x(m.high),
+                c=y - 5,
+                m=x(m.value),
+                y=y,
+                edge=WIDTH - 2,
+                text=m.text,
+            )
+        )
+    said = "; ".join(f"{m.label}: {m.text}, interval {say(m.low)} to {say(m.high)}" for m in marks)
+    return _svg(title, f"{said}.", height, body)
+
+
+def _svg(title: str, description: str, height: float, body: Sequence[Markup]) -> Markup:
+    return Markup(
+        '<svg class="chart" role="img" viewBox="0 0 {} {}" xmlns="http://www.w3.org/2000/svg">'
+        "<title>{}</title><desc>{}</desc>{}</svg>"
+    ).format(WIDTH, height, title, description, Markup("").join(body))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that enclose [low, high] and hold 0 where that lies between."""
+    raw = (high - low) / 4
+    magnitude = 10 ** math.floor(math.log10(raw))
+    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw - 1e-12)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, last + 1)]
+
+
+def _signed(value: float) -> str:
+    return "0" if abs(value) < 0.05 else f"{value:+.0f}".replace("-", "\u2212")
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,231 @@
+"""The report of a run: `report.html` (self-contained), `report.md`, and the table on the terminal.
+
+Questions, answers and passages come from documents and models, so they are never trusted: HTML is escaped by Jinja2,
+Markdown by `_markdown`, terminal text goes through rich's `Text`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation.summary import plain
+from synth_dspy.evaluation.verdict import p_value, points
+
+if TYPE_CHECKING:
+    import jinja2
+    from rich.table import Table
+
+Json = Mapping[str, Any]
+
+SAMPLES = 10
+RIGHT = 0.5  # an answer judged at least this is shown as right
+UNKNOWN = "–"
+
+
+def write_results(folder: Path, results: Json, measurements: Json) -> None:
+    """Write `results.json` (the same bytes for the same results) and `measurements.json` into the run's folder."""
+    for name, value in (("results.json", results), ("measurements.json", measurements)):
+        text = json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        _replace(folder / name, text + "\n")
+
+
+def write_report(folder: Path) -> tuple[Path, Path]:
+    """Render `report.html` and `report.md` from the folder's results.json, measurements.json and predictions.jsonl.
+
+    Returns:
+        The paths of the HTML and the Markdown report.
+
+    Raises:
+        SetupError: one of the three files is missing or is not what a run writes.
+    """
+    results, measurements, predictions = _read(folder)
+    context = {
+        "r": results,
+        "m": measurements,
+        "samples": samples(predictions, [a["name"] for a in results["arms"] if a["n"]]),
+        "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
+        "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
+    }
+    environment = _environment()
+    written = (folder / "report.html", folder / "report.md")
+    for path in written:
+        _replace(path, environment.get_template(f"{path.name}.j2").render(context))
+    return written
+
+
+def summary_table(results: Json, measurements: Json) -> Table:
+    """The arms on one screen of the terminal: judged accuracy with its interval, the test, F1, latency, tokens."""
+    from rich.table import Table
+    from rich.text import Text
+
+    verdict = results["verdict"]
+    table = Table(title=Text(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
+    table.caption, table.caption_justify = Text(f"{verdict['headline']} {verdict['detail']}"), "left"
+    table.add_column("arm")
+    baseline = results["baseline"]
+    for column in ("judged %", "95 % interval", f"vs {baseline}", "p (Holm)", "F1 %", "p50 s", "tokens in/out"):
+        table.add_column(Text(column), justify="right")
+    against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
+    for arm in results["arms"]:
+        if arm["failed"] and not arm["n"]:
+            table.add_row(Text(arm["name"]), Text("failed", style="red"), *[""] * 6)
+            continue
+        judged, versus = arm["scores"]["judged"], against.get(arm["name"])
+        latency = measurements["arms"].get(arm["name"], {}).get("latency_p50_s")
+        style = {"better": "green", "worse": "red"}.get(versus["outcome"], "") if versus else ""
+        cells = [
+            _percent(judged["mean"]),
+            _interval(judged),
+            points(versus["difference"], unit=False) if versus else "",
+            p_value(versus["p_holm"]).removeprefix("p ").removeprefix("= ") if versus else "",
+            _percent(arm["scores"]["f1"]["mean"]),
+            _seconds(latency),
+            f"{_count(arm['tokens']['prompt'])}/{_count(arm['tokens']['completion'])}",
+        ]
+        best = "bold" if arm["name"] == verdict["best"] else ""
+        table.add_row(
+            Text(arm["name"], style=best), *[Text(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
+        )
+    return table
+
+
+def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
+    """Items with every arm's answer: those where the arms disagree first, then those all got wrong, then the rest.
+
+    Within a rank the categories take turns, so that ten samples are not ten dates, each with its worst answered first.
+    """
+    items: dict[str, dict[str, Any]] = {}
+    for row in predictions:
+        shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
+        judged = (row.get("scores") or {}).get("judged")
+        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": judged is not None and judged >= RIGHT}
+    share = {
+        key: sum(a["right"] for a in item["answers"].values()) / len(item["answers"]) for key, item in items.items()
+    }
+    ranked: list[tuple[int, int, str, str]] = []
+    turn: Counter[tuple[int, str]] = Counter()
+    for key in sorted(items, key=lambda k: (share[k], k)):
+        rank = 1 if share[key] == 0 else 2 if share[key] == 1 else 0
+        category = str(items[key]["row"].get("category") or "")
+        turn[rank, category] += 1
+        ranked.append((rank, turn[rank, category], category, key))
+    chosen = []
+    for _, _, _, key in sorted(ranked)[:limit]:
+        row, answers = items[key]["row"], items[key]["answers"]
+        seen = {p["id"]: p["text"] for a in answers.values() for p in a.get("passages") or []}
+        chosen.append(
+            {
+                **{k: row.get(k) for k in ("id", "group", "category", "question", "references")},
+                "answers": [(name, answers[name]) for name in arms if name in answers],
+                "passages": list(seen.items()),
+            }
+        )
+    return chosen
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    texts = {}
+    for name in ("results.json", "measurements.json", "predictions.jsonl"):
+        try:
+            texts[name] = (folder / name).read_text(encoding="utf-8")
+        except OSError:
+            raise SetupError(
+                f"cannot make a report of {folder}: it has no readable {name}; name the folder of a finished run, "
+                "runs/<task>/<id>"
+            ) from None
+    try:
+        results = json.loads(texts["results.json"])
+        measurements = json.loads(texts["measurements.json"])
+        predictions = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
+        _ = results["verdict"], results["arms"], measurements["arms"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            f"cannot make a report of {folder}: its files are not those of a finished run ({error}); run compile again "
+            "with --resume"
+        ) from None
+    return results, measurements, predictions
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write so that a reader (or a kill) never sees half a file."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    from synth_dspy.evaluation import charts
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("synth_dspy.evaluation", "templates"),
+        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "pct": _percent,
+        "interval": _interval,
+        "points": lambda value: points(value, unit=False) if value is not None else UNKNOWN,
+        "relative": lambda v: UNKNOWN if v is None else f"{v:+,.0f} %".replace("-", "\u2212"),
+        "detectable": lambda v: "> 100" if v is not None and v > 1 else _percent(v),
+        "p": lambda value: UNKNOWN if value is None else p_value(value).removeprefix("p ").removeprefix("= "),
+        "seconds": _seconds,
+        "duration": _duration,
+        "count": _count,
+        "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
+        "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
+        "unbroken": lambda v: re.sub(r" (?=%)|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
+        "md": _markdown,
+        "code": lambda v: str(v).replace("`", "'").replace("\n", " "),
+        "clip": lambda v, most=600: v if len(v := str(v or "")) <= most else v[: most - 1].rstrip() + "…",
+    }
+    environment.globals |= {
+        "arms_chart": charts.arms_chart,
+        "differences_chart": charts.differences_chart,
+        "yield_chart": charts.yield_chart,
+    }
+    return environment
+
+
+def _markdown(value: Any) -> str:
+    """Untrusted text as one line of Markdown that means itself, in a table cell too."""
+    text = re.sub(r"\s+", " ", str(UNKNOWN if value is None else value)).strip()
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", text)
+
+
+def _percent(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{100 * value:.1f}"
+
+
+def _interval(estimate: Json) -> str:
+    if estimate["low"] is None:
+        return UNKNOWN
+    return f"{100 * estimate['low']:.1f}\u2009–\u2009{100 * estimate['high']:.1f}"
+
+
+def _seconds(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _count(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"

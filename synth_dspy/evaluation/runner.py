@@ -1,0 +1,87 @@
+"""All arms on the same held-out items: one row per arm and item, with the answer, its scores and what it cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.task import Judge, Metric
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.executor import Executor
+    from synth_dspy.ledger import Ledger
+
+log = logging.getLogger("synth_dspy.evaluation")
+
+
+def run_arm(
+    arm: str,
+    program: dspy.Module,
+    examples: Sequence[dspy.Example],
+    *,
+    metrics: Mapping[str, Metric],
+    judge: Judge,
+    executor: Executor,
+    ledger: Ledger,
+    advance: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run a program on every example, then score its answers.
+
+    A call that fails for good is a wrong answer with its error named; the other items go on.
+
+    Args:
+        arm: the arm's name.
+        program: the compiled program, its LM set.
+        examples: held-out examples, the same for every arm.
+        metrics: scores by name, each `(example, prediction) -> float in [0, 1]`.
+        judge: scores answers against references.
+        executor: runs the calls.
+        ledger: remembers them, and says what each item cost.
+        advance: called with the number of items done since the last call.
+
+    Returns:
+        Rows in the order of the examples: `arm`, `id`, `group`, `category`, `answer_type`, `question`, `references`,
+        `prediction`, `abstained`, `passages`, `scores`, `latency_s`, `prompt_tokens`, `completion_tokens`, `cpu_s`,
+        `cost_usd`, `error`.
+    """
+    import dspy
+
+    def answer(example: dspy.Example) -> tuple[dspy.Prediction, Any]:
+        with ledger.unit(station="evaluation", source=str(example.id), arm=arm), ledger.measure() as usage:
+            return program(**example.inputs()), usage
+
+    rows, predictions = [], []
+    outcomes = executor.map(answer, examples, progress=advance)
+    for example, outcome in zip(examples, outcomes, strict=True):
+        if outcome.error is None:
+            prediction, usage = outcome.value
+        else:
+            log.warning("%s: %s failed: %s", arm, example.id, outcome.error)
+            prediction, usage = dspy.Prediction(answer="", passages=[]), None
+        predictions.append(prediction)
+        rows.append(
+            {
+                "arm": arm,
+                **{key: example.get(key, "") for key in ("id", "group", "category", "answer_type", "question")},
+                "references": list(example.references),
+                "prediction": str(prediction.get("answer", "")),
+                "abstained": bool(prediction.get("abstained", False)),
+                "passages": [{"text": text} for text in prediction.get("passages") or []],
+                "latency_s": usage.latency_s if usage else None,
+                "prompt_tokens": usage.input_tokens if usage else None,
+                "completion_tokens": usage.output_tokens if usage else None,
+                "cpu_s": usage.cpu_s if usage else None,
+                "cost_usd": usage.cost_usd if usage else None,
+                "error": None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
+            }
+        )
+    judged = judge.score_many(rows)
+    for row, example, prediction, score in zip(rows, examples, predictions, judged, strict=True):
+        failed = row["error"] is not None
+        row["scores"] = {"judged": 0.0 if failed else score}
+        for name, metric in metrics.items():
+            row["scores"][name] = 0.0 if failed else metric(example, prediction)
+    return rows

@@ -1,0 +1,250 @@
+"""What the scores of a sample of items allow one to say: intervals, paired tests, corrections, power.
+
+Every function is deterministic: random resampling takes a fixed seed, and the data are put in a canonical order
+first. Scores lie in [0, 1] (paired differences in [-1, 1]).
+
+Items that share a document are correlated, so where there are at least `MIN_GROUPS` groups the group is what is
+resampled, flipped and counted (cluster bootstrap, Davison & Hinkley 1997, section 3.8; for evaluations of language
+models: Miller 2024, "Adding Error Bars to Evals"). With fewer groups that is unreliable (Cameron, Gelbach & Miller
+2008), so single items are used and the caller says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+Array = NDArray[np.float64]
+Unit = Literal["groups", "items"]
+
+MIN_GROUPS = 10
+RESAMPLES = 10_000
+LEVEL = 0.95
+POWER = 0.80
+_EXACT_UP_TO = 14  # sign patterns are enumerated up to 2**14; beyond that they are sampled
+_CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its interval. `units` is how many `unit`s were resampled; all is None/0 where there is no item."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+    units: int = 0
+    unit: Unit = "items"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Arm minus baseline on the items that both answered.
+
+    Attributes:
+        difference: mean paired difference with its interval.
+        p: two-sided p value of the paired sign-flip test; None without items.
+        relative_percent: 100 * (arm - baseline) / baseline; None where the baseline is 0.
+        smallest_detectable: absolute difference found with 80 % power; None where the differences do not vary.
+    """
+
+    difference: Estimate
+    p: float | None
+    relative_percent: float | None
+    smallest_detectable: float | None
+
+
+def estimate(
+    scores: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of `scores` with a 95 % interval.
+
+    The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987; Efron & Tibshirani 1993, chapter
+    14) of the mean over items, its tail levels widened from normal to Student's t for small samples (Hesterberg 2015,
+    "What Teachers Should Know About the Bootstrap", section 5.3), because plain bootstrap intervals are too narrow
+    there. Where all units score the same, resampling shows no spread at all; the interval then is the exact
+    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`.
+
+    Args:
+        scores: one per item, shape (n,).
+        groups: the group of each item, shape (n,); None: items are independent.
+        bounds: smallest and largest possible score.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+    """
+    values, labels = _checked(scores, groups)
+    if values.size == 0:
+        return Estimate(None, None, None, 0)
+    sums, counts, unit = _units(values, labels)
+    mean, units = float(sums.sum() / counts.sum()), len(sums)
+    if np.ptp(values) < 1e-12:
+        other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+        low, high = mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
+    elif np.ptp(sums - mean * counts) < 1e-12:  # units agree exactly although the items in them do not
+        return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed)
+    else:
+        low, high = _bca(sums, counts, resamples, seed)
+    return Estimate(mean, max(bounds[0], low), min(bounds[1], high), values.size, units, unit)
+
+
+def compare(
+    scores: Sequence[float],
+    baseline: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,)."""
+    ours, labels = _checked(scores, groups)
+    theirs, _ = _checked(baseline, groups)
+    if ours.size != theirs.size:
+        raise ValueError(f"a paired comparison needs the same items: {ours.size} scores against {theirs.size}")
+    gains = ours - theirs
+    difference = estimate(gains.tolist(), labels, bounds=(-1.0, 1.0), resamples=resamples, seed=seed)
+    if not gains.size:
+        return Comparison(difference, None, None, None)
+    base = float(theirs.mean())
+    return Comparison(
+        difference,
+        sign_flip_p(gains.tolist(), labels, seed=seed),
+        100 * float(gains.mean()) / base if base > 1e-12 else None,
+        smallest_detectable(gains.tolist(), labels),
+    )
+
+
+def sign_flip_p(
+    differences: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = 2 * RESAMPLES,
+    seed: int = 0,
+) -> float | None:
+    """Two-sided p value of the paired permutation test (Fisher 1935; for systems compared on the same items: Noreen
+    1989; Dror et al. 2018).
+
+    If the arms are alike, swapping their answers within a unit (a group, or an item) changes nothing, so the sign of
+    each unit's summed difference is arbitrary. Few units are enumerated exactly; many are sampled, and then p is
+    (b + 1) / (m + 1), which is never 0 (Phipson & Smyth 2010).
+    """
+    values, labels = _checked(differences, groups)
+    if values.size == 0:
+        return None
+    sums, _, _ = _units(values, labels)
+    sums = sums[np.abs(sums) > 1e-12]  # flipping a zero changes nothing
+    if sums.size == 0:
+        return 1.0
+    threshold = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
+    if sums.size <= _EXACT_UP_TO:
+        patterns = np.arange(2**sums.size)[:, None] >> np.arange(sums.size) & 1
+        return float(np.mean(np.abs((1 - 2 * patterns) @ sums) >= threshold))
+    rng, extreme = np.random.default_rng(seed), 0
+    for rows in _chunks(resamples, sums.size):
+        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(rows, sums.size), dtype=np.int8)
+        extreme += int(np.count_nonzero(np.abs(signs @ sums) >= threshold))
+    return (extreme + 1) / (resamples + 1)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p values (Holm 1979), in the order given; None (not tested) stays None.
+
+    They bound the chance of one or more false claims among all comparisons, whatever their dependence.
+    """
+    tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, i) in enumerate(tested):
+        running = max(running, min(1.0, (len(tested) - rank) * p))
+        adjusted[i] = running
+    return adjusted
+
+
+def smallest_detectable(differences: Sequence[float], groups: Sequence[Hashable] | None = None) -> float | None:
+    """The true difference that a two-sided 5 % test at this sample size would find with 80 % power.
+
+    Minimum detectable effect (Bloom 1995): (t_0.975 + t_0.80) standard errors of the mean paired difference, with
+    the cluster-robust standard error where groups are the units. None for fewer than two units or no variation.
+    """
+    values, labels = _checked(differences, groups)
+    if values.size < 2:
+        return None
+    sums, counts, _ = _units(values, labels)
+    units = len(sums)
+    residuals = sums - counts * (sums.sum() / counts.sum())
+    error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
+    if error < 1e-12:
+        return None
+    return float((t.ppf(0.5 + LEVEL / 2, units - 1) + t.ppf(POWER, units - 1)) * error)
+
+
+def percentile(values: Sequence[float], q: float) -> float | None:
+    """The q-th percentile, q in [0, 100], by linear interpolation (Hyndman & Fan 1996, type 7); None if empty."""
+    return float(np.percentile(np.asarray(values, dtype=np.float64), q)) if len(values) else None
+
+
+def resampling_unit(groups: Sequence[Hashable] | None) -> Unit:
+    """What is resampled: "groups" where there are at least `MIN_GROUPS` of them, else "items"."""
+    return "groups" if groups is not None and len(set(groups)) >= MIN_GROUPS else "items"
+
+
+def _checked(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[Array, Sequence[Hashable] | None]:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("scores must be finite numbers")
+    if groups is not None and len(groups) != array.size:
+        raise ValueError(f"one group per item is needed: {len(groups)} groups for {array.size} items")
+    return array, groups
+
+
+def _units(values: Array, groups: Sequence[Hashable] | None) -> tuple[Array, Array, Unit]:
+    """Sum of scores and number of items of each unit, in the order of the units' names."""
+    if groups is None or resampling_unit(groups) == "items":
+        return np.sort(values), np.ones_like(values), "items"
+    _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
+    sums = np.bincount(index, weights=values).astype(np.float64)
+    return sums, np.bincount(index).astype(np.float64), "groups"
+
+
+def _bca(sums: Array, counts: Array, resamples: int, seed: int) -> tuple[float, float]:
+    units, mean = len(sums), float(sums.sum() / counts.sum())
+    boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(units, resamples, seed)])
+    # Ties with the estimate are many with 0/1 scores: half of them count as below.
+    below = np.mean(boot < mean - 1e-12) + 0.5 * np.mean(np.abs(boot - mean) <= 1e-12)
+    bias = float(norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
+    jackknife = (sums.sum() - sums) / (counts.sum() - counts)
+    leaning = jackknife.mean() - jackknife
+    spread = float((leaning**2).sum())
+    acceleration = float((leaning**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    tail = -math.sqrt(units / (units - 1)) * float(t.ppf(0.5 + LEVEL / 2, units - 1))
+    low, high = (float(norm.cdf(bias + (bias + z) / max(1 - acceleration * (bias + z), 1e-6))) for z in (tail, -tail))
+    return float(np.quantile(boot, low)), float(np.quantile(boot, high))
+
+
+def _chunks(rows: int, width: int) -> Iterator[int]:
+    step = max(1, _CHUNK // width)
+    for start in range(0, rows, step):
+        yield min(step, rows - start)
+
+
+def _weights(units: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each unit is drawn in each bootstrap sample: chunks of shape (rows, units)."""
+    for chunk, rows in enumerate(_chunks(resamples, units)):
+        yield _weights_chunk(units, rows, seed, chunk)
+
+
+@lru_cache(maxsize=8)  # every arm and metric of a run is resampled the same way
+def _weights_chunk(units: int, rows: int, seed: int, chunk: int) -> Array:
+    rng = np.random.default_rng([seed, chunk])
+    return rng.multinomial(units, np.full(units, 1 / units), size=rows).astype(np.float64)

@@ -1,0 +1,272 @@
+"""From predictions and facts of a run to what is reported: `results` and `measurements`.
+
+`results` is the same, byte for byte, for the same answers: a run that was killed and resumed ends with the results
+of an unbroken one. Whatever differs between two equal runs (time, memory, cost, the run's name) is in
+`measurements`. Both hold only what JSON can: an unknown number is None, never NaN.
+
+Yes/no questions are kept out of the headline figures: small models answer them at chance, and a one-word answer
+flatters similarity scores. They have their own figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from synth_dspy.evaluation import stats, verdict
+
+Row = Mapping[str, Any]
+Json = dict[str, Any]
+Pairs = Literal["baseline", "all"]
+
+HEADLINE = "judged"
+SCORES = ("judged", "f1", "exact")
+_BREAKDOWN_RESAMPLES = 2_000  # many small cells, looked at rather than tested
+
+
+def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pairs = "baseline") -> tuple[Json, Json]:
+    """Aggregate one row per arm and item into `(results, measurements)`, independent of the order of the rows.
+
+    Args:
+        predictions: rows with arm, id, group, category, answer_type ("yes_no" for yes/no questions), references
+            (empty: the right answer is to abstain), prediction, abstained, scores (judged, f1, exact, recall, mrr, in
+            [0, 1] or None), latency_s, prompt_tokens, completion_tokens, cpu_s, cost_usd, error.
+        facts: what is known of the run besides: task, baseline, seed, models, versions, splits, synthesis,
+            contamination, judge, skipped, arms, and the measured run_id, command, stations, concurrency, wall_s,
+            peak_rss_mb. Missing entries are reported as unknown.
+        pairs: compare every arm with the baseline, or every pair of arms; Holm's correction covers what is compared.
+
+    Raises:
+        ValueError: two rows for the same arm and item.
+    """
+    seed = int(facts.get("seed") or 0)
+    baseline = str(facts.get("baseline") or "rag")
+    rows = _by_arm(predictions)
+    arms = _arms(facts, rows)
+    scored = [arm["name"] for arm in arms if rows.get(arm["name"])]
+    headline = {name: [r for r in rows[name] if not is_yes_no(r)] for name in scored}
+    yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
+    comparisons = _comparisons(headline, baseline, pairs, seed)
+    results: Json = {
+        "task": facts.get("task"),
+        "baseline": baseline,
+        "seed": seed,
+        "models": facts.get("models") or {},
+        "versions": facts.get("versions") or {},
+        "splits": facts.get("splits") or {},
+        "synthesis": facts.get("synthesis"),
+        "contamination": facts.get("contamination"),
+        "judge": facts.get("judge"),
+        "skipped": facts.get("skipped") or [],
+        "items": _items(rows),
+        "method": _method(headline, pairs),
+        "arms": [
+            _arm(arm, rows.get(arm["name"], []), headline.get(arm["name"], []), yes_no.get(arm["name"], []), seed)
+            for arm in arms
+        ],
+        "comparisons": comparisons,
+        "majority_yes_no": _majority(yes_no),
+        "breakdown": {
+            "answer": _breakdown(headline, lambda r: "answerable" if r["references"] else "must abstain", seed),
+            "category": _breakdown(headline, lambda r: str(r.get("category") or "(none)"), seed),
+            "answer_type": _breakdown(headline, lambda r: str(r.get("answer_type") or "(none)"), seed),
+        },
+    }
+    results["verdict"] = verdict.verdict(results)
+    results["notes"] = verdict.notes(results)
+    return plain(results), plain(_measurements(facts, arms, rows))
+
+
+def is_yes_no(row: Row) -> bool:
+    """Whether the question asks for yes or no."""
+    return str(row.get("answer_type") or "").lower().replace("/", "_").replace("-", "_") in {"yes_no", "yesno"}
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 6) + 0.0 if math.isfinite(value) else None  # + 0.0: no "-0.0"
+    return value
+
+
+def _by_arm(predictions: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, dict[str, Row]] = {}
+    for row in predictions:
+        arm = found.setdefault(str(row["arm"]), {})
+        if str(row["id"]) in arm:
+            raise ValueError(f"two predictions of arm {row['arm']!r} for item {row['id']!r}")
+        arm[str(row["id"])] = row
+    return {name: [arm[i] for i in sorted(arm)] for name, arm in sorted(found.items())}
+
+
+def _arms(facts: Mapping[str, Any], rows: Mapping[str, Any]) -> list[Json]:
+    declared = [dict(arm) for arm in facts.get("arms") or []]
+    names = {arm["name"] for arm in declared}
+    return declared + [{"name": name} for name in rows if name not in names]
+
+
+def _items(rows: Mapping[str, Sequence[Row]]) -> Json:
+    items = {str(r["id"]): r for arm in rows.values() for r in arm}.values()
+    return {
+        "n": len(items),
+        "headline": sum(not is_yes_no(r) for r in items),
+        "yes_no": sum(is_yes_no(r) for r in items),
+        "unanswerable": sum(not r["references"] for r in items),
+        "groups": len({r.get("group") for r in items}),
+    }
+
+
+def _method(headline: Mapping[str, Sequence[Row]], pairs: Pairs) -> Json:
+    groups = [r.get("group") for rows in headline.values() for r in rows]
+    return {
+        "unit": stats.resampling_unit(groups),
+        "groups": len(set(groups)),
+        "interval": "95 % BCa bootstrap, t-expanded",
+        "test": "paired sign-flip permutation, two-sided",
+        "correction": "Holm",
+        "pairs": pairs,
+        "resamples": stats.RESAMPLES,
+    }
+
+
+def _score(row: Row, name: str) -> float | None:
+    """A score of a row; an answer that ended in an error is wrong, but its retrieval is unknown."""
+    value = (row.get("scores") or {}).get(name)
+    if value is None or not math.isfinite(value):
+        return 0.0 if name in SCORES else None
+    return float(value)
+
+
+def _estimate(rows: Sequence[Row], name: str, seed: int, resamples: int = stats.RESAMPLES) -> Json:
+    pairs = [(s, r.get("group")) for r in rows if (s := _score(r, name)) is not None]
+    found = stats.estimate([s for s, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
+    return _json(found)
+
+
+def _json(found: stats.Estimate) -> Json:
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def _arm(arm: Json, rows: Sequence[Row], headline: Sequence[Row], yes_no: Sequence[Row], seed: int) -> Json:
+    return {
+        "name": arm["name"],
+        "optimizer": arm.get("optimizer"),
+        "description": arm.get("description"),
+        "demos": arm.get("demos"),
+        "failed": arm.get("failed"),
+        "n": len(rows),
+        "errors": sum(bool(r.get("error")) for r in rows),
+        "scores": {name: _estimate(headline, name, seed) for name in SCORES},
+        "yes_no": {name: _estimate(yes_no, name, seed) for name in SCORES},
+        "retrieval": {name: _estimate(rows, name, seed) for name in ("recall", "mrr")},
+        "abstention": _abstention(rows),
+        "tokens": {k: _mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
+    }
+
+
+def _abstention(rows: Sequence[Row]) -> Json:
+    """Precision: how many abstentions were right. Recall: how many silent documents were recognised."""
+    must = [r for r in rows if not r["references"]]
+    did = [r for r in rows if r.get("abstained")]
+    right = sum(bool(r.get("abstained")) for r in must)
+    correct = sum(bool(r.get("abstained")) == (not r["references"]) for r in rows)
+    return {
+        "must": len(must),
+        "did": len(did),
+        "right": right,
+        "precision": right / len(did) if did else None,
+        "recall": right / len(must) if must else None,
+        "accuracy": correct / len(rows) if rows else None,
+    }
+
+
+def _comparisons(headline: Mapping[str, Sequence[Row]], baseline: str, pairs: Pairs, seed: int) -> list[Json]:
+    names = list(headline)
+    if pairs == "all":  # the baseline, where there, is always the second of its pairs
+        order = [baseline] * (baseline in names) + [n for n in names if n != baseline]
+        wanted = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
+    else:
+        wanted = [(arm, baseline) for arm in names if arm != baseline and baseline in names]
+    compared = [_compare(arm, other, headline, seed) for arm, other in wanted]
+    for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
+        row["p_holm"] = adjusted
+        row["outcome"] = verdict.outcome(row)
+        row["sentence"] = verdict.sentence(row)
+    return compared
+
+
+def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int) -> Json:
+    theirs = {r["id"]: r for r in headline[other]}
+    common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
+    found = stats.compare(
+        [_score(a, HEADLINE) or 0.0 for a, _ in common],
+        [_score(b, HEADLINE) or 0.0 for _, b in common],
+        [a.get("group") for a, _ in common],
+        seed=seed,
+    )
+    return {
+        "arm": arm,
+        "against": other,
+        "n": found.difference.n,
+        "units": found.difference.units,
+        "unit": found.difference.unit,
+        "difference": found.difference.mean,
+        "low": found.difference.low,
+        "high": found.difference.high,
+        "p": found.p,
+        "relative_percent": found.relative_percent,
+        "smallest_detectable": found.smallest_detectable,
+    }
+
+
+def _majority(yes_no: Mapping[str, Sequence[Row]]) -> float | None:
+    """Exact share of yes/no items won by always giving the more frequent answer."""
+    items = {r["id"]: r for rows in yes_no.values() for r in rows}.values()
+    answers = Counter("yes" if str(r["references"][0]).strip().lower().startswith("y") else "no"
+                      for r in items if r["references"])  # fmt: skip
+    return max(answers.values()) / len(items) if answers else None
+
+
+def _breakdown(headline: Mapping[str, Sequence[Row]], key: Callable[[Row], str], seed: int) -> list[Json]:
+    """Judged accuracy and F1 of each arm for each value of `key`, largest first."""
+    size: dict[str, set[str]] = {}
+    for rows in headline.values():
+        for row in rows:
+            size.setdefault(key(row), set()).add(str(row["id"]))
+    table = []
+    for value in sorted(size, key=lambda v: (-len(size[v]), v)):
+        cells = {}
+        for name, rows in headline.items():
+            part = [r for r in rows if key(r) == value]
+            cells[name] = {s: _estimate(part, s, seed, _BREAKDOWN_RESAMPLES) for s in ("judged", "f1")}
+        table.append({"value": value, "n": len(size[value]), "arms": cells})
+    return table
+
+
+def _measurements(facts: Mapping[str, Any], arms: Sequence[Json], rows: Mapping[str, Sequence[Row]]) -> Json:
+    measured = {}
+    for arm in arms:
+        ours = rows.get(arm["name"], [])
+        latencies = [float(r["latency_s"]) for r in ours if r.get("latency_s") is not None]
+        measured[arm["name"]] = {
+            "compile_seconds": arm.get("compile_seconds"),
+            "latency_p50_s": stats.percentile(latencies, 50),
+            "latency_p95_s": stats.percentile(latencies, 95),
+            "cpu_s_per_item": _mean(ours, "cpu_s"),
+            "cost_usd_per_item": _mean(ours, "cost_usd"),
+        }
+    known = ("run_id", "command", "concurrency", "wall_s", "peak_rss_mb", "stations")
+    return {**{key: facts.get(key) for key in known}, "arms": measured}
+
+
+def _mean(rows: Sequence[Row], key: str) -> float | None:
+    values = [float(r[key]) for r in rows if r.get(key) is not None]
+    return math.fsum(values) / len(values) if values else None

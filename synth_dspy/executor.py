@@ -1,0 +1,172 @@
+"""Many rows at once: bounded, in order, and a bad row is data, not a crash.
+
+The executor only bounds how many rows are under way. Retries and back-off are the engines', memory is the ledger's, so
+a killed run repeats `map` over the same rows and gets the same outcomes without repeating a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar, cast
+
+from synth_dspy.errors import SetupError
+from synth_dspy.ledger import in_event_loop
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Value]):
+    """What became of a row: its value, or the error that it failed with."""
+
+    value: Value | None = None
+    error: Exception | None = None
+
+    def unwrap(self) -> Value:
+        """The value.
+
+        Raises:
+            Exception: the error, where the row failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast(Value, self.value)
+
+
+class Executor:
+    """Runs a function over rows, `concurrency` of them at a time."""
+
+    def __init__(self, concurrency: int = 16) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        self.concurrency = concurrency
+
+    def map(
+        self,
+        fn: Callable[[Row], Value | Awaitable[Value]],
+        rows: Iterable[Row],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Outcome[Value]]:
+        """`fn` of every row, in the order of the rows, which are pulled as room becomes free.
+
+        Args:
+            fn: a function or coroutine function of one row. Coroutine functions run in one event loop, which is the
+                fastest way to make many model calls; functions run in threads. Both see the caller's DSPy settings.
+            rows: any iterable.
+            progress: called with the number of rows done, from the thread that runs the rows.
+
+        Raises:
+            SetupError: as soon as a row raises one; rows that have not begun are left alone. So does anything that is
+                not an `Exception`, such as `KeyboardInterrupt`.
+        """
+        if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
+            return self._map_threads(cast(Callable[[Row], Value], fn), rows, progress)
+        run = self._map_async(cast(Callable[[Row], Awaitable[Value]], fn), rows, progress)
+        if not in_event_loop():
+            return asyncio.run(run)
+        return _in_thread(lambda: asyncio.run(run))  # a notebook's own loop is running
+
+    async def _map_async(
+        self, fn: Callable[[Row], Awaitable[Value]], rows: Iterable[Row], progress: Callable[[int], None] | None
+    ) -> list[Outcome[Value]]:
+        pulled = enumerate(rows)
+        outcomes: dict[int, Outcome[Value]] = {}
+
+        async def worker() -> None:
+            for index, row in pulled:
+                # Each row in a context of its own: what it sets, its successor on this worker does not see.
+                task = asyncio.create_task(_outcome_async(fn, row), context=contextvars.copy_context())
+                outcomes[index] = await task
+                if progress:
+                    progress(len(outcomes))
+
+        workers = [asyncio.create_task(worker()) for _ in range(self.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        return [outcomes[index] for index in range(len(outcomes))]
+
+    def _map_threads(
+        self, fn: Callable[[Row], Value], rows: Iterable[Row], progress: Callable[[int], None] | None
+    ) -> list[Outcome[Value]]:
+        pulled = enumerate(rows)
+        pulling = threading.Lock()
+        stopped = threading.Event()
+        done: SimpleQueue[tuple[int, Outcome[Value]] | BaseException | None] = SimpleQueue()
+        context = contextvars.copy_context()
+
+        def worker() -> None:
+            try:
+                while not stopped.is_set():
+                    with pulling:
+                        index, row = next(pulled, (-1, None))
+                    if index < 0:
+                        break
+                    done.put((index, context.copy().run(_outcome, fn, cast(Row, row))))
+            except BaseException as error:
+                done.put(error)
+            finally:
+                done.put(None)
+
+        # Daemons: a row that never ends cannot keep a stopped run alive.
+        threads = [threading.Thread(target=worker, daemon=True) for _ in range(self.concurrency)]
+        for thread in threads:
+            thread.start()
+        outcomes: dict[int, Outcome[Value]] = {}
+        working = len(threads)
+        try:
+            while working:
+                item = done.get()
+                if item is None:
+                    working -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    outcomes[item[0]] = item[1]
+                    if progress:
+                        progress(len(outcomes))
+        finally:
+            stopped.set()
+        return [outcomes[index] for index in range(len(outcomes))]
+
+
+def _outcome(fn: Callable[[Row], Value], row: Row) -> Outcome[Value]:
+    try:
+        return Outcome(fn(row))
+    except Exception as error:
+        return _failed(error)
+
+
+async def _outcome_async(fn: Callable[[Row], Awaitable[Value]], row: Row) -> Outcome[Value]:
+    try:
+        return Outcome(await fn(row))
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Outcome[Any]:
+    """The outcome of a failed row, unless the failure is one that every row would share."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SetupError):
+            raise cause
+        cause = cause.__cause__
+    return Outcome(error=error)
+
+
+def _in_thread(run: Callable[[], Value]) -> Value:
+    """Run something in a thread of its own, in the caller's context, and return what it returns."""
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(context.run, run).result()

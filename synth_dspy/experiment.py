@@ -1,0 +1,291 @@
+"""The way through the house, once: source, splits, synthesis, datasets, arms, predictions, report.
+
+Every model call goes through the run's ledger, and everything between the calls is a function of their answers and
+the seed. Resuming therefore means doing it all again: what was answered is not asked again.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy import datasets, roles, saved
+from synth_dspy.config import CompileConfig
+from synth_dspy.corpus.index import Index
+from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.report import write_report
+from synth_dspy.evaluation.summary import summarise
+from synth_dspy.executor import Executor
+from synth_dspy.ledger import Ledger
+from synth_dspy.progress import Bars
+from synth_dspy.run import Run
+from synth_dspy.synthesis.pipeline import Synthesis, synthesise
+from synth_dspy.task import Judge, Knowledge, Metric, Resources, Task
+from synth_dspy.versions import versions
+
+log = logging.getLogger("synth_dspy.experiment")
+
+QUICK = {"candidates": 48, "held_out": 24, "validation": 12}
+"""Bounds of a `--quick` run."""
+
+
+@dataclass
+class Experiment:
+    """One compile of one task. `facts` gathers what the report says besides the scores."""
+
+    workspace: Path
+    task: Task
+    config: CompileConfig
+    run: Run
+    ledger: Ledger
+    bars: Bars
+    command: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def compile(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Run every station.
+
+        Returns:
+            `results` and `measurements`, as written to the run's folder.
+        """
+        began = time.perf_counter()
+        with self.run.station("models"):
+            resources = self._models()
+        with self.run.station("source"):
+            knowledge, splits = self._read()
+        with self.run.station("index"):
+            retriever = self._index(knowledge, resources)
+        resources = replace(
+            resources,
+            retriever=retriever,
+            seeds=splits["train"].labelled or tuple(knowledge.prompts),
+            held_out=splits["dev"].labelled + splits["test"].labelled,
+        )
+        with self.run.station("synthesis"):
+            rows = self._rows(splits, resources)
+        judge = self.task.judge(resources)
+        with self.run.station("arms"):
+            programs = self._arms(rows, resources, self._objective(judge))
+        with self.run.station("evaluation"):
+            predictions = self._evaluate(programs, rows["test"], resources, judge)
+        return self._report(predictions, judge, rows, time.perf_counter() - began)
+
+    def _models(self) -> Resources:
+        """Open every role's model: a wrong name is found here, not after an hour of work."""
+        names = self.config.models
+        executor = Executor(self.config.concurrency)
+        opened = {}
+        with self.bars.bar("models", 4) as advance:
+            for role in ("student", "teacher", "judge"):
+                model = getattr(names, role)
+                if role == "judge" and model == "reference":
+                    opened[role] = None
+                else:
+                    opened[role] = self._open(model, role)
+                advance(1)
+            embedder = roles.embedder_for(names.embedder)
+            embedder.embed(["ready?"])
+            advance(1)
+        dspy.configure(lm=opened["student"])
+        return Resources(
+            student=opened["student"],
+            teacher=opened["teacher"],
+            judge_lm=opened["judge"],
+            judge_model=names.judge,
+            embedder=embedder,
+            retriever=None,
+            executor=executor,
+            seeds=(),
+            held_out=(),
+            words=self.config.words,
+            seed=self.config.seed,
+            quick=self.config.quick,
+        )
+
+    def _open(self, model: str, role: str) -> dspy.LM:
+        options = dict(self.config.models.options.get(role, {}))
+        if self.config.models.api_base and not model.startswith("embedded/"):
+            options.setdefault("api_base", self.config.models.api_base)
+        roles.check(model, **options)
+        return roles.lm_for(model, role=role, ledger=self.ledger, **options)
+
+    def _read(self) -> tuple[Knowledge, dict[str, datasets.Split]]:
+        knowledge = self.task.source.read(self.config.limit)
+        splits = datasets.split(knowledge, self.config.seed)
+        if not splits["test"].groups or not splits["train"].groups:
+            groups = len({item.group for item in knowledge.items})
+            raise SetupError(
+                f"At least 3 documents are needed, to learn from some and be scored on others; found {groups}. "
+                "Add documents, or raise --limit."
+            )
+        self.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
+        return knowledge, splits
+
+    def _index(self, knowledge: Knowledge, resources: Resources) -> Retriever | None:
+        if not knowledge.documents:
+            return None
+        index = Index(saved.index_folder(self.workspace, self.run.task, self.config), resources.embedder)
+        with self.bars.bar("index", len(knowledge.documents)) as advance:
+            stats = index.update(knowledge.documents, progress=advance)
+        log.info("index: %s", stats)
+        return Retriever(index)
+
+    def _rows(self, splits: dict[str, datasets.Split], resources: Resources) -> dict[str, list[dspy.Example]]:
+        wanted = self._bound("candidates", self.config.synthesis.candidates)
+        synthesis = self._synthesise("train", splits, resources, wanted)
+        test = splits["test"].labelled
+        dev = splits["dev"].labelled
+        self.facts["held_out"] = "human-labelled"
+        if not test:
+            # Nobody labelled these documents: the held-out items are synthetic too, and the report says so.
+            self.facts["held_out"] = "synthetic"
+            test = tuple(self._synthesise("test", splits, resources, wanted).kept)
+            dev = tuple(self._synthesise("dev", splits, resources, max(1, wanted // 3)).kept)
+            if not test:
+                raise SetupError(
+                    "There are no labelled questions about these documents, and none of the synthetic ones passed "
+                    "the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
+                )
+        train = datasets.training_rows(splits["train"].labelled, synthesis.kept, self.config.synthesis.train_on)
+        rows = {
+            "train": train,
+            "dev": datasets.spread(
+                dev or train, self._bound("validation", self.config.evaluation.validation), self.config.seed
+            ),
+            "test": datasets.spread(
+                test, self._bound("held_out", self.config.evaluation.held_out), self.config.seed
+            ),
+        }
+        self.facts["synthesis"] = synthesis.yield_table
+        self.facts["contamination"] = synthesis.contamination
+        self.facts["splits"] = {
+            name: {"groups": len(splits[name].groups), "items": len(rows[name])} for name in ("train", "dev", "test")
+        }
+        for name, examples in rows.items():
+            self.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
+        return rows
+
+    def _synthesise(
+        self, name: str, splits: dict[str, datasets.Split], resources: Resources, wanted: int
+    ) -> Synthesis:
+        synthesizer = self.task.synthesizer(resources)
+        synthesizer.set_lm(resources.teacher)
+        items = splits[name].items if wanted else ()
+        with self.bars.bar(f"synthesis ({name})", len(items)) as advance, self.ledger.unit(station="synthesis"):
+            synthesis = synthesise(
+                items,
+                synthesizer,
+                self.task.filters(resources),
+                executor=resources.executor,
+                ledger=self.ledger,
+                limit=wanted,
+                progress=advance,
+            )
+        self.run.write_jsonl(f"datasets/candidates-{name}.jsonl", synthesis.candidate_rows())
+        return synthesis
+
+    def _arms(
+        self, rows: dict[str, list[dspy.Example]], resources: Resources, objective: Metric
+    ) -> dict[str, dspy.Module]:
+        names = self._arm_names()
+        programs: dict[str, dspy.Module] = {}
+        self.facts["arms"] = described = []
+        with self.bars.bar("arms", len(names)) as advance:
+            for name in names:
+                program = self.task.program(resources)
+                program.set_lm(resources.student)
+                optimizer = self.task.optimizers[name](resources, objective)
+                began = time.perf_counter()
+                failed = None
+                with self.ledger.unit(station="arms", arm=name):
+                    try:
+                        if optimizer is not None:
+                            program = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
+                        programs[name] = program
+                    except SynthDspyError as error:
+                        # One arm that cannot be made is a finding; the other arms go on.
+                        failed = str(error)
+                        log.warning("arm %s failed: %s", name, error)
+                if failed is None:
+                    program.set_lm(resources.student)
+                    saved.save(self.run, name, program, self.config)
+                kind = type(optimizer).__name__ if optimizer is not None else "none"
+                described.append(
+                    {
+                        "name": name,
+                        "optimizer": kind,
+                        "description": (type(optimizer).__doc__ or "").split("\n")[0] if optimizer else "As declared.",
+                        "compile_seconds": time.perf_counter() - began,
+                        "demos": sum(len(predictor.demos) for predictor in program.predictors()),
+                        "failed": failed,
+                    }
+                )
+                advance(1)
+        return programs
+
+    def _arm_names(self) -> list[str]:
+        known = list(self.task.optimizers)
+        asked = list(self.config.evaluation.arms or self.task.arms or known)
+        for name in asked:
+            if name not in known:
+                raise SetupError(f"There is no arm {name!r}; this task has {', '.join(known)}.")
+        baseline = known[0]
+        return [baseline, *dict.fromkeys(name for name in asked if name != baseline)]
+
+    def _objective(self, judge: Judge) -> Metric:
+        return judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
+
+    def _evaluate(
+        self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
+    ) -> list[dict[str, Any]]:
+        predictions: list[dict[str, Any]] = []
+        for name, program in programs.items():
+            with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
+                predictions += runner.run_arm(
+                    name,
+                    program,
+                    examples,
+                    metrics=self.task.metrics,
+                    judge=judge,
+                    executor=resources.executor,
+                    ledger=self.ledger,
+                    advance=advance,
+                )
+        return predictions
+
+    def _report(
+        self, predictions: list[dict[str, Any]], judge: Judge, rows: dict[str, list[dspy.Example]], seconds: float
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        models = self.config.models
+        self.facts |= {
+            "task": self.run.task,
+            "run_id": self.run.id,
+            "baseline": next(iter(self.task.optimizers)),
+            "seed": self.config.seed,
+            "models": {role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
+            "versions": versions(),
+            "judge": {"name": judge.name, **judge.agreement},
+            "stations": [{"name": name, "seconds": spent} for name, spent in self.run.seconds.items()],
+            "concurrency": self.config.concurrency,
+            "wall_s": seconds,
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "command": self.command,
+        }
+        results, measurements = summarise(predictions, self.facts)
+        self.run.write_jsonl("predictions.jsonl", predictions)
+        self.run.write_json("results.json", results)
+        self.run.write_json("measurements.json", measurements)
+        write_report(Path(self.run.folder))
+        return results, measurements
+
+    def _bound(self, name: str, value: int) -> int:
+        return min(value, QUICK[name]) if self.config.quick else value

@@ -1,0 +1,445 @@
+"""The ledger: every model call of a run is made once, whatever happens to the process.
+
+One SQLite file per run holds a row for each answered model call, under the SHA-256 of everything that determines the
+answer. The row is committed before the caller sees the answer, so a run that was killed is simply started again: it
+does the same things in the same order, and what was answered before comes from here. Failed calls leave no answer
+(they are made again) but are counted. The filters' verdicts on candidates stand beside the calls.
+
+Who makes a call (station, source, arm) is said by `with ledger.unit(...)`, what a piece of work cost is summed by
+`with ledger.measure() as usage`; both reach into DSPy's threads and tasks because they travel in DSPy's settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+from synth_dspy.task import Verdict
+
+SCHEMA = """
+create table if not exists calls (
+    key text primary key, status text not null, response text not null,
+    model text not null, role text not null, station text not null, source text not null, arm text not null,
+    input_tokens integer, output_tokens integer, latency_s real, cpu_s real, cost_usd real,
+    attempts integer not null, created real not null
+) without rowid;
+create table if not exists failures (
+    key text not null, error text not null, message text not null,
+    model text not null, role text not null, station text not null, source text not null, arm text not null,
+    attempts integer not null, created real not null
+);
+create table if not exists verdicts (
+    candidate text not null, filter text not null, keep integer not null, score real not null, why text not null,
+    primary key (candidate, filter)
+);
+"""
+DRAIN_S = 30.0
+"""How long to wait for the calls that a killed run still had under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """On whose behalf a call is made."""
+
+    station: str = ""
+    source: str = ""
+    arm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An answered call. `status` is `answered`, or `refused` where asking again can only give the same refusal.
+
+    `response` is JSON: a `dspy.lm15.Response` of the canonical form, a chat completion as an OpenAI-compatible server
+    sent it (it has the key `choices`), or the refusal's message. Tokens, seconds and US dollars are None if unknown.
+    """
+
+    key: str
+    response: str
+    model: str
+    role: str
+    unit: Unit = Unit()
+    status: str = "answered"
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_s: float | None = None
+    cpu_s: float | None = None
+    cost_usd: float | None = None
+    attempts: int = 1
+
+
+@dataclass
+class Usage:
+    """What the calls inside a `measure()` block cost, those answered by the ledger at their original figures."""
+
+    calls: int = 0
+    from_ledger: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency_s: float = 0.0
+    cpu_s: float = 0.0
+    cost_usd: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, call: Call, *, from_ledger: bool) -> None:
+        with self._lock:
+            self.calls += 1
+            self.from_ledger += from_ledger
+            self.input_tokens += call.input_tokens or 0
+            self.output_tokens += call.output_tokens or 0
+            self.latency_s += call.latency_s or 0.0
+            self.cpu_s += call.cpu_s or 0.0
+            self.cost_usd += call.cost_usd or 0.0
+
+
+class _Abandoned(Exception):
+    """Whoever was asking a claimed key gave up without an outcome."""
+
+
+class Ledger:
+    """The calls and verdicts of one run. Safe to use from many threads; one process writes at a time.
+
+    Raises:
+        SetupError: another process has this run open, or the file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self.read_only = read_only
+        self._lock = threading.RLock()
+        self._asking: dict[str, Future[Call]] = {}
+        self._closing: list[Callable[[], None]] = []
+        self.lock_fd = -1 if read_only else _lock_run(self.path)
+        try:
+            self._db = connect(self.path, read_only=read_only)
+        except sqlite3.Error as error:
+            self._unlock()
+            raise SetupError(f"Could not open the ledger {self.path}: {error}.") from error
+
+    def lookup(self, key: str) -> Call | None:
+        """The answer under `key`, or None."""
+        with self._lock:
+            row = self._db.execute(
+                "select response, model, role, station, source, arm, status, input_tokens, output_tokens, latency_s,"
+                " cpu_s, cost_usd, attempts from calls where key = ?",
+                (key,),
+            ).fetchone()
+        if row is None:
+            return None
+        response, model, role, station, source, arm, *rest = row
+        return Call(key, response, model, role, Unit(station, source, arm), *rest)
+
+    def record(self, call: Call) -> None:
+        """Commit an answer. The first answer under a key stays."""
+        with self._lock, _writing(self.path):
+            insert(self._db, call)
+
+    def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
+        """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
+
+        Whoever wants a key that is being asked waits for that answer.
+        """
+        while True:
+            asked, mine = self._claim(key)
+            if mine:
+                break
+            if in_event_loop():  # waiting would stop the task that is asking: ask a second time
+                return ask(), False
+            try:
+                return asked.result(), True
+            except _Abandoned:
+                continue
+        with self._releasing(key, asked):
+            known = self.lookup(key)
+            call = known or ask()
+            asked.set_result(call)
+        return call, known is not None
+
+    async def aanswer(self, key: str, ask: Callable[[], Awaitable[Call]]) -> tuple[Call, bool]:
+        """`answer` for an event loop."""
+        while True:
+            asked, mine = self._claim(key)
+            if mine:
+                break
+            try:
+                return await asyncio.wrap_future(asked), True
+            except _Abandoned:
+                continue
+        with self._releasing(key, asked):
+            known = self.lookup(key)
+            call = known or await ask()
+            asked.set_result(call)
+        return call, known is not None
+
+    def _claim(self, key: str) -> tuple[Future[Call], bool]:
+        with self._lock:
+            if key in self._asking:
+                return self._asking[key], False
+            self._asking[key] = asked = Future()
+            return asked, True
+
+    @contextmanager
+    def _releasing(self, key: str, asked: Future[Call]) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            asked.set_exception(error)
+            raise
+        except BaseException:  # cancelled or interrupted: whoever waits asks for itself
+            asked.set_exception(_Abandoned())
+            raise
+        finally:
+            with self._lock:
+                del self._asking[key]
+
+    def record_failure(self, call: Call, error: BaseException) -> None:
+        """Note that `call` failed for good; it has no answer, so it will be made again."""
+        values = (call.key, type(error).__name__, str(error)[:2000], call.model, call.role)
+        unit = (call.unit.station, call.unit.source, call.unit.arm)
+        with self._lock, _writing(self.path):
+            self._db.execute(
+                "insert into failures values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, *unit, call.attempts, time.time()),
+            )
+
+    def record_verdict(self, candidate: str, filter: str, verdict: Verdict) -> None:
+        """Keep what `filter` said of the candidate with the id `candidate`; saying it again changes nothing."""
+        with self._lock, _writing(self.path):
+            self._db.execute(
+                "insert or replace into verdicts values (?, ?, ?, ?, ?)",
+                (candidate, filter, int(verdict.keep), verdict.score, verdict.why),
+            )
+
+    def verdicts(self) -> dict[tuple[str, str], Verdict]:
+        """All verdicts by (candidate id, filter name)."""
+        with self._lock:
+            rows = self._db.execute("select * from verdicts order by candidate, filter").fetchall()
+        return {(candidate, name): Verdict(bool(keep), score, why) for candidate, name, keep, score, why in rows}
+
+    def totals(self, *by: str) -> list[dict[str, Any]]:
+        """Calls, failures, tokens, seconds and cost, grouped by any of `role`, `station`, `arm`, `source`, `model`.
+
+        A call that several arms share was made, and is counted, once: with the one that made it first. `cost_usd` is
+        None in a group where no call has a known price.
+        """
+        unknown = set(by) - {"role", "station", "arm", "source", "model"}
+        if unknown:
+            raise ValueError(f"cannot group calls by {sorted(unknown)}")
+        columns, group = ", ".join(by), f" group by {', '.join(by)} order by {', '.join(by)}" if by else ""
+        comma = ", " if by else ""
+        sums = (
+            "count(*) as calls, sum(attempts) as attempts, coalesce(sum(input_tokens), 0) as input_tokens,"
+            " coalesce(sum(output_tokens), 0) as output_tokens, coalesce(sum(latency_s), 0) as latency_s,"
+            " coalesce(sum(cpu_s), 0) as cpu_s, sum(cost_usd) as cost_usd"
+        )
+        with self._lock:
+            cursor = self._db.execute(f"select {columns}{comma}{sums} from calls{group}")
+            names = [column[0] for column in cursor.description]
+            groups = [dict(zip(names, row, strict=True)) for row in cursor]
+            failed = {
+                tuple(row[:-1]): row[-1]
+                for row in self._db.execute(f"select {columns}{comma}count(*) from failures{group}")
+            }
+        for row in groups:
+            row["failures"] = failed.pop(tuple(row[name] for name in by), 0)
+        empty: dict[str, Any] = dict.fromkeys(("calls", "attempts", "input_tokens", "output_tokens"), 0)
+        empty |= {"latency_s": 0.0, "cpu_s": 0.0, "cost_usd": None}
+        for key, count in failed.items():
+            if count:
+                groups.append(dict(zip(by, key, strict=True)) | empty | {"failures": count})
+        return groups
+
+    def calls(self, **where: str) -> list[Call]:
+        """Answered calls in the order they were answered, those whose `role`, `station`, `arm`... equal `where`."""
+        unknown = set(where) - {"role", "station", "arm", "source", "model"}
+        if unknown:
+            raise ValueError(f"cannot select calls by {sorted(unknown)}")
+        condition = " where " + " and ".join(f"{name} = ?" for name in where) if where else ""
+        with self._lock:
+            rows = self._db.execute(
+                "select key, response, model, role, station, source, arm, status, input_tokens, output_tokens,"
+                f" latency_s, cpu_s, cost_usd, attempts from calls{condition} order by created, key",
+                tuple(where.values()),
+            ).fetchall()
+        return [Call(*row[:4], Unit(*row[4:7]), *row[7:]) for row in rows]
+
+    def unit(self, *, station: str | None = None, source: str | None = None, arm: str | None = None) -> Any:
+        """A context in which calls are made on behalf of this station, source or arm; what is None stays as it was."""
+        return unit(station=station, source=source, arm=arm)
+
+    def measure(self) -> Any:
+        """A context that yields the `Usage` of the calls made inside it."""
+        return measure()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` before the file is closed."""
+        self._closing.append(callback)
+
+    def close(self) -> None:
+        """Close the file and let another process open the run."""
+        while self._closing:
+            self._closing.pop()()
+        with self._lock:
+            self._db.close()
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@contextmanager
+def unit(*, station: str | None = None, source: str | None = None, arm: str | None = None) -> Iterator[None]:
+    """See `Ledger.unit`."""
+    import dspy
+
+    given = {"station": station, "source": source, "arm": arm}
+    inner = replace(current_unit(), **{name: value for name, value in given.items() if value is not None})
+    with dspy.settings.context(ledger_unit=inner):
+        yield
+
+
+@contextmanager
+def measure() -> Iterator[Usage]:
+    """See `Ledger.measure`."""
+    import dspy
+
+    usage = Usage()
+    with dspy.settings.context(ledger_usages=(*dspy.settings.get("ledger_usages", ()), usage)):
+        yield usage
+
+
+def current_unit() -> Unit:
+    """The unit of the innermost `unit(...)` block around the caller."""
+    import dspy
+
+    found: Unit = dspy.settings.get("ledger_unit", Unit())
+    return found
+
+
+def count_usage(call: Call, *, from_ledger: bool) -> None:
+    """Add a call to every `measure()` block around the caller."""
+    import dspy
+
+    for usage in dspy.settings.get("ledger_usages", ()):
+        usage.add(call, from_ledger=from_ledger)
+
+
+def in_event_loop() -> bool:
+    """Whether the caller runs inside an event loop, which it would stop by waiting."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def call_key(determinants: Mapping[str, Any]) -> str:
+    """The SHA-256 of everything that determines an answer, given as JSON values."""
+    text = json.dumps(determinants, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a ledger's file without taking the run's lock: for readers, and for the process that does HTTP."""
+    if read_only:
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    db.execute("pragma journal_mode = wal")
+    # A commit survives the death of the process, SIGKILL too; only a loss of power can take the last ones back.
+    db.execute("pragma synchronous = normal")
+    db.executescript(SCHEMA)
+    return db
+
+
+def insert(db: sqlite3.Connection, call: Call) -> None:
+    """Commit `call` unless its key has an answer already."""
+    values = asdict(call)
+    unit = values.pop("unit")
+    db.execute(
+        "insert or ignore into calls (key, status, response, model, role, station, source, arm, input_tokens,"
+        " output_tokens, latency_s, cpu_s, cost_usd, attempts, created) values (:key, :status, :response, :model,"
+        " :role, :station, :source, :arm, :input_tokens, :output_tokens, :latency_s, :cpu_s, :cost_usd, :attempts,"
+        " :created)",
+        {**values, **unit, "created": time.time()},
+    )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise SetupError(
+            f"Could not write the ledger {path}: {error}; free some space or rights there, then resume the run."
+        ) from error
+
+
+def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
+    """Lock `path`, waiting up to `wait_s`; None if another process has it.
+
+    The kernel gives the lock back when its holder ends, however it ends.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(0.02)
+
+
+def http_lock(path: Path) -> Path:
+    """The lock that a run's HTTP process holds while it can still write answers into the ledger at `path`."""
+    return path.with_name(path.name + ".http.lock")
+
+
+def _lock_run(path: Path) -> int:
+    """Become the one process that writes the ledger at `path`."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        fd = lock_file(lock)
+        if fd is None:
+            holder = lock.read_text(encoding="ascii").strip() or "unknown"
+            raise SetupError(
+                f"The run in {path.parent} is already open in process {holder}: wait until it ends, or end it, "
+                "then resume."
+            )
+        # A killed run may still have calls under way in its HTTP process; their answers are about to come in.
+        drained = lock_file(http_lock(path), wait_s=DRAIN_S)
+        if drained is None:
+            os.close(fd)
+            raise SetupError(
+                f"The run in {path.parent} was killed with model calls under way, which have not been answered within "
+                f"{DRAIN_S:.0f} s: resume it once the endpoint has answered them."
+            )
+        os.close(drained)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode("ascii"), 0)
+    except OSError as error:
+        raise SetupError(f"Could not open the ledger {path}: {error.strerror or error}.") from error
+    return fd

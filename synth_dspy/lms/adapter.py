@@ -1,0 +1,103 @@
+"""Plain prompts for small models: instructions, labelled input lines, and the reply taken word for word.
+
+DSPy's own adapters frame every field with markers or JSON. A model of 135M parameters copies the frame and forgets the
+task, and the frame costs more tokens than the task does. This one writes the instructions as the system message, the
+inputs as `Name: value` lines, demonstrations as chat turns, and reads the whole reply as the one output field. There
+is nothing to parse, so nothing fails to parse; and a row of training data is the same three lines.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+
+class PlainAdapter(dspy.Adapter):
+    """Renders a signature with exactly one output field, of type str, and any number of inputs.
+
+    Works with any LM. A value of several lines is put below its name instead of beside it.
+    """
+
+    def format_system_message(self, signature: Any) -> str:
+        """The signature's instructions and nothing else."""
+        _output_name(signature)
+        return textwrap.dedent(signature.instructions).strip()
+
+    def format_user_message_content(
+        self,
+        signature: Any,
+        inputs: Mapping[str, Any],
+        prefix: str = "",
+        suffix: str = "",
+        main_request: bool = False,
+    ) -> str:
+        """The inputs, one `Name: value` a line, in the signature's order."""
+        lines = [_line(_label(name, field), inputs[name]) for name, field in signature.input_fields.items() if name in inputs]
+        return "\n".join(part for part in (prefix, *lines, suffix) if part)
+
+    def format_assistant_message_content(
+        self, signature: Any, outputs: Mapping[str, Any], missing_field_message: str | None = None
+    ) -> str:
+        """The output field's value as it is."""
+        value = outputs.get(_output_name(signature))
+        return str(value if value is not None else missing_field_message or "")
+
+    def format_demos(self, signature: Any, demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Demonstrations as chat turns; one without its output or without any input is left out."""
+        output = _output_name(signature)
+        turns: list[dict[str, Any]] = []
+        for demo in demos:
+            if demo.get(output) is None or not any(name in demo for name in signature.input_fields):
+                continue
+            turns.append({"role": "user", "content": self.format_user_message_content(signature, demo)})
+            turns.append({"role": "assistant", "content": self.format_assistant_message_content(signature, demo)})
+        return turns
+
+    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+        """The reply, without white space around it and without the output's name if the model wrote that first.
+
+        Raises:
+            AdapterParseError: the reply is empty.
+        """
+        name = _output_name(signature)
+        text = completion.strip()
+        label = f"{_label(name, signature.output_fields[name])}:"
+        if text.lower().startswith(label.lower()):
+            text = text[len(label) :].strip()
+        if not text:
+            raise AdapterParseError(
+                adapter_name=type(self).__name__, signature=signature, lm_response=completion, message="empty reply"
+            )
+        return {name: text}
+
+    def format_finetune_data(
+        self, signature: Any, demos: list[dict[str, Any]], inputs: dict[str, Any], outputs: dict[str, Any]
+    ) -> dict[str, list[Any]]:
+        """The call as chat messages with the wanted reply last: what fine-tuning trains on is what is served."""
+        messages = self.format(signature=signature, demos=demos, inputs=inputs)
+        reply = {"role": "assistant", "content": self.format_assistant_message_content(signature, outputs)}
+        return {"messages": [*messages, reply]}
+
+
+def _output_name(signature: Any) -> str:
+    names = list(signature.output_fields)
+    if len(names) != 1 or signature.output_fields[names[0]].annotation is not str:
+        raise ValueError(f"PlainAdapter needs a signature with one output field of type str, not {names}")
+    return str(names[0])
+
+
+def _label(name: str, field: Any) -> str:
+    """`question` becomes `Question`; a field's own `prefix=` wins."""
+    prefix = str((field.json_schema_extra or {}).get("prefix") or "").strip().rstrip(":")
+    return prefix or name.replace("_", " ").capitalize()
+
+
+def _line(label: str, value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        value = "\n".join(str(part) for part in value)
+    text = str(value).strip()
+    return f"{label}:\n{text}" if "\n" in text else f"{label}: {text}"

@@ -1,0 +1,267 @@
+"""Chat models behind OpenAI-compatible servers, many calls at once.
+
+An `HttpEngine` turns a DSPy request into a chat completion and hands it to the run's HTTP process
+(`synth_dspy.lms.http_process`), which retries, commits the answer to the ledger, and reports. Sync and async callers
+share its connections.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from dspy import lm15
+
+from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.ledger import Call, Ledger, Unit
+from synth_dspy.lms.http_process import HEADER, encode_frame
+
+OPENAI = "https://api.openai.com/v1"
+_CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many tokens", re.IGNORECASE)
+
+
+class HttpEngine:
+    """One OpenAI-compatible endpoint.
+
+    Args:
+        api_base: its address, such as `http://127.0.0.1:8000/v1`.
+        api_key: sent as a bearer token; None sends none.
+        key_name: the environment variable that holds the key, named in errors.
+        timeout: seconds that one attempt may take.
+        connections: requests on the wire at once.
+        attempts: attempts at a call before it fails for good.
+    """
+
+    supports_response_schema = True
+    supports_function_calling = True
+    supports_reasoning = False
+    supported_params = frozenset(
+        {"temperature", "max_tokens", "top_p", "stop", "seed", "response_format", "presence_penalty",
+         "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "tools", "tool_choice",
+         "parallel_tool_calls"}
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        api_base: str,
+        *,
+        api_key: str | None = None,
+        key_name: str = "OPENAI_API_KEY",
+        timeout: float = 600.0,
+        connections: int = 64,
+        attempts: int = 8,
+    ) -> None:
+        self.api_base = api_base.rstrip("/")
+        self.fingerprint = self.api_base
+        self.key_name = key_name
+        self.timeout = timeout
+        self.connections = connections
+        self.attempts = attempts
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        # Servers other than OpenAI's own know `max_tokens`, not all of them its later name.
+        compat = None if self.api_base == OPENAI else lm15.OpenAIChatCompat(max_tokens_field="max_tokens")
+        self._dialect = lm15.OpenAIChatLM(api_key="in the header", base_url=self.api_base, compat=compat)
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        """DSPy's engine interface, without a ledger."""
+        call = self.submit(request, Call("", "", request.model, ""), None).result()
+        return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
+
+    def submit(self, request: lm15.Request, call: Call, ledger: Ledger | None) -> Future[Call]:
+        """Make `call`; its future brings it answered and committed.
+
+        The future raises lm15's typed error (a context too long, a refused request), `SetupError` (no such model, a
+        refused key, an endpoint that cannot be reached) or `ModelError` (every attempt failed).
+        """
+        payload = self._dialect._payload(replace(request, model=wire_name(request.model)), stream=False)
+        frame = {
+            "url": f"{self.api_base}/chat/completions",
+            "headers": self._headers,
+            "body": json.dumps(payload, ensure_ascii=False),
+            "timeout": self.timeout,
+            "connections": self.connections,
+            "attempts": self.attempts,
+            "call": asdict(call),
+        }
+
+        def error(found: dict[str, Any]) -> Exception:
+            typed = self._error(found, request.model, call.role)
+            if ledger is not None:
+                ledger.record_failure(replace(call, attempts=found["attempts"]), typed)
+            return typed
+
+        return connection(ledger).send(frame, error)
+
+    def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
+        """What went wrong, as the type that the caller reacts to."""
+        kind, status, attempts = found["kind"], found["status"], found["attempts"]
+        message = found["message"]
+        if kind == "ledger":
+            return SetupError(f"Could not write the ledger: {message}; free some space there, then resume the run.")
+        if kind == "unreachable":
+            return SetupError(
+                f"The endpoint {self.api_base} of the model {model} could not be reached ({message}): "
+                "start the server, or correct --models.api-base."
+            )
+        if kind != "status":
+            return ModelError(
+                f"The endpoint {self.api_base} failed a call to {model} {attempts} times, at last with: {message}."
+            )
+        error = self._dialect.normalize_error(status, message)
+        text = " ".join(error.message.split()) or f"status {status}"
+        if status in (401, 403):
+            return SetupError(
+                f"The endpoint {self.api_base} refused the key in {self.key_name} ({status}: {text}): set the right one."
+                if "Authorization" in self._headers
+                else f"The endpoint {self.api_base} wants a key ({status}: {text}): set {self.key_name}."
+            )
+        if status == 404:
+            return SetupError(
+                f"The endpoint {self.api_base} has no model {wire_name(model)!r} ({status}: {text}): "
+                f"correct --models.{role or 'teacher'} or --models.api-base."
+            )
+        if status == 400 and _CONTEXT.search(text) and not isinstance(error, lm15.ContextLengthError):
+            return lm15.ContextLengthError(text, status=status)
+        if found["kind"] == "status" and status in (408, 409, 425, 429) or status >= 500:
+            return ModelError(
+                f"The endpoint {self.api_base} refused a call to {model} {attempts} times, at last with {status}: {text}."
+            )
+        return error
+
+
+def wire_name(model: str) -> str:
+    """The model's name as its server knows it: `openai/<name>` without the prefix."""
+    return model.removeprefix("openai/")
+
+
+class Connection:
+    """The parent's end of an HTTP process."""
+
+    def __init__(self, ledger: Path | None) -> None:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        command = [sys.executable, "-m", "synth_dspy.lms.http_process", str(theirs.fileno())]
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        # A session of its own: neither Ctrl-C nor the killing of the run's process group takes answers with it.
+        self._process = subprocess.Popen(
+            command + ([str(ledger.absolute())] if ledger else []),
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self._socket = ours
+        self._ids = itertools.count()
+        self._pending: dict[int, tuple[Future[Call], Callable[[dict[str, Any]], Exception]]] = {}
+        self._lock = threading.Lock()
+        self.ended = False
+        threading.Thread(target=self._read, name="synth-dspy-http", daemon=True).start()
+
+    def send(self, frame: dict[str, Any], error: Callable[[dict[str, Any]], Exception]) -> Future[Call]:
+        """Send a call; `error` makes the exception of one that failed."""
+        future: Future[Call] = Future()
+        with self._lock:
+            identifier = next(self._ids)
+            self._pending[identifier] = future, error
+            try:
+                self._socket.sendall(encode_frame({"id": identifier, **frame}))
+            except OSError:
+                self.ended = True
+        if self.ended:
+            self._fail_pending()
+        return future
+
+    def close(self) -> None:
+        """Let the process end; calls under way are still committed."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1.0)
+        self._process.returncode = self._process.returncode or 0
+        self._socket.close()
+
+    def _read(self) -> None:
+        buffer = bytearray()
+        while True:
+            try:
+                data = self._socket.recv(1 << 20)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            buffer += data
+            start = 0
+            while len(buffer) - start >= HEADER.size:
+                end = start + HEADER.size + HEADER.unpack_from(buffer, start)[0]
+                if len(buffer) < end:
+                    break
+                self._receive(json.loads(buffer[start + HEADER.size : end]))
+                start = end
+            del buffer[:start]
+        self.ended = True
+        self._fail_pending()
+
+    def _receive(self, frame: dict[str, Any]) -> None:
+        with self._lock:
+            future, error = self._pending.pop(frame["id"])
+        if not future.set_running_or_notify_cancel():
+            return
+        if "call" in frame:
+            unit = Unit(**frame["call"].pop("unit"))
+            future.set_result(Call(unit=unit, **frame["call"]))
+        else:
+            future.set_exception(error(frame["error"]))
+
+    def _fail_pending(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        for future, _ in pending.values():
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ModelError("The process that makes this run's HTTP calls ended unexpectedly."))
+
+
+_connections: dict[Path | None, Connection] = {}
+_connecting = threading.Lock()
+
+
+def connection(ledger: Ledger | None) -> Connection:
+    """The HTTP process that commits to `ledger`, started at the first call."""
+    path = ledger.path.absolute() if ledger else None
+    with _connecting:
+        found = _connections.get(path)
+        if found is None or found.ended:
+            found = _connections[path] = Connection(path)
+            if ledger is not None:
+                ledger.on_close(lambda: _close(path))
+    return found
+
+
+@atexit.register
+def _close_all() -> None:
+    for path in list(_connections):
+        _close(path)
+
+
+def _close(path: Path | None) -> None:
+    with _connecting:
+        found = _connections.pop(path, None)
+    if found is not None:
+        found.close()

@@ -1,0 +1,198 @@
+"""The process that makes a run's HTTP calls and commits their answers: `python -m synth_dspy.lms.http_process`.
+
+Every other process that a run consists of may be killed at any moment, busy or not; this one does nothing but I/O, so
+an answer is in the ledger within a millisecond of its last byte. When its parent dies it sends nothing more, waits for
+the answers that are under way, commits them, and goes: what an endpoint has answered (and billed) is never asked again.
+
+It speaks frames on a socket: four bytes of length, then JSON. It imports nothing heavy, starts in a fraction of a
+second, and holds keys only in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import struct
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from synth_dspy.ledger import DRAIN_S, Call, Unit, connect, http_lock, insert, lock_file
+
+HEADER = struct.Struct("!I")
+RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+MAX_WAIT_S = 60.0
+
+
+class HttpProcess:
+    """Frames in, calls out, answers committed, frames back."""
+
+    def __init__(self, db: sqlite3.Connection | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.db = db
+        self.reader = reader
+        self.writer = writer
+        self.slots: dict[str, asyncio.Semaphore] = {}
+        self.waiting: set[asyncio.Task[None]] = set()
+        self.sending: set[asyncio.Task[None]] = set()
+        self.orphaned = False
+
+    async def serve(self) -> None:
+        """Serve until the parent closes its end, then finish what is on the wire."""
+        timeout = aiohttp.ClientTimeout(total=None)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as self.session:
+            while (frame := await read_frame(self.reader)) is not None:
+                task = asyncio.create_task(self.call(frame))
+                self.waiting.add(task)
+                task.add_done_callback(self.waiting.discard)
+            self.orphaned = True
+            for task in self.waiting - self.sending:
+                task.cancel()
+            if self.waiting:
+                await asyncio.wait(self.waiting, timeout=DRAIN_S)
+
+    async def call(self, frame: dict[str, Any]) -> None:
+        """Make one call, with its retries, and report its answer or its error."""
+        call = Call(**{**frame["call"], "unit": Unit(**frame["call"]["unit"])})
+        url, attempts = frame["url"], frame["attempts"]
+        slots = self.slots.setdefault(url, asyncio.Semaphore(frame["connections"]))
+        for attempt in range(1, attempts + 1):
+            async with slots:
+                outcome = await self.attempt(frame, replace(call, attempts=attempt))
+            if isinstance(outcome, Call):
+                self.reply({"id": frame["id"], "call": asdict(outcome)})
+                return
+            outcome["attempts"] = attempt
+            if not outcome.pop("retry") or attempt == attempts or self.orphaned:
+                break
+            # The slot is free while this call waits: one that is refused does not stall the others.
+            await asyncio.sleep(backoff(attempt, outcome["retry_after"]))
+        self.reply({"id": frame["id"], "error": outcome})
+
+    async def attempt(self, frame: dict[str, Any], call: Call) -> Call | dict[str, Any]:
+        """One attempt: the committed call, or what went wrong and whether another attempt makes sense."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.sending.add(task)
+        began = time.perf_counter()
+        status, retry_after = None, None
+        try:
+            timeout = aiohttp.ClientTimeout(total=frame["timeout"], sock_connect=min(frame["timeout"], 10.0))
+            body = frame["body"].encode("utf-8")
+            async with self.session.post(frame["url"], data=body, headers=frame["headers"], timeout=timeout) as response:
+                text = (await response.read()).decode("utf-8", "replace")
+                status = response.status
+                retry_after = retry_after_s(response.headers.get("Retry-After"))
+            if status != 200:
+                return failure("status", text, status, retry_after, retry=status in RETRYABLE)
+            usage = completion_usage(text)
+            call = replace(
+                call,
+                response=text,
+                latency_s=time.perf_counter() - began,
+                input_tokens=usage.get("prompt_tokens"),
+                output_tokens=usage.get("completion_tokens"),
+            )
+            if self.db is not None:
+                insert(self.db, call)
+            return call
+        except TimeoutError:
+            return failure("timeout", f"no answer within {frame['timeout']:g} s", status, None, retry=True)
+        except ValueError as error:
+            return failure("malformed", str(error), status, retry_after, retry=True)
+        except aiohttp.InvalidURL as error:
+            return failure("unreachable", f"{error} is not an address", status, None, retry=False)
+        except aiohttp.ClientConnectorError as error:
+            return failure("unreachable", str(error.os_error), status, None, retry=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return failure("dropped", str(error) or type(error).__name__, status, None, retry=True)
+        except sqlite3.Error as error:
+            return failure("ledger", str(error), status, None, retry=False)
+        finally:
+            self.sending.discard(task)
+
+    def reply(self, frame: dict[str, Any]) -> None:
+        if not self.orphaned:
+            self.writer.write(encode_frame(frame))
+
+
+def failure(kind: str, message: str, status: int | None, retry_after: float | None, *, retry: bool) -> dict[str, Any]:
+    return {"kind": kind, "message": message, "status": status, "retry_after": retry_after, "retry": retry}
+
+
+def completion_usage(text: str) -> dict[str, Any]:
+    """The `usage` of a chat completion.
+
+    Raises:
+        ValueError: the text is not a chat completion.
+    """
+    body = json.loads(text)
+    if not isinstance(body, dict) or not isinstance(body.get("choices"), list) or not body["choices"]:
+        raise ValueError(f"the answer is no chat completion: {text[:200]!r}")
+    usage = body.get("usage")
+    return usage if isinstance(usage, dict) else {}
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds to wait by a `Retry-After` header, which holds seconds or a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def backoff(attempt: int, retry_after: float | None) -> float:
+    """Seconds before the next attempt: what the server asks for, else exponential; never in step with the others."""
+    if retry_after is not None:
+        return min(retry_after, MAX_WAIT_S) + random.uniform(0.0, 0.1 * min(retry_after, MAX_WAIT_S) + 0.01)
+    return random.uniform(0.5, 1.0) * min(0.5 * 2 ** (attempt - 1), MAX_WAIT_S)
+
+
+def encode_frame(frame: dict[str, Any]) -> bytes:
+    data = json.dumps(frame, ensure_ascii=False).encode("utf-8")
+    return HEADER.pack(len(data)) + data
+
+
+async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next frame, or None at the end."""
+    try:
+        (length,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+        frame: dict[str, Any] = json.loads(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    return frame
+
+
+async def main(fd: int, ledger: Path | None) -> None:
+    lock, db = None, None
+    if ledger is not None:
+        lock = lock_file(http_lock(ledger), wait_s=DRAIN_S)
+        db = connect(ledger)
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=1 << 22)
+    await HttpProcess(db, reader, writer).serve()
+    if db is not None:
+        db.close()
+    if lock is not None:
+        os.close(lock)
+
+
+if __name__ == "__main__":
+    # Ctrl-C is the parent's to handle; this process ends when the parent has.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None))

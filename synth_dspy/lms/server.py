@@ -1,0 +1,497 @@
+"""The embedded model server: one thread per model steps a continuous-batching pipeline for all callers at once.
+
+Callers hand in a prompt and get a future. The thread admits what has arrived, runs one step for everything that is
+in flight (a chunk of someone's prompt, one more token for everybody else), and resolves the futures that finished.
+`ModelPool` holds the servers by name under a memory bound and unloads idle ones, least recently used first.
+
+Failures are per request: a prompt beyond the context window is refused before it is admitted; when a step fails, the
+pipeline is built anew and everything that was in flight runs again one by one, so that only the culprit fails.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import ModelError
+from synth_dspy.lms.grammar import Grammar
+
+logger = logging.getLogger(__name__)
+
+GIB = 1 << 30
+DEFAULT_MAX_TOKENS = 512
+STOP_TIMEOUT = 30.0  # seconds a closing process waits for the step in progress
+
+
+class ContextWindowError(ModelError):
+    """Prompt and reply together do not fit the model's context window (or the server's cache)."""
+
+
+class PipelineError(ModelError):
+    """The pipeline failed on this request, also when it ran alone on a new pipeline; or it could not be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How a model is served. The defaults suit small models on a few cores.
+
+    Attributes:
+        kv_cache_gib: Memory for keys and values, shared by all requests and the prefix cache.
+        max_sequences: Requests in one step at most; the rest wait in line.
+        max_batched_tokens: Tokens in one step at most: longer prompts are read in chunks, between others' tokens.
+    """
+
+    kv_cache_gib: int = 1
+    max_sequences: int = 64
+    max_batched_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one reply is decoded. `temperature` 0 is greedy; `seed` chooses among samples of the same request."""
+
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    grammar: Grammar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished reply and what it cost.
+
+    Attributes:
+        finish_reason: "stop" (the model ended it) or "length" (the budget did).
+        cpu_seconds: This request's share of the process's CPU time during its steps.
+        queue_seconds: From the call to the first step that could include it.
+        latency_seconds: From the call to the finished reply.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    output_tokens: int
+    cpu_seconds: float
+    queue_seconds: float
+    latency_seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A request on its way: waiting, then in flight (`handle` set), then resolved."""
+
+    ids: Any  # openvino.Tensor [1, tokens]
+    prompt_tokens: int
+    sampling: Sampling
+    future: Future[Generation] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.perf_counter)
+    admitted: float = 0.0
+    handle: Any = None
+    unread: int = 0  # prompt tokens the pipeline has not read yet, as far as we know
+    cpu_seconds: float = 0.0
+
+
+class ModelServer:
+    """Serves one model from one thread. Loading starts at once; requests wait for it.
+
+    Args:
+        path: A GGUF file that OpenVINO reads, or a folder with an OpenVINO model.
+        name: What errors call it.
+        settings: See `ServerSettings`.
+    """
+
+    def __init__(self, path: Path, *, name: str | None = None, settings: ServerSettings | None = None) -> None:
+        from synth_dspy.lms.gguf import context_length
+
+        self.path, self.name = path, name or path.name
+        self.settings = settings or ServerSettings()
+        self.context_length = context_length(path)
+        self._wake = threading.Condition()
+        self._waiting: deque[_Job] = deque()
+        self._running: list[_Job] = []
+        self._suspects: deque[_Job] = deque()  # were in flight when a step failed: each runs again, alone
+        self._repeats: Counter[tuple[Any, ...]] = Counter()
+        self._stopping = False
+        self._loaded = threading.Event()
+        self._failure: Exception | None = None
+        self._pipeline: Any = None
+        self._tokenizer: Any = None
+        self._eos: set[int] = set()
+        self._next_id = 0
+        self._thread = threading.Thread(target=self._serve, name=f"model-server {self.name}", daemon=True)
+        self._thread.start()
+
+    # --- what callers use, from any thread -------------------------------------------------------------------
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The prompt that the model's own chat template makes of `messages` (role and content), ready for a reply."""
+        self._wait_loaded()
+        return str(self._tokenizer.apply_chat_template([dict(m) for m in messages], True))
+
+    def token_ids(self, prompt: str) -> list[int]:
+        """The ids of `prompt` as the model reads it: special tokens are parsed, none are added."""
+        self._wait_loaded()
+        return [int(i) for i in self._tokenizer.encode(prompt, add_special_tokens=False).input_ids.data[0]]
+
+    def submit(self, prompt: str, sampling: Sampling) -> Future[Generation]:
+        """Queue a templated prompt.
+
+        Returns:
+            A future; cancelling it (`cancel`) takes the request out of the batch. It may raise `PipelineError`.
+
+        Raises:
+            ContextWindowError: The prompt's tokens and `max_tokens` exceed the context window.
+            PipelineError: The model could not be loaded, or the server is closed.
+        """
+        self._wait_loaded()
+        ids = self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
+        tokens = int(ids.shape[1])
+        if tokens + sampling.max_tokens > self.context_length:
+            raise ContextWindowError(
+                f"{self.name}: the prompt's {tokens} tokens and the reply's {sampling.max_tokens} exceed the context "
+                f"window of {self.context_length} tokens; shorten the prompt or lower max_tokens"
+            )
+        with self._wake:
+            if self._stopping or self._failure is not None:
+                raise PipelineError(f"{self.name}: the model server is closed ({self._failure or 'unloaded'})")
+            job = _Job(ids, tokens, self._seeded(prompt, sampling))
+            self._waiting.append(job)
+            self._wake.notify()
+        return job.future
+
+    def cancel(self, future: Future[Generation]) -> None:
+        """Take a request out of the batch; its future is cancelled. Finished ones stay as they are."""
+        future.cancel()
+        with self._wake:
+            self._wake.notify()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is waiting or in flight."""
+        return bool(self._waiting or self._running or self._suspects)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still take requests."""
+        return self._failure is None and not self._stopping
+
+    def close(self) -> None:
+        """Stop after the step in progress and free the model. Unfinished requests fail with `PipelineError`."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not threading.current_thread():
+            self._thread.join(STOP_TIMEOUT)
+
+    def _wait_loaded(self) -> None:
+        self._loaded.wait()
+        if self._failure is not None:
+            raise PipelineError(f"{self.name}: {self._failure}") from self._failure
+
+    def _seeded(self, prompt: str, sampling: Sampling) -> Sampling:
+        """Give an unseeded sampled request a seed: the how-many-eth such request this is, so that asking n times
+        gives n samples, the same ones in every process that asks in the same order."""
+        if sampling.seed is not None or sampling.temperature == 0:
+            return sampling
+        key = (prompt, sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens)
+        self._repeats[key] += 1
+        return replace(sampling, seed=self._repeats[key] - 1)
+
+    # --- the server's thread ---------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            self._load()
+        except Exception as error:
+            self._failure = error
+        self._loaded.set()
+        try:
+            while self._failure is None and self._wait_for_work():
+                self._admit()
+                self._step()
+        except Exception as error:  # a defect here must not leave callers waiting
+            logger.exception("the server of %s stopped", self.name)
+            self._failure = error
+        finally:
+            self._shut_down()
+
+    def _load(self) -> None:
+        import openvino_genai
+
+        config = openvino_genai.SchedulerConfig()
+        config.cache_size = self.settings.kv_cache_gib
+        config.max_num_seqs = self.settings.max_sequences
+        config.max_num_batched_tokens = self.settings.max_batched_tokens
+        config.enable_prefix_caching = True
+        started = time.perf_counter()
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(self.path), config, "CPU")
+        self._tokenizer = self._pipeline.get_tokenizer()
+        self._eos = {int(self._tokenizer.get_eos_token_id()), *map(int, self._pipeline.get_config().stop_token_ids)}
+        logger.info("loaded %s in %.1f s", self.name, time.perf_counter() - started)
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; False when the server is to stop."""
+        with self._wake:
+            while not self._stopping and not self.busy:
+                self._wake.wait()
+            return not self._stopping
+
+    def _admit(self) -> None:
+        """Move waiting requests into the pipeline. Suspects go alone: the batch is empty before and after."""
+        with self._wake:
+            if self._suspects:
+                jobs = [] if self._running else [self._suspects.popleft()]
+            else:
+                room = self.settings.max_sequences - len(self._running)
+                jobs = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        for job in jobs:
+            if job.future.cancelled():
+                continue
+            try:
+                config = self._generation_config(job.sampling)
+                job.handle = self._pipeline.add_request(self._next_id, job.ids, config)
+            except Exception as error:
+                _fail(job, PipelineError(f"{self.name}: the pipeline refused the request: {error}"))
+                continue
+            self._next_id += 1
+            job.admitted, job.unread = time.perf_counter(), job.prompt_tokens
+            self._running.append(job)
+
+    def _generation_config(self, sampling: Sampling) -> Any:
+        import openvino_genai
+
+        config = openvino_genai.GenerationConfig()
+        config.apply_chat_template = False  # the prompt is templated already
+        config.stop_token_ids = self._eos
+        config.max_new_tokens = sampling.max_tokens
+        if sampling.temperature > 0:
+            config.do_sample = True
+            config.temperature, config.top_p = sampling.temperature, sampling.top_p
+            if sampling.top_k is not None:
+                config.top_k = sampling.top_k
+            config.rng_seed = (sampling.seed or 0) % (1 << 31)
+        config.presence_penalty, config.frequency_penalty = sampling.presence_penalty, sampling.frequency_penalty
+        if sampling.stop:
+            config.stop_strings = set(sampling.stop)
+        if sampling.grammar is not None:
+            config.structured_output_config = openvino_genai.StructuredOutputConfig(grammar=sampling.grammar.ebnf)
+        return config
+
+    def _step(self) -> None:
+        for job in self._running:
+            if job.future.cancelled():
+                job.handle.cancel()
+        if not self._running:
+            return
+        before = time.process_time()
+        try:
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+        except Exception as error:
+            self._recover(error)
+            return
+        self._share_cpu(time.process_time() - before)
+        self._settle()
+
+    def _share_cpu(self, seconds: float) -> None:
+        """Split a step's CPU time by the tokens each request had in it, as the scheduler admits them: in order."""
+        room = max(self.settings.max_batched_tokens, len(self._running))
+        shares = []
+        for job in self._running:
+            tokens = min(job.unread, room) if job.unread else 1
+            room = max(1, room - tokens)
+            job.unread = 0 if job.handle.can_read() else max(0, job.unread - tokens)
+            shares.append(tokens)
+        total = sum(shares)
+        for job, tokens in zip(self._running, shares, strict=True):
+            job.cpu_seconds += seconds * tokens / total
+
+    def _settle(self) -> None:
+        """Resolve the requests that the last step finished."""
+        import openvino_genai
+
+        status = openvino_genai.GenerationStatus
+        running = []
+        for job in self._running:
+            state = job.handle.get_status()
+            if state == status.RUNNING:
+                running.append(job)
+            elif state == status.IGNORED:
+                _fail(job, ContextWindowError(
+                    f"{self.name}: the request's {job.prompt_tokens} prompt tokens do not fit the server's cache of "
+                    f"{self.settings.kv_cache_gib} GiB"
+                ))
+            elif not job.future.cancelled():
+                self._finish(job)
+        self._running = running
+
+    def _finish(self, job: _Job) -> None:
+        import openvino_genai
+
+        try:
+            output = job.handle.read_all()[0]
+            ids = list(output.generated_ids)
+            text = self._tokenizer.decode(ids)
+        except Exception as error:
+            _fail(job, PipelineError(f"{self.name}: the reply could not be read: {error}"))
+            return
+        cut = output.finish_reason == openvino_genai.GenerationFinishReason.LENGTH
+        for stop in job.sampling.stop:
+            text = text.split(stop, 1)[0]
+        now = time.perf_counter()
+        generation = Generation(
+            text=text.rstrip("\ufffd") if cut else text,  # a character of several tokens, cut in the middle
+            finish_reason="length" if cut else "stop",
+            prompt_tokens=job.prompt_tokens,
+            output_tokens=len(ids),
+            cpu_seconds=job.cpu_seconds,
+            queue_seconds=job.admitted - job.submitted,
+            latency_seconds=now - job.submitted,
+        )
+        with suppress(Exception):  # cancelled between the check and here
+            job.future.set_result(generation)
+
+    def _recover(self, error: Exception) -> None:
+        """After a failed step the pipeline is unusable: build a new one and find the culprit by running each alone."""
+        casualties = [job for job in self._running if not job.future.cancelled()]
+        self._running = []
+        logger.warning("a step of %s failed with %d requests in flight: %s", self.name, len(casualties), error)
+        self._pipeline = None
+        try:
+            self._load()
+        except Exception as again:
+            self._failure = again
+        if self._failure is not None or len(casualties) == 1:
+            for job in casualties:
+                _fail(job, PipelineError(f"{self.name}: the pipeline failed: {error}"))
+            return
+        for job in casualties:
+            job.handle = None
+        self._suspects.extend(casualties)
+
+    def _shut_down(self) -> None:
+        with self._wake:
+            self._stopping = True
+            left = [*self._running, *self._suspects, *self._waiting]
+            self._running, self._suspects, self._waiting = [], deque(), deque()
+        for job in left:
+            if job.handle is not None:
+                with suppress(Exception):
+                    job.handle.cancel()
+            job.handle = None
+            _fail(job, PipelineError(f"{self.name}: the model server was closed ({self._failure or 'unloaded'})"))
+        if self._pipeline is not None and left:
+            with suppress(Exception):
+                self._pipeline.step()  # releases what was cancelled, else the pipeline complains of leaks
+        self._pipeline = self._tokenizer = None
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    with suppress(Exception):  # already cancelled
+        job.future.set_exception(error)
+
+
+class ModelPool:
+    """The servers of this process, by model, under a memory bound.
+
+    Args:
+        memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
+            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded.
+        settings: How each is served.
+    """
+
+    def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
+        self.memory_gib = memory_gib or float(os.environ.get("SYNTH_DSPY_MODEL_MEMORY_GIB", "3"))
+        self.settings = settings or ServerSettings()
+        self._servers: OrderedDict[str, tuple[ModelServer, float]] = OrderedDict()  # and its estimate in GiB
+        self._users: Counter[str] = Counter()
+        self._lock = threading.Condition()
+
+    @contextmanager
+    def lease(self, model: str) -> Iterator[ModelServer]:
+        """The server of `model` (a registry name or a path), loaded if need be and not unloaded meanwhile.
+
+        Raises:
+            SetupError: There is no such model, or its weights cannot be fetched.
+        """
+        server = self._acquire(model)
+        try:
+            yield server
+        finally:
+            with self._lock:
+                self._users[model] -= 1
+                self._lock.notify_all()
+
+    def loaded(self) -> list[str]:
+        """The models in memory, least recently used first."""
+        with self._lock:
+            return list(self._servers)
+
+    def unload(self, model: str) -> None:
+        """Free a model, if it is loaded; requests in flight fail."""
+        with self._lock:
+            entry = self._servers.pop(model, None)
+        if entry is not None:
+            entry[0].close()
+
+    def close(self) -> None:
+        """Free every model."""
+        for model in self.loaded():
+            self.unload(model)
+
+    def _acquire(self, model: str) -> ModelServer:
+        with self._lock:
+            entry = self._servers.get(model)
+            if entry is None or not entry[0].alive:
+                entry = self._start(model)
+            self._servers[model] = entry
+            self._servers.move_to_end(model)
+            self._users[model] += 1
+            return entry[0]
+
+    def _start(self, model: str) -> tuple[ModelServer, float]:
+        from synth_dspy.lms.gguf import readable
+        from synth_dspy.lms.registry import resolve
+
+        path = readable(resolve(model))
+        size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
+        estimate = 2 * size / GIB + self.settings.kv_cache_gib
+        self._servers.pop(model, None)
+        while sum(each for _, each in self._servers.values()) + estimate > self.memory_gib and self._servers:
+            idle = next((name for name in self._servers if not self._users[name]), None)
+            if idle is None:
+                self._lock.wait()  # for a lease to end
+                continue
+            logger.info("unloading %s to make room for %s", idle, model)
+            self._servers.pop(idle)[0].close()
+        return ModelServer(path, name=model, settings=self.settings), estimate
+
+
+_POOL: ModelPool | None = None
+_POOL_LOCK = threading.Lock()
+
+
+def pool() -> ModelPool:
+    """The process's pool, made on first use and closed when the interpreter exits."""
+    global _POOL
+    with _POOL_LOCK:
+        if _POOL is None:
+            _POOL = ModelPool()
+            atexit.register(_POOL.close)
+        return _POOL
+

@@ -1,0 +1,35 @@
+"""Render a run's report again: `python -m synth_dspy.report runs/<task>/<id>`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from tyro.conf import Positional
+
+from synth_dspy.cli import parse, run_verb
+
+
+class ReportConfig(BaseModel):
+    """What can be set on the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Positional[Path]
+    """Folder of a finished run, with results.json, measurements.json and predictions.jsonl."""
+
+
+def main(args: list[str]) -> None:
+    """Write report.html and report.md into the run's folder."""
+    config = parse(ReportConfig, verb="report", description="Render a run's report again.", args=args)
+
+    from rich.console import Console
+
+    from synth_dspy.evaluation.report import write_report
+
+    for path in write_report(config.run):
+        Console().print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_verb(main)

@@ -1,0 +1,165 @@
+"""Programs on disk: JSON state and the declaration they belong to. Nothing is pickled.
+
+    programs/<arm>/program.json   DSPy's state: instructions, demonstrations, the LM without keys
+    programs/<arm>/about.json     the task, its settings, and where its index lies
+
+`load` rebuilds the program from the declaration in the workspace, so the file never decides which code runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.config import CompileConfig, compile_settings
+from synth_dspy.errors import SetupError
+from synth_dspy.workspace import find_workspace, import_from, task_file
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.run import Run
+    from synth_dspy.task import Task
+
+PROGRAM = "program.json"
+ABOUT = "about.json"
+INDEXES = "indexes"
+ENGINES = frozenset(
+    {"synth_dspy.lms.engine:EmbeddedEngine", "synth_dspy.lms.engine:AsyncEmbeddedEngine"}
+)
+"""The only engine classes that a saved program may name."""
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a JSON value."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def build_task(workspace: Path, name: str, config: CompileConfig) -> Task:
+    """Import `programs/<name>.py` and build its task with the run's `--task.` settings.
+
+    Raises:
+        SetupError: no such task, or the file declares none.
+    """
+    from synth_dspy.task import Task
+
+    task_file(workspace, name)
+    module = import_from(workspace, f"programs.{name}")
+    for value in vars(module).values():
+        if getattr(value, "__synth_dspy_task__", False) and value.__module__ == module.__name__:
+            settings = getattr(config, "task", None)
+            task = value(**({} if settings is None else dict(settings)))
+            assert isinstance(task, Task)
+            return task
+    raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
+
+
+def index_folder(workspace: Path, name: str, config: CompileConfig) -> Path:
+    """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again."""
+    settings = config.model_dump(mode="json")
+    return workspace / config.runs / name / INDEXES / fingerprint({key: settings.get(key) for key in ("task", "limit")})
+
+
+def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Path:
+    """Write a compiled program into its run.
+
+    Returns:
+        The folder that `load` takes.
+    """
+    import dspy
+
+    state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
+    run.write_json(f"programs/{arm}/{PROGRAM}", state)
+    run.write_json(f"programs/{arm}/{ABOUT}", {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")})
+    return run.folder / "programs" / arm
+
+
+def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
+    """A ready program from a run: `load("runs/contract_qa/<id>/programs/bootstrap")(question=..., document=...)`.
+
+    Args:
+        path: the program's folder.
+        workspace: the folder with its declaration; by default the nearest one above `path`, else above the current
+            folder.
+
+    Raises:
+        SetupError: the folder holds no program, its task is gone, or the file names code that is not this package's.
+    """
+    from synth_dspy import roles
+    from synth_dspy.corpus.index import Index
+    from synth_dspy.corpus.retrieval import Retriever
+    from synth_dspy.executor import Executor
+    from synth_dspy.task import Resources
+
+    folder = Path(path).expanduser().resolve()
+    state, about = _read(folder / PROGRAM), _read(folder / ABOUT)
+    _refuse_foreign_code(state, folder / PROGRAM)
+    here = workspace or _workspace_of(folder)
+    model = compile_settings(task_file(here, about["task"]))
+    config = model.model_validate(about["config"])
+    task = build_task(here, about["task"], config)
+    embedder = roles.embedder_for(config.models.embedder)
+    knowledge = task.source.read(config.limit)
+    retriever = None
+    if knowledge.documents:
+        index = Index(index_folder(here, about["task"], config), embedder)
+        index.update(knowledge.documents)
+        retriever = Retriever(index)
+    student = roles.lm_for(config.models.student, role="student", ledger=None)
+    program = task.program(
+        Resources(
+            student=student,
+            teacher=student,
+            judge_lm=None,
+            judge_model=config.models.judge,
+            embedder=embedder,
+            retriever=retriever,
+            executor=Executor(config.concurrency),
+            seeds=(),
+            held_out=(),
+            words=config.words,
+            seed=config.seed,
+        )
+    )
+    program.load_state(state, allow_unsafe_lm_state=True)
+    return program
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SetupError(f"There is no saved program in {path.parent}: {path.name} is missing.") from error
+    except (OSError, ValueError) as error:
+        raise SetupError(f"The saved program {path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise SetupError(f"The saved program {path} is not a JSON object.")
+    return value
+
+
+def _refuse_foreign_code(state: Mapping[str, Any], path: Path) -> None:
+    """A state may name DSPy's own LM class and this package's engine; any other import path is refused."""
+    for predictor in state.values():
+        lm = predictor.get("lm") if isinstance(predictor, dict) else None
+        if not isinstance(lm, dict):
+            continue
+        named = [lm[key]["class"] for key in ("engine", "async_engine") if isinstance(lm.get(key), dict)]
+        foreign = [name for name in named if name not in ENGINES]
+        if lm.get("_dspy_lm_class", "dspy.clients.lm.LM") not in ("dspy.clients.lm.LM",):
+            foreign.append(str(lm["_dspy_lm_class"]))
+        if foreign:
+            raise SetupError(
+                f"The saved program {path} asks to import {', '.join(foreign)}; only this package's own engine is "
+                "loaded from a file. Remove its `lm` entry and set the LM yourself."
+            )
+
+
+def _workspace_of(folder: Path) -> Path:
+    try:
+        return find_workspace(folder)
+    except SetupError:
+        return find_workspace()

@@ -1,0 +1,90 @@
+"""Settings: what a user can set, and the sentence for what cannot be set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synth_dspy.config import compile_settings, read_toml, task_settings, to_toml
+from synth_dspy.errors import SetupError
+
+TASK = '''
+from pathlib import Path
+
+from synth_dspy.task import task
+
+
+@task
+def shopping(folder: Path | None = None, budget: int = 5, name: str = "x"):
+    """Lists.
+
+    Args:
+        folder: where the lists are,
+            one a file.
+        budget: what may be spent.
+    """
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "shopping.py"
+    path.write_text(TASK)
+    return path
+
+
+def test_parameters_of_the_task_become_settings_without_importing_it(file: Path) -> None:
+    file.write_text(TASK.replace("from pathlib", "raise RuntimeError('imported')\nfrom pathlib"))
+    model = task_settings(file)
+    assert model().model_dump() == {"folder": None, "budget": 5, "name": "x"}
+    assert model.model_fields["folder"].description == "where the lists are, one a file."
+
+
+@pytest.mark.parametrize(
+    ("signature", "says"),
+    [("budget: dict = {}", "has type dict"), ("budget: int", "needs a default")],
+)
+def test_a_parameter_that_no_flag_can_set_is_named(file: Path, signature: str, says: str) -> None:
+    file.write_text(TASK.replace('folder: Path | None = None, budget: int = 5, name: str = "x"', signature))
+    with pytest.raises(SetupError, match=says):
+        task_settings(file)
+
+
+def test_a_file_without_a_task_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    with pytest.raises(SetupError, match="declares no task"):
+        task_settings(path)
+
+
+def test_configuration_survives_its_own_file(file: Path, tmp_path: Path) -> None:
+    model = compile_settings(file)
+    config = model.model_validate(
+        {"task": {"folder": "here", "budget": 7}, "models": {"options": {"teacher": {"temperature": 0.3}}}, "seed": 4}
+    )
+    written = tmp_path / "config.toml"
+    written.write_text(to_toml(config))
+    assert read_toml(written, model) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("models = 3", "models"),
+        ("[models]\nstudnet = 'x'", "models.studnet"),
+        ("[task]\nbudget = 'many'", "task.budget"),
+        ("x = ", "not valid TOML"),
+        ("words = 2", "words"),
+    ],
+)
+def test_a_wrong_configuration_file_names_the_key(file: Path, tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(SetupError, match=says):
+        read_toml(path, compile_settings(file))
+
+
+def test_a_missing_configuration_file_is_named(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="does not exist"):
+        read_toml(tmp_path / "none.toml", compile_settings(file))

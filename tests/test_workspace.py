@@ -1,0 +1,43 @@
+"""The workspace: found upward, its tasks named, a misspelt one answered with the nearest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synth_dspy import init
+from synth_dspy.errors import SetupError
+from synth_dspy.workspace import find_workspace, task_file, task_names
+
+
+def test_found_from_a_folder_below(workspace: Path) -> None:
+    assert find_workspace(workspace / "data" / "contracts") == workspace
+
+
+def test_none_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"synth_dspy\.init"):
+        find_workspace(tmp_path)
+
+
+def test_tasks_are_files_without_an_underscore(workspace: Path) -> None:
+    names = task_names(workspace)
+    assert "contract_qa" in names
+    assert not [name for name in names if name.startswith("_")]
+
+
+def test_a_misspelt_task_is_answered_with_the_nearest(workspace: Path) -> None:
+    with pytest.raises(SetupError, match="Did you mean contract_qa"):
+        task_file(workspace, "contract_aq")
+
+
+def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "mine"
+    assert init.main([str(target)]) == 0
+    assert find_workspace(target) == target
+    assert (target / "data" / "contracts" / "questions.jsonl").is_file()
+    assert f"cd {target}" in capsys.readouterr().out
+    (target / "programs" / "own.py").write_text("mine\n")
+    with pytest.raises(SetupError, match="nothing was changed"):
+        init.main([str(target)])
+    assert (target / "programs" / "own.py").read_text() == "mine\n"
