@@ -1,8 +1,8 @@
 """Contract QA: answer a question about one contract, or say that the contract is silent.
 
-    python -m synth_dspy.compile contract_qa
-    python -m synth_dspy.compile contract_qa --task.cuad path/to/CUAD_v1.json --limit 40
-    python -m synth_dspy.compile contract_qa --task.documents ~/my-contracts
+python -m synth_dspy.compile contract_qa
+python -m synth_dspy.compile contract_qa --task.cuad path/to/CUAD_v1.json --limit 40
+python -m synth_dspy.compile contract_qa --task.documents ~/my-contracts
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from optimizers.random_search import RandomSearch
 from programs._contract_synthesis import contract_filters, contract_synthesizer
 
 from synth_dspy.corpus.source import Corpus
+from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.task import Resources, Task, task
 
 
@@ -43,7 +44,8 @@ class ContractQA(dspy.Module):
 
     def forward(self, question: str, document: str | None = None) -> dspy.Prediction:
         passages = self.retriever.search(question, document, self.words)
-        said = self.answer(passages="\n\n".join(p.text for p in passages), question=question)
+        with dspy.context(adapter=PlainAdapter()):
+            said = self.answer(passages="\n".join(p.text for p in passages), question=question)
         answer = " ".join(str(said.answer).split())
         ranked = sorted(passages, key=lambda p: -p.score)
         return dspy.Prediction(answer=answer, passages=[p.text for p in ranked], abstained=abstains(answer))

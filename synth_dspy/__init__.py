@@ -1,7 +1,7 @@
 """synth_dspy: RAG, better prompts or fine-tuning? Declare the task once, get the evidence.
 
-    python -m synth_dspy.compile contract_qa          # the benchmark report
-    synth_dspy.load("runs/contract_qa/<id>/programs/bootstrap")   # a ready DSPy program
+python -m synth_dspy.compile contract_qa          # the benchmark report
+synth_dspy.load("runs/contract_qa/<id>/programs/bootstrap")   # a ready DSPy program
 """
 
 from __future__ import annotations

@@ -7,10 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+from rich.console import Console
+
+from synth_dspy import run as runs
 from synth_dspy import workspace
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import CompileConfig, compile_settings, read_toml
 from synth_dspy.errors import SetupError
+from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.progress import Bars
 
 USAGE = """usage: python -m synth_dspy.compile TASK [options]
        python -m synth_dspy.compile TASK --resume RUN
@@ -32,15 +37,17 @@ def main(args: list[str]) -> int:
     resumed, rest = _take(rest, "--resume")
     toml, rest = _take(rest, "--config")
     if resumed is not None:
+        folder, rest = _take(rest, "--runs")
         if rest or toml:
             raise SetupError(
-                "A run is resumed with the configuration it was started with: give --resume alone, without "
+                "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
-        return _run(here, name, model, None, resumed)
+        run, config = runs.resume(here / (folder or model().runs), name, resumed, model)
+        return _compile(here, run, config)
     default = read_toml(Path(toml), model) if toml else model()
     config = parse(model, verb=f"compile {name}", description=USAGE, default=default, args=rest)
-    return _run(here, name, model, config, None)
+    return _compile(here, runs.start(here / config.runs, name, config), config)
 
 
 def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
@@ -55,41 +62,24 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
     return None, args
 
 
-def _run(
-    here: Path, name: str, model: type[CompileConfig], config: CompileConfig | None, resumed: str | None
-) -> int:
-    from synth_dspy import run as runs
-    from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.progress import Bars
-
+def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
     began = time.perf_counter()
     bars = Bars()
+    runs.log_to(run)
+    bars.console.print(f"run {run.id}; if it is stopped: python -m synth_dspy.compile {run.task} --resume {run.id}")
     quiet_libraries()
     with bars.console.status("loading libraries"):
-        from synth_dspy import saved
         from synth_dspy.evaluation.report import summary_table
         from synth_dspy.experiment import Experiment
         from synth_dspy.ledger import Ledger
+        from synth_dspy.saved import build_task
 
-    folder = here / (config or model()).runs
-    if config is None:
-        assert resumed is not None
-        run, config = runs.resume(folder, name, resumed, model)
-    else:
-        task = saved.build_task(here, name, config)
-        run = runs.start(folder, name, config)
-    task = saved.build_task(here, name, config)
-    runs.log_to(run)
-    bars.console.print(f"run {run.id}; if it is stopped: python -m synth_dspy.compile {name} --resume {run.id}")
+        task = build_task(here, run.task, config)
+    command = f"python -m synth_dspy.compile {shlex.join(sys.argv[1:])}"
     with Ledger(run.folder / "ledger.sqlite") as ledger:
-        command = f"python -m synth_dspy.compile {name} {shlex.join(sys.argv[2:])}".strip()
-        experiment = Experiment(here, task, config, run, ledger, bars, command)
-        results, measurements = experiment.compile()
-    from rich.console import Console
-
+        results, measurements = Experiment(here, task, config, run, ledger, bars, command).compile()
     console = Console()
     console.print(summary_table(results, measurements))
-    console.print(results["verdict"]["text"] if isinstance(results["verdict"], dict) else results["verdict"])
     console.print(f"\n{run.folder / 'report.html'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
     return 0
 

@@ -19,6 +19,9 @@ from typing import Any, Generic, TypeVar, cast
 from synth_dspy.errors import SetupError
 from synth_dspy.ledger import in_event_loop
 
+LEAN = {"disable_history": True, "track_usage": False, "warn_on_type_mismatch": False}
+"""What DSPy does for each call and nobody here needs: the ledger keeps the calls and counts their tokens."""
+
 Row = TypeVar("Row")
 Value = TypeVar("Value")
 
@@ -62,18 +65,21 @@ class Executor:
             fn: a function or coroutine function of one row. Coroutine functions run in one event loop, which is the
                 fastest way to make many model calls; functions run in threads. Both see the caller's DSPy settings.
             rows: any iterable.
-            progress: called with the number of rows done, from the thread that runs the rows.
+            progress: called with the number of rows done since the last call.
 
         Raises:
             SetupError: as soon as a row raises one; rows that have not begun are left alone. So does anything that is
                 not an `Exception`, such as `KeyboardInterrupt`.
         """
-        if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
-            return self._map_threads(cast(Callable[[Row], Value], fn), rows, progress)
-        run = self._map_async(cast(Callable[[Row], Awaitable[Value]], fn), rows, progress)
-        if not in_event_loop():
-            return asyncio.run(run)
-        return _in_thread(lambda: asyncio.run(run))  # a notebook's own loop is running
+        import dspy
+
+        with dspy.settings.context(**LEAN):
+            if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
+                return self._map_threads(cast(Callable[[Row], Value], fn), rows, progress)
+            run = self._map_async(cast(Callable[[Row], Awaitable[Value]], fn), rows, progress)
+            if not in_event_loop():
+                return asyncio.run(run)
+            return _in_thread(lambda: asyncio.run(run))  # a notebook's own loop is running
 
     async def _map_async(
         self, fn: Callable[[Row], Awaitable[Value]], rows: Iterable[Row], progress: Callable[[int], None] | None
@@ -87,7 +93,7 @@ class Executor:
                 task = asyncio.create_task(_outcome_async(fn, row), context=contextvars.copy_context())
                 outcomes[index] = await task
                 if progress:
-                    progress(len(outcomes))
+                    progress(1)
 
         workers = [asyncio.create_task(worker()) for _ in range(self.concurrency)]
         try:
@@ -135,7 +141,7 @@ class Executor:
                 else:
                     outcomes[item[0]] = item[1]
                     if progress:
-                        progress(len(outcomes))
+                        progress(1)
         finally:
             stopped.set()
         return [outcomes[index] for index in range(len(outcomes))]

@@ -36,6 +36,8 @@ log = logging.getLogger("synth_dspy.experiment")
 
 QUICK = {"candidates": 48, "held_out": 24, "validation": 12}
 """Bounds of a `--quick` run."""
+EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 64}
+"""Arguments of the embedded roles' LMs where `[models.options]` says nothing else."""
 
 
 @dataclass
@@ -112,11 +114,14 @@ class Experiment:
         )
 
     def _open(self, model: str, role: str) -> dspy.LM:
-        options = dict(self.config.models.options.get(role, {}))
-        if self.config.models.api_base and not model.startswith("embedded/"):
+        # Short greedy answers suit a small model; what a hosted one does by default is its provider's choice.
+        options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
+        options |= self.config.models.options.get(role, {})
+        if self.config.models.api_base and not model.startswith(roles.EMBEDDED):
             options.setdefault("api_base", self.config.models.api_base)
-        roles.check(model, **options)
-        return roles.lm_for(model, role=role, ledger=self.ledger, **options)
+        lm = roles.lm_for(model, role=role, ledger=self.ledger, **options)
+        roles.check(lm)
+        return lm
 
     def _read(self) -> tuple[Knowledge, dict[str, datasets.Split]]:
         knowledge = self.task.source.read(self.config.limit)
@@ -134,8 +139,8 @@ class Experiment:
         if not knowledge.documents:
             return None
         index = Index(saved.index_folder(self.workspace, self.run.task, self.config), resources.embedder)
-        with self.bars.bar("index", len(knowledge.documents)) as advance:
-            stats = index.update(knowledge.documents, progress=advance)
+        with self.bars.bar("index", None) as bar:
+            stats = index.update(knowledge.documents, progress=bar.reach)
         log.info("index: %s", stats)
         return Retriever(index)
 
@@ -161,9 +166,7 @@ class Experiment:
             "dev": datasets.spread(
                 dev or train, self._bound("validation", self.config.evaluation.validation), self.config.seed
             ),
-            "test": datasets.spread(
-                test, self._bound("held_out", self.config.evaluation.held_out), self.config.seed
-            ),
+            "test": datasets.spread(test, self._bound("held_out", self.config.evaluation.held_out), self.config.seed),
         }
         self.facts["synthesis"] = synthesis.yield_table
         self.facts["contamination"] = synthesis.contamination
@@ -174,9 +177,7 @@ class Experiment:
             self.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
         return rows
 
-    def _synthesise(
-        self, name: str, splits: dict[str, datasets.Split], resources: Resources, wanted: int
-    ) -> Synthesis:
+    def _synthesise(self, name: str, splits: dict[str, datasets.Split], resources: Resources, wanted: int) -> Synthesis:
         synthesizer = self.task.synthesizer(resources)
         synthesizer.set_lm(resources.teacher)
         items = splits[name].items if wanted else ()

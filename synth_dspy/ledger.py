@@ -22,7 +22,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ create table if not exists calls (
     model text not null, role text not null, station text not null, source text not null, arm text not null,
     input_tokens integer, output_tokens integer, latency_s real, cpu_s real, cost_usd real,
     attempts integer not null, created real not null
-) without rowid;
+);
 create table if not exists failures (
     key text not null, error text not null, message text not null,
     model text not null, role text not null, station text not null, source text not null, arm text not null,
@@ -79,6 +79,15 @@ class Call:
     cpu_s: float | None = None
     cost_usd: float | None = None
     attempts: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; `Call.from_dict` reads them back."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return {**values, "unit": [self.unit.station, self.unit.source, self.unit.arm]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Call:
+        return cls(**{**values, "unit": Unit(*values["unit"])})
 
 
 @dataclass
@@ -125,12 +134,15 @@ class Ledger:
         self.lock_fd = -1 if read_only else _lock_run(self.path)
         try:
             self._db = connect(self.path, read_only=read_only)
+            self._known = {key for (key,) in self._db.execute("select key from calls")}
         except sqlite3.Error as error:
             self._unlock()
             raise SetupError(f"Could not open the ledger {self.path}: {error}.") from error
 
     def lookup(self, key: str) -> Call | None:
         """The answer under `key`, or None."""
+        if key not in self._known:  # what this process answered it knows, and no other process writes
+            return None
         with self._lock:
             row = self._db.execute(
                 "select response, model, role, station, source, arm, status, input_tokens, output_tokens, latency_s,"
@@ -146,6 +158,7 @@ class Ledger:
         """Commit an answer. The first answer under a key stays."""
         with self._lock, _writing(self.path):
             insert(self._db, call)
+            self._known.add(call.key)
 
     def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
         """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
@@ -165,6 +178,7 @@ class Ledger:
         with self._releasing(key, asked):
             known = self.lookup(key)
             call = known or ask()
+            self._known.add(key)
             asked.set_result(call)
         return call, known is not None
 
@@ -181,6 +195,7 @@ class Ledger:
         with self._releasing(key, asked):
             known = self.lookup(key)
             call = known or await ask()
+            self._known.add(key)
             asked.set_result(call)
         return call, known is not None
 
@@ -374,14 +389,14 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def insert(db: sqlite3.Connection, call: Call) -> None:
     """Commit `call` unless its key has an answer already."""
-    values = asdict(call)
-    unit = values.pop("unit")
+    values = call.to_dict()
+    values["station"], values["source"], values["arm"] = values.pop("unit")
     db.execute(
         "insert or ignore into calls (key, status, response, model, role, station, source, arm, input_tokens,"
         " output_tokens, latency_s, cpu_s, cost_usd, attempts, created) values (:key, :status, :response, :model,"
         " :role, :station, :source, :arm, :input_tokens, :output_tokens, :latency_s, :cpu_s, :cost_usd, :attempts,"
         " :created)",
-        {**values, **unit, "created": time.time()},
+        {**values, "created": time.time()},
     )
 
 

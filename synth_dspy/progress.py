@@ -14,6 +14,24 @@ Advance = Callable[[int], None]
 """`advance(n)`: n more units are done."""
 
 
+class Bar:
+    """A bar under way: call it with the number of units done since the last call."""
+
+    def __init__(self, advance: Advance, resize: Advance) -> None:
+        self._advance = advance
+        self._resize = resize
+        self._done = 0
+
+    def __call__(self, units: int = 1) -> None:
+        self._done += units
+        self._advance(units)
+
+    def reach(self, done: int, total: int) -> None:
+        """Show `done` of `total` units, for work that only learns its total on the way."""
+        self._resize(total)
+        self(done - self._done)
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -27,7 +45,7 @@ class Bars:
         self.console = Console(file=sys.stderr)
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None) -> Iterator[Bar]:
         """Show one bar while the block runs.
 
         Args:
@@ -49,4 +67,4 @@ class Bars:
             redirect_stderr=False,
         ) as progress:
             shown = progress.add_task(label, total=total)
-            yield lambda n=1: progress.advance(shown, n)
+            yield Bar(lambda n: progress.advance(shown, n), lambda total: progress.update(shown, total=total))

@@ -7,6 +7,7 @@ others (`bedrock/...`, `ollama_chat/...`, ...) through DSPy's.
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,10 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
 
         for server_setting in ("api_base", "api_key_name", "timeout", "connections", "attempts"):
             params.pop(server_setting, None)
-        engine = EmbeddedEngine(model.removeprefix(EMBEDDED))
-        asynchronous = AsyncEmbeddedEngine(engine)
+        engine = EmbeddedEngine()
+        asynchronous = AsyncEmbeddedEngine()
         portable = {"engine": engine, "async_engine": asynchronous}
-        wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role)
+        wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True)
         return LedgerLM(model, engine=wrapped, portable=portable, **params)
     if prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
         return _http_lm(model, role, ledger, params)
@@ -129,9 +130,29 @@ class HostedEmbedder:
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def check(lm: dspy.LM, *, role: str) -> None:
-    """Ask a model for one token, so that a wrong name, key or address shows before an hour of work.
+def check(lm: dspy.LM) -> None:
+    """Find out whether a role's model can be used before an hour of work is spent: load it, or ask it for one token.
 
     Raises:
         SetupError: it cannot be used; says why.
     """
+    from dspy import lm15
+
+    from synth_dspy.ledger import unit
+
+    engine = lm.engine
+    if lm.model.startswith(EMBEDDED):
+        with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)):
+            return
+    prober = copy.copy(engine)
+    if hasattr(engine.inner, "attempts"):  # a wrong address should not take a minute of retries to show
+        prober.inner = copy.copy(engine.inner)
+        prober.inner.attempts = 2
+    request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
+    try:
+        with unit(station="check"):
+            lm.copy(engine=prober)(request)
+    except ModelError as error:
+        raise SetupError(str(error)) from error
+    except lm15.LM15Error as error:
+        raise SetupError(f"The {engine.role} model {lm.model} refused a first request: {error}") from error

@@ -1,9 +1,9 @@
 """A run's folder: everything a run reads back or leaves behind, written so that a kill never leaves half a file.
 
-    runs/<task>/<id>/
-      config.toml  run.log  ledger.sqlite
-      datasets/*.jsonl  programs/<arm>/program.json
-      predictions.jsonl  results.json  measurements.json  report.html  report.md
+runs/<task>/<id>/
+  config.toml  run.log  ledger.sqlite
+  datasets/*.jsonl  programs/<arm>/program.json
+  predictions.jsonl  results.json  measurements.json  report.html  report.md
 """
 
 from __future__ import annotations
@@ -115,5 +115,10 @@ def log_to(run: Run) -> None:
         root.removeHandler(other)
         other.close()
     root.addHandler(handler)
+    for name in ("dspy", "LiteLLM", "httpx"):  # these print to the terminal by themselves
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(logging.WARNING)
     root.setLevel(logging.WARNING)
     log.setLevel(logging.INFO)

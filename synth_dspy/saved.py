@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 PROGRAM = "program.json"
 ABOUT = "about.json"
 INDEXES = "indexes"
-ENGINES = frozenset(
-    {"synth_dspy.lms.engine:EmbeddedEngine", "synth_dspy.lms.engine:AsyncEmbeddedEngine"}
-)
+ENGINES = frozenset({"synth_dspy.lms.engine:EmbeddedEngine", "synth_dspy.lms.engine:AsyncEmbeddedEngine"})
 """The only engine classes that a saved program may name."""
 
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from synth_dspy.corpus.documents import Document
 
-CHUNK_WORDS: Final = 60
-LONGEST=10
+CHUNK_WORDS: Final = 40
+_LONGEST: Final = 2.5  # a sentence is kept whole up to so many times the words of a chunk
 
 # What "." does not end a sentence after: titles, corporate forms, references to a numbered thing, initials.
 _ABBREVIATIONS: Final = re.compile(
@@ -58,7 +58,8 @@ def chunk_document(document: Document, words: int = CHUNK_WORDS) -> list[Chunk]:
 
     Args:
         document: A document with cleaned text.
-        words: Most words in a chunk; most chunks hold between half of that and all of it.
+        words: Words that sentences are put together up to; most chunks hold between half of that and all of it. A
+            longer sentence is a chunk of its own, up to 2.5 times as long, and is cut only beyond that.
 
     Returns:
         The chunks in order; joined they give the document's text up to white space.
@@ -120,12 +121,12 @@ def _pack(text: str, words: int) -> Iterator[str]:
 
 
 def _units(text: str, words: int) -> Iterator[tuple[str, bool, bool]]:
-    """Sentences of at most `words` words with whether each begins a paragraph, and a section."""
+    """Sentences, the longest cut, with whether each begins a paragraph, and a section."""
     for paragraph in text.split("\n"):
         is_first = True
         for sentence in sentences(paragraph):
             is_section = _SECTION.match(sentence) is not None
-            for piece in _at_most(sentence, LONGEST*words//10):
+            for piece in _at_most(sentence, round(_LONGEST * words)):
                 yield piece, is_first or is_section, is_section
                 is_first = is_section = False
 

@@ -2,12 +2,13 @@
 
 Dense similarity and BM25 are fused into one score per chunk, chunks are taken by score until the budget is full, and
 neighbours are put together into passages in the document's order. Who the parties are, what the document is called
-and when it was made stands at its beginning and resembles no question: a search within one document therefore always
-returns its opening too.
+and when it was made stands at its beginning, in words that resemble no question: a search within one document
+therefore always returns some of its opening, and more of it for questions about such things.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,22 @@ from synth_dspy.corpus.index import Index, Vectors
 from synth_dspy.corpus.lexical import BM25
 
 PASSAGE_WORDS: Final = 350
-OPENING_WORDS: Final = 100
-_DENSE: Final = 0.5  # weight of the dense score against the lexical one
-_NEIGHBOUR: Final = 0.25  # how much of its neighbours' scores a chunk gets
+OPENING_WORDS: Final = 150  # for a question that the opening may answer; otherwise
+GLIMPSE_WORDS: Final = 40
+_DENSE: Final = 0.6  # weight of the dense score against the lexical one
+_NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
 _POOLS: Final = 64  # documents whose chunks are kept at hand
+_FRONT: Final = 30  # chunks among which a document's opening is looked for: covers and contents come before it
+
+_ABOUT_OPENING: Final = re.compile(
+    r"\b(?:who|whom|whose|names?|named|called|titles?|parties|dates?|dated|made|signed|entered|effective)\b", re.I
+)
+# Words of a preamble: "This Agreement is made and entered into as of 1 May 2020 by and between ..."
+_PREAMBLE: Final = re.compile(
+    r"\b(?:between|by and among|hereinafter|(?:is|are|was|hereby) (?:made|entered|dated)|(?:made|entered) (?:and|into|as "
+    r"of|on|this|by)|dated (?:as of|this|the)|as of (?:this|the)|effective (?:as of|date)|witnesseth)\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,7 @@ class Retriever:
 
     Args:
         index: The index; its embedder embeds the queries.
-        opening: Most words of a document's opening that a search within the document always returns.
+        opening: Most words of a document's opening that a search within the document returns.
     """
 
     def __init__(self, index: Index, opening: int = OPENING_WORDS) -> None:
@@ -88,9 +101,13 @@ class Retriever:
             return []
         vectors = self.index.embedder.embed(list(queries))
         return [
-            self._pool(document).search(query, vector, words, self.opening if document is not None else 0)
+            self._pool(document).search(query, vector, words, self._opening(query, words) if document else 0)
             for query, vector, document in zip(queries, vectors, where, strict=True)
         ]
+
+    def _opening(self, query: str, words: int) -> int:
+        wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)
+        return min(wanted, words // 2)
 
     def _pool(self, document: str | None) -> _Pool:
         key = (self.index.generation, document)
@@ -109,12 +126,13 @@ class _Pool:
         self.chunks = chunks
         self.vectors = vectors
         self.bm25 = BM25([chunk.text for chunk in chunks])
+        self.opening = self._find_opening()
 
     def search(self, query: str, vector: NDArray[np.float32], words: int, opening: int) -> list[Passage]:
         if not self.chunks:
             return []
         scores = self.scores(query, vector)
-        taken = self._take(scores, words, min(opening, words // 2))
+        taken = self._take(scores, words, opening)
         passages = self._passages(sorted(taken), scores)
         return passages if opening else sorted(passages, key=lambda passage: -passage.score)
 
@@ -135,16 +153,25 @@ class _Pool:
         """Numbers of the chunks that fill the budget: the opening, then by score."""
         taken: set[int] = set()
         used = 0
-        for i, chunk in enumerate(self.chunks):
-            if not opening or used + chunk.words > opening:
-                break
-            taken.add(i)
-            used += chunk.words
-        for i in np.argsort(-scores, kind="stable"):
-            if int(i) not in taken and used + self.chunks[i].words <= words:
-                taken.add(int(i))
+        for i in self.opening if opening else []:
+            if used + self.chunks[i].words <= opening or (not taken and self.chunks[i].words <= words):
+                taken.add(i)
+                used += self.chunks[i].words
+        for i in map(int, np.argsort(-scores, kind="stable")):
+            if i not in taken and used + self.chunks[i].words <= words:
+                taken.add(i)
                 used += self.chunks[i].words
         return taken
+
+    def _find_opening(self) -> list[int]:
+        """The chunks of the opening, the most telling first: the preamble, what stands around it, the first chunk."""
+        cues = [len(_PREAMBLE.findall(chunk.text)) for chunk in self.chunks[:_FRONT]]
+        if not cues:
+            return []
+        # A preamble may be cut in two; the earlier of two like places is the better guess.
+        best = max(range(len(cues)), key=lambda i: sum(cues[i : i + 2]) - 0.15 * i)
+        order = [best, best - 1, best + 1, 0, best + 2]
+        return [i for i in dict.fromkeys(order) if 0 <= i < len(cues)]
 
     def _passages(self, rows: list[int], scores: NDArray[np.float32]) -> list[Passage]:
         runs: list[list[int]] = []

@@ -52,6 +52,9 @@ _DATES = (
 )
 _TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+(?:['’][^\W\d_]+)*|[^\w\s]")
 _ACRONYM = re.compile(r"\b(?:[A-Za-z]\.){2,}")
+_YEARS = re.compile(r"\b(1\d|20)(\d\d)\s?[-–—/]\s?(\d\d)\b(?![-–—/]?\d)")
+_FOOTNOTE = re.compile(r"\b((?:1[5-9]|20)\d\d)\d{1,2}(?=\s*(?:[.;]|$))")
+"""A year with the number of a footnote stuck to its end, as answers with citations have it."""
 _ORDINAL_SUFFIX = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.I)
 
 
@@ -158,6 +161,8 @@ def parse(text: str) -> Text:
     text = _ACRONYM.sub(lambda m: m.group().replace(".", "") + (" " if m.group()[-1] == "." else ""), text)
     for pattern, order in _DATES:
         text = pattern.sub(lambda m, order=order: _spell_date(m, order), text)  # type: ignore[misc]
+    text = _YEARS.sub(lambda m: f"{m[1]}{m[2]}-{m[1]}{m[3]}", text)
+    text = _FOOTNOTE.sub(r"\1", text)
     text = _ORDINAL_SUFFIX.sub("", text)
     raw: list[Token] = []
     opening = True

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.errors import SetupError
-from synth_dspy.evaluation.summary import plain
 from synth_dspy.evaluation.verdict import p_value, points
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ Json = Mapping[str, Any]
 SAMPLES = 10
 RIGHT = 0.5  # an answer judged at least this is shown as right
 UNKNOWN = "–"
-
-
-def write_results(folder: Path, results: Json, measurements: Json) -> None:
-    """Write `results.json` (the same bytes for the same results) and `measurements.json` into the run's folder."""
-    for name, value in (("results.json", results), ("measurements.json", measurements)):
-        text = json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        _replace(folder / name, text + "\n")
 
 
 def write_report(folder: Path) -> tuple[Path, Path]:
@@ -118,12 +110,12 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
     chosen = []
     for _, _, _, key in sorted(ranked)[:limit]:
         row, answers = items[key]["row"], items[key]["answers"]
-        seen = {p["id"]: p["text"] for a in answers.values() for p in a.get("passages") or []}
+        seen = {p["text"]: p.get("id") or "" for a in answers.values() for p in a.get("passages") or []}
         chosen.append(
             {
                 **{k: row.get(k) for k in ("id", "group", "category", "question", "references")},
                 "answers": [(name, answers[name]) for name in arms if name in answers],
-                "passages": list(seen.items()),
+                "passages": [(name, text) for text, name in seen.items()],
             }
         )
     return chosen
@@ -184,9 +176,8 @@ def _environment() -> jinja2.Environment:
         "count": _count,
         "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
-        "unbroken": lambda v: re.sub(r" (?=%)|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
+        "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
         "md": _markdown,
-        "code": lambda v: str(v).replace("`", "'").replace("\n", " "),
         "clip": lambda v, most=600: v if len(v := str(v or "")) <= most else v[: most - 1].rstrip() + "…",
     }
     environment.globals |= {

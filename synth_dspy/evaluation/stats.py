@@ -75,7 +75,8 @@ def estimate(
     14) of the mean over items, its tail levels widened from normal to Student's t for small samples (Hesterberg 2015,
     "What Teachers Should Know About the Bootstrap", section 5.3), because plain bootstrap intervals are too narrow
     there. Where all units score the same, resampling shows no spread at all; the interval then is the exact
-    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`.
+    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. Groups
+    that are all alike although their items differ say as little: then items are resampled.
 
     Args:
         scores: one per item, shape (n,).
@@ -92,7 +93,7 @@ def estimate(
     if np.ptp(values) < 1e-12:
         other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
         low, high = mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
-    elif np.ptp(sums - mean * counts) < 1e-12:  # units agree exactly although the items in them do not
+    elif np.ptp(sums - mean * counts) < 1e-12:
         return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed)
     else:
         low, high = _bca(sums, counts, resamples, seed)

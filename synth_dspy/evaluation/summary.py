@@ -33,9 +33,9 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pa
         predictions: rows with arm, id, group, category, answer_type ("yes_no" for yes/no questions), references
             (empty: the right answer is to abstain), prediction, abstained, scores (judged, f1, exact, recall, mrr, in
             [0, 1] or None), latency_s, prompt_tokens, completion_tokens, cpu_s, cost_usd, error.
-        facts: what is known of the run besides: task, baseline, seed, models, versions, splits, synthesis,
-            contamination, judge, skipped, arms, and the measured run_id, command, stations, concurrency, wall_s,
-            peak_rss_mb. Missing entries are reported as unknown.
+        facts: what is known of the run besides: task, baseline, seed, models, versions, splits, held_out
+            ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, and the measured run_id,
+            command, stations, concurrency, wall_s, peak_rss_mb. Missing entries are reported as unknown.
         pairs: compare every arm with the baseline, or every pair of arms; Holm's correction covers what is compared.
 
     Raises:
@@ -58,6 +58,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pa
         "splits": facts.get("splits") or {},
         "synthesis": facts.get("synthesis"),
         "contamination": facts.get("contamination"),
+        "held_out": facts.get("held_out"),
         "judge": facts.get("judge"),
         "skipped": facts.get("skipped") or [],
         "items": _items(rows),

@@ -42,7 +42,8 @@ def sentence(comparison: Json) -> str:
 def verdict(results: Json) -> dict[str, Any]:
     """The report's first lines: `{"best", "highest", "outcome", "headline", "detail"}`.
 
-    `highest` is the arm with the highest score; `best` is an arm only where there is evidence that it is, else None.
+    `highest` is the arm with the highest score; `best` is an arm only where there is evidence that
+    it differs from the baseline (or the baseline from all others), else None.
     """
     scored = {a["name"]: a for a in results["arms"] if a["scores"]["judged"]["mean"] is not None}
     baseline = results["baseline"]
@@ -94,6 +95,11 @@ def verdict(results: Json) -> dict[str, Any]:
 def notes(results: Json) -> list[str]:
     """What limits the figures, plainly, most important first. Empty if nothing does."""
     found = [f"{a['name']} failed and has no score: {a['failed']}" for a in results["arms"] if a["failed"]]
+    if results["held_out"] == "synthetic":
+        found.append(
+            "The held-out items are synthetic, written by the teacher: nobody has labelled these documents, so real "
+            "questions may be answered better or worse."
+        )
     judge = results["judge"] or {}
     kappa = judge.get("kappa")
     if kappa is None:
@@ -164,7 +170,7 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
     if level:
         detail.append(f"Between {top} and {_names(level)} there is no evidence of a difference.")
     if untested:
-        detail.append(f"Whether it differs from {_names(untested)} was not tested.")
+        detail.append(f"Whether it differs from {_names(untested, 'or')} was not tested.")
     return {
         "best": top,
         "highest": highest,
@@ -199,5 +205,5 @@ def _least(least: float, n: int) -> str:
     )
 
 
-def _names(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _names(names: list[str], last: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

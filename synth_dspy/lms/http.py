@@ -19,14 +19,14 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dspy import lm15
 
 from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Call, Ledger, Unit
+from synth_dspy.ledger import Call, Ledger
 from synth_dspy.lms.http_process import HEADER, encode_frame
 
 OPENAI = "https://api.openai.com/v1"
@@ -96,7 +96,7 @@ class HttpEngine:
             "timeout": self.timeout,
             "connections": self.connections,
             "attempts": self.attempts,
-            "call": asdict(call),
+            "call": call.to_dict(),
         }
 
         def error(found: dict[str, Any]) -> Exception:
@@ -225,8 +225,7 @@ class Connection:
         if not future.set_running_or_notify_cancel():
             return
         if "call" in frame:
-            unit = Unit(**frame["call"].pop("unit"))
-            future.set_result(Call(unit=unit, **frame["call"]))
+            future.set_result(Call.from_dict(frame["call"]))
         else:
             future.set_exception(error(frame["error"]))
 

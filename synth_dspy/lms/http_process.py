@@ -21,13 +21,13 @@ import sqlite3
 import struct
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from synth_dspy.ledger import DRAIN_S, Call, Unit, connect, http_lock, insert, lock_file
+from synth_dspy.ledger import DRAIN_S, Call, connect, http_lock, insert, lock_file
 
 HEADER = struct.Struct("!I")
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -63,14 +63,14 @@ class HttpProcess:
 
     async def call(self, frame: dict[str, Any]) -> None:
         """Make one call, with its retries, and report its answer or its error."""
-        call = Call(**{**frame["call"], "unit": Unit(**frame["call"]["unit"])})
+        call = Call.from_dict(frame["call"])
         url, attempts = frame["url"], frame["attempts"]
         slots = self.slots.setdefault(url, asyncio.Semaphore(frame["connections"]))
         for attempt in range(1, attempts + 1):
             async with slots:
                 outcome = await self.attempt(frame, replace(call, attempts=attempt))
             if isinstance(outcome, Call):
-                self.reply({"id": frame["id"], "call": asdict(outcome)})
+                self.reply({"id": frame["id"], "call": outcome.to_dict()})
                 return
             outcome["attempts"] = attempt
             if not outcome.pop("retry") or attempt == attempts or self.orphaned:

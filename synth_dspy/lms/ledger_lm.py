@@ -21,6 +21,11 @@ from typing import Any
 import dspy
 from dspy import lm15
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
+from dspy.clients import execution
+from dspy.clients.call_result import combine
+from dspy.clients.costs import estimate_cost
+from dspy.clients.errors import error_boundary
+from dspy.utils.callback import with_callbacks
 from dspy.utils.exceptions import (
     ContextWindowExceededError,
     LMAuthError,
@@ -47,20 +52,25 @@ class LedgerEngine:
         asynchronous: the engine for `acall`: `async complete(Request) -> Response`; not needed with `submit`.
         ledger: None makes every call anew.
         role: student, teacher or judge.
+        seeded: give every sample the seed that follows from its key, so that a run that was killed and resumed draws
+            the very samples that it would have drawn unbroken. For engines whose samples are fixed by a seed.
     """
 
-    def __init__(self, inner: Any, *, asynchronous: Any = None, ledger: Ledger | None, role: str) -> None:
+    def __init__(
+        self, inner: Any, *, asynchronous: Any = None, ledger: Ledger | None, role: str, seeded: bool = False
+    ) -> None:
         self.inner = inner
         self.inner_async = asynchronous
         self.ledger = ledger
         self.role = role
+        self.seeded = seeded
         self.supports_response_schema = bool(getattr(inner, "supports_response_schema", False))
         self.supports_function_calling = bool(getattr(inner, "supports_function_calling", False))
         self.supports_reasoning = bool(getattr(inner, "supports_reasoning", False))
         self.supported_params = set(getattr(inner, "supported_params", ()) or ())
 
     def complete(self, request: lm15.Request) -> lm15.Response:
-        call = self._begin(request)
+        call, request = self._begin(request)
 
         def ask() -> Call:
             if hasattr(self.inner, "submit"):
@@ -74,7 +84,7 @@ class LedgerEngine:
         return _response(done, request, from_ledger=known)
 
     async def acomplete(self, request: lm15.Request) -> lm15.Response:
-        call = self._begin(request)
+        call, request = self._begin(request)
 
         async def ask() -> Call:
             if hasattr(self.inner, "submit"):
@@ -89,8 +99,8 @@ class LedgerEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # copies of a program share the ledger and the model
 
-    def _begin(self, request: lm15.Request) -> Call:
-        """The call to be made, all but its answer."""
+    def _begin(self, request: lm15.Request) -> tuple[Call, lm15.Request]:
+        """The call to be made, all but its answer, and the request as it is sent."""
         rollout, samples = _sampling.get() or (None, [0])
         determinants = request_to_dict(request)
         determinants["engine"] = getattr(self.inner, "fingerprint", "")
@@ -98,7 +108,10 @@ class LedgerEngine:
         determinants["rollout"] = None if request.config.temperature == 0 else rollout
         determinants["sample"] = samples[0]
         samples[0] += 1
-        return Call(call_key(determinants), "", request.model, self.role, current_unit())
+        key = call_key(determinants)
+        if self.seeded and request.config.temperature:
+            request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
+        return Call(key, "", request.model, self.role, current_unit()), request
 
     @contextmanager
     def _attempt(self, call: Call) -> Iterator[list[Any]]:
@@ -128,7 +141,7 @@ class LedgerEngine:
                 response=json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False),
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
-                latency_s=seconds,
+                latency_s=data.get("latency_seconds", seconds),
                 cpu_s=data.get("cpu_seconds"),
                 cost_usd=data.get("cost_usd"),
             )
@@ -148,6 +161,37 @@ class AsyncLedgerEngine:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AsyncLedgerEngine:
         return self
+
+
+class Delegate:
+    """A `dspy.LM` as the engine of another: for providers whose protocol DSPy knows and this package does not."""
+
+    def __init__(self, lm: dspy.LM) -> None:
+        self.lm = lm
+        self.supports_response_schema = lm.supports_response_schema
+        self.supports_function_calling = lm.supports_function_calling
+        self.supports_reasoning = lm.supports_reasoning
+        self.supported_params = lm.supported_params
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        with dspy.settings.context(disable_history=True):
+            return self._priced(self.lm(request), request)
+
+    def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
+        """The response with DSPy's estimate of its price, where it has one."""
+        provider, _, name = request.model.partition("/")
+        cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
+        if cost is None:
+            return response
+        return replace(response, provider_data={**(response.provider_data or {}), "cost_usd": cost})
+
+
+class AsyncDelegate(Delegate):
+    """The async twin of `Delegate`."""
+
+    async def complete(self, request: lm15.Request) -> lm15.Response:  # type: ignore[override]
+        with dspy.settings.context(disable_history=True):
+            return self._priced(await self.lm.acall(request), request)
 
 
 class LedgerLM(dspy.LM):  # type: ignore[misc]
@@ -173,9 +217,20 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
         with self._calling(kwargs):
             return super().__call__(prompt, messages=messages, **kwargs)
 
+    @with_callbacks
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        # As dspy.LM.acall, without its two trips to a thread for each call (reading media files, looking up prices),
+        # which cost more than the rest of the call.
         with self._calling(kwargs):
-            return await super().acall(prompt, messages=messages, **kwargs)
+            call = execution.prepare(self, prompt, messages, kwargs, asynchronous=True)
+            request = execution._canonical(call)
+            results = []
+            for _ in range(call.n):
+                with error_boundary(self.model, unexpected=True):
+                    response = await self.engine.acomplete(request)
+                results.append(execution._result(self, response, call, None, request, estimate=False))
+            result = results[0] if call.n == 1 else combine(results, model_type=self.model_type)
+            return execution.finalize(self, call, result)
 
     def dump_state(self) -> dict[str, Any]:
         plain = dspy.LM(self.model, model_type=self.model_type, **self.portable)

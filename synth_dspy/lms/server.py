@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 GIB = 1 << 30
 DEFAULT_MAX_TOKENS = 512
+_NO_LIMIT = (1 << 31) - 1
 STOP_TIMEOUT = 30.0  # seconds a closing process waits for the step in progress
 
 
@@ -146,7 +147,7 @@ class ModelServer:
     def token_ids(self, prompt: str) -> list[int]:
         """The ids of `prompt` as the model reads it: special tokens are parsed, none are added."""
         self._wait_loaded()
-        return [int(i) for i in self._tokenizer.encode(prompt, add_special_tokens=False).input_ids.data[0]]
+        return [int(i) for i in self._encode(prompt).data[0]]
 
     def submit(self, prompt: str, sampling: Sampling) -> Future[Generation]:
         """Queue a templated prompt.
@@ -159,7 +160,7 @@ class ModelServer:
             PipelineError: The model could not be loaded, or the server is closed.
         """
         self._wait_loaded()
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
+        ids = self._encode(prompt)
         tokens = int(ids.shape[1])
         if tokens + sampling.max_tokens > self.context_length:
             raise ContextWindowError(
@@ -197,6 +198,10 @@ class ModelServer:
             self._wake.notify()
         if self._thread is not threading.current_thread():
             self._thread.join(STOP_TIMEOUT)
+
+    def _encode(self, prompt: str) -> Any:
+        # Without max_length it would cut at the model's default, and say nothing.
+        return self._tokenizer.encode(prompt, add_special_tokens=False, max_length=_NO_LIMIT).input_ids
 
     def _wait_loaded(self) -> None:
         self._loaded.wait()

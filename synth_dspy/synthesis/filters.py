@@ -1,0 +1,113 @@
+"""Filters that call no model: is it a question, does it ask for such an answer, is all of it from the text?"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from synth_dspy.synthesis.text import content, ngrams, numbers, tokens
+from synth_dspy.task import Candidate, Verdict
+
+KEPT = Verdict(True, 1.0, "")
+
+_ASKS = re.compile(
+    r"^(?:(?:[A-Za-z'’-]+,? ){0,3})?(?:who|whom|whose|what|which|when|where|why|how|is|are|was|were|do|does|did|can|may|"
+    r"must|shall|should|will|has|have)\b",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class WellFormed:
+    """A question that is one question, of sensible length, and does not give its answer away."""
+
+    name: str = "well-formed"
+    shortest: int = 4
+    longest: int = 28
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        question = str(candidate.fields["question"]).strip()
+        words = question.split()
+        if not question.endswith("?") or question.count("?") > 1 or "\n" in question:
+            return _no("not one question")
+        if not _ASKS.match(question):
+            return _no("does not begin as a question does")
+        if not self.shortest <= len(words) <= self.longest:
+            return _no("too short or too long")
+        lowered = [word.lower() for word in words]
+        if max(Counter(ngrams(lowered, 3)).values(), default=0) > 1 or _repeats(lowered):
+            return _no("repeats itself")
+        answer = content(str(candidate.fields["answer"])) if candidate.fields.get("references") else ()
+        asked = set(content(question))
+        if answer and (set(answer) <= asked or numbers(str(candidate.fields["answer"])) & numbers(question)):
+            return _no("contains the answer")
+        return KEPT
+
+
+@dataclass(frozen=True)
+class AsksForKind:
+    """A question whose words ask for the kind of answer that was given.
+
+    Attributes:
+        patterns: by kind (the candidate's field `answer_type`), what a question for it must match. Kinds without a
+            pattern are not judged.
+    """
+
+    patterns: Mapping[str, re.Pattern[str]]
+    name: str = "asks for its answer"
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        kind = str(candidate.fields.get("answer_type", ""))
+        pattern = self.patterns.get(kind)
+        if pattern is None or pattern.search(str(candidate.fields["question"])):
+            return KEPT
+        return _no(f"does not ask for its answer: a {kind}")
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """An answer that stands in the item's text, and a question whose words stand there or are said of any item.
+
+    Attributes:
+        common: words that questions about any document may use; `common_words` collects them from labelled seeds.
+        strangers: share of the question's content words that may be in neither.
+    """
+
+    common: frozenset[str]
+    strangers: float = 0.0
+    name: str = "grounded"
+    _known: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        text = candidate.item.text
+        answered = bool(candidate.fields.get("references"))
+        if answered and " ".join(str(candidate.fields["answer"]).split()) not in " ".join(text.split()):
+            return _no("answer not in the text")
+        asked = content(str(candidate.fields["question"]))
+        known = self._known.get(candidate.item.id) or self._known.setdefault(candidate.item.id, frozenset(tokens(text)))
+        strange = [word for word in asked if word not in known and word not in self.common]
+        share = len(strange) / len(asked) if asked else 1.0
+        if share > self.strangers:
+            return Verdict(False, 1 - share, f"words from nowhere: {', '.join(strange)}")
+        return Verdict(True, 1 - share, "")
+
+
+def common_words(questions: Iterable[tuple[str, str]], groups: int = 2) -> frozenset[str]:
+    """Content words that the questions about at least `groups` groups use; questions are (group, question)."""
+    where: defaultdict[str, set[str]] = defaultdict(set)
+    for group, question in questions:
+        for word in content(question):
+            where[word].add(group)
+    return frozenset(word for word, held in where.items() if len(held) >= groups and not word.isdigit())
+
+
+def _repeats(words: list[str]) -> bool:
+    """A word twice in a row, or one content word more than twice."""
+    doubled = any(a == b for a, b in zip(words, words[1:], strict=False))
+    return doubled or max(Counter(word for word in words if len(word) > 4).values(), default=0) > 2
+
+
+def _no(why: str) -> Verdict:
+    return Verdict(False, 0.0, why)

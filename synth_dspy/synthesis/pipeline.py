@@ -1,0 +1,228 @@
+"""Synthesis: items in, labelled examples out, and an account of every candidate that was written on the way.
+
+A synthesizer writes candidates, filters judge them, cheapest first; a candidate's first rejection is its last verdict.
+Nothing depends on the order in which calls return: units are planned, candidates numbered and judged in one fixed
+order, so the same run gives the same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from synth_dspy.task import Candidate, Filter, Item, Verdict
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.executor import Executor
+    from synth_dspy.ledger import Ledger
+
+log = logging.getLogger("synth_dspy.synthesis")
+
+SYNTHETIC = "synthetic"
+DECONTAMINATED = "decontaminated"
+MATCHES = ("exact", "ngram", "embedding")
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """A synthesizer that chooses what to write about: units (items with something to ask for in their `meta`)."""
+
+    def plan(self, items: Sequence[Item], limit: int | None) -> Sequence[Item]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FilterYield:
+    """What one filter did: candidates it judged, those it kept, and how many it rejected for which reason."""
+
+    name: str
+    judged: int
+    kept: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As the report reads it."""
+        return {"name": self.name, "in": self.judged, "kept": self.kept, "reasons": dict(self.reasons)}
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """What came of it.
+
+    Attributes:
+        items: how many units were written about.
+        candidates: all that were written, in order.
+        verdicts: by candidate id, (filter name, verdict) in the order given; the last one is a rejection or all are
+            kept.
+        kept: the candidates that every filter kept, as labelled examples.
+        filters: the yield of each filter, in order.
+        failures: units that no candidate came of because a call failed, by reason.
+    """
+
+    items: int
+    candidates: tuple[Candidate, ...]
+    verdicts: Mapping[str, Sequence[tuple[str, Verdict]]]
+    kept: tuple[dspy.Example, ...]
+    filters: tuple[FilterYield, ...]
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def yield_table(self) -> dict[str, Any]:
+        """The account for the report: counts, the yield of every filter, failures."""
+        return {
+            "items": self.items,
+            "generated": len(self.candidates),
+            "kept": len(self.kept),
+            "filters": [entry.as_json() for entry in self.filters],
+            "failures": dict(self.failures),
+        }
+
+    @property
+    def contamination(self) -> dict[str, int] | None:
+        """What the check against held-out items found, by kind of match; None if there was no such check."""
+        given = [verdict for verdicts in self.verdicts.values() for name, verdict in verdicts if name == DECONTAMINATED]
+        if not any(entry.name == DECONTAMINATED for entry in self.filters):
+            return None
+        found = Counter(reason(verdict.why) for verdict in given if not verdict.keep)
+        kinds = {kind: found[kind] for kind in MATCHES}
+        return {"checked": len(given), **kinds, "removed": sum(found.values())}
+
+    def candidate_rows(self) -> list[dict[str, Any]]:
+        """Every candidate, kept or not, with its item and what each filter said of it."""
+        kept = {example.id for example in self.kept}
+        return [
+            {
+                "id": candidate.id,
+                "item": candidate.item.id,
+                "group": candidate.item.group,
+                "category": candidate.category,
+                **dict(candidate.fields),
+                "kept": candidate.id in kept,
+                "verdicts": [
+                    {"filter": name, "keep": verdict.keep, "score": round(verdict.score, 4), "why": verdict.why}
+                    for name, verdict in self.verdicts[candidate.id]
+                ],
+            }
+            for candidate in self.candidates
+        ]
+
+
+def synthesise(
+    items: Sequence[Item],
+    synthesizer: Callable[[Item], Sequence[Candidate]],
+    filters: Sequence[Filter],
+    *,
+    executor: Executor,
+    ledger: Ledger | None = None,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Synthesis:
+    """Write candidates from items and filter them.
+
+    Args:
+        items: what to write about; only training items.
+        synthesizer: a module, item to candidates. One with a `plan` method chooses its own units.
+        filters: cheapest first. One with a true attribute `ordered` depends on the order and is called one candidate
+            at a time; the others are called concurrently.
+        executor: runs the calls.
+        ledger: keeps the verdicts, if given.
+        limit: at most so many candidates, spread evenly over the groups.
+        progress: called with 1 for every unit that has been written about.
+    """
+    units = list(synthesizer.plan(items, limit) if isinstance(synthesizer, Planner) else evenly(items, limit))
+
+    def write(unit: Item) -> list[Candidate]:
+        try:
+            return list(synthesizer(unit))
+        finally:
+            if progress:
+                progress(1)
+
+    candidates: list[Candidate] = []
+    failures: Counter[str] = Counter()
+    for unit, outcome in zip(units, executor.map(write, units), strict=True):
+        if outcome.error is not None:
+            failures[type(outcome.error).__name__] += 1
+            log.warning("nothing written about %s: %s", unit.id, outcome.error)
+        else:
+            candidates.extend(outcome.value or ())
+    candidates = _unique(candidates)[:limit]
+    verdicts: dict[str, list[tuple[str, Verdict]]] = {candidate.id: [] for candidate in candidates}
+    yields: list[FilterYield] = []
+    alive = candidates
+    for judge in filters:
+        given = _judge(judge, alive, executor)
+        for candidate, verdict in zip(alive, given, strict=True):
+            verdicts[candidate.id].append((judge.name, verdict))
+            if ledger is not None:
+                ledger.record_verdict(candidate.id, judge.name, verdict)
+        reasons = Counter(reason(verdict.why) for verdict in given if not verdict.keep)
+        kept = [candidate for candidate, verdict in zip(alive, given, strict=True) if verdict.keep]
+        yields.append(FilterYield(judge.name, len(alive), len(kept), dict(reasons.most_common())))
+        alive = kept
+    return Synthesis(
+        items=len(units),
+        candidates=tuple(candidates),
+        verdicts=verdicts,
+        kept=tuple(as_example(candidate) for candidate in alive),
+        filters=tuple(yields),
+        failures=dict(failures),
+    )
+
+
+def candidate_id(item: Item, *parts: object) -> str:
+    """The id of a candidate: the same for the same item, span and sample index, in every run."""
+    return hashlib.sha256("\n".join([item.id, *map(str, parts)]).encode()).hexdigest()[:16]
+
+
+def evenly(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items, the same number from every group as nearly as possible, spread over each group."""
+    if limit is None or len(items) <= limit:
+        return list(items)
+    queues: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        queues[item.group].append(item)
+    for members in queues.values():  # by hash: a document's chunks are taken from all over it
+        members.sort(key=lambda item: hashlib.sha256(item.id.encode()).hexdigest(), reverse=True)
+    taken: set[str] = set()
+    while len(taken) < limit:
+        for group in sorted(queues):
+            if queues[group] and len(taken) < limit:
+                taken.add(queues[group].pop().id)
+    return [item for item in items if item.id in taken]
+
+
+def reason(why: str) -> str:
+    """The part of a verdict's reason that is counted: what stands before the first colon."""
+    return why.partition(":")[0].strip()
+
+
+def as_example(candidate: Candidate, inputs: Iterable[str] = ("question", "document")) -> dspy.Example:
+    """A kept candidate as a labelled row."""
+    import dspy
+
+    row = {"id": candidate.id, "group": candidate.item.group, "category": candidate.category, "origin": SYNTHETIC}
+    row |= dict(candidate.fields)
+    return dspy.Example(**row).with_inputs(*(name for name in inputs if name in row))
+
+
+def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -> list[Verdict]:
+    if getattr(judge, "ordered", False):
+        return [judge(candidate) for candidate in candidates]
+    given = []
+    for candidate, outcome in zip(candidates, executor.map(judge, candidates), strict=True):
+        if outcome.error is not None:
+            log.warning("%s could not judge %s: %s", judge.name, candidate.id, outcome.error)
+            given.append(Verdict(False, 0.0, f"call failed ({type(outcome.error).__name__}): {outcome.error}"))
+        else:
+            given.append(outcome.value)
+    return given
+
+
+def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return list({candidate.id: candidate for candidate in candidates}.values())

@@ -1,0 +1,153 @@
+"""Round trips: a good question leads back to where it came from.
+
+Through retrieval (its words find its source), through an answerer (another call that sees the text and the question
+gives the same answer), and backwards (from the answer and the text the teacher asks the same question again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.synthesis.text import token_f1
+from synth_dspy.task import Candidate, Verdict
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+class Search(Protocol):
+    """What is needed of a retriever."""
+
+    def search(self, query: str, document: str | None = None, words: int = ...) -> Sequence[Any]: ...
+
+
+class RetrievalRoundTrip:
+    """Searching for the question in its document must bring up the words that it was written from.
+
+    Args:
+        retriever: searches the documents.
+        words: words of passages that may be looked at; fewer are stricter.
+    """
+
+    name = "retrieval round trip"
+
+    def __init__(self, retriever: Search, words: int) -> None:
+        self.retriever = retriever
+        self.words = words
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        if not candidate.fields.get("references"):
+            return Verdict(True, 1.0, "")
+        question, document = str(candidate.fields["question"]), candidate.fields.get("document")
+        passages = self.retriever.search(question, document, self.words)
+        wanted = _flat(str((candidate.fields.get("spans") or [candidate.fields["answer"]])[0]))
+        ranked = sorted(passages, key=lambda passage: -passage.score)
+        for rank, passage in enumerate(ranked, 1):
+            if wanted in _flat(passage.text):
+                return Verdict(True, 1 / rank, "")
+        return Verdict(False, 0.0, "source not found")
+
+
+class Relevance:
+    """The question must be nearer in meaning to its own excerpt than to most others of its document.
+
+    Args:
+        embed: texts to unit vectors.
+        threshold: least cosine similarity of question and excerpt (the candidate's field `source`).
+    """
+
+    name = "relevant"
+
+    def __init__(self, embed: Embed, threshold: float) -> None:
+        self.embed = embed
+        self.threshold = threshold
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        source = str(candidate.fields.get("source") or candidate.item.text)
+        question, text = self.embed([str(candidate.fields["question"]), source])
+        score = float(question @ text)
+        return Verdict(score >= self.threshold, max(0.0, score), "" if score >= self.threshold else "far from its source")
+
+
+class AnswerRoundTrip:
+    """Another call answers the question from the text; both answers must agree.
+
+    Args:
+        answer: (text, question) to an answer.
+        threshold: least token F1 of the two answers.
+    """
+
+    name = "answer round trip"
+
+    def __init__(self, answer: Callable[[str, str], str], threshold: float = 0.5) -> None:
+        self.answer = answer
+        self.threshold = threshold
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        if not candidate.fields.get("references"):
+            return Verdict(True, 1.0, "")
+        said = self.answer(candidate.item.text, str(candidate.fields["question"]))
+        score = max(token_f1(said, str(reference)) for reference in candidate.fields["references"])
+        keep = score >= self.threshold
+        return Verdict(keep, score, "" if keep else f"answers differ: {said}")
+
+
+class ReverseQuery:
+    """Asked for a question to the same answer once more, the teacher must ask about the same.
+
+    Args:
+        ask: a candidate to the teacher's other question.
+        embed: texts to unit vectors.
+        threshold: least cosine similarity of the two questions.
+    """
+
+    name = "reverse query"
+
+    def __init__(self, ask: Callable[[Candidate], str], embed: Embed, threshold: float) -> None:
+        self.ask = ask
+        self.embed = embed
+        self.threshold = threshold
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        if not candidate.fields.get("references"):
+            return Verdict(True, 1.0, "")
+        again = self.ask(candidate)
+        ours, theirs = self.embed([str(candidate.fields["question"]), again])
+        score = float(ours @ theirs)
+        keep = score >= self.threshold
+        return Verdict(keep, max(0.0, score), "" if keep else f"asks something else: {again}")
+
+
+class Silent:
+    """For questions that their document shall not answer: nothing in it may come near them.
+
+    Args:
+        embed: texts to unit vectors.
+        sentences: a document's id to its sentences.
+        threshold: highest cosine similarity of the question to any sentence.
+    """
+
+    name = "silent document"
+
+    def __init__(self, embed: Embed, sentences: Callable[[str], Sequence[str]], threshold: float) -> None:
+        self.embed = embed
+        self.sentences = sentences
+        self.threshold = threshold
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        if candidate.fields.get("references"):
+            return Verdict(True, 1.0, "")
+        texts = self.sentences(candidate.item.group)
+        if not texts:
+            return Verdict(False, 0.0, "document not known")
+        near = self.embed(texts) @ self.embed([str(candidate.fields["question"])])[0]
+        best = int(np.argmax(near))
+        keep = float(near[best]) <= self.threshold
+        return Verdict(keep, min(1.0, max(0.0, 1 - float(near[best]))), "" if keep else f"may be answered: {texts[best]}")
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())

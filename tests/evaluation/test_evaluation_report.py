@@ -1,0 +1,186 @@
+"""The written report: complete, safe against what documents and models say, self-contained."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation.report import samples, summary_table, write_report
+from synth_dspy.evaluation.summary import summarise
+
+Rows = Callable[..., list[dict[str, Any]]]
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class _Page(HTMLParser):
+    """Checks that tags are balanced; gathers tags, their attributes and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _write(folder: Path, rows: list[dict[str, Any]], facts: dict[str, Any]) -> tuple[str, str]:
+    results, measurements = summarise(rows, facts)
+    (folder / "results.json").write_text(json.dumps(results, sort_keys=True, allow_nan=False))
+    (folder / "measurements.json").write_text(json.dumps(measurements, sort_keys=True, allow_nan=False))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    html, markdown = write_report(folder)
+    return html.read_text(), markdown.read_text()
+
+
+@pytest.fixture
+def rows(answers: Rows, predict: Callable[..., Any]) -> list[dict[str, Any]]:
+    made = answers({"rag": [0, 0, 1, 0] * 12, "random_search": [0, 1, 1, 0] * 12})
+    made += [predict(arm, 48 + i, 1.0, answer_type="yes_no", references=["yes"]) for arm in ("rag", "random_search")
+             for i in range(4)]  # fmt: skip
+    return made
+
+
+def test_both_reports_hold_what_a_reader_needs(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
+    facts["arms"].append({"name": "mipro", "failed": "the prompt does not fit"})
+    html, markdown = _write(tmp_path, rows, facts)
+    said = _Page(html).text.replace("\u00a0", " ")
+    plain = markdown.replace("\\", "")
+    for text in (said, plain):
+        for part in (
+            "random_search is better than rag",
+            "95 % interval",
+            "mipro",
+            "the prompt does not fit",
+            "answers disagree: 140",
+            "1 exact, 2 n-gram and 3 embedding",
+            "kappa 0.87",
+            "scan.pdf",
+            "embedded/small",
+            "3.4.1",
+            "python -m synth_dspy.compile contract_qa",
+            "+100 %",
+            "Question 1?",
+            "with 16 items at a time",
+        ):
+            assert part in text, part
+
+
+def test_the_page_is_self_contained_and_readable_aloud(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
+    page = _Page(_write(tmp_path, rows, facts)[0])
+    names = [tag for tag, _ in page.tags]
+    assert "script" not in names
+    assert all(value.startswith("data:") for _, attributes in page.tags for key, value in attributes.items()
+               if key in ("src", "href") and value)  # fmt: skip
+    assert names.count("svg") == 3
+    assert names.count("svg") == names.count("desc")
+    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=y> | `a` [l](http://x)\n\n# h\u2028 {{ 7*7 }} </svg>"
+
+
+def test_untrusted_text_stays_text(tmp_path: Path, predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    fields = {
+        "prediction": ATTACK, "question": ATTACK, "references": [ATTACK], "category": ATTACK, "answer_type": ATTACK,
+        "group": ATTACK, "passages": [{"id": ATTACK, "text": ATTACK}], "error": None,
+    }  # fmt: skip
+    made = [predict(arm, i, float(i % 2), **fields) for arm in ("rag", ATTACK) for i in range(4)]
+    facts["skipped"] = [{"path": ATTACK, "why": ATTACK}]
+    facts["command"] = ATTACK
+    html, markdown = _write(tmp_path, made, facts)
+    page = _Page(html)
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert "<script>alert(1)</script>" in page.text
+    assert "49" not in page.text.split("Sample answers")[1].split("Data")[0]
+    body = "\n".join(line for line in markdown.splitlines() if not line.startswith("    "))
+    assert "<script" not in body
+    assert "<img" not in body
+    assert "\n# h" not in markdown
+
+
+def test_markdown_tables_are_rectangular(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
+    rows[0]["prediction"] = "a | b"
+    markdown = _write(tmp_path, rows, facts)[1]
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, re.M)
+    assert len(tables) >= 8
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+@pytest.mark.parametrize("scores", [{}, {"rag": [1.0]}, {"lora": [0.0, 1.0]}])
+def test_a_run_with_next_to_nothing_still_has_a_report(
+    tmp_path: Path, scores: dict[str, list[float]], answers: Rows
+) -> None:
+    html, markdown = _write(tmp_path, answers(scores), {"arms": [{"name": "rag", "failed": "no weights"}]})
+    _Page(html)
+    for text in (html, markdown):
+        assert "no weights" in text
+        assert not re.search(r"\bnan\b|\bNone\b|Undefined", text)
+
+
+def test_held_out_items_that_nobody_labelled_are_warned_of(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
+    for text in _write(tmp_path, rows, {**facts, "held_out": "synthetic"}):
+        assert "held-out items are synthetic" in text
+    for text in _write(tmp_path, rows, {**facts, "held_out": "human-labelled"}):
+        assert "held-out items are synthetic" not in text
+
+
+def test_samples_show_disagreement_first_then_what_all_got_wrong(answers: Rows) -> None:
+    made = answers({"rag": [1] * 6 + [0] * 6 + [0] * 3, "lora": [1] * 6 + [0] * 6 + [1] * 3})
+    chosen = samples(made, ["rag", "lora"])
+    right = [[a["right"] for _, a in s["answers"]] for s in chosen]
+    assert right == [[False, True]] * 3 + [[False, False]] * 6 + [[True, True]]
+    assert [name for name, _ in chosen[0]["answers"]] == ["rag", "lora"]
+    assert len({s["category"] for s in chosen[:3]}) == 3
+
+
+def test_a_passage_that_several_arms_saw_is_shown_once(predict: Callable[..., Any]) -> None:
+    shared, own = {"text": "Seen by both."}, {"id": "c-2", "text": "Seen by one."}
+    made = [predict("rag", 0, 1.0, passages=[shared]), predict("lora", 0, 0.0, passages=[shared, own])]
+    assert samples(made, ["rag", "lora"])[0]["passages"] == [("", "Seen by both."), ("c-2", "Seen by one.")]
+
+
+def test_the_terminal_table_names_every_arm(rows: Any, facts: dict[str, Any]) -> None:
+    facts["arms"].append({"name": "[bold]mipro", "failed": "no"})
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(summary_table(*summarise(rows, facts)))
+    text = console.export_text()
+    for part in ("rag", "random_search", "[bold]mipro", "failed", "+25.0", "500/10"):
+        assert part in text
+
+
+def test_a_folder_without_a_run_is_one_clear_sentence(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match=r"it has no readable results\.json"):
+        write_report(tmp_path)
+    _write(tmp_path, rows, facts)
+    (tmp_path / "measurements.json").write_text("{half")
+    with pytest.raises(SetupError, match="not those of a finished run"):
+        write_report(tmp_path)

@@ -1,0 +1,157 @@
+"""A loopback server that speaks the OpenAI chat protocol and misbehaves on request.
+
+As a module it serves until it is killed: `python tests/servers.py '{"latency_s": 0.05}'` prints its port on the first
+line. It logs to `log` a line for every request it answered completely: the SHA-256 of the request's body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+CHAT_REPLY = "[[ ## answer ## ]]\nanswer {n}\n\n[[ ## completed ## ]]"
+
+
+@dataclass
+class Behaviour:
+    """How the server answers. `script` holds what is done to the first requests, in order: `ok`, `429`, `500`, `503`,
+    `401`, `404`, `context`, `timeout`, `drop`, `malformed`, `no_choices`; afterwards, and where it is empty, requests
+    are answered, but for a share `refused` of each request's first attempts, which get 429."""
+
+    latency_s: float = 0.0
+    reply: str = CHAT_REPLY
+    script: list[str] = field(default_factory=list)
+    refused: float = 0.0
+    retry_after: str | None = "1"
+    log: str | None = None
+
+
+class Server:
+    """The server's state: what was asked, what was answered, how many at once."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.port = 0
+        self._script = list(behaviour.script)
+        self._random = random.Random(0)
+        self._log = open(behaviour.log, "a", buffering=1) if behaviour.log else None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        key = hashlib.sha256(body).hexdigest()
+        self.asked[key] += 1
+        if self._log is None:
+            self.requests.append(json.loads(body))
+            self.headers.append(dict(request.headers))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return await self._answer(request, body, key)
+        finally:
+            self.under_way -= 1
+
+    async def _answer(self, request: web.Request, body: bytes, key: str) -> web.StreamResponse:
+        action = self._script.pop(0) if self._script else "ok"
+        if action == "ok" and self.asked[key] == 1 and self._random.random() < self.behaviour.refused:
+            action = "429"
+        if action.isdigit():
+            headers = {"Retry-After": self.behaviour.retry_after} if self.behaviour.retry_after else {}
+            message = {"error": {"message": f"status {action} on purpose", "type": "test", "code": None}}
+            return web.json_response(message, status=int(action), headers=headers)
+        if action == "context":
+            error = {"message": "maximum context length is 8 tokens", "code": "context_length_exceeded"}
+            return web.json_response({"error": error}, status=400)
+        if action == "timeout":
+            await asyncio.sleep(30)
+        await asyncio.sleep(self.behaviour.latency_s)
+        if action == "drop":
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        if action == "malformed":
+            return web.Response(text='{"choices": [{"mess', content_type="application/json")
+        if action == "no_choices":
+            return web.json_response({"object": "chat.completion"})
+        number = self.answered.total()
+        message = {"role": "assistant", "content": self.behaviour.reply.replace("{n}", key[:8])}
+        response = web.json_response(
+            {
+                "id": f"chatcmpl-{number}",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "mock",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+            }
+        )
+        await response.prepare(request)
+        await response.write_eof()
+        self.answered[key] += 1
+        if self._log is not None:
+            self._log.write(key + "\n")
+        return response
+
+    async def start(self, port: int = 0) -> web.AppRunner:
+        application = web.Application(client_max_size=1 << 26)
+        application.router.add_post("/v1/chat/completions", self.handle)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        return runner
+
+
+@contextlib.contextmanager
+def serving(behaviour: Behaviour | None = None) -> Iterator[Server]:
+    """A server in a thread of this process."""
+    server = Server(behaviour or Behaviour())
+    loop = asyncio.new_event_loop()
+    runner = loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def command(behaviour: Behaviour) -> list[str]:
+    """The command that serves in a process of its own."""
+    return [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(behaviour))]
+
+
+async def _main() -> None:
+    server = Server(Behaviour(**json.loads(sys.argv[1])))
+    await server.start()
+    print(server.port, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
