@@ -45,18 +45,18 @@ class RandomSearch:
         rows = rows[: self.attempts]
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
-        optimizer = dspy.BootstrapFewShotWithRandomSearch(
-            metric=self.metric,
-            metric_threshold=self.threshold,
-            teacher_settings={"lm": self.resources.teacher},
-            max_bootstrapped_demos=max(1, most // 2),
-            max_labeled_demos=most,
-            num_candidate_programs=self.candidates,
-            num_threads=self.resources.executor.concurrency,
-        )
         with dspy.context(lm=self.resources.teacher):
             prompting.warm(teacher, rows, self.resources.executor)
         with prompting.quiet("random_search"):
+            optimizer = dspy.BootstrapFewShotWithRandomSearch(
+                metric=self.metric,
+                metric_threshold=self.threshold,
+                teacher_settings={"lm": self.resources.teacher},
+                max_bootstrapped_demos=max(1, most // 2),
+                max_labeled_demos=most,
+                num_candidate_programs=self.candidates,
+                num_threads=self.resources.executor.concurrency,
+            )
             compiled = optimizer.compile(student, teacher=teacher, trainset=rows, valset=list(valset))
         compiled.candidate_programs = []
         return prompting.fit_demonstrations(compiled, self.budget)

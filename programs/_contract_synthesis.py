@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from functools import lru_cache
 
 from eval.metrics import ABSTENTION
 
+from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, WellFormed, common_words
-from synth_dspy.synthesis.roundtrip import AnswerRoundTrip, Relevance, RetrievalRoundTrip, ReverseQuery
-from synth_dspy.synthesis.synthesizer import Synthesizer
+from synth_dspy.synthesis.roundtrip import Place, Relevance, RetrievalRoundTrip, ReverseQuery, Silent, SpanRoundTrip
+from synth_dspy.synthesis.spans import beside, excerpt, find_spans
+from synth_dspy.synthesis.synthesizer import SAMPLING, Synthesizer, sentences_of
 from synth_dspy.task import Candidate, Filter, Resources
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -65,41 +68,64 @@ ASKS = {
 
 
 def contract_synthesizer(resources: Resources, free: bool = False) -> Synthesizer:
-    """The module that writes questions about contracts."""
+    """The module that writes questions about contracts.
+
+    Args:
+        resources: the seeds and the embedder are used; the teacher is set on the module by whoever runs it.
+        free: let the teacher choose what to ask about a chunk; for capable teachers.
+    """
     return Synthesizer(
-        PATTERNS, resources.seeds, resources.embedder.embed, abstention=ABSTENTION, free=free, seed=resources.seed
+        PATTERNS,
+        resources.seeds,
+        resources.embedder.embed,
+        abstention=ABSTENTION,
+        free=free,
+        samples=3,
+        checks=_checks(resources),
+        seed=resources.seed,
     )
 
 
 def contract_filters(resources: Resources) -> list[Filter]:
     """What a candidate must pass, cheapest first."""
-    import dspy
-
     embed = resources.embedder.embed
     teacher = contract_synthesizer(resources)
     teacher.set_lm(resources.teacher)
-    shots = teacher.shots[:3]
-
-    def answer(text: str, question: str) -> str:
-        return teacher.answer_from(text, question, shots)
 
     def ask(candidate: Candidate) -> str:
-        choice = candidate.item.meta["choice"]
-        return teacher.ask(
-            str(candidate.fields["source"]),
-            str(candidate.fields["answer"]),
-            replace(choice, shots=choice.shots[1:]),
-        )
+        fields = candidate.fields
+        return teacher.ask(str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING)
 
-    questions = [(example.group, example.question) for example in resources.seeds]
-    filters: list[Filter] = [
-        WellFormed(),
-        AsksForKind(ASKS),
-        Grounded(common_words(questions)),
-        Relevance(embed, 0.3),
-        NearDuplicate(embed, resources.seeds),
-        Decontaminated(resources.held_out, embed),
-    ]
+    filters = [*_checks(resources), Relevance(embed, 0.3)]
     if resources.retriever is not None:
-        filters.append(RetrievalRoundTrip(resources.retriever, resources.words))
-    return [*filters, AnswerRoundTrip(answer), ReverseQuery(ask, embed, 0.6)]
+        document = _documents(resources.retriever)
+        filters += [
+            RetrievalRoundTrip(resources.retriever, resources.words),
+            SpanRoundTrip(lambda group: _places(document(group)), embed),
+            Silent(embed, lambda group: sentences_of(document(group)), 0.5),
+        ]
+    filters += [NearDuplicate(embed, resources.seeds), Decontaminated(resources.held_out, embed)]
+    return [*filters, ReverseQuery(ask, embed, 0.5)]
+
+
+def _checks(resources: Resources) -> list[Filter]:
+    common = common_words((example.group, example.question) for example in resources.seeds)
+    document = _documents(resources.retriever) if resources.retriever is not None else None
+    return [WellFormed(), AsksForKind(ASKS), Grounded(common, document)]
+
+
+def _documents(retriever: Retriever) -> Callable[[str], str]:
+    """A document's id to its text."""
+
+    @lru_cache(maxsize=256)
+    def text(document: str) -> str:
+        return "\n".join(chunk.text for chunk in retriever.index.chunks(document)[0])
+
+    return text
+
+
+def _places(text: str) -> list[Place]:
+    return [
+        Place(span.kind, span.text, beside(text, span.start, span.end), excerpt(text, span.start, span.end))
+        for span in find_spans(text, PATTERNS)
+    ]

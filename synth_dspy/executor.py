@@ -90,17 +90,12 @@ class Executor:
         async def worker() -> None:
             for index, row in pulled:
                 # Each row in a context of its own: what it sets, its successor on this worker does not see.
-                task = asyncio.create_task(_outcome_async(fn, row), context=contextvars.copy_context())
-                outcomes[index] = await task
+                outcomes[index] = await asyncio.create_task(_outcome_async(fn, row))
                 if progress:
                     progress(1)
 
-        workers = [asyncio.create_task(worker()) for _ in range(self.concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
+        # Where a worker raises, asyncio.run cancels the others.
+        await asyncio.gather(*(worker() for _ in range(self.concurrency)))
         return [outcomes[index] for index in range(len(outcomes))]
 
     def _map_threads(

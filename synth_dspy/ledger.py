@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ create table if not exists verdicts (
     primary key (candidate, filter)
 );
 """
-DRAIN_S = 30.0
-"""How long to wait for the calls that a killed run still had under way."""
+DRAIN_S = 120.0
+"""How long a run that was killed and is resumed waits for the calls that it still had under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ class Usage:
     output_tokens: int = 0
     latency_s: float = 0.0
     cpu_s: float = 0.0
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
+    """None if the price of any of the calls is unknown."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, call: Call, *, from_ledger: bool) -> None:
@@ -111,7 +112,8 @@ class Usage:
             self.output_tokens += call.output_tokens or 0
             self.latency_s += call.latency_s or 0.0
             self.cpu_s += call.cpu_s or 0.0
-            self.cost_usd += call.cost_usd or 0.0
+            unknown = self.cost_usd is None or call.cost_usd is None
+            self.cost_usd = None if unknown else (self.cost_usd or 0.0) + (call.cost_usd or 0.0)
 
 
 class _Abandoned(Exception):
@@ -149,16 +151,17 @@ class Ledger:
                 " cpu_s, cost_usd, attempts from calls where key = ?",
                 (key,),
             ).fetchone()
-        if row is None:
-            return None
-        response, model, role, station, source, arm, *rest = row
-        return Call(key, response, model, role, Unit(station, source, arm), *rest)
+        return None if row is None else _call(key, *row)
 
     def record(self, call: Call) -> None:
         """Commit an answer. The first answer under a key stays."""
         with self._lock, _writing(self.path):
             insert(self._db, call)
             self._known.add(call.key)
+
+    def recorded(self, key: str) -> None:
+        """Say that the run's HTTP process has committed the answer under `key`."""
+        self._known.add(key)
 
     def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
         """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
@@ -178,7 +181,6 @@ class Ledger:
         with self._releasing(key, asked):
             known = self.lookup(key)
             call = known or ask()
-            self._known.add(key)
             asked.set_result(call)
         return call, known is not None
 
@@ -195,7 +197,6 @@ class Ledger:
         with self._releasing(key, asked):
             known = self.lookup(key)
             call = known or await ask()
-            self._known.add(key)
             asked.set_result(call)
         return call, known is not None
 
@@ -203,7 +204,9 @@ class Ledger:
         with self._lock:
             if key in self._asking:
                 return self._asking[key], False
-            self._asking[key] = asked = Future()
+            asked: Future[Call] = Future()
+            asked.set_running_or_notify_cancel()  # one who waits and is cancelled must not cancel it for the others
+            self._asking[key] = asked
             return asked, True
 
     @contextmanager
@@ -248,7 +251,7 @@ class Ledger:
         """Calls, failures, tokens, seconds and cost, grouped by any of `role`, `station`, `arm`, `source`, `model`.
 
         A call that several arms share was made, and is counted, once: with the one that made it first. `cost_usd` is
-        None in a group where no call has a known price.
+        None in a group where the price of any call is unknown.
         """
         unknown = set(by) - {"role", "station", "arm", "source", "model"}
         if unknown:
@@ -258,7 +261,8 @@ class Ledger:
         sums = (
             "count(*) as calls, sum(attempts) as attempts, coalesce(sum(input_tokens), 0) as input_tokens,"
             " coalesce(sum(output_tokens), 0) as output_tokens, coalesce(sum(latency_s), 0) as latency_s,"
-            " coalesce(sum(cpu_s), 0) as cpu_s, sum(cost_usd) as cost_usd"
+            " coalesce(sum(cpu_s), 0) as cpu_s,"
+            " case when count(cost_usd) = count(*) then sum(cost_usd) end as cost_usd"
         )
         with self._lock:
             cursor = self._db.execute(f"select {columns}{comma}{sums} from calls{group}")
@@ -289,13 +293,15 @@ class Ledger:
                 f" latency_s, cpu_s, cost_usd, attempts from calls{condition} order by created, key",
                 tuple(where.values()),
             ).fetchall()
-        return [Call(*row[:4], Unit(*row[4:7]), *row[7:]) for row in rows]
+        return [_call(*row) for row in rows]
 
-    def unit(self, *, station: str | None = None, source: str | None = None, arm: str | None = None) -> Any:
+    def unit(
+        self, *, station: str | None = None, source: str | None = None, arm: str | None = None
+    ) -> AbstractContextManager[None]:
         """A context in which calls are made on behalf of this station, source or arm; what is None stays as it was."""
         return unit(station=station, source=source, arm=arm)
 
-    def measure(self) -> Any:
+    def measure(self) -> AbstractContextManager[Usage]:
         """A context that yields the `Usage` of the calls made inside it."""
         return measure()
 
@@ -398,6 +404,12 @@ def insert(db: sqlite3.Connection, call: Call) -> None:
         " :created)",
         {**values, "created": time.time()},
     )
+
+
+def _call(
+    key: str, response: str, model: str, role: str, station: str, source: str, arm: str, status: str, *figures: Any
+) -> Call:
+    return Call(key, response, model, role, Unit(station, source, arm), status, *figures)
 
 
 @contextmanager

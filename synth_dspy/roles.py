@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.lms.offline import quiet_libraries
 
 if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.ledger import Ledger
-    from synth_dspy.lms.embedder import Embedder
+    from synth_dspy.lms.embedder import Embedder, Vectors
 
 EMBEDDED = "embedded/"
-OWN_API = {"ollama", "ollama_chat", "bedrock", "sagemaker", "sagemaker_chat", "anthropic", "gemini", "vertex_ai", "azure"}
+OWN_API = (
+    "anthropic",
+    "azure",
+    "bedrock",
+    "gemini",
+    "ollama",
+    "ollama_chat",
+    "sagemaker",
+    "sagemaker_chat",
+    "vertex_ai",
+)
 """Prefixes of providers that keep their own protocol even when an address is given."""
 
 
@@ -38,7 +50,7 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
     Raises:
         SetupError: the model string is malformed, no such embedded model exists, or the key is missing.
     """
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # else the first call tries to download prices
+    quiet_libraries()
     from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
 
     params = {name: value for name, value in params.items() if value is not None}
@@ -87,7 +99,7 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
 
     params.pop("connections", None)
     key_name = params.pop("api_key_name", None)
-    client = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
+    client: dict[str, Any] = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
     key = {"api_key": os.environ[key_name]} if key_name and key_name in os.environ else {}
     inner = dspy.LM(model, cache=False, num_retries=params.pop("attempts", 8) - 1, **client, **key)
     wrapped = LedgerEngine(Delegate(inner), asynchronous=AsyncDelegate(inner), ledger=ledger, role=role)
@@ -95,43 +107,69 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
 
 
 def embedder_for(model: str, *, api_base: str | None = None) -> Embedder:
-    """The embedder that a model string names: texts to unit vectors, an array of shape (texts, dimension).
+    """The embedder that a model string names: texts to unit vectors.
 
     Raises:
-        SetupError: no such embedded model exists.
+        SetupError: the model string is malformed.
     """
-    from synth_dspy.lms import embedder
-
+    prefix, slash, name = model.partition("/")
+    if not prefix or not slash or not name:
+        raise SetupError(f"The model string {model!r} of the embedder names no model: write it as provider/name.")
     if model.startswith(EMBEDDED):
-        return embedder.EmbeddedEmbedder(model.removeprefix(EMBEDDED))
+        from synth_dspy.lms.embedder import EmbeddedEmbedder
+
+        return EmbeddedEmbedder(name)
     return HostedEmbedder(model, api_base=api_base)
 
 
 class HostedEmbedder:
-    """An embedding model behind any provider that LiteLLM knows. Vectors are normalised."""
+    """An embedding model behind an OpenAI-compatible server, or any provider that LiteLLM knows."""
 
     def __init__(self, model: str, *, api_base: str | None = None) -> None:
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
-        import dspy
-
         self.name = model
-        self._embed = dspy.Embedder(model, caching=False, **({"api_base": api_base} if api_base else {}))
+        self._client = {"api_base": api_base} if api_base else {}
+        if api_base and "OPENAI_API_KEY" not in os.environ:
+            self._client["api_key"] = "none"  # a local server asks for none, but the client library for some
+        self._dimension: int | None = None
 
-    def __call__(self, texts: Any) -> Any:
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; asks for one if none has been made."""
+        if self._dimension is None:
+            self.embed(["dimension"])
+        assert self._dimension is not None
+        return self._dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of `texts`, float32, shape (texts, dimension).
+
+        Raises:
+            SetupError: the model cannot be reached or used.
+        """
         import numpy as np
 
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        quiet_libraries()
+        import dspy
+
         try:
-            vectors = np.asarray(self._embed(list(texts)), dtype=np.float32)
-        except Exception as error:
-            text = " ".join(str(error).split())[:300]
+            vectors = dspy.Embedder(self.name, caching=False, **self._client)(list(texts))
+        except Exception as error:  # LiteLLM's own types, one family for each provider
             raise SetupError(
-                f"The embedder {self.name} failed: {text}. Correct --models.embedder, or set the provider's key."
+                f"The embedder {self.name} could not be used: {' '.join(str(error).split())[:300]}. "
+                "Correct --models.embedder or the address, or set the provider's key in the environment."
             ) from error
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        self._dimension = int(vectors.shape[1])
+        unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit
 
 
 def check(lm: dspy.LM) -> None:
-    """Find out whether a role's model can be used before an hour of work is spent: load it, or ask it for one token.
+    """Find out whether a role's model can be used before an hour of work is spent.
+
+    An embedded model is loaded. A server is asked for its list of models, which costs nothing; one that does not list
+    this model, and any other provider, is asked for one token.
 
     Raises:
         SetupError: it cannot be used; says why.
@@ -144,15 +182,14 @@ def check(lm: dspy.LM) -> None:
     if lm.model.startswith(EMBEDDED):
         with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)):
             return
+    if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
+        return
     prober = copy.copy(engine)
-    if hasattr(engine.inner, "attempts"):  # a wrong address should not take a minute of retries to show
-        prober.inner = copy.copy(engine.inner)
-        prober.inner.attempts = 2
+    prober.inner = copy.copy(engine.inner)
+    prober.inner.attempts = 2  # a wrong address should not take a minute of retries to show
     request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
     try:
         with unit(station="check"):
-            lm.copy(engine=prober)(request)
+            lm.copy(engine=prober, async_engine=lm._async_engine_spec)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
-    except lm15.LM15Error as error:
-        raise SetupError(f"The {engine.role} model {lm.model} refused a first request: {error}") from error

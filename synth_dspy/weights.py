@@ -1,47 +1,58 @@
-"""List the weights this project knows, and fetch them: `python -m synth_dspy.weights [pull NAME ...]`.
+"""List the weights this project knows by name, and fetch them.
 
-    python -m synth_dspy.weights                                  name, size, licence, and the path if it is cached
-    python -m synth_dspy.weights pull smollm2-135m-instruct       fetch (or do nothing, if it is there)
-    python -m synth_dspy.weights pull all                         everything that compile needs by default
+    python -m synth_dspy.weights                                 name, size, licence, and where it lies
+    python -m synth_dspy.weights pull smollm2-135m-instruct      fetch it, unless it is there
 
-The cache is SYNTH_DSPY_HOME (default: your user's cache folder). Commands fetch what they need on first use; this one
-is for doing it beforehand.
+Commands fetch what they need on first use; this verb is for doing so beforehand. The cache is SYNTH_DSPY_HOME, by
+default the user's cache folder.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
+import tyro
+
+from synth_dspy.cli import parse, run_verb
 from synth_dspy.errors import SetupError
-
-DEFAULTS = ("smollm2-135m-instruct", "all-minilm-l6-v2")
 
 
 @dataclass(frozen=True)
-class Weights:
-    """What to do."""
+class WeightsConfig:
+    """What to do.
 
-    action: Literal["list", "pull"] = "list"
-    names: tuple[str, ...] = ()
+    Attributes:
+        action: `list` what is known, or `pull` what is named.
+        names: Registered names, for `pull`.
+    """
 
-
-def main(args: list[str]) -> int:
-    """Run the verb with the arguments after its name; returns the exit status."""
-    import tyro
-
-    command = tyro.cli(
-        tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(_run),
-        prog="python -m synth_dspy.weights",
-        description=__doc__,
-        args=args,
-    )
-    return command
+    action: tyro.conf.Positional[Literal["list", "pull"]] = "list"
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
 
 
-def _run(
-    action: Annotated[Literal["list", "pull"], "x"] = "list",
-    names: tuple[str, ...] = (),
-) -> int:
-    return 0
+def main(args: list[str]) -> None:
+    """Parse `args`, then list or pull."""
+    description = (__doc__ or "").partition("\n")[0]
+    config = parse(WeightsConfig, verb="weights", description=description, args=args)
+    from synth_dspy.lms.fetch import cache_home, cached, pull
+    from synth_dspy.lms.registry import REGISTRY
+
+    if config.action == "pull":
+        if not config.names:
+            raise SetupError(f"weights pull needs a name: one of {', '.join(sorted(REGISTRY))}")
+        unknown = [name for name in config.names if name not in REGISTRY]
+        if unknown:
+            raise SetupError(f"no weights are registered as {unknown[0]!r}; there are {', '.join(sorted(REGISTRY))}")
+        for name in config.names:
+            print(pull(REGISTRY[name]))
+        return
+    width = max(map(len, REGISTRY))
+    for entry in REGISTRY.values():
+        where = cached(entry) or f"not fetched (from {', '.join(map(str, entry.sources))})"
+        print(f"{entry.name:{width}}  {entry.size / 1e6:6.0f} MB  {entry.licence:10}  {where}")
+    print(f"cache: {cache_home()}")
+
+
+if __name__ == "__main__":
+    run_verb(main)

@@ -36,6 +36,7 @@ class Behaviour:
     refused: float = 0.0
     retry_after: str | None = "1"
     log: str | None = None
+    models: list[str] = field(default_factory=list)
 
 
 class Server:
@@ -52,7 +53,7 @@ class Server:
         self.port = 0
         self._script = list(behaviour.script)
         self._random = random.Random(0)
-        self._log = open(behaviour.log, "a", buffering=1) if behaviour.log else None
+        self._log = open(behaviour.log, "a", buffering=1) if behaviour.log else None  # noqa: SIM115
 
     @property
     def url(self) -> str:
@@ -113,9 +114,21 @@ class Server:
             self._log.write(key + "\n")
         return response
 
+    async def list_models(self, request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": name} for name in self.behaviour.models]})
+
+    async def embed(self, request: web.Request) -> web.Response:
+        """Each text as the vector (its length, 1), not normalised."""
+        texts = (await request.json())["input"]
+        data = [{"index": i, "object": "embedding", "embedding": [len(t), 1.0]} for i, t in enumerate(texts)]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return web.json_response({"object": "list", "model": "mock", "data": data, "usage": usage})
+
     async def start(self, port: int = 0) -> web.AppRunner:
         application = web.Application(client_max_size=1 << 26)
         application.router.add_post("/v1/chat/completions", self.handle)
+        application.router.add_get("/v1/models", self.list_models)
+        application.router.add_post("/v1/embeddings", self.embed)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)

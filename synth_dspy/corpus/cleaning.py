@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -119,14 +120,14 @@ def _furniture(text: str) -> tuple[frozenset[str], frozenset[str]]:
             (counting if len(lines[shape]) > 1 else headers).update(lines[shape])
     # A number alone on its line is a page number only if the next or the last one counts on a page away;
     # otherwise it may be a cell of a table.
-    for (one, here, line), (two, there, other) in zip(numbers, numbers[1:], strict=False):
+    for (one, here, line), (two, there, other) in pairwise(numbers):
         if two == one + 1 and there - here >= _PAGE_CHARACTERS:
             counting |= {line, other}
     return frozenset(counting), frozenset(headers)
 
 
 def _are_pages_apart(where: list[int]) -> bool:
-    return median(b - a for a, b in zip(where, where[1:], strict=False)) >= _PAGE_CHARACTERS
+    return median(b - a for a, b in pairwise(where)) >= _PAGE_CHARACTERS
 
 
 def _paragraphs(text: str) -> str:

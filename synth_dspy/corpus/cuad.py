@@ -22,153 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from synth_dspy.corpus.cleaning import Cleaner
+from synth_dspy.corpus.cuad_questions import CLAUSES, FACTS
 from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.errors import SetupError
 
-# Categories answered by a short fact, with their question.
-FACTS: Final[dict[str, str]] = {
-    "Document Name": "What is the name of the contract?",
-    "Parties": "Who are the parties to the contract?",
-    "Agreement Date": "What is the date of the contract?",
-    "Effective Date": "On what date does the contract become effective?",
-    "Expiration Date": "When does the contract's initial term expire?",
-    "Renewal Term": "For how long is the contract renewed or extended after its initial term expires?",
-    "Notice Period to Terminate Renewal": "How much notice is required to prevent the contract's automatic renewal?",
-    "Governing Law": "Which state's or country's law governs the contract?",
-    "Warranty Duration": "How long does the warranty on the products or services last?",
-}
-# Categories answered by a clause: the question for the clause, and the same as a yes/no question.
-CLAUSES: Final[dict[str, tuple[str, str]]] = {
-    "Most Favored Nation": (
-        "What does the contract say about a party being entitled to the most favored or better terms given to others?",
-        "Is a party entitled to the better terms that the other gives to a third party?",
-    ),
-    "Non-Compete": (
-        "What restricts a party from competing or doing business in a certain area or field?",
-        "Is a party restricted from competing with the other?",
-    ),
-    "Exclusivity": (
-        "Which exclusive rights or exclusive dealing commitments does the contract give?",
-        "Does the contract contain an exclusive dealing commitment?",
-    ),
-    "No-Solicit of Customers": (
-        "What restricts a party from soliciting the customers of the other?",
-        "Is a party restricted from soliciting the other's customers?",
-    ),
-    "Competitive Restriction Exception": (
-        "Which exceptions are there to the restrictions on competing, exclusivity or soliciting?",
-        "Are there exceptions to the contract's restrictions on competing?",
-    ),
-    "No-Solicit of Employees": (
-        "What restricts a party from soliciting or hiring the employees of the other?",
-        "Is a party restricted from soliciting or hiring the other's employees?",
-    ),
-    "Non-Disparagement": (
-        "What forbids a party to disparage the other or harm its reputation?",
-        "Is a party forbidden to disparage the other?",
-    ),
-    "Termination for Convenience": (
-        "How can a party terminate the contract at any time without cause by giving notice?",
-        "Can a party terminate the contract without cause?",
-    ),
-    "Rofr/Rofo/Rofn": (
-        "What right of first refusal, first offer or first negotiation does the contract grant?",
-        "Does the contract grant a right of first refusal, first offer or first negotiation?",
-    ),
-    "Change of Control": (
-        "What happens on a change of control, such as a merger or sale of a party?",
-        "Does a change of control of a party need consent or allow termination?",
-    ),
-    "Anti-Assignment": (
-        "Under what conditions may a party assign or transfer the contract to a third party?",
-        "Is consent required to assign the contract to a third party?",
-    ),
-    "Revenue/Profit Sharing": (
-        "What share of revenue or profit, such as royalties or commissions, must a party pay to the other?",
-        "Must a party share revenue or profit with the other?",
-    ),
-    "Price Restrictions": (
-        "What restricts a party from raising or reducing its prices?",
-        "Is a party restricted from changing its prices?",
-    ),
-    "Minimum Commitment": (
-        "What minimum order, purchase, quantity or payment must a party commit to?",
-        "Must a party buy or order a minimum amount?",
-    ),
-    "Volume Restriction": (
-        "What happens when use or quantity exceeds a maximum number or limit?",
-        "Does the contract limit the volume or amount of use?",
-    ),
-    "IP Ownership Assignment": (
-        "Which intellectual property created under the contract is assigned to or owned by the other party?",
-        "Does intellectual property created by one party become the property of the other?",
-    ),
-    "Joint IP Ownership": (
-        "Which intellectual property do the parties own jointly?",
-        "Is any intellectual property owned jointly by the parties?",
-    ),
-    "License Grant": (
-        "Which license does a party grant to the other, and to use what?",
-        "Does a party grant the other a license?",
-    ),
-    "Non-Transferable License": (
-        "What makes the license non-transferable or limits its transfer and sublicensing?",
-        "Is the license non-transferable?",
-    ),
-    "Affiliate License-Licensor": (
-        "Which license is granted by the licensor's affiliates or covers their intellectual property?",
-        "Do the licensor's affiliates grant a license?",
-    ),
-    "Affiliate License-Licensee": (
-        "Which license is granted to the licensee and its affiliates?",
-        "Does the license extend to the licensee's affiliates?",
-    ),
-    "Unlimited/All-You-Can-Eat-License": (
-        "Which enterprise or unlimited license is granted?",
-        "Is an unlimited or enterprise-wide license granted?",
-    ),
-    "Irrevocable or Perpetual License": (
-        "Which irrevocable or perpetual license is granted?",
-        "Is an irrevocable or perpetual license granted?",
-    ),
-    "Source Code Escrow": (
-        "What must be deposited in source code escrow, and when is it released?",
-        "Must source code be deposited in escrow?",
-    ),
-    "Post-Termination Services": (
-        "Which obligations does a party have after termination or expiration of the contract?",
-        "Does a party have obligations after the contract's termination?",
-    ),
-    "Audit Rights": (
-        "What right does a party have to audit or inspect the books and records of the other?",
-        "Does a party have the right to audit the other's books or records?",
-    ),
-    "Uncapped Liability": (
-        "For which breaches is a party's liability not limited, such as indemnification or confidentiality?",
-        "Is a party's liability unlimited for any breach?",
-    ),
-    "Cap on Liability": (
-        "How is a party's liability for damages limited or capped?",
-        "Is a party's liability limited or capped?",
-    ),
-    "Liquidated Damages": (
-        "Which liquidated damages or termination fee must a party pay?",
-        "Does the contract provide for liquidated damages or a termination fee?",
-    ),
-    "Insurance": (
-        "What insurance must a party maintain?",
-        "Must a party maintain insurance?",
-    ),
-    "Covenant Not to Sue": (
-        "What forbids a party to contest the other's ownership of its intellectual property or bring claims?",
-        "Is a party forbidden to contest the other's intellectual property or sue it?",
-    ),
-    "Third Party Beneficiary": (
-        "Which third parties are beneficiaries of the contract and may enforce it?",
-        "Does the contract have a third-party beneficiary?",
-    ),
-}  # fmt: skip
 UNANSWERABLE: Final = 0.15
 YES_NO: Final = 0.10
 
@@ -204,8 +62,8 @@ def read_cuad(
 
     Returns:
         The documents, and one dict for each question with `id`, `document`, `question`, `references` (accepted
-        answers), `spans` (the marked words as they stand in the document), `category` and `answer_type` ("fact",
-        "clause" or "yes_no").
+        answers), `spans` (the marked words as they stand in the document), `category` and `answer_type` (name,
+        party, date, period, law, clause or yes_no; "none" where the contract is silent).
 
     Raises:
         SetupError: If there is no CUAD at `path`, or it cannot be parsed.
@@ -235,13 +93,12 @@ def _questions(contract: _Contract, cleaner: Cleaner, unanswerable: float, yes_n
     ]
     for label in contract.labels:
         if label in asked_yes or label in asked_no:
-            references = ["Yes"] if label.spans else ["No"]
-            yield _row(contract, label, cleaner, CLAUSES[label.category][1], references, "yes_no")
+            question = CLAUSES[label.category][1]
+            yield _row(contract, label, cleaner, question, ["Yes" if label.spans else "No"], "yes_no")
         elif label in stated or label in asked_silent:
-            is_fact = label.category in FACTS
-            question = FACTS[label.category] if is_fact else CLAUSES[label.category][0]
+            answer_type, question = FACTS.get(label.category) or ("clause", CLAUSES[label.category][0])
             references = _references(contract, label, cleaner)
-            yield _row(contract, label, cleaner, question, references, "fact" if is_fact else "clause")
+            yield _row(contract, label, cleaner, question, references, answer_type if label.spans else "none")
 
 
 def _row(
@@ -259,7 +116,7 @@ def _row(
 
 
 def _references(contract: _Contract, label: _Label, cleaner: Cleaner) -> list[str]:
-    """Accepted answers: the marked words (a sentence marked in two pieces counts as one) and the expert's short form."""
+    """The marked words (a sentence marked in two pieces counts as one answer) and the expert's short form."""
     if not label.spans:
         return []
     found = [cleaner.quote(text).replace("\n", " ") for text in _joined(label.spans, contract.text)]
@@ -317,7 +174,9 @@ def _read_clauses(folder: Path) -> list[_Contract]:
     titles: dict[str, str] = {}
     with (folder / "clauses.jsonl").open(encoding="utf-8") as file:
         for row in map(json.loads, file):
-            spans = () if row["is_impossible"] else tuple(zip(row["answer_starts"], row["answers"], strict=True))
+            spans = (
+                () if row["is_impossible"] else tuple(sorted(zip(row["answer_starts"], row["answers"], strict=True)))
+            )
             labels[row["contract"]].append(_Label(row["category"], spans, row.get("normalized_answer") or ""))
             titles[row["contract"]] = row["title"]
     contracts = []

@@ -197,7 +197,6 @@ def _read_docx(path: Path) -> str:
     import docx
     from docx.opc.exceptions import PackageNotFoundError
     from docx.table import Table
-    from lxml.etree import LxmlError
 
     if path.read_bytes()[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         raise _Unreadable("is encrypted, or an old .doc file under a new name")
@@ -209,7 +208,7 @@ def _read_docx(path: Path) -> str:
                 blocks.append("\n\n".join(rows))
             else:
                 blocks.append(block.text)
-    except (PackageNotFoundError, zipfile.BadZipFile, LxmlError, KeyError, ValueError) as error:
+    except (PackageNotFoundError, zipfile.BadZipFile, SyntaxError, KeyError, ValueError) as error:
         raise _Unreadable("is not a DOCX file that can be parsed") from error
     return "\n\n".join(blocks)
 

@@ -11,10 +11,10 @@ import hashlib
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +23,14 @@ from synth_dspy.corpus.chunks import CHUNK_WORDS, Chunk, chunk_document
 from synth_dspy.corpus.documents import Document
 from synth_dspy.errors import SetupError
 
+if TYPE_CHECKING:
+    from synth_dspy.lms.embedder import Embedder
+
 _BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
 _CUT: Final = 1  # raise when chunk_document cuts differently, so that indexes made before are brought up to date
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
-
-
-class TextEmbedder(Protocol):
-    """What the index needs of an embedder: a name that changes whenever its vectors do, and unit vectors."""
-
-    @property
-    def name(self) -> str: ...
-
-    def embed(self, texts: Sequence[str]) -> Vectors: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +58,7 @@ class Index:
         SetupError: If the folder cannot be opened as an index.
     """
 
-    def __init__(self, folder: Path, embedder: TextEmbedder, words: int = CHUNK_WORDS) -> None:
+    def __init__(self, folder: Path, embedder: Embedder, words: int = CHUNK_WORDS) -> None:
         self.folder = Path(folder)
         self.embedder = embedder
         self.words = words

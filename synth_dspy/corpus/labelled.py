@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from synth_dspy.errors import SetupError
 
-_FIELDS: Final[dict[str, type]] = {
+_FIELDS: Final[dict[str, type[str] | type[list[Any]]]] = {
     "id": str,
     "document": str,
     "question": str,
@@ -72,7 +72,7 @@ def read_questions(path: Path, documents: Collection[str] | None = None) -> list
 
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise SetupError(f"{where}: is not valid JSON ({error.msg} at column {error.colno}); mend the line.") from error
     if not isinstance(row, dict):
@@ -81,7 +81,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
         if field not in row:
             raise SetupError(f"{where}: field {field!r} is missing; add it (fields: {', '.join(_FIELDS)}).")
         value = row[field]
-        if not isinstance(value, kind) or (kind is str and not value.strip()):
+        if not isinstance(value, kind) or (isinstance(value, str) and not value.strip()):
             wanted = "a list of strings" if kind is list else "a string that is not empty"
             raise SetupError(f"{where}: field {field!r} is {json.dumps(value)[:60]}; make it {wanted}.")
         if kind is list and not all(isinstance(item, str) and item.strip() for item in value):

@@ -14,10 +14,13 @@ _K1: Final = 1.2
 _B: Final = 0.75
 _TOKEN: Final = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")
 _STOP: Final = frozenset(
-    "a an and any are as at be been but by can could do does did each for from had has have he her his how i if in "
-    "into is it its may more must no not of on or our shall she should so some such than that the their them then "
-    "there these they this those to under up upon was we were what when where whether which while who whom whose why "
-    "will with would you your".split()
+    re.findall(
+        r"\w+",
+        "a an and any are as at be been but by can could do does did each for from had has have he her his how i if in "
+        "into is it its may more must no not of on or our shall she should so some such than that the their them then "
+        "there these they this those to under up upon was we were what when where whether which while who whom whose "
+        "why will with would you your",
+    )
 )
 _SUFFIX: Final = re.compile(
     r"(?:ational|ations?|ments?|ness|ings?|edly|ed|ies|ely|ly|ers?|ors?|ive|able|ible|ance|ence|es|s|e|y)$"

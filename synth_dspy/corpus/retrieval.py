@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from synth_dspy.corpus.chunks import Chunk
 from synth_dspy.corpus.index import Index, Vectors
 from synth_dspy.corpus.lexical import BM25
+from synth_dspy.corpus.wording import contract_wording
 
 PASSAGE_WORDS: Final = 350
 OPENING_WORDS: Final = 150  # for a question that the opening may answer; otherwise
 GLIMPSE_WORDS: Final = 40
-_DENSE: Final = 0.6  # weight of the dense score against the lexical one
+_DENSE: Final = 0.5  # weight of the dense score against the lexical one
+_WORDING: Final = 0.6  # weight of the wording that a question calls for against the question's own
 _NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
 _POOLS: Final = 64  # documents whose chunks are kept at hand
 _FRONT: Final = 30  # chunks among which a document's opening is looked for: covers and contents come before it
@@ -34,8 +37,8 @@ _ABOUT_OPENING: Final = re.compile(
 )
 # Words of a preamble: "This Agreement is made and entered into as of 1 May 2020 by and between ..."
 _PREAMBLE: Final = re.compile(
-    r"\b(?:between|by and among|hereinafter|(?:is|are|was|hereby) (?:made|entered|dated)|(?:made|entered) (?:and|into|as "
-    r"of|on|this|by)|dated (?:as of|this|the)|as of (?:this|the)|effective (?:as of|date)|witnesseth)\b",
+    r"\b(?:between|by and among|hereinafter|(?:is|are|was|hereby) (?:made|entered|dated)|witnesseth|as of (?:this|the)|"
+    r"(?:made|entered) (?:and|into|as of|on|this|by)|dated (?:as of|this|the)|effective (?:as of|date))\b",
     re.I,
 )
 
@@ -65,11 +68,15 @@ class Retriever:
     Args:
         index: The index; its embedder embeds the queries.
         opening: Most words of a document's opening that a search within the document returns.
+        wording: Question -> language in which documents of this kind answer it, searched for too; "" for none.
     """
 
-    def __init__(self, index: Index, opening: int = OPENING_WORDS) -> None:
+    def __init__(
+        self, index: Index, opening: int = OPENING_WORDS, wording: Callable[[str], str] = contract_wording
+    ) -> None:
         self.index = index
         self.opening = opening
+        self.wording = wording
         self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
 
     def search(self, query: str, document: str | None = None, words: int = PASSAGE_WORDS) -> list[Passage]:
@@ -99,10 +106,16 @@ class Retriever:
         where = [None] * len(queries) if documents is None else list(documents)
         if not queries:
             return []
-        vectors = self.index.embedder.embed(list(queries))
+        wordings = [self.wording(query) for query in queries]
+        texts = list(dict.fromkeys([*queries, *filter(None, wordings)]))
+        vectors = dict(zip(texts, self.index.embedder.embed(texts), strict=True))
         return [
-            self._pool(document).search(query, vector, words, self._opening(query, words) if document else 0)
-            for query, vector, document in zip(queries, vectors, where, strict=True)
+            self._pool(document).search(
+                [(text, vectors[text], weight) for text, weight in _weighted(query, wording)],
+                words,
+                self._opening(query, words) if document is not None else 0,
+            )
+            for query, wording, document in zip(queries, wordings, where, strict=True)
         ]
 
     def _opening(self, query: str, words: int) -> int:
@@ -119,6 +132,13 @@ class Retriever:
         return pool
 
 
+_Text = tuple[str, NDArray[np.float32], float]  # what is searched for: words, embedding, weight
+
+
+def _weighted(query: str, wording: str) -> list[tuple[str, float]]:
+    return [(query, 1 - _WORDING), (wording, _WORDING)] if wording else [(query, 1.0)]
+
+
 class _Pool:
     """Chunks that are searched together, with what scoring them needs."""
 
@@ -127,26 +147,28 @@ class _Pool:
         self.vectors = vectors
         self.bm25 = BM25([chunk.text for chunk in chunks])
         self.opening = self._find_opening()
+        # whether the next chunk belongs to the same document; shape (chunks - 1,)
+        self.is_followed = np.array([a.document == b.document for a, b in pairwise(chunks)], dtype=bool)
 
-    def search(self, query: str, vector: NDArray[np.float32], words: int, opening: int) -> list[Passage]:
+    def search(self, texts: list[_Text], words: int, opening: int) -> list[Passage]:
         if not self.chunks:
             return []
-        scores = self.scores(query, vector)
+        scores = self.scores(texts)
         taken = self._take(scores, words, opening)
         passages = self._passages(sorted(taken), scores)
         return passages if opening else sorted(passages, key=lambda passage: -passage.score)
 
-    def scores(self, query: str, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Fused scores, shape (chunks,)."""
-        fused = _DENSE * _standardised(self.vectors @ vector) + (1 - _DENSE) * _standardised(self.bm25.scores(query))
-        return self._with_neighbours(fused)
+    def scores(self, texts: list[_Text]) -> NDArray[np.float32]:
+        """Fused scores, shape (chunks,). Dense and lexical scores are put on one scale before each weighted sum."""
+        dense = sum(weight * _standardised(self.vectors @ vector) for _, vector, weight in texts)
+        lexical = sum(weight * _standardised(self.bm25.scores(text)) for text, _, weight in texts)
+        return self._with_neighbours(_DENSE * _standardised(dense) + (1 - _DENSE) * _standardised(lexical))
 
     def _with_neighbours(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         out = scores.copy()
-        for i in range(len(scores) - 1):
-            if self.chunks[i].document == self.chunks[i + 1].document:
-                out[i] += _NEIGHBOUR * max(float(scores[i + 1]), 0.0)
-                out[i + 1] += _NEIGHBOUR * max(float(scores[i]), 0.0)
+        positive = np.maximum(scores, 0.0)
+        out[:-1] += _NEIGHBOUR * np.where(self.is_followed, positive[1:], 0.0)
+        out[1:] += _NEIGHBOUR * np.where(self.is_followed, positive[:-1], 0.0)
         return out
 
     def _take(self, scores: NDArray[np.float32], words: int, opening: int) -> set[int]:
@@ -193,6 +215,7 @@ class _Pool:
         ]
 
 
-def _standardised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def _standardised(scores: NDArray[np.float32] | float) -> NDArray[np.float32]:
+    scores = np.asarray(scores, dtype=np.float32)
     spread = float(scores.std())
     return (scores - scores.mean()) / spread if spread > 1e-6 else np.zeros_like(scores)

@@ -20,13 +20,13 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
         r"\b(what|which|the) dates? of\b|\b(dated|signed|entered into)\b",
         "This Agreement is dated, made and entered into as of this day of, by and between",
     ),
-    (r"\beffective\b|\b(start|begin|commence)s?\b", "effective as of the date first written above (the Effective Date)"),
+    (r"\beffective\b|\b(start|begin|commence)s?\b", "effective as of the date first above written (Effective Date)"),
     (
         r"\b(who|parties to)\b",
         "This Agreement is made by and between, a corporation (the Company), and, hereinafter referred to as",
     ),
     (
-        r"\b(renew\w*|extend\w*)\b",
+        r"\brenew\w*|\bextended\b|\bextension\b",
         "shall automatically renew for successive one year periods unless either party gives written notice of "
         "non-renewal at least days prior to the end of the then current term",
     ),
@@ -161,9 +161,9 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"\blicen[sc]or's affiliates\b",
-        "Licensor, on behalf of itself and its Affiliates, hereby grants a license; owned by Licensor or its Affiliates",
+        "Licensor, on behalf of itself and its Affiliates, hereby grants a license; owned by Licensor's Affiliates",
     ),
-    (r"\b(irrevocable|perpetual)\b", "a perpetual, irrevocable, fully paid-up license, which shall survive termination"),
+    (r"\b(irrevocable|perpetual)\b", "a perpetual, irrevocable, fully paid-up license which survives termination"),
     (r"\b(unlimited|enterprise)\b.*\blicen[sc]e", "an unlimited, enterprise-wide license for any number of users"),
     (
         r"\blicen[sc]e\b.*\bgrant|\bgrants?\b.*\blicen[sc]e",

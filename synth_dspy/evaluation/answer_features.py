@@ -46,6 +46,8 @@ class Comparison:
     span: tuple[int, int] | None
     share: float
     values: Mapping[str, float]
+    ranked: tuple[str, ...] = ()
+    """The references closest to the answer, closest first, where there were several."""
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)
     first = comparisons[0]
-    return Comparison(first.reference, first.answer, first.span, first.share, values)
+    return Comparison(first.reference, first.answer, first.span, first.share, values, tuple(ranked))
 
 
 _COMPARED = 4

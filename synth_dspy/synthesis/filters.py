@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from synth_dspy.synthesis.text import content, ngrams, numbers, tokens
 from synth_dspy.task import Candidate, Verdict
@@ -66,32 +66,51 @@ class AsksForKind:
         return _no(f"does not ask for its answer: a {kind}")
 
 
-@dataclass(frozen=True)
 class Grounded:
-    """An answer that stands in the item's text, and a question whose words stand there or are said of any item.
+    """An answer that stands in the item's text, and a question whose words stand in the document or are said of any.
 
-    Attributes:
+    A number must stand in the item itself. Unanswerable questions are not judged: their words come from elsewhere.
+
+    Args:
         common: words that questions about any document may use; `common_words` collects them from labelled seeds.
-        strangers: share of the question's content words that may be in neither.
+        document: a group to the whole text of its document; without it, the item's text is all there is.
+        strangers: share of the question's content words that may come from nowhere.
     """
 
-    common: frozenset[str]
-    strangers: float = 0.0
-    name: str = "grounded"
-    _known: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+    name = "grounded"
+
+    def __init__(
+        self, common: frozenset[str], document: Callable[[str], str] | None = None, strangers: float = 0.2
+    ) -> None:
+        self.common = common
+        self.document = document
+        self.strangers = strangers
+        self._known: dict[str, frozenset[str]] = {}
 
     def __call__(self, candidate: Candidate) -> Verdict:
+        if not candidate.fields.get("references"):
+            return KEPT
         text = candidate.item.text
-        answered = bool(candidate.fields.get("references"))
-        if answered and " ".join(str(candidate.fields["answer"]).split()) not in " ".join(text.split()):
+        if " ".join(str(candidate.fields["answer"]).split()) not in " ".join(text.split()):
             return _no("answer not in the text")
-        asked = content(str(candidate.fields["question"]))
-        known = self._known.get(candidate.item.id) or self._known.setdefault(candidate.item.id, frozenset(tokens(text)))
+        question = str(candidate.fields["question"])
+        if invented := numbers(question) - frozenset(tokens(text)):
+            return _no(f"number from nowhere: {', '.join(sorted(invented))}")
+        asked = content(question)
+        known = self._words(candidate)
         strange = [word for word in asked if word not in known and word not in self.common]
         share = len(strange) / len(asked) if asked else 1.0
         if share > self.strangers:
             return Verdict(False, 1 - share, f"words from nowhere: {', '.join(strange)}")
         return Verdict(True, 1 - share, "")
+
+    def _words(self, candidate: Candidate) -> frozenset[str]:
+        group = candidate.item.group
+        if self.document is None:
+            return frozenset(tokens(candidate.item.text))
+        if group not in self._known:
+            self._known[group] = frozenset(tokens(self.document(group)))
+        return self._known[group]
 
 
 def common_words(questions: Iterable[tuple[str, str]], groups: int = 2) -> frozenset[str]:

@@ -67,6 +67,13 @@ def excerpt(text: str, start: int, end: int, words: int = EXCERPT_WORDS) -> str:
     return (head + joined_left + " ".join(span) + joined_right + tail).strip()
 
 
+def beside(text: str, start: int, end: int, before: int = 12, after: int = 6) -> str:
+    """`text[start:end]` with so many words before and after it, of its own sentences only."""
+    first, last = _sentences_around(text, start, end)
+    left, right = text[first:start].split(), text[end:last].split()
+    return " ".join([*left[max(0, len(left) - before) :], *text[start:end].split(), *right[:after]])
+
+
 def _sentences_around(text: str, start: int, end: int) -> tuple[int, int]:
     first, last = 0, len(text)
     for begin, stop in _bounds(text):

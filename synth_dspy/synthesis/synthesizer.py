@@ -26,9 +26,10 @@ from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id
 from synth_dspy.synthesis.spans import Patterns, excerpt, find_spans
-from synth_dspy.task import Candidate, Item
+from synth_dspy.task import Candidate, Filter, Item
 
 SPAN, FREE, SILENT = "span", "free", "silent"
+SAMPLING = {"temperature": 0.5, "top_p": 0.9}
 
 
 class WriteQuestion(dspy.Signature):
@@ -54,13 +55,6 @@ class ExtractAnswer(dspy.Signature):
     answer: str = dspy.OutputField()
 
 
-class Rephrase(dspy.Signature):
-    """Write another question on the same topic."""
-
-    question: str = dspy.InputField()
-    another: str = dspy.OutputField()
-
-
 class Synthesizer(dspy.Module):
     """Writes candidates; `plan` chooses what about, `forward` writes about one unit.
 
@@ -73,6 +67,8 @@ class Synthesizer(dspy.Module):
         free: whether the teacher writes questions about chunks instead of spans.
         unanswerable: share of the candidates that shall be unanswerable.
         count: demonstrations for each call.
+        samples: questions written about a span, of which the best is the candidate.
+        checks: filters without model calls that a sample should pass to be the best.
         seed: seed of what is chosen at random.
     """
 
@@ -86,6 +82,8 @@ class Synthesizer(dspy.Module):
         free: bool = False,
         unanswerable: float = 0.12,
         count: int = 4,
+        samples: int = 1,
+        checks: Sequence[Filter] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -95,14 +93,15 @@ class Synthesizer(dspy.Module):
         self.unanswerable = unanswerable
         self.seed = seed
         self.count = count
+        self.samples = samples
+        self.checks = list(checks)
         self.shots = [shot for example in seeds if (shot := as_shot(example, patterns))]
-        self.silent = [example for example in seeds if not example.references]
+        self.seeds = list(seeds)
         self.answered = {(example.group, example.category) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count)
         self.write = dspy.Predict(WriteQuestion)
         self.write_freely = dspy.Predict(WriteFreely)
         self.answer = dspy.Predict(ExtractAnswer)
-        self.rephrase = dspy.Predict(Rephrase)
         self.adapter = PlainAdapter()
         self.decoding = {"max_tokens": 32, "temperature": 0.0, "stop": ["\n"]}
 
@@ -142,18 +141,17 @@ class Synthesizer(dspy.Module):
         return units
 
     def _silent_units(self, items: Sequence[Item]) -> list[Item]:
-        """For each group: seeds of other groups, silent there too, in categories that nobody answered here."""
+        """For each group: what seeds ask of other groups, in categories that nobody answered here."""
         first: dict[str, Item] = {}
         for item in items:
             first.setdefault(item.group, item)
         units = []
         for group, item in first.items():
-            asked = [e for e in self.silent if e.group != group and (group, e.category) not in self.answered]
+            asked = [e for e in self.seeds if e.group != group and (group, e.category) not in self.answered]
             random.Random(f"{self.seed} {group}").shuffle(asked)
-            for example in list({example.category: example for example in asked}.values()):
-                alike = [e for e in self.silent if e.group != group and e.id != example.id][: self.count + 1]
+            for example in {example.category: example for example in asked}.values():
                 choice = Choice(example.category, 0.0, ())
-                meta = {"mode": SILENT, "kind": "none", "choice": choice, "like": example, "others": alike}
+                meta = {"mode": SILENT, "kind": "none", "choice": choice, "like": example}
                 units.append(_unit(item, choice, meta, example.id))
         return units
 
@@ -169,8 +167,28 @@ class Synthesizer(dspy.Module):
 
     def _about_span(self, unit: Item) -> Candidate:
         span, text, choice = unit.meta["span"], unit.meta["text"], unit.meta["choice"]
-        question = self.ask(text, span.text, choice)
+        question = self._best(unit, text, span.text, choice)
         return _candidate(unit, question, span.text, [span.text], span.kind, text, choice.category)
+
+    def _best(self, unit: Item, text: str, answer: str, choice: Choice) -> str:
+        """The most likely question, or the one of several samples that is nearest in meaning to the text.
+
+        Samples share their whole prompt: with prefix caching, each costs its few words of output only.
+        """
+        asked = [self.ask(text, answer, choice)]
+        for i in range(1, self.samples):
+            asked.append(self.ask(text, answer, choice, rollout_id=i, **SAMPLING))
+        asked = list(dict.fromkeys(asked))
+        if len(asked) == 1:
+            return asked[0]
+        likeness = self.demonstrations.embed(asked) @ self.demonstrations.embed([text])[0]
+        span, kind = unit.meta["span"], unit.meta["kind"]
+
+        def fitness(i: int) -> tuple[bool, float]:
+            trial = _candidate(unit, asked[i], span.text, [span.text], kind, text, choice.category)
+            return all(check(trial).keep for check in self.checks), float(likeness[i])
+
+        return asked[max(range(len(asked)), key=fitness)]
 
     def _about_chunk(self, unit: Item) -> Candidate:
         shots = unit.meta["choice"].shots
@@ -180,11 +198,8 @@ class Synthesizer(dspy.Module):
         return _candidate(unit, question, answer, [answer], "", unit.text, "")
 
     def _about_nothing(self, unit: Item) -> Candidate:
-        like, others = unit.meta["like"], unit.meta["others"]
-        demos = [dspy.Example(question=a.question, another=b.question) for a, b in zip(others, others[1:], strict=False)]
-        demos = []
-        question = like.question if not demos else _one_line(self.rephrase(question=like.question, demos=demos).another)
-        return _candidate(unit, question, self.abstention, [], "none", "", like.category)
+        like = unit.meta["like"]
+        return _candidate(unit, like.question, self.abstention, [], "none", "", like.category)
 
     def ask(self, text: str, answer: str, choice: Choice, **decoding: Any) -> str:
         """The teacher's question to an answer in a text."""

@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from servers import CHAT_REPLY, Behaviour, command  # noqa: E402
+from servers import CHAT_REPLY, Behaviour, command
 
 LATENCY_S = 0.05
 
@@ -53,7 +53,10 @@ def worker(arguments: list[str]) -> list[str]:
 
 def measured(kind: str, api_base: str, rows: int, concurrency: int, ledger: Path) -> dict[str, float]:
     run = subprocess.run(
-        worker([kind, api_base, str(rows), str(concurrency), str(ledger)]), stdout=subprocess.PIPE, text=True, check=True
+        worker([kind, api_base, str(rows), str(concurrency), str(ledger)]),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     result: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
     return result

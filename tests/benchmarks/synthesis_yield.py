@@ -32,12 +32,13 @@ def main() -> None:
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     import dspy
+    from eval.metrics import ABSTENTION
     from programs._contract_synthesis import contract_filters, contract_synthesizer
-    from programs.contract_qa import contract_qa
 
     from synth_dspy import datasets, roles
     from synth_dspy.corpus.index import Index
     from synth_dspy.corpus.retrieval import Retriever
+    from synth_dspy.corpus.source import Corpus
     from synth_dspy.executor import Executor
     from synth_dspy.ledger import Ledger
     from synth_dspy.synthesis.pipeline import synthesise
@@ -48,7 +49,7 @@ def main() -> None:
         teacher = roles.lm_for(args.teacher, role="teacher", ledger=ledger)
         dspy.configure(lm=teacher)
         embedder = roles.embedder_for("embedded/all-minilm-l6-v2")
-        knowledge = contract_qa(cuad=args.cuad).source.read(args.limit)
+        knowledge = Corpus(ROOT / "data" / "contracts", ABSTENTION, cuad=args.cuad).read(args.limit)
         splits = datasets.split(knowledge, 0)
         index = Index(Path(folder) / "index", embedder)
         index.update(knowledge.documents)

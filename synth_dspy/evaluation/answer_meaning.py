@@ -1,0 +1,184 @@
+"""What an answer and a reference mean, by contextual token vectors, where their words do not decide.
+
+Two things are embedded, and no more than needed, for this is where a judge's time goes. Where the answer does not hold
+the whole reference, both are embedded after the question, and their tokens compared each with each. Where it does,
+the words around the mention are embedded with the mention blanked out ("It is not X."): they tell an answer from a
+denial in words that no list of cues holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.evaluation.answer_features import Comparison
+from synth_dspy.evaluation.answer_text import Text
+
+if TYPE_CHECKING:
+    from synth_dspy.lms.embedder import TokenVectors
+
+    Array = NDArray[np.float32]
+
+
+class TokenEmbedder(Protocol):
+    """What the judge needs of an embedder."""
+
+    name: str
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]: ...
+
+
+MEANING_FEATURES = (
+    "asked_cosine", "best_cosine", "stretch_cosine", "reference_met_mean", "reference_met_least",
+    "answer_met_mean", "mean_cosine", "question_cosine",
+)  # fmt: skip
+
+_WHOLE = 0.99
+_MENTIONED = 0.5
+_BEFORE, _AFTER = 7, 6
+_ANSWER_WORDS, _QUESTION_WORDS, _LONG_WORDS = 30, 20, 28
+_BLANK = "X"
+_REFERENCES = 3
+
+
+def context(comparison: Comparison) -> str | None:
+    """The words around the mention, with the mention blanked out; None where there is no mention, or nothing around."""
+    if comparison.span is None or comparison.share < _MENTIONED:
+        return None
+    text, (start, end) = comparison.answer, comparison.span
+    tokens = text.tokens
+    if start == 0 and all(token.kind == "p" for token in tokens[end + 1 :]):
+        return None
+    first, last = max(0, start - _BEFORE), min(len(tokens) - 1, end + _AFTER)
+    before = text.text[tokens[first].start : tokens[start].start]
+    return f"{before}{_BLANK}{text.text[tokens[end].end : tokens[last].end]}"
+
+
+def meaning_features(
+    questions: Sequence[str],
+    comparisons: Sequence[Comparison],
+    embedder: TokenEmbedder,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features of meaning for many answers at once; NaN where they were not needed.
+
+    Args:
+        questions: one for each comparison.
+        comparisons: answers against their closest reference.
+        embedder: gives token vectors; every text is embedded once.
+
+    Returns:
+        Features, shape (answers, len(MEANING_FEATURES)), and the mean vectors of the contexts, shape (answers,
+        dimension), rows of NaN where there is no context.
+    """
+    wanted: dict[str, int] = {}
+    jobs: list[_Job | None] = []
+    contexts = [context(comparison) for comparison in comparisons]
+    for question, comparison in zip(questions, comparisons, strict=True):
+        if comparison.share >= _WHOLE:
+            jobs.append(None)
+            continue
+        long = len(comparison.reference.split()) > _LONG_WORDS
+        reference = _first_words(comparison.reference, _LONG_WORDS)
+        answer = _excerpt(comparison.answer, comparison.span, _LONG_WORDS if long else _ANSWER_WORDS)
+        asked = _first_words(question, _QUESTION_WORDS)
+        others = [_first_words(other, _LONG_WORDS) for other in comparison.ranked[:_REFERENCES]]
+        job = _Job("", reference, answer, others) if long else _Job(f"{asked} ", reference, answer, others)
+        jobs.append(job)
+        for text in job.texts():
+            wanted.setdefault(text, len(wanted))
+    for text in contexts:
+        if text is not None:
+            wanted.setdefault(text, len(wanted))
+    vectors = embedder.embed_tokens(list(wanted)) if wanted else []
+    features = np.full((len(comparisons), len(MEANING_FEATURES)), np.nan)
+    around = np.full((len(comparisons), embedder.dimension), np.nan)
+    for row, (job, text) in enumerate(zip(jobs, contexts, strict=True)):
+        if job is not None:
+            features[row] = job.features(lambda name: vectors[wanted[name]])
+        if text is not None:
+            around[row] = _unit_mean(vectors[wanted[text]].vectors)
+    return features, around
+
+
+class _Job:
+    """An answer and a reference to compare by meaning: the texts to embed and what is made of them.
+
+    Both are read after the question (`asked`), which tells "Mercury" the planet from the metal.
+    """
+
+    def __init__(self, asked: str, reference: str, answer: str, others: list[str]) -> None:
+        self.asked, self.others = asked, others
+        self.reference, self.answer = asked + reference, asked + answer
+
+    def texts(self) -> list[str]:
+        return [text for text in (self.asked, self.reference, self.answer, *self.others) if text]
+
+    def features(self, of: Callable[[str], TokenVectors]) -> list[float]:
+        answer, reference = self._own(of(self.answer)), self._own(of(self.reference))
+        mean = _unit_mean(answer)
+        others = [_unit_mean(of(other).vectors) for other in self.others]
+        met = _met(reference, answer)
+        return [
+            float(_unit_mean(of(self.answer).vectors) @ _unit_mean(of(self.reference).vectors)),
+            max((float(mean @ other) for other in others), default=np.nan),
+            max((_stretch(answer, other) for other in (_unit_mean(reference), *others)), default=np.nan),
+            float(met.mean()),
+            float(met.min()),
+            float(_met(answer, reference).mean()),
+            float(mean @ _unit_mean(reference)),
+            float(mean @ _unit_mean(of(self.asked).vectors)) if self.asked else np.nan,
+        ]
+
+    def _own(self, tokens: TokenVectors) -> Array:
+        """The vectors of what follows the question."""
+        keep = [i for i, (start, _) in enumerate(tokens.offsets) if start >= len(self.asked)]
+        return tokens.vectors[keep] if keep else tokens.vectors
+
+
+def _met(ours: Array, theirs: Array) -> Array:
+    """For each token of `ours` its greatest cosine to a token of `theirs` (late interaction, as in ColBERT)."""
+    if not len(ours) or not len(theirs):
+        return np.zeros(1, np.float32)
+    best: Array = (ours @ theirs.T).max(axis=1)
+    return best
+
+
+def _stretch(answer: Array, goal: Array) -> float:
+    """Greatest cosine of a unit vector to the mean of a short stretch of the answer."""
+    if not len(answer):
+        return 0.0
+    sums = np.vstack([np.zeros((1, answer.shape[1]), np.float32), np.cumsum(answer, axis=0)])
+    best = -1.0
+    for width in sorted({min(width, len(answer)) for width in (1, 2, 4, 8)}):
+        means = sums[width:] - sums[:-width]
+        lengths = np.linalg.norm(means, axis=1) + 1e-9
+        best = max(best, float(((means @ goal) / lengths).max()))
+    return best
+
+
+def _unit_mean(vectors: Array) -> Array:
+    if not len(vectors):
+        return np.zeros(vectors.shape[1], np.float32)
+    mean: Array = vectors.mean(axis=0)
+    unit: Array = mean / max(float(np.linalg.norm(mean)), 1e-12)
+    return unit
+
+
+def _first_words(text: str, most: int) -> str:
+    return " ".join(text.split()[:most])
+
+
+def _excerpt(answer: Text, span: tuple[int, int] | None, most: int) -> str:
+    """The part of the answer to embed: from a little before the mention, or from the beginning."""
+    words = answer.text.split()
+    if len(words) <= most or span is None:
+        return " ".join(words[:most])
+    before = len(answer.text[: answer.tokens[span[0]].start].split())
+    start = max(0, min(before - 8, len(words) - most))
+    return " ".join(words[start : start + most])

@@ -1,0 +1,240 @@
+"""What the reference judge is fitted on: people's verdicts, and answers whose verdict is known by how they were made.
+
+Verdicts of people (rows of question, references, prediction, label) say what counts as the same answer. They hold
+hardly any attack, so from the same items false answers of every kind in `perturb.ATTACKS` and true ones in other words
+are made. Labelled contract clauses, where given, add long references: their parts and light paraphrases are true,
+clauses of other contracts and clauses negated or changed inside are false.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synth_dspy.evaluation import perturb
+from synth_dspy.evaluation.answer_text import MONTHS, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An answer with its verdict. `target` in [0, 1]; `phrasing` is what folds are made by, beside `group`."""
+
+    question: str
+    references: tuple[str, ...]
+    prediction: str
+    target: float
+    weight: float
+    kind: str
+    group: str
+    phrasing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An item whose right answer is known."""
+
+    question: str
+    references: tuple[str, ...]
+    answer: str
+    group: str
+    shape: str
+    """Answers of the same shape can stand for each other: they are the wrong answers of attacks."""
+
+
+MADE_WEIGHT = 0.35
+_LONG = 20
+_MOST_CLAUSES = 700
+
+
+def natural(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
+    """People's verdicts as examples."""
+    return [
+        Example(
+            row["question"], tuple(row["references"]), row["prediction"], float(row["label"]), 1.0, "natural",
+            row["group"], row["group"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def known_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -> list[Known]:
+    """One item for each question, with one of its references as the answer."""
+    groups: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], row)
+    items = []
+    for group, row in sorted(groups.items()):
+        usable = [r for r in row["references"] if 1 < len(r) < 120 and "/" not in r and "(" not in r]
+        if usable:
+            answer = rng.choice(usable[:4])
+            items.append(Known(row["question"], tuple(row["references"]), answer, group, shape(answer)))
+    return items
+
+
+def known_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random) -> list[Known]:
+    """Items of contracts: the expert's short form where there is one, and the clauses themselves."""
+    items = []
+    for clause in clauses:
+        if clause["is_impossible"]:
+            continue
+        category, group = clause["category"], clause["contract"]
+        questions = (f"What is the {category.lower()}?", clause["details"], f"What does the contract say about {category}?")
+        spans = [" ".join(span.split()) for span in clause["answers"] if len(span.split()) < 300]
+        short = clause["normalized_answer"].strip()
+        if short and short.lower() not in {"yes", "no"} and "[" not in short:
+            references = (short, *spans[:2]) if rng.random() < 0.5 else (short,)
+            items.append(Known(rng.choice(questions), references, short, group, f"{category} short"))
+        if spans:
+            answer = rng.choice(spans)
+            references = tuple(spans) if rng.random() < 0.5 else (answer,)
+            items.append(Known(rng.choice(questions), references, answer, group, f"{category} span"))
+    return rng.sample(items, min(_MOST_CLAUSES, len(items)))
+
+
+def shape(answer: str) -> str:
+    """Number, date, name or words, and how long."""
+    text = parse(answer)
+    norms = {token.norm for token in text.tokens}
+    kinds = {token.kind for token in text.tokens}
+    kind = "date" if norms & set(MONTHS) and "n" in kinds else "number" if "n" in kinds else "words"
+    if kind == "words" and answer[:1].isupper():
+        kind = "name"
+    return f"{kind} {min(3, len(text.words))}"
+
+
+def made(
+    items: Sequence[Known],
+    rng: random.Random,
+    attacks: perturb.Templates = perturb.ATTACKS,
+    truths: perturb.Templates = perturb.TRUTHS,
+) -> list[Example]:
+    """For every item an attack of each kind and true answers in other words."""
+    by_shape: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        by_shape[item.shape].append(item.answer)
+    names = [item.answer for item in items if item.shape.startswith("name") and len(item.answer.split()) <= 3]
+    examples = []
+    for item in items:
+        others = _others(item, by_shape, items, rng)
+        for kind, templates in attacks.items():
+            template = rng.choice(templates)
+            said = perturb.fill(template, item.answer, item.question, others)
+            if kind == "question" and _gives_away(item, said):
+                continue
+            examples.append(_example(item, said, 0.0, kind, template))
+        for kind, templates in truths.items():
+            for template in rng.sample(list(templates), 2 if kind == "truth" else 1):
+                said = perturb.fill(template, item.answer, item.question, others)
+                examples.append(_example(item, said, 1.0, kind, template))
+        for kind, said in changed(item, names, rng):
+            template = rng.choice(truths["truth"]) if rng.random() < 0.7 else "{x}"
+            examples.append(_example(item, perturb.fill(template, said, item.question, others), 0.0, kind, template))
+        if len(item.answer.split()) >= _LONG:
+            examples += _long(item, others, rng)
+    return examples
+
+
+def changed(item: Known, names: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
+    """The answer with a digit, a month or a name changed, where it has one and no reference reads like that."""
+    tries = [
+        ("digit", perturb.change_number(item.answer, rng)),
+        ("month", perturb.change_month(item.answer, rng)),
+        ("name", perturb.change_name(item.answer, names, rng, word_only=rng.random() < 0.4) if names else None),
+    ]
+    accepted = {tuple(t.norm for t in parse(reference).tokens) for reference in item.references}
+    return [(k, s) for k, s in tries if s and tuple(t.norm for t in parse(s).tokens) not in accepted]
+
+
+def _others(
+    item: Known, by_shape: Mapping[str, Sequence[str]], items: Sequence[Known], rng: random.Random
+) -> tuple[str, str]:
+    accepted = {reference.lower() for reference in item.references} | {item.answer.lower()}
+    pool = [other for other in by_shape[item.shape] if other.lower() not in accepted]
+    if len(pool) < 2:
+        pool = [other.answer for other in items if other.answer.lower() not in accepted]
+    first, second = rng.sample(pool, 2)
+    return first, second
+
+
+def _gives_away(item: Known, said: str) -> bool:
+    """Whether a repeated question holds the answer, as in "is it A or B"."""
+    inside = {token.norm for token in parse(said).tokens}
+    return any({t.norm for t in parse(reference).tokens} <= inside for reference in item.references)
+
+
+def _example(item: Known, said: str, target: float, kind: str, template: str) -> Example:
+    return Example(item.question, item.references, said, target, MADE_WEIGHT, kind, item.group, template)
+
+
+def _long(item: Known, others: Sequence[str], rng: random.Random) -> list[Example]:
+    """Answers to a long reference: parts and paraphrases of it, and what only resembles it."""
+    words = item.answer.split()
+    examples = []
+
+    def add(said: str, target: float, kind: str) -> None:
+        examples.append(_example(item, said, target, kind, kind))
+
+    keep = rng.uniform(0.25, 0.95)
+    start = rng.randrange(1 + len(words) - max(1, int(keep * len(words))))
+    part = " ".join(words[start : start + max(6, int(keep * len(words)))])
+    add(part, min(1.0, 0.35 + keep), "part")
+    add(paraphrase(item.answer, rng), 0.95, "paraphrase")
+    add(others[0], 0.05, "other clause")
+    mixed = " ".join(words[: len(words) // 2]) + " " + " ".join(others[0].split()[: len(words) // 2])
+    add(mixed, 0.45, "mixed")
+    around = " ".join(others[0].split()[-20:]) + " " + item.answer + " " + " ".join(others[1].split()[:20])
+    add(around, 0.85, "surrounded")
+    denied = negate(item.answer, rng)
+    if denied:
+        add(denied, 0.0, "negated inside")
+    return examples
+
+
+_MODAL = re.compile(r"\b(shall|will|may|must|is|are|can|has|have|agrees?)\b(\s+not\b)?", re.IGNORECASE)
+
+
+def negate(clause: str, rng: random.Random) -> str | None:
+    """A clause with one verb negated, or freed of its negation; None where no verb is found."""
+    found = list(_MODAL.finditer(clause))
+    if not found:
+        return None
+    match = rng.choice(found)
+    return clause[: match.start()] + match.group(1) + ("" if match.group(2) else " not") + clause[match.end() :]
+
+
+_SYNONYMS = {
+    "shall": "will", "will": "shall", "agreement": "contract", "prior": "previous", "terminate": "end", "upon": "on",
+    "commence": "begin", "party": "side", "parties": "sides", "written": "in writing", "notice": "notification",
+    "any": "all", "such": "the", "pursuant to": "under", "hereunder": "under this contract", "provide": "give",
+    "obligations": "duties", "including": "such as", "term": "period", "entire": "whole", "receive": "get",
+    "obtain": "get", "purchase": "buy", "within": "in", "however": "but", "each": "every", "request": "ask for",
+}  # fmt: skip
+
+
+def paraphrase(clause: str, rng: random.Random) -> str:
+    """The clause in slightly other words: some replaced, some small ones left out, now and then two halves swapped."""
+    words = []
+    for word in clause.split():
+        plain = word.lower().strip(",.;:()")
+        if plain in _SYNONYMS and rng.random() < 0.7:
+            words.append(word.lower().replace(plain, _SYNONYMS[plain]))
+        elif plain in {"the", "a", "an", "this", "that", "hereby", "herein", "thereof"} and rng.random() < 0.5:
+            continue
+        elif len(plain) > 3 and plain.islower() and plain.isalpha() and rng.random() < 0.08:
+            continue
+        else:
+            words.append(word)
+    if rng.random() < 0.25 and len(words) > 16:
+        cut = len(words) // 2
+        words = words[cut:] + words[:cut]
+    return " ".join(words)
+
+
+def fold(key: str, folds: int) -> int:
+    """The fold of a key: the same on every machine and in every run."""
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % folds

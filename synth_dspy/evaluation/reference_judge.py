@@ -1,0 +1,172 @@
+"""The reference judge's machinery: is this answer the same as one of these references? No language model needed.
+
+Features of words (`answer_features`), of the words around (`answer_cues`) and of meaning (`answer_meaning`) under
+boosted trees, fitted on people's verdicts and on attacks (`reference_fit`). All that was fitted is one JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation.answer_features import Comparison, compare_all
+from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, TokenEmbedder, meaning_features
+from synth_dspy.evaluation.trees import Trees
+
+FORMAT = 1
+_BATCH = 256
+CONTEXT_FEATURE = "context_affirms"
+
+
+class Asked(NamedTuple):
+    """An answer to be judged."""
+
+    question: str
+    references: Sequence[str]
+    prediction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Everything that was fitted."""
+
+    features: tuple[str, ...]
+    trees: Trees
+    idf: Mapping[str, float]
+    context_weights: NDArray[np.float64]
+    """Of a logistic model on a context's mean vector; the bias comes last."""
+    embedder: str
+    provenance: Mapping[str, Any]
+    agreement: Mapping[str, Any]
+    """Figures on held-out groups, and what they were measured on."""
+
+    def weight(self, norm: str) -> float:
+        """How telling a token is."""
+        return self.idf.get(norm, self.idf[""])
+
+    def save(self, path: Path) -> None:
+        """Write the parameters as JSON."""
+        stored = {
+            "format": FORMAT,
+            "provenance": self.provenance,
+            "agreement": self.agreement,
+            "embedder": self.embedder,
+            "features": self.features,
+            "context_weights": [round(float(w), 5) for w in self.context_weights],
+            "trees": self.trees.to_json(),
+            "idf": self.idf,
+        }
+        # One line for each part: a refit shows in a diff as the parts it changed.
+        lines = ",\n".join(f'"{key}": {json.dumps(value, separators=(",", ":"))}' for key, value in stored.items())
+        path.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Parameters:
+        """Read what `save` wrote.
+
+        Raises:
+            SetupError: there is no such file, or it is of another format.
+        """
+        remedy = "Fit it again: python -m synth_dspy.evaluate --judge reference --fit VERDICTS"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SetupError(f"The reference judge's parameters {path} cannot be read ({error.strerror}). {remedy}") from error
+        except ValueError as error:
+            raise SetupError(f"The reference judge's parameters {path} are not JSON ({error}). {remedy}") from error
+        if stored.get("format") != FORMAT:
+            raise SetupError(f"{path} holds parameters of format {stored.get('format')}, not {FORMAT}. {remedy}")
+        return cls(
+            tuple(stored["features"]),
+            Trees.from_json(stored["trees"]),
+            stored["idf"],
+            np.array(stored["context_weights"]),
+            stored["embedder"],
+            stored["provenance"],
+            stored["agreement"],
+        )
+
+
+class ReferenceScorer:
+    """Scores answers by fitted parameters.
+
+    Args:
+        parameters: what was fitted.
+        embedder: the embedder it was fitted with.
+    """
+
+    def __init__(self, parameters: Parameters, embedder: TokenEmbedder) -> None:
+        if embedder.name != parameters.embedder:
+            raise SetupError(
+                f"The reference judge was fitted with the embedder {parameters.embedder!r}, not {embedder.name!r}: "
+                "use that one, or fit the judge again."
+            )
+        self.parameters = parameters
+        self._embedder = embedder
+
+    def score(self, asked: Sequence[Asked]) -> list[float]:
+        """The chance, in [0, 1], that each answer is right; 0.0 without a reference to compare with."""
+        scores: list[float] = []
+        for start in range(0, len(asked), _BATCH):
+            scores += self._score(asked[start : start + _BATCH])
+        return scores
+
+    def _score(self, asked: Sequence[Asked]) -> list[float]:
+        scores = [0.0] * len(asked)
+        words, meaning, around, comparable = extract(asked, self.parameters.weight, self._embedder)
+        if not comparable:
+            return scores
+        table = tabulate(words, meaning, affirmation(around, self.parameters.context_weights), self.parameters.features)
+        for place, raw in zip(comparable, self.parameters.trees.raw(table), strict=True):
+            scores[place] = 1.0 / (1.0 + math.exp(-float(raw)))
+        return scores
+
+
+def extract(
+    asked: Sequence[Asked], weight: Any, embedder: TokenEmbedder
+) -> tuple[list[Comparison], NDArray[np.float64], NDArray[np.float64], list[int]]:
+    """Comparisons, features of meaning and context vectors of the answers that have something to compare.
+
+    Returns:
+        The comparisons, the features of meaning, shape (comparable, len(MEANING_FEATURES)), the context vectors,
+        shape (comparable, dimension), and the places of the comparable answers in `asked`.
+    """
+    compared = [(i, compare_all(a.question, a.references, a.prediction, weight)) for i, a in enumerate(asked)]
+    comparable = [(i, comparison) for i, comparison in compared if comparison is not None]
+    places = [i for i, _ in comparable]
+    comparisons = [comparison for _, comparison in comparable]
+    meaning, around = meaning_features([asked[i].question for i in places], comparisons, embedder)
+    return comparisons, meaning, around, places
+
+
+def affirmation(around: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-odds that the words around a mention affirm it; NaN where there are none."""
+    logits: NDArray[np.float64] = around @ weights[:-1] + weights[-1]
+    return logits
+
+
+def tabulate(
+    comparisons: Sequence[Comparison],
+    meaning: NDArray[np.float64],
+    affirms: NDArray[np.float64],
+    features: Sequence[str],
+) -> NDArray[np.float64]:
+    """All features in the order of `features`, shape (answers, features)."""
+    table = np.empty((len(comparisons), len(features)))
+    column = {name: i for i, name in enumerate(MEANING_FEATURES)}
+    for j, name in enumerate(features):
+        if name == CONTEXT_FEATURE:
+            table[:, j] = affirms
+        elif name in column:
+            table[:, j] = meaning[:, column[name]]
+        else:
+            table[:, j] = [comparison.values[name] for comparison in comparisons]
+    return table

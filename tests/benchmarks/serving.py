@@ -1,0 +1,127 @@
+"""How fast the embedded server is: against itself one request at a time, and against llama.cpp's server.
+
+    pip install xllamacpp          # llama.cpp's server, for the second part only
+    python tests/benchmarks/serving.py [--short 48] [--long 8]
+
+1. `--short` distinct short requests through `dspy.LM`: all at once against one at a time.
+2. `--long` distinct prompts of about 1,000 tokens with 32 output tokens: this server against llama.cpp's, the same
+   GGUF file, in the same run, on the same cores, both with their default settings and 8 slots for llama.cpp.
+
+No two prompts share more than the chat template's opening, so prefix caching helps neither side; real prompts share
+instructions and demonstrations, and gain by it. Ratios are of requests a second; CPU seconds stand beside them, for
+machines that do other work meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+MODEL = "smollm2-135m-instruct"
+SLOTS = 8
+OUTPUT_TOKENS = 32
+VOCABULARY = (
+    "the agreement between supplier and customer shall remain in force until either party gives notice of termination "
+    "in writing at least thirty days before renewal payment is due within sixty days of invoice confidential "
+    "information may not be disclosed to others except as law requires governing jurisdiction is that of Delaware "
+    "liability excludes indirect damages warranty covers defects in material for twelve months after delivery"
+).split()
+
+
+def prompts(count: int, words: int, seed: int) -> list[str]:
+    """`count` prompts of `words` words in random order: as English as tokenisers need, and no two alike."""
+    rng = random.Random(seed)
+    return [f"{' '.join(rng.choices(VOCABULARY, k=words))}. Summarise the above." for _ in range(count)]
+
+
+def timed(work: Callable[[str], int], inputs: Sequence[str], threads: int) -> tuple[float, float, int]:
+    """Run `work` on every input; returns wall seconds, CPU seconds of this process, and the tokens reported."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(threads) as executor:
+        tokens = sum(executor.map(work, inputs))
+    return time.perf_counter() - wall, time.process_time() - cpu, tokens
+
+
+def embedded(max_tokens: int) -> Callable[[str], int]:
+    """A call of the embedded server through `dspy.LM`; returns the tokens it read and wrote."""
+    from synth_dspy.lms.engine import embedded_lm
+
+    lm = embedded_lm(MODEL, max_tokens=max_tokens)
+    lm(_request(lm.model, "Hello"))  # loads the model
+
+    def work(prompt: str) -> int:
+        return int(lm(_request(lm.model, prompt, max_tokens)).usage.total_tokens)
+
+    return work
+
+
+def _request(model: str, prompt: str, max_tokens: int = 1) -> object:
+    from dspy.lm15 import Config, Message, Request
+
+    return Request(model=model, messages=(Message.user(prompt),), config=Config(max_tokens=max_tokens))
+
+
+def concurrency(count: int) -> float:
+    """Part 1; returns the ratio of the throughputs."""
+    work = embedded(max_tokens=OUTPUT_TOKENS)
+    alone = timed(work, prompts(count // 4, 12, seed=1), threads=1)
+    together = timed(work, prompts(count, 12, seed=2), threads=count)
+    one, many = (count // 4) / alone[0], count / together[0]
+    print(f"short requests, one at a time: {one:6.2f} a second, {alone[1] / (count // 4):.3f} CPU s each")
+    print(f"short requests, {count} at once:   {many:6.2f} a second, {together[1] / count:.3f} CPU s each")
+    print(f"ratio {many / one:.1f}\n")
+    return many / one
+
+
+def against_llama(count: int) -> float:
+    """Part 2; returns the ratio of the throughputs."""
+    import httpx
+    import xllamacpp
+
+    from synth_dspy.lms.registry import resolve
+    from synth_dspy.lms.server import pool
+
+    inputs = prompts(count, 800, seed=3)
+    ours = timed(embedded(OUTPUT_TOKENS), inputs, threads=count)
+    pool().close()
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(resolve(MODEL))
+    params.n_parallel, params.n_ctx = SLOTS, SLOTS * 2048
+    params.verbosity, params.port = 0, 0
+    server = xllamacpp.Server(params)
+    with httpx.Client(base_url=server.listening_address, timeout=600) as client:
+
+        def work(prompt: str) -> int:
+            body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": OUTPUT_TOKENS, "temperature": 0}
+            answer = client.post("/v1/chat/completions", json=body)
+            answer.raise_for_status()
+            return int(answer.json()["usage"]["total_tokens"])
+
+        work("Hello")
+        theirs = timed(work, inputs, threads=SLOTS)
+    for name, (wall, cpu, tokens) in (("embedded", ours), ("llama.cpp", theirs)):
+        each = f"{cpu / count:.2f} CPU s each"
+        print(f"long requests, {name:9}: {count / wall:6.3f} a second, {tokens / wall:6.0f} tokens a second, {each}")
+    print(f"ratio {theirs[0] / ours[0]:.1f} (by CPU seconds {theirs[1] / ours[1]:.1f})")
+    return theirs[0] / ours[0]
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", type=int, default=48)
+    parser.add_argument("--long", type=int, default=8)
+    options = parser.parse_args()
+    concurrency(options.short)
+    against_llama(options.long)
+
+
+if __name__ == "__main__":
+    from synth_dspy.lms.offline import quiet_libraries
+
+    quiet_libraries()
+    main()

@@ -1,0 +1,66 @@
+"""Labelled questions: what is read, and the sentence for each way in which a line can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from synth_dspy.corpus.labelled import read_questions
+from synth_dspy.errors import SetupError
+
+
+def rows(count: int = 8) -> list[dict[str, object]]:
+    return [
+        {"id": f"q{i}", "document": "lease", "question": "When does it end?", "references": ["2027"],
+         "spans": ["ends in 2027"], "category": "Expiration Date", "answer_type": "date"}
+        for i in range(1, count + 1)
+    ]  # fmt: skip
+
+
+def write(path: Path, lines: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_reads_rows_and_passes_over_blank_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", rows(2))
+    path.write_text(path.read_text().replace("\n", "\n\n"))
+    assert [row["id"] for row in read_questions(path, {"lease"})] == ["q1", "q2"]
+
+
+@pytest.mark.parametrize("field", ["id", "document", "question", "references", "spans", "category", "answer_type"])
+def test_missing_field_names_file_line_and_field(tmp_path: Path, field: str) -> None:
+    lines = rows()
+    del lines[6][field]
+    with pytest.raises(SetupError, match=rf"seeds\.jsonl, line 7: field '{field}' is missing"):
+        read_questions(write(tmp_path / "seeds.jsonl", lines))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("question", " ", "make it a string that is not empty"),
+        ("references", "2027", "make it a list of strings"),
+        ("spans", [3], "must hold only strings"),
+        ("id", "q1", "id 'q1' is line 1's too"),
+        ("document", "leese", "no document that was read"),
+    ],
+)
+def test_wrong_values_are_named(tmp_path: Path, field: str, value: object, message: str) -> None:
+    lines = rows(3)
+    lines[1][field] = value
+    with pytest.raises(SetupError, match=rf"line 2: .*{message}"):
+        read_questions(write(tmp_path / "q.jsonl", lines), {"lease"})
+
+
+def test_other_failures_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="No such file"):
+        read_questions(tmp_path / "none.jsonl")
+    (tmp_path / "broken.jsonl").write_text('{"id": \n')
+    with pytest.raises(SetupError, match="line 1: is not valid JSON"):
+        read_questions(tmp_path / "broken.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(SetupError, match="holds none"):
+        read_questions(tmp_path / "empty.jsonl")
