@@ -1,0 +1,48 @@
+"""Saved programs: JSON, and no code but this package's comes from a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import synth_dspy
+from synth_dspy.errors import SetupError
+from synth_dspy.saved import ABOUT, PROGRAM, fingerprint
+
+
+def write(folder: Path, lm: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / PROGRAM).write_text(json.dumps({"answer": {"demos": [], "lm": lm}, "metadata": {}}))
+    (folder / ABOUT).write_text(json.dumps({"task": "contract_qa", "config": {}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "lm",
+    [
+        {"model": "x", "_dspy_lm_class": "os.system"},
+        {"model": "x", "engine": {"class": "subprocess:Popen", "state": {}}},
+        {"model": "x", "engine": "auto", "async_engine": {"class": "evil:Engine", "state": {}}},
+    ],
+)
+def test_foreign_code_in_a_saved_program_is_refused(tmp_path: Path, lm: Any) -> None:
+    with pytest.raises(SetupError, match="asks to import"):
+        synth_dspy.load(write(tmp_path / "program", lm))
+
+
+def test_a_folder_without_a_program_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"program\.json is missing"):
+        synth_dspy.load(tmp_path)
+
+
+def test_a_damaged_program_is_named(tmp_path: Path) -> None:
+    (write(tmp_path / "program", None) / PROGRAM).write_text("{")
+    with pytest.raises(SetupError, match="cannot be read"):
+        synth_dspy.load(tmp_path / "program")
+
+
+def test_fingerprints_do_not_depend_on_order() -> None:
+    assert fingerprint({"a": 1, "b": Path("x")}) == fingerprint({"b": Path("x"), "a": 1}) != fingerprint({"a": 2})
