@@ -89,4 +89,5 @@ def contract_qa(documents: Path | None = None, labelled: Path | None = None, cua
             "gepa": Gepa,
         },
         arms=("rag", "bootstrap", "random_search"),
+        words=350 if documents or cuad else 150,  # the sample contracts are short
     )

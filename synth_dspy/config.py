@@ -78,8 +78,8 @@ class CompileConfig(Settings):
     models: Models = Models()
     synthesis: Synthesis = Synthesis()
     evaluation: Evaluation = Evaluation()
-    words: int = Field(default=200, ge=30)
-    """Words of passages that the program is given with each question."""
+    words: int | None = Field(default=None, ge=30)
+    """Words of passages that the program is given with each question; by default the task's choice."""
     limit: int | None = Field(default=None, ge=3)
     """At most this many documents."""
     quick: bool = False

@@ -108,7 +108,7 @@ class Experiment:
             executor=executor,
             seeds=(),
             held_out=(),
-            words=self.config.words,
+            words=self.config.words or self.task.words,
             seed=self.config.seed,
             quick=self.config.quick,
         )

@@ -12,7 +12,6 @@ Who makes a call (station, source, arm) is said by `with ledger.unit(...)`, what
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
@@ -22,11 +21,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from synth_dspy.accounting import Call, Unit, Usage, measure, unit
 from synth_dspy.errors import SetupError
+from synth_dspy.locks import lock_run
 from synth_dspy.task import Verdict
 
 SCHEMA = """
@@ -46,74 +46,6 @@ create table if not exists verdicts (
     primary key (candidate, filter)
 );
 """
-DRAIN_S = 120.0
-"""How long a run that was killed and is resumed waits for the calls that it still had under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """On whose behalf a call is made."""
-
-    station: str = ""
-    source: str = ""
-    arm: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An answered call. `status` is `answered`, or `refused` where asking again can only give the same refusal.
-
-    `response` is JSON: a `dspy.lm15.Response` of the canonical form, a chat completion as an OpenAI-compatible server
-    sent it (it has the key `choices`), or the refusal's message. Tokens, seconds and US dollars are None if unknown.
-    """
-
-    key: str
-    response: str
-    model: str
-    role: str
-    unit: Unit = Unit()
-    status: str = "answered"
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    latency_s: float | None = None
-    cpu_s: float | None = None
-    cost_usd: float | None = None
-    attempts: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values; `Call.from_dict` reads them back."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        return {**values, "unit": [self.unit.station, self.unit.source, self.unit.arm]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Call:
-        return cls(**{**values, "unit": Unit(*values["unit"])})
-
-
-@dataclass
-class Usage:
-    """What the calls inside a `measure()` block cost, those answered by the ledger at their original figures."""
-
-    calls: int = 0
-    from_ledger: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    latency_s: float = 0.0
-    cpu_s: float = 0.0
-    cost_usd: float | None = 0.0
-    """None if the price of any of the calls is unknown."""
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-
-    def add(self, call: Call, *, from_ledger: bool) -> None:
-        with self._lock:
-            self.calls += 1
-            self.from_ledger += from_ledger
-            self.input_tokens += call.input_tokens or 0
-            self.output_tokens += call.output_tokens or 0
-            self.latency_s += call.latency_s or 0.0
-            self.cpu_s += call.cpu_s or 0.0
-            unknown = self.cost_usd is None or call.cost_usd is None
-            self.cost_usd = None if unknown else (self.cost_usd or 0.0) + (call.cost_usd or 0.0)
 
 
 class _Abandoned(Exception):
@@ -133,7 +65,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._asking: dict[str, Future[Call]] = {}
         self._closing: list[Callable[[], None]] = []
-        self.lock_fd = -1 if read_only else _lock_run(self.path)
+        self.lock_fd = -1 if read_only else lock_run(self.path)
         try:
             self._db = connect(self.path, read_only=read_only)
             self._known = {key for (key,) in self._db.execute("select key from calls")}
@@ -329,43 +261,6 @@ class Ledger:
         self.close()
 
 
-@contextmanager
-def unit(*, station: str | None = None, source: str | None = None, arm: str | None = None) -> Iterator[None]:
-    """See `Ledger.unit`."""
-    import dspy
-
-    given = {"station": station, "source": source, "arm": arm}
-    inner = replace(current_unit(), **{name: value for name, value in given.items() if value is not None})
-    with dspy.settings.context(ledger_unit=inner):
-        yield
-
-
-@contextmanager
-def measure() -> Iterator[Usage]:
-    """See `Ledger.measure`."""
-    import dspy
-
-    usage = Usage()
-    with dspy.settings.context(ledger_usages=(*dspy.settings.get("ledger_usages", ()), usage)):
-        yield usage
-
-
-def current_unit() -> Unit:
-    """The unit of the innermost `unit(...)` block around the caller."""
-    import dspy
-
-    found: Unit = dspy.settings.get("ledger_unit", Unit())
-    return found
-
-
-def count_usage(call: Call, *, from_ledger: bool) -> None:
-    """Add a call to every `measure()` block around the caller."""
-    import dspy
-
-    for usage in dspy.settings.get("ledger_usages", ()):
-        usage.add(call, from_ledger=from_ledger)
-
-
 def in_event_loop() -> bool:
     """Whether the caller runs inside an event loop, which it would stop by waiting."""
     try:
@@ -420,53 +315,3 @@ def _writing(path: Path) -> Iterator[None]:
         raise SetupError(
             f"Could not write the ledger {path}: {error}; free some space or rights there, then resume the run."
         ) from error
-
-
-def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
-    """Lock `path`, waiting up to `wait_s`; None if another process has it.
-
-    The kernel gives the lock back when its holder ends, however it ends.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                return None
-            time.sleep(0.02)
-
-
-def http_lock(path: Path) -> Path:
-    """The lock that a run's HTTP process holds while it can still write answers into the ledger at `path`."""
-    return path.with_name(path.name + ".http.lock")
-
-
-def _lock_run(path: Path) -> int:
-    """Become the one process that writes the ledger at `path`."""
-    lock = path.with_name(path.name + ".lock")
-    try:
-        fd = lock_file(lock)
-        if fd is None:
-            holder = lock.read_text(encoding="ascii").strip() or "unknown"
-            raise SetupError(
-                f"The run in {path.parent} is already open in process {holder}: wait until it ends, or end it, "
-                "then resume."
-            )
-        # A killed run may still have calls under way in its HTTP process; their answers are about to come in.
-        drained = lock_file(http_lock(path), wait_s=DRAIN_S)
-        if drained is None:
-            os.close(fd)
-            raise SetupError(
-                f"The run in {path.parent} was killed with model calls under way, which have not been answered within "
-                f"{DRAIN_S:.0f} s: resume it once the endpoint has answered them."
-            )
-        os.close(drained)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode("ascii"), 0)
-    except OSError as error:
-        raise SetupError(f"Could not open the ledger {path}: {error.strerror or error}.") from error
-    return fd

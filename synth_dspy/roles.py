@@ -22,17 +22,7 @@ if TYPE_CHECKING:
     from synth_dspy.lms.embedder import Embedder, Vectors
 
 EMBEDDED = "embedded/"
-OWN_API = (
-    "anthropic",
-    "azure",
-    "bedrock",
-    "gemini",
-    "ollama",
-    "ollama_chat",
-    "sagemaker",
-    "sagemaker_chat",
-    "vertex_ai",
-)
+OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
 """Prefixes of providers that keep their own protocol even when an address is given."""
 
 
@@ -51,25 +41,33 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
         SetupError: the model string is malformed, no such embedded model exists, or the key is missing.
     """
     quiet_libraries()
-    from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+    from dspy.utils.exceptions import LMError
 
     params = {name: value for name, value in params.items() if value is not None}
     prefix, slash, name = model.partition("/")
     if not model or (slash and not name):
         raise SetupError(f"The model string {model!r} of the role {role} names no model: write it as provider/name.")
     if model.startswith(EMBEDDED):
-        from synth_dspy.lms.engine import AsyncEmbeddedEngine, EmbeddedEngine
+        make = _embedded_lm
+    elif prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
+        make = _http_lm
+    else:
+        make = _dspy_lm
+    try:
+        return make(model, role, ledger, params)
+    except (LMError, ValueError) as error:
+        raise SetupError(f"The {role} model {model} cannot be set up: {' '.join(str(error).split())}.") from error
 
-        for server_setting in ("api_base", "api_key_name", "timeout", "connections", "attempts"):
-            params.pop(server_setting, None)
-        engine = EmbeddedEngine()
-        asynchronous = AsyncEmbeddedEngine()
-        portable = {"engine": engine, "async_engine": asynchronous}
-        wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True)
-        return LedgerLM(model, engine=wrapped, portable=portable, **params)
-    if prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
-        return _http_lm(model, role, ledger, params)
-    return _dspy_lm(model, role, ledger, params)
+
+def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+    from synth_dspy.lms.engine import AsyncEmbeddedEngine, EmbeddedEngine
+    from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+
+    for server_setting in ("api_base", "api_key_name", "timeout", "connections", "attempts"):
+        params.pop(server_setting, None)
+    engine, asynchronous = EmbeddedEngine(), AsyncEmbeddedEngine()
+    wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True)
+    return LedgerLM(model, engine=wrapped, portable={"engine": engine, "async_engine": asynchronous}, **params)
 
 
 def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
@@ -176,7 +174,7 @@ def check(lm: dspy.LM) -> None:
     """
     from dspy import lm15
 
-    from synth_dspy.ledger import unit
+    from synth_dspy.accounting import unit
 
     engine = lm.engine
     if lm.model.startswith(EMBEDDED):

@@ -119,7 +119,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
             executor=Executor(config.concurrency),
             seeds=(),
             held_out=(),
-            words=config.words,
+            words=config.words or task.words,
             seed=config.seed,
         )
     )

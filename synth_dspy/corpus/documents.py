@@ -71,7 +71,7 @@ def read_folder(folder: Path, max_bytes: int = MAX_BYTES) -> tuple[list[Document
     names = [path.relative_to(root).as_posix() for path in paths]
     if not paths:
         raise SetupError(f"Looked for documents in {folder}, which holds no files; put {_KINDS} into it.")
-    stems = Counter(path.stem for path in paths)
+    stems = Counter(path.stem for path in paths if path.suffix.lower() in _READERS)
     documents: list[Document] = []
     skipped: list[Skipped] = []
     for path, name in zip(paths, names, strict=True):
@@ -165,7 +165,7 @@ def _read_html(path: Path) -> str:
         element.insert(0, "\n\n")
     for element in soup(["td", "th"]):
         element.append(" ")
-    return soup.get_text()
+    return str(soup.get_text())
 
 
 def _read_pdf(path: Path) -> str:

@@ -74,6 +74,9 @@ class Index:
 
         Returns:
             What was done. A chunk whose text is unchanged is not embedded again, even in a changed document.
+
+        Raises:
+            SetupError: If the index cannot be written, for example because the disk is full.
         """
         start = time.perf_counter()
         wanted = {document.id: document for document in documents}
@@ -102,7 +105,8 @@ class Index:
         for i in range(0, len(fresh), _BATCH):
             batch = fresh[i : i + _BATCH]
             texts = [chunk.text for chunk, _ in batch]
-            self._collection.upsert(
+            self._write(
+                self._collection.upsert,
                 ids=[chunk.id for chunk, _ in batch],
                 documents=texts,
                 embeddings=self.embedder.embed(texts),
@@ -112,10 +116,14 @@ class Index:
                 progress(min(i + _BATCH, len(fresh)), len(fresh))
         for i in range(0, len(moved), _BATCH):
             batch = moved[i : i + _BATCH]
-            self._collection.update(ids=[chunk.id for chunk, _ in batch], metadatas=[meta for _, meta in batch])
+            self._write(
+                self._collection.update,
+                ids=[chunk.id for chunk, _ in batch],
+                metadatas=[meta for _, meta in batch],
+            )
         gone = sorted(stale)
         for i in range(0, len(gone), _BATCH):
-            self._collection.delete(ids=gone[i : i + _BATCH])
+            self._write(self._collection.delete, ids=gone[i : i + _BATCH])
         self.generation += 1
         return IndexStats(
             added=sum(document.id not in held for document in todo),
@@ -138,6 +146,17 @@ class Index:
         chunks = [Chunk(id, meta["document"], text, meta["position"], len(text.split())) for id, text, meta, _ in rows]
         vectors = np.asarray([row[3] for row in rows], dtype=np.float32)
         return chunks, vectors
+
+    def _write(self, write: Callable[..., Any], **rows: Any) -> None:
+        from chromadb.errors import ChromaError
+
+        try:
+            write(**rows)
+        except (ChromaError, OSError) as error:
+            raise SetupError(
+                f"Tried to write to the index in {self.folder}: {error}; make room on the disk, or delete the folder "
+                "to have it built again."
+            ) from error
 
     def _version(self, document: Document) -> str:
         return hashlib.sha256(f"{_CUT}\n{self.words}\n{document.text}".encode()).hexdigest()[:16]

@@ -24,8 +24,8 @@ from synth_dspy.corpus.lexical import BM25
 from synth_dspy.corpus.wording import contract_wording
 
 PASSAGE_WORDS: Final = 350
-OPENING_WORDS: Final = 150  # for a question that the opening may answer; otherwise
-GLIMPSE_WORDS: Final = 40
+OPENING_WORDS: Final = 150  # for a question that the opening may answer
+GLIMPSE_WORDS: Final = 20  # for any other: one chunk of about this size, so that whose contract it is can be seen
 _DENSE: Final = 0.5  # weight of the dense score against the lexical one
 _WORDING: Final = 0.6  # weight of the wording that a question calls for against the question's own
 _NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
@@ -109,14 +109,15 @@ class Retriever:
         wordings = [self.wording(query) for query in queries]
         texts = list(dict.fromkeys([*queries, *filter(None, wordings)]))
         vectors = dict(zip(texts, self.index.embedder.embed(texts), strict=True))
-        return [
-            self._pool(document).search(
-                [(text, vectors[text], weight) for text, weight in _weighted(query, wording)],
-                words,
-                self._opening(query, words) if document is not None else 0,
-            )
-            for query, wording, document in zip(queries, wordings, where, strict=True)
-        ]
+        found = []
+        for query, wording, document in zip(queries, wordings, where, strict=True):
+            weighted = [(text, vectors[text], weight) for text, weight in _weighted(query, wording)]
+            opening = self._opening(query, words) if document is not None else 0
+            passages = self._pool(document).search(weighted, words, opening)
+            if document is None:
+                passages.sort(key=lambda passage: -passage.score)
+            found.append(passages)
+        return found
 
     def _opening(self, query: str, words: int) -> int:
         wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)
@@ -155,8 +156,7 @@ class _Pool:
             return []
         scores = self.scores(texts)
         taken = self._take(scores, words, opening)
-        passages = self._passages(sorted(taken), scores)
-        return passages if opening else sorted(passages, key=lambda passage: -passage.score)
+        return self._passages(sorted(taken), scores)
 
     def scores(self, texts: list[_Text]) -> NDArray[np.float32]:
         """Fused scores, shape (chunks,). Dense and lexical scores are put on one scale before each weighted sum."""
@@ -175,8 +175,8 @@ class _Pool:
         """Numbers of the chunks that fill the budget: the opening, then by score."""
         taken: set[int] = set()
         used = 0
-        for i in self.opening if opening else []:
-            if used + self.chunks[i].words <= opening or (not taken and self.chunks[i].words <= words):
+        for i in self._opening_of(opening):
+            if used + self.chunks[i].words <= (opening if taken else words):
                 taken.add(i)
                 used += self.chunks[i].words
         for i in map(int, np.argsort(-scores, kind="stable")):
@@ -184,6 +184,13 @@ class _Pool:
                 taken.add(i)
                 used += self.chunks[i].words
         return taken
+
+    def _opening_of(self, words: int) -> list[int]:
+        if words == 0 or not self.opening:
+            return []
+        if words > GLIMPSE_WORDS:
+            return self.opening
+        return [min(self.opening, key=lambda i: abs(self.chunks[i].words - GLIMPSE_WORDS))]
 
     def _find_opening(self) -> list[int]:
         """The chunks of the opening, the most telling first: the preamble, what stands around it, the first chunk."""

@@ -11,7 +11,7 @@ import dspy
 
 from synth_dspy.corpus.chunks import Chunk, chunk_document
 from synth_dspy.corpus.cuad import read_cuad
-from synth_dspy.corpus.documents import Document, Skipped, read_folder
+from synth_dspy.corpus.documents import Skipped, read_folder
 from synth_dspy.corpus.labelled import read_questions
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.task import Item, Knowledge

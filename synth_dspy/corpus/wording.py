@@ -13,12 +13,13 @@ from typing import Final
 _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     (
         r"\b(law|laws|governs|governed|governing|jurisdiction)\b",
-        "shall be governed by and construed in accordance with the laws of the State of, without regard to conflict of "
-        "laws principles",
+        "shall be governed by and construed in accordance with the laws of the State of, without regard to conflict "
+        "of laws principles",
     ),
     (
         r"\b(what|which|the) dates? of\b|\b(dated|signed|entered into)\b",
-        "This Agreement is dated, made and entered into as of this day of, by and between",
+        "This Agreement is dated, made and entered into as of this day of, by and between; IN WITNESS WHEREOF the "
+        "parties have executed this Agreement on the date",
     ),
     (r"\beffective\b|\b(start|begin|commence)s?\b", "effective as of the date first above written (Effective Date)"),
     (
@@ -37,13 +38,14 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"\bafter (the )?(termination|expir)|\bafter the contract|contract's termination\b|post-termination",
-        "Upon termination or expiration of this Agreement shall immediately cease to use, return all, pay all amounts "
-        "due, may sell off remaining inventory for a period of days, shall provide transition assistance",
+        "Upon termination or expiration of this Agreement shall immediately cease to use, deliver or return all "
+        "materials, pay all amounts due, may sell off or shall repurchase remaining inventory for a period of days, "
+        "shall provide transition assistance",
     ),
     (
         r"\bwithout cause\b|\bfor convenience\b",
-        "may terminate this Agreement at any time for any reason or no reason, without cause, upon days prior written "
-        "notice",
+        "may terminate this Agreement at any time for any reason or no reason, without cause, upon days prior "
+        "written notice",
     ),
     (
         r"\b(assign|assigned to a|assignment of the|transfer the (contract|agreement))\b",
@@ -71,13 +73,13 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"\bwarrant\w+\b",
-        "warrants that the products will be free from defects in material and workmanship for a period of months from "
-        "the date of delivery",
+        "warrants that the products will be free from defects in material and workmanship for a period of months "
+        "from the date of delivery",
     ),
     (
         r"\binsurance\b|\binsured\b",
-        "shall maintain commercial general liability insurance with limits of not less than per occurrence, naming as "
-        "additional insured, and furnish a certificate of insurance",
+        "shall maintain commercial general liability insurance with limits of not less than per occurrence, naming "
+        "as additional insured, and furnish a certificate of insurance",
     ),
     (
         r"\b(audit|inspect)\w*\b",
@@ -86,18 +88,19 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"\bexclusiv\w+\b",
-        "the sole and exclusive right; shall not appoint or grant to any other third party; shall purchase all its "
-        "requirements exclusively from",
+        "the sole and exclusive right; exclusive distributor in the Territory; shall not appoint, license or grant "
+        "to any other third party; shall purchase all its requirements exclusively from",
     ),
     (
         r"\b(compet\w+|non-?compete)\b",
         "shall not, directly or indirectly, engage in, own, operate or assist any competing business, or develop, "
-        "market or sell any competitive products",
+        "market or sell any competitive products, during the term and for a period of years thereafter",
     ),
     (
         r"\bexceptions?\b",
-        "notwithstanding the foregoing; shall not apply to; nothing herein shall prevent or restrict; provided "
-        "however that may own less than five percent of the stock of a publicly traded company",
+        "notwithstanding the foregoing; the restrictions shall not apply to; nothing herein shall prevent, prohibit "
+        "or restrict; except; provided however that may own less than five percent of the stock of a publicly "
+        "traded company",
     ),
     (
         r"\b(solicit\w*|hir(e|ing)).*\bemployees\b",
@@ -130,8 +133,8 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"\bminimum\b",
-        "shall purchase at least a minimum quantity during each year; annual minimum purchase; guaranteed minimum "
-        "payment; not less than units",
+        "shall purchase or pay at least a minimum amount or quantity during each year; annual minimum purchase; "
+        "guaranteed minimum payment; not less than units",
     ),
     (
         r"\b(exceeds?|volume|maximum (number|amount))\b",
@@ -143,17 +146,18 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"\bintellectual property\b.*\b(assigned|owned by|become|created)\b",
-        "hereby assigns all right, title and interest in and to the inventions and work product, works made for hire, "
-        "which shall be the sole and exclusive property of",
+        "hereby assigns all right, title and interest in and to the inventions, improvements and work product, "
+        "works made for hire, which shall be owned by and be the sole and exclusive property of",
     ),
     (
         r"\b(contest|sue|challenge|bring claims)\b",
-        "shall not challenge, contest or attack the validity or ownership of the trademarks or patents; covenants not "
-        "to sue; releases and waives any claim",
+        "acknowledges the ownership of, and shall not challenge, contest or attack the validity of, the trademarks "
+        "or patents; covenants not to sue; releases and waives any claim",
     ),
     (
         r"\b(non-?transferable|sublicens\w+)\b",
-        "a non-transferable, non-assignable, non-sublicensable license; may not sublicense or transfer",
+        "a non-transferable, non-assignable, non-sublicensable license; shall have no right to sublicense, assign "
+        "or transfer the license",
     ),
     (
         r"\blicen[sc]ee and its affiliates|licen[sc]ee's affiliates\b",
@@ -167,8 +171,8 @@ _CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     (r"\b(unlimited|enterprise)\b.*\blicen[sc]e", "an unlimited, enterprise-wide license for any number of users"),
     (
         r"\blicen[sc]e\b.*\bgrant|\bgrants?\b.*\blicen[sc]e",
-        "hereby grants to a non-exclusive, royalty-free license and right to use, reproduce, distribute and market the "
-        "trademarks, software, technology and products during the term",
+        "hereby grants to a non-exclusive, royalty-free license and right to use, reproduce, distribute and market "
+        "the trademarks, software, technology and products during the term",
     ),
     (r"\bescrow\b", "shall deposit the source code with an escrow agent, to be released upon bankruptcy or default"),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,46 @@ def test_a_crash_before_old_chunks_left_heals(
     assert stats.embedded == 0
     assert "promise number 6" not in " ".join(chunk.text for chunk in index.chunks()[0])
     assert Index(tmp_path, embedder).update(changed).unchanged == 1
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from hashing_embedder import HashingEmbedder
+from test_index import documents
+import synth_dspy.corpus.index as module
+module._BATCH = 8
+index = module.Index(Path(sys.argv[2]), HashingEmbedder())
+index.update(documents(40), progress=lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [1, 9, 23])
+def test_sigkill_half_way_heals(tmp_path: Path, embedder: HashingEmbedder, batches: int) -> None:
+    here = str(Path(__file__).parent)
+    child = subprocess.Popen([sys.executable, "-c", KILLED, here, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    done = [int(child.stdout.readline()) for _ in range(batches)][-1]
+    child.kill()
+    child.communicate()
+    stats = Index(tmp_path, embedder).update(documents(40))
+    assert len(embedder.seen) <= stats.chunks - done
+    assert stats.chunks == len(Index(tmp_path, embedder).chunks()[0]) == 480
+    assert Index(tmp_path, embedder).update(documents(40)).unchanged == 40
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, embedder: HashingEmbedder) -> None:
+    index = Index(tmp_path, embedder)
+
+    def full(self: object, **_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(index._collection), "upsert", full)
+        with pytest.raises(SetupError, match=r"No space left on device; make room on the disk"):
+            index.update(documents())
 
 
 def test_another_embedder_has_a_collection_of_its_own(tmp_path: Path) -> None:
