@@ -32,17 +32,17 @@ class RandomSearch:
     resources: Resources
     metric: Callable[..., float]
     threshold: float = 0.5
-    candidates: int = 2
+    candidates: int = 1
     demonstrations: int = 4
     attempts: int = 24
-    budget: int = 1600
+    budget: int = 1000
 
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
     ) -> dspy.Module:
         rows = list(trainset)
         random.Random(self.resources.seed).shuffle(rows)
-        rows = rows[: self.attempts]
+        rows = rows[: self.attempts // 2 if self.resources.quick else self.attempts]
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
         with dspy.context(lm=self.resources.teacher):

@@ -7,12 +7,19 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from eval.metrics import ABSTENTION
-
 from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, WellFormed, common_words
-from synth_dspy.synthesis.roundtrip import Place, Relevance, RetrievalRoundTrip, ReverseQuery, Silent, SpanRoundTrip
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
+from synth_dspy.synthesis.roundtrip import (
+    AnswerRoundTrip,
+    Place,
+    Relevance,
+    RetrievalRoundTrip,
+    ReverseQuery,
+    Silent,
+    SpanRoundTrip,
+)
 from synth_dspy.synthesis.spans import beside, excerpt, find_spans
 from synth_dspy.synthesis.synthesizer import SAMPLING, Synthesizer, sentences_of
 from synth_dspy.task import Candidate, Filter, Resources
@@ -23,13 +30,24 @@ _NUMBER = (
     "fifty|sixty|seventy|eighty|ninety|hundred)"
 )
 _NUMBERS = rf"(?:{_NUMBER}(?:[- ](?:and )?{_NUMBER})*(?:\s*\(\d+\))?|\d+)"
-_PLACE = r"[A-Z][\w'’.-]+(?: (?:and|of|the) [A-Z][\w'’.-]+| [A-Z][\w'’.-]+){0,3}"
+_PLACE = r"[A-Z][\w'’-]+(?: (?:and|of|the) [A-Z][\w'’-]+| [A-Z][\w'’-]+){0,3}"
+_ADJECTIVES = (
+    "English|Scots|Irish|German|Dutch|French|Spanish|Italian|Swedish|Norwegian|Danish|Swiss|Austrian|Belgian|Japanese|"
+    "Chinese|Indian|Australian|Canadian|Singapore|California|Delaware|Nevada|Oregon|Texas|Florida|Ohio|Illinois|"
+    "New York"
+)
 _FIRM = (
     r"(?:Inc\.?|LLC|L\.L\.C\.|Ltd\.?|Limited|Corp\.?|Corporation|Company|Cooperative|GmbH|AG|AB|B\.V\.|N\.V\.|S\.A\.|S\.L\.|"
     r"SAS|SARL|L\.P\.|LLP|plc|PLC|Pte\.? Ltd\.?|N\.A\.|INC\.?|LTD\.?|CORP\.?|CORPORATION|COMPANY)"
 )
 
 PATTERNS = {
+    "name": re.compile(
+        r"\A#*\s*(?P<answer>[A-Z][A-Za-z ,&'’-]{0,60}"
+        r"(?:AGREEMENT|Agreement|CONTRACT|Contract|LEASE|Lease|ADDENDUM|AMENDMENT)(?: [A-Z][A-Za-z]+){0,4})"
+        r"[^\n.;]{0,40}$",
+        re.M,
+    ),
     "date": re.compile(
         rf"\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:day\s+of\s+)?{_MONTH},?\s+\d{{4}}\b"
     ),
@@ -38,10 +56,13 @@ PATTERNS = {
         rf"|\b(?:{_NUMBERS})(?:-half)?\s(?:percent|per cent)(?:\s\(\d+(?:\.\d+)?%\))?|\b\d+(?:\.\d+)?\s?%"
     ),
     "period": re.compile(
-        rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?(?:day|week|month|year)s?\b(?! of (?:{_MONTH}))", re.I
+        rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?(?:day|week|month|year)s?\b"
+        rf"(?! of (?:{_MONTH}))",
+        re.I,
     ),
     "law": re.compile(
         rf"\blaws? of (?:the )?(?P<answer>(?:State|Commonwealth|Province|Republic) of {_PLACE}|{_PLACE})"
+        rf"|\b(?:{_ADJECTIVES}) law\b"
     ),
     "party": re.compile(
         rf"(?P<answer>(?:[A-ZÀ-Þ][\w&'’-]*,? ){{1,5}}{_FIRM})(?=[\W]|$)"
@@ -51,50 +72,87 @@ PATTERNS = {
 ASKS = {
     "date": re.compile(r"\bwhen\b|\bdates?\b|\bday\b|\b(?:until|till|since|from) w", re.I),
     "amount": re.compile(
-        r"\bhow (?:much|many|large|high|big|far)\b|\bamounts?\b|\bsums?\b|\bfees?\b|\bprices?\b|\bpercent|\brates?\b|\bshare\b|"
-        r"\bcosts?\b|\blimit|\bcap\b|\bmaximum\b|\bminimum\b|\bleast\b|\bmost\b|\bdiscount\b|\broyalt|\bcommission\b|"
+        r"\bhow (?:much|many|large|high|big|far)\b|\bamounts?\b|\bsums?\b|\bfees?\b|\bprices?\b|\bpercent|\brates?\b|"
+        r"\bshare\b|\bcosts?\b|\blimit|\bcap\b|\bmaximum\b|\bminimum\b|\bleast\b|\bmost\b|\bdiscount\b|\broyalt|\bcommission\b|"
         r"\binsur|\bcover|\bpaid\b|\bpays?\b|\bpenalty\b|\bvalue\b|\bwhat .* (?:rent|deposit|bonus|interest|payment)",
         re.I,
     ),
     "period": re.compile(
-        r"\bhow (?:long|much (?:notice|time|advance)|many \w*\s?(?:days?|weeks?|months?|years?)|often|soon|early|far)\b|"
-        r"\bperiods?\b|\bterm\b|\bnotice\b|\btime\b|\bduration\b|\blength\b|\bwhat .*(?:days|months|years|warranty|deadline)\b|"
-        r"\bwithin (?:what|which|how)|\bwhen\b",
+        r"\bhow (?:long|much (?:notice|time|advance)|many \w*\s?(?:days?|weeks?|months?|years?)|often|soon|early)\b|"
+        r"\bperiods?\b|\bterm\b|\bnotice\b|\btime\b|\bduration\b|\blength\b|"
+        r"\bwhat .*(?:days|months|years|warranty|deadline)\b|\bwithin (?:what|which|how)|\bwhen\b",
         re.I,
     ),
+    "name": re.compile(r"\bname|\bcalled\b|\btitle|\bdocument\b|\bkind\b|\btype\b", re.I),
     "law": re.compile(r"\blaws?\b|\bstate|\bcountry|\bprovince|\bjurisdiction|\bgovern", re.I),
     "party": re.compile(r"\bwho|\bwhich\b|\bcompany\b|\bname|\bparty\b|\bparties\b|\bfirm\b", re.I),
 }  # fmt: skip
 
 
-def contract_synthesizer(resources: Resources, free: bool = False) -> Synthesizer:
+CUES = {
+    "ends": (
+        r"\bend|expir|terminat|laps|close|until|complet",
+        r"\bend|expir|terminat|laps|close|until|complet|through|last day",
+    ),
+    "begins": (
+        r"\bbegin|commenc|\bstart|effect|\bopen",
+        r"\bbegin|commenc|\bstart|effect|\bopen|\bfrom\b|as of|\bon\b",
+    ),
+    "is made": (
+        r"\bsign|dated?\b.*(?:agreement|contract|letter|lease)|\bmade\b",
+        r"\bsign|\bdate|\bmade\b|execut|enter|conclu|as of|day of|^\W*[\w ,]{0,20}\d{4}\W*$|,",
+    ),
+    "renews": (r"renew|extend|extension|prolong", r"renew|extend|extension|prolong|continu|further|additional"),
+    "notice": (r"\bnotice", r"\bnotice|notif|beforehand|advance|announce"),
+    "insures": (r"insur", r"insur|cover"),
+    "warrants": (r"warrant|guarantee", r"warrant|guarantee"),
+    "audits": (r"\baudit|inspect", r"\baudit|inspect|examin|book|record|check"),
+    "limits": (r"liabilit", r"liabl|liabilit|insur|cover"),
+    "law": (r"\blaws?\b", r"\blaws?\b"),
+}
+"""What a question speaks of, and the words of which one must stand by its answer."""
+
+
+def contract_synthesizer(resources: Resources, free: bool | None = None) -> Synthesizer:
     """The module that writes questions about contracts.
 
     Args:
         resources: the seeds and the embedder are used; the teacher is set on the module by whoever runs it.
-        free: let the teacher choose what to ask about a chunk; for capable teachers.
+        free: let the teacher choose what to ask about a chunk. By default where it is another model than the
+            student: a teacher that was named on purpose is taken for a capable one.
     """
     return Synthesizer(
         PATTERNS,
         resources.seeds,
         resources.embedder.embed,
         abstention=ABSTENTION,
-        free=free,
-        samples=3,
+        free=_is_capable(resources) if free is None else free,
+        count=3,
+        samples=2,
         checks=_checks(resources),
         seed=resources.seed,
     )
 
 
-def contract_filters(resources: Resources) -> list[Filter]:
-    """What a candidate must pass, cheapest first."""
+def contract_filters(resources: Resources, free: bool | None = None) -> list[Filter]:
+    """What a candidate must pass, cheapest first; `free` as for the synthesizer."""
     embed = resources.embedder.embed
-    teacher = contract_synthesizer(resources)
+    free = _is_capable(resources) if free is None else free
+    teacher = contract_synthesizer(resources, free)
     teacher.set_lm(resources.teacher)
+
+    def answer(candidate: Candidate) -> str:
+        question = str(candidate.fields["question"])
+        assert resources.retriever is not None
+        passages = resources.retriever.search(question, candidate.item.group, resources.words)
+        text = "\n".join(passage.text for passage in passages)
+        return teacher.answer_from(text, question, candidate.item.meta["choice"].shots)
 
     def ask(candidate: Candidate) -> str:
         fields = candidate.fields
-        return teacher.ask(str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING)
+        return teacher.ask(
+            str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING
+        )
 
     filters = [*_checks(resources), Relevance(embed, 0.3)]
     if resources.retriever is not None:
@@ -102,16 +160,22 @@ def contract_filters(resources: Resources) -> list[Filter]:
         filters += [
             RetrievalRoundTrip(resources.retriever, resources.words),
             SpanRoundTrip(lambda group: _places(document(group)), embed),
-            Silent(embed, lambda group: sentences_of(document(group)), 0.5),
+            Silent(embed, lambda group: sentences_of(document(group)), 0.4),
         ]
     filters += [NearDuplicate(embed, resources.seeds), Decontaminated(resources.held_out, embed)]
+    if free and resources.retriever is not None:
+        return [*filters, AnswerRoundTrip(answer)]
     return [*filters, ReverseQuery(ask, embed, 0.5)]
+
+
+def _is_capable(resources: Resources) -> bool:
+    return bool(resources.teacher.model != resources.student.model)
 
 
 def _checks(resources: Resources) -> list[Filter]:
     common = common_words((example.group, example.question) for example in resources.seeds)
     document = _documents(resources.retriever) if resources.retriever is not None else None
-    return [WellFormed(), AsksForKind(ASKS), Grounded(common, document)]
+    return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document)]
 
 
 def _documents(retriever: Retriever) -> Callable[[str], str]:

@@ -65,7 +65,6 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
 def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
     began = time.perf_counter()
     bars = Bars()
-    runs.log_to(run)
     bars.console.print(f"run {run.id}; if it is stopped: python -m synth_dspy.compile {run.task} --resume {run.id}")
     quiet_libraries()
     with bars.console.status("loading libraries"):
@@ -75,6 +74,7 @@ def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
         from synth_dspy.saved import build_task
 
         task = build_task(here, run.task, config)
+    runs.log_to(run)  # after the imports: DSPy sets up logging of its own
     command = f"python -m synth_dspy.compile {shlex.join(sys.argv[1:])}"
     with Ledger(run.folder / "ledger.sqlite") as ledger:
         results, measurements = Experiment(here, task, config, run, ledger, bars, command).compile()

@@ -55,7 +55,7 @@ class Models(Settings):
 class Synthesis(Settings):
     """How much training data is written, and from what."""
 
-    candidates: int = Field(default=150, ge=0)
+    candidates: int = Field(default=96, ge=0)
     """Candidates to generate before filtering, spread evenly over the training documents; 0 turns synthesis off."""
     train_on: str = Field(default="all", pattern="^(all|gold|synthetic)$")
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
@@ -66,9 +66,9 @@ class Evaluation(Settings):
 
     arms: tuple[str, ...] = ()
     """Arms to run, `rag` always among them; empty: the task's default arms."""
-    held_out: int = Field(default=160, ge=1)
+    held_out: int = Field(default=64, ge=1)
     """At most this many held-out questions, spread evenly over the held-out documents."""
-    validation: int = Field(default=24, ge=1)
+    validation: int = Field(default=16, ge=1)
     """At most this many development questions, for choosing among compiled prompts."""
 
 

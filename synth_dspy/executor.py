@@ -45,7 +45,11 @@ class Outcome(Generic[Value]):
 
 
 class Executor:
-    """Runs a function over rows, `concurrency` of them at a time."""
+    """Runs a function over rows, `concurrency` of them at a time.
+
+    For models behind a server, let the server's `connections` (see `roles.lm_for`) bound the requests, and give the
+    executor twice as many rows: those that wait out a refusal, or are being parsed, then leave no connection idle.
+    """
 
     def __init__(self, concurrency: int = 16) -> None:
         if concurrency < 1:

@@ -34,7 +34,7 @@ from synth_dspy.versions import versions
 
 log = logging.getLogger("synth_dspy.experiment")
 
-QUICK = {"candidates": 48, "held_out": 24, "validation": 12}
+QUICK = {"candidates": 32, "held_out": 24, "validation": 8}
 """Bounds of a `--quick` run."""
 EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 64}
 """Arguments of the embedded roles' LMs where `[models.options]` says nothing else."""
