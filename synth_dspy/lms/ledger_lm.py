@@ -36,8 +36,9 @@ from dspy.utils.exceptions import (
     LMUnsupportedModelError,
 )
 
+from synth_dspy.accounting import Call, count_usage, current_unit
 from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Call, Ledger, call_key, count_usage, current_unit
+from synth_dspy.ledger import Ledger, call_key
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
 """Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""
@@ -52,8 +53,9 @@ class LedgerEngine:
         asynchronous: the engine for `acall`: `async complete(Request) -> Response`; not needed with `submit`.
         ledger: None makes every call anew.
         role: student, teacher or judge.
-        seeded: give every sample the seed that follows from its key, so that a run that was killed and resumed draws
-            the very samples that it would have drawn unbroken. For engines whose samples are fixed by a seed.
+        seeded: give every sample the seed that follows from its key (the seed asked for is part of it), so that a run
+            that was killed and resumed draws the very samples that it would have drawn unbroken. For engines whose
+            samples are fixed by a seed.
     """
 
     def __init__(
@@ -245,15 +247,22 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
         except (ContextWindowExceededError, LMUnsupportedFeatureError):
             raise
         except LMError as error:
-            raise self._typed(error) from error
+            typed = self._typed(error)
+            raise typed from (None if typed is error.__cause__ else error)
         finally:
             _sampling.reset(token)
 
     def _typed(self, error: LMError) -> Exception:
         if isinstance(error.__cause__, SetupError | ModelError):
             return error.__cause__
-        text = " ".join(str(getattr(error, "message", "") or error).split())
+        # Cut what lm15 appends for its own users: settings that do not exist here.
+        text = " ".join(str(error.message or error).split()).partition(" To fix:")[0][:400]
         role = self.engine.role
+        if "LLM Provider NOT provided" in text:  # LiteLLM's way to say that it does not know the prefix
+            return SetupError(
+                f"The model string {self.model!r} of the role {role} names no known provider: write embedded/<name>, "
+                "openai/<name> (with --models.api-base for a server of your own), or provider/name as LiteLLM does."
+            )
         if isinstance(error, LMAuthError | LMConfigurationError):
             return SetupError(
                 f"The {role} model {self.model} refused the credentials or found none: {text}. "

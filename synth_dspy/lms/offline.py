@@ -1,7 +1,8 @@
 """Keep the libraries quiet: no network and no telemetry in a run that uses embedded models only.
 
 The switches are environment variables that the libraries read when they are first imported, so `quiet_libraries()`
-must run before any of them is; it imports nothing heavy itself and never overrides what the user has set.
+must run before any of them is; it imports nothing heavy itself and never overrides what the user has set. (OpenVINO
+has no such variable: its converter, which reports to its makers, is not used.)
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the fetcher draws its own
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else the first call waits for a download (25 s without a network)
     "LITELLM_TELEMETRY": "False",
-    "OPENVINO_TELEMETRY": "0",
     "OTEL_SDK_DISABLED": "true",  # Chroma carries an OpenTelemetry exporter
     "TOKENIZERS_PARALLELISM": "false",  # else it warns after a fork, and its threads fight the model's for the cores
+    "TRANSFORMERS_VERBOSITY": "error",
     "WANDB_DISABLED": "true",
 }
 # Set where only embedded models are used: then a hub look-up can only be a mistake.

@@ -2,7 +2,7 @@
 
 Callers hand in a prompt and get a future. The thread admits what has arrived, runs one step for everything that is
 in flight (a chunk of someone's prompt, one more token for everybody else), and resolves the futures that finished.
-`ModelPool` holds the servers by name under a memory bound and unloads idle ones, least recently used first.
+`pool.py` holds the servers by name.
 
 Failures are per request: a prompt beyond the context window is refused before it is admitted; when a step fails, the
 pipeline is built anew and everything that was in flight runs again one by one, so that only the culprit fails.
@@ -14,86 +14,22 @@ boundaries, hence other requests, showed in 5 to 11 of 100 greedy replies, and i
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import threading
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ModelError
-from synth_dspy.lms.grammar import Grammar
+from synth_dspy.lms.generation import ContextWindowError, Generation, PipelineError, Sampling, ServerSettings
 
 logger = logging.getLogger(__name__)
 
-GIB = 1 << 30
-DEFAULT_MAX_TOKENS = 512
-_NO_LIMIT = (1 << 31) - 1
 STOP_TIMEOUT = 30.0  # seconds a closing process waits for the step in progress
-
-
-class ContextWindowError(ModelError):
-    """Prompt and reply together do not fit the model's context window (or the server's cache)."""
-
-
-class PipelineError(ModelError):
-    """The pipeline failed on this request, also when it ran alone on a new pipeline; or it could not be loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """How a model is served. The defaults suit small models on a few cores.
-
-    Attributes:
-        kv_cache_gib: Memory for keys and values, shared by all requests and the prefix cache.
-        max_sequences: Requests in one step at most; the rest wait in line.
-        max_batched_tokens: Tokens in one step at most: longer prompts are read in chunks, between others' tokens.
-    """
-
-    kv_cache_gib: int = 1
-    max_sequences: int = 64
-    max_batched_tokens: int = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How one reply is decoded. `temperature` 0 is greedy; `seed` chooses among samples of the same request."""
-
-    max_tokens: int = DEFAULT_MAX_TOKENS
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    grammar: Grammar | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A finished reply and what it cost.
-
-    Attributes:
-        finish_reason: "stop" (the model ended it) or "length" (the budget did).
-        cpu_seconds: This request's share of the process's CPU time during its steps.
-        queue_seconds: From the call to the first step that could include it.
-        latency_seconds: From the call to the finished reply.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    output_tokens: int
-    cpu_seconds: float
-    queue_seconds: float
-    latency_seconds: float
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +73,7 @@ class ModelServer:
         self._pipeline: Any = None
         self._tokenizer: Any = None
         self._eos: set[int] = set()
+        self._most_tokens = 0  # where the tokeniser cuts a text, and says nothing
         self._next_id = 0
         self._thread = threading.Thread(target=self._serve, name=f"model-server {self.name}", daemon=True)
         self._thread.start()
@@ -166,10 +103,11 @@ class ModelServer:
         self._wait_loaded()
         ids = self._encode(prompt)
         tokens = int(ids.shape[1])
-        if tokens + sampling.max_tokens > self.context_length:
+        if tokens >= self._most_tokens or tokens + sampling.max_tokens > self.context_length:
+            more = " or more" if tokens >= self._most_tokens else ""
             raise ContextWindowError(
-                f"{self.name}: the prompt's {tokens} tokens and the reply's {sampling.max_tokens} exceed the context "
-                f"window of {self.context_length} tokens; shorten the prompt or lower max_tokens"
+                f"{self.name}: the prompt's {tokens}{more} tokens and the reply's {sampling.max_tokens} exceed the "
+                f"context window of {self.context_length} tokens; shorten the prompt or lower max_tokens"
             )
         with self._wake:
             if self._stopping or self._failure is not None:
@@ -204,8 +142,7 @@ class ModelServer:
             self._thread.join(STOP_TIMEOUT)
 
     def _encode(self, prompt: str) -> Any:
-        # Without max_length it would cut at the model's default, and say nothing.
-        return self._tokenizer.encode(prompt, add_special_tokens=False, max_length=_NO_LIMIT).input_ids
+        return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
 
     def _wait_loaded(self) -> None:
         self._loaded.wait()
@@ -252,6 +189,7 @@ class ModelServer:
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(self.path), config, "CPU", properties)
         self._tokenizer = self._pipeline.get_tokenizer()
         self._eos = {int(self._tokenizer.get_eos_token_id()), *map(int, self._pipeline.get_config().stop_token_ids)}
+        self._most_tokens = int(self._encode(" a" * (self.context_length + 8)).shape[1])
         logger.info("loaded %s in %.1f s", self.name, time.perf_counter() - started)
 
     def _wait_for_work(self) -> bool:
@@ -345,8 +283,8 @@ class ModelServer:
                 _fail(
                     job,
                     ContextWindowError(
-                        f"{self.name}: the request's {job.prompt_tokens} prompt tokens do not fit the server's cache of "
-                        f"{self.settings.kv_cache_gib} GiB"
+                        f"{self.name}: the request's {job.prompt_tokens} prompt tokens do not fit the server's cache "
+                        f"of {self.settings.kv_cache_gib} GiB"
                     ),
                 )
             elif not job.future.cancelled():
@@ -417,93 +355,3 @@ class ModelServer:
 def _fail(job: _Job, error: Exception) -> None:
     with suppress(Exception):  # already cancelled
         job.future.set_exception(error)
-
-
-class ModelPool:
-    """The servers of this process, by model, under a memory bound.
-
-    Args:
-        memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
-            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded.
-        settings: How each is served.
-    """
-
-    def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
-        self.memory_gib = memory_gib or float(os.environ.get("SYNTH_DSPY_MODEL_MEMORY_GIB", "3"))
-        self.settings = settings or ServerSettings()
-        self._servers: OrderedDict[str, tuple[ModelServer, float]] = OrderedDict()  # and its estimate in GiB
-        self._users: Counter[str] = Counter()
-        self._lock = threading.Condition()
-
-    @contextmanager
-    def lease(self, model: str) -> Iterator[ModelServer]:
-        """The server of `model` (a registry name or a path), loaded if need be and not unloaded meanwhile.
-
-        Raises:
-            SetupError: There is no such model, or its weights cannot be fetched.
-        """
-        server = self._acquire(model)
-        try:
-            yield server
-        finally:
-            with self._lock:
-                self._users[model] -= 1
-                self._lock.notify_all()
-
-    def loaded(self) -> list[str]:
-        """The models in memory, least recently used first."""
-        with self._lock:
-            return list(self._servers)
-
-    def unload(self, model: str) -> None:
-        """Free a model, if it is loaded; requests in flight fail."""
-        with self._lock:
-            entry = self._servers.pop(model, None)
-        if entry is not None:
-            entry[0].close()
-
-    def close(self) -> None:
-        """Free every model."""
-        for model in self.loaded():
-            self.unload(model)
-
-    def _acquire(self, model: str) -> ModelServer:
-        with self._lock:
-            entry = self._servers.get(model)
-            if entry is None or not entry[0].alive:
-                entry = self._start(model)
-            self._servers[model] = entry
-            self._servers.move_to_end(model)
-            self._users[model] += 1
-            return entry[0]
-
-    def _start(self, model: str) -> tuple[ModelServer, float]:
-        from synth_dspy.lms.gguf import readable
-        from synth_dspy.lms.registry import resolve
-
-        path = readable(resolve(model))
-        size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
-        estimate = 2 * size / GIB + self.settings.kv_cache_gib
-        self._servers.pop(model, None)
-        while sum(each for _, each in self._servers.values()) + estimate > self.memory_gib and self._servers:
-            idle = next((name for name in self._servers if not self._users[name]), None)
-            if idle is None:
-                self._lock.wait()  # for a lease to end
-                continue
-            logger.info("unloading %s to make room for %s", idle, model)
-            self._servers.pop(idle)[0].close()
-        return ModelServer(path, name=model, settings=self.settings), estimate
-
-
-_POOL: ModelPool | None = None
-_POOL_LOCK = threading.Lock()
-
-
-def pool() -> ModelPool:
-    """The process's pool, made on first use and closed when the interpreter exits."""
-    global _POOL
-    with _POOL_LOCK:
-        if _POOL is None:
-            _POOL = ModelPool()
-            atexit.register(_POOL.close)
-        return _POOL

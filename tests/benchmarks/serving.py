@@ -23,18 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 MODEL = "smollm2-135m-instruct"
 SLOTS = 8
 OUTPUT_TOKENS = 32
-VOCABULARY = (
+WORDS = (
     "the agreement between supplier and customer shall remain in force until either party gives notice of termination "
     "in writing at least thirty days before renewal payment is due within sixty days of invoice confidential "
     "information may not be disclosed to others except as law requires governing jurisdiction is that of Delaware "
     "liability excludes indirect damages warranty covers defects in material for twelve months after delivery"
-).split()
+)
 
 
 def prompts(count: int, words: int, seed: int) -> list[str]:
     """`count` prompts of `words` words in random order: as English as tokenisers need, and no two alike."""
     rng = random.Random(seed)
-    return [f"{' '.join(rng.choices(VOCABULARY, k=words))}. Summarise the above." for _ in range(count)]
+    return [f"{' '.join(rng.choices(WORDS.split(), k=words))}. Summarise the above." for _ in range(count)]
 
 
 def timed(work: Callable[[str], int], inputs: Sequence[str], threads: int) -> tuple[float, float, int]:
@@ -81,8 +81,8 @@ def against_llama(count: int) -> float:
     import httpx
     import xllamacpp
 
+    from synth_dspy.lms.pool import pool
     from synth_dspy.lms.registry import resolve
-    from synth_dspy.lms.server import pool
 
     inputs = prompts(count, 800, seed=3)
     ours = timed(embedded(OUTPUT_TOKENS), inputs, threads=count)

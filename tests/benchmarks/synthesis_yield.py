@@ -32,9 +32,9 @@ def main() -> None:
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     import dspy
+
     from eval.metrics import ABSTENTION
     from programs._contract_synthesis import contract_filters, contract_synthesizer
-
     from synth_dspy import datasets, roles
     from synth_dspy.corpus.index import Index
     from synth_dspy.corpus.retrieval import Retriever
@@ -72,7 +72,7 @@ def main() -> None:
         made = synthesise(
             splits["train"].items,
             synthesizer,
-            contract_filters(resources),
+            contract_filters(resources, free=args.free),
             executor=resources.executor,
             ledger=ledger,
             limit=args.candidates,
@@ -89,7 +89,9 @@ def main() -> None:
     if args.out:
         args.out.write_text("".join(json.dumps(row) + "\n" for row in made.candidate_rows()))
     for example in random.Random(1).sample(made.kept, min(args.show, len(made.kept))):
-        print(f"\n[{example.document}, {example.category}] {example.question}\n  {example.answer}\n  <- {example.source}")
+        print(
+            f"\n[{example.document}, {example.category}] {example.question}\n  {example.answer}\n  <- {example.source}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,182 @@
+"""A Hugging Face model folder as a GGUF file, so that the model server can read it.
+
+For the families that OpenVINO's GGUF reader builds: Llama (SmolLM2 is one) and Qwen2, with byte-level BPE tokenisers.
+Weights are written as float16: what was trained in 16 or 32 bits is served as trained. No torch is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+
+_ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
+# How GGUF names a BPE's splitting rule: by a part of the rule's pattern in tokenizer.json.
+_LLAMA3_DIGITS, _QWEN2_DIGITS = r"\p{N}{1,3}", r"\p{N}"
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # GGUF's kinds of token
+
+
+def write_gguf(folder: Path, target: Path) -> None:
+    """Convert `folder` (config.json, tokenizer.json, *.safetensors) to the GGUF file `target`.
+
+    Raises:
+        SetupError: A file is missing, or the model is of a family that cannot be served.
+    """
+    import gguf
+
+    config, tokenizer = _read(folder / "config.json"), _read(folder / "tokenizer.json")
+    architecture = _ARCHITECTURES.get((config.get("architectures") or ["unknown"])[0])
+    if architecture is None:
+        raise SetupError(
+            f"{folder} holds a {(config.get('architectures') or ['model of no stated kind'])[0]}; folders of "
+            f"{' and '.join(_ARCHITECTURES)} can be served, others as a GGUF file"
+        )
+    writer = gguf.GGUFWriter(target, architecture)
+    _add_parameters(writer, config, folder.name)
+    _add_tokenizer(writer, config, tokenizer, folder)
+    _add_tensors(writer, architecture, config, folder)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path.parent} is not a model folder: {path.name} cannot be read ({error})") from error
+    return value
+
+
+def _add_parameters(writer: Any, config: Mapping[str, Any], name: str) -> None:
+    import gguf
+
+    heads = int(config["num_attention_heads"])
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    kind = rope.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind != "default":
+        raise SetupError(f"{name} uses {kind} rotary embeddings, which cannot be converted; name a GGUF file of it")
+    writer.add_name(name)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0))
+    writer.add_rope_dimension_count(config.get("head_dim") or config["hidden_size"] // heads)
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+
+
+def _add_tokenizer(writer: Any, config: Mapping[str, Any], tokenizer: Mapping[str, Any], folder: Path) -> None:
+    model = tokenizer.get("model", {})
+    if model.get("type") != "BPE":
+        raise SetupError(f"{folder} has a {model.get('type')} tokeniser; only byte-level BPE can be converted")
+    tokens = [f"[PAD{index}]" for index in range(int(config["vocab_size"]))]
+    kinds = [_USER_DEFINED] * len(tokens)  # rows of the embedding that no token uses
+    for token, index in model["vocab"].items():
+        tokens[index], kinds[index] = token, _NORMAL
+    for added in tokenizer.get("added_tokens", ()):
+        tokens[added["id"]] = added["content"]
+        kinds[added["id"]] = _CONTROL if added["special"] else _USER_DEFINED
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer))
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
+    writer.add_add_bos_token(False)  # chat templates write their own
+    settings_file = folder / "tokenizer_config.json"
+    settings = _read(settings_file) if settings_file.exists() else {}
+    ids = {token: index for index, token in enumerate(tokens)}
+    for role, add in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("pad", writer.add_pad_token_id),
+        ("unk", writer.add_unk_token_id),
+    ):
+        token = settings.get(f"{role}_token")
+        content = token.get("content") if isinstance(token, dict) else token
+        if content in ids:
+            add(ids[content])
+    template_file = folder / "chat_template.jinja"
+    template = template_file.read_text("utf-8") if template_file.exists() else settings.get("chat_template")
+    if not isinstance(template, str):
+        raise SetupError(f"{folder} has no chat template; an instruction-tuned model is needed")
+    writer.add_chat_template(template)
+
+
+def _pre_tokenizer(tokenizer: Mapping[str, Any]) -> str:
+    """GGUF's name of how text is split before merging."""
+    stated = json.dumps(tokenizer.get("pre_tokenizer"))
+    rule = json.loads(stated) or {}
+    steps = rule.get("pretokenizers", [rule])
+    if any(step.get("type") == "Digits" for step in steps):
+        return "smollm"
+    patterns = " ".join(str(step.get("pattern", {}).get("Regex", "")) for step in steps)
+    if _LLAMA3_DIGITS in patterns:
+        return "llama-bpe"
+    return "qwen2" if _QWEN2_DIGITS in patterns else "gpt-2"
+
+
+def _add_tensors(writer: Any, architecture: str, config: Mapping[str, Any], folder: Path) -> None:
+    import gguf
+    import numpy as np
+
+    kind = gguf.MODEL_ARCH.LLAMA if architecture == "llama" else gguf.MODEL_ARCH.QWEN2
+    names = gguf.get_tensor_name_map(kind, int(config["num_hidden_layers"]))
+    heads = int(config["num_attention_heads"])
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    for name, data in _tensors(folder):
+        if name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.get("tie_word_embeddings")):
+            continue
+        new = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if new is None:
+            raise SetupError(f"{folder} has a tensor {name} that a {architecture} model does not have")
+        if architecture == "llama" and ".self_attn.q_proj." in name:
+            data = _interleaved(data, heads)
+        elif architecture == "llama" and ".self_attn.k_proj." in name:
+            data = _interleaved(data, kv_heads)
+        # Norms and biases are small and stay exact.
+        writer.add_tensor(new, data.astype(np.float32 if data.ndim == 1 else np.float16))
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every tensor of the folder's safetensors files, as float32."""
+    import numpy as np
+    from safetensors import safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SetupError(f"{folder} has no .safetensors file; weights in other formats are not loaded")
+    for path in files:
+        header = _safetensors_header(path)
+        bfloat = {name for name, entry in header.items() if name != "__metadata__" and entry["dtype"] == "BF16"}
+        start = 8 + int.from_bytes(path.open("rb").read(8), "little")
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118  (not a mapping)
+                if name not in bfloat:
+                    yield name, file.get_tensor(name).astype(np.float32)
+                    continue
+                # numpy has no bfloat16: it is the upper half of a float32.
+                first, last = header[name]["data_offsets"]
+                raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
+                yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return header
+
+
+def _interleaved(data: Any, heads: int) -> Any:
+    """Rows of a query or key projection in the order llama.cpp's rotary embedding reads them."""
+    rows = data.shape[0]
+    return data.reshape(heads, 2, rows // heads // 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)

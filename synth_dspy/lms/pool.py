@@ -1,0 +1,121 @@
+"""The models of this process: one server each, by name, under a memory bound.
+
+A call leases its model's server; a model that is not loaded is loaded first, and idle ones leave, least recently used
+first, until it fits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from synth_dspy.lms.generation import ServerSettings
+from synth_dspy.lms.server import ModelServer
+
+logger = logging.getLogger(__name__)
+
+GIB = 1 << 30
+
+
+class ModelPool:
+    """The servers of this process, by model, under a memory bound.
+
+    Args:
+        memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
+            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded.
+        settings: How each is served.
+    """
+
+    def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
+        self.memory_gib = memory_gib or float(os.environ.get("SYNTH_DSPY_MODEL_MEMORY_GIB", "3"))
+        self.settings = settings or ServerSettings()
+        self._servers: OrderedDict[str, tuple[ModelServer, float]] = OrderedDict()  # and its estimate in GiB
+        self._users: Counter[str] = Counter()
+        self._lock = threading.Condition()
+
+    @contextmanager
+    def lease(self, model: str) -> Iterator[ModelServer]:
+        """The server of `model` (a registry name or a path), loaded if need be and not unloaded meanwhile.
+
+        Raises:
+            SetupError: There is no such model, or its weights cannot be fetched.
+        """
+        server = self._acquire(model)
+        try:
+            yield server
+        finally:
+            with self._lock:
+                self._users[model] -= 1
+                self._lock.notify_all()
+
+    def loaded(self) -> list[str]:
+        """The models in memory, least recently used first."""
+        with self._lock:
+            return list(self._servers)
+
+    def unload(self, model: str) -> None:
+        """Free a model, if it is loaded; requests in flight fail."""
+        with self._lock:
+            entry = self._servers.pop(model, None)
+        if entry is not None:
+            entry[0].close()
+
+    def close(self) -> None:
+        """Free every model."""
+        for model in self.loaded():
+            self.unload(model)
+
+    def _acquire(self, model: str) -> ModelServer:
+        with self._lock:
+            entry = self._servers.get(model)
+        # Fetching or converting may take minutes: not under the lock, which every call needs (they have their own).
+        path = None if entry is not None and entry[0].alive else self._path(model)
+        with self._lock:
+            entry = self._servers.get(model)
+            if entry is None or not entry[0].alive:
+                entry = self._start(model, path or self._path(model))
+            self._servers[model] = entry
+            self._servers.move_to_end(model)
+            self._users[model] += 1
+            return entry[0]
+
+    def _path(self, model: str) -> Path:
+        from synth_dspy.lms.gguf import readable
+        from synth_dspy.lms.registry import resolve
+
+        return readable(resolve(model))
+
+    def _start(self, model: str, path: Path) -> tuple[ModelServer, float]:
+        """Make room, then load; under the lock, which waiting for room gives up meanwhile."""
+        size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
+        estimate = 2 * size / GIB + self.settings.kv_cache_gib
+        self._servers.pop(model, None)
+        while self._servers and sum(each for _, each in self._servers.values()) + estimate > self.memory_gib:
+            idle = next((name for name in self._servers if not self._users[name]), None)
+            if idle is None:
+                self._lock.wait()  # for a lease to end
+                continue
+            logger.info("unloading %s to make room for %s", idle, model)
+            self._servers.pop(idle)[0].close()
+        # While waiting, another caller may have loaded it.
+        return self._servers.get(model) or (ModelServer(path, name=model, settings=self.settings), estimate)
+
+
+_POOL: ModelPool | None = None
+_POOL_LOCK = threading.Lock()
+
+
+def pool() -> ModelPool:
+    """The process's pool, made on first use and closed when the interpreter exits."""
+    global _POOL
+    with _POOL_LOCK:
+        if _POOL is None:
+            _POOL = ModelPool()
+            atexit.register(_POOL.close)
+        return _POOL
