@@ -7,6 +7,7 @@ Every metric has DSPy's face, `metric(example, prediction, trace=None) -> float`
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -31,7 +32,7 @@ _SILENT = re.compile(
             r"\b(?:is|are|was|were)\s+(?:not|n['’]t|nowhere)\s+(?:\w+\s+)?"
             r"(?:specified|stated|mentioned|addressed|defined|disclosed|indicated|found|set out)\b",
             r"^(?:it\s+is\s+)?not\s+(?:\w+\s+)?"
-            r"(?:specified|stated|mentioned|provided|given|addressed|defined|disclosed|indicated|found|set out|named|available)\b",
+            r"(?:specified|stated|mentioned|provided|given|addressed|defined|disclosed|indicated|found|named|available)\b",
             r"\b(?:no|without(?:\s+a(?:ny)?)?)\s+such\s+(?:clause|provision|term|restriction|right|obligation|information)\b",
             r"\b(?:there\s+is|contains?|includes?|has|have)\s+no\s+(?:\w+\s+){0,4}"
             r"(?:clause|provision|mention|information|indication|reference|term|answer|section)\b",
@@ -91,17 +92,17 @@ def token_f1(example: Any, prediction: Any, trace: Any = None) -> float:
 
 
 def retrieval_recall(example: Any, prediction: Any, trace: Any = None) -> float:
-    """Share of the gold spans that stand whole in one of the passages, white space aside; 1.0 without gold spans."""
+    """Share of the gold spans that stand whole in one of the passages, white space aside; NaN without gold spans."""
     spans = [_squeeze(span) for span in example.get("spans") or []]
     passages = [_squeeze(passage) for passage in prediction.get("passages") or []]
-    return sum(any(span in passage for passage in passages) for span in spans) / len(spans) if spans else 1.0
+    return sum(any(span in passage for passage in passages) for span in spans) / len(spans) if spans else math.nan
 
 
 def retrieval_mrr(example: Any, prediction: Any, trace: Any = None) -> float:
-    """1 / rank of the first passage that holds a gold span, 0.0 where none does; 1.0 without gold spans."""
+    """1 / rank of the first passage that holds a gold span, 0.0 where none does; NaN without gold spans."""
     spans = [_squeeze(span) for span in example.get("spans") or []]
     if not spans:
-        return 1.0
+        return math.nan
     for rank, passage in enumerate(map(_squeeze, prediction.get("passages") or []), start=1):
         if any(span in passage for span in spans):
             return 1.0 / rank

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dspy
+
 from eval.judges import make_judge
 from eval.metrics import ABSTENTION, abstains, abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
 from optimizers.bootstrap import Bootstrap
@@ -17,7 +18,6 @@ from optimizers.gepa import Gepa
 from optimizers.mipro import Mipro
 from optimizers.random_search import RandomSearch
 from programs._contract_synthesis import contract_filters, contract_synthesizer
-
 from synth_dspy.corpus.source import Corpus
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.task import Resources, Task, task

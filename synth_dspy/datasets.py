@@ -78,7 +78,7 @@ def training_rows(gold: Iterable[dspy.Example], synthetic: Iterable[dspy.Example
 
 def as_row(example: dspy.Example) -> Mapping[str, Any]:
     """An example as a JSON object; `inputs` says which fields a program is given."""
-    row: dict[str, Any] = {key: value for key, value in sorted(example.toDict().items())}
+    row: dict[str, Any] = dict(sorted(example.toDict().items()))
     row["inputs"] = sorted(example.inputs().keys())
     return row
 

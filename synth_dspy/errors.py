@@ -1,8 +1,8 @@
 """What can go wrong, as types. One sentence each: what was tried, what was found, how to mend it.
 
-    SynthDspyError
-    ├── SetupError      the user can mend it: a typo, a missing file, no network (exit status 2, no traceback)
-    └── ModelError      a model call failed for good: the request is named, the run goes on or stops with its ledger
+SynthDspyError
+├── SetupError      the user can mend it: a typo, a missing file, no network (exit status 2, no traceback)
+└── ModelError      a model call failed for good: the request is named, the run goes on or stops with its ledger
 """
 
 from __future__ import annotations

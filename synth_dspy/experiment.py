@@ -85,7 +85,7 @@ class Experiment:
         """Open every role's model: a wrong name is found here, not after an hour of work."""
         names = self.config.models
         executor = Executor(self.config.concurrency)
-        opened = {}
+        opened: dict[str, dspy.LM | None] = {}
         with self.bars.bar("models", 4) as advance:
             for role in ("student", "teacher", "judge"):
                 model = getattr(names, role)

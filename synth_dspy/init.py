@@ -1,4 +1,4 @@
-"""`python -m synth_dspy.init DIR`: a workspace to edit, with the tasks, recipes, judges and sample data to start from."""
+"""`python -m synth_dspy.init DIR`: a workspace to edit: tasks, recipes, judges and sample data to start from."""
 
 from __future__ import annotations
 

@@ -196,7 +196,11 @@ def test_what_a_user_gets_wrong_is_said_in_a_sentence(
 
 def test_no_such_task_is_answered_with_the_nearest() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "synth_dspy.compile", "contract_q"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "synth_dspy.compile", "contract_q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "Did you mean contract_qa" in done.stderr

@@ -17,9 +17,10 @@ import dspy
 import pytest
 from dspy import lm15
 
+from synth_dspy.accounting import Call, Unit
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
-from synth_dspy.ledger import Call, Ledger, Unit
+from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
 from synth_dspy.task import Verdict
 

@@ -9,11 +9,11 @@ from typing import Any
 import dspy
 import pytest
 from dspy.utils import DummyLM
+
 from optimizers.bootstrap import Bootstrap
 from optimizers.gepa import Gepa
 from optimizers.mipro import Mipro
 from optimizers.random_search import RandomSearch
-
 from synth_dspy import prompting
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor

@@ -293,9 +293,9 @@ def test_the_process_that_makes_the_calls_may_die(ledger: Ledger) -> None:
     with serving(Behaviour(latency_s=0.05)) as server:
         predict = predictor(teacher(server, ledger))
         predict(question="first")
-        from synth_dspy.lms import http
+        from synth_dspy.lms import http_connection
 
-        http._connections[ledger.path.absolute()]._process.kill()
+        http_connection._connections[ledger.path.absolute()]._process.kill()
         outcomes = Executor(1).map(lambda row: predict(question=row).answer, ["a", "b", "c"])
         assert outcomes[-1].error is None
 
@@ -370,3 +370,15 @@ def test_a_real_server_refuses_a_prompt_that_is_too_long(llama_server: str, ledg
     lm = roles.lm_for("openai/smollm2", role="student", ledger=ledger, api_base=llama_server, max_tokens=8)
     with pytest.raises(dspy.ContextWindowExceededError):
         predictor(lm)(question="word " * 20_000)
+
+
+@pytest.mark.slow
+def test_a_provider_that_does_not_exist() -> None:
+    with pytest.raises(SetupError, match="'nobody/model' of the role teacher names no known provider"):
+        roles.check(roles.lm_for("nobody/model", role="teacher"))
+
+
+def test_settings_that_a_model_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    with pytest.raises(SetupError, match=r"openai/gpt-5 cannot be set up: .*temperature=1.0"):
+        roles.lm_for("openai/gpt-5", role="teacher", temperature=0.2)

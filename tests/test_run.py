@@ -38,7 +38,7 @@ def test_a_failed_write_keeps_the_old_file_and_says_so(tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(SetupError, match="No space left on device.*--resume"):
+    with pytest.raises(SetupError, match=r"No space left on device.*--resume"):
         run.write_text("report.md", "new")
     monkeypatch.undo()
     assert (run.folder / "report.md").read_text() == "old"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def run_arm(
         arm: the arm's name.
         program: the compiled program, its LM set.
         examples: held-out examples, the same for every arm.
-        metrics: scores by name, each `(example, prediction) -> float in [0, 1]`.
+        metrics: scores by name, each `(example, prediction) -> float in [0, 1]`, NaN where it does not apply.
         judge: scores answers against references.
         executor: runs the calls.
         ledger: remembers them, and says what each item cost.
@@ -57,7 +58,7 @@ def run_arm(
     outcomes = executor.map(answer, examples, progress=advance)
     for example, outcome in zip(examples, outcomes, strict=True):
         if outcome.error is None:
-            prediction, usage = outcome.value
+            prediction, usage = outcome.unwrap()
         else:
             log.warning("%s: %s failed: %s", arm, example.id, outcome.error)
             prediction, usage = dspy.Prediction(answer="", passages=[]), None
@@ -83,5 +84,6 @@ def run_arm(
         failed = row["error"] is not None
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
-            row["scores"][name] = 0.0 if failed else metric(example, prediction)
+            value = 0.0 if failed else metric(example, prediction)
+            row["scores"][name] = None if math.isnan(value) else value
     return rows

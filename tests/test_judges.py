@@ -1,0 +1,228 @@
+"""Judges: the language model's, and the reference judge that needs none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dspy
+import numpy as np
+import pytest
+from dspy.utils import DummyLM
+
+from eval.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation.answer_features import compare, compare_all
+from synth_dspy.evaluation.answer_text import parse
+from synth_dspy.evaluation.calibration import Calibration, agreement
+from synth_dspy.evaluation.reference_judge import Parameters
+from synth_dspy.evaluation.trees import Trees
+
+
+def asked(*references: str) -> dspy.Example:
+    return dspy.Example(question="Which law governs the agreement?", references=list(references))
+
+
+def said(answer: str, *passages: str) -> dspy.Prediction:
+    return dspy.Prediction(answer=answer, passages=list(passages))
+
+
+class TestFactualityJudge:
+    def test_gives_the_score_of_the_model(self) -> None:
+        judge = FactualityJudge(DummyLM([{"score": "0.8"}]))
+        assert judge(asked("Delaware"), said("the law of Delaware")) == pytest.approx(0.8)
+
+    def test_uses_dspys_lm_where_none_is_given(self) -> None:
+        with dspy.context(lm=DummyLM([{"score": "1.0"}])):
+            assert FactualityJudge()(asked("Delaware"), said("Delaware")) == 1.0
+
+    @pytest.mark.parametrize(("reply", "score"), [("Score: 1", 1.0), ("I would say 0.5 of 1", 0.5), ("good!", 0.0)])
+    def test_reads_what_it_can_of_malformed_replies(self, reply: str, score: float) -> None:
+        judge = FactualityJudge(DummyLM([{"score": reply}] * 4))
+        assert judge(asked("Delaware"), said("Delaware")) == score
+
+    def test_abstention_is_settled_without_the_model(self) -> None:
+        judge = FactualityJudge(DummyLM([]))
+        assert judge(asked(), said("The contract is silent.")) == 1.0
+        assert judge(asked(), said("Delaware")) == 0.0
+        assert judge(asked("Delaware"), said("The contract is silent.")) == 0.0
+        assert judge(asked("Delaware"), said("")) == 0.0
+
+    def test_many_rows_keep_their_order(self) -> None:
+        judge = FactualityJudge(
+            DummyLM({"the first answer": {"score": "0.1"}, "the second answer": {"score": "0.9"}}, adapter=None)
+        )
+        rows = [
+            {"question": "q", "references": ["r"], "prediction": p} for p in ("the second answer", "the first answer")
+        ]
+        assert judge.score_many(rows) == pytest.approx([0.9, 0.1])
+
+
+def test_retrieval_judge_takes_the_best_passage() -> None:
+    judge = RetrievalJudge(DummyLM({"about something else": {"score": "0.1"}, "laws of Delaware": {"score": "0.9"}}))
+    passages = ("about something else", "governed by the laws of Delaware")
+    assert judge(asked("Delaware"), said("x", *passages)) == pytest.approx(0.9)
+    assert judge(asked("Delaware"), said("x")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("3/3/2021", "March 3, 2021"),
+        ("the 3rd day of March, 2021", "3 March 2021"),
+        ("two (2) years", "2 years"),
+        ("$5 million", "$5,000,000.00"),
+        ("World War II", "world war 2"),
+        ("1979–80", "1979-1980"),
+        ("U.S. law", "US laws"),
+    ],
+)
+def test_one_spelling_of_dates_numbers_and_forms(one: str, other: str) -> None:
+    assert _content(one) == _content(other)
+
+
+def _content(text: str) -> list[str]:
+    parsed = parse(text)
+    return [parsed.tokens[i].norm for i in parsed.words]
+
+
+def _values(reference: str, answer: str) -> dict[str, float]:
+    return dict(compare("When does it end?", reference, answer, lambda norm: 1.0).values)
+
+
+def test_features_tell_what_stands_in_place_of_what() -> None:
+    assert _values("March 3, 2021", "It ends on March 3, 2021.")["contiguous"] == 1.0
+    assert _values("March 3, 2021", "It ends on May 3, 2021.")["month_conflict"] == 1.0
+    assert _values("March 3, 2021", "It ends on March 3, 2022.")["year_conflict"] == 1.0
+    assert _values("Benjamin Franklin wrote it", "Benjamin Harrison wrote it")["replaced_names"] == 1.0
+    assert _values("Licensee may assign it", "Licensee may not assign it")["inserted_neg"] == 1.0
+    assert _values("Delaware", "It is not Delaware.")["before_neg"] == 1.0
+    assert _values("may not assign", "It may not assign.")["before_neg"] == 0.0
+
+
+def test_a_more_exact_reference_can_contradict_the_closest() -> None:
+    compared = compare_all("When?", ["1979", "21 July 1979"], "On 10 July 1979.", lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["worst_day_conflict"] == 1.0
+    assert compare_all("When?", ["", "  "], "1979", lambda norm: 1.0) is None
+
+
+def test_agreement_of_known_scores() -> None:
+    figures = agreement([0.9, 0.8, 0.4, 0.2], [1, 0, 1, 0])
+    assert (figures.n, figures.accuracy, figures.kappa, figures.auroc) == (4, 0.5, 0.0, 0.75)
+    assert figures.brier == pytest.approx((0.01 + 0.64 + 0.36 + 0.04) / 4)
+    assert agreement([1.0, 0.0], [1, 0]).kappa == 1.0
+    assert np.isnan(agreement([0.9, 0.8], [1, 1]).auroc)
+    with pytest.raises(ValueError, match="one label for each"):
+        agreement([0.5], [])
+
+
+def test_calibration_makes_scores_probabilities() -> None:
+    rng = np.random.default_rng(1)
+    raw = rng.uniform(0, 10, 4000)
+    labels = (rng.uniform(size=4000) < 1 / (1 + np.exp(5 - raw))).astype(int)
+    calibration = Calibration.fit(raw[:2000], labels[:2000])
+    scores = calibration(raw[2000:])
+    assert agreement(scores, labels[2000:]).calibration_error < 0.04
+    assert calibration([0.0])[0] < calibration([5.0])[0] < calibration([10.0])[0]
+
+
+def test_trees_score_like_lightgbm_and_survive_json() -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 5))
+    x[rng.uniform(size=x.shape) < 0.1] = np.nan
+    y = (np.nan_to_num(x[:, 0]) + np.nan_to_num(x[:, 1], nan=1.0) > 0).astype(float)
+    options = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(options, lightgbm.Dataset(x, y), 20)
+    trees = Trees.from_json(json.loads(json.dumps(Trees.from_lightgbm(booster.dump_model()["tree_info"]).to_json())))
+    assert np.allclose(trees.raw(x), booster.predict(x, raw_score=True), atol=1e-4)
+
+
+def test_missing_or_foreign_parameters_say_how_to_mend_it(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"cannot be read.*Fit it again"):
+        Parameters.load(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text('{"format": 0}')
+    with pytest.raises(SetupError, match="format 0"):
+        Parameters.load(tmp_path / "other.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(SetupError, match="not JSON"):
+        Parameters.load(tmp_path / "broken.json")
+
+
+def test_shipped_parameters_state_how_far_they_can_be_trusted() -> None:
+    figures = Parameters.load(PARAMETERS).agreement
+    assert figures["kappa"] >= 0.83
+    assert figures["auroc"] >= 0.97
+    assert {"n", "accuracy", "source", "measured_on"} <= set(figures)
+
+
+CLAUSE = (
+    "Either party may terminate this Agreement for convenience upon sixty (60) days prior written notice to the other "
+    "party, provided that Distributor shall pay all amounts due to Acme Corporation under Section 4 by March 31, 2021."
+)
+
+
+@pytest.fixture(scope="module")
+def judge() -> ReferenceJudge:
+    return ReferenceJudge()
+
+
+@pytest.mark.slow
+class TestReferenceJudge:
+    @pytest.mark.parametrize(
+        ("references", "answer"),
+        [
+            (["Delaware"], "Delaware."),
+            (["Delaware"], "The agreement is governed by the laws of the State of Delaware."),
+            (["3/3/2021"], "According to the agreement, it ends on March 3, 2021."),
+            (["two (2) years"], "The term is 2 years."),
+            (["Acme Corp.; Beta LLC"], "The parties are Acme Corp. and Beta LLC."),
+            (["may not be assigned without consent"], "It may not be assigned without consent."),
+            ([CLAUSE], CLAUSE),
+            ([CLAUSE], "The contract says: " + CLAUSE),
+            (["The agreement does not state a cap."], "The agreement does not state a cap."),
+        ],
+    )
+    def test_accepts(self, judge: ReferenceJudge, references: list[str], answer: str) -> None:
+        assert judge(asked(*references), said(answer)) >= 0.5
+
+    @pytest.mark.parametrize(
+        ("references", "answer"),
+        [
+            (["Delaware"], "It is not Delaware."),
+            (["Delaware"], "I don't know whether it is Delaware."),
+            (["Delaware"], "Not Delaware but New York."),
+            (["Delaware"], "Either Delaware, New York or Texas."),
+            (["Delaware"], "Which law governs the agreement?"),
+            (["Delaware"], "New York"),
+            (["March 3, 2021"], "March 8, 2021"),
+            (["March 3, 2021"], "The agreement ends on May 3, 2021."),
+            (["John Smith"], "The answer is John Miller."),
+            ([CLAUSE], "It is not true that " + CLAUSE),
+            ([CLAUSE], CLAUSE.replace("may terminate", "may not terminate")),
+            ([CLAUSE], CLAUSE.replace("sixty (60)", "ninety (90)")),
+            ([CLAUSE], "This Agreement shall be governed by the laws of the State of New York."),
+        ],
+    )
+    def test_rejects(self, judge: ReferenceJudge, references: list[str], answer: str) -> None:
+        assert judge(asked(*references), said(answer)) < 0.5
+
+    def test_many_at_once_score_as_one_by_one(self, judge: ReferenceJudge) -> None:
+        rows = [
+            {"question": "Which law?", "references": ["Delaware"], "prediction": "Delaware law"},
+            {"question": "Which law?", "references": [], "prediction": "The contract is silent."},
+            {
+                "question": "When?",
+                "references": ["March 3, 2021"],
+                "prediction": "It ended some day in spring of 2021.",
+            },
+        ]
+        together = judge.score_many(rows)
+        assert together == pytest.approx([judge.score_many([row])[0] for row in rows], abs=1e-3)
+        assert together[1] == 1.0
+        assert judge.score_many([]) == []
+
+    def test_signs_alone_are_judged_not_choked_on(self, judge: ReferenceJudge) -> None:
+        for references, answer in ((["***"], "Delaware"), (["Delaware"], "???"), (["It"], "It"), (["x"], "😀")):
+            assert 0.0 <= judge(asked(*references), said(answer)) <= 1.0

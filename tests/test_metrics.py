@@ -1,0 +1,93 @@
+"""Metrics: exact match, token F1, retrieval, abstention."""
+
+from __future__ import annotations
+
+import math
+
+import dspy
+import pytest
+
+from eval import metrics
+
+
+def example(*references: str, spans: tuple[str, ...] = ()) -> dspy.Example:
+    return dspy.Example(question="When does it end?", references=list(references), spans=list(spans))
+
+
+def prediction(answer: str = "", *passages: str) -> dspy.Prediction:
+    return dspy.Prediction(answer=answer, passages=list(passages))
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [("March 3, 2021", 1.0), ("the march 3 2021.", 1.0), ("March 4, 2021", 0.0), ("", 0.0)],
+)
+def test_exact_match_takes_the_best_reference_and_minds_no_case_or_punctuation(answer: str, score: float) -> None:
+    assert metrics.exact_match(example("3/3/2021", "March 3, 2021"), prediction(answer)) == score
+
+
+def test_token_f1_is_the_best_over_references() -> None:
+    said = prediction("the laws of Delaware")
+    assert metrics.token_f1(example("Delaware"), said) == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
+    assert metrics.token_f1(example("New York", "laws of Delaware"), said) == 1.0
+    assert metrics.token_f1(example("New York"), said) == 0.0
+
+
+def test_repeated_words_do_not_raise_f1() -> None:
+    assert metrics.token_f1(example("Delaware"), prediction("Delaware Delaware Delaware")) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        metrics.ABSTENTION,
+        "Not specified.",
+        "The agreement does not say when it ends.",
+        "There is no such clause in this contract.",
+        "The term is not stated in the agreement.",
+        "No provision on renewal.",
+        "N/A",
+        "I don't know.",
+    ],
+)
+def test_abstentions_are_recognised(answer: str) -> None:
+    assert metrics.abstains(answer)
+    assert metrics.abstention(example(), prediction(answer)) == 1.0
+    assert metrics.exact_match(example(), prediction(answer)) == 1.0
+    assert metrics.abstention(example("2021"), prediction(answer)) == 0.0
+    assert metrics.token_f1(example("2021"), prediction("")) == 0.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "March 3, 2021",
+        "No.",
+        "",
+        "Neither party may assign this Agreement without consent.",
+        "The contract does not say so in section 2, but section 9 sets March 3, 2021.",
+        "I don't know whether it is Delaware.",
+        "Licensee shall not disclose Confidential Information that is not specified in Schedule A, nor any "
+        + "word " * 30,
+    ],
+)
+def test_answers_are_no_abstentions(answer: str) -> None:
+    assert not metrics.abstains(answer)
+    assert metrics.abstention(example("x"), prediction(answer)) == 1.0
+    assert metrics.abstention(example(), prediction(answer)) == 0.0
+
+
+def test_retrieval_counts_gold_spans_among_passages_white_space_aside() -> None:
+    asked = example("x", spans=("ends on\n March 3", "laws of  Delaware"))
+    passages = ("Nothing here.", "It ends  on March 3 of the year.", "more")
+    assert metrics.retrieval_recall(asked, prediction("", *passages)) == 0.5
+    assert metrics.retrieval_mrr(asked, prediction("", *passages)) == 0.5
+    assert metrics.retrieval_recall(asked, prediction()) == 0.0
+    assert metrics.retrieval_mrr(asked, prediction()) == 0.0
+    assert math.isnan(metrics.retrieval_mrr(example("x"), prediction()))
+
+
+def test_yes_no_items() -> None:
+    assert metrics.is_yes_no(example("Yes"))
+    assert not metrics.is_yes_no(example("Yes, with consent"))
+    assert not metrics.is_yes_no(example())
