@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dspy
 
@@ -17,14 +18,14 @@ from synth_dspy.task import Resources
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """An arm with demonstrations from accepted traces, filled up with labelled ones.
+    """Demonstrations from the teacher's accepted answers, filled up with labelled examples.
 
     Attributes:
         resources: the run's models and executor.
         metric: what a trace is accepted by, in [0, 1].
         threshold: the least score of an accepted trace.
         demonstrations: at most this many, fewer where they do not fit the budget.
-        attempts: training examples that the teacher may try.
+        attempts: training examples that the teacher may try; half of them in a quick run.
         budget: tokens that demonstrations may take in a prompt.
     """
 
@@ -43,14 +44,29 @@ class Bootstrap:
         rows = rows[: self.attempts // 2 if self.resources.quick else self.attempts]
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
-        optimizer = dspy.BootstrapFewShot(
-            metric=prompting.at_least(self.metric, self.threshold),
-            teacher_settings={"lm": self.resources.teacher},
-            max_bootstrapped_demos=max(1, most // 2),
-            max_labeled_demos=most,
-        )
         with dspy.context(lm=self.resources.teacher):
             prompting.warm(teacher, rows, self.resources.executor)
-        with prompting.quiet("bootstrap"):
-            compiled = optimizer.compile(student, teacher=teacher, trainset=rows)
+        with prompting.quiet(type(self).__name__):
+            compiled = self.search(student, teacher, rows, list(valset), most)
         return prompting.fit_demonstrations(compiled, self.budget)
+
+    def search(
+        self,
+        student: dspy.Module,
+        teacher: dspy.Module,
+        rows: list[dspy.Example],
+        valset: list[dspy.Example],
+        most: int,
+    ) -> dspy.Module:
+        """Compile with DSPy's optimizer; `most` is the number of demonstrations that fit."""
+        optimizer = dspy.BootstrapFewShot(
+            metric=prompting.at_least(self.metric, self.threshold), **self._settings(most)
+        )
+        return optimizer.compile(student, teacher=teacher, trainset=rows)
+
+    def _settings(self, most: int) -> dict[str, Any]:
+        return {
+            "teacher_settings": {"lm": self.resources.teacher},
+            "max_bootstrapped_demos": max(1, most // 2),
+            "max_labeled_demos": most,
+        }

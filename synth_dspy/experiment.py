@@ -36,7 +36,7 @@ log = logging.getLogger("synth_dspy.experiment")
 
 QUICK = {"candidates": 32, "held_out": 24, "validation": 8}
 """Bounds of a `--quick` run."""
-EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 64}
+EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
 """Arguments of the embedded roles' LMs where `[models.options]` says nothing else."""
 
 
