@@ -154,7 +154,7 @@ def contract_filters(resources: Resources, free: bool | None = None) -> list[Fil
             str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING
         )
 
-    filters = [*_checks(resources), Relevance(embed, 0.3)]
+    filters = _checks(resources)
     if resources.retriever is not None:
         document = _documents(resources.retriever)
         filters += [
@@ -175,7 +175,8 @@ def _is_capable(resources: Resources) -> bool:
 def _checks(resources: Resources) -> list[Filter]:
     common = common_words((example.group, example.question) for example in resources.seeds)
     document = _documents(resources.retriever) if resources.retriever is not None else None
-    return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document)]
+    relevant = Relevance(resources.embedder.embed, 0.3)
+    return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document), relevant]
 
 
 def _documents(retriever: Retriever) -> Callable[[str], str]:

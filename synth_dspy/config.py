@@ -55,7 +55,7 @@ class Models(Settings):
 class Synthesis(Settings):
     """How much training data is written, and from what."""
 
-    candidates: int = Field(default=96, ge=0)
+    candidates: int = Field(default=80, ge=0)
     """Candidates to generate before filtering, spread evenly over the training documents; 0 turns synthesis off."""
     train_on: str = Field(default="all", pattern="^(all|gold|synthetic)$")
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from synth_dspy.synthesis.text import content, ngrams, numbers, tokens
 from synth_dspy.task import Candidate, Verdict
@@ -13,8 +14,8 @@ from synth_dspy.task import Candidate, Verdict
 KEPT = Verdict(True, 1.0, "")
 
 _ASKS = re.compile(
-    r"^(?:(?:[A-Za-z'’-]+,? ){0,3})?(?:who|whom|whose|what|which|when|where|why|how|is|are|was|were|do|does|did|can|may|"
-    r"must|shall|should|will|has|have)\b",
+    r"^(?:(?:[A-Za-z'’-]+,? ){0,3})?(?:who|whom|whose|what|which|when|where|why|how|is|are|was|were|do|does|did|can|"
+    r"may|must|shall|should|will|has|have)\b",
     re.I,
 )
 
@@ -64,6 +65,30 @@ class AsksForKind:
         if pattern is None or pattern.search(str(candidate.fields["question"])):
             return KEPT
         return _no(f"does not ask for its answer: a {kind}")
+
+
+class SaidThere:
+    """What the question speaks of must be spoken of by its source.
+
+    A small teacher asks when a contract ends, about the date on which it begins; embeddings hardly tell the two apart.
+
+    Args:
+        cues: by topic, two patterns: where the first matches the question, the second must match the candidate's
+            field `near`, the words next to its answer (without one, its `source`).
+    """
+
+    name = "said there"
+
+    def __init__(self, cues: Mapping[str, tuple[str, str]]) -> None:
+        self.cues = {topic: (re.compile(a, re.I), re.compile(b, re.I)) for topic, (a, b) in cues.items()}
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        source = str(candidate.fields.get("near") or candidate.fields.get("source") or "")
+        if source and candidate.fields.get("references"):
+            for topic, (asked, said) in self.cues.items():
+                if asked.search(str(candidate.fields["question"])) and not said.search(source):
+                    return _no(f"source does not speak of it: {topic}")
+        return KEPT
 
 
 class Grounded:
@@ -124,7 +149,7 @@ def common_words(questions: Iterable[tuple[str, str]], groups: int = 2) -> froze
 
 def _repeats(words: list[str]) -> bool:
     """A word twice in a row, or one content word more than twice."""
-    doubled = any(a == b for a, b in zip(words, words[1:], strict=False))
+    doubled = any(a == b for a, b in pairwise(words))
     return doubled or max(Counter(word for word in words if len(word) > 4).values(), default=0) > 2
 
 

@@ -220,7 +220,7 @@ def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -
             log.warning("%s could not judge %s: %s", judge.name, candidate.id, outcome.error)
             given.append(Verdict(False, 0.0, f"call failed ({type(outcome.error).__name__}): {outcome.error}"))
         else:
-            given.append(outcome.value)
+            given.append(outcome.unwrap())
     return given
 
 

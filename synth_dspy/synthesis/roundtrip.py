@@ -82,7 +82,7 @@ class SpanRoundTrip:
         self.places = places
         self.embed = embed
         self.margin = margin
-        self._held: dict[str, tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._held: dict[tuple[str, str], tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, candidate: Candidate) -> Verdict:
@@ -101,26 +101,25 @@ class SpanRoundTrip:
 
     def rank(self, document: str, question: str, kind: str) -> list[tuple[float, Place]]:
         """The places of a kind in a document with their scores, best first."""
-        places, near, sentence = self._vectors(document)
-        rows = [i for i, place in enumerate(places) if place.kind == kind]
-        if not rows:
+        places, near, sentence = self._vectors(document, kind)
+        if not places:
             return []
         vector = self.embed([question])[0]
         asked = set(content(question))
-        shared = [len(asked & set(content(places[i].sentence))) / max(1, len(asked)) for i in rows]
-        scores = 0.35 * (near[rows] @ vector) + 0.25 * (sentence[rows] @ vector) + 0.4 * np.asarray(shared)
-        order = sorted(range(len(rows)), key=lambda j: (-float(scores[j]), rows[j]))
-        return [(float(scores[j]), places[rows[j]]) for j in order]
+        shared = [len(asked & set(content(place.sentence))) / max(1, len(asked)) for place in places]
+        scores = 0.35 * (near @ vector) + 0.25 * (sentence @ vector) + 0.4 * np.asarray(shared)
+        order = sorted(range(len(places)), key=lambda i: (-float(scores[i]), i))
+        return [(float(scores[i]), places[i]) for i in order]
 
-    def _vectors(self, document: str) -> tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]:
+    def _vectors(self, document: str, kind: str) -> tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]:
         with self._lock:
-            if document not in self._held:
-                places = self.places(document)
+            if (document, kind) not in self._held:
+                places = [place for place in self.places(document) if place.kind == kind]
                 empty = np.zeros((0, 1), np.float32)
                 near = self.embed([place.near for place in places]) if places else empty
                 sentence = self.embed([place.sentence for place in places]) if places else empty
-                self._held[document] = (places, near, sentence)
-            return self._held[document]
+                self._held[document, kind] = (places, near, sentence)
+            return self._held[document, kind]
 
 
 class Relevance:
@@ -138,30 +137,34 @@ class Relevance:
         self.threshold = threshold
 
     def __call__(self, candidate: Candidate) -> Verdict:
+        if not candidate.fields.get("references"):
+            return Verdict(True, 1.0, "")
         source = str(candidate.fields.get("source") or candidate.item.text)
         question, text = self.embed([str(candidate.fields["question"]), source])
         score = float(question @ text)
-        return Verdict(score >= self.threshold, max(0.0, score), "" if score >= self.threshold else "far from its source")
+        return Verdict(
+            score >= self.threshold, max(0.0, score), "" if score >= self.threshold else "far from its source"
+        )
 
 
 class AnswerRoundTrip:
-    """Another call answers the question from the text; both answers must agree.
+    """Another call answers the question, best from what a search for it brings up; both answers must agree.
 
     Args:
-        answer: (text, question) to an answer.
+        answer: a candidate to an answer to its question.
         threshold: least token F1 of the two answers.
     """
 
     name = "answer round trip"
 
-    def __init__(self, answer: Callable[[str, str], str], threshold: float = 0.5) -> None:
+    def __init__(self, answer: Callable[[Candidate], str], threshold: float = 0.5) -> None:
         self.answer = answer
         self.threshold = threshold
 
     def __call__(self, candidate: Candidate) -> Verdict:
         if not candidate.fields.get("references"):
             return Verdict(True, 1.0, "")
-        said = self.answer(candidate.item.text, str(candidate.fields["question"]))
+        said = self.answer(candidate)
         score = max(token_f1(said, str(reference)) for reference in candidate.fields["references"])
         keep = score >= self.threshold
         return Verdict(keep, score, "" if keep else f"answers differ: {said}")
@@ -218,7 +221,9 @@ class Silent:
         near = self.embed(texts) @ self.embed([str(candidate.fields["question"])])[0]
         best = int(np.argmax(near))
         keep = float(near[best]) <= self.threshold
-        return Verdict(keep, min(1.0, max(0.0, 1 - float(near[best]))), "" if keep else f"may be answered: {texts[best]}")
+        return Verdict(
+            keep, min(1.0, max(0.0, 1 - float(near[best]))), "" if keep else f"may be answered: {texts[best]}"
+        )
 
 
 def _flat(text: str) -> str:

@@ -34,7 +34,8 @@ def find_spans(text: str, patterns: Patterns) -> list[Span]:
     found: list[Span] = []
     for kind, pattern in patterns.items():
         for match in pattern.finditer(text):
-            start, end = match.span("answer" if "answer" in pattern.groupindex else 0)
+            named = "answer" in pattern.groupindex and match.group("answer") is not None
+            start, end = match.span("answer" if named else 0)
             if start < end and all(end <= span.start or start >= span.end for span in found):
                 found.append(Span(kind, " ".join(text[start:end].split()), start, end))
     return sorted(found, key=lambda span: span.start)

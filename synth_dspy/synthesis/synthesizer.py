@@ -24,30 +24,34 @@ import dspy
 from synth_dspy.corpus.chunks import sentences
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
-from synth_dspy.synthesis.pipeline import candidate_id
-from synth_dspy.synthesis.spans import Patterns, excerpt, find_spans
+from synth_dspy.synthesis.pipeline import candidate_id, evenly
+from synth_dspy.synthesis.spans import Patterns, beside, excerpt, find_spans
 from synth_dspy.task import Candidate, Filter, Item
 
 SPAN, FREE, SILENT = "span", "free", "silent"
-SAMPLING = {"temperature": 0.5, "top_p": 0.9}
+SHOT_WORDS = 30
+CONSIDERED = 3
+"""Items looked at for every candidate that is wanted."""
+SAMPLING = {"temperature": 0.3, "top_p": 0.9}
 
 
-class WriteQuestion(dspy.Signature):
-    """Write the question that the answer answers. Use the words of the text. Do not put the answer into the question."""
+class WriteQuestion(dspy.Signature):  # type: ignore[misc]
+    """Write the question that the answer answers. Use the words of the text.
+    Do not put the answer into the question."""
 
     text: str = dspy.InputField()
     answer: str = dspy.InputField()
     question: str = dspy.OutputField()
 
 
-class WriteFreely(dspy.Signature):
+class WriteFreely(dspy.Signature):  # type: ignore[misc]
     """Write one question that the text answers with a short fact, as somebody would ask who has not read it."""
 
     text: str = dspy.InputField()
     question: str = dspy.OutputField()
 
 
-class ExtractAnswer(dspy.Signature):
+class ExtractAnswer(dspy.Signature):  # type: ignore[misc]
     """Answer the question with a few words copied from the text."""
 
     text: str = dspy.InputField()
@@ -55,7 +59,7 @@ class ExtractAnswer(dspy.Signature):
     answer: str = dspy.OutputField()
 
 
-class Synthesizer(dspy.Module):
+class Synthesizer(dspy.Module):  # type: ignore[misc]
     """Writes candidates; `plan` chooses what about, `forward` writes about one unit.
 
     Args:
@@ -67,8 +71,8 @@ class Synthesizer(dspy.Module):
         free: whether the teacher writes questions about chunks instead of spans.
         unanswerable: share of the candidates that shall be unanswerable.
         count: demonstrations for each call.
-        samples: questions written about a span, of which the best is the candidate.
-        checks: filters without model calls that a sample should pass to be the best.
+        samples: most questions written about a span; no more are once one passes the checks.
+        checks: filters without model calls.
         seed: seed of what is chosen at random.
     """
 
@@ -110,13 +114,14 @@ class Synthesizer(dspy.Module):
     def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
         """Units to write about: items whose `meta` says what is asked for. At most `limit`, even over the groups."""
         silent = self._silent_units(items)
+        if limit is not None:
+            items = evenly(items, CONSIDERED * limit)  # long documents hold thousands of spans, and each is embedded
         wanted = self._units_about_chunks(items) if self.free else self._units_about_spans(items)
         if limit is None:
             return wanted + silent
         few = min(len(silent), round(limit * self.unanswerable))
         chosen = _best_of_each_group(wanted, limit - few) + _best_of_each_group(silent, few)
-        # Units with the same demonstrations one after another: their prompts begin alike and are read once.
-        return sorted(chosen, key=lambda unit: (unit.meta["mode"], unit.meta["kind"], unit.meta["category"], unit.id))
+        return _apart(chosen)
 
     def _units_about_spans(self, items: Sequence[Item]) -> list[Item]:
         units = []
@@ -127,7 +132,10 @@ class Synthesizer(dspy.Module):
                 texts = [excerpt(item.text, span.start, span.end) for span in spans]
                 choices = self.demonstrations.choose(kind, texts, item.group)
                 for span, text, choice in zip(spans, texts, choices, strict=True):
-                    meta = {"mode": SPAN, "kind": kind, "span": span, "text": text, "choice": choice}
+                    alone = sum(other.text in text for other in spans) == 1
+                    # What is said of a span is said close by; where there is another like it, closer still.
+                    near = beside(item.text, span.start, span.end, *((8, 6) if alone else (6, 1)))
+                    meta = {"mode": SPAN, "kind": kind, "span": span, "text": text, "near": near, "choice": choice}
                     units.append(_unit(item, choice, meta, f"{span.start}-{span.end}"))
         return units
 
@@ -171,24 +179,18 @@ class Synthesizer(dspy.Module):
         return _candidate(unit, question, span.text, [span.text], span.kind, text, choice.category)
 
     def _best(self, unit: Item, text: str, answer: str, choice: Choice) -> str:
-        """The most likely question, or the one of several samples that is nearest in meaning to the text.
+        """The most likely question if it passes the checks, else the first of a few samples that does.
 
         Samples share their whole prompt: with prefix caching, each costs its few words of output only.
         """
-        asked = [self.ask(text, answer, choice)]
-        for i in range(1, self.samples):
-            asked.append(self.ask(text, answer, choice, rollout_id=i, **SAMPLING))
-        asked = list(dict.fromkeys(asked))
-        if len(asked) == 1:
-            return asked[0]
-        likeness = self.demonstrations.embed(asked) @ self.demonstrations.embed([text])[0]
-        span, kind = unit.meta["span"], unit.meta["kind"]
-
-        def fitness(i: int) -> tuple[bool, float]:
-            trial = _candidate(unit, asked[i], span.text, [span.text], kind, text, choice.category)
-            return all(check(trial).keep for check in self.checks), float(likeness[i])
-
-        return asked[max(range(len(asked)), key=fitness)]
+        span, kind, first = unit.meta["span"], unit.meta["kind"], ""
+        for i in range(self.samples):
+            question = self.ask(text, answer, choice, **({"rollout_id": i, **SAMPLING} if i else {}))
+            trial = _candidate(unit, question, span.text, [span.text], kind, text, choice.category)
+            if all(check(trial).keep for check in self.checks):
+                return question
+            first = first or question
+        return first
 
     def _about_chunk(self, unit: Item) -> Candidate:
         shots = unit.meta["choice"].shots
@@ -217,19 +219,21 @@ class Synthesizer(dspy.Module):
 
 
 def as_shot(example: dspy.Example, patterns: Patterns) -> Shot | None:
-    """A labelled seed as a demonstration, or None if its answer does not stand in its passages word for word."""
+    """A labelled seed as a demonstration, or None if it has no answer or its answer's place is not in its passages."""
     passages = str(example.get("passages") or "")
-    answer = str(example.answer)
-    if not example.references or not passages:
+    if not example.references:
         return None
-    at = passages.find(answer)
+    # The answer's own words, an accepted form of them, or else the span that holds it ("Spanish law" for "Spain").
+    wordings = [example.answer, *example.references, *(example.get("spans") or [])]
+    found = ((passages.casefold().find(str(wording).casefold()), str(wording)) for wording in wordings)
+    at, answer = next(((at, wording) for at, wording in found if at >= 0), (-1, ""))
     if at < 0:
         return None
     kind = str(example.get("answer_type") or "")
     if kind not in patterns:
         kind = next((span.kind for span in find_spans(passages, patterns) if span.start <= at < span.end), kind)
-    text = excerpt(passages, at, at + len(answer))
-    return Shot(example.group, example.category, kind, text, example.question, answer)
+    text = excerpt(passages, at, at + len(answer), SHOT_WORDS)
+    return Shot(example.group, example.category, kind, text, example.question, str(example.answer))
 
 
 def sentences_of(text: str) -> list[str]:
@@ -252,6 +256,7 @@ def _candidate(
         "document": unit.group,
         "answer_type": kind,
         "source": source,
+        "near": unit.meta.get("near", source),
         "passages": unit.text,
     }
     return Candidate(candidate_id(unit, 0), unit, fields, category)
@@ -270,6 +275,21 @@ def _best_of_each_group(units: Sequence[Item], limit: int) -> list[Item]:
             if queues[group] and len(chosen) < limit:
                 chosen.append(queues[group].pop())
     return chosen
+
+
+def _apart(units: Sequence[Item]) -> list[Item]:
+    """First one unit for every set of demonstrations, then the second ones, and so on.
+
+    A server with prefix caching reads demonstrations once, but only if it has read them when the next request comes:
+    requests under way together do not share.
+    """
+    turn: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    keyed = []
+    for unit in sorted(units, key=lambda unit: (unit.meta["mode"], unit.meta["kind"], unit.meta["category"], unit.id)):
+        shown = tuple(shot.question for shot in unit.meta["choice"].shots)
+        keyed.append((turn[shown], unit))
+        turn[shown] += 1
+    return [unit for _, unit in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _one_line(text: str) -> str:

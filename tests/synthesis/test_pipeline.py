@@ -1,0 +1,124 @@
+"""From items to labelled rows: order, ids, yields, failures, verdicts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils import DummyLM
+
+from synth_dspy.executor import Executor
+from synth_dspy.ledger import Ledger
+from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.synthesis.pipeline import candidate_id, evenly, synthesise
+from synth_dspy.synthesis.synthesizer import Synthesizer
+from synth_dspy.task import Candidate, Item, Verdict
+
+ITEMS = [Item(f"{group}{i}", group, f"Text {i} of {group}.") for group in "abc" for i in range(4)]
+
+
+class Writer:
+    def __call__(self, item: Item) -> list[Candidate]:
+        if item.id == "a1":
+            raise RuntimeError("no answer")
+        fields = {"question": f"What is {item.id}?", "answer": item.id, "references": [item.id], "document": item.group}
+        return [Candidate(candidate_id(item, 0), item, fields, "letters")]
+
+
+class Even:
+    name = "even"
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        if candidate.item.id == "b2":
+            raise ValueError("broken")
+        even = int(candidate.item.id[1]) % 2 == 0
+        return Verdict(even, float(even), "" if even else f"odd: {candidate.item.id}")
+
+
+class Recorder:
+    name = "recorder"
+    ordered = True
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        self.seen.append(candidate.item.id)
+        return Verdict(True, 1.0, "")
+
+
+def test_yields_add_up_and_rejected_candidates_are_judged_no_further(tmp_path: Path) -> None:
+    ledger, recorder, steps = Ledger(tmp_path / "ledger.sqlite"), Recorder(), []
+    made = synthesise(ITEMS, Writer(), [Even(), recorder], executor=Executor(4), ledger=ledger, progress=steps.append)
+    assert len(steps) == len(ITEMS)
+    assert made.failures == {"RuntimeError": 1}
+    assert recorder.seen == ["a0", "a2", "b0", "c0", "c2"]
+    table = made.yield_table
+    assert (table["items"], table["generated"], table["kept"]) == (12, 11, 5)
+    assert table["filters"] == [
+        {"name": "even", "in": 11, "kept": 5, "reasons": {"odd": 5, "call failed (ValueError)": 1}},
+        {"name": "recorder", "in": 5, "kept": 5, "reasons": {}},
+    ]
+    assert len(ledger.verdicts()) == 16
+    kept = made.kept[0]
+    assert kept.inputs().toDict() == {"question": "What is a0?", "document": "a"}
+    assert (kept.group, kept.category, kept.origin, kept.references) == ("a", "letters", "synthetic", ["a0"])
+    rows = made.candidate_rows()
+    assert [row["kept"] for row in rows].count(True) == 5
+    assert made.contamination is None
+
+
+def test_limit_takes_evenly_from_the_groups_and_repeats_itself() -> None:
+    chosen = evenly(ITEMS, 6)
+    assert [item.group for item in chosen] == ["a", "a", "b", "b", "c", "c"]
+    assert evenly(list(reversed(ITEMS)), 6) == list(reversed(chosen))
+    first = synthesise(ITEMS, Writer(), [Even()], executor=Executor(8), limit=7)
+    second = synthesise(ITEMS, Writer(), [Even()], executor=Executor(1), limit=7)
+    assert [c.id for c in first.candidates] == [c.id for c in second.candidates]
+    assert first.yield_table == second.yield_table
+
+
+SEEDS = [
+    dspy.Example(
+        id="s1", group="x", document="x", question="When does the loan end?", answer="3 May 2020",
+        references=["3 May 2020"], spans=["ends on 3 May 2020"], passages="The loan ends on 3 May 2020.",
+        category="Expiry", answer_type="date",
+    ),
+    dspy.Example(
+        id="s2", group="x", document="x", question="Who keeps the code in escrow?", answer="Silent.",
+        references=[], spans=[], passages="The loan.", category="Escrow", answer_type="none",
+    ),
+]  # fmt: skip
+
+
+class Spy(PlainAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts: list[list[dict[str, Any]]] = []
+
+    def format(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        self.prompts.append(super().format(*args, **kwargs))
+        return self.prompts[-1]
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_synthesizer_writes_question_then_answer(embedder: Any, free: bool) -> None:
+    text = "The lease ends on 9 May 2021. Rent is due monthly, in advance, at the office of the landlord in the town."
+    synthesizer = Synthesizer(
+        {"date": re.compile(r"\d+ May \d+")}, SEEDS, embedder.embed, abstention="Silent.", free=free, unanswerable=0.5
+    )
+    said = [{"question": "When does the lease end?\nWhat else?"}, {"answer": "9 May 2021"}][: 2 if free else 1]
+    synthesizer.adapter = Spy()
+    synthesizer.set_lm(DummyLM(said, adapter=synthesizer.adapter))
+    made = synthesise([Item("i", "lease", text)], synthesizer, [], executor=Executor(1), limit=2)
+    by_kind = {bool(example.references): example for example in made.kept}
+    assert (by_kind[True].question, by_kind[True].answer) == ("When does the lease end?", "9 May 2021")
+    assert by_kind[True].passages == text
+    assert (by_kind[False].question, by_kind[False].answer) == ("Who keeps the code in escrow?", "Silent.")
+    prompt = synthesizer.adapter.prompts[0]
+    assert prompt[1]["content"].startswith("Text: The loan ends on 3 May 2020.")
+    assert prompt[2] == {"role": "assistant", "content": "When does the loan end?"}
+    assert len(synthesizer.adapter.prompts) == (2 if free else 1)

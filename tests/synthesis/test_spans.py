@@ -1,0 +1,61 @@
+"""Spans, what stands around them, and which seeds are shown for them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from synth_dspy.synthesis.demonstrations import Demonstrations, Shot
+from synth_dspy.synthesis.spans import beside, excerpt, find_spans, kind_of
+
+PATTERNS = {
+    "date": re.compile(r"\d{1,2} May \d{4}"),
+    "law": re.compile(r"laws of (?P<answer>[A-Z]\w+)|Swiss law"),
+    "number": re.compile(r"\d+"),
+}
+
+
+def test_spans_do_not_overlap_and_named_groups_are_the_span() -> None:
+    found = find_spans(
+        "On 3 May\n2020 and 7 days; laws of Ohio; Swiss law.", {**PATTERNS, "date": re.compile(r"\d+ May\s\d+")}
+    )
+    assert [(span.kind, span.text) for span in found] == [
+        ("date", "3 May 2020"),
+        ("number", "7"),
+        ("law", "Ohio"),
+        ("law", "Swiss law"),
+    ]
+
+
+def test_kind_of_an_answer() -> None:
+    assert kind_of("3 May 2020", PATTERNS) == "date"
+    assert kind_of("the day after the third anniversary of 3 May 2020", PATTERNS) is None
+
+
+def test_excerpt_is_the_sentence_around_the_span() -> None:
+    text = "Tenant pays rent. The lease ends on 3 May 2020, at noon. Landlord repairs the roof."
+    at = text.index("3 May 2020")
+    assert excerpt(text, at, at + 10) == "The lease ends on 3 May 2020, at noon."
+    assert excerpt(text, at, at + 10, words=6) == "ends on 3 May 2020,"
+    assert beside(text, at, at + 10, before=2, after=0) == "ends on 3 May 2020"
+
+
+def test_excerpt_of_a_long_sentence_keeps_the_span() -> None:
+    text = " ".join(["word"] * 200 + ["3 May 2020"] + ["word"] * 200) + "."
+    at = text.index("3 May 2020")
+    found = excerpt(text, at, at + 10, words=30)
+    assert "3 May 2020" in found
+    assert len(found.split()) == 30
+
+
+def test_demonstrations_come_from_other_documents_and_the_nearest_category(embedder: Any) -> None:
+    shots = [
+        Shot("a", "Expiry", "date", "the lease ends on 3 May 2020", "When does it end?", "3 May 2020"),
+        Shot("b", "Expiry", "date", "the licence ends on 4 May 2020", "What is the last day?", "4 May 2020"),
+        Shot("b", "Signature", "date", "signed by both on 9 May 2020", "When was it signed?", "9 May 2020"),
+        Shot("b", "Law", "law", "the lease ends under the laws of Ohio", "Which law?", "Ohio"),
+    ]
+    chosen = Demonstrations(shots, embedder.embed, count=2).choose("date", ["the lease ends on 7 May 2021"], "a")[0]
+    assert chosen.category == "Expiry"
+    assert [shot.question for shot in chosen.shots] == ["When was it signed?", "What is the last day?"]
+    assert Demonstrations([], embedder.embed).choose("date", ["x"], "a")[0].shots == ()
