@@ -84,7 +84,9 @@ class Experiment:
     def _models(self) -> Resources:
         """Open every role's model: a wrong name is found here, not after an hour of work."""
         names = self.config.models
-        executor = Executor(self.config.concurrency)
+        # Twice as many rows as connections: while one waits out a refusal, another uses its place.
+        hosted = any(not getattr(names, role).startswith(roles.EMBEDDED) for role in ("student", "teacher"))
+        executor = Executor(self.config.concurrency * (2 if hosted else 1))
         opened: dict[str, dspy.LM | None] = {}
         with self.bars.bar("models", 4) as advance:
             for role in ("student", "teacher", "judge"):
@@ -94,7 +96,7 @@ class Experiment:
                 else:
                     opened[role] = self._open(model, role)
                 advance(1)
-            embedder = roles.embedder_for(names.embedder)
+            embedder = roles.embedder_for(names.embedder, api_base=names.api_base)
             embedder.embed(["ready?"])
             advance(1)
         dspy.configure(lm=opened["student"])
@@ -116,7 +118,7 @@ class Experiment:
     def _open(self, model: str, role: str) -> dspy.LM:
         # Short greedy answers suit a small model; what a hosted one does by default is its provider's choice.
         options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
-        options |= self.config.models.options.get(role, {})
+        options |= {"connections": self.config.concurrency, **self.config.models.options.get(role, {})}
         if self.config.models.api_base and not model.startswith(roles.EMBEDDED):
             options.setdefault("api_base", self.config.models.api_base)
         lm = roles.lm_for(model, role=role, ledger=self.ledger, **options)

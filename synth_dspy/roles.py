@@ -183,8 +183,7 @@ def check(lm: dspy.LM) -> None:
     if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
         return
     prober = copy.copy(engine)
-    prober.inner = copy.copy(engine.inner)
-    prober.inner.attempts = 2  # a wrong address should not take a minute of retries to show
+    prober.inner = engine.inner.with_attempts(2)  # a wrong address should not take a minute of retries to show
     request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
     try:
         with unit(station="check"):

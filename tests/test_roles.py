@@ -373,6 +373,7 @@ def test_a_real_server_refuses_a_prompt_that_is_too_long(llama_server: str, ledg
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*ReadOnly.* qualifier:UserWarning")  # LiteLLM's, at its first use
 def test_a_provider_that_does_not_exist() -> None:
     with pytest.raises(SetupError, match="'nobody/model' of the role teacher names no known provider"):
         roles.check(roles.lm_for("nobody/model", role="teacher"))

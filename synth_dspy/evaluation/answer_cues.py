@@ -9,44 +9,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from synth_dspy.evaluation.answer_text import words
+
 CUES: dict[str, frozenset[str]] = {
-    "neg": frozenset(
+    "neg": words(
         "not no never nor neither cannot without none nobody nothing nowhere hardly scarcely barely nope nay non isnt "
-        "wasnt arent werent doesnt didnt dont cant wont couldnt wouldnt aint".split()
+        "wasnt arent werent doesnt didnt dont cant wont couldnt wouldnt aint"
     ),
-    "deny": frozenset(
+    "deny": words(
         "wrong wrongly incorrect incorrectly false falsely falsehood untrue mistaken mistakenly mistake inaccurate "
         "misconception myth deny denies denied denying exclude excludes excluded excluding rule ruled rules reject "
         "rejects rejected refute refutes refuted contrary far anything except excepting instead rather opposed besides "
         "apart aside unlike contradict contradicts contradicted erroneous erroneously invalid error fails failed lack "
         "lacks dismiss dismisses dismissed disagree disputes disputed debunked confuse confused discard discarded "
         "nonsense bogus disproved disproven refuse refuses refused omit omits omitted absent hoax rumor rumour "
-        "superseded outdated replaced former inapplicable other different differs distinct".split()
+        "superseded outdated replaced former inapplicable other different differs distinct "
+        "place stead sorry negative substitute substitutes misread misreads misstates against contradiction"
     ),
-    "hedge": frozenset(
+    "hedge": words(
         "unsure uncertain uncertainty unclear maybe perhaps possibly whether wonder wondering doubt doubts doubtful "
         "dubious unknown undetermined undecided unsettled unresolved speculate speculation speculative guess guessing "
         "clueless idea verify verified confirm confirmed determine determined tell sure certain certainty know knows "
         "known knowing remember recall recollect unable unconfirmed ambiguous unverified question questionable hunch "
         "debatable arguable conceivably hesitate hesitant unaware ignorant insufficient inconclusive vouch swear "
-        "conjecture assumption hint puzzled lost settle decide decided ascertain established proof".split()
+        "conjecture assumption hint puzzled lost clue anyone beyond impossible minds evidence confident "
+        "settle decide decided ascertain established proof"
     ),
-    "weak": frozenset(
+    "weak": words(
         "might could if likely probably seems seem appears think believe supposedly allegedly reportedly presumably "
-        "suspect suppose imagine assume potential potentially plausible plausibly may".split()
+        "suspect suppose imagine assume potential potentially plausible plausibly may"
     ),
-    "list": frozenset(
+    "list": words(
         "either or among amongst candidates candidate option options possibility possibilities choice choices "
         "alternative alternatives alternatively any between shortlist contender contenders suspects vs versus several "
-        "various multiple both one list else choose pick possible include includes following these answers".split()
+        "various multiple both one list else choose pick possible include includes following these answers"
     ),
-    "contrast": frozenset(
+    "contrast": words(
         "but rather instead actually however whereas although though yet correct right real really true truth fact "
-        "reality".split()
+        "reality"
     ),
 }
 """Cue words in lower case; a word on "n't" is a negation too. Some have innocent uses: the fit weighs them."""
 
+_HARMLESS_AFTER_NEGATION = words("doubt question only other less more fewer matter dispute later sooner least")
+"""What makes a negation none: "no doubt", "not only", "none other than", "no later than"."""
 _SENTENCE_END = frozenset(".!?\n")
 _SEPARATORS = frozenset({",", ";", "/", "|", "or", "and", "•", "*"})
 _NEAR = 14
@@ -54,7 +60,7 @@ _NEAR = 14
 CUE_FEATURES = (
     *(f"{where}_{name}" for name in CUES for where in ("before", "after", "count")),
     "asks", "asks_anywhere", "or_adjacent", "and_adjacent", "comma_adjacent", "list_items", "context_length",
-    "quoted", "mentions",
+    "quoted", "negations_before", "negations_after",
 )  # fmt: skip
 
 
@@ -86,6 +92,10 @@ def cue_features(low: Sequence[str], span: tuple[int, int] | None, reference_len
     """
     found = dict.fromkeys(CUE_FEATURES, 0.0)
     start, end = span if span else (len(low), -1)
+    low = [
+        "" if is_negation(word) and i + 1 < len(low) and low[i + 1] in _HARMLESS_AFTER_NEGATION else word
+        for i, word in enumerate(low)
+    ]
     outside = [word for i, word in enumerate(low) if not start <= i <= end]
     for name in CUES:
         found[f"count_{name}"] = min(4.0, sum(_is(word, name) for word in outside))
@@ -98,6 +108,8 @@ def cue_features(low: Sequence[str], span: tuple[int, int] | None, reference_len
     for name in CUES:
         found[f"before_{name}"] = _nearness(before, name)
         found[f"after_{name}"] = _nearness(after, name)
+    found["negations_before"] = float(min(3, sum(map(is_negation, before))))
+    found["negations_after"] = float(min(3, sum(map(is_negation, after))))
     found["asks"] = float(last + 1 < len(low) and low[last + 1] == "?")
     beside = (*after[:2], *before[:2])
     found["or_adjacent"] = float("or" in beside)

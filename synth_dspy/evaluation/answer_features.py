@@ -12,29 +12,23 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
+from synth_dspy.evaluation.answer_conflicts import (
+    MANY_REFERENCES,
+    MONTH_NAMES,
+    name_features,
+    number_features,
+    stranger_features,
+)
 from synth_dspy.evaluation.answer_cues import cue_features, is_negation
-from synth_dspy.evaluation.answer_text import MONTHS, Text, parse
+from synth_dspy.evaluation.answer_parts import Answer, Reference, answer_of, reference_of
+from synth_dspy.evaluation.answer_text import Text
 
 Weight = Callable[[str], float]
 """How telling a token is: its inverse document frequency."""
 
-_MANY_REFERENCES = 200
 _LONG_REFERENCE = 30
 """Content words above which unmatched words are not compared letter by letter: too slow, and of little use."""
-_MONTHS = frozenset(MONTHS)
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference, ready to be compared."""
-
-    text: str
-    parsed: Text
-    words: tuple[int, ...]
-    norms: tuple[str, ...]
-    trigrams: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +44,12 @@ class Comparison:
     """The references closest to the answer, closest first, where there were several."""
 
 
-@dataclass(slots=True)
-class Answer:
-    """What is computed once for an answer and its question, whatever the reference."""
-
-    text: Text
-    low: list[str]
-    words: list[int]
-    norms: list[str]
-    every: frozenset[str]
-    trigrams: frozenset[str]
-    question: Text
-    asked: frozenset[str]
-
-
 def rank_references(question: str, references: Sequence[str], prediction: str, weight: Weight, most: int) -> list[str]:
     """The references that share most with the answer, best first, at most `most`; those that read the same once."""
-    answer = _answer(question, prediction)
+    answer = answer_of(question, prediction)
     ranked: dict[tuple[str, ...], tuple[float, str]] = {}
-    for text in references[:_MANY_REFERENCES]:
-        reference = _reference(text)
+    for text in references[:MANY_REFERENCES]:
+        reference = reference_of(text)
         if not reference.norms or reference.norms in ranked:
             continue
         overlap, novel = _overlap(reference, answer, weight)
@@ -94,6 +74,9 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
         values[f"best_{name}"] = max(c.values[name] for c in comparisons)
     for name in _WORST:
         values[f"worst_{name}"] = max(c.values[name] for c in comparisons)
+    for name in _LEAST:
+        values[f"least_{name}"] = min(c.values[name] for c in comparisons)
+    values |= stranger_features(answer_of(question, prediction), references, comparisons[0].span)
     values["references"] = float(min(10, len(references)))
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)
@@ -104,11 +87,12 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
 _COMPARED = 4
 _BEST = ("recall", "novel_recall", "letters", "fuzzy_recall", "exact", "joined", "coverage", "numbers_found")
 _WORST = ("year_conflict", "month_conflict", "day_conflict", "numbers_missing", "numbers_conflict", "names_missing")
+_LEAST = ("names_missing", "numbers_missing", "names_conflict", "numbers_conflict")
 
 
 def compare(question: str, reference: str, prediction: str, weight: Weight) -> Comparison:
     """All features of an answer against one reference but the embedded ones."""
-    answer, ref = _answer(question, prediction), _reference(reference)
+    answer, ref = answer_of(question, prediction), reference_of(reference)
     matches = _close_spellings(ref, answer)
     norms, words = answer.norms, answer.words
     if not ref.parsed.words:  # a reference of stopwords and signs alone ("It", "The Who"): compare every word
@@ -120,8 +104,8 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> C
     span = (words[window[0]], words[window[1]]) if window else None
     values = _overlap_features(ref, answer, matches, weight)
     values |= _mention_features(ref, answer, mapped, words, window)
-    values |= _number_features(ref, answer)
-    values |= _name_features(ref, answer)
+    values |= number_features(ref, answer)
+    values |= name_features(ref, answer)
     values |= cue_features(answer.low, span, len(ref.norms))
     values["neg_reference"] = float(min(3, sum(map(is_negation, ref.norms))))
     values["neg_mention"] = float(min(3, sum(map(is_negation, answer.low[span[0] : span[1] + 1])))) if span else 0.0
@@ -134,36 +118,6 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> C
         ref.norms[0] in yes_no and bool(answer.low) and answer.low[0] in yes_no and answer.low[0] != ref.norms[0]
     )
     return Comparison(reference, answer.text, span, window[2] if window else 0.0, values)
-
-
-@lru_cache(maxsize=16384)
-def _reference(text: str) -> Reference:
-    parsed = parse(text)
-    words = parsed.words or tuple(i for i, token in enumerate(parsed.tokens) if token.kind != "p")
-    norms = tuple(parsed.tokens[i].norm for i in words)
-    return Reference(text, parsed, words, norms, _trigrams(norms))
-
-
-@lru_cache(maxsize=64)
-def _answer(question: str, prediction: str) -> Answer:
-    asked, text = parse(question), parse(prediction)
-    words = list(text.words) or [i for i, token in enumerate(text.tokens) if token.kind != "p"]
-    norms = [text.tokens[i].norm for i in words]
-    return Answer(
-        text,
-        [text.text[token.start : token.end].lower() for token in text.tokens],
-        words,
-        norms,
-        frozenset(token.norm for token in text.tokens),
-        _trigrams(norms),
-        asked,
-        frozenset(token.norm for token in asked.tokens if token.kind != "p"),
-    )
-
-
-def _trigrams(norms: Sequence[str]) -> frozenset[str]:
-    text = f" {' '.join(norms)} "
-    return frozenset(text[i : i + 3] for i in range(len(text) - 2))
 
 
 def _overlap(ref: Reference, answer: Answer, weight: Weight) -> tuple[float, float]:
@@ -210,7 +164,7 @@ def _best_window(norms: Sequence[str], answer: Sequence[str], weight: Weight) ->
     have: Counter[str] = Counter()
     covered, first = 0.0, 0
     best = (-1.0, 0, 0, 0.0)
-    for last, place in enumerate(places):
+    for place in places:
         norm = answer[place]
         have[norm] += 1
         if have[norm] <= need[norm]:
@@ -320,57 +274,6 @@ def _mention_features(
 def _replacement(theirs: str, their_kind: str, ours: str, our_kind: str) -> str:
     if their_kind == our_kind == "n":
         return "numbers"
-    if theirs in _MONTHS and ours in _MONTHS:
+    if theirs in MONTH_NAMES and ours in MONTH_NAMES:
         return "months"
     return "names" if their_kind in "co" and our_kind in "co" else "words"
-
-
-def _number_features(ref: Reference, answer: Answer) -> dict[str, float]:
-    """Numbers and months: those of the reference that are missing, and others that stand there instead."""
-    theirs = {t.norm for t in ref.parsed.tokens if t.kind == "n"}
-    ours = {t.norm for t in answer.text.tokens if t.kind == "n"}
-    asked = {t.norm for t in answer.question.tokens if t.kind == "n"}
-    missing, extra = theirs - ours, ours - theirs - asked
-    years = {n for n in theirs if _is_year(n)}
-    their_months = _MONTHS & set(ref.norms)
-    our_months = {answer.text.tokens[i].norm for i in answer.words if answer.text.tokens[i].kind != "w"} & _MONTHS
-    return {
-        "numbers": float(min(5, len(theirs))),
-        "numbers_missing": float(min(5, len(missing))),
-        "numbers_found": float(min(5, len((theirs - asked) & ours))),
-        "numbers_extra": float(min(6, len(extra))),
-        "numbers_conflict": float(bool(missing) and bool(extra)),
-        "numbers_distance": _distance(missing, extra),
-        "numeric": sum(norm in theirs or norm in _MONTHS for norm in ref.norms) / len(ref.norms),
-        "year_found": float(bool(years & ours)) if years else -1.0,
-        "year_conflict": float(bool(years - ours) and any(map(_is_year, extra))),
-        "month_found": float(bool(their_months & our_months)) if their_months else -1.0,
-        "month_conflict": float(bool(their_months - our_months) and bool(our_months - their_months)),
-        "day_conflict": float(
-            bool(their_months)
-            and any(not _is_year(n) for n in missing)
-            and any(not _is_year(n) and len(n) <= 2 for n in extra)
-        ),
-    }
-
-
-def _is_year(norm: str) -> bool:
-    return len(norm) == 4 and norm.isdigit() and norm[0] in "12"
-
-
-def _distance(missing: set[str], extra: set[str]) -> float:
-    """Smallest relative distance of a missing number to one that stands there instead; -1.0 where there is no pair."""
-    pairs = [(float(a), float(b)) for a in missing for b in extra]
-    return min((min(3.0, abs(a - b) / (abs(a) + 1e-9)) for a, b in pairs), default=-1.0)
-
-
-def _name_features(ref: Reference, answer: Answer) -> dict[str, float]:
-    """Capitalised words the question does not hold: those missing from the answer, those it has on top."""
-    theirs = {t.norm for t in ref.parsed.tokens if t.kind in "co"} - answer.asked
-    ours = {t.norm for t in answer.text.tokens if t.kind == "c"} - answer.asked
-    return {
-        "names": float(min(10, len(theirs))),
-        "names_missing": float(min(8, len(theirs - answer.every))),
-        "names_extra": float(min(12, len(ours - set(ref.norms)))),
-        "names_found": len(theirs & answer.every) / len(theirs) if theirs else -1.0,
-    }

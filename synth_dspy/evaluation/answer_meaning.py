@@ -40,16 +40,17 @@ MEANING_FEATURES = (
 )  # fmt: skip
 
 _WHOLE = 0.99
-_MENTIONED = 0.5
-_BEFORE, _AFTER = 7, 6
-_ANSWER_WORDS, _QUESTION_WORDS, _LONG_WORDS = 30, 20, 28
+MENTIONED = 0.5
+"""Share of the reference's words, by weight, from which an answer counts as naming it."""
+_BEFORE, _AFTER = 6, 4
+_ANSWER_WORDS, _QUESTION_WORDS, _LONG_WORDS = 30, 18, 24
 _BLANK = "X"
 _REFERENCES = 3
 
 
 def context(comparison: Comparison) -> str | None:
     """The words around the mention, with the mention blanked out; None where there is no mention, or nothing around."""
-    if comparison.span is None or comparison.share < _MENTIONED:
+    if comparison.span is None or comparison.share < MENTIONED:
         return None
     text, (start, end) = comparison.answer, comparison.span
     tokens = text.tokens
@@ -92,17 +93,17 @@ def meaning_features(
         jobs.append(job)
         for text in job.texts():
             wanted.setdefault(text, len(wanted))
-    for text in contexts:
-        if text is not None:
-            wanted.setdefault(text, len(wanted))
+    for around_mention in contexts:
+        if around_mention is not None:
+            wanted.setdefault(around_mention, len(wanted))
     vectors = embedder.embed_tokens(list(wanted)) if wanted else []
     features = np.full((len(comparisons), len(MEANING_FEATURES)), np.nan)
     around = np.full((len(comparisons), embedder.dimension), np.nan)
-    for row, (job, text) in enumerate(zip(jobs, contexts, strict=True)):
-        if job is not None:
-            features[row] = job.features(lambda name: vectors[wanted[name]])
-        if text is not None:
-            around[row] = _unit_mean(vectors[wanted[text]].vectors)
+    for row, (compared, around_mention) in enumerate(zip(jobs, contexts, strict=True)):
+        if compared is not None:
+            features[row] = compared.features(lambda name: vectors[wanted[name]])
+        if around_mention is not None:
+            around[row] = _unit_mean(vectors[wanted[around_mention]].vectors)
     return features, around
 
 

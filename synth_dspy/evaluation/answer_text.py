@@ -11,24 +11,69 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
 MONTHS = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
 _MONTH = {name: i + 1 for i, name in enumerate(MONTHS)} | {name[:3]: i + 1 for i, name in enumerate(MONTHS)}
 _MONTH["sept"] = 9
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
+_UNITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
 _NUMBER = {word: i for i, word in enumerate(_UNITS)} | {
-    word: 10 * (i + 2) for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
+    word: 10 * (i + 2)
+    for i, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"])
 }
 _ORDINAL = {
     word: i + 1
     for i, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
-        "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth".split()
+        [
+            "first",
+            "second",
+            "third",
+            "fourth",
+            "fifth",
+            "sixth",
+            "seventh",
+            "eighth",
+            "ninth",
+            "tenth",
+            "eleventh",
+            "twelfth",
+            "thirteenth",
+            "fourteenth",
+            "fifteenth",
+            "sixteenth",
+            "seventeenth",
+            "eighteenth",
+            "nineteenth",
+            "twentieth",
+        ]
     )
 }
 _SCALE = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -36,10 +81,10 @@ _ROMAN = {"II": 2, "III": 3, "IV": 4, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "XI
 _SAME = {"colour": "color", "centre": "center", "theatre": "theater", "percentage": "percent", "mr": "mister",
          "dr": "doctor", "mt": "mount", "ft": "fort", "saint": "st", "can't": "cannot", "usa": "us"}  # fmt: skip
 
-STOPWORDS = frozenset(
+STOPWORDS = words(
     "a an the of in on at to for by with from and or as is are was were be been being am do does did has have had "
     "it its this that these those there he she they them his her their we our i you your who whom whose which what "
-    "when where why how s t will would shall can could may might must so also into than then about".split()
+    "when where why how s t will would shall can could might must so also into than then about"
 )
 
 _NAMES = "|".join(sorted(_MONTH, key=len, reverse=True))
@@ -128,7 +173,7 @@ def _number(text: str) -> str:
 
 
 def _merge_numbers(tokens: list[Token]) -> list[Token]:
-    """"twenty-five", "5 million", "two (2)" become one number token each."""
+    """ "twenty-five", "5 million", "two (2)" become one number token each."""
     out: list[Token] = []
     for tok in tokens:
         last = out[-1] if out else None

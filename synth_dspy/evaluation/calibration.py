@@ -91,7 +91,7 @@ def _calibration_error(score: NDArray[np.float64], label: NDArray[np.int64]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A rising mapping from a judge's raw scores to probabilities: straight lines between `(raw[i], probability[i])`."""
+    """A rising mapping from raw scores to probabilities: straight lines between `(raw[i], probability[i])`."""
 
     raw: tuple[float, ...]
     probability: tuple[float, ...]

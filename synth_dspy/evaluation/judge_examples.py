@@ -32,6 +32,7 @@ class Example:
     kind: str
     group: str
     phrasing: str
+    from_contract: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,11 @@ class Known:
     group: str
     shape: str
     """Answers of the same shape can stand for each other: they are the wrong answers of attacks."""
+    from_contract: bool = False
 
 
-MADE_WEIGHT = 0.35
+MADE_WEIGHT = 0.25
+"""Of a made example beside a natural one: the made ones are many, and people's verdicts have the last word."""
 _LONG = 20
 _MOST_CLAUSES = 700
 
@@ -83,16 +86,20 @@ def known_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random)
         if clause["is_impossible"]:
             continue
         category, group = clause["category"], clause["contract"]
-        questions = (f"What is the {category.lower()}?", clause["details"], f"What does the contract say about {category}?")
+        questions = (
+            f"What is the {category.lower()}?",
+            clause["details"],
+            f"What does the contract say about {category}?",
+        )
         spans = [" ".join(span.split()) for span in clause["answers"] if len(span.split()) < 300]
         short = clause["normalized_answer"].strip()
         if short and short.lower() not in {"yes", "no"} and "[" not in short:
             references = (short, *spans[:2]) if rng.random() < 0.5 else (short,)
-            items.append(Known(rng.choice(questions), references, short, group, f"{category} short"))
+            items.append(Known(rng.choice(questions), references, short, group, f"{category} short", True))
         if spans:
             answer = rng.choice(spans)
             references = tuple(spans) if rng.random() < 0.5 else (answer,)
-            items.append(Known(rng.choice(questions), references, answer, group, f"{category} span"))
+            items.append(Known(rng.choice(questions), references, answer, group, f"{category} span", True))
     return rng.sample(items, min(_MOST_CLAUSES, len(items)))
 
 
@@ -122,14 +129,13 @@ def made(
     for item in items:
         others = _others(item, by_shape, items, rng)
         for kind, templates in attacks.items():
-            template = rng.choice(templates)
-            said = perturb.fill(template, item.answer, item.question, others)
-            if kind == "question" and _gives_away(item, said):
-                continue
-            examples.append(_example(item, said, 0.0, kind, template))
+            for template in rng.sample(list(templates), 2 if kind == "candidates" else 1):
+                said = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
+                if kind != "question" or not _gives_away(item, said):
+                    examples.append(_example(item, said, 0.0, kind, template))
         for kind, templates in truths.items():
             for template in rng.sample(list(templates), 2 if kind == "truth" else 1):
-                said = perturb.fill(template, item.answer, item.question, others)
+                said = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
                 examples.append(_example(item, said, 1.0, kind, template))
         for kind, said in changed(item, names, rng):
             template = rng.choice(truths["truth"]) if rng.random() < 0.7 else "{x}"
@@ -168,7 +174,9 @@ def _gives_away(item: Known, said: str) -> bool:
 
 
 def _example(item: Known, said: str, target: float, kind: str, template: str) -> Example:
-    return Example(item.question, item.references, said, target, MADE_WEIGHT, kind, item.group, template)
+    return Example(
+        item.question, item.references, said, target, MADE_WEIGHT, kind, item.group, template, item.from_contract
+    )
 
 
 def _long(item: Known, others: Sequence[str], rng: random.Random) -> list[Example]:
@@ -189,9 +197,10 @@ def _long(item: Known, others: Sequence[str], rng: random.Random) -> list[Exampl
     add(mixed, 0.45, "mixed")
     around = " ".join(others[0].split()[-20:]) + " " + item.answer + " " + " ".join(others[1].split()[:20])
     add(around, 0.85, "surrounded")
-    denied = negate(item.answer, rng)
-    if denied:
-        add(denied, 0.0, "negated inside")
+    for _ in range(2):
+        denied = negate(item.answer, rng)
+        if denied:
+            add(denied, 0.0, "negated inside")
     return examples
 
 
@@ -223,9 +232,9 @@ def paraphrase(clause: str, rng: random.Random) -> str:
         plain = word.lower().strip(",.;:()")
         if plain in _SYNONYMS and rng.random() < 0.7:
             words.append(word.lower().replace(plain, _SYNONYMS[plain]))
-        elif plain in {"the", "a", "an", "this", "that", "hereby", "herein", "thereof"} and rng.random() < 0.5:
-            continue
-        elif len(plain) > 3 and plain.islower() and plain.isalpha() and rng.random() < 0.08:
+        elif (plain in {"the", "a", "an", "this", "that", "hereby", "herein", "thereof"} and rng.random() < 0.5) or (
+            len(plain) > 3 and plain.islower() and plain.isalpha() and rng.random() < 0.08
+        ):
             continue
         else:
             words.append(word)

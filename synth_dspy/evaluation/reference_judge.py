@@ -1,13 +1,14 @@
 """The reference judge's machinery: is this answer the same as one of these references? No language model needed.
 
-Features of words (`answer_features`), of the words around (`answer_cues`) and of meaning (`answer_meaning`) under
-boosted trees, fitted on people's verdicts and on attacks (`reference_fit`). All that was fitted is one JSON file.
+Two questions, each answered by boosted trees (`reference_fit`): does the answer name the same thing as a reference
+(features of words, `answer_features`, and of meaning, `answer_meaning`), and, where it does, does it state it, or deny
+it, doubt it, or name it among others (features of the words around, `answer_cues`). A wrong "no" to the second would
+cost a right answer, so it only counts where it is more likely than not. All that was fitted is one JSON file.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation.answer_features import Comparison, compare_all
-from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, TokenEmbedder, meaning_features
+from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
 from synth_dspy.evaluation.trees import Trees
 
 FORMAT = 1
@@ -38,8 +39,12 @@ class Asked(NamedTuple):
 class Parameters:
     """Everything that was fitted."""
 
-    features: tuple[str, ...]
-    trees: Trees
+    same_features: tuple[str, ...]
+    same: Trees
+    """Log-odds that the answer names the same thing as a reference."""
+    stated_features: tuple[str, ...]
+    stated: Trees
+    """Log-odds that an answer which names the reference states it."""
     idf: Mapping[str, float]
     context_weights: NDArray[np.float64]
     """Of a logistic model on a context's mean vector; the bias comes last."""
@@ -59,9 +64,11 @@ class Parameters:
             "provenance": self.provenance,
             "agreement": self.agreement,
             "embedder": self.embedder,
-            "features": self.features,
             "context_weights": [round(float(w), 5) for w in self.context_weights],
-            "trees": self.trees.to_json(),
+            "same_features": self.same_features,
+            "same": self.same.to_json(),
+            "stated_features": self.stated_features,
+            "stated": self.stated.to_json(),
             "idf": self.idf,
         }
         # One line for each part: a refit shows in a diff as the parts it changed.
@@ -79,14 +86,18 @@ class Parameters:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise SetupError(f"The reference judge's parameters {path} cannot be read ({error.strerror}). {remedy}") from error
+            raise SetupError(
+                f"The reference judge's parameters {path} cannot be read ({error.strerror}). {remedy}"
+            ) from error
         except ValueError as error:
             raise SetupError(f"The reference judge's parameters {path} are not JSON ({error}). {remedy}") from error
         if stored.get("format") != FORMAT:
             raise SetupError(f"{path} holds parameters of format {stored.get('format')}, not {FORMAT}. {remedy}")
         return cls(
-            tuple(stored["features"]),
-            Trees.from_json(stored["trees"]),
+            tuple(stored["same_features"]),
+            Trees.from_json(stored["same"]),
+            tuple(stored["stated_features"]),
+            Trees.from_json(stored["stated"]),
             stored["idf"],
             np.array(stored["context_weights"]),
             stored["embedder"],
@@ -124,10 +135,20 @@ class ReferenceScorer:
         words, meaning, around, comparable = extract(asked, self.parameters.weight, self._embedder)
         if not comparable:
             return scores
-        table = tabulate(words, meaning, affirmation(around, self.parameters.context_weights), self.parameters.features)
-        for place, raw in zip(comparable, self.parameters.trees.raw(table), strict=True):
-            scores[place] = 1.0 / (1.0 + math.exp(-float(raw)))
+        fitted = self.parameters
+        affirms = affirmation(around, fitted.context_weights)
+        same = _probability(fitted.same.raw(tabulate(words, meaning, affirms, fitted.same_features)))
+        stated = _probability(fitted.stated.raw(tabulate(words, meaning, affirms, fitted.stated_features)))
+        named = np.array([comparison.share >= MENTIONED for comparison in words])
+        judged = np.where(named & (stated < 0.5), np.minimum(same, stated), same)
+        for place, score in zip(comparable, judged, strict=True):
+            scores[place] = float(score)
         return scores
+
+
+def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-log_odds))
+    return probability
 
 
 def extract(

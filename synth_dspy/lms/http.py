@@ -7,6 +7,7 @@ share its connections.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from concurrent.futures import Future
@@ -74,6 +75,12 @@ class HttpEngine:
         """DSPy's engine interface, without a ledger."""
         call = self.submit(request, Call("", "", request.model, ""), None).result()
         return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
+
+    def with_attempts(self, attempts: int) -> HttpEngine:
+        """The same endpoint, given up earlier or later."""
+        other = copy.copy(self)
+        other.attempts = attempts
+        return other
 
     def lists(self, model: str) -> bool:
         """Whether the endpoint names this model among those it serves. Many servers answer to other names as well.

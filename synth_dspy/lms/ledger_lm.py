@@ -175,6 +175,10 @@ class Delegate:
         self.supports_reasoning = lm.supports_reasoning
         self.supported_params = lm.supported_params
 
+    def with_attempts(self, attempts: int) -> Delegate:
+        """The same model, given up earlier or later."""
+        return Delegate(self.lm.copy(num_retries=attempts - 1))
+
     def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
             return self._priced(self.lm(request), request)

@@ -1,0 +1,111 @@
+"""Where an answer contradicts a reference, or says more: numbers, dates and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from synth_dspy.evaluation.answer_parts import Answer, Reference, reference_of
+from synth_dspy.evaluation.answer_text import MONTHS, STOPWORDS, Text
+
+MANY_REFERENCES = 200
+"""References beyond these are not looked at."""
+_SHORT = 6
+MONTH_NAMES = frozenset(MONTHS)
+
+
+def number_features(ref: Reference, answer: Answer) -> dict[str, float]:
+    """Numbers and months: those of the reference that are missing, and others that stand there instead."""
+    theirs = {t.norm for t in ref.parsed.tokens if t.kind == "n"}
+    ours = {t.norm for t in answer.text.tokens if t.kind == "n"}
+    asked = {t.norm for t in answer.question.tokens if t.kind == "n"}
+    missing, extra = theirs - ours, ours - theirs - asked
+    years = {n for n in theirs if _is_year(n)}
+    their_months = _months(ref.parsed)
+    our_months = _months(answer.text)
+    return {
+        "numbers": float(min(5, len(theirs))),
+        "numbers_missing": float(min(5, len(missing))),
+        "numbers_found": float(min(5, len((theirs - asked) & ours))),
+        "numbers_extra": float(min(6, len(extra))),
+        "numbers_conflict": float(bool(missing) and bool(extra)),
+        "numbers_distance": _distance(missing, extra),
+        "numeric": sum(norm in theirs or norm in MONTH_NAMES for norm in ref.norms) / len(ref.norms),
+        "year_found": float(bool(years & ours)) if years else -1.0,
+        "year_conflict": float(bool(years - ours) and any(map(_is_year, extra))),
+        "month_found": float(bool(their_months & our_months)) if their_months else -1.0,
+        "month_conflict": float(bool(their_months - our_months) and bool(our_months - their_months)),
+        "day_conflict": float(
+            bool(their_months)
+            and any(not _is_year(n) for n in missing)
+            and any(not _is_year(n) and len(n) <= 2 for n in extra)
+        ),
+    }
+
+
+def name_features(ref: Reference, answer: Answer) -> dict[str, float]:
+    """Capitalised words the question does not hold: those missing from the answer, those it has on top."""
+    theirs = {t.norm for t in ref.parsed.tokens if t.kind in "co"} - answer.asked
+    # A sentence's first word is capitalised whatever it is; in a short answer it is rather a name.
+    kinds = "co" if len(answer.norms) <= _SHORT else "c"
+    ours = {answer.text.tokens[i].norm for i in answer.text.words if answer.text.tokens[i].kind in kinds} - answer.asked
+    missing, extra = theirs - answer.every, ours - set(ref.norms)
+    return {
+        "names_conflict": float(min(3, len(missing), len(extra))),
+        "names": float(min(10, len(theirs))),
+        "names_missing": float(min(8, len(missing))),
+        "names_extra": float(min(12, len(extra))),
+        "names_found": len(theirs & answer.every) / len(theirs) if theirs else -1.0,
+    }
+
+
+def stranger_features(answer: Answer, references: Sequence[str], span: tuple[int, int] | None) -> dict[str, float]:
+    """What the answer holds that neither the question nor any reference does: the other names of a list, mostly."""
+    known = set(answer.asked)
+    for reference in references[:MANY_REFERENCES]:
+        known.update(reference_of(reference).norms)
+    strangers = [answer.text.tokens[i] for i in answer.text.words if answer.text.tokens[i].norm not in known]
+    kinds = "co" if len(answer.norms) <= _SHORT else "c"
+    return {
+        "stranger_items": float(min(6, _stranger_items(answer, known, span))),
+        "strangers": float(min(30, len(strangers))),
+        "stranger_share": len(strangers) / max(1, len(answer.norms)),
+        "stranger_names": float(min(12, sum(token.kind in kinds for token in strangers))),
+        "stranger_numbers": float(min(6, sum(token.kind == "n" for token in strangers))),
+    }
+
+
+def _months(text: Text) -> set[str]:
+    """Months named in a text; "may" in lower case is a verb."""
+    return {text.tokens[i].norm for i in text.words if text.tokens[i].kind != "w"} & MONTH_NAMES
+
+
+def _is_year(norm: str) -> bool:
+    return len(norm) == 4 and norm.isdigit() and norm[0] in "12"
+
+
+def _distance(missing: set[str], extra: set[str]) -> float:
+    """Smallest relative distance of a missing number to one that stands there instead; -1.0 where there is no pair."""
+    pairs = [(float(a), float(b)) for a in missing for b in extra]
+    return min((min(3.0, abs(a - b) / (abs(a) + 1e-9)) for a, b in pairs), default=-1.0)
+
+
+_SEPARATORS = frozenset({",", ";", "/", "|", "or", "and", "•", "*", "-", ".", ")"})
+_LONGEST_ITEM = 8
+
+
+def _stranger_items(answer: Answer, known: set[str], span: tuple[int, int] | None) -> int:
+    """Pieces between commas and the like, beside the mention, that hold nothing but strangers."""
+    start, end = span if span else (-1, -1)
+    items = 0
+    content: list[str] = []
+    beside = True
+    for i, token in enumerate((*answer.text.tokens, None)):
+        if token is None or (token.norm in _SEPARATORS and not start <= i <= end):
+            strange = bool(content) and all(norm not in known for norm in content)
+            items += beside and strange and len(content) <= _LONGEST_ITEM
+            content, beside = [], True
+        elif start <= i <= end:
+            beside = False
+        elif token.kind != "p" and token.norm not in STOPWORDS:
+            content.append(token.norm)
+    return items
