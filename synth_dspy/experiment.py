@@ -60,10 +60,11 @@ class Experiment:
             `results` and `measurements`, as written to the run's folder.
         """
         began = time.perf_counter()
-        with self.run.station("models"):
-            resources = self._models()
+        names = self._arm_names()
         with self.run.station("source"):
             knowledge, splits = self._read()
+        with self.run.station("models"):
+            resources = self._models()
         with self.run.station("index"):
             retriever = self._index(knowledge, resources)
         resources = replace(
@@ -76,7 +77,7 @@ class Experiment:
             rows = self._rows(splits, resources)
         judge = self.task.judge(resources)
         with self.run.station("arms"):
-            programs = self._arms(rows, resources, self._objective(judge))
+            programs = self._arms(names, rows, resources, self._objective(judge))
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
         return self._report(predictions, judge, rows, time.perf_counter() - began)
@@ -197,9 +198,8 @@ class Experiment:
         return synthesis
 
     def _arms(
-        self, rows: dict[str, list[dspy.Example]], resources: Resources, objective: Metric
+        self, names: list[str], rows: dict[str, list[dspy.Example]], resources: Resources, objective: Metric
     ) -> dict[str, dspy.Module]:
-        names = self._arm_names()
         programs: dict[str, dspy.Module] = {}
         self.facts["arms"] = described = []
         with self.bars.bar("arms", len(names)) as advance:
