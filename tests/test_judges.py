@@ -11,9 +11,9 @@ import pytest
 from dspy.utils import DummyLM
 
 from eval.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge
+from synth_dspy.answer_text import parse
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation.answer_features import compare, compare_all
-from synth_dspy.evaluation.answer_text import parse
 from synth_dspy.evaluation.calibration import Calibration, agreement
 from synth_dspy.evaluation.reference_judge import Parameters
 from synth_dspy.evaluation.trees import Trees

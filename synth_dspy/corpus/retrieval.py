@@ -79,6 +79,9 @@ class Retriever:
         self.wording = wording
         self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Retriever:
+        return self  # copies of a program search the same index
+
     def search(self, query: str, document: str | None = None, words: int = PASSAGE_WORDS) -> list[Passage]:
         """Passages for one question.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from synth_dspy.answer_text import MONTHS, STOPWORDS, Text
 from synth_dspy.evaluation.answer_parts import Answer, Reference, reference_of
-from synth_dspy.evaluation.answer_text import MONTHS, STOPWORDS, Text
 
 MANY_REFERENCES = 200
 """References beyond these are not looked at."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from synth_dspy.answer_text import Text
 from synth_dspy.evaluation.answer_conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,
@@ -22,7 +23,6 @@ from synth_dspy.evaluation.answer_conflicts import (
 )
 from synth_dspy.evaluation.answer_cues import cue_features, is_negation
 from synth_dspy.evaluation.answer_parts import Answer, Reference, answer_of, reference_of
-from synth_dspy.evaluation.answer_text import Text
 
 Weight = Callable[[str], float]
 """How telling a token is: its inverse document frequency."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.answer_text import Text
 from synth_dspy.evaluation.answer_features import Comparison
-from synth_dspy.evaluation.answer_text import Text
 
 if TYPE_CHECKING:
     from synth_dspy.lms.embedder import TokenVectors

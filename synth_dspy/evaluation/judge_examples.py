@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synth_dspy.answer_text import MONTHS, parse
 from synth_dspy.evaluation import perturb
-from synth_dspy.evaluation.answer_text import MONTHS, parse
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.answer_text import parse, words
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation import judge_examples
 from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder
-from synth_dspy.evaluation.answer_text import parse, words
 from synth_dspy.evaluation.judge_examples import Example, fold
 from synth_dspy.evaluation.reference_judge import (
     CONTEXT_FEATURE,
