@@ -13,6 +13,7 @@ from typing import Any
 import dspy
 
 from synth_dspy import prompting
+from synth_dspy.errors import ArmError
 from synth_dspy.task import Resources
 
 
@@ -39,10 +40,12 @@ class Bootstrap:
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
     ) -> dspy.Module:
+        if not trainset:
+            raise ArmError("There are no training rows to take demonstrations from.")
         rows = list(trainset)
         random.Random(self.resources.seed).shuffle(rows)
         rows = rows[: self.attempts // 2 if self.resources.quick else self.attempts]
-        most = prompting.demonstrations_within(rows, self.budget, self.demonstrations)
+        most = prompting.demonstrations_within(rows, self.budget, self.demonstrations, self.resources.words)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
         with dspy.context(lm=self.resources.teacher):
             prompting.warm(teacher, rows, self.resources.executor)
@@ -67,6 +70,6 @@ class Bootstrap:
     def _settings(self, most: int) -> dict[str, Any]:
         return {
             "teacher_settings": {"lm": self.resources.teacher},
-            "max_bootstrapped_demos": max(1, most // 2),
+            "max_bootstrapped_demos": max(1, prompting.traces_among(most)),
             "max_labeled_demos": most,
         }

@@ -38,7 +38,7 @@ class Mipro:
     ) -> dspy.Module:
         prompting.need_capable_teacher("mipro", self.resources)
         prompting.need_package("mipro", "optuna")
-        most = prompting.demonstrations_within(trainset, self.budget, self.demonstrations)
+        most = prompting.demonstrations_within(trainset, self.budget, self.demonstrations, self.resources.words)
         optimizer = dspy.MIPROv2(
             metric=self.metric,
             prompt_model=self.resources.teacher,

@@ -18,6 +18,7 @@ from optimizers.gepa import Gepa
 from optimizers.mipro import Mipro
 from optimizers.random_search import RandomSearch
 from programs._contract_synthesis import contract_filters, contract_synthesizer
+from programs._contract_wording import contract_wording
 from synth_dspy.corpus.source import Corpus
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.task import Resources, Task, task
@@ -83,5 +84,6 @@ def contract_qa(documents: Path | None = None, labelled: Path | None = None, cua
         },
         objective="f1",  # asks for short answers; the judge, which only asks for right ones, stays unseen by training
         arms=("rag", "bootstrap", "random_search"),
+        wording=contract_wording,
         words=350 if documents or cuad else 150,  # the sample contracts are short
     )

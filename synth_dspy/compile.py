@@ -12,7 +12,7 @@ from rich.console import Console
 from synth_dspy import run as runs
 from synth_dspy import workspace
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import CompileConfig, compile_settings, read_toml
+from synth_dspy.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.lms.offline import quiet_libraries
 from synth_dspy.progress import Bars
@@ -46,7 +46,7 @@ def main(args: list[str]) -> int:
         run, config = runs.resume(here / (folder or model().runs), name, resumed, model)
         return _compile(here, run, config)
     default = read_toml(Path(toml), model) if toml else model()
-    config = parse(model, verb=f"compile {name}", description=USAGE, default=default, args=rest)
+    config = absolute(parse(model, verb=f"compile {name}", description=USAGE, default=default, args=rest))
     return _compile(here, runs.start(here / config.runs, name, config), config)
 
 

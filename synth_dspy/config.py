@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from synth_dspy.errors import SetupError
 
@@ -50,6 +50,16 @@ class Models(Settings):
     """Address of an OpenAI-compatible server, for the roles whose model is not embedded."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7` (TOML only)."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_by_role(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        unknown = sorted(set(options) - {"student", "teacher", "judge"})
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no role; the roles with options are student, teacher and judge")
+        if any("api_key" in given for given in options.values()):
+            raise ValueError("a key never stands in a configuration; name its environment variable with api_key_name")
+        return options
 
 
 class Synthesis(Settings):
@@ -146,12 +156,23 @@ def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
         return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise SetupError(f"The configuration file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"The configuration file {path} cannot be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"The configuration file {path} is not valid TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise SetupError(f"The configuration file {path} sets {key}: {first['msg']}.") from error
+
+
+def absolute(config: CompileConfig) -> CompileConfig:
+    """The configuration with the task's paths made absolute: a run is resumed and loaded from any folder."""
+    task = getattr(config, "task", None)
+    if task is None:
+        return config
+    paths = {name: value.expanduser().resolve() for name, value in task if isinstance(value, Path)}
+    return config.model_copy(update={"task": task.model_copy(update=paths)})
 
 
 def to_toml(config: CompileConfig) -> str:

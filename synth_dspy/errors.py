@@ -2,6 +2,7 @@
 
 SynthDspyError
 ├── SetupError      the user can mend it: a typo, a missing file, no network (exit status 2, no traceback)
+├── ArmError        an arm cannot be made: the report names the reason, the other arms go on
 └── ModelError      a model call failed for good: the request is named, the run goes on or stops with its ledger
 """
 
@@ -14,6 +15,10 @@ class SynthDspyError(Exception):
 
 class SetupError(SynthDspyError):
     """Something the user can mend. Verbs print the message alone and exit with status 2."""
+
+
+class ArmError(SynthDspyError):
+    """An arm that cannot be made here. A finding for the report; the other arms go on."""
 
 
 class ModelError(SynthDspyError):

@@ -18,16 +18,16 @@ import dspy
 
 from synth_dspy import datasets, roles, saved
 from synth_dspy.config import CompileConfig
-from synth_dspy.corpus.index import Index
-from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.report import write_report
 from synth_dspy.evaluation.summary import summarise
 from synth_dspy.executor import Executor
 from synth_dspy.ledger import Ledger
+from synth_dspy.opening import open_embedder, open_retriever, open_role
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run
+from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 from synth_dspy.task import Judge, Knowledge, Metric, Resources, Task
 from synth_dspy.versions import versions
@@ -36,8 +36,6 @@ log = logging.getLogger("synth_dspy.experiment")
 
 QUICK = {"candidates": 32, "held_out": 24, "validation": 8}
 """Bounds of a `--quick` run."""
-EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
-"""Arguments of the embedded roles' LMs where `[models.options]` says nothing else."""
 
 
 @dataclass
@@ -65,16 +63,12 @@ class Experiment:
             knowledge, splits = self._read()
         with self.run.station("models"):
             resources = self._models()
-        with self.run.station("index"):
-            retriever = self._index(knowledge, resources)
-        resources = replace(
-            resources,
-            retriever=retriever,
-            seeds=splits["train"].labelled or tuple(knowledge.prompts),
-            held_out=splits["dev"].labelled + splits["test"].labelled,
-        )
+        with self.run.station("index"), self.bars.bar("index", None) as bar:
+            folder = saved.index_folder(self.workspace, self.run.task, self.config)
+            retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
+        resources = replace(resources, retriever=retriever)
         with self.run.station("synthesis"):
-            rows = self._rows(splits, resources)
+            rows = self._rows(knowledge, splits, resources)
         judge = self.task.judge(resources)
         with self.run.station("arms"):
             programs = self._arms(names, rows, resources, self._objective(judge))
@@ -95,9 +89,10 @@ class Experiment:
                 if role == "judge" and model == "reference":
                     opened[role] = None
                 else:
-                    opened[role] = self._open(model, role)
+                    opened[role] = lm = open_role(self.config, role, self.ledger)
+                    roles.check(lm)
                 advance(1)
-            embedder = roles.embedder_for(names.embedder, api_base=names.api_base)
+            embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
         dspy.configure(lm=opened["student"])
@@ -116,21 +111,11 @@ class Experiment:
             quick=self.config.quick,
         )
 
-    def _open(self, model: str, role: str) -> dspy.LM:
-        # Short greedy answers suit a small model; what a hosted one does by default is its provider's choice.
-        options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
-        options |= {"connections": self.config.concurrency, **self.config.models.options.get(role, {})}
-        if self.config.models.api_base and not model.startswith(roles.EMBEDDED):
-            options.setdefault("api_base", self.config.models.api_base)
-        lm = roles.lm_for(model, role=role, ledger=self.ledger, **options)
-        roles.check(lm)
-        return lm
-
     def _read(self) -> tuple[Knowledge, dict[str, datasets.Split]]:
         knowledge = self.task.source.read(self.config.limit)
         splits = datasets.split(knowledge, self.config.seed)
-        if not splits["test"].groups or not splits["train"].groups:
-            groups = len({item.group for item in knowledge.items})
+        groups = len({item.group for item in knowledge.items})
+        if groups < 3:
             raise SetupError(
                 f"At least 3 documents are needed, to learn from some and be scored on others; found {groups}. "
                 "Add documents, or raise --limit."
@@ -138,41 +123,38 @@ class Experiment:
         self.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
         return knowledge, splits
 
-    def _index(self, knowledge: Knowledge, resources: Resources) -> Retriever | None:
-        if not knowledge.documents:
-            return None
-        index = Index(saved.index_folder(self.workspace, self.run.task, self.config), resources.embedder)
-        with self.bars.bar("index", None) as bar:
-            stats = index.update(knowledge.documents, progress=bar.reach)
-        log.info("index: %s", stats)
-        return Retriever(index)
-
-    def _rows(self, splits: dict[str, datasets.Split], resources: Resources) -> dict[str, list[dspy.Example]]:
+    def _rows(
+        self, knowledge: Knowledge, splits: dict[str, datasets.Split], resources: Resources
+    ) -> dict[str, list[dspy.Example]]:
+        """The rows of every split. What is held out comes first: training rows are checked against it."""
         wanted = self._bound("candidates", self.config.synthesis.candidates)
-        synthesis = self._synthesise("train", splits, resources, wanted)
-        test = splits["test"].labelled
-        dev = splits["dev"].labelled
-        self.facts["held_out"] = "human-labelled"
+        dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
+        shown = replace(resources, seeds=splits["train"].labelled or tuple(knowledge.prompts))
+        self.facts["held_out"] = "human-labelled" if test else "synthetic"
         if not test:
-            # Nobody labelled these documents: the held-out items are synthetic too, and the report says so.
-            self.facts["held_out"] = "synthetic"
-            test = tuple(self._synthesise("test", splits, resources, wanted).kept)
-            dev = tuple(self._synthesise("dev", splits, resources, max(1, wanted // 3)).kept)
-            if not test:
-                raise SetupError(
-                    "There are no labelled questions about these documents, and none of the synthetic ones passed "
-                    "the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
-                )
-        train = datasets.training_rows(splits["train"].labelled, synthesis.kept, self.config.synthesis.train_on)
+            test = list(self._synthesise("test", splits, shown, wanted).kept)
+        if not dev:
+            dev = list(self._synthesise("dev", splits, shown, max(1, wanted // 3)).kept)
+        if not test:
+            raise SetupError(
+                "There are no labelled questions about the held-out documents, and none of the synthetic ones passed "
+                "the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
+            )
+        gold, found = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
+        shown = replace(resources, seeds=gold or tuple(knowledge.prompts), held_out=(*dev, *test))
+        synthesis = self._synthesise("train", splits, shown, wanted)
+        train = datasets.training_rows(gold, synthesis.kept, self.config.synthesis.train_on)
+        if not dev:
+            log.warning("no development questions: prompts are chosen on training rows")
+        bounds, seed = self.config.evaluation, self.config.seed
         rows = {
             "train": train,
-            "dev": datasets.spread(
-                dev or train, self._bound("validation", self.config.evaluation.validation), self.config.seed
-            ),
-            "test": datasets.spread(test, self._bound("held_out", self.config.evaluation.held_out), self.config.seed),
+            "dev": datasets.spread(dev or train, self._bound("validation", bounds.validation), seed),
+            "test": datasets.spread(test, self._bound("held_out", bounds.held_out), seed),
         }
         self.facts["synthesis"] = synthesis.yield_table
-        self.facts["contamination"] = synthesis.contamination
+        found_later = synthesis.contamination or {}
+        self.facts["contamination"] = {kind: count + found_later.get(kind, 0) for kind, count in found.items()}
         self.facts["splits"] = {
             name: {"groups": len(splits[name].groups), "items": len(rows[name])} for name in ("train", "dev", "test")
         }
@@ -184,7 +166,7 @@ class Experiment:
         synthesizer = self.task.synthesizer(resources)
         synthesizer.set_lm(resources.teacher)
         items = splits[name].items if wanted else ()
-        with self.bars.bar(f"synthesis ({name})", len(items)) as advance, self.ledger.unit(station="synthesis"):
+        with self.bars.bar(f"synthesis ({name})", None) as bar, self.ledger.unit(station="synthesis"):
             synthesis = synthesise(
                 items,
                 synthesizer,
@@ -192,7 +174,7 @@ class Experiment:
                 executor=resources.executor,
                 ledger=self.ledger,
                 limit=wanted,
-                progress=advance,
+                progress=bar.reach,
             )
         self.run.write_jsonl(f"datasets/candidates-{name}.jsonl", synthesis.candidate_rows())
         return synthesis
@@ -214,10 +196,12 @@ class Experiment:
                         if optimizer is not None:
                             program = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
                         programs[name] = program
-                    except SynthDspyError as error:
+                    except SetupError:
+                        raise  # true of every arm: no endpoint, no room to write
+                    except Exception as error:
                         # One arm that cannot be made is a finding; the other arms go on.
-                        failed = str(error)
-                        log.warning("arm %s failed: %s", name, error)
+                        failed = str(error) if isinstance(error, SynthDspyError) else f"{type(error).__name__}: {error}"
+                        log.warning("arm %s failed", name, exc_info=error)
                 if failed is None:
                     program.set_lm(resources.student)
                     saved.save(self.run, name, program, self.config)

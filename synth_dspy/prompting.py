@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dspy
 
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ArmError
 from synth_dspy.executor import Executor
 from synth_dspy.task import Resources
 
 log = logging.getLogger("synth_dspy.prompting")
 
 CHARACTERS_PER_TOKEN = 3.5
-"""A cautious estimate for English where the model's own tokenizer is not at hand."""
+TOKENS_PER_WORD = 1.8
+"""Cautious estimates for legal English where the model's own tokenizer is not at hand."""
 
 
 def estimate_tokens(text: str) -> int:
@@ -57,12 +58,31 @@ def fit_demonstrations(program: dspy.Module, budget: int) -> dspy.Module:
     return program
 
 
-def demonstrations_within(examples: Sequence[dspy.Example], budget: int, most: int) -> int:
-    """How many demonstrations as long as the longer ones of `examples` fit the budget, at most `most`."""
+def demonstrations_within(examples: Sequence[dspy.Example], budget: int, most: int, words: int) -> int:
+    """How many demonstrations fit the budget, at most `most`, about half of them traces.
+
+    Args:
+        examples: labelled examples; the longer ones of them are what a labelled demonstration is taken to cost.
+        budget: tokens for all demonstrations.
+        most: never more than this.
+        words: words of passages in a trace, which shows all that the program was given.
+    """
     lengths = sorted(demonstration_tokens(example) for example in examples)
     if not lengths:
         return 0
-    return max(0, min(most, budget // lengths[int(0.9 * (len(lengths) - 1))]))
+    labelled = lengths[int(0.9 * (len(lengths) - 1))]
+    trace = max(labelled, int(words * TOKENS_PER_WORD))
+    fitting = (
+        count
+        for count in range(most + 1)
+        if traces_among(count) * trace + (count - traces_among(count)) * labelled <= budget
+    )
+    return max(fitting, default=0)
+
+
+def traces_among(count: int) -> int:
+    """How many of `count` demonstrations are bootstrapped traces, where the teacher succeeds often enough."""
+    return (count + 1) // 2
 
 
 def labelled_teacher(student: dspy.Module, examples: Sequence[dspy.Example], k: int, seed: int) -> dspy.Module:
@@ -123,10 +143,10 @@ def need_capable_teacher(arm: str, resources: Resources) -> None:
     """Refuse an arm that asks its teacher for instructions where the teacher is the small embedded model.
 
     Raises:
-        SetupError: the teacher is the student itself.
+        ArmError: the teacher is the student itself.
     """
     if resources.teacher.model == resources.student.model:
-        raise SetupError(
+        raise ArmError(
             f"The arm {arm} needs a teacher that can write instructions, and the teacher is the student itself "
             f"({resources.teacher.model}); name a capable one with --models.teacher."
         )
@@ -136,10 +156,10 @@ def need_package(arm: str, package: str) -> None:
     """Refuse an arm whose optional package is missing.
 
     Raises:
-        SetupError: names the package.
+        ArmError: names the package.
     """
     if importlib.util.find_spec(package) is None:
-        raise SetupError(f"The arm {arm} needs the package {package}: pip install {package}")
+        raise ArmError(f"The arm {arm} needs the package {package}: pip install {package}")
 
 
 def _visible(predictor: dspy.Predict, demonstration: dspy.Example) -> dspy.Example:

@@ -87,10 +87,8 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     Raises:
         SetupError: the folder holds no program, its task is gone, or the file names code that is not this package's.
     """
-    from synth_dspy import roles
-    from synth_dspy.corpus.index import Index
-    from synth_dspy.corpus.retrieval import Retriever
     from synth_dspy.executor import Executor
+    from synth_dspy.opening import open_embedder, open_retriever, open_role
     from synth_dspy.task import Resources
 
     folder = Path(path).expanduser().resolve()
@@ -100,14 +98,10 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     model = compile_settings(task_file(here, about["task"]))
     config = model.model_validate(about["config"])
     task = build_task(here, about["task"], config)
-    embedder = roles.embedder_for(config.models.embedder)
-    knowledge = task.source.read(config.limit)
-    retriever = None
-    if knowledge.documents:
-        index = Index(index_folder(here, about["task"], config), embedder)
-        index.update(knowledge.documents)
-        retriever = Retriever(index)
-    student = roles.lm_for(config.models.student, role="student", ledger=None)
+    embedder = open_embedder(config)
+    documents = task.source.read(config.limit).documents
+    retriever = open_retriever(index_folder(here, about["task"], config), task, documents, embedder)
+    student = open_role(config, "student", None)
     program = task.program(
         Resources(
             student=student,
@@ -124,6 +118,9 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
         )
     )
     program.load_state(state, allow_unsafe_lm_state=True)
+    for predictor in program.predictors():
+        if predictor.lm is None or predictor.lm.model == student.model:
+            predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
 
 

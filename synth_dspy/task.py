@@ -170,8 +170,8 @@ class Task:
         optimizers: arms by name, each a factory of an optimizer; the first is the baseline (None: the program as is).
         objective: what the optimizers climb: `judged`, or the name of one of the metrics.
         arms: names of the arms that run when none are named.
+        wording: question -> language in which the documents are likely to answer it, searched for too.
         words: words of passages that the program is given, where the run does not say.
-        version: raise it when the declaration changes meaning.
     """
 
     source: Source
@@ -183,8 +183,8 @@ class Task:
     optimizers: Mapping[str, Callable[[Resources, Metric], Optimizer | None]]
     objective: str = "judged"
     arms: tuple[str, ...] = ()
+    wording: Callable[[str], str] | None = None
     words: int = 350
-    version: str = "1"
 
 
 TaskFunction = Callable[..., Task]

@@ -167,6 +167,8 @@ def test_a_run_that_is_open_elsewhere_is_not_resumed(tmp_path: Path, answering: 
         (["--models.student", "openai/x", "--models.api-base", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
         (["--models.student", "openai/x"], "OPENAI_API_KEY"),
         (["--limit", "2"], "limit"),
+        (["--task.labelled", "{seeds}"], "add --task.documents"),
+        (["--task.documents", "{few}", "--task.cuad", "{few}"], "not both"),
     ],
 )
 def test_what_a_user_gets_wrong_is_said_in_a_sentence(

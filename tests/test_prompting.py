@@ -15,7 +15,7 @@ from optimizers.gepa import Gepa
 from optimizers.mipro import Mipro
 from optimizers.random_search import RandomSearch
 from synth_dspy import prompting
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ArmError
 from synth_dspy.executor import Executor
 
 
@@ -39,7 +39,7 @@ def exact(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None)
 
 
 def resources(lm: Any, teacher: Any = None) -> Any:
-    return SimpleNamespace(student=lm, teacher=teacher or lm, executor=Executor(2), seed=0, quick=False)
+    return SimpleNamespace(student=lm, teacher=teacher or lm, executor=Executor(2), seed=0, quick=False, words=20)
 
 
 def answering(right: Callable[[int], bool]) -> DummyLM:
@@ -56,9 +56,15 @@ def test_demonstrations_are_kept_while_they_fit_and_show_only_the_prompt() -> No
 
 def test_a_budget_admits_fewer_long_demonstrations_than_short_ones() -> None:
     short, long = ([example(n, words=words) for n in range(10)] for words in (10, 300))
-    assert prompting.demonstrations_within(short, 600, most=4) == 4
-    assert prompting.demonstrations_within(long, 600, most=4) == 1
-    assert prompting.demonstrations_within([], 600, most=4) == 0
+    assert prompting.demonstrations_within(short, 600, most=4, words=10) == 4
+    assert prompting.demonstrations_within(long, 600, most=4, words=10) == 1
+    assert prompting.demonstrations_within([], 600, most=4, words=10) == 0
+
+
+def test_a_budget_counts_traces_at_the_length_of_the_passages_they_show() -> None:
+    rows = [example(n, words=10) for n in range(10)]
+    assert prompting.demonstrations_within(rows, 1000, most=4, words=350) == 2
+    assert prompting.demonstrations_within(rows, 1000, most=4, words=150) == 4
 
 
 def test_a_labelled_teacher_shows_an_unanswerable_example_too() -> None:
@@ -107,7 +113,7 @@ def test_a_recipe_puts_accepted_traces_before_labelled_ones_and_leaves_the_stude
 @pytest.mark.parametrize("recipe", [Mipro, Gepa])
 def test_a_recipe_that_needs_a_capable_teacher_says_so(recipe: Any) -> None:
     lm = SimpleNamespace(model="embedded/small")
-    with pytest.raises(SetupError, match=r"--models\.teacher"):
+    with pytest.raises(ArmError, match=r"--models\.teacher"):
         recipe(resources(lm), exact).compile(Echo(), trainset=[], valset=[])
 
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from synth_dspy.corpus.chunks import Chunk
 from synth_dspy.corpus.index import Index, Vectors
 from synth_dspy.corpus.lexical import BM25
-from synth_dspy.corpus.wording import contract_wording
 
 PASSAGE_WORDS: Final = 350
 OPENING_WORDS: Final = 150  # for a question that the opening may answer
@@ -68,15 +67,13 @@ class Retriever:
     Args:
         index: The index; its embedder embeds the queries.
         opening: Most words of a document's opening that a search within the document returns.
-        wording: Question -> language in which documents of this kind answer it, searched for too; "" for none.
+        wording: Question -> language in which documents of this kind answer it, searched for too; "" or None for none.
     """
 
-    def __init__(
-        self, index: Index, opening: int = OPENING_WORDS, wording: Callable[[str], str] = contract_wording
-    ) -> None:
+    def __init__(self, index: Index, opening: int = OPENING_WORDS, wording: Callable[[str], str] | None = None) -> None:
         self.index = index
         self.opening = opening
-        self.wording = wording
+        self.wording = wording or (lambda question: "")
         self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Retriever:

@@ -14,6 +14,7 @@ from synth_dspy.corpus.cuad import read_cuad
 from synth_dspy.corpus.documents import Skipped, read_folder
 from synth_dspy.corpus.labelled import read_questions
 from synth_dspy.corpus.splits import hash_order
+from synth_dspy.errors import SetupError
 from synth_dspy.task import Item, Knowledge
 
 DOCUMENTS = "documents"
@@ -46,6 +47,12 @@ class Corpus:
         Raises:
             SetupError: nothing can be read, or the labelled questions are not as they should be.
         """
+        if self.labelled is not None and self.documents is None:
+            raise SetupError(
+                f"The labelled questions {self.labelled} are about documents that were not named: add --task.documents."
+            )
+        if self.documents is not None and self.cuad is not None:
+            raise SetupError("Name either documents of your own or CUAD, not both.")
         skipped: Sequence[Skipped] = ()
         rows: Sequence[Mapping[str, Any]] = ()
         if self.cuad is not None:

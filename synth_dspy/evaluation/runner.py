@@ -79,11 +79,12 @@ def run_arm(
                 "error": None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
             }
         )
-    judged = judge.score_many(rows)
+    with ledger.unit(station="evaluation", arm=arm):
+        judged = judge.score_many(rows)
     for row, example, prediction, score in zip(rows, examples, predictions, judged, strict=True):
         failed = row["error"] is not None
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
-            value = 0.0 if failed else metric(example, prediction)
+            value = math.nan if failed else metric(example, prediction)  # the summary decides what a failure counts
             row["scores"][name] = None if math.isnan(value) else value
     return rows

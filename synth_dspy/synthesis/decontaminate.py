@@ -9,15 +9,19 @@ same is asked of every document.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.synthesis.pipeline import DECONTAMINATED
+from synth_dspy.synthesis.pipeline import DECONTAMINATED, MATCHES, reason
 from synth_dspy.synthesis.text import ngrams, tokens
 from synth_dspy.task import Candidate, Verdict
+
+if TYPE_CHECKING:
+    import dspy
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -81,6 +85,22 @@ class Decontaminated:
         if near[best] >= self.cosine:
             return Verdict(False, max(0.0, 1 - float(near[best])), f"embedding: {self._texts[best]}")
         return Verdict(True, min(1.0, max(0.0, 1 - float(near[best]))), "")
+
+
+def decontaminate(
+    rows: Sequence[dspy.Example], held_out: Sequence[dspy.Example], embed: Embed
+) -> tuple[tuple[dspy.Example, ...], dict[str, int]]:
+    """Labelled training rows without those that a held-out item repeats, and what was found by kind of match.
+
+    Two contracts may well have the same clause and be asked the same question about it; such a row is no evidence of
+    having learned anything, so it goes too.
+    """
+    check = Decontaminated(held_out, embed).check
+    verdicts = [check(row) for row in rows]
+    found = Counter(reason(verdict.why) for verdict in verdicts if not verdict.keep)
+    kept = tuple(row for row, verdict in zip(rows, verdicts, strict=True) if verdict.keep)
+    counts = {kind: found[kind] for kind in MATCHES}
+    return kept, {"checked": len(rows), **counts, "removed": len(rows) - len(kept)}
 
 
 def text_of(row: Mapping[str, Any]) -> str:

@@ -120,7 +120,7 @@ def synthesise(
     executor: Executor,
     ledger: Ledger | None = None,
     limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Synthesis:
     """Write candidates from items and filter them.
 
@@ -132,20 +132,24 @@ def synthesise(
         executor: runs the calls.
         ledger: keeps the verdicts, if given.
         limit: at most so many candidates, spread evenly over the groups.
-        progress: called with 1 for every unit that has been written about.
+        progress: called with (units written about so far, units in all).
     """
     units = list(synthesizer.plan(items, limit) if isinstance(synthesizer, Planner) else evenly(items, limit))
 
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, len(units))
+
     def write(unit: Item) -> list[Candidate]:
-        try:
-            return list(synthesizer(unit))
-        finally:
-            if progress:
-                progress(1)
+        return list(synthesizer(unit))
 
     candidates: list[Candidate] = []
     failures: Counter[str] = Counter()
-    for unit, outcome in zip(units, executor.map(write, units), strict=True):
+    for unit, outcome in zip(units, executor.map(write, units, progress=advance), strict=True):
         if outcome.error is not None:
             failures[type(outcome.error).__name__] += 1
             log.warning("nothing written about %s: %s", unit.id, outcome.error)

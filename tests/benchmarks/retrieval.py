@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from programs._contract_wording import contract_wording
 from synth_dspy.corpus.cleaning import normalise_space
 from synth_dspy.corpus.cuad import read_cuad
 from synth_dspy.corpus.index import Index
@@ -43,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = Index(args.index or Path(folder), EmbeddedEmbedder())
         print(index.update(documents))
-        retriever = Retriever(index)
+        retriever = Retriever(index, wording=contract_wording)
         start = time.perf_counter()
         found = retriever.search_many([r["question"] for r in rows], [r["document"] for r in rows], args.words)
         seconds = time.perf_counter() - start

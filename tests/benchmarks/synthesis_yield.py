@@ -35,6 +35,7 @@ def main() -> None:
 
     from eval.metrics import ABSTENTION
     from programs._contract_synthesis import contract_filters, contract_synthesizer
+    from programs._contract_wording import contract_wording
     from synth_dspy import datasets, roles
     from synth_dspy.corpus.index import Index
     from synth_dspy.corpus.retrieval import Retriever
@@ -59,7 +60,7 @@ def main() -> None:
             judge_lm=None,
             judge_model="reference",
             embedder=embedder,
-            retriever=Retriever(index),
+            retriever=Retriever(index, wording=contract_wording),
             executor=Executor(16),
             seeds=splits["train"].labelled,
             held_out=splits["dev"].labelled + splits["test"].labelled,

@@ -52,8 +52,12 @@ class Recorder:
 
 def test_yields_add_up_and_rejected_candidates_are_judged_no_further(tmp_path: Path) -> None:
     ledger, recorder, steps = Ledger(tmp_path / "ledger.sqlite"), Recorder(), []
-    made = synthesise(ITEMS, Writer(), [Even(), recorder], executor=Executor(4), ledger=ledger, progress=steps.append)
-    assert len(steps) == len(ITEMS)
+
+    def progress(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    made = synthesise(ITEMS, Writer(), [Even(), recorder], executor=Executor(4), ledger=ledger, progress=progress)
+    assert steps == [(done, len(ITEMS)) for done in range(1, len(ITEMS) + 1)]
     assert made.failures == {"RuntimeError": 1}
     assert recorder.seen == ["a0", "a2", "b0", "c0", "c2"]
     table = made.yield_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synth_dspy.corpus.wording import contract_wording
+from programs._contract_wording import contract_wording
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Opening what a run's configuration names: a role's model, and the retriever over the task's documents.
+
+Compiling and loading a saved program both go through here, so that a loaded program finds the same server, the same
+embedder and the same index as the run that made it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy import locks, roles
+from synth_dspy.config import CompileConfig
+from synth_dspy.corpus.documents import Document
+from synth_dspy.corpus.index import Index
+from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.errors import SetupError
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.ledger import Ledger
+    from synth_dspy.lms.embedder import Embedder
+    from synth_dspy.task import Task
+
+log = logging.getLogger("synth_dspy.opening")
+
+EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
+"""Short greedy answers suit a small model; what a hosted one does by default is its provider's choice."""
+INDEX_WAIT_S = 600.0
+"""How long to wait for another run that is updating the same index."""
+
+
+def open_role(config: CompileConfig, role: str, ledger: Ledger | None) -> dspy.LM:
+    """The LM of a role, as the run's configuration describes it.
+
+    Raises:
+        SetupError: its model string is malformed, or its key is missing.
+    """
+    model = getattr(config.models, role)
+    options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
+    options |= {"connections": config.concurrency, **config.models.options.get(role, {})}
+    if config.models.api_base and not model.startswith(roles.EMBEDDED):
+        options.setdefault("api_base", config.models.api_base)
+    return roles.lm_for(model, role=role, ledger=ledger, **options)
+
+
+def open_embedder(config: CompileConfig) -> Embedder:
+    """The embedder that the run's configuration names."""
+    return roles.embedder_for(config.models.embedder, api_base=config.models.api_base)
+
+
+def open_retriever(
+    folder: Path,
+    task: Task,
+    documents: Sequence[Document],
+    embedder: Embedder,
+    progress: Callable[[int, int], None] | None = None,
+) -> Retriever | None:
+    """A retriever over an index that is in step with `documents`; None without documents.
+
+    Args:
+        folder: where the index lies; runs over the same knowledge share it, one updating it at a time.
+        task: says in which wording documents of its kind answer.
+        documents: all that the index is to hold.
+        embedder: embeds chunks and queries.
+        progress: called with (chunks embedded so far, chunks to embed).
+
+    Raises:
+        SetupError: another process has been updating the index for very long.
+    """
+    if not documents:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = locks.lock_file(folder / ".lock", wait_s=INDEX_WAIT_S)
+    if lock is None:
+        raise SetupError(f"Another process is still updating the index {folder}: wait until it ends, or end it.")
+    try:
+        index = Index(folder, embedder)
+        log.info("index: %s", index.update(documents, progress=progress))
+    finally:
+        os.close(lock)
+    return Retriever(index, wording=task.wording)
