@@ -22,7 +22,7 @@ ROUNDS = 3
 def chunks(contracts: int) -> list[str]:
     """Chunks of `WORDS` words of the first `contracts` contracts."""
     folder = ROOT.parent / "shared" / "data" / "cuad" / "contracts"
-    folder = folder if folder.is_dir() else ROOT / "data" / "contracts"
+    folder = folder if folder.is_dir() else ROOT / "data" / "contracts" / "documents"
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.iterdir())[:contracts]]
     words = [text.split() for text in texts]
     return [" ".join(each[i : i + WORDS]) for each in words for i in range(0, len(each), WORDS)]
