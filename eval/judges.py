@@ -9,6 +9,7 @@ the model are the signatures' docstrings: edit them here.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import dspy
 
 from eval.metrics import abstains
 from synth_dspy import roles
+from synth_dspy.errors import ModelError
 from synth_dspy.evaluation.answer_meaning import TokenEmbedder
 from synth_dspy.evaluation.reference_judge import Asked, Parameters, ReferenceScorer
 from synth_dspy.executor import Executor
@@ -27,6 +29,13 @@ log = logging.getLogger(__name__)
 
 PARAMETERS = Path(__file__).with_name("reference_judge.json")
 """What the reference judge was fitted to; `python -m synth_dspy.evaluate --judge reference --fit ...` writes it."""
+
+
+_NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+_FIGURE = re.compile(
+    rf"(?<![\w.,/+-])({_NUMBER})(?:\s*(?:/|\b(?:out\s+)?of\b)\s*({_NUMBER}))?(?![.,/-]?\w|\s*%)", re.IGNORECASE
+)
+"""A figure that stands alone, or out of another: `0.5`, `9/10`, `0.5 of 1`; not `-0.5`, `90%`, a date or a range."""
 
 
 class Factuality(dspy.Signature):
@@ -52,11 +61,20 @@ class Relevance(dspy.Signature):
 
 
 class _Grader(dspy.Module):
-    """Asks a model for a score. A reply that holds no figure scores 0.0: what cannot be read is not praise."""
+    """Asks a model for a score. A reply that holds no figure scores 0.0: what cannot be read is not praise.
 
-    def __init__(self, signature: type[dspy.Signature], lm: dspy.LM | None = None) -> None:
+    Args:
+        signature: what is asked, with an output `score`.
+        lm: the model; None for DSPy's own.
+        executor: bounds the calls under way; None for one of its own.
+    """
+
+    def __init__(
+        self, signature: type[dspy.Signature], lm: dspy.LM | None = None, executor: Executor | None = None
+    ) -> None:
         super().__init__()
-        self._executor = Executor()
+        self._executor = executor or Executor()
+        self._answered = False
         self.grade = dspy.Predict(signature)
         if lm is not None:
             self.grade.set_lm(lm)
@@ -67,18 +85,33 @@ class _Grader(dspy.Module):
 
     def forward(self, **inputs: str) -> dspy.Prediction:
         try:
-            said = str(self.grade(**inputs).score)
+            said = self.grade(**inputs).score
+            score = _clipped(said)
         except dspy.utils.exceptions.AdapterParseError as error:
-            said = str(error.lm_response)
-        figure = re.search(r"(?<![\w.])(?:0|1|0?\.\d+|1\.0+|0\.\d+)(?![\w.]*\d)", said)
-        if figure is None:
+            said = error.lm_response
+            score = _last_figure(str(said))
+        if score is None:
             log.warning("the judge's reply holds no score: %.80r", said)
-        return dspy.Prediction(score=float(figure.group()) if figure else 0.0)
+        return dspy.Prediction(score=score or 0.0)
 
     def grade_all(self, inputs: Sequence[Mapping[str, str]]) -> list[float]:
-        """Scores of many inputs, several calls at a time; a call that fails for good raises its error."""
+        """Scores of many inputs, several calls at a time; 0.0 where a call fails for good, with a warning.
+
+        Raises:
+            SetupError: the model cannot be used at all, such as when its server is down or refuses the key.
+            ModelError: every call failed: a judge that never answers must not pass for one that finds all wrong. One
+                call alone may fail where the judge has answered before.
+        """
         outcomes = self._executor.map(lambda one: self.forward(**one), inputs)
-        return [float(outcome.unwrap().score) for outcome in outcomes]
+        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if errors and len(errors) == len(outcomes) and (len(errors) > 1 or not self._answered):
+            first = f"{type(errors[0]).__name__}: {errors[0]}"
+            raise ModelError(f"All {len(errors)} calls to the judge failed; the first with {first}") from errors[0]
+        self._answered = self._answered or len(errors) < len(outcomes)
+        for one, outcome in zip(inputs, outcomes, strict=True):
+            if outcome.error is not None:
+                log.warning("the judge failed on the question %r, which scores 0: %s", one["question"], outcome.error)
+        return [0.0 if outcome.error is not None else float(outcome.unwrap().score) for outcome in outcomes]
 
 
 class FactualityJudge(_Grader):
@@ -86,8 +119,8 @@ class FactualityJudge(_Grader):
 
     name = "factuality"
 
-    def __init__(self, lm: dspy.LM | None = None) -> None:
-        super().__init__(Factuality, lm)
+    def __init__(self, lm: dspy.LM | None = None, executor: Executor | None = None) -> None:
+        super().__init__(Factuality, lm, executor)
 
     def __call__(self, example: Any = None, prediction: Any = None, trace: Any = None, **inputs: Any) -> Any:
         if example is None:
@@ -118,8 +151,8 @@ class RetrievalJudge(_Grader):
 
     name = "retrieval"
 
-    def __init__(self, lm: dspy.LM | None = None) -> None:
-        super().__init__(Relevance, lm)
+    def __init__(self, lm: dspy.LM | None = None, executor: Executor | None = None) -> None:
+        super().__init__(Relevance, lm, executor)
 
     def __call__(self, example: Any = None, prediction: Any = None, trace: Any = None, **inputs: Any) -> Any:
         if example is None:
@@ -191,9 +224,19 @@ def make_judge(resources: Resources) -> Judge:
     """The judge that a run names: `reference`, or the factuality judge on the model of the judge's role."""
     if resources.judge_lm is None:
         return ReferenceJudge(resources.embedder)  # type: ignore[arg-type]
-    judge = FactualityJudge(resources.judge_lm)
+    judge = FactualityJudge(resources.judge_lm, resources.executor)
     judge.name = f"factuality ({resources.judge_model})"
     return judge
+
+
+def _clipped(score: float | None) -> float | None:
+    return None if score is None or math.isnan(score) else min(max(float(score), 0.0), 1.0)
+
+
+def _last_figure(reply: str) -> float | None:
+    """The last figure from 0 to 1 in a reply that DSPy could not parse."""
+    figures = [float(figure) / (float(whole or 1) or math.nan) for figure, whole in _FIGURE.findall(reply)]
+    return next((figure for figure in reversed(figures) if 0 <= figure <= 1), None)
 
 
 def _row(example: Any, prediction: Any) -> dict[str, Any]:

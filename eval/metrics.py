@@ -109,12 +109,6 @@ def retrieval_mrr(example: Any, prediction: Any, trace: Any = None) -> float:
     return 0.0
 
 
-def is_yes_no(example: Any) -> bool:
-    """Whether the references are a bare yes or no: such items flatter similarity scores, and are reported apart."""
-    references = _references(example)
-    return bool(references) and all(normalize_answer(reference) in {"yes", "no"} for reference in references)
-
-
 def _answer(prediction: Any) -> str:
     return str(prediction.get("answer") or "")
 

@@ -1,4 +1,4 @@
-"""What every verb shares: parse with tyro, run, turn a `SetupError` into one sentence and exit status 2."""
+"""What every verb shares: parse with tyro, run, turn a `SynthDspyError` into one message and exit status 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import SynthDspyError
 
 Config = TypeVar("Config")
 
@@ -30,10 +30,10 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
 
 
 def run_verb(main: Callable[[list[str]], int | None]) -> None:
-    """Run a verb's `main(args)`: `SetupError` prints one message and exits 2; anything else keeps its traceback."""
+    """Run a verb's `main(args)`: `SynthDspyError` prints one message and exits 2; anything else keeps its traceback."""
     try:
         status = main(sys.argv[1:])
-    except SetupError as error:
+    except SynthDspyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -5,7 +5,9 @@
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
 Lines of `--items` hold id, question, references, prediction, and label (1 right, 0 wrong) where it is known; those of
-`--scores` id and score in [0, 1]. `--fit` fits the reference judge again, on verdicts that also hold a group.
+`--scores` id and score in [0, 1]. A judge behind an OpenAI-compatible server of your own is found by `--api-base` (a
+compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge again, on verdicts
+that also hold a group.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class EvaluateConfig(BaseModel):
 
     Attributes:
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
+        api_base: address of an OpenAI-compatible server that serves the judge's model.
         items: answers to score, as JSON lines.
         scores: where to write the scores, as JSON lines.
         fit: human verdicts to fit the reference judge on, as JSON lines.
@@ -40,6 +43,7 @@ class EvaluateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str = REFERENCE
+    api_base: str | None = None
     items: Path | None = None
     scores: Path | None = None
     fit: Path | None = None
@@ -99,9 +103,11 @@ def _judge(config: EvaluateConfig) -> Any:
     judges = import_from(find_workspace(), "eval.judges")
     if config.judge == REFERENCE:
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
-    from synth_dspy.roles import lm_for
+    from synth_dspy import roles
 
-    return judges.FactualityJudge(lm_for(config.judge, role="judge"))
+    lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base)
+    roles.check(lm)
+    return judges.FactualityJudge(lm)
 
 
 def _fit(config: EvaluateConfig) -> None:

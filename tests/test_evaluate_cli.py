@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from servers import Behaviour, serving
 
 from synth_dspy import evaluate
-from synth_dspy.errors import SetupError
+from synth_dspy.cli import run_verb
+from synth_dspy.errors import ModelError, SetupError
 
 GOOD = {"id": "a", "question": "Which law?", "references": ["Delaware"], "prediction": "Delaware"}
 
@@ -66,6 +69,49 @@ def test_the_process_exits_with_status_2(tmp_path: Path, workspace: Path) -> Non
     )
     assert done.returncode == 2
     assert done.stderr == "error: none.jsonl cannot be read: No such file or directory.\n"
+
+
+def test_every_flag_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in evaluate.EvaluateConfig.model_fields:
+        explained = re.search(rf"--{name.replace('_', '-')} \S+ (.*?)\(default", shown)
+        assert explained, name
+        assert len(explained[1].split()) > 3, name
+
+
+def test_a_model_error_is_one_message_and_other_errors_keep_their_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(error: BaseException) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run_verb(lambda args: fail(ModelError("All 2 calls failed.")))
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: All 2 calls failed.\n"
+    with pytest.raises(SystemExit) as left:
+        run_verb(lambda args: fail(KeyboardInterrupt()))
+    assert left.value.code == 130
+    with pytest.raises(ZeroDivisionError):
+        run_verb(lambda args: fail(ZeroDivisionError()))
+
+
+def test_the_judges_server_is_named_by_a_flag(tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    items, scores = lines(tmp_path / "items.jsonl", GOOD), tmp_path / "scores.jsonl"
+    args = ["--judge", "openai/x", "--items", str(items), "--scores", str(scores)]
+    reply = "[[ ## score ## ]]\n0.75\n\n[[ ## completed ## ]]"
+    with serving(Behaviour(reply=reply, models=["x"])) as server:
+        evaluate.main([*args, "--api-base", server.url])
+    assert json.loads(scores.read_text()) == {"id": "a", "score": 0.75}
+    assert len(server.requests) == 1
+    scores.unlink()
+    with serving(Behaviour(script=["401"])) as server, pytest.raises(SetupError, match="key"):
+        evaluate.main([*args, "--api-base", server.url])
+    assert [request["messages"][-1]["content"] for request in server.requests] == ["Hello"]  # the check, no grade
+    assert not scores.exists()
 
 
 @pytest.mark.slow

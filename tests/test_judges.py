@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dspy
 import numpy as np
 import pytest
 from dspy.utils import DummyLM
 
-from eval.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge
+from eval.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
 from synth_dspy.answer_text import parse
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.evaluation.answer_features import compare, compare_all
 from synth_dspy.evaluation.calibration import Calibration, agreement
 from synth_dspy.evaluation.reference_judge import Parameters
 from synth_dspy.evaluation.trees import Trees
+from synth_dspy.executor import Executor
 
 
 def asked(*references: str) -> dspy.Example:
@@ -36,7 +40,32 @@ class TestFactualityJudge:
         with dspy.context(lm=DummyLM([{"score": "1.0"}])):
             assert FactualityJudge()(asked("Delaware"), said("Delaware")) == 1.0
 
-    @pytest.mark.parametrize(("reply", "score"), [("Score: 1", 1.0), ("I would say 0.5 of 1", 0.5), ("good!", 0.0)])
+    @pytest.mark.parametrize(
+        ("reply", "score"), [("1e-05", 1e-05), ("-0.5", 0.0), ("7", 1.0), ("nan", 0.0), ("0.25", 0.25)]
+    )
+    def test_takes_dspys_figure_as_it_is_within_bounds(self, reply: str, score: float) -> None:
+        judge = FactualityJudge(DummyLM([{"score": reply}]))
+        assert judge(asked("Delaware"), said("Delaware")) == score
+
+    @pytest.mark.parametrize(
+        ("reply", "score"),
+        [
+            ("Score: 1", 1.0),
+            ("I would say 0.5 of 1", 0.5),
+            ("good!", 0.0),
+            ("not 1.0 but rather 0.25.", 0.25),
+            ("about 1e-05, so to say", 1e-05),
+            ("surely -0.5 here", 0.0),
+            ("it gets 1/10 from me", 0.1),
+            ("it gets 0.9/1 from me", 0.9),
+            ("it gets 9/10 from me", 0.9),
+            ("it gets 9 out of 10 from me", 0.9),
+            ("it gets 1/0 from me", 0.0),
+            ("dated 1/10/2020", 0.0),
+            ("right by 1%, so to say", 0.0),
+            ("some 10 or 1,000 of them", 0.0),
+        ],
+    )
     def test_reads_what_it_can_of_malformed_replies(self, reply: str, score: float) -> None:
         judge = FactualityJudge(DummyLM([{"score": reply}] * 4))
         assert judge(asked("Delaware"), said("Delaware")) == score
@@ -56,6 +85,66 @@ class TestFactualityJudge:
             {"question": "q", "references": ["r"], "prediction": p} for p in ("the second answer", "the first answer")
         ]
         assert judge.score_many(rows) == pytest.approx([0.9, 0.1])
+
+
+class FailingLM(DummyLM):
+    """Fails the calls whose prompt holds one of some words, with the error given for it; grades the others 1.0."""
+
+    def __init__(self, errors: dict[str, Exception]) -> None:
+        super().__init__([{"score": "1.0"}] * 9)
+        self.errors = errors
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for word, error in self.errors.items():
+            if word in str((args, kwargs)):
+                raise error
+        return super().__call__(*args, **kwargs)
+
+
+def graded(judge: FactualityJudge, *questions: str) -> list[float]:
+    return judge.score_many([{"question": q, "references": ["r"], "prediction": "p"} for q in questions])
+
+
+class TestFailedGrades:
+    @pytest.mark.parametrize(
+        "error", [ModelError("refused 8 times"), dspy.ContextWindowExceededError(message="too long")]
+    )
+    def test_one_scores_nothing_and_is_named(self, error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+        judge = FactualityJudge(FailingLM({"Which court": error}))
+        with caplog.at_level(logging.WARNING, logger="eval.judges"):
+            assert graded(judge, "Which law?", "Which court?", "Which term?") == [1.0, 0.0, 1.0]
+        assert [record.getMessage() for record in caplog.records if "'Which court?'" in record.getMessage()]
+
+    def test_what_the_user_can_mend_goes_through(self) -> None:
+        with pytest.raises(SetupError, match="key refused"):
+            graded(FactualityJudge(FailingLM({"court": SetupError("key refused")})), "Which law?", "Which court?")
+
+    @pytest.mark.parametrize("questions", [["Which law?"], ["Which law?", "Which court?"]])
+    def test_a_judge_that_never_answers_stops_the_run(self, questions: list[str]) -> None:
+        with pytest.raises(ModelError, match=rf"All {len(questions)} calls to the judge failed.*overloaded"):
+            graded(FactualityJudge(FailingLM({"Which": ModelError("overloaded")})), *questions)
+
+    def test_a_last_batch_of_one_does_not(self) -> None:
+        judge = FactualityJudge(FailingLM({"court": ModelError("overloaded"), "city": ModelError("overloaded")}))
+        assert graded(judge, "Which law?") == [1.0]
+        assert graded(judge, "Which court?") == [0.0]
+        with pytest.raises(ModelError, match="All 2 calls"):
+            graded(judge, "Which court?", "Which city?")
+
+
+def test_make_judge_grades_on_the_runs_executor() -> None:
+    class Counting(Executor):
+        rows = 0
+
+        def map(self, fn: Any, rows: Any, **options: Any) -> Any:
+            Counting.rows += len(rows)
+            return super().map(fn, rows, **options)
+
+    resources: Any = SimpleNamespace(judge_lm=FailingLM({}), judge_model="openai/x", executor=Counting(2))
+    judge = make_judge(resources)
+    assert judge.name == "factuality (openai/x)"
+    assert judge.score_many([{"question": "q", "references": ["r"], "prediction": "p"}] * 3) == [1.0, 1.0, 1.0]
+    assert Counting.rows == 3
 
 
 def test_retrieval_judge_takes_the_best_passage() -> None:

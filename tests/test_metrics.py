@@ -85,9 +85,3 @@ def test_retrieval_counts_gold_spans_among_passages_white_space_aside() -> None:
     assert metrics.retrieval_recall(asked, prediction()) == 0.0
     assert metrics.retrieval_mrr(asked, prediction()) == 0.0
     assert math.isnan(metrics.retrieval_mrr(example("x"), prediction()))
-
-
-def test_yes_no_items() -> None:
-    assert metrics.is_yes_no(example("Yes"))
-    assert not metrics.is_yes_no(example("Yes, with consent"))
-    assert not metrics.is_yes_no(example())
