@@ -178,8 +178,17 @@ def check(lm: dspy.LM) -> None:
 
     engine = lm.engine
     if lm.model.startswith(EMBEDDED):
-        with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)):
-            return
+        from synth_dspy.lms.generation import PipelineError
+
+        try:
+            with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)) as server:
+                server.token_ids("ready?")  # waits for the model, which another thread loads
+        except PipelineError as error:
+            raise SetupError(
+                f"The {engine.role} model {lm.model} could not be loaded: {' '.join(str(error).split())[:300]}; "
+                f"replace its files, or correct --models.{engine.role}."
+            ) from error
+        return
     if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
         return
     prober = copy.copy(engine)

@@ -184,6 +184,28 @@ def test_an_embedded_model_that_does_not_exist() -> None:
         predictor(lm)(question="a")
 
 
+def test_an_embedded_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 64}')
+    (tmp_path / "openvino_model.xml").write_text("no model")
+    lm = roles.lm_for(f"embedded/{tmp_path}", role="student")
+    with pytest.raises(SetupError, match=rf"student model embedded/{tmp_path} could not be loaded: .*models.student"):
+        roles.check(lm)
+
+
+@pytest.mark.slow
+def test_a_check_waits_until_an_embedded_model_is_loaded() -> None:
+    from synth_dspy.lms import registry
+
+    try:
+        registry.resolve("smollm2-135m-instruct")
+    except SetupError as error:
+        pytest.skip(str(error))
+    lm = roles.lm_for("embedded/smollm2-135m-instruct", role="student")
+    roles.check(lm)
+    with lm.engine.inner.models.lease("smollm2-135m-instruct") as server:
+        assert server._loaded.is_set()
+
+
 def test_a_prompt_that_is_too_long_is_dspys_own_error(ledger: Ledger) -> None:
     with serving(Behaviour(script=["context"])) as server:
         predict = predictor(teacher(server, ledger))

@@ -42,7 +42,8 @@ def read_questions(path: Path, documents: Collection[str] | None = None) -> list
         SetupError: Naming the file, the line and the field that is missing or wrong.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        # splitlines() would also cut at U+2028 inside a string
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise SetupError(
             f"Tried to read labelled questions from {path}: {error.strerror or error}; check the path."

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -33,6 +34,8 @@ class Connection:
         command = [sys.executable, "-m", "synth_dspy.lms.http_process", str(theirs.fileno())]
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        # A file, not a pipe: nobody reads it while the process lives, and a full pipe would stop it.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         # A session of its own: neither Ctrl-C nor the killing of the run's process group takes answers with it.
         self._process = subprocess.Popen(
             command + ([str(ledger.path.absolute())] if ledger else []),
@@ -41,7 +44,7 @@ class Connection:
             # Nothing inherited: whoever reads the output of a killed run is not kept waiting for this process.
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._stderr,
             start_new_session=True,
         )
         theirs.close()
@@ -74,8 +77,7 @@ class Connection:
             self._process.wait(timeout=1.0)
         self._process.returncode = self._process.returncode or 0  # an orphan ends by itself; do not warn of it
         self._socket.close()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._stderr.close()
 
     def _read(self) -> None:
         buffer = bytearray()
@@ -119,8 +121,11 @@ class Connection:
             pending, self._pending = self._pending, {}
         if not pending:
             return
-        assert self._process.stderr is not None
-        said = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        said: list[str] = []
+        with contextlib.suppress(ValueError, subprocess.TimeoutExpired):  # closed by `close`; still running
+            self._process.wait(timeout=1.0)
+            self._stderr.seek(0)
+            said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         why = f": {said[-1]}" if said else "."
         for future, _ in pending.values():
             if future.set_running_or_notify_cancel():

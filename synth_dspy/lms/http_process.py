@@ -34,6 +34,7 @@ from synth_dspy.locks import DRAIN_S, http_lock, lock_file
 HEADER = struct.Struct("!I")
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_WAIT_S = 60.0
+MAX_COUNT = (1 << 63) - 1  # what SQLite holds
 
 
 class HttpProcess:
@@ -45,7 +46,7 @@ class HttpProcess:
         self.db = db
         self.reader = reader
         self.writer = writer
-        self.slots: dict[str, asyncio.Semaphore] = {}
+        self.slots: dict[tuple[str, int], asyncio.Semaphore] = {}
         self.waiting: set[asyncio.Task[None]] = set()
         self.sending: set[asyncio.Task[None]] = set()
         self.orphaned = False
@@ -67,8 +68,9 @@ class HttpProcess:
     async def call(self, frame: dict[str, Any]) -> None:
         """Make one call, with its retries, and report its answer or its error."""
         call = Call.from_dict(frame["call"])
-        url, attempts = frame["url"], frame["attempts"]
-        slots = self.slots.setdefault(url, asyncio.Semaphore(frame["connections"]))
+        connections, attempts = frame["connections"], frame["attempts"]
+        # Roles that share an endpoint share its connections, unless they are set to different numbers of them.
+        slots = self.slots.setdefault((frame["url"], connections), asyncio.Semaphore(connections))
         for attempt in range(1, attempts + 1):
             async with slots:
                 outcome = await self.attempt(frame, replace(call, attempts=attempt))
@@ -100,7 +102,7 @@ class HttpProcess:
                 retry_after = retry_after_s(response.headers.get("Retry-After"))
             if status != 200:
                 return failure("status", text, status, retry_after, retry=status in RETRYABLE)
-            usage = completion_usage(text)
+            text, usage = completion(text)
             call = replace(
                 call,
                 response=text,
@@ -116,16 +118,21 @@ class HttpProcess:
             return call
         except TimeoutError:
             return failure("timeout", f"no answer within {frame['timeout']:g} s", status, None, retry=True)
-        except ValueError as error:
-            return failure("malformed", str(error), status, retry_after, retry=True)
-        except aiohttp.InvalidURL as error:
+        # Before ValueError, which addresses and certificates that are not accepted are as well.
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             return failure("unreachable", f"{error} is not an address", status, None, retry=False)
+        except aiohttp.ClientConnectorCertificateError as error:
+            return failure("unreachable", str(error.certificate_error), status, None, retry=False)
         except aiohttp.ClientConnectorError as error:
             return failure("unreachable", str(error.os_error), status, None, retry=True)
         except (aiohttp.ClientError, OSError) as error:
             return failure("dropped", str(error) or type(error).__name__, status, None, retry=True)
+        except ValueError as error:
+            return failure("malformed", str(error), status, retry_after, retry=True)
         except sqlite3.Error as error:
             return failure("ledger", str(error), status, None, retry=False)
+        except Exception as error:  # whatever an endpoint brings about: without a reply, the caller waits for ever
+            return failure("unexpected", f"{type(error).__name__}: {error}", status, retry_after, retry=True)
         finally:
             self.sending.discard(task)
 
@@ -138,17 +145,40 @@ def failure(kind: str, message: str, status: int | None, retry_after: float | No
     return {"kind": kind, "message": message, "status": status, "retry_after": retry_after, "retry": retry}
 
 
-def completion_usage(text: str) -> dict[str, Any]:
-    """The `usage` of a chat completion.
+def completion(text: str) -> tuple[str, dict[str, int]]:
+    """A chat completion as it goes into the ledger, and the counts of its `usage`.
+
+    A `usage` that is no table of counts is cut out of the text: the answer is good (and billed), but whoever reads it
+    back would stumble over it.
 
     Raises:
         ValueError: the text is not a chat completion.
     """
     body = json.loads(text)
-    if not isinstance(body, dict) or not isinstance(body.get("choices"), list) or not body["choices"]:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise ValueError(f"the answer is no chat completion: {text[:200]!r}")
     usage = body.get("usage")
-    return usage if isinstance(usage, dict) else {}
+    if usage is None:
+        return text, {}
+    if not _countable(usage):
+        del body["usage"]
+        return json.dumps(body), {}
+    return text, {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None}
+
+
+def _countable(usage: Any) -> bool:
+    """Whether every `..._tokens` of a `usage`, and of the tables in it, is absent or a count."""
+    if not isinstance(usage, dict):
+        return False
+    for name, value in usage.items():
+        if value is None:
+            continue
+        if name.endswith("_tokens") and not (type(value) is int and 0 <= value <= MAX_COUNT):
+            return False
+        if name.endswith("_tokens_details") and not _countable(value):
+            return False
+    return True
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -28,7 +28,6 @@ class NearDuplicate:
         known: rows that are there already (labelled seeds), with the fields `group` and `question`.
         overlap: word bigrams shared, as a Jaccard similarity, at which two questions are the same.
         cosine: similarity of their embeddings at which they are.
-        answers_differ: similarity at which they are although their answers differ.
     """
 
     name = "near-duplicate"

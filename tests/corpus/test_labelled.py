@@ -30,6 +30,15 @@ def test_reads_rows_and_passes_over_blank_lines(tmp_path: Path) -> None:
     assert [row["id"] for row in read_questions(path, {"lease"})] == ["q1", "q2"]
 
 
+def test_a_line_separator_inside_a_string_ends_no_line(tmp_path: Path) -> None:
+    lines = rows(2)
+    lines[0]["question"] = "When does\u2028it end?\x85"
+    (tmp_path / "q.jsonl").write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines), encoding="utf-8"
+    )
+    assert read_questions(tmp_path / "q.jsonl") == lines
+
+
 @pytest.mark.parametrize("field", ["id", "document", "question", "references", "spans", "category", "answer_type"])
 def test_missing_field_names_file_line_and_field(tmp_path: Path, field: str) -> None:
     lines = rows()
