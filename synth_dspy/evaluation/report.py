@@ -53,16 +53,19 @@ def write_report(folder: Path) -> tuple[Path, Path]:
 
 def summary_table(results: Json, measurements: Json) -> Table:
     """The arms on one screen of the terminal: judged accuracy with its interval, the test, F1, latency, tokens."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     verdict = results["verdict"]
+    # Narrow enough for a terminal of 80 columns: a wrapped interval cannot be read.
     table = Table(title=Text(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
+    table.box, table.pad_edge, table.padding, table.collapse_padding = SIMPLE_HEAD, False, (0, 1), True
     table.caption, table.caption_justify = Text(f"{verdict['headline']} {verdict['detail']}"), "left"
-    table.add_column("arm")
+    table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
-    for column in ("judged %", "95 % interval", f"vs {baseline}", "p (Holm)", "F1 %", "p50 s", "tokens in/out"):
-        table.add_column(Text(column), justify="right")
+    for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", "F1 %", "p50 s", "tokens"):
+        table.add_column(Text(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     for arm in results["arms"]:
         if arm["failed"] and not arm["n"]:
