@@ -17,16 +17,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from synth_dspy.cli import parse, run_verb
+from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
 
 _BATCH = 256
 REFERENCE = "reference"
 
 
-class EvaluateConfig(BaseModel):
+class EvaluateConfig(Settings):
     """What to score, or what to fit.
 
     Attributes:
@@ -39,8 +38,6 @@ class EvaluateConfig(BaseModel):
         parameters: the reference judge's file; the workspace's own unless given.
         seed: of what the fit draws.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str = REFERENCE
     api_base: str | None = None

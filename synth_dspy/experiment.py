@@ -74,7 +74,7 @@ class Experiment:
             programs = self._arms(names, rows, resources, self._objective(judge))
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
-        return self._report(predictions, judge, rows, time.perf_counter() - began)
+        return self._report(predictions, judge, time.perf_counter() - began)
 
     def _models(self) -> Resources:
         """Open every role's model: a wrong name is found here, not after an hour of work."""
@@ -250,7 +250,7 @@ class Experiment:
         return predictions
 
     def _report(
-        self, predictions: list[dict[str, Any]], judge: Judge, rows: dict[str, list[dspy.Example]], seconds: float
+        self, predictions: list[dict[str, Any]], judge: Judge, seconds: float
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         models = self.config.models
         self.facts |= {
@@ -271,7 +271,7 @@ class Experiment:
         self.run.write_jsonl("predictions.jsonl", predictions)
         self.run.write_json("results.json", results)
         self.run.write_json("measurements.json", measurements)
-        write_report(Path(self.run.folder))
+        write_report(self.run.folder)
         return results, measurements
 
     def _bound(self, name: str, value: int) -> int:

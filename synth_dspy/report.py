@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
+from synth_dspy.config import Settings
 
 
-class ReportConfig(BaseModel):
+class ReportConfig(Settings):
     """What can be set on the command line."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: Positional[Path]
     """Folder of a finished run, with results.json, measurements.json and predictions.jsonl."""
