@@ -11,7 +11,7 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ABSTENTION = "The contract is silent."
@@ -107,6 +107,11 @@ def retrieval_mrr(example: Any, prediction: Any, trace: Any = None) -> float:
         if any(span in passage for span in spans):
             return 1.0 / rank
     return 0.0
+
+
+def reward_f1(row: Mapping[str, Any], text: str) -> float:
+    """A reward for GRPO: token F1 of a reply against the references of its training row."""
+    return token_f1(dict(row), {"answer": text})
 
 
 def _answer(prediction: Any) -> str:

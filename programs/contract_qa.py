@@ -15,6 +15,11 @@ from eval.judges import make_judge
 from eval.metrics import ABSTENTION, abstains, abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
 from optimizers.bootstrap import Bootstrap
 from optimizers.gepa import Gepa
+from optimizers.lora_dpo import LoraDpo
+from optimizers.lora_grpo import LoraGrpo
+from optimizers.lora_kto import LoraKto
+from optimizers.lora_orpo import LoraOrpo
+from optimizers.lora_sft import LoraSft
 from optimizers.mipro import Mipro
 from optimizers.random_search import RandomSearch
 from programs._contract_synthesis import contract_filters, contract_synthesizer
@@ -81,9 +86,14 @@ def contract_qa(documents: Path | None = None, labelled: Path | None = None, cua
             "random_search": RandomSearch,
             "mipro": Mipro,
             "gepa": Gepa,
+            "sft": LoraSft,
+            "dpo": LoraDpo,
+            "orpo": LoraOrpo,
+            "kto": LoraKto,
+            "grpo": LoraGrpo,
         },
         objective="f1",  # asks for short answers; the judge, which only asks for right ones, stays unseen by training
-        arms=("rag", "bootstrap", "random_search"),
+        arms=("rag", "bootstrap", "sft", "dpo", "orpo"),
         wording=contract_wording,
         words=350 if documents or cuad else 150,  # the sample contracts are short
     )

@@ -29,6 +29,10 @@ PARAMETER_TYPES: dict[str, Any] = {
 }
 
 
+METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
+"""Methods of weight training."""
+
+
 class Settings(BaseModel):
     """Base of all settings: immutable, and a misspelt key is an error."""
 
@@ -78,8 +82,38 @@ class Evaluation(Settings):
     """Arms to run, `rag` always among them; empty: the task's default arms."""
     held_out: int = Field(default=64, ge=1)
     """At most this many held-out questions, spread evenly over the held-out documents."""
-    validation: int = Field(default=16, ge=1)
-    """At most this many development questions, for choosing among compiled prompts."""
+    validation: int = Field(default=32, ge=1)
+    """At most this many development questions: prompts are chosen on them, served weights are checked on them."""
+    with_demonstrations: int = Field(default=16, ge=0)
+    """At most this many held-out questions are also asked of tuned models with demonstrations in the prompt."""
+
+
+class Training(Settings):
+    """How weights are tuned, where the recipes in `optimizers/` are to be overridden."""
+
+    feedback: Path | None = None
+    """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings by method, for example `[training.options.sft] epochs = 2` (TOML only)."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_by_method(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        unknown = sorted(set(options) - set(METHODS))
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no training method; there are {', '.join(METHODS)}")
+        return options
+
+
+class Retention(Settings):
+    """What is asked of tuned models besides the task, to see what tuning cost elsewhere."""
+
+    prompts: int = Field(default=16, ge=0)
+    """At most this many prompts with checkable instructions; 0 turns the check off."""
+    ifeval: Path | None = None
+    """IFEval's own prompts (JSON lines), instead of those that come with the project."""
+    text: Path | None = None
+    """A general text for perplexity, instead of the one that comes with the project."""
 
 
 class CompileConfig(Settings):
@@ -88,6 +122,8 @@ class CompileConfig(Settings):
     models: Models = Models()
     synthesis: Synthesis = Synthesis()
     evaluation: Evaluation = Evaluation()
+    training: Training = Training()
+    retention: Retention = Retention()
     words: int | None = Field(default=None, ge=30)
     """Words of passages that the program is given with each question; by default the task's choice."""
     limit: int | None = Field(default=None, ge=3)
@@ -167,12 +203,14 @@ def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
 
 
 def absolute(config: CompileConfig) -> CompileConfig:
-    """The configuration with the task's paths made absolute: a run is resumed and loaded from any folder."""
-    task = getattr(config, "task", None)
-    if task is None:
-        return config
-    paths = {name: value.expanduser().resolve() for name, value in task if isinstance(value, Path)}
-    return config.model_copy(update={"task": task.model_copy(update=paths)})
+    """The configuration with its paths made absolute: a run is resumed and loaded from any folder."""
+    sections: dict[str, Any] = {}
+    for name in ("task", "training", "retention"):
+        section = getattr(config, name, None)
+        if section is not None:
+            paths = {key: value.expanduser().resolve() for key, value in section if isinstance(value, Path)}
+            sections[name] = section.model_copy(update=paths)
+    return config.model_copy(update=sections)
 
 
 def to_toml(config: CompileConfig) -> str:

@@ -30,11 +30,13 @@ from synth_dspy.run import Run
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 from synth_dspy.task import Judge, Knowledge, Metric, Resources, Task
+from synth_dspy.training.optimizer import bare
+from synth_dspy.training.provider import LocalProvider, training_facts
 from synth_dspy.versions import versions
 
 log = logging.getLogger("synth_dspy.experiment")
 
-QUICK = {"candidates": 32, "held_out": 24, "validation": 8}
+QUICK = {"candidates": 16, "held_out": 24, "validation": 8, "with_demonstrations": 0, "retention": 0}
 """Bounds of a `--quick` run."""
 
 
@@ -50,6 +52,9 @@ class Experiment:
     bars: Bars
     command: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
 
     def compile(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run every station.
@@ -70,10 +75,14 @@ class Experiment:
         with self.run.station("synthesis"):
             rows = self._rows(knowledge, splits, resources)
         judge = self.task.judge(resources)
+        training = self.config.training
+        resources = replace(resources, judge=judge, training=training.options, feedback=training.feedback)
         with self.run.station("arms"):
             programs = self._arms(names, rows, resources, self._objective(judge))
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
+        with self.run.station("retention"):
+            self._retention(programs, resources)
         return self._report(predictions, judge, time.perf_counter() - began)
 
     def _models(self) -> Resources:
@@ -89,7 +98,8 @@ class Experiment:
                 if role == "judge" and model == "reference":
                     opened[role] = None
                 else:
-                    opened[role] = lm = open_role(self.config, role, self.ledger)
+                    provider = self.provider if role == "student" else None
+                    opened[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
                 advance(1)
             embedder = open_embedder(self.config)
@@ -184,8 +194,9 @@ class Experiment:
     ) -> dict[str, dspy.Module]:
         programs: dict[str, dspy.Module] = {}
         self.facts["arms"] = described = []
-        with self.bars.bar("arms", len(names)) as advance:
-            for name in names:
+        for name in names:
+            with self.bars.bar(f"arm: {name}", None) as bar:
+                self.provider.progress = bar.reach
                 program = self.task.program(resources)
                 program.set_lm(resources.student)
                 optimizer = self.task.optimizers[name](resources, objective)
@@ -203,7 +214,8 @@ class Experiment:
                         failed = str(error) if isinstance(error, SynthDspyError) else f"{type(error).__name__}: {error}"
                         log.warning("arm %s failed", name, exc_info=error)
                 if failed is None:
-                    program.set_lm(resources.student)
+                    if saved.tuned_model(program) is None:
+                        program.set_lm(resources.student)
                     saved.save(self.run, name, program, self.config)
                 kind = type(optimizer).__name__ if optimizer is not None else "none"
                 described.append(
@@ -214,10 +226,17 @@ class Experiment:
                         "compile_seconds": time.perf_counter() - began,
                         "demos": sum(len(predictor.demos) for predictor in program.predictors()),
                         "failed": failed,
+                        "training": None if failed else self._training(program),
                     }
                 )
-                advance(1)
+        if any(arm["training"] for arm in described):
+            self.facts["pairs"] = "all"
         return programs
+
+    def _training(self, program: dspy.Module) -> dict[str, Any] | None:
+        """What the report says of an arm's training; None for an arm that was not trained."""
+        model = saved.tuned_model(program)
+        return None if model is None else training_facts(model.parent)
 
     def _arm_names(self) -> list[str]:
         known = list(self.task.optimizers)
@@ -235,7 +254,9 @@ class Experiment:
         self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
     ) -> list[dict[str, Any]]:
         predictions: list[dict[str, Any]] = []
-        for name, program in programs.items():
+        asked = {name: (program, examples) for name, program in programs.items()}
+        asked |= self._variants(programs, examples)
+        for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
                 predictions += runner.run_arm(
                     name,
@@ -248,6 +269,30 @@ class Experiment:
                     advance=advance,
                 )
         return predictions
+
+    def _variants(
+        self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example]
+    ) -> dict[str, tuple[dspy.Module, Sequence[dspy.Example]]]:
+        """Tuned programs once more, with the demonstrations of a prompt arm: are they still of use?"""
+        few = self._bound("with_demonstrations", self.config.evaluation.with_demonstrations)
+        shown = next((p for p in programs.values() if any(predictor.demos for predictor in p.predictors())), None)
+        tuned = [name for name, program in programs.items() if saved.tuned_model(program) is not None]
+        if shown is None or not few or not tuned:
+            return {}
+        some = datasets.spread(examples, few, self.config.seed)
+        variants: dict[str, tuple[dspy.Module, Sequence[dspy.Example]]] = {}
+        self.facts["variants"] = []
+        for name in tuned:
+            variant = bare(programs[name])
+            for predictor, other in zip(variant.predictors(), shown.predictors(), strict=True):
+                predictor.demos = list(other.demos)
+            label = f"{name} + demonstrations"
+            variants[label] = (variant, some)
+            self.facts["variants"].append({"name": label, "of": name})
+        return variants
+
+    def _retention(self, programs: dict[str, dspy.Module], resources: Resources) -> None:
+        """Ask the student before and after tuning what has nothing to do with the task."""
 
     def _report(
         self, predictions: list[dict[str, Any]], judge: Judge, seconds: float

@@ -34,14 +34,16 @@ INDEX_WAIT_S = 600.0
 """How long to wait for another run that is updating the same index."""
 
 
-def open_role(config: CompileConfig, role: str, ledger: Ledger | None) -> dspy.LM:
-    """The LM of a role, as the run's configuration describes it.
+def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider: Any = None) -> dspy.LM:
+    """The LM of a role, as the run's configuration describes it; `provider` trains it, where it is embedded.
 
     Raises:
         SetupError: its model string is malformed, or its key is missing.
     """
     model = getattr(config.models, role)
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
+    if provider is not None and model.startswith(roles.EMBEDDED):
+        options["provider"] = provider
     options |= {"connections": config.concurrency, **config.models.options.get(role, {})}
     if config.models.api_base and not model.startswith(roles.EMBEDDED):
         options.setdefault("api_base", config.models.api_base)

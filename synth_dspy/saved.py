@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.config import CompileConfig, compile_settings
 from synth_dspy.errors import SetupError
+from synth_dspy.roles import EMBEDDED
 from synth_dspy.workspace import find_workspace, import_from, task_file
 
 if TYPE_CHECKING:
@@ -72,8 +74,22 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Pat
 
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
-    run.write_json(f"programs/{arm}/{ABOUT}", {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")})
+    about = {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")}
+    trained = tuned_model(program)
+    if trained is not None:
+        about["weights"] = os.path.relpath(trained, run.folder)
+    run.write_json(f"programs/{arm}/{ABOUT}", about)
     return run.folder / "programs" / arm
+
+
+def tuned_model(program: dspy.Module) -> Path | None:
+    """The weights file of a program whose LM came of a training; None for any other."""
+    from synth_dspy.training.provider import training_of
+
+    for predictor in program.predictors():
+        if predictor.lm is not None and training_of(predictor.lm.model) is not None:
+            return Path(predictor.lm.model.removeprefix(EMBEDDED))
+    return None
 
 
 def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
@@ -118,10 +134,24 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
         )
     )
     program.load_state(state, allow_unsafe_lm_state=True)
+    if "weights" in about:
+        student = student.copy(model=f"{EMBEDDED}{_weights(folder, about['weights'])}")
+        program.set_lm(student)
     for predictor in program.predictors():
         if predictor.lm is None or predictor.lm.model == student.model:
             predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
+
+
+def _weights(folder: Path, name: str) -> Path:
+    """The tuned weights of the program in `<run>/programs/<arm>`: beside it, wherever the run lies now."""
+    path = (folder.parents[1] / name).resolve()
+    if not path.is_file():
+        raise SetupError(
+            f"The program {folder} needs its tuned weights {path}, which are missing: copy the run's folder whole, or "
+            "make them again with --resume."
+        )
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ class Resources:
         words: passages' budget, in words.
         seed: seed of everything sampled.
         quick: whether a smaller search is wanted.
+        judge: the task's judge, once it has been made; scores the student's answers for preferences.
+        training: settings of each training method, by its name, as the run's configuration has them.
+        feedback: a file of preferences that people gave, or None.
     """
 
     student: dspy.LM
@@ -154,6 +158,9 @@ class Resources:
     words: int
     seed: int = 0
     quick: bool = False
+    judge: Judge | None = None
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    feedback: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,15 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 
-class PlainAdapter(dspy.Adapter):  # type: ignore[misc]
+class PlainAdapter(dspy.ChatAdapter):  # type: ignore[misc]
     """Renders a signature with exactly one output field, of type str, and any number of inputs.
 
-    Works with any LM. A value of several lines is put below its name instead of beside it.
+    Works with any LM. A value of several lines is put below its name instead of beside it. It is a `ChatAdapter`
+    because DSPy's fine-tuning takes rows from no other kind.
     """
+
+    def __init__(self, callbacks: list[Any] | None = None) -> None:
+        super().__init__(callbacks=callbacks, use_json_adapter_fallback=False)
 
     def format_system_message(self, signature: Any) -> str:
         """The signature's instructions and nothing else."""

@@ -1,0 +1,26 @@
+"""LoRA DPO: the SFT model learns to prefer right answers to its own wrong ones.
+
+Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", arXiv:2305.18290.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optimizers._lora_preferences import AfterSft
+
+
+@dataclass(frozen=True)
+class LoraDpo(AfterSft):
+    """LoRA direct preference optimisation on pairs of a better and a worse answer, after SFT."""
+
+    method = "dpo"
+    cpu = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
+    gpu = {
+        "learning_rate": 5e-6,
+        "epochs": 1,
+        "batch": 16,
+        "beta": 0.1,
+        "quantize": True,
+        "gradient_checkpointing": True,
+    }

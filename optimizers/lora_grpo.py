@@ -1,0 +1,39 @@
+"""LoRA GRPO: the student samples, a reward scores, better samples of the same prompt become likelier.
+
+Shao et al., "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", arXiv:2402.03300.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optimizers._lora_preferences import AfterSft
+from synth_dspy.training.rows import Rows, grpo_rows
+from synth_dspy.training.traces import Trace
+
+
+@dataclass(frozen=True)
+class LoraGrpo(AfterSft):
+    """LoRA group relative policy optimisation against a reward, after SFT.
+
+    The reward runs in the training's own process: `reward_f1` of `eval/metrics.py`, a function of a row and a reply.
+    """
+
+    samples: int = 0
+
+    method = "grpo"
+    cpu = {"learning_rate": 2e-5, "epochs": 1, "batch": 4, "beta": 0.04, "reward": "eval.metrics:reward_f1"}
+    gpu = {
+        "learning_rate": 5e-6,
+        "epochs": 1,
+        "batch": 16,
+        "beta": 0.04,
+        "generations": 8,
+        "quantize": True,
+        "gradient_checkpointing": True,
+        "reward": "eval.metrics:reward_f1",
+    }
+
+    def rows(self, traces: Sequence[Trace]) -> Rows:
+        return grpo_rows(traces)

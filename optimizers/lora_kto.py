@@ -1,0 +1,32 @@
+"""LoRA KTO: every answer by itself is good or bad; no pairs are needed.
+
+Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv:2402.01306.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optimizers._lora_preferences import AfterSft
+from synth_dspy.training.rows import Rows, kto_rows
+from synth_dspy.training.traces import Trace
+
+
+@dataclass(frozen=True)
+class LoraKto(AfterSft):
+    """LoRA Kahneman-Tversky optimisation on single answers labelled right or wrong, after SFT."""
+
+    method = "kto"
+    cpu = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
+    gpu = {
+        "learning_rate": 5e-6,
+        "epochs": 1,
+        "batch": 16,
+        "beta": 0.1,
+        "quantize": True,
+        "gradient_checkpointing": True,
+    }
+
+    def rows(self, traces: Sequence[Trace]) -> Rows:
+        return kto_rows(traces)

@@ -1,0 +1,26 @@
+"""LoRA ORPO: answers and preferences in one loss, without a reference model.
+
+Hong et al., "ORPO: Monolithic Preference Optimization without Reference Model", arXiv:2403.07691.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optimizers._lora_preferences import AfterSft
+
+
+@dataclass(frozen=True)
+class LoraOrpo(AfterSft):
+    """LoRA odds-ratio preference optimisation on the same pairs, after SFT."""
+
+    method = "orpo"
+    cpu = {"learning_rate": 1e-4, "epochs": 1, "batch": 4, "beta": 0.1}
+    gpu = {
+        "learning_rate": 8e-6,
+        "epochs": 1,
+        "batch": 16,
+        "beta": 0.1,
+        "quantize": True,
+        "gradient_checkpointing": True,
+    }

@@ -1,0 +1,32 @@
+"""LoRA SFT: the student learns the reference answers to the very prompts it will be served.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synth_dspy.training.optimizer import WeightOptimizer
+from synth_dspy.training.rows import Rows, sft_rows
+from synth_dspy.training.traces import Trace
+
+
+@dataclass(frozen=True)
+class LoraSft(WeightOptimizer):
+    """LoRA supervised fine-tuning on the reference answers."""
+
+    method = "sft"
+    cpu = {"learning_rate": 1e-3, "epochs": 1, "batch": 4}
+    gpu = {
+        "learning_rate": 2e-4,
+        "epochs": 2,
+        "batch": 16,
+        "quantize": True,
+        "gradient_checkpointing": True,
+        "packing": True,
+    }
+
+    def rows(self, traces: Sequence[Trace]) -> Rows:
+        return sft_rows(traces)

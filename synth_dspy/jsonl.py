@@ -1,0 +1,111 @@
+"""JSON lines that people and other programs write: read and checked, and every mistake told the same way.
+
+    rows = read_rows(path, {"id": ID, "question": FILLED, "references": TEXTS})
+
+A check takes a field's value and gives None, or what to make of the value: the end of the sentence that the user gets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+
+Check = Callable[[Any], str | None]
+
+
+def _must(wanted: str, holds: Callable[[Any], bool]) -> Check:
+    return lambda value: None if holds(value) else wanted
+
+
+def _texts(filled: bool) -> Check:
+    kind = "strings that are not empty" if filled else "strings"
+
+    def check(value: Any) -> str | None:
+        if not isinstance(value, list):
+            return "make it a list of strings"
+        good = all(isinstance(one, str) and (one.strip() or not filled) for one in value)
+        return None if good else f"it must hold only {kind}"
+
+    return check
+
+
+TEXT = _must("make it a string", lambda value: isinstance(value, str))
+FILLED = _must("make it a string that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
+TEXTS = _texts(filled=False)
+FILLED_TEXTS = _texts(filled=True)
+ID = _must("make it a string or a number", lambda value: isinstance(value, str | int) and not isinstance(value, bool))
+BOOL = _must("make it true or false", lambda value: isinstance(value, bool))
+LABEL = _must("make it 0 or 1", lambda value: value in (0, 1))
+OBJECTS = _must(
+    "make it a list of objects", lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value)
+)
+
+
+def read_rows(
+    path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None, unique: str | None = None
+) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line; blank lines are passed over, further fields are kept.
+
+    Args:
+        path: the file, UTF-8.
+        fields: what every line must have.
+        optional: what is checked where a line has it and it is not null.
+        unique: a field of which no two lines may have the same value.
+
+    Raises:
+        SetupError: the file cannot be read or holds no line, or a line is not as described; names the file, the line
+            and the field.
+    """
+    try:
+        # splitlines() would also cut at U+2028 inside a string
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path} cannot be read: it is not UTF-8 text; save it as UTF-8.") from error
+    rows: list[dict[str, Any]] = []
+    seen: dict[Any, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = _row(line, where(path, number), fields, optional or {})
+        if unique is not None and (first := seen.setdefault(row[unique], number)) != number:
+            raise SetupError(
+                f"{where(path, number)}: {unique} {row[unique]!r} is line {first}'s too; give it its own."
+            )
+        rows.append(row)
+    if not rows:
+        raise SetupError(f"{path} holds no lines; write one JSON object a line.")
+    return rows
+
+
+def where(path: Path, number: int) -> str:
+    """A line as messages name it."""
+    return f"{path}, line {number}"
+
+
+def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[str, Check]) -> dict[str, Any]:
+    try:
+        row: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SetupError(f"{place}: is not valid JSON ({error.msg} at column {error.colno}); mend the line.") from error
+    if not isinstance(row, dict):
+        raise SetupError(f"{place}: is not a JSON object; write {{...}} with the fields {', '.join(fields)}.")
+    for name, check in fields.items():
+        if name not in row:
+            raise SetupError(f"{place}: field {name!r} is missing; add it (fields: {', '.join(fields)}).")
+        _check(row, name, check, place)
+    for name, check in optional.items():
+        if row.get(name) is not None:
+            _check(row, name, check, place)
+    return row
+
+
+def _check(row: Mapping[str, Any], name: str, check: Check, place: str) -> None:
+    wanted = check(row[name])
+    if wanted is not None:
+        raise SetupError(f"{place}: field {name!r} is {json.dumps(row[name], ensure_ascii=False)[:60]}; {wanted}.")

@@ -1,0 +1,172 @@
+"""Weights as an optimizer: `compile(student, trainset, valset)` gives the same program with a tuned LM.
+
+The arms of weights and those of prompts are interchangeable, and chain: a recipe is a DSPy teleprompter, so that
+`dspy.BetterTogether` takes it as well. What a method trains on and with which settings stands in `optimizers/`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dspy
+from dspy.teleprompt import Teleprompter
+
+from synth_dspy.errors import ArmError
+from synth_dspy.task import Metric, Resources
+from synth_dspy.training.feedback import human_rows
+from synth_dspy.training.rows import Rows
+from synth_dspy.training.spec import Method
+from synth_dspy.training.traces import Trace, collect, prompts
+
+log = logging.getLogger("synth_dspy.training")
+
+PARITY_PROMPTS = 32
+NVIDIA = Path("/proc/driver/nvidia/version")
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver is there; asked without loading torch."""
+    return NVIDIA.exists()
+
+
+@dataclass(frozen=True)
+class WeightOptimizer(Teleprompter):  # type: ignore[misc]
+    """Base of the recipes in `optimizers/lora_*.py`.
+
+    Attributes:
+        resources: the run's models and executor.
+        metric: what an answer is accepted by, in [0, 1].
+        examples: training examples to trace, fewer in a quick run.
+        samples: answers of the student to each.
+        settings: `TrainSpec` fields that go before the recipe's own.
+    """
+
+    resources: Resources
+    metric: Metric
+    examples: int = 64
+    samples: int = 0
+    settings: Mapping[str, Any] | None = None
+
+    method: ClassVar[Method]
+    cpu: ClassVar[Mapping[str, Any]] = {}
+    """Settings for a small model on a few cores."""
+    gpu: ClassVar[Mapping[str, Any]] = {}
+    """Settings for Llama 3 8B on one GPU of 24 GB or more."""
+
+    def compile(
+        self,
+        student: dspy.Module,
+        *,
+        trainset: Sequence[dspy.Example],
+        valset: Sequence[dspy.Example] | None = None,
+    ) -> dspy.Module:
+        """Trace, make rows, train, and set the LM that comes of it on a copy of the program, without demonstrations.
+
+        Raises:
+            ArmError: there is nothing to train on, or the training failed.
+        """
+        if not trainset:
+            raise ArmError("There are no training rows.")
+        program = bare(self.start(student, trainset, valset))
+        traces = collect(
+            program,
+            self.chosen(trainset),
+            executor=self.resources.executor,
+            score=self.score(),
+            samples=self.samples,
+        )
+        made = self.rows(traces)
+        human = self.human(program)
+        rows = [*made.rows, *human]
+        origins = {**made.counts["by_origin"], **({"human": len(human)} if human else {})}
+        counts = {**made.counts, "rows": len(rows), "by_origin": origins}
+        log.info("%s: %s", self.method, counts)
+        held_out = prompts(program, list(valset or ())[:PARITY_PROMPTS], self.resources.executor)
+        options = {
+            **(self.gpu if has_gpu() else self.cpu),
+            **(self.settings or {}),
+            **self.resources.training.get(self.method, {}),
+        }
+        return train(program, self.method, rows, counts=counts, prompts=held_out, seed=self.resources.seed, **options)
+
+    def start(
+        self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
+    ) -> dspy.Module:
+        """The program to begin with; preferences begin with one that was tuned on references."""
+        return student
+
+    def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
+        """The examples that are traced."""
+        return self.ordered(trainset)[: self.bound()]
+
+    def ordered(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
+        """The trainset as every recipe of a run takes from it: in an order of the seed."""
+        rows = list(trainset)
+        random.Random(self.resources.seed).shuffle(rows)
+        return rows
+
+    def bound(self) -> int:
+        """How many examples are traced."""
+        return self.examples // 3 if self.resources.quick else self.examples
+
+    def score(self) -> Metric:
+        """What the student's answers are scored by: the judge where there is one."""
+        return self.resources.judge or self.metric
+
+    def rows(self, traces: Sequence[Trace]) -> Rows:
+        """The method's rows."""
+        raise NotImplementedError
+
+    def human(self, program: dspy.Module) -> list[dict[str, Any]]:
+        """Preferences that people gave, for methods that learn from pairs."""
+        if self.method not in ("dpo", "orpo") or self.resources.feedback is None:
+            return []
+        return human_rows(self.resources.feedback, program, self.resources.executor)
+
+
+def bare(program: dspy.Module) -> dspy.Module:
+    """A copy without demonstrations, its LMs kept: what weights learn need not be shown."""
+    copy: dspy.Module = program.deepcopy()
+    for mine, theirs in zip(copy.predictors(), program.predictors(), strict=True):
+        mine.lm, mine.demos = theirs.lm, []
+    return copy
+
+
+def train(
+    program: dspy.Module,
+    method: Method,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    prompts: Sequence[Sequence[Mapping[str, Any]]] = (),
+    **options: Any,
+) -> dspy.Module:
+    """Tune the program's LM on rows and set the result on every predictor, in place.
+
+    Args:
+        program: its predictors share one LM, which a `LocalProvider` can train.
+        method: how.
+        rows: as `TrainSpec.rows` has them.
+        prompts: chat messages on which the served model must agree with the trained one.
+        options: further arguments of the training.
+
+    Raises:
+        ArmError: the predictors have several LMs, or the training failed.
+    """
+    lms = {predictor.lm.model: predictor.lm for predictor in program.predictors() if predictor.lm is not None}
+    if len(lms) != 1:
+        raise ArmError(f"One model is tuned at a time, and the program has {len(lms)}: set one LM on every predictor.")
+    (lm,) = lms.values()
+    settings = {"method": method, "prompts": [{"prompt": list(prompt)} for prompt in prompts], **options}
+    job = lm.finetune(list(rows), None, settings)
+    try:
+        tuned = job.result()
+    except BaseException:
+        job.cancel()  # Ctrl-C: the child stops with us
+        raise
+    program.set_lm(tuned)
+    return program

@@ -1,0 +1,233 @@
+"""Fine-tuning local models behind DSPy's own interface: `lm.finetune(...)` returns a job whose result is an LM.
+
+    lm = roles.lm_for("embedded/smollm2-135m-instruct", role="student", provider=LocalProvider())
+    tuned = lm.finetune(rows, None, {"method": "sft", "epochs": 2}).result()      # a dspy.LM, ready in any program
+
+`dspy.BootstrapFinetune` and `dspy.BetterTogether` work with it unchanged. A training's folder is named by its
+fingerprint: asked for again, it is found. A tuned model that is tuned again starts from the original base and its
+adapters, so nothing is quantised twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dspy.clients.provider import Provider, TrainingJob
+from dspy.clients.utils_finetune import TrainingStatus
+from pydantic import ValidationError
+
+from synth_dspy.config import METHODS
+from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
+from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
+
+log = logging.getLogger("synth_dspy.training")
+
+PREFIX = "embedded/"
+COUNTS = "counts.json"
+Row = Mapping[str, Any]
+
+
+class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
+    """A training in a child process. `result()` gives the tuned LM, or raises what went wrong."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.process: TrainingProcess | None = None
+        self.folder: Path | None = None
+
+    def set_result(self, result: Any) -> None:
+        """DSPy hands a failure over as a result; here it is raised by `result()`."""
+        if isinstance(result, BaseException):
+            self.set_exception(result)
+        else:
+            super().set_result(result)
+
+    def cancel(self) -> bool:
+        """Stop the training; what it saved stays, and the same training started again goes on from there."""
+        return self.process is not None and self.process.cancel()
+
+    def status(self) -> TrainingStatus:
+        """Where it stands: pending, running, succeeded, failed or cancelled."""
+        if self.done():
+            error = self.exception()
+            if error is None:
+                return TrainingStatus.succeeded
+            return TrainingStatus.cancelled if isinstance(error, Cancelled) else TrainingStatus.failed
+        return TrainingStatus.pending if self.process is None else TrainingStatus.running
+
+
+class LocalProvider(Provider):  # type: ignore[misc]
+    """Trains embedded models on this machine.
+
+    Args:
+        folder: where trainings are kept, one folder each; by default in the cache.
+        progress: called with (steps done, steps in all) of the training under way.
+        settings: `TrainSpec` fields for every training; those of a call go before them.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        progress: Progress | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.finetunable = True
+        self.TrainingJob = LocalTrainingJob
+        self.folder = folder
+        self.progress = progress
+        self.settings = dict(settings or {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LocalProvider:
+        return self  # copies of an LM share it
+
+    @staticmethod
+    def is_provider_model(model: str) -> bool:
+        return model.startswith(PREFIX)
+
+    @staticmethod
+    def kill(lm: Any, launch_kwargs: dict[str, Any] | None = None) -> None:
+        """Free the model's memory; the next call loads it again."""
+        from synth_dspy.lms.pool import pool
+
+        pool().unload(lm.model.removeprefix(PREFIX))
+
+    def finetune(  # DSPy's is static, and called on the instance
+        self,
+        job: LocalTrainingJob,
+        model: str,
+        train_data: Sequence[Row],
+        train_data_format: Any,
+        train_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Train, merge, check, and name the model that came of it.
+
+        Args:
+            job: receives the process, so that it can be cancelled.
+            model: `embedded/<name or path>`, perhaps one that came of an earlier training.
+            train_data: rows as `TrainSpec.rows` has them, or DSPy's chat rows (`messages`, the reply last).
+            train_data_format: DSPy's name of the format; rows tell by themselves.
+            train_kwargs: `method` and other `TrainSpec` fields; `dev` and `prompts` as lists of rows; `counts`, what
+                the report says of the rows.
+
+        Raises:
+            ArmError: the training failed, or its result did not answer like the trained model.
+            SetupError: a setting that does not exist, or a model that cannot be trained here.
+        """
+        from synth_dspy.lms.pool import pool
+
+        folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
+        job.folder, job.process = folder, TrainingProcess(folder)
+        if read_result(folder) is None:
+            pool().close()  # the training needs the memory and both cores; a call meanwhile loads its model again
+        job.process.run(self.progress)
+        return f"{PREFIX}{folder / MERGED}"
+
+    def home(self) -> Path:
+        """Where trainings are kept."""
+        if self.folder is not None:
+            return self.folder
+        from synth_dspy.lms.fetch import cache_home
+
+        return cache_home() / "adapters"
+
+
+def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, Any]) -> Path:
+    """Write a training's folder, or find the one that the same training has.
+
+    Returns:
+        `<home>/<method>-<fingerprint>`, which holds spec.json, rows.jsonl and what the spec names.
+    """
+    options = dict(settings)
+    counts = options.pop("counts", None)
+    method = options.setdefault("method", "sft")
+    if method not in METHODS:
+        raise SetupError(f"There is no training method {method!r}; there are {', '.join(METHODS)}.")
+    if not rows:
+        raise ArmError(f"There are no rows to train on with {method}.")
+    base, adapters = origin(model)
+    home.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+    try:
+        for name, values in (("rows", rows), ("dev", options.pop("dev", None)), ("prompts", options.pop("prompts", None))):
+            if values:
+                _write_jsonl(new / f"{name}.jsonl", [_row(value, number) for number, value in enumerate(values)])
+                options[name] = Path(f"{name}.jsonl")
+        # The path of an adapter is relative to the folder that the spec will be in.
+        options["adapters"] = tuple(Path(os.path.relpath(adapter, home / "x")) for adapter in adapters)
+        try:
+            spec = TrainSpec(model=base, **options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise SetupError(f"The training setting {key} is not right: {first['msg']}.") from error
+        (new / SPEC).write_text(spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+        if counts is not None:
+            (new / COUNTS).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        folder = home / f"{method}-{read_spec(new / SPEC).fingerprint()}"
+        if not (folder / SPEC).exists():
+            new.replace(folder)
+        return folder
+    except OSError as error:
+        raise SetupError(f"Could not write the training data in {home}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def origin(model: str) -> tuple[str, tuple[Path, ...]]:
+    """The base of a model and the adapters on it: those of its training, if it came of one.
+
+    Raises:
+        SetupError: the model is not served from a file here.
+    """
+    if not model.startswith(PREFIX):
+        raise SetupError(f"Only embedded models are trained here, and the student is {model}: name embedded/<name or path>.")
+    name = model.removeprefix(PREFIX)
+    path = Path(name)
+    if path.name == MERGED and (path.parent / SPEC).is_file():
+        spec = read_spec(path.parent / SPEC)
+        return spec.model, (*spec.adapters, path.parent / ADAPTER)
+    return (str(path.expanduser().resolve()) if path.exists() else name), ()
+
+
+def training_of(model: str) -> Path | None:
+    """The folder of the training that a model came of, if it came of one."""
+    path = Path(model.removeprefix(PREFIX))
+    return path.parent if path.name == MERGED and (path.parent / SPEC).is_file() else None
+
+
+def training_facts(folder: Path) -> dict[str, Any]:
+    """What a report says of a finished training: its method and settings, its rows, its result."""
+    result = read_result(folder) or {}
+    counts = folder / COUNTS
+    spec = read_spec(folder / SPEC)
+    return {
+        **result,
+        "method": spec.method,
+        "learning_rate": spec.learning_rate,
+        "rank": spec.lora.rank,
+        "adapters": [adapter.parent.name for adapter in spec.adapters],
+        **(json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}),
+    }
+
+
+def _row(row: Row, number: int) -> dict[str, Any]:
+    if "messages" not in row:
+        return dict(row)
+    messages = list(row["messages"])
+    if not messages or messages[-1]["role"] != "assistant":
+        raise ArmError(f"Training row {number + 1} does not end with the assistant's reply.")
+    return {"id": f"row-{number}", "source": "", "prompt": messages[:-1], "completion": messages[-1:]}
+
+
+def _write_jsonl(path: Path, rows: Sequence[Row]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

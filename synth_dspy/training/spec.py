@@ -1,0 +1,131 @@
+"""What one training is: the spec file that `python -m synth_dspy.train spec.json` reads, here or on any machine.
+
+A spec names everything that determines the adapter. Its fingerprint is a hash of that, of the rows' and adapters'
+bytes included, so that a training that was done once is found again and never repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from synth_dspy.config import METHODS, Settings
+from synth_dspy.errors import SetupError
+
+Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
+SPEC = "spec.json"
+RESULT = "result.json"
+ADAPTER = "adapter"
+MERGED = "model.gguf"
+
+
+class Lora(Settings):
+    """The adapter's shape. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the projections that get an adapter."""
+    layers: int | None = Field(default=None, ge=1)
+    """Adapt only this many of the last layers: what lies below is not differentiated. None: all layers."""
+
+
+class TrainSpec(Settings):
+    """One training of one adapter. Paths are absolute, or relative to the spec's folder."""
+
+    method: Method
+    model: str
+    """The base: a registry name, a GGUF file or a Hugging Face folder (without `embedded/`)."""
+    adapters: tuple[Path, ...] = ()
+    """Adapters that are merged into the base before training, in order: preferences are tuned on top of SFT."""
+    rows: Path
+    """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
+    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo: `prompt`, and what the reward reads. Each has an
+    `id` and a `source`, the id of the item it was made from."""
+    dev: Path | None = None
+    """Rows of the same form whose loss decides on stopping early; None: never."""
+    prompts: Path | None = None
+    """JSON lines with `prompt`: held-out prompts on which the served model must agree with the trained one."""
+    seed: int = 0
+    lora: Lora = Lora()
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    batch: int = Field(default=4, ge=1)
+    """Rows of one optimizer step; how many of them are in memory at once is the runner's choice."""
+    warmup_steps: int = Field(default=3, ge=0)
+    beta: float = Field(default=0.1, gt=0)
+    """Weight of the reference model (dpo, kto, grpo), or of the odds ratio (orpo)."""
+    max_tokens: int = Field(default=2048, ge=16)
+    """Longest row; longer ones are left out and counted, never cut."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 where the hardware multiplies it, else fp32."""
+    quantize: bool = False
+    """Hold the base in 4 bits (QLoRA; needs CUDA and bitsandbytes)."""
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    """Join short rows into one sequence (sft on a GPU)."""
+    save_steps: int = Field(default=10, ge=1)
+    """Optimizer steps between checkpoints, from which a killed training goes on."""
+    eval_steps: int = Field(default=5, ge=1)
+    patience: int = Field(default=0, ge=0)
+    """Evaluations on `dev` without a better loss before training stops; 0: never."""
+    reward: str | None = None
+    """For grpo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`."""
+    workspace: Path | None = None
+    """Where `reward` is imported from."""
+    generations: int = Field(default=4, ge=2)
+    """Samples of one prompt (grpo)."""
+    completion_tokens: int = Field(default=48, ge=1)
+    """Longest reply, for grpo's samples and for the parity check."""
+    gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
+    """Type of the merged model's tuned tensors; `none` leaves the adapter unmerged, for vLLM."""
+    parity: float = Field(default=0.9, ge=0, le=1)
+    """Least share of `prompts` that the served and the trained model answer alike."""
+    threads: int | None = Field(default=None, ge=1)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that stand for all that determines the adapter, whatever its paths are called."""
+        settings = self.model_dump(mode="json", exclude={"adapters", "rows", "dev", "prompts", "workspace", "threads"})
+        inputs = [path for path in (self.rows, self.dev, self.prompts) if path is not None]
+        inputs += [path / "adapter_model.safetensors" for path in self.adapters]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for path in inputs:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+
+
+def read_spec(path: Path) -> TrainSpec:
+    """The spec of a file, its paths made absolute.
+
+    Raises:
+        SetupError: there is no such file, or it sets something that does not exist; names the key.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SetupError(f"The training spec {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise SetupError(f"The training spec {path} is not JSON: {error}.") from error
+    method = value.get("method") if isinstance(value, dict) else None
+    if method not in METHODS:
+        raise SetupError(f"The training spec {path} names the method {method!r}; there are {', '.join(METHODS)}.")
+    try:
+        spec = TrainSpec.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"The training spec {path} sets {key}: {first['msg']}.") from error
+    base = path.resolve().parent
+    return spec.model_copy(
+        update={
+            "rows": base / spec.rows,
+            "dev": spec.dev and base / spec.dev,
+            "prompts": spec.prompts and base / spec.prompts,
+            "adapters": tuple(base / adapter for adapter in spec.adapters),
+        }
+    )

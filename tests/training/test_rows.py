@@ -1,0 +1,168 @@
+"""Traces and the rows made of them, with a student whose answers are written down here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy import lm15
+
+from synth_dspy.errors import SetupError
+from synth_dspy.executor import Executor
+from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+from synth_dspy.training.feedback import human_rows
+from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
+from synth_dspy.training.traces import collect, prompts
+
+
+class Student:
+    """Says of each sample what is written down for it, and counts how often it is asked."""
+
+    supports_response_schema = False
+    supports_function_calling = False
+    supported_params = frozenset({"temperature", "max_tokens"})
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = answers
+        self.asked = 0
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        text = self.answers[self.asked % len(self.answers)]
+        self.asked += 1
+        message = lm15.Message.assistant([lm15.TextPart(text)])
+        usage = lm15.Usage(input_tokens=1, output_tokens=1)
+        return lm15.Response(id=None, model=request.model, message=message, finish_reason="stop", usage=usage)
+
+
+class Capital(dspy.Signature):
+    """Name the capital."""
+
+    country: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Program(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict(Capital)
+
+    def forward(self, country: str) -> dspy.Prediction:
+        with dspy.context(adapter=PlainAdapter()):
+            return dspy.Prediction(answer=self.ask(country=country).answer)
+
+
+class TwoSteps(dspy.Module):
+    """The first predictor's output is in no example: only the student can give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.think = dspy.Predict("country -> thought")
+        self.ask = dspy.Predict("country, thought -> answer")
+
+    def forward(self, country: str) -> dspy.Prediction:
+        with dspy.context(adapter=PlainAdapter()):
+            thought = self.think(country=country).thought
+            return dspy.Prediction(answer=self.ask(country=country, thought=thought).answer)
+
+
+def score(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float(prediction.answer == example.answer)
+
+
+def example(country: str = "Peru", answer: str = "Lima", **fields: Any) -> dspy.Example:
+    row = {"id": country, "country": country, "answer": answer, "references": [answer], "origin": "gold", **fields}
+    return dspy.Example(**row).with_inputs("country")
+
+
+def with_student(program: dspy.Module, *answers: str) -> tuple[dspy.Module, Student]:
+    student = Student(*answers)
+    program.set_lm(LedgerLM("embedded/x", engine=LedgerEngine(student, ledger=None, role="student"), temperature=0.0))
+    return program, student
+
+
+def traced(*answers: str, samples: int = 0, **fields: Any) -> Any:
+    program, _ = with_student(Program(), *answers)
+    return collect(program, [example(**fields)], executor=Executor(1), score=score, samples=samples)
+
+
+def test_the_reference_pass_renders_what_is_served_and_asks_no_model() -> None:
+    program, student = with_student(Program(), "nothing")
+    (trace,) = collect(program, [example()], executor=Executor(2), score=score)
+    assert student.asked == 0
+    (row,) = sft_rows([trace]).rows
+    assert row["prompt"] == [
+        {"role": "system", "content": "Name the capital."},
+        {"role": "user", "content": "Country: Peru"},
+    ]
+    assert row["completion"] == [{"role": "assistant", "content": "Lima"}]
+    assert (row["source"], row["predictor"], row["origin"]) == ("Peru", "ask", "gold")
+    assert prompts(program, [example()], Executor(1)) == [tuple(row["prompt"])]
+
+
+def test_a_predictor_without_reference_is_answered_by_the_student() -> None:
+    program, student = with_student(TwoSteps(), "It is in the Andes.")
+    (trace,) = collect(program, [example()], executor=Executor(1), score=score)
+    assert student.asked == 1
+    first, second = sft_rows([trace]).rows
+    assert first["completion"][0]["content"] == "It is in the Andes."
+    assert second["completion"][0]["content"] == "Lima"
+    assert "It is in the Andes." in second["prompt"][-1]["content"]
+
+
+def test_pairs_say_where_the_preference_comes_from_and_weak_ones_are_counted() -> None:
+    made = preference_rows(traced("Cusco", "Lima", "Cusco", samples=3))
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in made.rows] == [("Lima", "Cusco")]
+    # The reference and the right sample are the same text, against the same wrong one: one pair.
+    assert made.dropped["equal"] >= 1
+    assert made.counts == {"rows": 1, "by_origin": {"gold": 1}, "dropped": dict(made.dropped)}
+    assert preference_rows(traced("Lima", "Lima", samples=2)).rows == ()
+    weak = preference_rows(traced("Cusco", samples=1), margin=1.5)
+    assert weak.rows == ()
+    assert weak.dropped["margin"] == 1
+
+
+def test_ai_feedback_prefers_among_the_students_own_answers() -> None:
+    def lenient(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float("Lima" in prediction.answer)
+
+    program, _ = with_student(Program(), "It is Lima", "It is Cusco")
+    traces = collect(program, [example()], executor=Executor(1), score=lenient, samples=2)
+    found = {(row["origin"], row["chosen"][0]["content"]) for row in preference_rows(traces).rows}
+    assert found == {("gold", "Lima"), ("ai", "It is Lima")}
+
+
+def test_unpaired_labels_and_prompts_for_a_reward() -> None:
+    traces = traced("Cusco", "Lima", samples=2)
+    labels = {row["completion"][0]["content"]: row["label"] for row in kto_rows(traces).rows}
+    assert labels == {"Lima": True, "Cusco": False}
+    (row,) = grpo_rows(traces).rows
+    assert row["references"] == ["Lima"]
+    assert row["prompt"][-1]["content"] == "Country: Peru"
+
+
+def test_without_an_accepted_answer_there_is_no_row() -> None:
+    made = sft_rows(traced("Cusco", samples=1, answer=None))
+    assert made.rows == ()
+    assert made.dropped["no accepted answer"] == 1
+
+
+def test_human_preferences_are_rendered_as_the_program_asks(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.jsonl"
+    path.write_text(json.dumps({"country": "Peru", "chosen": "Lima", "rejected": "Cusco"}) + "\n")
+    program, student = with_student(Program(), "nothing")
+    (row,) = human_rows(path, program, Executor(1))
+    assert student.asked == 0
+    assert row["prompt"][-1]["content"] == "Country: Peru"
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["origin"]) == ("Lima", "Cusco", "human")
+
+
+def test_a_preference_with_one_side_missing_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.jsonl"
+    lines = [{"country": "Peru", "chosen": "Lima", "rejected": "Cusco"}, {"country": "Chile", "chosen": "Santiago"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SetupError, match=r"2.*rejected"):
+        human_rows(path, with_student(Program(), "x")[0], Executor(1))
