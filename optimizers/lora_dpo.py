@@ -6,17 +6,19 @@ Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from optimizers._lora_preferences import AfterSft
+from synth_dspy.training.optimizer import Method, Settings
 
 
 @dataclass(frozen=True)
 class LoraDpo(AfterSft):
     """LoRA direct preference optimisation on pairs of a better and a worse answer, after SFT."""
 
-    method = "dpo"
-    cpu = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
-    gpu = {
+    method: ClassVar[Method] = "dpo"
+    cpu: ClassVar[Settings] = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
+    gpu: ClassVar[Settings] = {
         "learning_rate": 5e-6,
         "epochs": 1,
         "batch": 16,

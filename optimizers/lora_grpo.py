@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from optimizers._lora_preferences import AfterSft
+from synth_dspy.training.optimizer import Method, Settings
 from synth_dspy.training.rows import Rows, grpo_rows
 from synth_dspy.training.traces import Trace
 
@@ -22,9 +24,15 @@ class LoraGrpo(AfterSft):
 
     samples: int = 0
 
-    method = "grpo"
-    cpu = {"learning_rate": 2e-5, "epochs": 1, "batch": 4, "beta": 0.04, "reward": "eval.metrics:reward_f1"}
-    gpu = {
+    method: ClassVar[Method] = "grpo"
+    cpu: ClassVar[Settings] = {
+        "learning_rate": 2e-5,
+        "epochs": 1,
+        "batch": 4,
+        "beta": 0.04,
+        "reward": "eval.metrics:reward_f1",
+    }
+    gpu: ClassVar[Settings] = {
         "learning_rate": 5e-6,
         "epochs": 1,
         "batch": 16,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from optimizers._lora_preferences import AfterSft
+from synth_dspy.training.optimizer import Method, Settings
 from synth_dspy.training.rows import Rows, kto_rows
 from synth_dspy.training.traces import Trace
 
@@ -17,9 +19,9 @@ from synth_dspy.training.traces import Trace
 class LoraKto(AfterSft):
     """LoRA Kahneman-Tversky optimisation on single answers labelled right or wrong, after SFT."""
 
-    method = "kto"
-    cpu = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
-    gpu = {
+    method: ClassVar[Method] = "kto"
+    cpu: ClassVar[Settings] = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
+    gpu: ClassVar[Settings] = {
         "learning_rate": 5e-6,
         "epochs": 1,
         "batch": 16,

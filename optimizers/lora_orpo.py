@@ -6,17 +6,19 @@ Hong et al., "ORPO: Monolithic Preference Optimization without Reference Model",
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from optimizers._lora_preferences import AfterSft
+from synth_dspy.training.optimizer import Method, Settings
 
 
 @dataclass(frozen=True)
 class LoraOrpo(AfterSft):
     """LoRA odds-ratio preference optimisation on the same pairs, after SFT."""
 
-    method = "orpo"
-    cpu = {"learning_rate": 1e-4, "epochs": 1, "batch": 4, "beta": 0.1}
-    gpu = {
+    method: ClassVar[Method] = "orpo"
+    cpu: ClassVar[Settings] = {"learning_rate": 1e-4, "epochs": 1, "batch": 4, "beta": 0.1}
+    gpu: ClassVar[Settings] = {
         "learning_rate": 8e-6,
         "epochs": 1,
         "batch": 16,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from synth_dspy.training.optimizer import WeightOptimizer
+from synth_dspy.training.optimizer import Method, Settings, WeightOptimizer
 from synth_dspy.training.rows import Rows, sft_rows
 from synth_dspy.training.traces import Trace
 
@@ -17,9 +18,9 @@ from synth_dspy.training.traces import Trace
 class LoraSft(WeightOptimizer):
     """LoRA supervised fine-tuning on the reference answers."""
 
-    method = "sft"
-    cpu = {"learning_rate": 1e-3, "epochs": 1, "batch": 4}
-    gpu = {
+    method: ClassVar[Method] = "sft"
+    cpu: ClassVar[Settings] = {"learning_rate": 1e-3, "epochs": 1, "batch": 4}
+    gpu: ClassVar[Settings] = {
         "learning_rate": 2e-4,
         "epochs": 2,
         "batch": 16,

@@ -16,7 +16,7 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets, roles, saved
+from synth_dspy import datasets, roles, saved, tuned
 from synth_dspy.config import CompileConfig
 from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.evaluation import runner
@@ -30,7 +30,6 @@ from synth_dspy.run import Run
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 from synth_dspy.task import Judge, Knowledge, Metric, Resources, Task
-from synth_dspy.training.optimizer import bare
 from synth_dspy.training.provider import LocalProvider, training_facts
 from synth_dspy.versions import versions
 
@@ -82,7 +81,16 @@ class Experiment:
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
         with self.run.station("retention"):
-            self._retention(programs, resources)
+            self.facts["retention"] = tuned.retained(
+                programs,
+                resources.student,
+                self.config.retention,
+                self._bound("retention", self.config.retention.prompts),
+                folder=self.workspace / "data" / "retention",
+                executor=resources.executor,
+                bars=self.bars,
+                seed=self.config.seed,
+            )
         return self._report(predictions, judge, time.perf_counter() - began)
 
     def _models(self) -> Resources:
@@ -254,8 +262,11 @@ class Experiment:
         self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
     ) -> list[dict[str, Any]]:
         predictions: list[dict[str, Any]] = []
+        few = self._bound("with_demonstrations", self.config.evaluation.with_demonstrations)
+        variants = tuned.with_demonstrations(programs, examples, few, self.config.seed)
         asked = {name: (program, examples) for name, program in programs.items()}
-        asked |= self._variants(programs, examples)
+        asked |= {variant.name: (variant.program, variant.examples) for variant in variants}
+        self.facts["variants"] = [{"name": variant.name, "of": variant.of} for variant in variants]
         for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
                 predictions += runner.run_arm(
@@ -269,30 +280,6 @@ class Experiment:
                     advance=advance,
                 )
         return predictions
-
-    def _variants(
-        self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example]
-    ) -> dict[str, tuple[dspy.Module, Sequence[dspy.Example]]]:
-        """Tuned programs once more, with the demonstrations of a prompt arm: are they still of use?"""
-        few = self._bound("with_demonstrations", self.config.evaluation.with_demonstrations)
-        shown = next((p for p in programs.values() if any(predictor.demos for predictor in p.predictors())), None)
-        tuned = [name for name, program in programs.items() if saved.tuned_model(program) is not None]
-        if shown is None or not few or not tuned:
-            return {}
-        some = datasets.spread(examples, few, self.config.seed)
-        variants: dict[str, tuple[dspy.Module, Sequence[dspy.Example]]] = {}
-        self.facts["variants"] = []
-        for name in tuned:
-            variant = bare(programs[name])
-            for predictor, other in zip(variant.predictors(), shown.predictors(), strict=True):
-                predictor.demos = list(other.demos)
-            label = f"{name} + demonstrations"
-            variants[label] = (variant, some)
-            self.facts["variants"].append({"name": label, "of": name})
-        return variants
-
-    def _retention(self, programs: dict[str, dspy.Module], resources: Resources) -> None:
-        """Ask the student before and after tuning what has nothing to do with the task."""
 
     def _report(
         self, predictions: list[dict[str, Any]], judge: Judge, seconds: float

@@ -32,7 +32,7 @@ def human_rows(path: Path, program: dspy.Module, executor: Executor) -> list[dic
     Raises:
         SetupError: the file cannot be read, or a line lacks a side; names the line and the field.
     """
-    lines = read_rows(path, {side: TEXT for side in SIDES})
+    lines = read_rows(path, dict.fromkeys(SIDES, TEXT))
     fields = list(list(program.predictors())[-1].signature.output_fields)
     if len(fields) != 1:
         raise ArmError(f"Feedback is about programs whose answer is one field; this one has {', '.join(fields)}.")
@@ -45,7 +45,8 @@ def human_rows(path: Path, program: dspy.Module, executor: Executor) -> list[dic
     for number, (good, bad) in enumerate(zip(traced["chosen"], traced["rejected"], strict=True), start=1):
         if good.reference is None or bad.reference is None or not good.reference.calls:
             raise SetupError(
-                f"Line {number} of {path} cannot be asked of the program: it needs its inputs besides chosen and rejected."
+                f"Line {number} of {path} cannot be asked of the program: beside chosen and rejected it needs the "
+                "program's inputs."
             )
         better, worse = good.reference.calls[-1], bad.reference.calls[-1]
         rows.append(

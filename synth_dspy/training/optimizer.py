@@ -25,6 +25,10 @@ from synth_dspy.training.traces import Trace, collect, prompts
 
 log = logging.getLogger("synth_dspy.training")
 
+__all__ = ["Method", "Settings", "WeightOptimizer", "bare", "has_gpu", "train"]
+
+Settings = Mapping[str, Any]
+"""`TrainSpec` fields."""
 PARITY_PROMPTS = 32
 NVIDIA = Path("/proc/driver/nvidia/version")
 
@@ -50,12 +54,12 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     metric: Metric
     examples: int = 64
     samples: int = 0
-    settings: Mapping[str, Any] | None = None
+    settings: Settings | None = None
 
     method: ClassVar[Method]
-    cpu: ClassVar[Mapping[str, Any]] = {}
+    cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
-    gpu: ClassVar[Mapping[str, Any]] = {}
+    gpu: ClassVar[Settings] = {}
     """Settings for Llama 3 8B on one GPU of 24 GB or more."""
 
     def compile(

@@ -158,7 +158,11 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
     home.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
     try:
-        for name, values in (("rows", rows), ("dev", options.pop("dev", None)), ("prompts", options.pop("prompts", None))):
+        for name, values in (
+            ("rows", rows),
+            ("dev", options.pop("dev", None)),
+            ("prompts", options.pop("prompts", None)),
+        ):
             if values:
                 _write_jsonl(new / f"{name}.jsonl", [_row(value, number) for number, value in enumerate(values)])
                 options[name] = Path(f"{name}.jsonl")
@@ -190,7 +194,9 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
         SetupError: the model is not served from a file here.
     """
     if not model.startswith(PREFIX):
-        raise SetupError(f"Only embedded models are trained here, and the student is {model}: name embedded/<name or path>.")
+        raise SetupError(
+            f"Only embedded models are trained here, and the student is {model}: name embedded/<name or path>."
+        )
     name = model.removeprefix(PREFIX)
     path = Path(name)
     if path.name == MERGED and (path.parent / SPEC).is_file():

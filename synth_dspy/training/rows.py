@@ -1,10 +1,10 @@
 """Traces to rows: what each method trains on, all from the same pass.
 
-    sft         prompt, completion                 the reference answer, or the student's own where it was accepted
-    dpo, orpo   prompt, chosen, rejected           the reference against a wrong answer (gold, synthetic); a right answer
-                                                   of the student against a wrong one (ai); what people preferred (human)
-    kto         prompt, completion, label          every answer by itself, right or wrong
-    grpo        prompt and the example's fields    the reward reads them
+    sft         prompt, completion          the reference answer, or the student's own where it was accepted
+    dpo, orpo   prompt, chosen, rejected    the reference against a wrong answer (gold, synthetic), a right answer of
+                                            the student against a wrong one (ai), what people preferred (human)
+    kto         prompt, completion, label   every answer by itself, right or wrong
+    grpo        prompt, example's fields    the reward reads them
 
 Every row names its `id`, the `source` it was made from, the `predictor` and the `origin` of the preference or label.
 """
@@ -94,7 +94,7 @@ def preference_rows(traces: Iterable[Trace], *, margin: float = 0.5, per_example
 
 
 def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT) -> Rows:
-    """Every answer by itself, labelled right or wrong: the references, and the student's samples as they were judged."""
+    """Every answer by itself, labelled right or wrong: the references, and the student's samples as judged."""
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     for trace in traces:

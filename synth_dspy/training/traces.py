@@ -179,7 +179,8 @@ class _Recorder(BaseCallback):  # type: ignore[misc]
             self.calls.append(Call(done.predictor, done.messages, str(reply)))
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        if self._open:
+        # DSPy announces a format once for each class that wraps it; only the outermost names its arguments.
+        if self._open and "signature" in inputs:
             self._open[-1].adapter, self._open[-1].signature = instance, inputs["signature"]
 
     def on_adapter_format_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:

@@ -1,0 +1,100 @@
+"""What is asked of tuned arms besides the comparison: do demonstrations help, and what did tuning cost elsewhere?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy import datasets, roles, saved
+from synth_dspy.config import Retention
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation import retention
+from synth_dspy.executor import Executor
+from synth_dspy.lms import registry
+from synth_dspy.progress import Bars
+from synth_dspy.training.optimizer import bare
+
+Programs = Mapping[str, dspy.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A tuned arm's program with demonstrations in its prompt, and the held-out examples that it is asked."""
+
+    name: str
+    of: str
+    program: dspy.Module
+    examples: Sequence[dspy.Example]
+
+
+def with_demonstrations(programs: Programs, examples: Sequence[dspy.Example], few: int, seed: int) -> list[Variant]:
+    """Each tuned program with the demonstrations of the first prompt arm that has some.
+
+    Args:
+        programs: the arms' programs, by name.
+        examples: the held-out examples.
+        few: at most so many of them are asked.
+        seed: of their choice.
+    """
+    shown = next((p for p in programs.values() if any(predictor.demos for predictor in p.predictors())), None)
+    if shown is None or not few:
+        return []
+    some = datasets.spread(examples, few, seed)
+    variants = []
+    for name, program in programs.items():
+        if saved.tuned_model(program) is None:
+            continue
+        variant = bare(program)
+        for predictor, other in zip(variant.predictors(), shown.predictors(), strict=True):
+            predictor.demos = list(other.demos)
+        variants.append(Variant(f"{name} + demonstrations", name, variant, some))
+    return variants
+
+
+def retained(
+    programs: Programs,
+    student: dspy.LM,
+    settings: Retention,
+    few: int,
+    *,
+    folder: Path,
+    executor: Executor,
+    bars: Bars,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Followed instructions and perplexity of the student and of every tuned arm; None where there is no tuned arm.
+
+    Args:
+        programs: the arms' programs, by name.
+        student: the LM before tuning.
+        settings: whose prompts and text are used.
+        few: at most so many prompts.
+        folder: the prompts and the text that are used where the settings name none.
+        executor: runs many calls at once.
+        bars: shows the progress.
+        seed: of the intervals.
+    """
+    tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program))}
+    if not few or not tuned:
+        return None
+    prompts = retention.read_prompts(settings.ifeval or folder / "instructions.jsonl", few)
+    text = _read(settings.text or folder / "general.txt")
+    models = {"student": (student, registry.resolve(student.model.removeprefix(roles.EMBEDDED)))}
+    models |= {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
+    found = {}
+    for name, (lm, model) in models.items():
+        with bars.bar(f"retention: {name}", len(prompts)) as bar:
+            followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
+            found[name] = {"ifeval": followed, "perplexity": retention.perplexity(model, text)}
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"The general text {path} cannot be read: {error}.") from error
