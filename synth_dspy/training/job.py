@@ -26,6 +26,8 @@ log = logging.getLogger("synth_dspy.training")
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait for work sleep: spinning on a core that something else uses makes a training many times slower."""
 STOP_S = 10.0
 """How long a training that is told to stop may take before it is killed."""
 MEMORY = "lower training.batch or training.max_tokens, or take a smaller model"
@@ -103,7 +105,7 @@ class TrainingProcess:
                 stderr=errors,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+                env={**QUIET, **os.environ},
             )
         return self._process
 

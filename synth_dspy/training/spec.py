@@ -123,9 +123,9 @@ def read_spec(path: Path) -> TrainSpec:
     base = path.resolve().parent
     return spec.model_copy(
         update={
-            "rows": base / spec.rows,
-            "dev": spec.dev and base / spec.dev,
-            "prompts": spec.prompts and base / spec.prompts,
-            "adapters": tuple(base / adapter for adapter in spec.adapters),
+            "rows": (base / spec.rows).resolve(),
+            "dev": spec.dev and (base / spec.dev).resolve(),
+            "prompts": spec.prompts and (base / spec.prompts).resolve(),
+            "adapters": tuple((base / adapter).resolve() for adapter in spec.adapters),
         }
     )
