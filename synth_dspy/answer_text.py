@@ -100,6 +100,8 @@ _ACRONYM = re.compile(r"\b(?:[A-Za-z]\.){2,}")
 _YEARS = re.compile(r"\b(1\d|20)(\d\d)\s?[-–—/]\s?(\d\d)\b(?![-–—/]?\d)")
 _FOOTNOTE = re.compile(r"\b((?:1[5-9]|20)\d\d)\d{1,2}(?=\s*(?:[.;]|$))")
 """A year with the number of a footnote stuck to its end, as answers with citations have it."""
+_SHORT_SCALE = re.compile(r"([£$€]\s?\d[\d,.]*)\s?(m|mn|bn|k)\b", re.I)
+_SCALES = {"m": " million", "mn": " million", "bn": " billion", "k": " thousand"}
 _ORDINAL_SUFFIX = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.I)
 
 
@@ -208,6 +210,7 @@ def parse(text: str) -> Text:
         text = pattern.sub(lambda m, order=order: _spell_date(m, order), text)  # type: ignore[misc]
     text = _YEARS.sub(lambda m: f"{m[1]}{m[2]}-{m[1]}{m[3]}", text)
     text = _FOOTNOTE.sub(r"\1", text)
+    text = _SHORT_SCALE.sub(lambda m: m[1] + _SCALES[m[2].lower()], text)
     text = _ORDINAL_SUFFIX.sub("", text)
     raw: list[Token] = []
     opening = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from synth_dspy.answer_text import parse
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.evaluation.answer_features import compare, compare_all
 from synth_dspy.evaluation.calibration import Calibration, agreement
+from synth_dspy.evaluation.judge_examples import Known, changed, names_reference
 from synth_dspy.evaluation.reference_judge import Parameters
 from synth_dspy.evaluation.trees import Trees
 from synth_dspy.executor import Executor
@@ -161,6 +163,7 @@ def test_retrieval_judge_takes_the_best_passage() -> None:
         ("the 3rd day of March, 2021", "3 March 2021"),
         ("two (2) years", "2 years"),
         ("$5 million", "$5,000,000.00"),
+        ("£50m", "£50 million"),
         ("World War II", "world war 2"),
         ("1979–80", "1979-1980"),
         ("U.S. law", "US laws"),
@@ -187,6 +190,28 @@ def test_features_tell_what_stands_in_place_of_what() -> None:
     assert _values("Licensee may assign it", "Licensee may not assign it")["inserted_neg"] == 1.0
     assert _values("Delaware", "It is not Delaware.")["before_neg"] == 1.0
     assert _values("may not assign", "It may not assign.")["before_neg"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "foreign"),
+    [
+        ("Benjamin Franklin", "Benjamin Harrison", 1.0),
+        ("Justice Harlan", "John Harlan", 0.0),
+        ("William G. Brownlow", "William Gannaway Brownlow", 0.0),
+        ("Kathleen Erin Walsh", "Kate Walsh", 0.0),
+    ],
+)
+def test_a_name_in_place_of_another_is_told_from_a_form_of_it(reference: str, answer: str, foreign: float) -> None:
+    assert _values(reference, answer)["replaced_foreign"] == foreign
+
+
+def test_a_changed_answer_that_names_another_reference_is_no_wrong_answer() -> None:
+    item = Known("When?", ("The 1980 Summer Games", "1980"), "The 1980 Summer Games", "g", "number 3")
+    assert names_reference(item, "It was the 1980 Winter Games.")
+    assert not names_reference(item, "It was the 1984 Summer Games.")
+    changes = {said for seed in range(20) for _, said in changed(item, ["Larsen"], random.Random(seed))}
+    assert changes
+    assert not any("1980" in said for said in changes)
 
 
 def test_a_more_exact_reference_can_contradict_the_closest() -> None:
@@ -241,7 +266,7 @@ def test_missing_or_foreign_parameters_say_how_to_mend_it(tmp_path: Path) -> Non
 
 def test_shipped_parameters_state_how_far_they_can_be_trusted() -> None:
     figures = Parameters.load(PARAMETERS).agreement
-    assert figures["kappa"] >= 0.83
+    assert figures["kappa"] >= 0.84
     assert figures["auroc"] >= 0.97
     assert {"n", "accuracy", "source", "measured_on"} <= set(figures)
 

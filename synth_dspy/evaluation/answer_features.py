@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from synth_dspy.answer_text import Text
+from synth_dspy.answer_text import Text, words
 from synth_dspy.evaluation.answer_conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,
@@ -85,7 +85,21 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
 
 
 _COMPARED = 4
-_BEST = ("recall", "novel_recall", "letters", "fuzzy_recall", "exact", "joined", "coverage", "numbers_found")
+_BEST = (
+    "recall",
+    "novel_recall",
+    "letters",
+    "fuzzy_recall",
+    "exact",
+    "joined",
+    "coverage",
+    "numbers_found",
+    "contiguous",
+    "precision",
+    "novel_precision",
+    "first_word",
+    "last_word",
+)
 _WORST = ("year_conflict", "month_conflict", "day_conflict", "numbers_missing", "numbers_conflict", "names_missing")
 _LEAST = ("names_missing", "numbers_missing", "names_conflict", "numbers_conflict")
 
@@ -228,7 +242,7 @@ def _mention_features(
     window: tuple[int, int, float] | None,
 ) -> dict[str, float]:
     """Where the answer names the reference, and word for word how it departs from it there."""
-    names = ("numbers", "months", "names", "words")
+    names = ("numbers", "months", "names", "words", "foreign")
     values = {f"replaced_{name}": 0.0 for name in names} | {"inserted": 0.0, "deleted": 0.0}
     values |= {"inserted_neg": 0.0, "deleted_neg": 0.0, "coverage": 0.0, "mention_length": -1.0}
     values |= {"mention_start": -1.0, "mention_rest": -1.0, "contiguous": 0.0, "same_type_before": -1.0}
@@ -262,13 +276,30 @@ def _mention_features(
         values["inserted_neg"] += 0 if edge else sum(map(is_negation, ours[j1:j2]))
         if tag == "replace":
             for i, j in zip(range(i1, i2), range(j1, j2), strict=False):
-                values[f"replaced_{_replacement(theirs[i], their_kinds[i], ours[j], our_kinds[j])}"] += 1
+                kind = _replacement(theirs[i], their_kinds[i], ours[j], our_kinds[j])
+                values[f"replaced_{kind}"] += 1
+                values["replaced_foreign"] += kind == "names" and _foreign(theirs[i], ours[j], answer)
         elif tag == "delete":
             values["deleted"] += (i2 - i1) / count
         elif not edge:
             values["inserted"] += (j2 - j1) / count
     values["replaced_words"] /= count
     return values
+
+
+_TITLES = words(
+    "justic judg sir lord lady president king queen princ princess colonel general captain major mister mrs ms "
+    "doctor professor reverend saint father minister senator governor emperor pope inc ltd limit corp company kingdom "
+    "republic north south east west northern southern eastern western great ad ce bc bce"
+)
+"""Capitalised words, as stems, that come and go with a name, which stays the same."""
+
+
+def _foreign(theirs: str, ours: str, answer: Answer) -> bool:
+    """Whether a name that stands in place of another can be no form of it: not an initial, a short form, a title."""
+    if min(len(theirs), len(ours)) < 3 or theirs[0] == ours[0] or ours in answer.asked:
+        return False
+    return theirs not in _TITLES and ours not in _TITLES
 
 
 def _replacement(theirs: str, their_kind: str, ours: str, our_kind: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.answer_text import Text
+from synth_dspy.answer_text import STOPWORDS, Text
 from synth_dspy.evaluation.answer_features import Comparison
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TokenEmbedder(Protocol):
 
 MEANING_FEATURES = (
     "asked_cosine", "best_cosine", "stretch_cosine", "reference_met_mean", "reference_met_least",
-    "answer_met_mean", "mean_cosine", "question_cosine",
+    "answer_met_mean", "mean_cosine", "question_cosine", "added_met_mean", "added_cosine", "direction_cosine",
 )  # fmt: skip
 
 _WHOLE = 0.99
@@ -125,6 +125,8 @@ class _Job:
         mean = _unit_mean(answer)
         others = [_unit_mean(of(other).vectors) for other in self.others]
         met = _met(reference, answer)
+        added, wanted = self._added(of(self.answer), of), self._added(of(self.reference), of)
+        asked = _mean(of(self.asked).vectors) if self.asked else 0.0
         return [
             float(_unit_mean(of(self.answer).vectors) @ _unit_mean(of(self.reference).vectors)),
             max((float(mean @ other) for other in others), default=np.nan),
@@ -134,7 +136,20 @@ class _Job:
             float(_met(answer, reference).mean()),
             float(mean @ _unit_mean(reference)),
             float(mean @ _unit_mean(of(self.asked).vectors)) if self.asked else np.nan,
+            float(_met(wanted, answer).mean()) if len(wanted) else np.nan,
+            float(_unit_mean(added) @ _unit_mean(wanted)) if len(added) and len(wanted) else np.nan,
+            _cosine(_mean(answer) - asked, _mean(reference) - asked),
         ]
+
+    def _added(self, tokens: TokenVectors, of: Callable[[str], TokenVectors]) -> Array:
+        """The vectors of the content tokens that the question does not hold: what is claimed, not repeated."""
+        asked = set(of(self.asked).tokens) if self.asked else set()
+        keep = [
+            i
+            for i, (token, (start, _)) in enumerate(zip(tokens.tokens, tokens.offsets, strict=True))
+            if start >= len(self.asked) and token not in asked and token not in STOPWORDS and token[-1:].isalnum()
+        ]
+        return tokens.vectors[keep]
 
     def _own(self, tokens: TokenVectors) -> Array:
         """The vectors of what follows the question."""
@@ -150,6 +165,10 @@ def _met(ours: Array, theirs: Array) -> Array:
     return best
 
 
+def _cosine(one: Array, other: Array) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-9))
+
+
 def _stretch(answer: Array, goal: Array) -> float:
     """Greatest cosine of a unit vector to the mean of a short stretch of the answer."""
     if not len(answer):
@@ -163,10 +182,13 @@ def _stretch(answer: Array, goal: Array) -> float:
     return best
 
 
+def _mean(vectors: Array) -> Array:
+    mean: Array = vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], np.float32)
+    return mean
+
+
 def _unit_mean(vectors: Array) -> Array:
-    if not len(vectors):
-        return np.zeros(vectors.shape[1], np.float32)
-    mean: Array = vectors.mean(axis=0)
+    mean = _mean(vectors)
     unit: Array = mean / max(float(np.linalg.norm(mean)), 1e-12)
     return unit
 

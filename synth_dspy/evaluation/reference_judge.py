@@ -1,9 +1,11 @@
 """The reference judge's machinery: is this answer the same as one of these references? No language model needed.
 
-Two questions, each answered by boosted trees (`reference_fit`): does the answer name the same thing as a reference
-(features of words, `answer_features`, and of meaning, `answer_meaning`), and, where it does, does it state it, or deny
-it, doubt it, or name it among others (features of the words around, `answer_cues`). A wrong "no" to the second would
-cost a right answer, so it only counts where it is more likely than not. All that was fitted is one JSON file.
+Three questions, each answered by boosted trees (`reference_fit`). Does the answer name the same thing as a reference
+(features of words, `answer_features`, and of meaning, `answer_meaning`)? Where it does, does it state it, or deny it,
+doubt it, or name it among others (features of the words around, `answer_cues`)? And is it intact, or was a number, a
+month, a name or a "not" changed in it? People's answers teach the first and hardly ever need the others, attacks teach
+the others: kept apart, neither blurs the other. A wrong "no" to the second or third would cost a right answer, so it
+only counts where it is more likely than not. All that was fitted is one JSON file.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from numpy.typing import NDArray
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation.answer_features import Comparison, compare_all
 from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
+from synth_dspy.evaluation.calibration import ACCEPTED
 from synth_dspy.evaluation.trees import Trees
 
-FORMAT = 1
+FORMAT = 2
 _BATCH = 256
 CONTEXT_FEATURE = "context_affirms"
 
@@ -45,6 +48,8 @@ class Parameters:
     stated_features: tuple[str, ...]
     stated: Trees
     """Log-odds that an answer which names the reference states it."""
+    intact: Trees
+    """Log-odds that an answer which names the reference names it unchanged; of `stated_features` too."""
     idf: Mapping[str, float]
     context_weights: NDArray[np.float64]
     """Of a logistic model on a context's mean vector; the bias comes last."""
@@ -69,6 +74,7 @@ class Parameters:
             "same": self.same.to_json(),
             "stated_features": self.stated_features,
             "stated": self.stated.to_json(),
+            "intact": self.intact.to_json(),
             "idf": self.idf,
         }
         # One line for each part: a refit shows in a diff as the parts it changed.
@@ -98,6 +104,7 @@ class Parameters:
             Trees.from_json(stored["same"]),
             tuple(stored["stated_features"]),
             Trees.from_json(stored["stated"]),
+            Trees.from_json(stored["intact"]),
             stored["idf"],
             np.array(stored["context_weights"]),
             stored["embedder"],
@@ -135,15 +142,26 @@ class ReferenceScorer:
         words, meaning, around, comparable = extract(asked, self.parameters.weight, self._embedder)
         if not comparable:
             return scores
-        fitted = self.parameters
-        affirms = affirmation(around, fitted.context_weights)
-        same = _probability(fitted.same.raw(tabulate(words, meaning, affirms, fitted.same_features)))
-        stated = _probability(fitted.stated.raw(tabulate(words, meaning, affirms, fitted.stated_features)))
-        named = np.array([comparison.share >= MENTIONED for comparison in words])
-        judged = np.where(named & (stated < 0.5), np.minimum(same, stated), same)
+        judged = judge(self.parameters, words, meaning, around)
         for place, score in zip(comparable, judged, strict=True):
             scores[place] = float(score)
         return scores
+
+
+def judge(
+    fitted: Parameters,
+    words: Sequence[Comparison],
+    meaning: NDArray[np.float64],
+    around: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Scores of answers from what `extract` gives, shape (answers,)."""
+    affirms = affirmation(around, fitted.context_weights)
+    score = _probability(fitted.same.raw(tabulate(words, meaning, affirms, fitted.same_features)))
+    named = np.array([comparison.share >= MENTIONED for comparison in words])
+    manner = tabulate(words, meaning, affirms, fitted.stated_features)
+    for veto in (_probability(fitted.stated.raw(manner)), _probability(fitted.intact.raw(manner))):
+        score = np.where(named & (veto < ACCEPTED), np.minimum(score, veto), score)
+    return score
 
 
 def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

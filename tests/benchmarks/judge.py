@@ -124,8 +124,14 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
         ("questions", judge_examples.known_from_verdicts(verdicts, rng)),
         ("contracts", judge_examples.known_from_clauses(clauses, rng)),
     ):
-        for item, said, kind in _made(rng.sample(items, min(count, len(items))), rng):
+        chosen = rng.sample(items, min(count, len(items)))
+        for item, said, kind in _made(chosen, rng):
             made[(kind, _shape(source, item))].append((item, said))
+        # Few answers hold a month: all others that do are taken too.
+        rest = [item for item in items if item not in chosen and perturb.change_month(item.answer, rng)]
+        for item, said, kind in _made(rest, rng):
+            if kind == "changed month":
+                made[(kind, _shape(source, item))].append((item, said))
     order = sorted(made, key=lambda key: (not key[0].startswith("true"), key))
     totals: dict[str, list[bool]] = defaultdict(list)
     for kind, shape in order:
@@ -163,7 +169,7 @@ def _made(items: list[Known], rng: random.Random) -> list[tuple[Known, str, str]
         others = judge_examples._others(item, by_shape, items, rng)
         for kind, templates in UNSEEN_ATTACKS.items():
             said = perturb.fill(rng.choice(templates), item.answer, item.question, others)
-            if kind != "question" or not judge_examples._gives_away(item, said):
+            if kind != "question" or not judge_examples.names_reference(item, said):
                 found.append((item, said, kind))
         for kind, templates in UNSEEN_TRUTHS.items():
             found.append(
