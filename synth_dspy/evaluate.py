@@ -1,8 +1,13 @@
-"""Score answers with a judge, and measure the judge where the answers are labelled.
+"""Score saved programs on new items, or answers with a judge; measure the judge where the answers are labelled.
 
+    python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12 --seeds new.jsonl
+    python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12/programs/dpo --seeds new.jsonl --out scored
     python -m synth_dspy.evaluate --judge reference --items answers.jsonl --scores scores.jsonl
     python -m synth_dspy.evaluate --judge openai/gpt-4.1-mini --items answers.jsonl --scores scores.jsonl
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
+
+Saved programs answer the questions of `--seeds` (the form of data/contracts/questions.jsonl) and are scored by their
+task's own judge and metrics, with a report as after a compile; what they have learned from is left out.
 
 Lines of `--items` hold id, question, references, prediction, and label (1 right, 0 wrong) where it is known; those of
 `--scores` id and score in [0, 1]. A judge behind an OpenAI-compatible server of your own is found by `--api-base` (a
@@ -13,13 +18,18 @@ that also hold a group.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
+from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
 
 _BATCH = 256
 REFERENCE = "reference"
@@ -29,6 +39,9 @@ class EvaluateConfig(Settings):
     """What to score, or what to fit.
 
     Attributes:
+        runs: runs, or folders of single saved programs, to score on the items of --seeds.
+        seeds: labelled items that the saved programs are scored on, as JSON lines.
+        out: folder of the saved programs' scores; by default one in the first run's evaluations.
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
         api_base: address of an OpenAI-compatible server that serves the judge's model.
         items: answers to score, as JSON lines.
@@ -39,6 +52,9 @@ class EvaluateConfig(Settings):
         seed: of what the fit draws.
     """
 
+    runs: Positional[tuple[Path, ...]] = ()
+    seeds: Path | None = None
+    out: Path | None = None
     judge: str = REFERENCE
     api_base: str | None = None
     items: Path | None = None
@@ -50,15 +66,49 @@ class EvaluateConfig(Settings):
 
 
 def main(args: list[str]) -> None:
-    """Parse `args`, then fit or score."""
+    """Parse `args`, then score programs, or fit a judge and score answers with it."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(EvaluateConfig, verb="evaluate", description=description, args=args)
+    if config.runs or config.seeds or config.out:
+        _programs(config)
+        return
     if config.fit is not None:
         _fit(config)
     if config.items is not None:
         _score(config)
     elif config.fit is None:
-        raise SetupError("Nothing to do: name the answers with --items and --scores, or verdicts to fit on with --fit.")
+        raise SetupError(
+            "Nothing to do: name runs and --seeds, answers with --items and --scores, or verdicts to fit on with --fit."
+        )
+
+
+def _programs(config: EvaluateConfig) -> None:
+    from rich.console import Console
+
+    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.progress import Bars
+
+    if not config.runs or config.seeds is None:
+        missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
+        raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
+    # Which judge and which seed is the task's affair: the run's configuration says.
+    given = [name for name, value in config if name not in ("runs", "seeds", "out") and value != _DEFAULTS[name]]
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise SetupError(f"Saved programs are scored as their run was: {flag} has no part in it; leave it out.")
+    quiet_libraries()
+    bars = Bars()
+    with bars.console.status("loading libraries"):
+        from synth_dspy.evaluation.report import summary_table
+        from synth_dspy.rescore import rescore
+    command = f"python -m synth_dspy.evaluate {shlex.join(sys.argv[1:])}"
+    results, measurements, folder = rescore(config.runs, config.seeds, config.out, bars=bars, command=command)
+    console = Console()
+    console.print(summary_table(results, measurements))
+    console.print(str(folder / "report.html"), markup=False, highlight=False, soft_wrap=True)
+
+
+_DEFAULTS = dict(EvaluateConfig())
 
 
 def _score(config: EvaluateConfig) -> None:
@@ -68,7 +118,7 @@ def _score(config: EvaluateConfig) -> None:
     if config.scores is None:
         raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
     assert config.items is not None
-    rows = read_rows(config.items, _ITEM)
+    rows = read_rows(config.items, _ITEM, optional={"label": LABEL})
     quiet_libraries()
     judge = _judge(config)
     scores: list[float] = []
@@ -154,63 +204,16 @@ def token_embedder(model: str) -> Any:
     return embedder
 
 
-Check = Callable[[Any], bool]
-
-_TEXT: Check = lambda value: isinstance(value, str)  # noqa: E731
-_TEXTS: Check = lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value)  # noqa: E731
-_LABEL: Check = lambda value: value in (0, 1)  # noqa: E731
-_ID: Check = lambda value: isinstance(value, str | int)  # noqa: E731
-_BOOL: Check = lambda value: isinstance(value, bool)  # noqa: E731
-
-_ITEM: Mapping[str, tuple[Check, str]] = {
-    "id": (_ID, "a string or a number"),
-    "question": (_TEXT, "a string"),
-    "references": (_TEXTS, "a list of strings"),
-    "prediction": (_TEXT, "a string"),
+_ITEM: Mapping[str, Check] = {"id": ID, "question": TEXT, "references": TEXTS, "prediction": TEXT}
+_VERDICT: Mapping[str, Check] = {**_ITEM, "label": LABEL, "group": TEXT}
+_CLAUSE: Mapping[str, Check] = {
+    "contract": TEXT,
+    "category": TEXT,
+    "details": TEXT,
+    "answers": TEXTS,
+    "normalized_answer": TEXT,
+    "is_impossible": BOOL,
 }
-_VERDICT = {**_ITEM, "label": (_LABEL, "0 or 1"), "group": (_TEXT, "a string")}
-_CLAUSE = {
-    "contract": (_TEXT, "a string"),
-    "category": (_TEXT, "a string"),
-    "details": (_TEXT, "a string"),
-    "answers": (_TEXTS, "a list of strings"),
-    "normalized_answer": (_TEXT, "a string"),
-    "is_impossible": (_BOOL, "true or false"),
-}
-
-
-def read_rows(path: Path, fields: Mapping[str, tuple[Check, str]]) -> list[dict[str, Any]]:
-    """The JSON lines of a file, each with `fields`; further fields are kept, empty lines passed over.
-
-    Raises:
-        SetupError: there is no such file, it is empty, or a line is not as described; names the line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also cut at U+2028 inside a string
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SetupError(f"{path} cannot be read: {reason}.") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise SetupError(f"Line {number} of {path} is not JSON ({error}).") from error
-        if not isinstance(row, dict):
-            raise SetupError(f"Line {number} of {path} is not a JSON object.")
-        for name, (check, kind) in fields.items():
-            if name not in row:
-                raise SetupError(f"Line {number} of {path} has no field {name!r}; each line needs {', '.join(fields)}.")
-            if not check(row[name]):
-                raise SetupError(f"The field {name!r} on line {number} of {path} is not {kind}.")
-        if row.get("label") is not None and not _LABEL(row["label"]):
-            raise SetupError(f"The field 'label' on line {number} of {path} is not 0 or 1.")
-        rows.append(row)
-    if not rows:
-        raise SetupError(f"{path} holds no lines.")
-    return rows
 
 
 def _write(path: Path, text: str) -> None:

@@ -72,20 +72,14 @@ def read_rows(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        row = _row(line, where(path, number), fields, optional or {})
+        place = f"{path}, line {number}"
+        row = _row(line, place, fields, optional or {})
         if unique is not None and (first := seen.setdefault(row[unique], number)) != number:
-            raise SetupError(
-                f"{where(path, number)}: {unique} {row[unique]!r} is line {first}'s too; give it its own."
-            )
+            raise SetupError(f"{place}: {unique} {row[unique]!r} is line {first}'s too; give it its own.")
         rows.append(row)
     if not rows:
-        raise SetupError(f"{path} holds no lines; write one JSON object a line.")
+        raise SetupError(f"{path} should hold JSON objects, one a line, and holds none.")
     return rows
-
-
-def where(path: Path, number: int) -> str:
-    """A line as messages name it."""
-    return f"{path}, line {number}"
 
 
 def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[str, Check]) -> dict[str, Any]:

@@ -26,11 +26,11 @@ def lines(path: Path, *rows: object) -> Path:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"id": "b", "question": "q", "references": []}, "Line 2 .* has no field 'prediction'"),
-        ('{"id": ', "Line 2 .* is not JSON"),
-        ("[1]", "Line 2 .* is not a JSON object"),
-        (GOOD | {"references": "Delaware"}, "'references' on line 2 .* is not a list of strings"),
-        (GOOD | {"label": "yes"}, "'label' on line 2 .* is not 0 or 1"),
+        ({"id": "b", "question": "q", "references": []}, "items.jsonl, line 2: field 'prediction' is missing"),
+        ('{"id": ', "line 2: is not valid JSON"),
+        ("[1]", "line 2: is not a JSON object"),
+        (GOOD | {"references": "Delaware"}, "line 2: field 'references' is .*; make it a list of strings"),
+        (GOOD | {"label": "yes"}, "line 2: field 'label' is .*; make it 0 or 1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, row: object, sentence: str) -> None:
@@ -55,7 +55,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(args: list[str], sentence
 
 
 def test_empty_file(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="holds no lines"):
+    with pytest.raises(SetupError, match="holds none"):
         evaluate.main(["--items", str(lines(tmp_path / "items.jsonl")), "--scores", str(tmp_path / "out.jsonl")])
 
 
@@ -68,14 +68,15 @@ def test_the_process_exits_with_status_2(tmp_path: Path, workspace: Path) -> Non
         timeout=60,
     )
     assert done.returncode == 2
-    assert done.stderr == "error: none.jsonl cannot be read: No such file or directory.\n"
+    assert done.stderr == "error: none.jsonl cannot be read: No such file or directory; check the path.\n"
 
 
 def test_every_flag_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         evaluate.main(["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in evaluate.EvaluateConfig.model_fields:
+    assert "folders of single saved programs" in shown
+    for name in evaluate.EvaluateConfig.model_fields.keys() - {"runs"}:
         explained = re.search(rf"--{name.replace('_', '-')} \S+ (.*?)\(default", shown)
         assert explained, name
         assert len(explained[1].split()) > 3, name

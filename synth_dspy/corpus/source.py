@@ -77,6 +77,17 @@ class Corpus:
             skipped=skipped,
         )
 
+    def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
+        """Labelled questions of another file about the same documents.
+
+        Raises:
+            SetupError: a line is not as it should be, or is about a document that is not read; names line and field.
+        """
+        documents = {document.id: document for document in self.read(limit).documents}
+        rows = read_questions(path, documents.keys())
+        chunks = {name: chunk_document(documents[name]) for name in {row["document"] for row in rows}}
+        return [self._example(row, chunks[row["document"]]) for row in rows]
+
     def _sample_questions(self) -> list[dspy.Example]:
         documents, _ = read_folder(self.sample / DOCUMENTS)
         chunks = {document.id: chunk_document(document) for document in documents}

@@ -25,6 +25,7 @@ Json = Mapping[str, Any]
 SAMPLES = 10
 RIGHT = 0.5  # an answer judged at least this is shown as right
 UNKNOWN = "–"
+ORIGINS = {"ai": "AI feedback", "gold": "gold answers", "human": "people's feedback", "synthetic": "synthetic"}
 
 
 def write_report(folder: Path) -> tuple[Path, Path]:
@@ -97,6 +98,8 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
     """
     items: dict[str, dict[str, Any]] = {}
     for row in predictions:
+        if row["arm"] not in arms:  # a variant of an arm
+            continue
         shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
         judged = (row.get("scores") or {}).get("judged")
         shown["answers"][row["arm"]] = {**row, "judged": judged, "right": judged is not None and judged >= RIGHT}
@@ -181,6 +184,15 @@ def _environment() -> jinja2.Environment:
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
         "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
         "md": _markdown,
+        "between": lambda c: (
+            UNKNOWN if c["low"] is None else " to ".join(points(c[k], unit=False) for k in ("low", "high"))
+        ),
+        "change": lambda v: UNKNOWN if v is None else f"{v:+,.1f}".replace("-", "\u2212"),
+        "number": lambda v: UNKNOWN if v is None else f"{v:g}",
+        "counts": lambda found: _listed(found, {}),
+        "origins": lambda found: _listed(found, ORIGINS),
+        "loss": _loss,
+        "parity": _parity,
         "clip": lambda v, most=600: v if len(v := str(v or "")) <= most else v[: most - 1].rstrip() + "…",
     }
     environment.globals |= {
@@ -196,6 +208,21 @@ def _markdown(value: Any) -> str:
     text = re.sub(r"\s+", " ", str(UNKNOWN if value is None else value)).strip()
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", text)
+
+
+def _listed(found: Mapping[str, int] | None, names: Mapping[str, str]) -> str:
+    """Counts as words, the larger ones first: "gold answers: 54, synthetic: 20"."""
+    ranked = sorted((found or {}).items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{names.get(name, name)}: {n:,}" for name, n in ranked if n) or UNKNOWN
+
+
+def _loss(found: Mapping[str, float | None] | None) -> str:
+    first, last = (found or {}).get("first"), (found or {}).get("last")
+    return UNKNOWN if first is None or last is None else f"{first:.3f} → {last:.3f}"
+
+
+def _parity(found: Mapping[str, Any] | None) -> str:
+    return UNKNOWN if not found or found.get("n") is None else f"{found['agreed']} / {found['n']}"
 
 
 def _percent(value: float | None) -> str:

@@ -10,23 +10,17 @@ flatters similarity scores. They have their own figures.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from synth_dspy.evaluation import stats, verdict
+from synth_dspy.evaluation import stats, tuning, verdict
+from synth_dspy.evaluation.figures import HEADLINE, SCORES, Json, Row, estimate, is_yes_no, mean, plain, score
 
-Row = Mapping[str, Any]
-Json = dict[str, Any]
-Pairs = Literal["baseline", "all"]
-
-HEADLINE = "judged"
-SCORES = ("judged", "f1", "exact")
 _BREAKDOWN_RESAMPLES = 2_000  # many small cells, looked at rather than tested
 
 
-def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pairs = "baseline") -> tuple[Json, Json]:
+def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Json, Json]:
     """Aggregate one row per arm and item into `(results, measurements)`, independent of the order of the rows.
 
     Args:
@@ -34,17 +28,22 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pa
             (empty: the right answer is to abstain), prediction, abstained, scores (judged, f1, exact, recall, mrr, in
             [0, 1] or None), latency_s, prompt_tokens, completion_tokens, cpu_s, cost_usd, error.
         facts: what is known of the run besides: task, baseline, seed, models, versions, splits, held_out
-            ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, and the measured run_id,
-            command, stations, concurrency, wall_s, peak_rss_mb. Missing entries are reported as unknown.
-        pairs: compare every arm with the baseline, or every pair of arms; Holm's correction covers what is compared.
+            ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, notes (sentences that
+            come before the report's own), and the measured run_id, command, stations, concurrency, wall_s,
+            peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of arms, else
+            each is compared with the baseline; Holm's correction covers what is compared. Of weights that were tuned:
+            `training` of each arm, `variants` and `retention`, see `tuning`.
 
     Raises:
         ValueError: two rows for the same arm and item.
     """
     seed = int(facts.get("seed") or 0)
     baseline = str(facts.get("baseline") or "rag")
-    rows = _by_arm(predictions)
+    every = _by_arm(predictions)
+    variants = {variant["name"]: variant["of"] for variant in facts.get("variants") or []}
+    rows = {name: found for name, found in every.items() if name not in variants}
     arms = _arms(facts, rows)
+    pairs = str(facts.get("pairs") or "baseline")
     scored = [arm["name"] for arm in arms if rows.get(arm["name"])]
     headline = {name: [r for r in rows[name] if not is_yes_no(r)] for name in scored}
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
@@ -68,6 +67,9 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pa
             for arm in arms
         ],
         "comparisons": comparisons,
+        "variants": tuning.variants(variants, every, seed),
+        "tokens_saved": tuning.tokens_saved(arms, rows),
+        "retention": tuning.retention(facts.get("retention") or {}, seed),
         "majority_yes_no": _majority(yes_no),
         "breakdown": {
             "answer": _breakdown(headline, lambda r: "answerable" if r["references"] else "must abstain", seed),
@@ -76,26 +78,8 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any], *, pairs: Pa
         },
     }
     results["verdict"] = verdict.verdict(results)
-    results["notes"] = verdict.notes(results)
+    results["notes"] = [*(facts.get("notes") or []), *verdict.notes(results)]
     return plain(results), plain(_measurements(facts, arms, rows))
-
-
-def is_yes_no(row: Row) -> bool:
-    """Whether the question asks for yes or no."""
-    return str(row.get("answer_type") or "").lower().replace("/", "_").replace("-", "_") in {"yes_no", "yesno"}
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "item") and not isinstance(value, str):
-        value = value.item()
-    if isinstance(value, float):
-        return round(value, 6) + 0.0 if math.isfinite(value) else None  # + 0.0: no "-0.0"
-    return value
 
 
 def _by_arm(predictions: Iterable[Row]) -> dict[str, list[Row]]:
@@ -125,7 +109,7 @@ def _items(rows: Mapping[str, Sequence[Row]]) -> Json:
     }
 
 
-def _method(headline: Mapping[str, Sequence[Row]], pairs: Pairs) -> Json:
+def _method(headline: Mapping[str, Sequence[Row]], pairs: str) -> Json:
     groups = [r.get("group") for rows in headline.values() for r in rows]
     return {
         "unit": stats.resampling_unit(groups),
@@ -138,24 +122,6 @@ def _method(headline: Mapping[str, Sequence[Row]], pairs: Pairs) -> Json:
     }
 
 
-def _score(row: Row, name: str) -> float | None:
-    """A score of a row; an answer that ended in an error is wrong, but its retrieval is unknown."""
-    value = (row.get("scores") or {}).get(name)
-    if value is None or not math.isfinite(value):
-        return 0.0 if name in SCORES else None
-    return float(value)
-
-
-def _estimate(rows: Sequence[Row], name: str, seed: int, resamples: int = stats.RESAMPLES) -> Json:
-    pairs = [(s, r.get("group")) for r in rows if (s := _score(r, name)) is not None]
-    found = stats.estimate([s for s, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
-    return _json(found)
-
-
-def _json(found: stats.Estimate) -> Json:
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
-
-
 def _arm(arm: Json, rows: Sequence[Row], headline: Sequence[Row], yes_no: Sequence[Row], seed: int) -> Json:
     return {
         "name": arm["name"],
@@ -163,13 +129,14 @@ def _arm(arm: Json, rows: Sequence[Row], headline: Sequence[Row], yes_no: Sequen
         "description": arm.get("description"),
         "demos": arm.get("demos"),
         "failed": arm.get("failed"),
+        "training": tuning.training(arm),
         "n": len(rows),
         "errors": sum(bool(r.get("error")) for r in rows),
-        "scores": {name: _estimate(headline, name, seed) for name in SCORES},
-        "yes_no": {name: _estimate(yes_no, name, seed) for name in SCORES},
-        "retrieval": {name: _estimate(rows, name, seed) for name in ("recall", "mrr")},
+        "scores": {name: estimate(headline, name, seed) for name in SCORES},
+        "yes_no": {name: estimate(yes_no, name, seed) for name in SCORES},
+        "retrieval": {name: estimate(rows, name, seed) for name in ("recall", "mrr")},
         "abstention": _abstention(rows),
-        "tokens": {k: _mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
+        "tokens": {k: mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
     }
 
 
@@ -189,7 +156,7 @@ def _abstention(rows: Sequence[Row]) -> Json:
     }
 
 
-def _comparisons(headline: Mapping[str, Sequence[Row]], baseline: str, pairs: Pairs, seed: int) -> list[Json]:
+def _comparisons(headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int) -> list[Json]:
     names = list(headline)
     if pairs == "all":  # the baseline, where there, is always the second of its pairs
         order = [baseline] * (baseline in names) + [n for n in names if n != baseline]
@@ -208,8 +175,8 @@ def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: 
     theirs = {r["id"]: r for r in headline[other]}
     common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
     found = stats.compare(
-        [_score(a, HEADLINE) or 0.0 for a, _ in common],
-        [_score(b, HEADLINE) or 0.0 for _, b in common],
+        [score(a, HEADLINE) or 0.0 for a, _ in common],
+        [score(b, HEADLINE) or 0.0 for _, b in common],
         [a.get("group") for a, _ in common],
         seed=seed,
     )
@@ -247,7 +214,7 @@ def _breakdown(headline: Mapping[str, Sequence[Row]], key: Callable[[Row], str],
         cells = {}
         for name, rows in headline.items():
             part = [r for r in rows if key(r) == value]
-            cells[name] = {s: _estimate(part, s, seed, _BREAKDOWN_RESAMPLES) for s in ("judged", "f1")}
+            cells[name] = {s: estimate(part, s, seed, _BREAKDOWN_RESAMPLES) for s in ("judged", "f1")}
         table.append({"value": value, "n": len(size[value]), "arms": cells})
     return table
 
@@ -259,15 +226,11 @@ def _measurements(facts: Mapping[str, Any], arms: Sequence[Json], rows: Mapping[
         latencies = [float(r["latency_s"]) for r in ours if r.get("latency_s") is not None]
         measured[arm["name"]] = {
             "compile_seconds": arm.get("compile_seconds"),
+            "training": tuning.measured(arm),
             "latency_p50_s": stats.percentile(latencies, 50),
             "latency_p95_s": stats.percentile(latencies, 95),
-            "cpu_s_per_item": _mean(ours, "cpu_s"),
-            "cost_usd_per_item": _mean(ours, "cost_usd"),
+            "cpu_s_per_item": mean(ours, "cpu_s"),
+            "cost_usd_per_item": mean(ours, "cost_usd"),
         }
     known = ("run_id", "command", "concurrency", "wall_s", "peak_rss_mb", "stations")
     return {**{key: facts.get(key) for key in known}, "arms": measured}
-
-
-def _mean(rows: Sequence[Row], key: str) -> float | None:
-    values = [float(r[key]) for r in rows if r.get(key) is not None]
-    return math.fsum(values) / len(values) if values else None

@@ -129,6 +129,7 @@ def notes(results: Json) -> list[str]:
     errors = [f"{a['name']} {a['errors']} of {a['n']}" for a in results["arms"] if a["errors"]]
     if errors:
         found.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
+    found += [lost for model in results["retention"] if "change" in model and (lost := _lost(model))]
     return found
 
 
@@ -167,8 +168,11 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
     tested = {name: pairs.get(frozenset((top, name))) for name in rivals}
     level = [n for n, c in tested.items() if c is not None and c["outcome"] == "no evidence of a difference"]
     untested = [n for n, c in tested.items() if c is None]
+    beaten = [n for n, c in tested.items() if c is not None and _beats(top, c)]
+    if beaten:
+        detail.append(f"It is also better than {_names(beaten)}.")
     if level:
-        detail.append(f"Between {top} and {_names(level)} there is no evidence of a difference.")
+        detail.append(f"There is no evidence of a difference between {top} and {_names(level, 'or')}.")
     if untested:
         detail.append(f"Whether it differs from {_names(untested, 'or')} was not tested.")
     return {
@@ -178,6 +182,22 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
         "headline": f"{top} is better than {baseline}: judged accuracy {100 * ours:.1f} % against {100 * base:.1f} %.",
         "detail": " ".join(detail),
     }
+
+
+def _beats(arm: str, comparison: Json) -> bool:
+    """Whether there is evidence that `arm`, on either side of the comparison, is the better one."""
+    return bool(comparison["outcome"] == ("better" if comparison["arm"] == arm else "worse"))
+
+
+def _lost(model: Json) -> str | None:
+    """What a tuned model has demonstrably lost elsewhere, as a sentence; None if nothing."""
+    change, found = model["change"], []
+    followed, perplexity = change["ifeval"], change["perplexity"]
+    if followed and followed["difference"] < 0 and followed["p_holm"] < ALPHA:
+        found.append(f"it follows fewer instructions ({points(followed['difference'])})")
+    if perplexity and perplexity["percent"] > 0 and perplexity["p_holm"] < ALPHA:
+        found.append(f"general text surprises it more (perplexity {perplexity['percent']:+.0f} %)")
+    return f"Tuning cost {model['model']} something elsewhere: {' and '.join(found)}." if found else None
 
 
 def _detectable(nearest: Json | None, against: Mapping[str, Json]) -> str:

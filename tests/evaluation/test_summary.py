@@ -61,7 +61,7 @@ def test_a_baseline_that_beats_all_is_best(answers: Rows, facts: dict[str, Any])
 def test_the_correction_covers_what_is_compared(answers: Rows, facts: dict[str, Any]) -> None:
     scores = {"rag": [0, 1, 0, 1] * 10, "a": [1, 1, 0, 1] * 10, "b": [1, 0, 0, 1] * 10}
     few, _ = summarise(answers(scores), facts)
-    every, _ = summarise(answers(scores), facts, pairs="all")
+    every, _ = summarise(answers(scores), {**facts, "pairs": "all"})
     assert [(c["arm"], c["against"]) for c in few["comparisons"]] == [("a", "rag"), ("b", "rag")]
     assert {(c["arm"], c["against"]) for c in every["comparisons"]} == {("a", "rag"), ("b", "rag"), ("b", "a")}
     assert every["comparisons"][0]["p"] == few["comparisons"][0]["p"]

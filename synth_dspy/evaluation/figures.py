@@ -1,0 +1,54 @@
+"""Rows of predictions as figures: what counts as which score, means, intervals, and numbers that JSON can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synth_dspy.evaluation import stats
+
+Row = Mapping[str, Any]
+Json = dict[str, Any]
+
+HEADLINE = "judged"
+SCORES = ("judged", "f1", "exact")
+
+
+def is_yes_no(row: Row) -> bool:
+    """Whether the question asks for yes or no."""
+    return str(row.get("answer_type") or "").lower().replace("/", "_").replace("-", "_") in {"yes_no", "yesno"}
+
+
+def score(row: Row, name: str) -> float | None:
+    """A score of a row; an answer that ended in an error is wrong, but its retrieval is unknown."""
+    value = (row.get("scores") or {}).get(name)
+    if value is None or not math.isfinite(value):
+        return 0.0 if name in SCORES else None
+    return float(value)
+
+
+def estimate(rows: Sequence[Row], name: str, seed: int, resamples: int = stats.RESAMPLES) -> Json:
+    """A score's mean over rows with its 95 % interval: `mean`, `low`, `high`, `n`."""
+    pairs = [(value, r.get("group")) for r in rows if (value := score(r, name)) is not None]
+    found = stats.estimate([value for value, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def mean(rows: Sequence[Row], key: str) -> float | None:
+    """The mean of a field over the rows that have it."""
+    values = [float(r[key]) for r in rows if r.get(key) is not None]
+    return math.fsum(values) / len(values) if values else None
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 6) + 0.0 if math.isfinite(value) else None  # + 0.0: no "-0.0"
+    return value

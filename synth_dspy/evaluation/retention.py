@@ -1,0 +1,225 @@
+"""Retention: what tuning a model for one task cost it elsewhere.
+
+Two measures, taken before and after: the share of IFEval prompts whose instructions the model follows, asked plainly
+with no program around it, and its perplexity on general text that no task has anything to do with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy import jsonl
+from synth_dspy.accounting import unit
+from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.evaluation import ifeval, stats
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.executor import Executor
+
+STATION = "retention"
+MAX_TOKENS = 96
+"""Longest reply: enough for most instructions, and cheap."""
+WINDOW = 1024
+"""Tokens of text that perplexity is measured on, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """An instruction-following prompt of IFEval's form.
+
+    Attributes:
+        key: its id.
+        text: what the model is asked.
+        instructions: what a program can verify of the reply, each with its arguments.
+    """
+
+    key: str
+    text: str
+    instructions: tuple[tuple[str, dict[str, Any]], ...]
+
+
+def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
+    """Prompts in IFEval's published form: `key`, `prompt`, `instruction_id_list` and `kwargs`, one a line.
+
+    Google's own 541 prompts are `google/IFEval` on the Hugging Face hub (Apache-2.0).
+
+    Args:
+        path: the JSONL file.
+        limit: at most this many, spread evenly over the file.
+
+    Raises:
+        SetupError: the file cannot be read, or a line is not as described or asks for what cannot be checked.
+    """
+    rows = jsonl.read_rows(
+        path,
+        {"key": jsonl.ID, "prompt": jsonl.FILLED, "instruction_id_list": _known, "kwargs": jsonl.OBJECTS},
+        unique="key",
+    )
+    prompts = []
+    for row in rows:
+        if len(row["instruction_id_list"]) != len(row["kwargs"]):
+            raise SetupError(
+                f"{path}: the prompt with the key {row['key']!r} has {len(row['instruction_id_list'])} instructions "
+                f"and {len(row['kwargs'])} sets of arguments in 'kwargs'; give each instruction its own."
+            )
+        instructions = tuple(zip(row["instruction_id_list"], row["kwargs"], strict=True))
+        for kind, arguments in instructions:
+            try:
+                ifeval.follows(kind, "A reply.", arguments)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise SetupError(
+                    f"{path}: the prompt with the key {row['key']!r} gives {kind} the arguments {arguments}, with "
+                    f"which it cannot be checked ({type(error).__name__}: {error})."
+                ) from error
+        prompts.append(Prompt(str(row["key"]), row["prompt"], instructions))
+    if limit is None or limit >= len(prompts):
+        return prompts
+    return [prompts[i * len(prompts) // limit] for i in range(limit)]
+
+
+def measure(
+    lm: dspy.LM,
+    prompts: Sequence[Prompt],
+    *,
+    executor: Executor,
+    arm: str = "",
+    max_tokens: int = MAX_TOKENS,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """How many instructions a model follows, strictly: its reply as it stands.
+
+    Args:
+        lm: the model; asked once per prompt, greedily, through the ledger that it was opened with.
+        prompts: see `read_prompts`.
+        executor: runs many calls at once.
+        arm: whom the ledger books the calls to.
+        max_tokens: longest reply.
+        seed: of the interval.
+        progress: called with the number of prompts done since the last call.
+
+    Returns:
+        `n`, `prompt_strict` (share of prompts all of whose instructions were followed) with its 95 % interval
+        `low`, `high`, `instruction_strict` (share of single instructions), `errors` (calls that failed for good and
+        follow nothing), and `followed`: for each prompt's key, which of its instructions were followed.
+
+    Raises:
+        ModelError: every call failed.
+    """
+
+    def ask(prompt: Prompt) -> str:
+        with unit(station=STATION, source=prompt.key, arm=arm):
+            return str(lm(messages=[{"role": "user", "content": prompt.text}], max_tokens=max_tokens, temperature=0)[0])
+
+    outcomes = executor.map(ask, prompts, progress=progress)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors and len(errors) == len(prompts):
+        raise ModelError(f"All {len(errors)} retention prompts failed; the first with {errors[0]}") from errors[0]
+    followed = {
+        prompt.key: followed_by(prompt, outcome.unwrap() if outcome.error is None else "")
+        for prompt, outcome in zip(prompts, outcomes, strict=True)
+    }
+    found = stats.estimate([float(all(each)) for each in followed.values()], seed=seed)
+    single = [one for each in followed.values() for one in each]
+    return {
+        "n": len(prompts),
+        "prompt_strict": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "instruction_strict": sum(single) / len(single) if single else None,
+        "errors": len(errors),
+        "followed": followed,
+    }
+
+
+def followed_by(prompt: Prompt, reply: str) -> list[bool]:
+    """For each instruction of a prompt, whether the reply follows it."""
+    return [ifeval.follows(kind, reply, arguments) for kind, arguments in prompt.instructions]
+
+
+def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any]:
+    """Perplexity of a text under a model in the embedded server: exp of the mean negative log-likelihood.
+
+    Measured on the exact weights, see `exact`: a tuned model is merged with those, so only tuning shows.
+
+    Args:
+        model: a GGUF file, or a folder with an OpenVINO model.
+        text: general text; its first `window` tokens are read in one pass.
+        window: tokens, at most the model's context.
+
+    Returns:
+        `value`; `tokens`: how many were predicted; and `losses`: the negative log-likelihood of each, in nats.
+
+    Raises:
+        ModelError: the model cannot be loaded or gives no likelihoods.
+    """
+    import openvino
+    import openvino_genai
+
+    from synth_dspy.lms.gguf import context_length
+
+    path = exact(model)
+    window = min(window, context_length(path) - 1)
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.cache_size = 1
+    config = openvino_genai.GenerationConfig()
+    config.apply_chat_template = False
+    config.max_new_tokens = 1
+    config.echo, config.logprobs = True, 1
+    try:
+        # As the server runs it, see lms/server.py.
+        pipeline = openvino_genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", {"KV_CACHE_PRECISION": "f32"})
+        ids = pipeline.get_tokenizer().encode(text, add_special_tokens=False).input_ids.data[:, :window]
+        handle = pipeline.add_request(0, openvino.Tensor(ids.copy()), config)
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        found = list(handle.read_all()[0].generated_log_probs)
+    except RuntimeError as error:
+        raise ModelError(f"The perplexity of {model} could not be measured: {error}") from error
+    tokens = int(ids.shape[1])
+    read = found[1:tokens]  # nothing comes before the first token; the last figure is of the token generated
+    if len(read) != tokens - 1 or not read:
+        raise ModelError(f"The perplexity of {model} could not be measured: {len(found)} figures for {tokens} tokens.")
+    return {"value": math.exp(-math.fsum(read) / len(read)), "tokens": len(read), "losses": [-one for one in read]}
+
+
+def exact(model: Path) -> Path:
+    """A model whose every weight the embedded server reads exactly: the file itself, or a cached copy.
+
+    Of some 4-bit types the server rounds the offsets (see `lms.gguf.EXACT_TYPES`), which costs the embedded student
+    more perplexity than most tunings do; the copy holds their values as Q8_0.
+
+    Raises:
+        SetupError: it is no model that can be served, or the copy cannot be written.
+    """
+    import gguf
+
+    from synth_dspy.lms.gguf import EXACT_TYPES, cached_copy, read_header, readable, rewrite, values_of
+
+    path = readable(model)
+    if path.is_dir() or set(read_header(path).tensor_types.values()) <= EXACT_TYPES:
+        return path
+    q8_0 = int(gguf.GGMLQuantizationType.Q8_0)
+    return cached_copy(
+        path,
+        f"{path.stem}-exact",
+        lambda part: rewrite(
+            gguf.GGUFReader(path),
+            part,
+            lambda tensor: None if tensor.tensor_type in EXACT_TYPES else (q8_0, values_of),
+        ),
+    )
+
+
+def _known(value: Any) -> str | None:
+    wrong = jsonl.FILLED_TEXTS(value)
+    if wrong is not None:
+        return wrong
+    unknown = [kind for kind in value if kind not in ifeval.KINDS]
+    return f"{unknown[0]!r} is none of the {len(ifeval.KINDS)} kinds that can be checked" if unknown else None

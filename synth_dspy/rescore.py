@@ -1,0 +1,290 @@
+"""Saved programs on new labelled items: the same programs, judge and metrics as when they were compiled.
+
+Every call goes through a ledger in the folder of results, so that the same command goes on where it was stopped.
+Items that a program has learned from are left out, and the report says how many.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy import roles, saved
+from synth_dspy.config import CompileConfig, compile_settings
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.report import write_report
+from synth_dspy.evaluation.summary import summarise
+from synth_dspy.executor import Executor
+from synth_dspy.ledger import Ledger
+from synth_dspy.lms.ledger_lm import LedgerEngine
+from synth_dspy.opening import open_embedder, open_role
+from synth_dspy.progress import Bars
+from synth_dspy.run import Run, log_to
+from synth_dspy.task import Judge, Resources, Task
+from synth_dspy.versions import versions
+from synth_dspy.workspace import find_workspace, task_file
+
+log = logging.getLogger("synth_dspy.rescore")
+
+EVALUATIONS = "evaluations"
+LEARNED_FROM = ("train", "dev")
+"""Splits whose rows a program has seen: in its prompt or its weights, or when it was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A saved program: its folder, its run's folder, and what `about.json` says."""
+
+    folder: Path
+    run: Path
+    about: Mapping[str, Any]
+
+    @property
+    def arm(self) -> str:
+        return str(self.about.get("arm") or self.folder.name)
+
+
+def find_programs(paths: Sequence[Path]) -> list[Saved]:
+    """The programs of runs (`runs/<task>/<id>`, all of them) and of single folders (`.../programs/<arm>`), in order.
+
+    Raises:
+        SetupError: a folder holds none, or they are of different tasks.
+    """
+    found: dict[Path, Saved] = {}
+    for path in paths:
+        folder = path.expanduser().resolve()
+        if (folder / saved.PROGRAM).is_file():
+            folders = [folder]
+        else:
+            folders = sorted(each.parent for each in folder.glob(f"programs/*/{saved.PROGRAM}"))
+        if not folders:
+            raise SetupError(
+                f"There is no saved program in {path}: name a run, runs/<task>/<id>, or a folder of one, "
+                "runs/<task>/<id>/programs/<arm>."
+            )
+        order = [arm["name"] for arm in _json(folders[0].parent.parent / "results.json").get("arms", [])]
+        folders.sort(key=lambda each: order.index(each.name) if each.name in order else len(order))
+        for each in folders:
+            about = _json(each / saved.ABOUT)
+            if "task" not in about:
+                raise SetupError(f"The saved program {each} names no task: its {saved.ABOUT} is damaged.")
+            found[each] = Saved(each, each.parent.parent, about)
+    tasks = sorted({program.about["task"] for program in found.values()})
+    if len(tasks) > 1:
+        raise SetupError(f"Programs of one task can be compared, these are of {', '.join(tasks)}: name runs of one.")
+    return list(found.values())
+
+
+def rescore(
+    paths: Sequence[Path], seeds: Path, out: Path | None, *, bars: Bars, command: str = ""
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Score saved programs on labelled items and write predictions, results and report.
+
+    Args:
+        paths: runs, or folders of single programs.
+        seeds: labelled items, as the task's source reads them.
+        out: where the results go; by default into the first run's `evaluations/`.
+        bars: shows the progress.
+        command: what was typed, for the report.
+
+    Returns:
+        `results`, `measurements`, and the folder that they were written to.
+
+    Raises:
+        SetupError: nothing to score, a line of `seeds` is wrong, or every item was learned from.
+    """
+    began = time.perf_counter()
+    programs = find_programs(paths)
+    task_name = programs[0].about["task"]
+    workspace = _workspace_of(programs[0].folder)
+    config = compile_settings(task_file(workspace, task_name)).model_validate(programs[0].about["config"])
+    task = saved.build_task(workspace, task_name, config)
+    items, notes = _unseen(_items(task, seeds, config), programs, seeds)
+    for note in notes:
+        bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
+    names = _names(programs)
+    run = Run(task_name, out or programs[0].run / EVALUATIONS / _folder_name(seeds, names))
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
+    log_to(run)
+    with Ledger(run.folder / "ledger.sqlite") as ledger:
+        executor = Executor(config.concurrency)
+        judge = _judge(task, config, executor, ledger)
+        predictions: list[dict[str, Any]] = []
+        for name, program in zip(names, programs, strict=True):
+            module = saved.load(program.folder, workspace=workspace)
+            _remember(module, ledger)
+            with bars.bar(f"evaluation: {name}", len(items)) as advance:
+                predictions += runner.run_arm(
+                    name,
+                    module,
+                    items,
+                    metrics=task.metrics,
+                    judge=judge,
+                    executor=executor,
+                    ledger=ledger,
+                    advance=advance,
+                )
+    arms = [{**_described(program), "name": name} for name, program in zip(names, programs, strict=True)]
+    models = config.models
+    facts = {
+        "task": task_name,
+        "run_id": run.id,
+        "baseline": _baseline(task, programs, names),
+        "pairs": "all" if any(arm.get("training") for arm in arms) else None,
+        "seed": config.seed,
+        "models": {role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
+        "versions": versions(),
+        "held_out": "human-labelled",
+        "judge": {"name": judge.name, **judge.agreement},
+        "arms": arms,
+        "notes": notes,
+        "concurrency": config.concurrency,
+        "wall_s": time.perf_counter() - began,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "command": command,
+    }
+    results, measurements = summarise(predictions, facts)
+    run.write_jsonl("predictions.jsonl", predictions)
+    run.write_json("results.json", results)
+    run.write_json("measurements.json", measurements)
+    write_report(run.folder)
+    return results, measurements, run.folder
+
+
+def _items(task: Task, seeds: Path, config: CompileConfig) -> list[dspy.Example]:
+    read = getattr(task.source, "read_labelled", None)
+    if read is None:
+        raise SetupError(
+            f"The source of this task, {type(task.source).__name__}, reads no labelled items from a file: give it a "
+            "method read_labelled(path, limit)."
+        )
+    return list(read(seeds, config.limit))
+
+
+def _unseen(
+    items: Sequence[dspy.Example], programs: Sequence[Saved], seeds: Path
+) -> tuple[list[dspy.Example], list[str]]:
+    """The items that no program has learned from, and sentences about the others."""
+    rows = [row for run in dict.fromkeys(program.run for program in programs) for row in _learned_from(run)]
+    ids = {str(row.get("id")) for row in rows}
+    asked = {_question(row) for row in rows}
+    groups = {str(row.get("group")) for row in rows}
+    kept = [item for item in items if str(item.id) not in ids and _question(item) not in asked]
+    if not kept:
+        raise SetupError(f"The programs have learned from every item of {seeds}: name items that are new to them.")
+    notes = []
+    if len(kept) < len(items):
+        notes.append(
+            f"{len(items) - len(kept)} of {len(items)} items were left out, because the programs had learned from them."
+        )
+    known = sum(str(item.group) in groups for item in kept)
+    if known:
+        notes.append(
+            f"{known} of the {len(kept)} items are about documents that the programs have learned from, with other "
+            "questions: on new documents they may do worse."
+        )
+    return kept, notes
+
+
+def _learned_from(run: Path) -> list[dict[str, Any]]:
+    rows = []
+    for name in LEARNED_FROM:
+        path = run / "datasets" / f"{name}.jsonl"
+        try:
+            rows += [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        except (OSError, ValueError) as error:
+            raise SetupError(
+                f"What the programs of {run} have learned from cannot be read from {path} ({error}), so nobody can say "
+                "which items are new to them."
+            ) from error
+    return rows
+
+
+def _question(row: Any) -> tuple[str, str]:
+    """A question about a group, however it is capitalised and spaced."""
+    return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
+
+
+def _judge(task: Task, config: CompileConfig, executor: Executor, ledger: Ledger) -> Judge:
+    student = open_role(config, "student", ledger)
+    named = config.models.judge
+    judge_lm = None if named == "reference" else open_role(config, "judge", ledger)
+    if judge_lm is not None:
+        roles.check(judge_lm)
+    return task.judge(
+        Resources(
+            student=student,
+            teacher=student,
+            judge_lm=judge_lm,
+            judge_model=named,
+            embedder=open_embedder(config),
+            retriever=None,
+            executor=executor,
+            seeds=(),
+            held_out=(),
+            words=config.words or task.words,
+            seed=config.seed,
+        )
+    )
+
+
+def _remember(program: dspy.Module, ledger: Ledger) -> None:
+    """Let a loaded program's calls go through the ledger."""
+    for predictor in program.predictors():
+        engine = getattr(predictor.lm, "engine", None)
+        if isinstance(engine, LedgerEngine):
+            engine.ledger = ledger
+        else:
+            log.warning("the calls of %s are not remembered: an evaluation that is stopped makes them again", predictor)
+
+
+def _names(programs: Sequence[Saved]) -> list[str]:
+    """What the arms are called: as in their run, with the run before it where there are several."""
+    several = len({program.run for program in programs}) > 1
+    return [f"{program.run.name}/{program.arm}" if several else program.arm for program in programs]
+
+
+def _baseline(task: Task, programs: Sequence[Saved], names: Sequence[str]) -> str:
+    """The first program of the task's baseline, else the first."""
+    first = next(iter(task.optimizers))
+    return next((name for name, program in zip(names, programs, strict=True) if program.arm == first), names[0])
+
+
+def _described(program: Saved) -> dict[str, Any]:
+    """What the run's own report says of the arm."""
+    arms = _json(program.run / "results.json").get("arms", [])
+    found: Mapping[str, Any] = next((arm for arm in arms if arm["name"] == program.arm), {})
+    return {key: found.get(key) for key in ("optimizer", "description", "demos", "training")}
+
+
+def _folder_name(seeds: Path, names: Sequence[str]) -> str:
+    digest = sha256(json.dumps(list(names)).encode() + seeds.read_bytes()).hexdigest()
+    return f"{seeds.stem}-{digest[:8]}"
+
+
+def _workspace_of(folder: Path) -> Path:
+    try:
+        return find_workspace(folder)
+    except SetupError:
+        return find_workspace()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
