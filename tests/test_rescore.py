@@ -1,0 +1,155 @@
+"""`evaluate RUN... --seeds FILE`: saved programs on new items, resumed, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from servers import Behaviour, serving
+
+from synth_dspy import evaluate, saved
+from synth_dspy.config import CompileConfig, compile_settings
+from synth_dspy.errors import SetupError
+from synth_dspy.run import Run
+from synth_dspy.workspace import task_file
+
+LEASE = "This lease ends on 31 March 2027. It is governed by the laws of Oregon. The rent is $900 a month."
+FIELDS = {"document": "lease", "references": ["Oregon"], "spans": ["Oregon"], "category": "Law", "answer_type": "law"}
+
+
+def item(number: int, question: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"new-{number}", "question": question, **FIELDS, **more}
+
+
+NEW = [item(i, f"Which law governs, asked in way {i}?", document=("lease", "loan")[i % 2]) for i in range(3)]
+TRAINED = {"id": "t1", "group": "lease", "question": "Which law governs the lease?"}
+
+
+def lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def make_run(folder: Path, workspace: Path, arms: tuple[str, ...] = ("rag", "bootstrap"), **models: Any) -> Path:
+    """A run as compile leaves it, of a program that was never compiled."""
+    from dspy import Example
+
+    documents = folder / "documents"
+    documents.mkdir(parents=True, exist_ok=True)
+    for name in ("lease", "loan", "deed"):
+        (documents / f"{name}.txt").write_text(f"The {name}. {LEASE}")
+    model = compile_settings(task_file(workspace, "contract_qa"))
+    config = model.model_validate(
+        {"runs": folder / "runs", "task": {"documents": documents}, "models": models, "concurrency": 2}
+    )
+    run = Run("contract_qa", folder / "runs" / "contract_qa" / "run-1")
+    task = saved.build_task(workspace, "contract_qa", config)
+    for arm in arms:
+        program = task.program(SimpleNamespace(retriever=None, words=60))
+        if arm != "rag":
+            shown = Example(passages="It ends in May.", question="When does it end?", answer="May")
+            program.predictors()[0].demos = [shown]
+        saved.save(run, arm, program, config)
+    for name, rows in (("train", [TRAINED]), ("dev", [])):
+        run.write_jsonl(f"datasets/{name}.jsonl", rows)
+    return run.folder
+
+
+@pytest.mark.slow
+def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace)
+    seen = [item(8, "Something else?", id="t1"), item(9, "which LAW governs  the lease?")]
+    seeds = lines(tmp_path / "fresh.jsonl", [*NEW, *seen])
+    with serving(Behaviour(reply="Oregon")) as server:
+        # The server also judges (its replies hold no figure: all wrong) and embeds.
+        roles = dict.fromkeys(("student", "judge", "embedder"), "openai/mock")
+        run = make_run(tmp_path, workspace, **roles, api_base=server.url)
+        evaluate.main([str(run), "--seeds", str(seeds)])
+        asked = len(server.requests)
+        (folder,) = (run / "evaluations").iterdir()
+        first = (folder / "results.json").read_bytes()
+        evaluate.main([str(run), "--seeds", str(seeds)])
+        assert len(server.requests) == asked >= 2 * len(NEW)
+        assert (folder / "results.json").read_bytes() == first
+        evaluate.main([str(run / "programs" / "bootstrap"), "--seeds", str(seeds), "--out", str(tmp_path / "one")])
+    assert folder.name.startswith("fresh-")
+    results = json.loads(first)
+    assert [(arm["name"], arm["n"]) for arm in results["arms"]] == [("bootstrap", 3), ("rag", 3)]
+    assert all(arm["scores"]["exact"]["mean"] == 1.0 for arm in results["arms"])
+    assert [(c["arm"], c["against"]) for c in results["comparisons"]] == [("bootstrap", "rag")]
+    assert "2 of 5 items were left out, because the programs had learned from them." in results["notes"]
+    assert any(note.startswith("2 of the 3 items are about documents") for note in results["notes"])
+    assert (folder / "report.html").is_file()
+    printed = capsys.readouterr()
+    assert "2 of 5 items were left out" in printed.out + printed.err
+    assert str(folder / "report.html") in printed.out
+    alone = json.loads((tmp_path / "one" / "results.json").read_text())
+    assert [arm["name"] for arm in alone["arms"]] == ["bootstrap"]
+    assert alone["baseline"] == "bootstrap"
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["{run}"], "name --seeds with labelled items"),
+        (["--seeds", "{good}"], "name the runs whose programs"),
+        (["{run}", "--seeds", "{good}", "--items", "x.jsonl"], "--items has no part in it"),
+        (["{run}", "--seeds", "{good}", "--judge", "openai/x"], "--judge has no part in it"),
+        (["{folder}", "--seeds", "{good}"], "There is no saved program in"),
+        (["{run}", "--seeds", "{missing}"], "missing.jsonl cannot be read: No such file"),
+        (
+            ["{run}", "--seeds", "{unnamed}"],
+            "unnamed.jsonl, line 2: field 'document' is \"leese\"; which is no document",
+        ),
+        (["{run}", "--seeds", "{short}"], "short.jsonl, line 2: field 'references' is missing"),
+        (["{run}", "--seeds", "{seen}"], "have learned from every item"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(workspace)
+    places = {
+        "run": make_run(tmp_path / "r", workspace),
+        "folder": tmp_path,
+        "missing": tmp_path / "missing.jsonl",
+        "good": lines(tmp_path / "good.jsonl", NEW),
+        "unnamed": lines(tmp_path / "unnamed.jsonl", [NEW[0], {**NEW[1], "document": "leese"}]),
+        "short": lines(tmp_path / "short.jsonl", [NEW[0], {key: NEW[1][key] for key in NEW[1] if key != "references"}]),
+        "seen": lines(tmp_path / "seen.jsonl", [item(1, TRAINED["question"])]),
+    }
+    with pytest.raises(SetupError, match=sentence):
+        evaluate.main([arg.format(**places) for arg in args])
+
+
+def test_programs_of_two_tasks_are_not_compared(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    run = make_run(tmp_path, workspace)
+    about = run / "programs" / "rag" / saved.ABOUT
+    about.write_text(json.dumps({**json.loads(about.read_text()), "task": "another"}))
+    with pytest.raises(SetupError, match="these are of another, contract_qa"):
+        evaluate.main([str(run), "--seeds", str(lines(tmp_path / "s.jsonl", NEW))])
+
+
+def test_a_run_that_does_not_say_what_it_learned_from_is_refused(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    run = make_run(tmp_path, workspace)
+    (run / "datasets" / "train.jsonl").unlink()
+    with pytest.raises(SetupError, match="nobody can say which items are new"):
+        evaluate.main([str(run), "--seeds", str(lines(tmp_path / "s.jsonl", NEW))])
+
+
+def test_saved_settings_still_fit(workspace: Path, tmp_path: Path) -> None:
+    about = json.loads((make_run(tmp_path, workspace) / "programs" / "rag" / saved.ABOUT).read_text())
+    assert isinstance(
+        compile_settings(task_file(workspace, "contract_qa")).model_validate(about["config"]), CompileConfig
+    )
