@@ -146,8 +146,6 @@ def followed_by(prompt: Prompt, reply: str) -> list[bool]:
 def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any]:
     """Perplexity of a text under a model in the embedded server: exp of the mean negative log-likelihood.
 
-    Measured on the exact weights, see `exact`: a tuned model is merged with those, so only tuning shows.
-
     Args:
         model: a GGUF file, or a folder with an OpenVINO model.
         text: general text; its first `window` tokens are read in one pass.
@@ -162,9 +160,9 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any
     import openvino
     import openvino_genai
 
-    from synth_dspy.lms.gguf import context_length
+    from synth_dspy.lms.gguf import context_length, readable
 
-    path = exact(model)
+    path = readable(model)
     window = min(window, context_length(path) - 1)
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.cache_size = 1
@@ -187,34 +185,6 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any
     if len(read) != tokens - 1 or not read:
         raise ModelError(f"The perplexity of {model} could not be measured: {len(found)} figures for {tokens} tokens.")
     return {"value": math.exp(-math.fsum(read) / len(read)), "tokens": len(read), "losses": [-one for one in read]}
-
-
-def exact(model: Path) -> Path:
-    """A model whose every weight the embedded server reads exactly: the file itself, or a cached copy.
-
-    Of some 4-bit types the server rounds the offsets (see `lms.gguf.EXACT_TYPES`), which costs the embedded student
-    more perplexity than most tunings do; the copy holds their values as Q8_0.
-
-    Raises:
-        SetupError: it is no model that can be served, or the copy cannot be written.
-    """
-    import gguf
-
-    from synth_dspy.lms.gguf import EXACT_TYPES, cached_copy, read_header, readable, rewrite, values_of
-
-    path = readable(model)
-    if path.is_dir() or set(read_header(path).tensor_types.values()) <= EXACT_TYPES:
-        return path
-    q8_0 = int(gguf.GGMLQuantizationType.Q8_0)
-    return cached_copy(
-        path,
-        f"{path.stem}-exact",
-        lambda part: rewrite(
-            gguf.GGUFReader(path),
-            part,
-            lambda tensor: None if tensor.tensor_type in EXACT_TYPES else (q8_0, values_of),
-        ),
-    )
 
 
 def _known(value: Any) -> str | None:

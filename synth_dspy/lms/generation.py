@@ -57,6 +57,7 @@ class Generation:
         cpu_seconds: This request's share of the process's CPU time during its steps.
         queue_seconds: From the call to the first step that could include it.
         latency_seconds: From the call to the finished reply.
+        token_ids: What the model said, the token that ended the reply included.
     """
 
     text: str
@@ -66,3 +67,4 @@ class Generation:
     cpu_seconds: float
     queue_seconds: float
     latency_seconds: float
+    token_ids: tuple[int, ...] = ()

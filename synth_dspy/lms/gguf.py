@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +23,19 @@ MAGIC = b"GGUF"
 # Scalar types of GGUF metadata, by their number in the format; 8 is a string, 9 an array.
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-# Tensor types that OpenVINO GenAI 2026.4 reads: F32, F16, Q4_0, Q4_1, Q8_0, Q4_K, Q6_K.
-READABLE_TYPES = frozenset({0, 1, 2, 3, 8, 12, 14})
+# Tensor types that OpenVINO GenAI 2026.4 reads as they are: F32, F16, Q4_0, Q8_0, Q6_K. It reads Q4_1 and Q4_K too, but
+# rounds the offset of every block to a whole number of steps, which is as coarse as the quantisation itself: SmolLM2's
+# perplexity on general text is 30.9 so, and 24.9 with the values that the file holds.
+READABLE_TYPES = frozenset({0, 1, 2, 8, 14})
+_F32, _F16, _Q8_0 = 0, 1, 8
+_ALL_F32, _MOSTLY_F16, _MOSTLY_Q8_0 = 0, 1, 7  # values of:
+_FILE_TYPE = "general.file_type"
 _Q8_BLOCK = 32  # a row whose length is no multiple of it stays F16
 _CONVERTED = "converted"
+Values = Callable[[Any], Any]
+"""A tensor of a file (`gguf.ReaderTensor`) to the float32 values it is to have."""
+Change = Callable[[Any], tuple[int, Values] | None]
+"""A tensor of a file to its new type and values, or None to leave it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +112,25 @@ def readable(path: Path) -> Path:
             return path
         from synth_dspy.lms.hf_folder import write_gguf
 
-        return _cached_copy(path / "config.json", f"{path.name}-f16", lambda part: write_gguf(path, part))
+        return cached_copy(path / "config.json", f"{path.name}-f16", lambda part: write_gguf(path, part))
     header = read_header(path)
     if set(header.tensor_types.values()) <= READABLE_TYPES:
         return path
-    return _cached_copy(path, f"{path.stem}-q8_0", lambda part: _convert(path, part))
+    return cached_copy(path, f"{path.stem}-exact", lambda part: _convert(path, part))
 
 
-def _cached_copy(source: Path, name: str, write: Callable[[Path], None]) -> Path:
-    """The GGUF file that `write` makes of a model, made now unless it is cached. `source` tells whether it changed."""
+def cached_copy(source: Path, name: str, write: Callable[[Path], None], *, suffix: str = ".gguf") -> Path:
+    """What `write` makes of a model (a GGUF file, or a folder), made now unless it is cached.
+
+    Args:
+        source: The model's file, or its config.json: tells whether the model changed.
+        name: The copy's name, to which a key is added.
+        write: Is called with the path to write.
+        suffix: The copy's.
+
+    Raises:
+        SetupError: There is no `source`, or the disk is full.
+    """
     from synth_dspy.lms.fetch import cache_home, exclusive, publish
 
     if not source.is_file():
@@ -119,7 +139,7 @@ def _cached_copy(source: Path, name: str, write: Callable[[Path], None]) -> Path
     parts = sorted(source.parent.glob("*")) if source.name == "config.json" else [source]
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
-    target = cache_home() / _CONVERTED / f"{name}-{key}.gguf"
+    target = cache_home() / _CONVERTED / f"{name}-{key}{suffix}"
     with exclusive(target):
         if not target.exists():
             with publish(target) as part:
@@ -128,46 +148,97 @@ def _cached_copy(source: Path, name: str, write: Callable[[Path], None]) -> Path
 
 
 def _convert(source: Path, target: Path) -> None:
-    """Write `source` again with the unreadable tensors as Q8_0, the others and all metadata unchanged."""
+    """Write `source` again with the unreadable tensors as Q8_0."""
+    import gguf
+
+    rewrite(
+        gguf.GGUFReader(source),
+        target,
+        lambda tensor: None if tensor.tensor_type in READABLE_TYPES else (_Q8_0, values_of),
+    )
+
+
+def values_of(tensor: Any) -> Any:
+    """A tensor's values as a float32 array, dequantised; [rows, columns] for a matrix."""
     import gguf
     import numpy as np
 
-    reader = gguf.GGUFReader(source)
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, architecture, use_temp_file=False)
-    for key, field in reader.fields.items():
-        # The writer sets these itself.
-        if key.startswith("GGUF.") or key == "general.architecture":
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(key, field.contents(), kind, sub_type=inner)
-    tensors = []
-    for tensor in reader.tensors:
-        data, kind = tensor.data, tensor.tensor_type
-        if kind not in READABLE_TYPES:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            if int(tensor.shape[0]) % _Q8_BLOCK:
-                kind = gguf.GGMLQuantizationType.F16
-        tensors.append((tensor, kind))
-        if kind == tensor.tensor_type:
-            writer.add_tensor_info(tensor.name, data.shape, data.dtype, data.nbytes, raw_dtype=kind)
-            continue
-        rows = tuple(int(n) for n in reversed(tensor.shape))
-        quantised = gguf.quant_shape_to_byte_shape(rows, kind)
-        size = int(np.prod(quantised)) * (2 if kind == gguf.GGMLQuantizationType.F16 else 1)
-        dtype = np.dtype(np.float16 if kind == gguf.GGMLQuantizationType.F16 else np.uint8)
-        shape = rows if kind == gguf.GGMLQuantizationType.F16 else quantised
-        writer.add_tensor_info(tensor.name, shape, dtype, size, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for tensor, kind in tensors:  # one at a time: the whole model is never in memory twice
-        data = tensor.data
-        if kind != tensor.tensor_type:
-            data = gguf.quants.quantize(gguf.quants.dequantize(tensor.data, tensor.tensor_type), kind)
-        writer.write_tensor_data(data)
+    return np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+
+
+def rewrite(reader: Any, target: Path, change: Change) -> None:
+    """Write a GGUF file again with some tensors changed, the others and all metadata as they are.
+
+    The same input gives the same bytes. One tensor is in memory at a time, so that any model can be rewritten.
+
+    Args:
+        reader: The file, as a `gguf.GGUFReader` (making one takes seconds: a vocabulary is long).
+        target: The file to write; what is left of it after an error is the caller's to remove.
+        change: Is given each tensor (`gguf.ReaderTensor`); returns None to copy it, or its new type and what gives its
+            new values. A matrix whose rows do not divide into Q8_0's blocks becomes F16 instead.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents(), use_temp_file=False)
+    try:
+        for key, field in reader.fields.items():
+            # The writer sets the first two itself.
+            if key.startswith("GGUF.") or key in ("general.architecture", _FILE_TYPE):
+                continue
+            kind = field.types[0]
+            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), kind, sub_type=inner)
+        plans = [(tensor, _plan(tensor, change(tensor))) for tensor in reader.tensors]
+        stated = reader.fields.get(_FILE_TYPE)
+        writer.add_file_type(_file_type(stated and int(stated.contents()), [int(kind) for _, (kind, _) in plans]))
+        for tensor, (kind, values) in plans:
+            shape, dtype, size = tensor.data.shape, tensor.data.dtype, tensor.n_bytes
+            if values is not None:
+                shape, dtype, size = _layout(tensor, kind)
+            writer.add_tensor_info(tensor.name, shape, dtype, size, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor, (kind, values) in plans:
+            writer.write_tensor_data(gguf.quants.quantize(values(tensor), kind) if values else tensor.data)
+        writer.flush()
+    except BaseException:
+        with suppress(OSError):  # a full disk complains again
+            writer.close()
+        raise
     writer.close()
+
+
+def _file_type(stated: int | None, kinds: Sequence[int]) -> int:
+    """What a file's metadata say of its tensors as a whole: OpenVINO looks for scales only if they say quantised."""
+    quantised = not {_F32, _F16}.issuperset(kinds)
+    if stated is None or (quantised and stated in (_ALL_F32, _MOSTLY_F16)):
+        return _MOSTLY_Q8_0 if quantised else _MOSTLY_F16
+    return stated
+
+
+def _plan(tensor: Any, change: tuple[int, Values] | None) -> tuple[Any, Values | None]:
+    """A tensor's type in the new file, and what gives its values there (None: as they are)."""
+    import gguf
+
+    if change is None:
+        return tensor.tensor_type, None
+    kind, values = change
+    if kind == _Q8_0 and int(tensor.shape[0]) % _Q8_BLOCK:
+        kind = _F16
+    return gguf.GGMLQuantizationType(kind), values
+
+
+def _layout(tensor: Any, kind: Any) -> tuple[tuple[int, ...], Any, int]:
+    """Shape and type of the array that holds a tensor as `kind`, and its bytes."""
+    import gguf
+    import numpy as np
+
+    rows = tuple(int(n) for n in reversed(tensor.shape))
+    if kind == _F16:
+        return rows, np.dtype(np.float16), 2 * math.prod(rows)
+    shape = gguf.quant_shape_to_byte_shape(rows, kind)
+    return shape, np.dtype(np.uint8), math.prod(shape)
 
 
 def _size(shape: tuple[int, ...], kind: int) -> int:

@@ -140,34 +140,40 @@ def _add_tensors(writer: Any, architecture: str, config: Mapping[str, Any], fold
         if new is None:
             raise SetupError(f"{folder} has a tensor {name} that a {architecture} model does not have")
         if architecture == "llama" and ".self_attn.q_proj." in name:
-            data = _interleaved(data, heads)
+            data = interleaved(data, heads)
         elif architecture == "llama" and ".self_attn.k_proj." in name:
-            data = _interleaved(data, kv_heads)
+            data = interleaved(data, kv_heads)
         # Norms and biases are small and stay exact.
         writer.add_tensor(new, data.astype(np.float32 if data.ndim == 1 else np.float16))
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
     """Every tensor of the folder's safetensors files, as float32."""
-    import numpy as np
-    from safetensors import safe_open
-
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise SetupError(f"{folder} has no .safetensors file; weights in other formats are not loaded")
     for path in files:
-        header = _safetensors_header(path)
-        bfloat = {name for name, entry in header.items() if name != "__metadata__" and entry["dtype"] == "BF16"}
-        start = 8 + int.from_bytes(path.open("rb").read(8), "little")
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118  (not a mapping)
-                if name not in bfloat:
-                    yield name, file.get_tensor(name).astype(np.float32)
-                    continue
-                # numpy has no bfloat16: it is the upper half of a float32.
-                first, last = header[name]["data_offsets"]
-                raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
-                yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
+        yield from tensors_of(path)
+
+
+def tensors_of(path: Path) -> Iterator[tuple[str, Any]]:
+    """The tensors of a safetensors file by name, as float32 arrays. No torch is needed."""
+    import numpy as np
+    from safetensors import safe_open
+
+    header = _safetensors_header(path)
+    bfloat = {name for name, entry in header.items() if name != "__metadata__" and entry["dtype"] == "BF16"}
+    with path.open("rb") as raw_file:
+        start = 8 + int.from_bytes(raw_file.read(8), "little")
+    with safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118  (not a mapping)
+            if name not in bfloat:
+                yield name, file.get_tensor(name).astype(np.float32)
+                continue
+            # numpy has no bfloat16: it is the upper half of a float32.
+            first, last = header[name]["data_offsets"]
+            raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
+            yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:
@@ -176,7 +182,13 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _interleaved(data: Any, heads: int) -> Any:
+def interleaved(data: Any, heads: int) -> Any:
     """Rows of a query or key projection in the order llama.cpp's rotary embedding reads them."""
     rows = data.shape[0]
     return data.reshape(heads, 2, rows // heads // 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
+
+
+def deinterleaved(data: Any, heads: int) -> Any:
+    """The way back from `interleaved`."""
+    rows = data.shape[0]
+    return data.reshape(heads, rows // heads // 2, 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)

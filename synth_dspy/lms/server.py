@@ -313,6 +313,7 @@ class ModelServer:
             cpu_seconds=job.cpu_seconds,
             queue_seconds=job.admitted - job.submitted,
             latency_seconds=now - job.submitted,
+            token_ids=tuple(map(int, ids)),
         )
         with suppress(Exception):  # cancelled between the check and here
             job.future.set_result(generation)

@@ -1,0 +1,152 @@
+"""LoRA adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors.
+
+What merging one into a torch model and into a GGUF file have in common: which matrices it changes, by how much, and
+whether it belongs to this base. `record_base` writes beside an adapter what it was trained on, as a hash of the base's
+shape and norms: the same for every quantisation and precision of one model, and another for other models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import ArmError
+
+BASE = "base.json"
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_KEY = re.compile(re.escape(_PREFIX) + r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+# Kinds of LoRA that change a weight by more than B·A, or more than weights.
+_NOT_PLAIN = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "target_parameters", "fan_in_fan_out")
+
+
+def record_base(adapter: Path, model: Any) -> None:
+    """Write into an adapter's folder which base it was trained on. `model` is the base, wrapped by PEFT or not."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    (adapter / BASE).write_text(json.dumps({"fingerprint": identity_of(base)}) + "\n", encoding="utf-8")
+
+
+def identity(shape: Sequence[int], norms: Iterable[tuple[str, Any]]) -> str:
+    """Sixteen hexadecimal digits that stand for a base model, whatever its quantisation.
+
+    Args:
+        shape: (vocabulary, hidden size, layers).
+        norms: GGUF's name and the float32 values of every layer's attention and feed-forward norm. They are compared
+            as bfloat16, since a model may be loaded as that.
+    """
+    import numpy as np
+
+    digest = hashlib.sha256(json.dumps([int(n) for n in shape]).encode())
+    for name, values in sorted(norms, key=lambda pair: pair[0]):
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16  # to the nearest, ties to even
+        digest.update(name.encode() + rounded.astype("<u2").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_adapter_config(adapter: Path) -> dict[str, Any]:
+    """An adapter's adapter_config.json, after making sure that it is a LoRA with its weights beside it.
+
+    Raises:
+        ArmError: It is not.
+    """
+    try:
+        config: dict[str, Any] = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArmError(f"{adapter} is no PEFT adapter: adapter_config.json cannot be read ({error}).") from error
+    if not (adapter / WEIGHTS).is_file():
+        raise ArmError(f"{adapter} has no adapter_model.safetensors; weights in other formats are not loaded.")
+    odd = [key for key in _NOT_PLAIN if config.get(key)]
+    if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
+        what = ", ".join(odd) or f"{config.get('peft_type')} with bias {config.get('bias')}"
+        raise ArmError(f"{adapter} is not a plain LoRA adapter ({what}), which is the only kind that can be merged.")
+    return config
+
+
+def check_adapter(
+    adapter: Path,
+    matrices: Mapping[str, tuple[Any, Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    fingerprint: str,
+) -> None:
+    """Make sure that an adapter belongs to a base.
+
+    Args:
+        adapter: PEFT's folder.
+        matrices: What it changes, from `modules`.
+        shapes: The base's parameters by Hugging Face's names, (rows, columns).
+        fingerprint: The base's `identity`.
+
+    Raises:
+        ArmError: It was trained on another base: a recorded fingerprint or a shape differs.
+    """
+    config = read_adapter_config(adapter)
+    advice = (
+        f"it was trained on {config.get('base_model_name_or_path') or 'another model'}; train it again on this base, "
+        "or name its own"
+    )
+    for module, (a, b) in matrices.items():
+        name = f"{module}.weight"
+        if name not in shapes:
+            raise ArmError(f"The adapter {adapter} is for another base: this one has no {name}; {advice}.")
+        if (len(b), a.shape[1]) != shapes[name]:
+            (rows, columns), there = shapes[name], f"{len(b)} x {a.shape[1]}"
+            raise ArmError(
+                f"The adapter {adapter} is for another base: {name} is {rows} x {columns} here and {there} there; "
+                f"{advice}."
+            )
+    record = adapter / BASE
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["fingerprint"] != fingerprint:
+        raise ArmError(f"The adapter {adapter} is for another base of the same shape; {advice}.")
+
+
+def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
+    """The modules that an adapter changes, by name: their A [rank, columns] and B [rows, rank], float32 arrays.
+
+    Raises:
+        ArmError: It holds something else than LoRA matrices, or one of a pair is missing.
+    """
+    from synth_dspy.lms.hf_folder import tensors_of
+
+    pairs: dict[str, dict[str, Any]] = {}
+    for key, values in tensors_of(adapter / WEIGHTS):
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ArmError(f"{adapter} is not a plain LoRA adapter: it holds {key}.")
+        pairs.setdefault(match["module"], {})[match["side"]] = values
+    for module, pair in pairs.items():
+        if len(pair) < 2:
+            raise ArmError(f"The adapter {adapter} is incomplete: {module} lacks one of its two matrices.")
+    return {module: (pair["A"], pair["B"]) for module, pair in sorted(pairs.items())}
+
+
+def identity_of(model: Any) -> str:
+    """`identity` of a torch model of the Llama or Qwen2 family; of another family, with nothing but its shape."""
+    config = model.config
+    names = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    norms = []
+    for name, value in model.named_parameters():
+        parts = name.split(".")
+        if len(parts) > 3 and parts[-1] == "weight" and parts[-2] in names:
+            gguf_name = f"blk.{parts[-3]}.{names[parts[-2]]}.weight"
+            norms.append((gguf_name, value.detach().float().cpu().numpy()))
+    return identity((config.vocab_size, config.hidden_size, config.num_hidden_layers), norms)
+
+
+def scaling(config: dict[str, Any], module: str, rank: int) -> float:
+    """What B·A of a module is multiplied by: alpha / rank, or for a rank-stabilised LoRA alpha / sqrt(rank).
+
+    Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", arXiv:2312.03732.
+    """
+    alpha = float(config["lora_alpha"])
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = float(value)
+            break
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -1,0 +1,212 @@
+"""A tuned model as one GGUF file, which the embedded server, llama.cpp and (with a Modelfile) Ollama load.
+
+Adapters cannot be applied to a GGUF file while it is served, so they are merged: every matrix that an adapter changes
+is dequantised, B·A·scale is added for each adapter in order, and it is written again as Q8_0 (rounded by at most 1/254
+of a block's largest weight) or F16. Other tensors stay as they are, except for types that the server
+does not read as they are (`READABLE_TYPES`), which become Q8_0 too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from synth_dspy.errors import SetupError
+from synth_dspy.training.adapters import check_adapter, identity, modules, read_adapter_config, scaling
+
+MODELFILE = "Modelfile"
+_Product = tuple[Any, Any, float]
+_KINDS = {"F16": 1, "Q8_0": 8}
+_LAYER_NORM = re.compile(r"blk\.\d+\.(attn|ffn)_norm\.weight")
+
+
+def merge(base: str | Path, adapters: Sequence[Path], target: Path, kind: Literal["Q8_0", "F16"] = "Q8_0") -> None:
+    """Write `base` with its adapters merged as the GGUF file `target`, completely or not at all.
+
+    The same input gives the same bytes.
+
+    Args:
+        base: A registry name, a GGUF file, or a Hugging Face folder (whose other tensors become F16).
+        adapters: PEFT's LoRA folders, in the order in which they were trained.
+        target: The file to write; its folder is made if need be.
+        kind: Type of the tensors that an adapter changes.
+
+    Raises:
+        ArmError: An adapter belongs to another base, or is not a plain LoRA.
+        SetupError: No such base, a family that cannot be served, or a full disk.
+    """
+    from synth_dspy.lms.fetch import publish
+    from synth_dspy.lms.gguf import readable
+    from synth_dspy.lms.registry import resolve
+
+    path = resolve(base)
+    if path.is_dir():
+        path = readable(path)
+        if path.is_dir():
+            raise SetupError(f"{path} is an OpenVINO model, into which nothing can be merged; name what it was made of")
+    with publish(target) as part:
+        _merge(path, adapters, part, kind)
+
+
+def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str) -> None:
+    import gguf
+
+    from synth_dspy.lms.gguf import READABLE_TYPES, rewrite, values_of
+
+    reader = gguf.GGUFReader(source)
+    deltas = _Deltas(source, reader, adapters)
+
+    def change(tensor: Any) -> tuple[int, Any] | None:
+        if tensor.name in deltas.targets:
+            return _KINDS[kind], lambda each: values_of(each) + deltas.of(each.name)
+        return None if tensor.tensor_type in READABLE_TYPES else (_KINDS["Q8_0"], values_of)
+
+    rewrite(reader, target, change)
+
+
+class _Deltas:
+    """What a sequence of adapters adds to the tensors of a GGUF file.
+
+    Attributes:
+        targets: GGUF's names of the tensors that change, each with (A, B, scale) of every adapter in order.
+    """
+
+    def __init__(self, source: Path, reader: Any, adapters: Sequence[Path]) -> None:
+        import gguf
+
+        self.architecture = str(reader.fields["general.architecture"].contents())
+        if adapters and self.architecture not in ("llama", "qwen2"):
+            raise SetupError(
+                f"{source} is a {self.architecture} model; adapters can be merged into llama and qwen2 models"
+            )
+        layers, heads, kv_heads = (
+            int(reader.fields[f"{self.architecture}.{key}"].contents())
+            for key in ("block_count", "attention.head_count", "attention.head_count_kv")
+        )
+        # Rows of these are in the order of llama.cpp's rotary embedding.
+        self.heads = {"attn_q": heads, "attn_k": kv_heads} if self.architecture == "llama" else {}
+        shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
+        norms = [(t.name, t.data) for t in reader.tensors if _LAYER_NORM.fullmatch(t.name)]
+        fingerprint = identity((*shapes["token_embd.weight"], layers), norms)
+        arch = gguf.MODEL_ARCH.LLAMA if self.architecture == "llama" else gguf.MODEL_ARCH.QWEN2
+        names = gguf.get_tensor_name_map(arch, layers)
+        self.targets: dict[str, list[_Product]] = {}
+        for adapter in adapters:
+            config, matrices = read_adapter_config(adapter), modules(adapter)
+            found = {m: str(names.get_name(f"{m}.weight", try_suffixes=(".weight",))) for m in matrices}
+            known = {f"{m}.weight": shapes[name] for m, name in found.items() if name in shapes}
+            check_adapter(adapter, matrices, known, fingerprint)
+            for module, name in found.items():
+                a, b = matrices[module]
+                self.targets.setdefault(name, []).append((a, b, scaling(config, module, len(a))))
+
+    def of(self, name: str) -> Any:
+        """The sum of B·A·scale for one tensor, [rows, columns] as the file has them."""
+        from synth_dspy.lms.hf_folder import interleaved
+
+        delta = sum((b @ a) * scale for a, b, scale in self.targets[name])
+        heads = self.heads.get(name.split(".")[-2])
+        return interleaved(delta, heads) if heads else delta
+
+
+# --- for Ollama ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A way of writing chats down: how a message begins (after its role: goes on) and ends."""
+
+    begin: str
+    after_role: str
+    end: str
+    newline: str
+
+    def turn(self, role: str, content: str) -> str:
+        return f"{self.begin}{role}{self.after_role}{content}{self.end}{self.newline}"
+
+    def opening(self) -> str:
+        """What makes the model reply."""
+        return f"{self.begin}assistant{self.after_role}"
+
+
+_FAMILIES = (
+    _Family("<|im_start|>", "\n", "<|im_end|>", "\n"),  # ChatML: SmolLM2, Qwen2
+    _Family("<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", ""),  # Llama 3
+)
+_MOST_CONTEXT = 8192  # tokens: Ollama reserves memory for all of them
+
+
+def write_modelfile(gguf: Path) -> Path:
+    """Write the Modelfile that `ollama create NAME -f Modelfile` reads, beside a GGUF file.
+
+    The template is the file's own chat template in Go's syntax where that is ChatML's or Llama 3's, which is found out
+    by rendering it; a default system message becomes SYSTEM. Replies are greedy, as they were measured.
+
+    Returns:
+        Its path.
+
+    Raises:
+        SetupError: The disk is full.
+    """
+    from synth_dspy.lms.fetch import publish
+    from synth_dspy.lms.gguf import context_length, read_header
+
+    metadata = read_header(gguf).metadata
+    lines = [f"FROM ./{gguf.name}"]
+    known = _known_template(str(metadata.get("tokenizer.chat_template", "")))
+    if known is None:
+        lines.append(
+            "# The chat template is of no known family: Ollama takes what it makes of the one in the GGUF file."
+        )
+    else:
+        family, prefix, system = known
+        if metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") == "llama-bpe"):
+            prefix = ""  # what stands before the first message is the token that the tokeniser adds
+        messages = family.turn("{{ .Role }}", "{{ .Content }}")
+        lines.append(f'TEMPLATE """{prefix}{{{{ range .Messages }}}}{messages}{{{{ end }}}}{family.opening()}"""')
+        if system is not None:
+            lines.append(f'SYSTEM """{system}"""')
+        lines.append(f'PARAMETER stop "{family.end}"')
+    lines += ["PARAMETER temperature 0", f"PARAMETER num_ctx {min(context_length(gguf), _MOST_CONTEXT)}"]
+    target = gguf.with_name(MODELFILE)
+    with publish(target) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+def _known_template(template: str) -> tuple[_Family, str, str | None] | None:
+    """The family of a Jinja chat template, what it puts before the first message, and its default system message."""
+    chat = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", "V")]
+    written, bare = _render(template, chat), _render(template, chat[1:2])
+    for family in _FAMILIES:
+        body = "".join(family.turn(*message) for message in chat) + family.opening()
+        prefix = written.removesuffix(body)
+        rest = family.turn("user", "U") + family.opening()
+        if family.begin in prefix or not (written.endswith(body) and bare.startswith(prefix) and bare.endswith(rest)):
+            continue
+        system = bare.removeprefix(prefix).removesuffix(rest)
+        if not system:
+            return family, prefix, None
+        before, after = family.turn("system", "\0").split("\0")
+        if system.startswith(before) and system.endswith(after):
+            return family, prefix, system.removeprefix(before).removesuffix(after)
+    return None
+
+
+def _render(template: str, chat: Sequence[tuple[str, str]]) -> str:
+    """What a chat template makes of (role, content) messages; empty if it fails on them."""
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    messages = [{"role": role, "content": content} for role, content in chat]
+    try:
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        # The begin-of-text token is Llama 3's, the only family here whose template writes one.
+        return environment.from_string(template).render(
+            messages=messages, add_generation_prompt=True, bos_token="<|begin_of_text|>", eos_token=""
+        )
+    except (jinja2.TemplateError, TypeError):
+        return ""

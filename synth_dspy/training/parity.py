@@ -1,0 +1,175 @@
+"""Parity: does the model that is served answer as the model that was trained?
+
+Two things go wrong in practice: the server's chat template is not the one that was trained with, and the merged file
+is not the trained model (a permutation forgotten, a scale, too coarse a quantisation). So, on held-out prompts:
+
+1. The token ids that both sides make of the same messages must be equal. No share is enough here: one difference is a
+   defect, and the check fails.
+2. The greedy replies are compared. The served model generates; the trained one reads prompt and reply in one forward
+   pass, teacher-forced. Both replies are equal if and only if every served token is the trained model's best one at
+   its place: by induction, had the trained model generated, it would have been in the same state at every step. That
+   costs one pass of the prompt instead of one pass per token, which on a CPU is several times cheaper.
+
+What share must agree is the caller's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import ArmError, ModelError
+
+NEAR_TIE = 0.05
+"""Logits apart that two tokens may be for their order to be an accident of rounding."""
+_SHOWN = 5  # disagreements that are told in full
+_TAIL = 120  # characters of a prompt that tell it from others
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A prompt that the two models answer differently.
+
+    Attributes:
+        prompt: The end of the last message.
+        served: The served model's reply.
+        place: Where they part: how many tokens they agree on.
+        served_token: What the served model says there.
+        trained_token: What the trained model would say.
+        margin: By how much the trained model prefers its own token, in logits.
+    """
+
+    prompt: str
+    served: str
+    place: int
+    served_token: str
+    trained_token: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far the served and the trained model agree.
+
+    Attributes:
+        n: Prompts.
+        agreed: Prompts with the same greedy reply from both.
+        near_ties: Of the others, those whose two tokens are less than `NEAR_TIE` logits apart.
+        tokens: Reply tokens compared, over all prompts.
+        disagreements: The first few.
+    """
+
+    n: int
+    agreed: int
+    near_ties: int
+    tokens: int
+    disagreements: tuple[Disagreement, ...]
+
+    @property
+    def share(self) -> float:
+        """Agreed prompts, from 0 to 1."""
+        return self.agreed / self.n
+
+    def asdict(self) -> dict[str, Any]:
+        """As plain values, for result.json."""
+        return {**asdict(self), "disagreements": [asdict(each) for each in self.disagreements], "share": self.share}
+
+
+def check_parity(
+    model: Any, tokenizer: Any, served: Path, prompts: Sequence[Sequence[Message]], *, max_tokens: int = 48
+) -> Parity:
+    """Compare a trained torch model with the file that is to be served in its place.
+
+    Args:
+        model: The trained model (adapter included), in evaluation mode.
+        tokenizer: What it was trained with, chat template included.
+        served: The GGUF file.
+        prompts: Chats, each a list of messages with role and content, that were not trained on.
+        max_tokens: Longest reply; a reply that is cut is compared as far as it goes.
+
+    Raises:
+        ArmError: The token ids differ, so that the served model would read something that was never trained; the file
+            cannot be served; or there are no prompts.
+    """
+    from synth_dspy.lms.generation import Sampling
+    from synth_dspy.lms.server import ModelServer
+
+    if not prompts:
+        raise ArmError("There are no held-out prompts to compare the served with the trained model on.")
+    server = ModelServer(served)
+    try:
+        ids = [_same_ids(server, tokenizer, prompt) for prompt in prompts]
+        futures = [server.submit(server.render(prompt), Sampling(max_tokens=max_tokens)) for prompt in prompts]
+        replies = [future.result() for future in futures]
+    except ModelError as error:
+        raise ArmError(f"The merged model cannot be served: {error}.") from error
+    finally:
+        server.close()  # the forward passes below need both cores, and the memory
+    results = [_compare(model, each, reply.token_ids) for each, reply in zip(ids, replies, strict=True)]
+    disagreements = []
+    for prompt, reply, parting in zip(prompts, replies, results, strict=True):
+        if parting is not None:
+            place, token, margin = parting
+            disagreements.append(
+                Disagreement(
+                    prompt=prompt[-1]["content"][-_TAIL:],
+                    served=reply.text,
+                    place=place,
+                    served_token=tokenizer.decode([reply.token_ids[place]]),
+                    trained_token=tokenizer.decode([token]),
+                    margin=round(margin, 4),
+                )
+            )
+    return Parity(
+        n=len(prompts),
+        agreed=len(prompts) - len(disagreements),
+        near_ties=sum(each.margin < NEAR_TIE for each in disagreements),
+        tokens=sum(len(reply.token_ids) for reply in replies),
+        disagreements=tuple(disagreements[:_SHOWN]),
+    )
+
+
+def _same_ids(server: Any, tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
+    """The ids of a prompt, which must be the same on both sides."""
+    messages = [dict(message) for message in prompt]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    trained = [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    served = server.token_ids(server.render(messages))
+    if trained == served:
+        return trained
+    place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), None)
+    if place is None:
+        place = min(len(trained), len(served))
+    said = [
+        repr(tokenizer.decode(side[place : place + 4])) if side[place:] else "nothing" for side in (trained, served)
+    ]
+    raise ArmError(
+        f"The served model's chat template or tokeniser differs from the one trained with: at token {place} of a "
+        f"prompt the training has {said[0]}, the server {said[1]}; take both from one model."
+    )
+
+
+def _compare(model: Any, prompt: Sequence[int], reply: Sequence[int]) -> tuple[int, int, float] | None:
+    """Where a reply leaves what the trained model would say: (place, the token it would say, its lead in logits).
+
+    None if it does not.
+    """
+    import torch
+
+    if not reply:
+        return None
+    ids = torch.tensor([[*prompt, *reply[:-1]]], device=model.device)
+    with torch.inference_mode():
+        # Logits of the positions that predict the reply only: a vocabulary is wider than the model.
+        logits = model(input_ids=ids, logits_to_keep=len(reply), use_cache=False).logits[0].float()
+    said = torch.tensor(list(reply), device=logits.device)
+    best, token = logits.max(dim=-1)
+    parted = (token != said).nonzero()
+    if not len(parted):
+        return None
+    place = int(parted[0])
+    return place, int(token[place]), float(best[place] - logits[place, said[place]])
