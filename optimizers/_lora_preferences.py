@@ -22,24 +22,26 @@ class AfterSft(WeightOptimizer):
 
     Attributes:
         warm: begin with the SFT model; False: with the student as it is.
+        most: at most so many rows.
     """
 
-    examples: int = 24
+    examples: int = 16
     samples: int = 3
     warm: bool = True
+    most: int = 16
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
     ) -> dspy.Module:
-        return self._sft().compile(student, trainset=trainset, valset=valset) if self.warm else student
+        return self._sft().compile(student, trainset=trainset, valset=valset) if self.own("warm") else student
 
     def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        learned = {example.id for example in self._sft().chosen(trainset)} if self.warm else set()
+        learned = {example.id for example in self._sft().chosen(trainset)} if self.own("warm") else set()
         rows = self.ordered(trainset)
         return ([row for row in rows if row.id not in learned] or rows)[: self.bound()]
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
-        return preference_rows(traces)
+        return preference_rows(traces, most=self.bounded(self.own("most")))
 
     def _sft(self) -> LoraSft:
         return LoraSft(self.resources, self.metric)

@@ -19,6 +19,8 @@ from synth_dspy.training.traces import Trace
 class LoraKto(AfterSft):
     """LoRA Kahneman-Tversky optimisation on single answers labelled right or wrong, after SFT."""
 
+    most: int = 32
+
     method: ClassVar[Method] = "kto"
     cpu: ClassVar[Settings] = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1}
     gpu: ClassVar[Settings] = {
@@ -31,4 +33,4 @@ class LoraKto(AfterSft):
     }
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
-        return kto_rows(traces)
+        return kto_rows(traces, most=self.bounded(self.own("most")))

@@ -69,7 +69,7 @@ class Models(Settings):
 class Synthesis(Settings):
     """How much training data is written, and from what."""
 
-    candidates: int = Field(default=80, ge=0)
+    candidates: int = Field(default=48, ge=0)
     """Candidates to generate before filtering, spread evenly over the training documents; 0 turns synthesis off."""
     train_on: str = Field(default="all", pattern="^(all|gold|synthetic)$")
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
@@ -80,11 +80,11 @@ class Evaluation(Settings):
 
     arms: tuple[str, ...] = ()
     """Arms to run, `rag` always among them; empty: the task's default arms."""
-    held_out: int = Field(default=64, ge=1)
+    held_out: int = Field(default=48, ge=1)
     """At most this many held-out questions, spread evenly over the held-out documents."""
     validation: int = Field(default=32, ge=1)
     """At most this many development questions: prompts are chosen on them, served weights are checked on them."""
-    with_demonstrations: int = Field(default=16, ge=0)
+    with_demonstrations: int = Field(default=12, ge=0)
     """At most this many held-out questions are also asked of tuned models with demonstrations in the prompt."""
 
 
@@ -94,7 +94,8 @@ class Training(Settings):
     feedback: Path | None = None
     """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings by method, for example `[training.options.sft] epochs = 2` (TOML only)."""
+    """By method, settings of its recipe and of its training, for example `[training.options.sft] examples = 200,
+    epochs = 2` (TOML only)."""
 
     @field_validator("options")
     @classmethod
@@ -108,7 +109,7 @@ class Training(Settings):
 class Retention(Settings):
     """What is asked of tuned models besides the task, to see what tuning cost elsewhere."""
 
-    prompts: int = Field(default=16, ge=0)
+    prompts: int = Field(default=12, ge=0)
     """At most this many prompts with checkable instructions; 0 turns the check off."""
     ifeval: Path | None = None
     """IFEval's own prompts (JSON lines), instead of those that come with the project."""

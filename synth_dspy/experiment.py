@@ -35,7 +35,7 @@ from synth_dspy.versions import versions
 
 log = logging.getLogger("synth_dspy.experiment")
 
-QUICK = {"candidates": 16, "held_out": 24, "validation": 8, "with_demonstrations": 0, "retention": 0}
+QUICK = {"candidates": 16, "held_out": 16, "validation": 8, "with_demonstrations": 0, "retention": 0}
 """Bounds of a `--quick` run."""
 
 

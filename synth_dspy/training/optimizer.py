@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,7 +52,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
     resources: Resources
     metric: Metric
-    examples: int = 64
+    examples: int = 48
     samples: int = 0
     settings: Settings | None = None
 
@@ -82,7 +82,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
             self.chosen(trainset),
             executor=self.resources.executor,
             score=self.score(),
-            samples=self.samples,
+            samples=self.own("samples"),
         )
         made = self.rows(traces)
         human = self.human(program)
@@ -91,10 +91,12 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         counts = {**made.counts, "rows": len(rows), "by_origin": origins}
         log.info("%s: %s", self.method, counts)
         held_out = prompts(program, list(valset or ())[:PARITY_PROMPTS], self.resources.executor)
+        mine = {field.name for field in fields(self)}
+        asked = self.resources.training.get(self.method, {})
         options = {
             **(self.gpu if has_gpu() else self.cpu),
             **(self.settings or {}),
-            **self.resources.training.get(self.method, {}),
+            **{name: value for name, value in asked.items() if name not in mine},
         }
         return train(program, self.method, rows, counts=counts, prompts=held_out, seed=self.resources.seed, **options)
 
@@ -116,7 +118,15 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
     def bound(self) -> int:
         """How many examples are traced."""
-        return self.examples // 3 if self.resources.quick else self.examples
+        return self.bounded(self.own("examples"))
+
+    def bounded(self, number: int) -> int:
+        """A number of examples or rows; a quarter of it in a quick run."""
+        return max(1, number // 4) if self.resources.quick else number
+
+    def own(self, name: str) -> Any:
+        """An attribute of the recipe, unless the configuration (`[training.options.<method>]`) sets it."""
+        return self.resources.training.get(self.method, {}).get(name, getattr(self, name))
 
     def score(self) -> Metric:
         """What the student's answers are scored by: the judge where there is one."""

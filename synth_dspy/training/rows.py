@@ -57,7 +57,9 @@ def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT) -> Rows:
     return Rows(tuple(rows), dropped)
 
 
-def preference_rows(traces: Iterable[Trace], *, margin: float = 0.5, per_example: int = 2) -> Rows:
+def preference_rows(
+    traces: Iterable[Trace], *, margin: float = 0.5, per_example: int = 2, most: int | None = None
+) -> Rows:
     """Pairs of a better and a worse answer to the same prompt.
 
     Each sample judged wrong stands against the reference, and against the best sample judged right if there is one.
@@ -66,6 +68,7 @@ def preference_rows(traces: Iterable[Trace], *, margin: float = 0.5, per_example
         traces: of the trainset, with samples.
         margin: the least difference of the two scores.
         per_example: at most so many pairs of one example, those with the largest margins.
+        most: at most so many pairs, from as many examples as can be.
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
@@ -90,10 +93,10 @@ def preference_rows(traces: Iterable[Trace], *, margin: float = 0.5, per_example
                         difference = round(chosen.score - rejected.score, 4)
                         pairs.append(_row(trace, good, number, origin, **sides, margin=difference))
         rows += _distinct(pairs, per_example)
-    return Rows(tuple({**row, "id": f"{row['id']}/{index}"} for index, row in enumerate(rows)), dropped)
+    return _bounded(rows, most, dropped)
 
 
-def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT) -> Rows:
+def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | None = None) -> Rows:
     """Every answer by itself, labelled right or wrong: the references, and the student's samples as judged."""
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
@@ -110,7 +113,7 @@ def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT) -> Rows:
                 seen.add((call.predictor, call.reply))
                 label = attempt.score >= accept
                 rows.append(_row(trace, call, number, origin, completion=_said(call.reply), label=label))
-    return Rows(tuple({**row, "id": f"{row['id']}/{index}"} for index, row in enumerate(rows)), dropped)
+    return _bounded(rows, most, dropped)
 
 
 def grpo_rows(traces: Iterable[Trace]) -> Rows:
@@ -125,6 +128,19 @@ def grpo_rows(traces: Iterable[Trace]) -> Rows:
         fields = {key: value for key, value in trace.example.toDict().items() if isinstance(value, str | list)}
         rows.append({**fields, **_row(trace, call, number, _origin(trace))})
     return Rows(tuple(rows), dropped)
+
+
+def _bounded(rows: Sequence[dict[str, Any]], most: int | None, dropped: Counter[str]) -> Rows:
+    """At most so many rows, every example's first one before any second, with ids of their own."""
+    turn: Counter[str] = Counter()
+    ranked = []
+    for index, row in enumerate(rows):
+        turn[row["source"]] += 1
+        ranked.append((turn[row["source"]], index, {**row, "id": f"{row['id']}/{index}"}))
+    kept = [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])[:most]]
+    if len(kept) < len(rows):
+        dropped["beyond the bound"] += len(rows) - len(kept)
+    return Rows(tuple(kept), dropped)
 
 
 def _origin(trace: Trace) -> str:
