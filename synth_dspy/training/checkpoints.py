@@ -1,0 +1,74 @@
+"""What a training can go on from after it was killed, and how files come to be whole or not at all.
+
+A checkpoint is written beside its place and moved there, so that a folder with its name is complete. It holds the
+adapter (safetensors), the optimizer and the random state, which are read back with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.lms.fetch import publish
+
+if TYPE_CHECKING:
+    import torch
+
+PREFIX = "checkpoint-"
+BEST = "best.safetensors"
+REFERENCE = "reference.json"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in a folder."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return max(found, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
+
+
+def settle(written: Path, place: Path) -> None:
+    """Move a finished checkpoint to its place, then remove the older ones."""
+    shutil.rmtree(place, ignore_errors=True)
+    written.replace(place)
+    for path in place.parent.glob(f"{PREFIX}*"):
+        if path != place:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_json(place: Path, value: Any) -> None:
+    """Write JSON, whole or not at all, and onto the disk before it has its name."""
+    with publish(place) as part, part.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save_best(folder: Path, weights: dict[str, torch.Tensor], *, loss: float, step: int) -> None:
+    """Keep the adapter's weights of the best loss on the dev rows so far."""
+    from safetensors.torch import save_file
+
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with publish(folder / BEST) as part:
+        save_file(own, part, metadata={"loss": repr(loss), "step": str(step)})
+
+
+def read_best(folder: Path) -> tuple[float, int] | None:
+    """Loss and step of the best weights so far; None if there are none."""
+    from safetensors import safe_open
+
+    if not (folder / BEST).is_file():
+        return None
+    with safe_open(folder / BEST, framework="pt") as file:
+        metadata = file.metadata()
+    return float(metadata["loss"]), int(metadata["step"])
+
+
+def load_best(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that `save_best` kept."""
+    from safetensors.torch import load_file
+
+    weights: dict[str, torch.Tensor] = load_file(folder / BEST)
+    return weights

@@ -1,0 +1,138 @@
+"""Rows of text to rows of tokens: exactly those that the served model reads and writes.
+
+The prompt is rendered by the model's own chat template, up to where the assistant speaks. The completion is what the
+template makes of the assistant's message, to the token that ends the turn: serving stops there, so nothing that the
+template writes after it (a line break, as a rule) is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy import jsonl
+from synth_dspy.errors import ArmError
+from synth_dspy.training.sequences import Group
+from synth_dspy.training.spec import Method
+
+Row = dict[str, Any]
+Message = Mapping[str, Any]
+
+SIDES: Mapping[Method, tuple[str, ...]] = {
+    "sft": ("completion",),
+    "dpo": ("chosen", "rejected"),
+    "orpo": ("chosen", "rejected"),
+    "kto": ("completion",),
+    "grpo": (),
+}
+"""The fields that hold an assistant's reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRows:
+    """Rows ready to train on: what was read, and their tokens, side by side; completions as in `SIDES`."""
+
+    rows: tuple[Row, ...]
+    groups: tuple[Group, ...]
+    left_out: int = 0
+    """How many rows were longer than allowed."""
+
+
+def _chat(value: Any) -> str | None:
+    messages = isinstance(value, list) and bool(value)
+    if messages and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in value):
+        return None
+    return "make it a list of chat messages, each with role and content"
+
+
+def _reply(value: Any) -> str | None:
+    one = _chat(value) is None and len(value) == 1 and value[0]["role"] == "assistant"
+    return None if one and isinstance(value[0]["content"], str) else "make it a list of one message of the assistant"
+
+
+def read_rows(path: Path, method: Method) -> list[Row]:
+    """The rows of a JSON-lines file.
+
+    Raises:
+        SetupError: the file cannot be read, or a row lacks what the method trains on; names file, line and field.
+    """
+    fields: dict[str, Callable[[Any], str | None]] = {"prompt": _chat, **dict.fromkeys(SIDES[method], _reply)}
+    if method == "kto":
+        fields["label"] = jsonl.BOOL
+    return jsonl.read_rows(path, fields)
+
+
+def read_prompts(path: Path) -> list[list[Row]]:
+    """The prompts (chat messages) of a JSON-lines file.
+
+    Raises:
+        SetupError: the file cannot be read, or a line has no `prompt`.
+    """
+    return [row["prompt"] for row in jsonl.read_rows(path, {"prompt": _chat})]
+
+
+def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens: int, sampled: int = 0) -> TokenRows:
+    """Rows as token ids, without those longer than `max_tokens`.
+
+    Args:
+        rows: as `read_rows` gives them.
+        method: what they are for.
+        tokenizer: the base model's, with its chat template.
+        max_tokens: of prompt and longest side.
+        sampled: tokens of a reply that is yet to be sampled (grpo).
+
+    Raises:
+        ArmError: no row is short enough.
+    """
+    kept: list[tuple[Row, Group]] = []
+    for row in rows:
+        replies = [reply_ids(tokenizer, row["prompt"], row[side]) for side in SIDES[method]]
+        group = Group(prompt_ids(tokenizer, row["prompt"]), replies)
+        if len(group.prompt) + max(map(len, replies), default=sampled) <= max_tokens:
+            kept.append((row, group))
+    if not kept:
+        raise ArmError(
+            f"None of the {len(rows)} rows fits into training.max_tokens = {max_tokens}: raise it, or shorten the "
+            "prompts."
+        )
+    return TokenRows(tuple(row for row, _ in kept), tuple(group for _, group in kept), len(rows) - len(kept))
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """A prompt as the served model is given it."""
+    return _encode(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+
+def reply_ids(tokenizer: Any, prompt: Sequence[Message], reply: Sequence[Message]) -> list[int]:
+    """A reply as the served model would write it after the prompt, to the token that ends its turn."""
+    before = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([*prompt, *reply], tokenize=False)
+    # A template that renders earlier turns in another way (without their reasoning, say) leaves the plain text.
+    ids = _encode(tokenizer, whole.removeprefix(before) if whole.startswith(before) else reply[-1]["content"])
+    special = set(tokenizer.all_special_ids)
+    end = next((position for position, token in enumerate(ids) if token in special), len(ids))
+    return [*ids[:end], ids[end] if end < len(ids) else tokenizer.eos_token_id]
+
+
+def bins(groups: Sequence[Group], most: int) -> list[tuple[int, ...]]:
+    """Which groups to join into sequences of at most `most` tokens: first fit, longest first.
+
+    Returns:
+        Indices into `groups`; each is in one bin.
+    """
+    filled: list[tuple[int, list[int]]] = []
+    for index in sorted(range(len(groups)), key=lambda index: -groups[index].tokens):
+        size = groups[index].tokens
+        for place, (used, members) in enumerate(filled):
+            if used + size <= most:
+                filled[place] = (used + size, [*members, index])
+                break
+        else:
+            filled.append((size, [index]))
+    return [tuple(members) for _, members in filled]
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

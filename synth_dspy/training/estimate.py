@@ -1,0 +1,174 @@
+"""How long a training will take and how much memory, before it starts.
+
+The work is counted from the rows' own tokens and the model's shape; the rate is that of one matrix product of the
+model's size, measured here in a tenth of a second, times the share of it that a training reaches (measured on the
+embedded model). Expect it to be right within a factor of 1.5, on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from synth_dspy.training.data import TokenRows
+from synth_dspy.training.sequences import CHUNK, Group
+from synth_dspy.training.spec import TrainSpec
+
+_SHARE = {"cpu": 0.55, "cuda": 0.4}  # of the rate of a bare matrix product
+_PROBE_S = 0.1
+_VALUES_HIDDEN, _VALUES_INNER = 16, 6  # values that the backward pass needs, in widths of the model
+_LIBRARIES_GIB = 0.75  # resident after the imports, before anything is loaded
+_DECODE = 20  # a sampled token costs so many read ones: decoding waits for memory
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a training has to do and what it is expected to need.
+
+    Attributes:
+        rows: Rows to train on.
+        left_out: Rows that are too long.
+        tokens: Tokens that the model reads in all epochs.
+        steps: Optimizer steps.
+        estimate_s: Seconds of training, without loading, merging and the parity check.
+        estimate_gib: Peak memory of the process, or of the GPU.
+    """
+
+    rows: int
+    left_out: int
+    tokens: int
+    steps: int
+    estimate_s: float
+    estimate_gib: float
+
+    def asdict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A model of the Llama kind, and the adapter on it."""
+
+    hidden: int
+    inner: int
+    depth: int
+    vocabulary: int
+    attention: int
+    """Weights of one layer's four attention matrices."""
+    tuned: int
+    """Layers with an adapter."""
+    adapter: int
+    """Weights of the adapter."""
+
+    @property
+    def layers(self) -> int:
+        """Weights of all layers' matrices."""
+        return self.depth * (self.attention + 3 * self.hidden * self.inner)
+
+
+def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Estimate:
+    """Estimate a training.
+
+    Args:
+        spec: what to train.
+        train: its rows.
+        model: the base as it was loaded, on its device.
+        bf16: whether it multiplies in bfloat16.
+    """
+    shape = _shape(spec, model.config)
+    groups = [_read(spec, group) for group in train.groups]
+    rate = _matmul_rate(model, shape, bf16) * _SHARE.get(model.device.type, _SHARE["cuda"])
+    seconds = sum(_flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
+    if spec.method == "grpo":
+        sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
+        seconds += sampled * _DECODE * 2 * shape.layers / rate
+    return Estimate(
+        rows=len(groups),
+        left_out=train.left_out,
+        tokens=round(sum(read for read, _ in groups) * spec.epochs),
+        steps=math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs),
+        estimate_s=round(seconds, 1),
+        estimate_gib=round(_bytes(spec, model, shape, groups, bf16) / 2**30, 2),
+    )
+
+
+def _shape(spec: TrainSpec, config: Any) -> _Shape:
+    hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
+    inner, depth = int(config.intermediate_size), int(config.num_hidden_layers)
+    head = int(getattr(config, "head_dim", None) or hidden // heads)
+    q, kv = heads * head, int(config.num_key_value_heads) * head
+    sides = {"q_proj": hidden + q, "k_proj": hidden + kv, "v_proj": hidden + kv, "o_proj": hidden + q}
+    tuned = min(spec.lora.layers or depth, depth)
+    return _Shape(
+        hidden=hidden,
+        inner=inner,
+        depth=depth,
+        vocabulary=int(config.vocab_size),
+        attention=2 * hidden * (q + kv),
+        tuned=tuned,
+        adapter=tuned * spec.lora.rank * sum(sides.get(name, hidden + inner) for name in spec.lora.targets),
+    )
+
+
+def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
+    """(tokens read, tokens predicted) of a row."""
+    if spec.method == "grpo":
+        sampled = spec.generations * spec.completion_tokens
+        return spec.generations * len(group.prompt) + sampled, sampled
+    predicted = sum(map(len, group.completions))
+    # kto's rows carry a second answer, about as long
+    return (group.tokens + predicted, 2 * predicted) if spec.method == "kto" else (group.tokens, predicted)
+
+
+def _flops(spec: TrainSpec, shape: _Shape, read: int, predicted: int) -> float:
+    """Of one row, once: forward, backward of the tuned layers, and the reference pass where there is one."""
+    share = shape.tuned / shape.depth
+    attention = 2 * shape.hidden * read * shape.depth  # of one token, causal
+    output = predicted * 2 * shape.hidden * shape.vocabulary
+    forward = read * (2 * shape.layers + attention) + output
+    backward = read * (2 * shape.layers + 2 * attention) * share + output
+    again = share if spec.gradient_checkpointing else 0.0
+    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", "grpo") else 0.0
+    return (1 + again + reference) * forward + backward + 6 * read * shape.adapter
+
+
+def _bytes(spec: TrainSpec, model: Any, shape: _Shape, groups: Sequence[tuple[int, int]], bf16: bool) -> float:
+    """Peak memory."""
+    size = 2.5 if bf16 else 4  # of a value; under autocast some stay in float32
+    weights = sum(int(parameter.numel()) * int(parameter.element_size()) for parameter in model.parameters())
+    read, predicted = max(groups)
+    if spec.packing and spec.method == "sft":
+        read = spec.max_tokens
+        predicted = round(read * sum(each for _, each in groups) / sum(each for each, _ in groups))
+    if spec.method == "kto":
+        read, predicted = 2 * read, 2 * predicted
+    values = _VALUES_HIDDEN * shape.hidden + _VALUES_INNER * shape.inner  # of a token and layer, for the backward pass
+    layers = shape.tuned * shape.hidden + values if spec.gradient_checkpointing else shape.tuned * values
+    logits = min(predicted, 2 * CHUNK) * shape.vocabulary * 12  # the logits, their softmax and its gradient
+    libraries = _LIBRARIES_GIB * 2**30 if model.device.type == "cpu" else 2**29
+    return weights + 16 * shape.adapter + read * layers * size + logits + libraries
+
+
+def _matmul_rate(model: Any, shape: _Shape, bf16: bool) -> float:
+    """FLOP/s of a product of the model's size."""
+    import torch
+
+    kind = torch.bfloat16 if bf16 else torch.float32
+    rows = 320
+    left = torch.ones(rows, shape.hidden, dtype=kind, device=model.device)
+    right = torch.ones(shape.inner, shape.hidden, dtype=kind, device=model.device)
+
+    def once() -> float:
+        began = time.perf_counter()
+        (left @ right.T)[0, 0].item()  # reading waits for a GPU
+        return time.perf_counter() - began
+
+    once()
+    best, end = math.inf, time.perf_counter() + _PROBE_S
+    while time.perf_counter() < end:
+        best = min(best, once())
+    return 2.0 * rows * shape.hidden * shape.inner / best

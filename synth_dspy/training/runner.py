@@ -1,0 +1,290 @@
+"""One training, from its spec to an adapter, a merged model and a parity check; it can be killed at any point.
+
+    rows -> tokens -> base model -> (reference) -> training -> adapter/ -> model.gguf -> parity -> result.json
+
+`result.json` is written last: a folder that holds one is done. Without it, a training started again goes on from its
+last checkpoint, and comes to the same adapter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import shutil
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.lms.fetch import publish
+from synth_dspy.training.checkpoints import (
+    last_checkpoint,
+    load_best,
+    read_best,
+    write_json,
+)
+from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
+from synth_dspy.training.events import Emit
+from synth_dspy.training.failures import told
+from synth_dspy.training.spec import ADAPTER, MERGED, RESULT, TrainSpec, read_spec
+from synth_dspy.versions import versions
+
+CHECKPOINTS = "checkpoints"
+WAIT_S = 20.0
+"""How long to wait for another process that is ending the same training."""
+
+
+def train(path: Path, emit: Emit, *, dry_run: bool = False) -> dict[str, Any]:
+    """Run the training that a spec file describes, in the spec's folder; see `events` for what is emitted.
+
+    Returns:
+        What result.json holds; with `dry_run`, the estimate.
+
+    Raises:
+        SetupError: the spec or its rows are not right, or another process trains in the folder.
+        ArmError: the training failed, or the served model does not answer like the trained one.
+    """
+    from synth_dspy.locks import lock_file
+
+    spec = read_spec(path)
+    folder = path.resolve().parent
+    try:
+        if dry_run:
+            return _Training(spec, folder, emit).run(dry_run)
+        lock = lock_file(folder / ".lock", wait_s=WAIT_S)
+        if lock is None:
+            raise SetupError(f"Another process trains in {folder}: wait until it ends, or end it.")
+        try:
+            return _finished(spec, folder) or _Training(spec, folder, emit).run(dry_run)
+        finally:
+            os.close(lock)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failure = told(error, spec, folder)
+        if failure is None:
+            raise
+        raise failure from error
+
+
+class _Training:
+    """One run of a spec. What its steps share."""
+
+    def __init__(self, spec: TrainSpec, folder: Path, emit: Emit) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.emit = emit
+        self.checkpoints = folder / CHECKPOINTS
+
+    def run(self, dry_run: bool) -> dict[str, Any]:
+        spec = self.spec
+        rows = read_rows(spec.rows, spec.method)
+        dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
+        prompts = read_prompts(spec.prompts) if spec.prompts is not None and spec.gguf != "none" else []
+        reward = _reward(spec) if spec.method == "grpo" else None
+
+        import torch
+        from transformers import set_seed
+
+        from synth_dspy.training.base import load_base
+        from synth_dspy.training.estimate import estimate
+
+        if spec.threads is not None:
+            torch.set_num_threads(spec.threads)
+        set_seed(spec.seed)
+        bf16 = uses_bf16(spec)
+        model, tokenizer = load_base(
+            spec.model,
+            # On a CPU the weights stay in fp32 and autocast multiplies in bf16: faster than weights in bf16.
+            precision="bf16" if bf16 and torch.cuda.is_available() else "fp32",
+            quantize=spec.quantize,
+            adapters=spec.adapters,
+        )
+        train_rows = self._tokens(rows, tokenizer)
+        dev_rows = self._tokens(dev, tokenizer) if dev else None
+        expected = estimate(spec, train_rows, model, bf16=bf16).asdict()
+        if dry_run:
+            return expected
+        self.emit({"event": "started", **expected})
+
+        from synth_dspy.training.trainers import build
+        from synth_dspy.training.trainers.watch import Watch
+
+        _begin(self.checkpoints, _fingerprint(spec))
+        trainer = build(spec, model, tokenizer, train_rows, dev_rows, folder=self.checkpoints, bf16=bf16, reward=reward)
+        trainer.add_callback(Watch(trainer, self.emit, folder=self.checkpoints, patience=spec.patience))
+        last = last_checkpoint(self.checkpoints)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        result = self._result(trainer, train_rows, bf16)
+        trained = trainer.model
+        if (best := read_best(self.checkpoints)) is not None:
+            from peft import set_peft_model_state_dict
+
+            result |= {"dev_loss": best[0], "best_step": best[1]}
+            set_peft_model_state_dict(trained, load_best(self.checkpoints))
+        self._save(trained)
+        trainer.accelerator.free_memory()
+        del trainer
+        _release()
+        failed = None
+        if spec.gguf != "none":
+            result["parity"], failed = self._serve(trained, tokenizer, prompts)
+        result |= _peak()
+        if failed is not None:
+            result["failed"] = failed
+        write_json(self.folder / RESULT, result)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if failed is not None:
+            raise ArmError(failed)
+        return result
+
+    def _tokens(self, rows: list[dict[str, Any]], tokenizer: Any) -> TokenRows:
+        spec = self.spec
+        sampled = spec.completion_tokens if spec.method == "grpo" else 0
+        return tokenize(rows, spec.method, tokenizer, max_tokens=spec.max_tokens, sampled=sampled)
+
+    def _result(self, trainer: Any, rows: TokenRows, bf16: bool) -> dict[str, Any]:
+        import torch
+
+        state = trainer.state
+        steps = [entry for entry in state.log_history if "loss" in entry]
+        curve = [[entry["step"], entry["loss"]] for entry in steps]
+        seconds = steps[-1]["seconds"]
+        extra = [name for name in ("accuracy", "margin", "divergence", "reward") if name in steps[-1]]
+        return {
+            "fingerprint": _fingerprint(self.spec),
+            "method": self.spec.method,
+            "rows": len(rows.rows),
+            "left_out": rows.left_out,
+            "tokens": trainer.tokens,
+            "steps": state.global_step,
+            "epochs": round(state.epoch, 4),
+            "loss": {"first": curve[0][1], "last": curve[-1][1], "curve": curve},
+            "dev_loss": None,
+            **{name: steps[-1][name] for name in extra},
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(trainer.tokens / seconds, 1),
+            "parity": None,
+            "stopped": "early" if state.global_step < state.max_steps else "finished",
+            "precision": "bf16" if bf16 else "fp32",
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "versions": {**versions(), **_library_versions()},
+        }
+
+    def _save(self, trained: Any) -> None:
+        from synth_dspy.training.adapters import record_base
+
+        with publish(self.folder / ADAPTER) as part:
+            trained.save_pretrained(part, save_embedding_layers=False)
+            (part / "README.md").unlink(missing_ok=True)  # PEFT's, full of blanks
+            record_base(part, trained)
+
+    def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any] | None, str | None]:
+        """Merge, and compare the served with the trained model: (what parity.asdict() says, what failed)."""
+        from synth_dspy.training.merge import merge, write_modelfile
+        from synth_dspy.training.parity import check_parity
+
+        spec, target = self.spec, self.folder / MERGED
+        assert spec.gguf != "none"
+        merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, spec.gguf)
+        write_modelfile(target)
+        if not prompts:
+            return None, None
+        parity = check_parity(trained.eval(), tokenizer, target, prompts, max_tokens=spec.completion_tokens)
+        if parity.share >= spec.parity:
+            return parity.asdict(), None
+        return parity.asdict(), (
+            f"The served model gives the trained model's answer on {parity.agreed} of {parity.n} held-out prompts "
+            f"({parity.share:.0%}), and {spec.parity:.0%} are asked for: set training.gguf to F16, or lower "
+            "training.parity."
+        )
+
+
+def uses_bf16(spec: TrainSpec) -> bool:
+    """Whether a training multiplies in bfloat16: if asked to, or if the hardware does that faster."""
+    if spec.precision != "auto":
+        return spec.precision == "bf16"
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _finished(spec: TrainSpec, folder: Path) -> dict[str, Any] | None:
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if result.get("fingerprint") != _fingerprint(spec):
+        raise SetupError(
+            f"{folder} holds the result of other settings or rows: train in another folder, or remove its {RESULT}."
+        )
+    if result.get("failed"):
+        raise ArmError(str(result["failed"]))
+    return result
+
+
+def _fingerprint(spec: TrainSpec) -> str:
+    try:
+        return spec.fingerprint()
+    except OSError as error:
+        raise SetupError(f"{error.filename} cannot be read: {error.strerror}; check the spec's paths.") from error
+
+
+def _begin(checkpoints: Path, fingerprint: str) -> None:
+    """Make the folder for checkpoints; those of other settings or rows are nothing to go on from."""
+    marker = checkpoints / "fingerprint"
+    if checkpoints.is_dir() and not (marker.is_file() and marker.read_text(encoding="ascii") == fingerprint):
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(exist_ok=True)
+    with publish(marker) as part:
+        part.write_text(fingerprint, encoding="ascii")
+
+
+def _reward(spec: TrainSpec) -> Any:
+    from synth_dspy.workspace import import_from
+
+    if spec.reward is None or spec.workspace is None:
+        raise SetupError("grpo needs training.reward, a function of the workspace as module:function.")
+    module, _, name = spec.reward.partition(":")
+    found = getattr(import_from(spec.workspace.resolve(), module), name, None)
+    if not callable(found):
+        raise SetupError(f"training.reward is {spec.reward!r}, and {module} has no function {name!r}.")
+    return found
+
+
+def _release() -> None:
+    """Give freed memory back to the system: the served model, for the parity check, is loaded next."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _peak() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return {
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_gpu_mb": None if gpu is None else round(gpu, 1),
+    }
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for package in ("trl", "peft", "bitsandbytes"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

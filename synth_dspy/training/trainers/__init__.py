@@ -1,0 +1,189 @@
+"""One trainer per method: `build` makes it from a spec; `loop` of the transformers Trainer runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.training.data import TokenRows, bins
+from synth_dspy.training.sequences import Group
+from synth_dspy.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from synth_dspy.training.trainers.grpo import Reward
+
+WITH_REFERENCE = ("dpo", "kto")
+"""Methods that compare with the model as it was before training."""
+
+
+def build(
+    spec: TrainSpec,
+    model: Any,
+    tokenizer: Any,
+    train: TokenRows,
+    dev: TokenRows | None,
+    *,
+    folder: Path,
+    bf16: bool,
+    reward: Reward | None = None,
+) -> Any:
+    """The trainer of a spec's method, its adapter new.
+
+    Args:
+        spec: what to train.
+        model: the base, earlier adapters merged: what the adapter starts from, and the reference.
+        tokenizer: the base's.
+        train: rows to learn.
+        dev: rows to watch.
+        folder: for checkpoints; reference log-probabilities that lie there are used again.
+        bf16: whether to multiply in bfloat16.
+        reward: of a sampled reply, for grpo.
+    """
+    if spec.method == "grpo":
+        assert reward is not None
+        return _grpo(spec, model, tokenizer, train, folder, bf16, reward)
+    if spec.method == "sft":
+        from trl import SFTConfig as Config
+
+        from synth_dspy.training.trainers.sft import Sft as Trainer
+    elif spec.method == "dpo":
+        from trl import DPOConfig as Config
+
+        from synth_dspy.training.trainers.dpo import Dpo as Trainer
+    elif spec.method == "orpo":
+        from trl.experimental.orpo import ORPOConfig as Config
+
+        from synth_dspy.training.trainers.orpo import Orpo as Trainer
+    else:
+        from trl import KTOConfig as Config
+
+        from synth_dspy.training.trainers.kto import Kto as Trainer
+    from synth_dspy.training.trainers.common import PackedCollator
+
+    rows = TokenRows((*train.rows, *(dev.rows if dev else ())), (*train.groups, *(dev.groups if dev else ())))
+    groups: Sequence[Group] = rows.groups
+    values: dict[str, Sequence[Any]] = {}
+    if spec.method == "kto":
+        from synth_dspy.training.trainers.kto import with_mismatched
+
+        groups = [*with_mismatched(train.groups), *(with_mismatched(dev.groups) if dev else ())]
+        values["label"] = [row["label"] for row in rows.rows]
+    if spec.method in WITH_REFERENCE:
+        values["reference"] = reference_logps(model, groups, bf16=bf16, store=folder / "reference.json")
+    own = range(len(train.groups))
+    batches = bins(train.groups, spec.max_tokens) if spec.packing and spec.method == "sft" else [(i,) for i in own]
+    extra: dict[str, Any] = {} if spec.method == "sft" else {"beta": spec.beta}
+    micro = 1
+    if spec.method == "kto":
+        micro, extra["train_sampling_strategy"] = 2, "sequential"
+    # With packing, as many sequences a step as hold about `batch` rows.
+    accumulate = max(1, round(spec.batch * len(batches) / len(own) / micro))
+    arguments = Config(**_arguments(spec, folder, bf16, micro, accumulate, dev is not None), **extra)
+    return Trainer(
+        model=model,
+        args=arguments,
+        data_collator=PackedCollator(groups, values),
+        train_dataset=_dataset(batches),
+        eval_dataset=_dataset([(i,) for i in range(len(own), len(groups))]) if dev else None,
+        processing_class=tokenizer,
+        peft_config=_lora(spec, model),
+    )
+
+
+def reference_logps(model: Any, groups: Sequence[Group], *, bf16: bool, store: Path) -> list[list[float]]:
+    """Log-probability of every completion under the model as it is; computed once, and kept in a file."""
+    import torch
+
+    from synth_dspy.training.checkpoints import write_json
+    from synth_dspy.training.sequences import completion_logps, pack
+
+    if store.is_file():
+        kept: list[list[float]] = json.loads(store.read_text(encoding="utf-8"))
+        return kept
+    model.eval()
+    with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        logps = [completion_logps(model, pack([group]).to(model.device)).tolist() for group in groups]
+    write_json(store, logps)
+    return logps
+
+
+def _grpo(
+    spec: TrainSpec, model: Any, tokenizer: Any, train: TokenRows, folder: Path, bf16: bool, reward: Reward
+) -> Any:
+    from datasets import Dataset
+    from trl import GRPOConfig
+
+    from synth_dspy.training.trainers.grpo import Grpo, scored_by
+
+    rows = [{"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)} for row in train.rows]
+    arguments = GRPOConfig(
+        **_arguments(spec, folder, bf16, spec.generations, spec.batch, False),
+        beta=spec.beta,
+        num_generations=spec.generations,
+        max_completion_length=spec.completion_tokens,
+    )
+    return Grpo(
+        model=model,
+        reward_funcs=scored_by(reward),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=_lora(spec, model),
+    )
+
+
+def _arguments(spec: TrainSpec, folder: Path, bf16: bool, micro: int, accumulate: int, dev: bool) -> dict[str, Any]:
+    """What the transformers Trainer is told, whatever the method."""
+    import torch
+
+    own: dict[str, Any] = {} if spec.method == "grpo" else {"max_length": None}
+    return own | {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": 1,
+        "gradient_accumulation_steps": accumulate,
+        "num_train_epochs": spec.epochs,
+        "learning_rate": spec.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": spec.warmup_steps,
+        "optim": "adamw_torch",
+        "bf16": bf16,
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": spec.gradient_checkpointing,
+        "seed": spec.seed,
+        "data_seed": spec.seed,
+        "save_strategy": "steps",
+        "save_steps": spec.save_steps,
+        "eval_strategy": "steps" if dev else "no",
+        "eval_steps": spec.eval_steps if dev else None,
+        "prediction_loss_only": True,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "disable_tqdm": True,
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _dataset(batches: Sequence[tuple[int, ...]]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_dict({"groups": [list(batch) for batch in batches]})
+
+
+def _lora(spec: TrainSpec, model: Any) -> Any:
+    from peft import LoraConfig
+
+    last = model.config.num_hidden_layers
+    return LoraConfig(
+        r=spec.lora.rank,
+        lora_alpha=spec.lora.alpha,
+        lora_dropout=spec.lora.dropout,
+        target_modules=list(spec.lora.targets),
+        layers_to_transform=None if spec.lora.layers is None else list(range(max(0, last - spec.lora.layers), last)),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )

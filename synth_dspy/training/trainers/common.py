@@ -1,0 +1,110 @@
+"""What the trainers of all methods share: TRL's, without what a run does not need, and with whole checkpoints.
+
+TRL and the transformers Trainer keep the loop, the schedule, PEFT, QLoRA and resuming. Rows come tokenised: the
+dataset holds only which groups make a micro-batch, and `PackedCollator` packs them. The loss of a method is a few lines
+over `completion_logps`; see the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from synth_dspy.training.checkpoints import settle
+from synth_dspy.training.sequences import Group, pack
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCollator:
+    """Makes a micro-batch of dataset rows: the packed groups, and each group's values as tensors.
+
+    Attributes:
+        groups: All groups; a dataset row names some by index.
+        values: Further inputs, one entry for each group: reference log-probabilities, labels.
+    """
+
+    groups: Sequence[Group]
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        chosen = [index for feature in features for index in feature["groups"]]
+        values = {name: torch.tensor([each[index] for index in chosen]) for name, each in self.values.items()}
+        return {"packed": pack([self.groups[index] for index in chosen]), **values}
+
+
+class LeanTrainer(Trainer):  # type: ignore[misc]
+    """Goes before a TRL trainer in a class's bases."""
+
+    tokens = 0
+    """Tokens that the model has read in training."""
+    seconds = 0.0
+    """Time spent before this process went on from a checkpoint."""
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        if resume_from_checkpoint is not None:
+            from transformers import TrainerState
+
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+            last: Mapping[str, float] = next((entry for entry in reversed(state.log_history) if "tokens" in entry), {})
+            self.tokens, self.seconds = int(last.get("tokens", 0)), float(last.get("seconds", 0.0))
+        self._notes: dict[str, list[float]] = {}
+        self._began = time.perf_counter()
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Every entry of the history says how far the training was: a training that goes on starts from there."""
+        if "loss" in logs:
+            logs |= {name: sum(values) / len(values) for name, values in self._notes.items()}
+            self._notes.clear()
+        logs["tokens"] = self.tokens
+        logs["seconds"] = self.seconds + time.perf_counter() - self._began
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Any, None, None]:
+        """Loss of a micro-batch of dev rows."""
+        with torch.no_grad():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
+    def _packed(self, inputs: Mapping[str, Any]) -> Any:
+        """The micro-batch on the model's device, its tokens counted."""
+        packed = inputs["packed"].to(self.args.device)
+        if self.model.training:
+            self.tokens += packed.input_ids.numel()
+        return packed
+
+    def _note(self, **values: float) -> None:
+        """Of training: the next entry of the history gives the mean."""
+        if self.model.training:
+            for name, value in values.items():
+                self._notes.setdefault(name, []).append(value)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        place = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        staging = Path(self.args.output_dir) / "writing"
+        self.args.output_dir = str(staging)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(place.parent)
+        settle(staging / place.name, place)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # The adapter alone: no tokeniser, no pickled arguments.
+        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None is wanted in a checkpoint."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing is reported to anybody."""

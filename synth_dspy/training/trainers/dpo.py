@@ -1,0 +1,29 @@
+"""Direct preference optimisation on top of the reference: the model as it was before the adapter.
+
+Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", arXiv:2305.18290.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.nn import functional
+from trl import DPOTrainer
+
+from synth_dspy.training.sequences import completion_logps
+from synth_dspy.training.trainers.common import LeanTrainer
+
+
+class Dpo(LeanTrainer, DPOTrainer):  # type: ignore[misc]
+    """TRL's DPOTrainer (sigmoid loss) on groups of (chosen, rejected), with `reference` log-probabilities (n, 2)."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Any:
+        packed = self._packed(inputs)
+        with self.accelerator.autocast():
+            logps = completion_logps(model, packed).view(-1, 2)
+        rewards = self.beta * (logps - inputs["reference"])
+        margins = rewards[:, 0] - rewards[:, 1]
+        self._note(margin=margins.mean().item(), accuracy=(margins > 0).float().mean().item())
+        return -functional.logsigmoid(margins).mean()

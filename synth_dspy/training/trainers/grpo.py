@@ -1,0 +1,35 @@
+"""Group relative policy optimisation: the model samples, a reward scores, the better samples become likelier.
+
+Shao et al., "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", arXiv:2402.03300.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trl import GRPOTrainer
+
+from synth_dspy.training.trainers.common import LeanTrainer
+
+Reward = Callable[[Mapping[str, Any], str], float]
+"""(row, reply) -> score, in [0, 1]."""
+
+
+class Grpo(LeanTrainer, GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPOTrainer as it is."""
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self.tokens = int(self.state.num_input_tokens_seen)
+        super().log(logs, start_time)
+
+
+def scored_by(reward: Reward) -> Callable[..., list[float]]:
+    """A reward as TRL calls it: on many samples, whose rows come as JSON."""
+
+    def rewards(*, completions: Sequence[Any], row: Sequence[str], **rest: Any) -> list[float]:
+        said = [each if isinstance(each, str) else each[-1]["content"] for each in completions]
+        return [float(reward(json.loads(own), text)) for own, text in zip(row, said, strict=True)]
+
+    return rewards

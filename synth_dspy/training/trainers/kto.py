@@ -1,0 +1,47 @@
+"""Kahneman-Tversky optimisation: answers one by one, each labelled right or wrong.
+
+Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv:2402.01306. How far the model has
+moved from the reference is estimated on answers to other prompts: each row carries one as its second completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from trl import KTOTrainer
+
+from synth_dspy.training.sequences import Group, completion_logps
+from synth_dspy.training.trainers.common import LeanTrainer
+
+
+class Kto(LeanTrainer, KTOTrainer):  # type: ignore[misc]
+    """TRL's KTOTrainer on groups of (answer, mismatched answer), with `reference` (n, 2) and `label` (n,)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # TRL needs a fixed order to pair answers with other prompts; here the pairs are in the rows.
+        self.args.train_sampling_strategy = "random"
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Any:
+        packed = self._packed(inputs)
+        with self.accelerator.autocast():
+            logps = completion_logps(model, packed).view(-1, 2)
+        own, other = (logps - inputs["reference"]).unbind(1)
+        divergence = other.detach().mean().clamp(min=0)
+        margins = torch.where(inputs["label"], own - divergence, divergence - own)
+        self._note(divergence=divergence.item(), accuracy=(margins > 0).float().mean().item())
+        return (1 - torch.sigmoid(self.beta * margins)).mean()
+
+
+def with_mismatched(groups: Sequence[Group]) -> list[Group]:
+    """Each group with the answer of the next group that has another prompt as its second completion."""
+    paired = []
+    for index, group in enumerate(groups):
+        others = (groups[(index + step) % len(groups)] for step in range(1, len(groups)))
+        other = next((each for each in others if list(each.prompt) != list(group.prompt)), group)
+        paired.append(Group(group.prompt, (group.completions[0], other.completions[0])))
+    return paired

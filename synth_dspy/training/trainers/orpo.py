@@ -1,0 +1,33 @@
+"""Odds ratio preference optimisation: the chosen answer is learned, and made likelier than the rejected one.
+
+Hong et al., "ORPO: Monolithic Preference Optimization without Reference Model", arXiv:2403.07691. TRL learns the
+chosen answer together with its prompt, as the paper's code does; a prompt of retrieved passages is most of the tokens
+and would be most of the loss. Here the loss is the completion's alone, as for every other method.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl.experimental.orpo import ORPOTrainer
+
+from synth_dspy.training.sequences import completion_logps
+from synth_dspy.training.trainers.common import LeanTrainer
+
+
+class Orpo(LeanTrainer, ORPOTrainer):  # type: ignore[misc]
+    """TRL's ORPOTrainer on groups of (chosen, rejected)."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Any:
+        packed = self._packed(inputs)
+        with self.accelerator.autocast():
+            logps = completion_logps(model, packed)
+        chosen, rejected = (logps / logps.new_tensor(packed.lengths)).view(-1, 2).unbind(1)
+        preference, *_ = self.odds_ratio_loss(chosen, rejected)
+        self._note(margin=(chosen - rejected).mean().item(), accuracy=(chosen > rejected).float().mean().item())
+        return -chosen.mean() - preference.mean()
+
+    def tokenize_row(self, feature: Any, model: Any = None) -> Any:
+        return feature

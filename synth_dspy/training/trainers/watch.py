@@ -1,0 +1,66 @@
+"""Watches a training: tells how far it is, and stops it when its loss is not finite or no longer falls."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from synth_dspy.training.checkpoints import read_best, save_best
+from synth_dspy.training.events import Emit
+from synth_dspy.training.failures import TrainingError
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Emits progress, keeps the best weights, and decides on stopping.
+
+    Args:
+        trainer: what it watches; gives tokens and the model.
+        emit: is told of every step.
+        folder: where the best weights are kept.
+        patience: evaluations without a better loss before training stops; 0: never.
+    """
+
+    def __init__(self, trainer: Any, emit: Emit, *, folder: Path, patience: int) -> None:
+        self.trainer = trainer
+        self.emit = emit
+        self.folder = folder
+        self.patience = patience
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+        """After every optimizer step."""
+        if "loss" not in logs:
+            return
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise TrainingError(
+                    f"At step {state.global_step} the {name.replace('grad_norm', 'gradient')} is {logs[name]}: lower "
+                    f"training.learning_rate (now {args.learning_rate:g}).",
+                    "loss",
+                )
+        step, seconds = state.global_step, logs["seconds"]
+        per_step = seconds / step
+        self.emit(
+            {
+                "event": "progress",
+                "step": step,
+                "steps": state.max_steps,
+                "loss": round(logs["loss"], 5),
+                "tokens_per_second": round(logs["tokens"] / seconds, 1),
+                "remaining_s": round((state.max_steps - step) * per_step, 1),
+            }
+        )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **rest: Any) -> None:
+        """After every evaluation on the dev rows."""
+        from peft import get_peft_model_state_dict
+
+        loss, step = metrics["eval_loss"], state.global_step
+        best = read_best(self.folder)
+        if best is None or loss < best[0]:
+            weights = get_peft_model_state_dict(self.trainer.model, save_embedding_layers=False)
+            save_best(self.folder, weights, loss=loss, step=step)
+        elif self.patience and step - best[1] >= self.patience * args.eval_steps:
+            control.should_training_stop = True
