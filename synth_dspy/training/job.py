@@ -26,8 +26,6 @@ log = logging.getLogger("synth_dspy.training")
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
-QUIET = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait for work sleep: spinning on a core that something else uses makes a training many times slower."""
 STOP_S = 10.0
 """How long a training that is told to stop may take before it is killed."""
 MEMORY = "lower training.batch or training.max_tokens, or take a smaller model"
@@ -58,7 +56,7 @@ class TrainingProcess:
         """
         done = read_result(self.folder)
         if done is not None:
-            return done
+            return _sound(done)
         failed: Mapping[str, Any] | None = None
         with self._start() as process:
             assert process.stdout is not None
@@ -77,7 +75,7 @@ class TrainingProcess:
         done = read_result(self.folder)
         if process.returncode != 0 or done is None:
             raise ArmError(self._died(process.returncode))
-        return done
+        return _sound(done)
 
     def cancel(self) -> bool:
         """Stop the child; False if it had ended."""
@@ -105,7 +103,7 @@ class TrainingProcess:
                 stderr=errors,
                 text=True,
                 encoding="utf-8",
-                env={**QUIET, **os.environ},
+                env={"TOKENIZERS_PARALLELISM": "false", **os.environ},
             )
         return self._process
 
@@ -126,6 +124,12 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _sound(result: dict[str, Any]) -> dict[str, Any]:
+    if result.get("failed"):
+        raise ArmError(str(result["failed"]))
+    return result
 
 
 def _event(line: str) -> dict[str, Any]:
