@@ -21,6 +21,7 @@ from servers import Behaviour, command
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--quick", "--synthesis.candidates", "16", "--evaluation.held-out", "12", "--evaluation.validation", "4"]
+SMALL += ["--evaluation.arms", "bootstrap", "random_search"]
 
 NO_NETWORK = """
 import runpy, socket, sys

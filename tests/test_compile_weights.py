@@ -1,0 +1,72 @@
+"""`compile` with tuned arms, whole, on a tiny real model: trained, merged, served, compared, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import synth_dspy
+from synth_dspy.lms.pool import pool
+from tests.tiny import tiny_model
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+
+def start(base: Path, runs: Path, *args: str) -> subprocess.Popen[str]:
+    model = f"embedded/{base}"
+    options = ["--models.student", model, "--models.teacher", model, "--synthesis.candidates", "0", "--words", "30"]
+    options += ["--quick", "--evaluation.held-out", "6", "--evaluation.validation", "4", "--evaluation.arms", "sft", "dpo"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *(args or options), "--runs", str(runs)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_tuned_arms_are_killed_in_dpo_resumed_compared_and_loaded(tmp_path: Path) -> None:
+    base, runs = tiny_model(tmp_path / "tiny"), tmp_path / "runs"
+    process = start(base, runs)
+    try:
+        ends = time.monotonic() + 300
+        while not (begun := list(runs.glob("contract_qa/*/adapters/dpo-*/train.log"))):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    run = begun[0].parents[2]
+    assert not (run / "results.json").exists()
+    (sft,) = run.glob("adapters/sft-*/result.json")
+    trained = sft.stat().st_mtime_ns
+
+    resumed = start(base, runs, "--resume", run.name)
+    out, err = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, err
+    assert sft.stat().st_mtime_ns == trained  # what was trained is not trained again
+
+    results = json.loads((run / "results.json").read_text())
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    assert list(arms) == ["rag", "sft", "dpo"]
+    assert all(arm["failed"] is None and arm["n"] == 6 for arm in arms.values())
+    assert {(c["arm"], c["against"]) for c in results["comparisons"]} == {("sft", "rag"), ("dpo", "rag"), ("dpo", "sft")}
+    assert arms["sft"]["training"]["by_origin"] == {"gold": 12}
+    assert arms["dpo"]["training"]["parity"]["share"] >= 0.9
+    assert arms["dpo"]["training"]["adapters"] == [sft.parent.name]
+    assert "dpo" in out
+
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    row = next(row for row in rows if row["arm"] == "dpo")
+    program = synth_dspy.load(run / "programs" / "dpo", workspace=ROOT)
+    assert program(question=row["question"], document=row["group"]).answer == row["prediction"]
+    pool().close()
