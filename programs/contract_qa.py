@@ -92,7 +92,7 @@ def contract_qa(documents: Path | None = None, labelled: Path | None = None, cua
             "kto": LoraKto,
             "grpo": LoraGrpo,
         },
-        objective="f1",  # asks for short answers; the judge, which only asks for right ones, stays unseen by training
+        objective="f1",  # prompts climb it: it asks for short answers, where the judge only asks for right ones
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),
         wording=contract_wording,
         words=350 if documents or cuad else 150,  # the sample contracts are short

@@ -10,7 +10,7 @@ import logging
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,10 @@ from synth_dspy.run import Run
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 from synth_dspy.task import Judge, Knowledge, Metric, Resources, Task
+from synth_dspy.training.feedback import read_feedback
+from synth_dspy.training.optimizer import WeightOptimizer
 from synth_dspy.training.provider import LocalProvider, training_facts
+from synth_dspy.training.spec import check_options
 from synth_dspy.versions import versions
 
 log = logging.getLogger("synth_dspy.experiment")
@@ -63,6 +66,7 @@ class Experiment:
         """
         began = time.perf_counter()
         names = self._arm_names()
+        self._check_settings()
         with self.run.station("source"):
             knowledge, splits = self._read()
         with self.run.station("models"):
@@ -75,22 +79,25 @@ class Experiment:
             rows = self._rows(knowledge, splits, resources)
         judge = self.task.judge(resources)
         training = self.config.training
-        resources = replace(resources, judge=judge, training=training.options, feedback=training.feedback)
+        resources = replace(
+            resources, judge=judge, training=training.options, feedback=self._feedback(rows["train"], splits)
+        )
         with self.run.station("arms"):
             programs = self._arms(names, rows, resources, self._objective(judge))
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
         with self.run.station("retention"):
-            self.facts["retention"] = tuned.retained(
+            self.facts["retention"], notes = tuned.retained(
                 programs,
                 resources.student,
                 self.config.retention,
                 self._bound("retention", self.config.retention.prompts),
-                folder=self.workspace / "data" / "retention",
+                workspace=self.workspace,
                 executor=resources.executor,
                 bars=self.bars,
                 seed=self.config.seed,
             )
+            self.facts["notes"] = [*self.facts.get("notes", []), *notes]
         return self._report(predictions, judge, time.perf_counter() - began)
 
     def _models(self) -> Resources:
@@ -140,6 +147,32 @@ class Experiment:
             )
         self.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
         return knowledge, splits
+
+    def _check_settings(self) -> None:
+        """Find out now what would otherwise show after an hour of work."""
+        for method, options in self.config.training.options.items():
+            own = {field.name for field in fields(self._recipe(method))} if method in self.task.optimizers else set()
+            check_options(method, {name: value for name, value in options.items() if name not in own})
+        if self._bound("retention", self.config.retention.prompts):
+            tuned.retention_data(self.config.retention, self.workspace)
+
+    def _recipe(self, method: str) -> type:
+        """The class of a method's recipe."""
+        made = self.task.optimizers[method]
+        return made if isinstance(made, type) and is_dataclass(made) else WeightOptimizer
+
+    def _feedback(self, train: Sequence[dspy.Example], splits: dict[str, datasets.Split]) -> Sequence[dspy.Example]:
+        """People's preferences, without those about what is held out."""
+        path = self.config.training.feedback
+        if path is None or not train:
+            return ()
+        held_out = {group for name in ("dev", "test") for group in splits[name].groups}
+        feedback, left_out = read_feedback(path, sorted(train[0].inputs().keys()), held_out)
+        if left_out:
+            note = f"{left_out} preferences in {path.name} are about held-out documents and were left out."
+            self.facts.setdefault("notes", []).append(note)
+        self.run.write_jsonl("datasets/feedback.jsonl", [example.toDict() for example in feedback])
+        return feedback
 
     def _rows(
         self, knowledge: Knowledge, splits: dict[str, datasets.Split], resources: Resources
@@ -222,7 +255,7 @@ class Experiment:
                         failed = str(error) if isinstance(error, SynthDspyError) else f"{type(error).__name__}: {error}"
                         log.warning("arm %s failed", name, exc_info=error)
                 if failed is None:
-                    if saved.tuned_model(program) is None:
+                    if saved.tuned_model(program, resources.student) is None:
                         program.set_lm(resources.student)
                     saved.save(self.run, name, program, self.config)
                 kind = type(optimizer).__name__ if optimizer is not None else "none"
@@ -234,16 +267,16 @@ class Experiment:
                         "compile_seconds": time.perf_counter() - began,
                         "demos": sum(len(predictor.demos) for predictor in program.predictors()),
                         "failed": failed,
-                        "training": None if failed else self._training(program),
+                        "training": None if failed else self._training(program, resources.student),
                     }
                 )
         if any(arm["training"] for arm in described):
             self.facts["pairs"] = "all"
         return programs
 
-    def _training(self, program: dspy.Module) -> dict[str, Any] | None:
+    def _training(self, program: dspy.Module, student: dspy.LM) -> dict[str, Any] | None:
         """What the report says of an arm's training; None for an arm that was not trained."""
-        model = saved.tuned_model(program)
+        model = saved.tuned_model(program, student)
         return None if model is None else training_facts(model.parent)
 
     def _arm_names(self) -> list[str]:
@@ -263,7 +296,7 @@ class Experiment:
     ) -> list[dict[str, Any]]:
         predictions: list[dict[str, Any]] = []
         few = self._bound("with_demonstrations", self.config.evaluation.with_demonstrations)
-        variants = tuned.with_demonstrations(programs, examples, few, self.config.seed)
+        variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
         asked = {name: (program, examples) for name, program in programs.items()}
         asked |= {variant.name: (variant.program, variant.examples) for variant in variants}
         self.facts["variants"] = [{"name": variant.name, "of": variant.of} for variant in variants]

@@ -101,19 +101,21 @@ def rescore(
         `results`, `measurements`, and the folder that they were written to.
 
     Raises:
-        SetupError: nothing to score, a line of `seeds` is wrong, or every item was learned from.
+        SetupError: nothing to score, a line of `seeds` is wrong, every item was learned from, or the programs' runs
+            had different settings of the task or different limits.
     """
     began = time.perf_counter()
     programs = find_programs(paths)
     task_name = programs[0].about["task"]
     workspace = _workspace_of(programs[0].folder)
-    config = compile_settings(task_file(workspace, task_name)).model_validate(programs[0].about["config"])
+    config = _settings(programs, compile_settings(task_file(workspace, task_name)))
     task = saved.build_task(workspace, task_name, config)
     items, notes = _unseen(_items(task, seeds, config), programs, seeds)
     for note in notes:
         bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
     names = _names(programs)
-    run = Run(task_name, out or programs[0].run / EVALUATIONS / _folder_name(seeds, names))
+    folder = out or programs[0].run / EVALUATIONS / _folder_name(seeds, names)
+    run = Run(task_name, folder, again="the same command")
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -162,6 +164,31 @@ def rescore(
     run.write_json("measurements.json", measurements)
     write_report(run.folder)
     return results, measurements, run.folder
+
+
+def _settings(programs: Sequence[Saved], model: type[CompileConfig]) -> CompileConfig:
+    """The first run's settings; all runs must have read the same knowledge, for the items are about that.
+
+    Raises:
+        SetupError: two runs differ in the task's settings or the limit; names what.
+    """
+    first, *others = {program.run: program for program in programs}.values()
+    config = model.model_validate(first.about["config"])
+    ours = _knowledge(config)
+    for other in others:
+        theirs = _knowledge(model.model_validate(other.about["config"]))
+        differing = [f"{key} ({theirs[key]}, not {ours[key]})" for key in ours if theirs[key] != ours[key]]
+        if differing:
+            raise SetupError(
+                f"Programs of the same task settings can be compared: {other.run} differs from {first.run} in "
+                f"{', '.join(differing)}. Evaluate each by itself."
+            )
+    return config
+
+
+def _knowledge(config: CompileConfig) -> dict[str, Any]:
+    """What decides which documents a run reads, by the names of the flags."""
+    return {f"task.{key}": value for key, value in getattr(config, "task", ())} | {"limit": config.limit}
 
 
 def _items(task: Task, seeds: Path, config: CompileConfig) -> list[dspy.Example]:

@@ -28,11 +28,15 @@ log = logging.getLogger("synth_dspy")
 
 @dataclass
 class Run:
-    """One run of one task. `seconds` collects how long each station took, in order."""
+    """One run of one task. `seconds` collects how long each station took, in order.
+
+    `again` is what a user goes on with after a file could not be written; by default `--resume <id>`.
+    """
 
     task: str
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    again: str | None = None
 
     @property
     def id(self) -> str:
@@ -61,7 +65,7 @@ class Run:
             temporary.unlink(missing_ok=True)
             raise SetupError(
                 f"Could not write {path}: {error.strerror or error}. "
-                f"Free some space or rights, then go on with --resume {self.id}."
+                f"Free some space or rights, then go on with {self.again or f'--resume {self.id}'}."
             ) from error
         return path
 

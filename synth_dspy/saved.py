@@ -82,12 +82,18 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Pat
     return run.folder / "programs" / arm
 
 
-def tuned_model(program: dspy.Module) -> Path | None:
-    """The weights file of a program whose LM came of a training; None for any other."""
+def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | None:
+    """The weights file of a program whose LM came of a training; None for any other.
+
+    Args:
+        program: perhaps tuned.
+        student: the LM that it began with, which may itself have come of an earlier training.
+    """
     from synth_dspy.training.provider import training_of
 
     for predictor in program.predictors():
-        if predictor.lm is not None and training_of(predictor.lm.model) is not None:
+        lm = predictor.lm
+        if lm is not None and lm.model != (student and student.model) and training_of(lm.model) is not None:
             return Path(predictor.lm.model.removeprefix(EMBEDDED))
     return None
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class Resources:
         quick: whether a smaller search is wanted.
         judge: the task's judge, once it has been made; scores the student's answers for preferences.
         training: settings of each training method, by its name, as the run's configuration has them.
-        feedback: a file of preferences that people gave, or None.
+        feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
     """
 
     student: dspy.LM
@@ -160,7 +159,7 @@ class Resources:
     quick: bool = False
     judge: Judge | None = None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    feedback: Path | None = None
+    feedback: Sequence[dspy.Example] = ()
 
 
 @dataclass(frozen=True, slots=True)

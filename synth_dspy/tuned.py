@@ -11,7 +11,7 @@ import dspy
 
 from synth_dspy import datasets, roles, saved
 from synth_dspy.config import Retention
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.evaluation import retention
 from synth_dspy.executor import Executor
 from synth_dspy.lms import registry
@@ -31,11 +31,14 @@ class Variant:
     examples: Sequence[dspy.Example]
 
 
-def with_demonstrations(programs: Programs, examples: Sequence[dspy.Example], few: int, seed: int) -> list[Variant]:
+def with_demonstrations(
+    programs: Programs, student: dspy.LM, examples: Sequence[dspy.Example], few: int, seed: int
+) -> list[Variant]:
     """Each tuned program with the demonstrations of the first prompt arm that has some.
 
     Args:
         programs: the arms' programs, by name.
+        student: the LM before tuning.
         examples: the held-out examples.
         few: at most so many of them are asked.
         seed: of their choice.
@@ -46,7 +49,7 @@ def with_demonstrations(programs: Programs, examples: Sequence[dspy.Example], fe
     some = datasets.spread(examples, few, seed)
     variants = []
     for name, program in programs.items():
-        if saved.tuned_model(program) is None:
+        if saved.tuned_model(program, student) is None:
             continue
         variant = bare(program)
         for predictor, other in zip(variant.predictors(), shown.predictors(), strict=True):
@@ -61,36 +64,52 @@ def retained(
     settings: Retention,
     few: int,
     *,
-    folder: Path,
+    workspace: Path,
     executor: Executor,
     bars: Bars,
     seed: int,
-) -> dict[str, Any] | None:
-    """Followed instructions and perplexity of the student and of every tuned arm; None where there is no tuned arm.
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Followed instructions and perplexity of the student and of every tuned arm.
 
     Args:
         programs: the arms' programs, by name.
         student: the LM before tuning.
         settings: whose prompts and text are used.
         few: at most so many prompts.
-        folder: the prompts and the text that are used where the settings name none.
+        workspace: holds the prompts and the text that are used where the settings name none.
         executor: runs many calls at once.
         bars: shows the progress.
         seed: of the intervals.
+
+    Returns:
+        The figures by arm, `student` first (None where there is no tuned arm), and what the report notes.
     """
-    tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program))}
+    tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program, student))}
     if not few or not tuned:
-        return None
-    prompts = retention.read_prompts(settings.ifeval or folder / "instructions.jsonl", few)
-    text = _read(settings.text or folder / "general.txt")
+        return None, []
+    prompts, text = retention_data(settings, workspace, few)
     models = {"student": (student, registry.resolve(student.model.removeprefix(roles.EMBEDDED)))}
     models |= {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
-    found = {}
+    found, notes = {}, []
     for name, (lm, model) in models.items():
         with bars.bar(f"retention: {name}", len(prompts)) as bar:
-            followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
-            found[name] = {"ifeval": followed, "perplexity": retention.perplexity(model, text)}
-    return found
+            try:
+                followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
+                found[name] = {"ifeval": followed, "perplexity": retention.perplexity(model, text)}
+            except ModelError as error:  # the comparison stands without it
+                notes.append(f"What tuning cost {name} elsewhere could not be measured: {error}")
+    return (found if "student" in found else None), notes
+
+
+def retention_data(settings: Retention, workspace: Path, few: int | None = None) -> tuple[list[retention.Prompt], str]:
+    """The prompts and the general text, as the settings or the workspace have them.
+
+    Raises:
+        SetupError: a file is missing or not as it should be.
+    """
+    folder = workspace / "data" / "retention"
+    prompts = retention.read_prompts(settings.ifeval or folder / "instructions.jsonl", few)
+    return prompts, _read(settings.text or folder / "general.txt")
 
 
 def _read(path: Path) -> str:

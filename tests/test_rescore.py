@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,52 @@ def test_programs_of_two_tasks_are_not_compared(
     about.write_text(json.dumps({**json.loads(about.read_text()), "task": "another"}))
     with pytest.raises(SetupError, match="these are of another, contract_qa"):
         evaluate.main([str(run), "--seeds", str(lines(tmp_path / "s.jsonl", NEW))])
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"limit": 4}, r"limit \(4, not None\)"),
+        ({"task": {"cuad": "elsewhere"}}, r"task\.cuad \(elsewhere, not None\)"),
+    ],
+)
+def test_programs_of_runs_over_different_knowledge_are_not_compared(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], differs: str
+) -> None:
+    monkeypatch.chdir(workspace)
+    one = make_run(tmp_path, workspace)
+    other = one.with_name("run-2")
+    shutil.copytree(one, other)
+    for path in other.glob(f"programs/*/{saved.ABOUT}"):
+        about = json.loads(path.read_text())
+        task = about["config"]["task"] | change.get("task", {})
+        path.write_text(json.dumps({**about, "config": about["config"] | change | {"task": task}}))
+    seeds = str(lines(tmp_path / "s.jsonl", NEW))
+    with pytest.raises(SetupError, match=rf"run-2 differs from .*run-1 in {differs}\. Evaluate each by itself"):
+        evaluate.main([str(one), str(other), "--seeds", seeds])
+
+
+def test_runs_over_the_same_knowledge_may_differ_otherwise(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    one = make_run(tmp_path, workspace)
+    other = one.with_name("run-2")
+    shutil.copytree(one, other)
+    for path in other.glob(f"programs/*/{saved.ABOUT}"):
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({**about, "config": {**about["config"], "seed": 7}}))
+    seeds = str(lines(tmp_path / "seen.jsonl", [item(1, TRAINED["question"])]))
+    with pytest.raises(SetupError, match="have learned from every item"):  # what is looked at next
+        evaluate.main([str(one), str(other), "--seeds", seeds])
+
+
+def test_a_file_that_cannot_be_written_is_mended_by_the_same_command(tmp_path: Path) -> None:
+    (tmp_path / "results.json").mkdir()  # a folder cannot be replaced by a file
+    with pytest.raises(SetupError, match=f"go on with --resume {tmp_path.name}"):
+        Run("contract_qa", tmp_path).write_json("results.json", {})
+    with pytest.raises(SetupError, match="go on with the same command"):
+        Run("contract_qa", tmp_path, again="the same command").write_json("results.json", {})
 
 
 def test_a_run_that_does_not_say_what_it_learned_from_is_refused(

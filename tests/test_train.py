@@ -443,7 +443,7 @@ def test_four_bits_need_a_gpu(make: Make) -> None:
     [
         ({"reward": "no_such_module:f"}, "has no module no_such_module"),
         ({"reward": "json_rewards:g"}, "has no function 'g'"),
-        ({}, "grpo needs training.reward"),
+        ({}, "grpo needs training.options.grpo.reward"),
     ],
 )
 def test_a_reward_that_is_not_there_is_found_before_any_work(

@@ -100,7 +100,7 @@ def test_long_rows_are_left_out_and_counted_never_cut(tokenizer: Any) -> None:
     assert (whole.left_out, short.left_out) == (0, 1)
     assert short.rows == (rows[0], rows[2])
     assert short.groups == (whole.groups[0], whole.groups[2])
-    with pytest.raises(ArmError, match=r"None of the 3 rows fits into training\.max_tokens = 16"):
+    with pytest.raises(ArmError, match=r"None of the 3 rows fits into training\.options\.dpo\.max_tokens = 16"):
         tokenize(rows, "dpo", tokenizer, max_tokens=16)
 
 

@@ -31,8 +31,9 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, notes (sentences that
             come before the report's own), and the measured run_id, command, stations, concurrency, wall_s,
             peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of arms, else
-            each is compared with the baseline; Holm's correction covers what is compared. Of weights that were tuned:
-            `training` of each arm, `variants` and `retention`, see `tuning`.
+            each is compared with the baseline; Holm's correction covers what is compared, judged accuracy and token F1
+            (where the task has it) each by itself. Of weights that were tuned: `training` of each arm, `variants` and
+            `retention`, see `tuning`.
 
     Raises:
         ValueError: two rows for the same arm and item.
@@ -67,6 +68,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             for arm in arms
         ],
         "comparisons": comparisons,
+        "comparisons_f1": _comparisons(headline, baseline, pairs, seed, "f1") if _has(headline, "f1") else [],
         "variants": tuning.variants(variants, every, seed),
         "tokens_saved": tuning.tokens_saved(arms, rows),
         "retention": tuning.retention(facts.get("retention") or {}, seed),
@@ -156,27 +158,35 @@ def _abstention(rows: Sequence[Row]) -> Json:
     }
 
 
-def _comparisons(headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int) -> list[Json]:
+def _has(headline: Mapping[str, Sequence[Row]], name: str) -> bool:
+    """Whether the task has the score: an arm whose every call failed still lacks it."""
+    return any((r.get("scores") or {}).get(name) is not None for rows in headline.values() for r in rows)
+
+
+def _comparisons(
+    headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int, name: str = HEADLINE
+) -> list[Json]:
+    """Paired comparisons of one score; Holm's correction covers these, its family."""
     names = list(headline)
     if pairs == "all":  # the baseline, where there, is always the second of its pairs
         order = [baseline] * (baseline in names) + [n for n in names if n != baseline]
         wanted = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
     else:
         wanted = [(arm, baseline) for arm in names if arm != baseline and baseline in names]
-    compared = [_compare(arm, other, headline, seed) for arm, other in wanted]
+    compared = [_compare(arm, other, headline, seed, name) for arm, other in wanted]
     for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
         row["p_holm"] = adjusted
         row["outcome"] = verdict.outcome(row)
-        row["sentence"] = verdict.sentence(row)
+        row["sentence"] = ("" if name == HEADLINE else "In token F1: ") + verdict.sentence(row)
     return compared
 
 
-def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int) -> Json:
+def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int, name: str) -> Json:
     theirs = {r["id"]: r for r in headline[other]}
     common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
     found = stats.compare(
-        [score(a, HEADLINE) or 0.0 for a, _ in common],
-        [score(b, HEADLINE) or 0.0 for _, b in common],
+        [score(a, name) or 0.0 for a, _ in common],
+        [score(b, name) or 0.0 for _, b in common],
         [a.get("group") for a, _ in common],
         seed=seed,
     )

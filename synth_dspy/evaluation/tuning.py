@@ -23,14 +23,15 @@ _PART = 64
 def training(arm: Mapping[str, Any]) -> Json | None:
     """How an arm's weights were tuned, without what differs between two equal trainings; None for a prompt arm.
 
-    `rows` are those that it was trained on; `by_origin` counts them before those that are too long were dropped.
+    `rows` are those that it was trained on. A recipe counts its rows by origin (`by_origin`, `rows`) before those that
+    are too long are left out; a training that no recipe counted has no `by_origin`, and `rows` without those.
     """
     facts = arm.get("training")
     if not facts:
         return None
     found: Json = {key: facts.get(key) for key in _RESULTS}
     rows, left_out = facts.get("rows"), facts.get("left_out") or 0
-    found["rows"] = None if rows is None else rows - left_out
+    found["rows"] = rows - left_out if rows is not None and facts.get("by_origin") is not None else rows
     found["dropped"] = {**(facts.get("dropped") or {}), **({"too long": left_out} if left_out else {})}
     found["adapters"] = [PurePath(adapter).name for adapter in facts.get("adapters") or ()]
     found["loss"] = _only(facts.get("loss"), "first", "last")

@@ -10,6 +10,7 @@ Json = Mapping[str, Any]
 ALPHA = 0.05
 SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 SMALL_SAMPLE = 30
+PREFERENCES = ("dpo", "orpo", "kto")
 
 
 def outcome(comparison: Json) -> str:
@@ -112,6 +113,13 @@ def notes(results: Json) -> list[str]:
             f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
             "judged accuracy may be the judge's."
         )
+    taught = [a["name"] for a in results["arms"] if a["n"] and _judge_taught(a["training"] or {})]
+    if taught:
+        beside = "token F1" if results["comparisons_f1"] else "the sample answers"
+        found.append(
+            f"The judge that scores {_names(taught)} also chose the answers that "
+            f"{'it' if len(taught) == 1 else 'they'} learned from: read {beside} beside judged accuracy."
+        )
     items = results["items"]
     if 0 < items["headline"] < SMALL_SAMPLE:
         found.append(f"Only {items['headline']} items were scored: nothing but large differences can show.")
@@ -187,6 +195,16 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
 def _beats(arm: str, comparison: Json) -> bool:
     """Whether there is evidence that `arm`, on either side of the comparison, is the better one."""
     return bool(comparison["outcome"] == ("better" if comparison["arm"] == arm else "worse"))
+
+
+def _judge_taught(training: Json) -> bool:
+    """Whether an arm was tuned on the judge's labels: an answer it accepted, or a side of a preference it judged.
+
+    A preference of "gold" or "synthetic" origin sets a reference against an answer that the judge found wrong; only
+    those of people owe the judge nothing.
+    """
+    origins = {origin for origin, n in (training.get("by_origin") or {}).items() if n}
+    return "ai" in origins or (training.get("method") in PREFERENCES and bool(origins - {"human"}))
 
 
 def _lost(model: Json) -> str | None:

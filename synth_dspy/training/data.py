@@ -94,8 +94,8 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
             kept.append((row, group))
     if not kept:
         raise ArmError(
-            f"None of the {len(rows)} rows fits into training.max_tokens = {max_tokens}: raise it, or shorten the "
-            "prompts."
+            f"None of the {len(rows)} rows fits into training.options.{method}.max_tokens = {max_tokens}: raise it, or "
+            "shorten the prompts."
         )
     return TokenRows(tuple(row for row, _ in kept), tuple(group for _, group in kept), len(rows) - len(kept))
 

@@ -35,12 +35,12 @@ def told(error: BaseException, spec: TrainSpec, folder: Path) -> SynthDspyError 
 
     words = str(error).lower()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words:
-        cuda = torch.cuda.is_available()
-        saver = ", set training.quantize" if cuda and not spec.quantize else ""
-        saver += "" if spec.gradient_checkpointing else ", set training.gradient_checkpointing"
+        cuda, where = torch.cuda.is_available(), f"training.options.{spec.method}"
+        saver = f", set {where}.quantize" if cuda and not spec.quantize else ""
+        saver += "" if spec.gradient_checkpointing else f", set {where}.gradient_checkpointing"
         return TrainingError(
             f"Memory ran out{' on the GPU' if cuda else ''} while training with {spec.method}: lower "
-            f"training.max_tokens (now {spec.max_tokens}) or training.lora.rank (now {spec.lora.rank}){saver}, or "
+            f"{where}.max_tokens (now {spec.max_tokens}) or {where}.lora.rank (now {spec.lora.rank}){saver}, or "
             "take a smaller model.",
             "memory",
         )

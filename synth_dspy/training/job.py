@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.errors import ArmError
 from synth_dspy.training.spec import RESULT, SPEC
 
 log = logging.getLogger("synth_dspy.training")
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 STOP_S = 10.0
 """How long a training that is told to stop may take before it is killed."""
-MEMORY = "lower training.batch or training.max_tokens, or take a smaller model"
+MEMORY = "lower max_tokens or lora.rank in training.options.<method>, or take a smaller model"
 
 
 class Cancelled(ArmError):
@@ -52,7 +52,6 @@ class TrainingProcess:
 
         Raises:
             ArmError: the training failed; says why, and what to lower or mend. `Cancelled` if it was cancelled.
-            SetupError: the training was set up wrongly.
         """
         done = read_result(self.folder)
         if done is not None:
@@ -71,7 +70,7 @@ class TrainingProcess:
         if self._cancelled:
             raise Cancelled(f"The training {self.folder.name} was cancelled; started again, it goes on.")
         if failed is not None:
-            raise (SetupError if failed.get("kind") == "setup" else ArmError)(str(failed["message"]))
+            raise ArmError(str(failed["message"]))
         done = read_result(self.folder)
         if process.returncode != 0 or done is None:
             raise ArmError(self._died(process.returncode))

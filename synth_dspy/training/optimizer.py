@@ -6,6 +6,7 @@ The arms of weights and those of prompts are interchangeable, and chain: a recip
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,10 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from synth_dspy.errors import ArmError
+from synth_dspy.lms import registry
 from synth_dspy.task import Metric, Resources
 from synth_dspy.training.feedback import human_rows
+from synth_dspy.training.provider import origin
 from synth_dspy.training.rows import Rows
 from synth_dspy.training.spec import Method
 from synth_dspy.training.traces import Trace, collect, prompts
@@ -31,11 +34,19 @@ Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
 PARITY_PROMPTS = 32
 NVIDIA = Path("/proc/driver/nvidia/version")
+LARGE = 2 << 30
+"""Bytes of weights from which on a model is trained with the settings for a large one."""
 
 
 def has_gpu() -> bool:
     """Whether an NVIDIA driver is there; asked without loading torch."""
     return NVIDIA.exists()
+
+
+def is_large(model: str) -> bool:
+    """Whether a model's weights take more than two GiB on disk."""
+    path = registry.resolve(origin(model)[0])
+    return sum(file.stat().st_size for file in (path.glob("*.safetensors") if path.is_dir() else [path])) > LARGE
 
 
 @dataclass(frozen=True)
@@ -77,28 +88,35 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         if not trainset:
             raise ArmError("There are no training rows.")
         program = bare(self.start(student, trainset, valset))
-        traces = collect(
-            program,
-            self.chosen(trainset),
-            executor=self.resources.executor,
-            score=self.score(),
-            samples=self.own("samples"),
-        )
-        made = self.rows(traces)
+        made = self.rows(self.traced(program, self.chosen(trainset)))
         human = self.human(program)
-        rows = [*made.rows, *human]
-        origins = {**made.counts["by_origin"], **({"human": len(human)} if human else {})}
-        counts = {**made.counts, "rows": len(rows), "by_origin": origins}
+        rows = [*made.rows, *human.rows]
+        counts = {
+            "rows": len(rows),
+            "by_origin": {**made.counts["by_origin"], **human.counts["by_origin"]},
+            "dropped": {**made.counts["dropped"], **{f"human: {why}": n for why, n in human.dropped.items()}},
+        }
         log.info("%s: %s", self.method, counts)
-        held_out = prompts(program, list(valset or ())[:PARITY_PROMPTS], self.resources.executor)
+        held_out = list(valset or ())[:PARITY_PROMPTS]
+        checked = prompts(program, held_out, self.resources.executor)[:PARITY_PROMPTS]
         mine = {field.name for field in fields(self)}
         asked = self.resources.training.get(self.method, {})
         options = {
-            **(self.gpu if has_gpu() else self.cpu),
+            **(self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu),
             **(self.settings or {}),
             **{name: value for name, value in asked.items() if name not in mine},
         }
-        return train(program, self.method, rows, counts=counts, prompts=held_out, seed=self.resources.seed, **options)
+        if options.get("quantize") and importlib.util.find_spec("bitsandbytes") is None:
+            log.warning("bitsandbytes is not installed: the base is not quantised (pip install 'synth_dspy[gpu]')")
+            options["quantize"] = False
+        if options.get("patience"):
+            options["dev"] = self.rows(self.traced(program, held_out)).rows
+        return train(program, self.method, rows, counts=counts, prompts=checked, seed=self.resources.seed, **options)
+
+    def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
+        """What the program and its student say of the examples."""
+        executor = self.resources.executor
+        return collect(program, examples, executor=executor, score=self.score(), samples=self.own("samples"))
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
@@ -136,10 +154,10 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         """The method's rows."""
         raise NotImplementedError
 
-    def human(self, program: dspy.Module) -> list[dict[str, Any]]:
+    def human(self, program: dspy.Module) -> Rows:
         """Preferences that people gave, for methods that learn from pairs."""
-        if self.method not in ("dpo", "orpo") or self.resources.feedback is None:
-            return []
+        if self.method not in ("dpo", "orpo") or not self.resources.feedback:
+            return Rows(())
         return human_rows(self.resources.feedback, program, self.resources.executor)
 
 

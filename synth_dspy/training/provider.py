@@ -42,6 +42,7 @@ class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.process: TrainingProcess | None = None
         self.folder: Path | None = None
+        self._cancelled = False
 
     def set_result(self, result: Any) -> None:
         """DSPy hands a failure over as a result; here it is raised by `result()`."""
@@ -52,7 +53,19 @@ class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
 
     def cancel(self) -> bool:
         """Stop the training; what it saved stays, and the same training started again goes on from there."""
-        return self.process is not None and self.process.cancel()
+        self._cancelled = True
+        return self.process is None or self.process.cancel()
+
+    def begin(self, folder: Path) -> TrainingProcess:
+        """The process that trains in `folder`.
+
+        Raises:
+            Cancelled: the job was cancelled before it got here.
+        """
+        self.folder, self.process = folder, TrainingProcess(folder)
+        if self._cancelled:
+            raise Cancelled(f"The training {folder.name} was cancelled before it began.")
+        return self.process
 
     def status(self) -> TrainingStatus:
         """Where it stands: pending, running, succeeded, failed or cancelled."""
@@ -126,10 +139,10 @@ class LocalProvider(Provider):  # type: ignore[misc]
         from synth_dspy.lms.pool import pool
 
         folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
-        job.folder, job.process = folder, TrainingProcess(folder)
+        process = job.begin(folder)
         if read_result(folder) is None:
             pool().close()  # the training needs the memory and both cores; a call meanwhile loads its model again
-        job.process.run(self.progress)
+        process.run(self.progress)
         return f"{PREFIX}{folder / MERGED}"
 
     def home(self) -> Path:
@@ -153,7 +166,10 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
     if method not in METHODS:
         raise SetupError(f"There is no training method {method!r}; there are {', '.join(METHODS)}.")
     if not rows:
-        raise ArmError(f"There are no rows to train on with {method}.")
+        dropped = ", ".join(f"{count} {why}" for why, count in ((counts or {}).get("dropped") or {}).items())
+        raise ArmError(f"There are no rows to train on with {method}{f' (dropped: {dropped})' if dropped else ''}.")
+    if options.get("gguf") == "none":
+        raise SetupError("A model that is not merged (gguf = none) cannot be served here: set gguf to Q8_0 or F16.")
     base, adapters = origin(model)
     home.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))

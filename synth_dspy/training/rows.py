@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from synth_dspy.errors import ArmError
 from synth_dspy.training.traces import Attempt, Call, Message, Trace
 
 ACCEPT = 0.5
@@ -97,7 +98,11 @@ def preference_rows(
 
 
 def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | None = None) -> Rows:
-    """Every answer by itself, labelled right or wrong: the references, and the student's samples as judged."""
+    """Every answer by itself, labelled right or wrong: the references, and the student's samples as judged.
+
+    Raises:
+        ArmError: all are right, or all are wrong.
+    """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     for trace in traces:
@@ -113,7 +118,15 @@ def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | Non
                 seen.add((call.predictor, call.reply))
                 label = attempt.score >= accept
                 rows.append(_row(trace, call, number, origin, completion=_said(call.reply), label=label))
-    return _bounded(rows, most, dropped)
+    right, wrong = ([row for row in rows if row["label"] is label] for label in (True, False))
+    if not right or not wrong:
+        raise ArmError(
+            f"KTO learns from right and wrong answers, and all {len(rows)} are {'right' if right else 'wrong'}: raise "
+            "training.options.kto.examples or samples."
+        )
+    half = None if most is None else max(1, most // 2)  # of each, or only right ones might be left
+    kept = (*_bounded(right, half, dropped).rows, *_bounded(wrong, half, dropped).rows)
+    return Rows(tuple({**row, "id": f"{row['id']}/{'right' if row['label'] else 'wrong'}"} for row in kept), dropped)
 
 
 def grpo_rows(traces: Iterable[Trace]) -> Rows:

@@ -34,6 +34,8 @@ from synth_dspy.training.spec import ADAPTER, MERGED, RESULT, TrainSpec, read_sp
 from synth_dspy.versions import versions
 
 CHECKPOINTS = "checkpoints"
+PROMPTS = 32
+"""How many prompts the served model is checked on."""
 WAIT_S = 20.0
 """How long to wait for another process that is ending the same training."""
 
@@ -84,7 +86,8 @@ class _Training:
         spec = self.spec
         rows = read_rows(spec.rows, spec.method)
         dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
-        prompts = read_prompts(spec.prompts) if spec.prompts is not None and spec.gguf != "none" else []
+        # Without held-out prompts the served model is checked on some that it was trained with: better than not at all.
+        prompts = read_prompts(spec.prompts or spec.rows)[:PROMPTS] if spec.gguf != "none" else []
         reward = _reward(spec) if spec.method == "grpo" else None
 
         import torch
@@ -116,7 +119,9 @@ class _Training:
 
         _begin(self.checkpoints, _fingerprint(spec))
         trainer = build(spec, model, tokenizer, train_rows, dev_rows, folder=self.checkpoints, bf16=bf16, reward=reward)
-        trainer.add_callback(Watch(trainer, self.emit, folder=self.checkpoints, patience=spec.patience))
+        trainer.add_callback(
+            Watch(trainer, self.emit, method=spec.method, folder=self.checkpoints, patience=spec.patience)
+        )
         last = last_checkpoint(self.checkpoints)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         result = self._result(trainer, train_rows, bf16)
@@ -184,7 +189,13 @@ class _Training:
             (part / "README.md").unlink(missing_ok=True)  # PEFT's, full of blanks
             record_base(part, trained)
 
-    def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any] | None, str | None]:
+    def _merged(self) -> Any:
+        from synth_dspy.training.base import load_base
+
+        spec = self.spec
+        return load_base(spec.model, precision="bf16", adapters=[*spec.adapters, self.folder / ADAPTER])[0]
+
+    def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
         """Merge, and compare the served with the trained model: (what parity.asdict() says, what failed)."""
         from synth_dspy.training.merge import merge, write_modelfile
         from synth_dspy.training.parity import check_parity
@@ -193,19 +204,21 @@ class _Training:
         assert spec.gguf != "none"
         kinds: list[Literal["Q8_0", "F16"]] = [spec.gguf] if spec.gguf == "F16" else ["Q8_0", "F16"]
         found: dict[str, Any] = {}
+        if spec.quantize:
+            # What is merged is the 16-bit base with the adapter; what 4 bits did to the base is not the server's doing.
+            trained = self._merged()
         for kind in kinds:  # 16 bits where 8 change too many answers
             merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind)
             write_modelfile(target)
-            if not prompts:
-                return None, None
             parity = check_parity(trained.eval(), tokenizer, target, prompts, max_tokens=spec.completion_tokens)
-            found = {**parity.asdict(), "gguf": kind, "before": found or None}
+            held_out = spec.prompts is not None
+            found = {**parity.asdict(), "held_out": held_out, "gguf": kind, "before": found or None}
             if parity.share >= spec.parity:
                 return found, None
         return found, (
             f"The served model gives the trained model's answer on {parity.agreed} of {parity.n} held-out prompts "
             f"({parity.share:.0%}), and {spec.parity:.0%} are asked for: train for longer, so that answers are less of "
-            "a toss-up, or lower training.parity."
+            f"a toss-up, or lower training.options.{spec.method}.parity."
         )
 
 
@@ -259,11 +272,11 @@ def _reward(spec: TrainSpec) -> Any:
     from synth_dspy.workspace import import_from
 
     if spec.reward is None or spec.workspace is None:
-        raise SetupError("grpo needs training.reward, a function of the workspace as module:function.")
+        raise SetupError("grpo needs training.options.grpo.reward, a function of the workspace as module:function.")
     module, _, name = spec.reward.partition(":")
     found = getattr(import_from(spec.workspace.resolve(), module), name, None)
     if not callable(found):
-        raise SetupError(f"training.reward is {spec.reward!r}, and {module} has no function {name!r}.")
+        raise SetupError(f"training.options.grpo.reward is {spec.reward!r}, and {module} has no function {name!r}.")
     return found
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,6 +18,8 @@ from synth_dspy.config import METHODS, Settings
 from synth_dspy.errors import SetupError
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
+RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
+"""Fields that a run fills in."""
 SPEC = "spec.json"
 RESULT = "result.json"
 ADAPTER = "adapter"
@@ -90,13 +93,37 @@ class TrainSpec(Settings):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that stand for all that determines the adapter, whatever its paths are called."""
-        settings = self.model_dump(mode="json", exclude={"adapters", "rows", "dev", "prompts", "workspace", "threads"})
+        settings = self.model_dump(mode="json", exclude={"adapters", "model", "rows", "dev", "prompts", "workspace", "threads"})
         inputs = [path for path in (self.rows, self.dev, self.prompts) if path is not None]
-        inputs += [path / "adapter_model.safetensors" for path in self.adapters]
+        inputs += [
+            path / name for path in self.adapters for name in ("adapter_config.json", "adapter_model.safetensors")
+        ]
+        if self.reward is not None and self.workspace is not None:
+            inputs.append(self.workspace.joinpath(*self.reward.partition(":")[0].split(".")).with_suffix(".py"))
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for path in inputs:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
+        for path in _weights(self.model):
+            digest.update(_ends(path))
         return digest.hexdigest()[:16]
+
+
+def check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Whether `[training.options.<method>]` sets what a training has, before any work is done.
+
+    Raises:
+        SetupError: a setting does not exist, is another's to set, or has a wrong value; names it.
+    """
+    where = f"training.options.{method}"
+    reserved = sorted(set(options) & RESERVED)
+    if reserved:
+        raise SetupError(f"{where}.{reserved[0]} is not set there: it follows from the run.")
+    try:
+        TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"{where}.{key} is not right: {first['msg']}.") from error
 
 
 def read_spec(path: Path) -> TrainSpec:
@@ -126,6 +153,25 @@ def read_spec(path: Path) -> TrainSpec:
             "rows": (base / spec.rows).resolve(),
             "dev": spec.dev and (base / spec.dev).resolve(),
             "prompts": spec.prompts and (base / spec.prompts).resolve(),
+            "workspace": spec.workspace and (base / spec.workspace).resolve(),
+            "model": str((base / spec.model).resolve()) if (base / spec.model).exists() else spec.model,
             "adapters": tuple((base / adapter).resolve() for adapter in spec.adapters),
         }
     )
+
+
+def _weights(model: str) -> list[Path]:
+    """The files that hold the base's weights."""
+    from synth_dspy.lms.registry import resolve
+
+    path = resolve(model)
+    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+
+
+def _ends(path: Path, size: int = 1 << 20) -> bytes:
+    """A hash of a large file's length, beginning and end: a file that was replaced gives another."""
+    with path.open("rb") as file:
+        head = file.read(size)
+        length = file.seek(0, 2)
+        file.seek(max(0, length - size))
+        return hashlib.sha256(b"%d" % length + head + file.read()).digest()

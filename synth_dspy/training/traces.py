@@ -7,6 +7,7 @@ answers by itself, each scored. Every method's rows are made from these traces; 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,11 @@ import dspy
 from dspy import lm15
 from dspy.utils.callback import BaseCallback
 
+from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
 from synth_dspy.task import Metric
+
+log = logging.getLogger("synth_dspy.training")
 
 Message = dict[str, Any]
 
@@ -74,10 +78,15 @@ def collect(
 
     def trace(example: dspy.Example) -> Trace:
         reference = _attempt(program, example, score, None)
-        sampled = [_attempt(program, example, score, (temperature, index)) for index in range(samples)]
+        sampled = [_sampled(program, example, score, temperature, index) for index in range(samples)]
         return Trace(example, reference, tuple(attempt for attempt in sampled if attempt is not None))
 
     outcomes = executor.map(trace, examples, progress=progress)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors:
+        log.warning("%d of %d examples could not be traced; the first: %r", len(errors), len(outcomes), errors[0])
+        if len(errors) == len(outcomes):
+            raise errors[0]
     return [
         Trace(example, None) if outcome.error is not None else outcome.unwrap()
         for example, outcome in zip(examples, outcomes, strict=True)
@@ -85,9 +94,22 @@ def collect(
 
 
 def prompts(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[tuple[Message, ...]]:
-    """The first prompt that the program makes of each example: no model is asked where its answer is known."""
+    """The prompts that the program makes of each example: no model is asked where its answer is known."""
     traces = collect(program, examples, executor=executor, score=lambda example, prediction, trace=None: 1.0)
-    return [trace.reference.calls[0].messages for trace in traces if trace.reference and trace.reference.calls]
+    return [call.messages for trace in traces if trace.reference for call in trace.reference.calls]
+
+
+def _sampled(
+    program: dspy.Module, example: dspy.Example, score: Metric, temperature: float, index: int
+) -> Attempt | None:
+    """One answer of the student; None, and a line in the log, where it failed."""
+    try:
+        return _attempt(program, example, score, (temperature, index))
+    except SetupError:
+        raise  # true of every call
+    except Exception as error:
+        log.warning("a sample of %s failed: %r", example.get("id"), error)
+        return None
 
 
 def _attempt(

@@ -125,6 +125,23 @@ def test_untrusted_text_stays_text(tmp_path: Path, predict: Callable[..., Any], 
     assert "\n# h" not in markdown
 
 
+def test_differences_in_token_f1_are_read_off_with_their_intervals(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any]
+) -> None:
+    made = answers({"rag": [0.0] * 48, "sft": [1.0] * 48})
+    for i, row in enumerate(made):
+        row["scores"]["f1"] = 0.1 + 0.01 * (i % 5) + (0.5 if row["arm"] == "sft" else 0.0)
+    html, markdown = _write(tmp_path, made, facts)
+    (compared,) = json.loads((tmp_path / "results.json").read_text())["comparisons_f1"]
+    assert compared["low"] > 0.4
+    low, high = (f"+{100 * compared[end]:.1f}" for end in ("low", "high"))
+    part = markdown.split("### Differences in token F1")[1].split("###")[0]
+    assert f"| sft | rag | +{100 * compared['difference']:.1f} | {low} to {high} | &lt; 0.001 |" in part
+    assert "correction covers this comparison, apart" in part
+    part = html.split("<h3>Differences in token F1</h3>")[1].split("<h3>")[0]
+    assert f"<td>{low} to {high}</td><td>&lt; 0.001</td>" in part
+
+
 def test_markdown_tables_are_rectangular(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
     rows[0]["prediction"] = "a | b"
     markdown = _write(tmp_path, rows, facts)[1]

@@ -70,6 +70,46 @@ def test_the_correction_covers_what_is_compared(answers: Rows, facts: dict[str, 
     assert "was not tested" not in every["verdict"]["detail"]
 
 
+def _with_f1(rows: list[dict[str, Any]], f1: dict[str, list[float | None]]) -> list[dict[str, Any]]:
+    """The same rows with token F1 of their own, in order."""
+    left = {arm: iter(values) for arm, values in f1.items()}
+    return [{**row, "scores": {**row["scores"], "f1": next(left[row["arm"]])}} for row in rows]
+
+
+def test_token_f1_is_compared_as_a_family_of_its_own(answers: Rows, facts: dict[str, Any]) -> None:
+    judged = {arm: [0, 1, 1, 0] * 12 for arm in ("rag", "a", "b")}  # alike to the judge
+    wobble = [0.01 * (i % 5) for i in range(48)]
+    f1: dict[str, list[float | None]] = {
+        "rag": [0.1 + x for x in wobble], "a": [0.6 - x for x in wobble], "b": [0.1 + x for x in reversed(wobble)]
+    }  # fmt: skip
+    rows = _with_f1(answers(judged), f1)
+    results, _ = summarise(rows, facts)
+    a, b = results["comparisons_f1"]
+    assert [c["p_holm"] for c in results["comparisons"]] == [1, 1]
+    assert a.keys() == results["comparisons"][0].keys()
+    assert (a["arm"], a["against"], a["n"], a["unit"]) == ("a", "rag", 48, "groups")
+    assert a["difference"] == pytest.approx(0.5 - 2 * sum(wobble) / 48)
+    assert 0.4 < a["low"] < a["difference"] < a["high"]
+    assert (a["outcome"], b["outcome"]) == ("better", "no evidence of a difference")
+    assert a["p_holm"] == pytest.approx(2 * a["p"], abs=2e-6)  # two comparisons, not four
+    assert a["sentence"].startswith("In token F1: a is better than rag")
+    every, _ = summarise(rows, {**facts, "pairs": "all"})
+    assert {(c["arm"], c["against"]) for c in every["comparisons_f1"]} == {("a", "rag"), ("b", "rag"), ("b", "a")}
+
+
+def test_token_f1_of_yes_no_items_is_not_compared(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    rows = [predict(arm, i, 0.0) for arm in ("rag", "a") for i in range(12)]
+    rows += [predict(arm, i, float(arm == "a"), answer_type="yes_no") for arm in ("rag", "a") for i in range(12, 20)]
+    (compared,) = summarise(rows, facts)[0]["comparisons_f1"]
+    assert (compared["n"], compared["difference"]) == (12, 0)
+
+
+def test_a_task_without_token_f1_has_no_comparisons_of_it(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    rows = [predict(arm, i, 1.0, scores={"judged": 1.0}) for arm in ("rag", "a") for i in range(12)]
+    results, _ = summarise(rows, facts)
+    assert (len(results["comparisons"]), results["comparisons_f1"]) == (1, [])
+
+
 def test_yes_no_items_are_apart(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
     rows = [predict("rag", i, 0.0) for i in range(12)]
     rows += [

@@ -113,6 +113,40 @@ def test_what_a_training_measures_is_kept_from_results(tuned: tuple[list[Json], 
     assert "seconds" not in json.dumps(results["arms"])
 
 
+def test_rows_that_are_too_long_are_subtracted_once(rows: list[Json], facts: Json) -> None:
+    counted, uncounted = training("sft"), training("sft", rows=74)
+    for key in ("by_origin", "dropped"):  # what a recipe's counts say
+        del uncounted[key]
+    facts["arms"] = [{"name": "sft", "training": counted}, {"name": "dpo", "training": uncounted}]
+    found = [arm["training"] for arm in summarise(rows, facts)[0]["arms"][:2]]
+    assert [one["rows"] for one in found] == [74, 74]
+    assert [one["dropped"]["too long"] for one in found] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "origins", "taught"),
+    [
+        ("sft", {"gold": 9}, False),
+        ("sft", {"gold": 9, "ai": 0}, False),
+        ("sft", {"gold": 9, "ai": 1}, True),
+        ("dpo", {"gold": 9}, True),  # what stands against the reference was judged wrong
+        ("kto", {"synthetic": 9}, True),
+        ("orpo", {"human": 9}, False),
+        ("grpo", {"gold": 9}, False),
+        ("dpo", None, False),
+    ],
+)
+def test_arms_that_their_own_judge_taught_are_named(
+    method: str, origins: Json | None, taught: bool, rows: list[Json], facts: Json
+) -> None:
+    facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": training(method, by_origin=origins)}]
+    said = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
+    wanted = (
+        "The judge that scores sft also chose the answers that it learned from: read token F1 beside judged accuracy."
+    )
+    assert said == ([wanted] if taught else [])
+
+
 def test_a_variant_is_compared_with_its_arm_on_the_same_items(tuned: tuple[list[Json], Json]) -> None:
     results, _ = summarise(*tuned)
     (variant,) = results["variants"]
@@ -205,6 +239,9 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
         for part in (
             "Every pair",
             "all 28 pairs",
+            "Differences in token F1",
+            "these 28 comparisons, apart from those of judged accuracy",
+            "The judge that scores sft, dpo, orpo, kto and sft_synthetic also chose the answers that they learned from",
             "gold answers: 54, AI feedback: 20",
             "margin: 4, equal: 3, too long: 2",
             "early, by the loss on dev",
@@ -239,13 +276,14 @@ def test_a_report_of_prompt_arms_only_has_no_such_parts(tmp_path: Path, rows: li
 def test_results_of_an_older_run_still_make_a_report(tmp_path: Path, rows: list[Json], facts: Json) -> None:
     _write(tmp_path, rows, facts)
     results = json.loads((tmp_path / "results.json").read_text())
-    for key in ("variants", "tokens_saved", "retention"):
+    for key in ("variants", "tokens_saved", "retention", "comparisons_f1"):
         del results[key]
     for arm in results["arms"]:
         del arm["training"]
     (tmp_path / "results.json").write_text(json.dumps(results))
     html, _ = write_report(tmp_path)
     assert "Tuned weights" not in html.read_text()
+    assert "Differences in token F1" not in html.read_text()
 
 
 def test_the_terminal_table_of_eight_arms_fits_80_columns(tuned: tuple[list[Json], Json]) -> None:

@@ -10,11 +10,11 @@ import dspy
 import pytest
 from dspy import lm15
 
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ArmError, SetupError
 from synth_dspy.executor import Executor
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
-from synth_dspy.training.feedback import human_rows
+from synth_dspy.training.feedback import human_rows, read_feedback
 from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
 from synth_dspy.training.traces import collect, prompts
 
@@ -152,9 +152,11 @@ def test_without_an_accepted_answer_there_is_no_row() -> None:
 
 def test_human_preferences_are_rendered_as_the_program_asks(tmp_path: Path) -> None:
     path = tmp_path / "feedback.jsonl"
-    path.write_text(json.dumps({"country": "Peru", "chosen": "Lima", "rejected": "Cusco"}) + "\n")
+    path.write_text(json.dumps({"country": "Peru", "chosen": "Lima", "rejected": "Cusco", "by": "Ana"}) + "\n")
     program, student = with_student(Program(), "nothing")
-    (row,) = human_rows(path, program, Executor(1))
+    feedback, left_out = read_feedback(path, ["country"])
+    assert left_out == 0
+    (row,) = human_rows(feedback, program, Executor(1)).rows
     assert student.asked == 0
     assert row["prompt"][-1]["content"] == "Country: Peru"
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["origin"]) == ("Lima", "Cusco", "human")
@@ -165,4 +167,46 @@ def test_a_preference_with_one_side_missing_names_its_line(tmp_path: Path) -> No
     lines = [{"country": "Peru", "chosen": "Lima", "rejected": "Cusco"}, {"country": "Chile", "chosen": "Santiago"}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(SetupError, match=r"2.*rejected"):
-        human_rows(path, with_student(Program(), "x")[0], Executor(1))
+        read_feedback(path, ["country"])
+    with pytest.raises(SetupError, match=r"1.*continent"):
+        read_feedback(path, ["country", "continent"])
+
+
+def test_preferences_about_held_out_groups_and_between_equal_answers_are_not_learned(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.jsonl"
+    lines = [
+        {"country": "Peru", "chosen": "Lima", "rejected": "Cusco"},
+        {"country": "Chile", "chosen": "Santiago", "rejected": " Santiago"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    feedback, left_out = read_feedback(path, ["country"], held_out={"Peru"})
+    assert left_out == 1
+    made = human_rows(feedback, with_student(Program(), "x")[0], Executor(1))
+    assert made.rows == ()
+    assert made.dropped == {"equal": 1}
+
+
+def test_kto_keeps_both_labels_within_its_bound_and_needs_both() -> None:
+    program, _ = with_student(Program(), "Cusco")
+    examples = [example(country=f"c{i}", answer="Lima") for i in range(6)]
+    traces = collect(program, examples, executor=Executor(1), score=score, samples=1)
+    rows = kto_rows(traces, most=4).rows
+    assert sorted(row["label"] for row in rows) == [False, False, True, True]
+    assert len({row["id"] for row in rows}) == 4
+    with pytest.raises(ArmError, match="all 1 are right"):
+        kto_rows(traced("Lima", samples=1))
+
+
+def test_a_sample_that_fails_leaves_the_others() -> None:
+    class Failing(Student):
+        def complete(self, request: lm15.Request) -> lm15.Response:
+            if self.asked == 0:
+                self.asked += 1
+                raise lm15.ServerError("out of order")
+            return super().complete(request)
+
+    program, _ = with_student(Program(), "Cusco")
+    program.set_lm(LedgerLM("embedded/x", engine=LedgerEngine(Failing("Cusco"), ledger=None, role="student")))
+    (trace,) = collect(program, [example()], executor=Executor(1), score=score, samples=2)
+    assert trace.reference is not None
+    assert [sample.calls[0].reply for sample in trace.samples] == ["Cusco"]

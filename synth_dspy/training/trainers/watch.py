@@ -23,8 +23,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         patience: evaluations without a better loss before training stops; 0: never.
     """
 
-    def __init__(self, trainer: Any, emit: Emit, *, folder: Path, patience: int) -> None:
+    def __init__(self, trainer: Any, emit: Emit, *, method: str, folder: Path, patience: int) -> None:
         self.trainer = trainer
+        self.method = method
         self.emit = emit
         self.folder = folder
         self.patience = patience
@@ -37,7 +38,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if not math.isfinite(logs.get(name, 0.0)):
                 raise TrainingError(
                     f"At step {state.global_step} the {name.replace('grad_norm', 'gradient')} is {logs[name]}: lower "
-                    f"training.learning_rate (now {args.learning_rate:g}).",
+                    f"training.options.{self.method}.learning_rate (now {args.learning_rate:g}).",
                     "loss",
                 )
         step, seconds = state.global_step, logs["seconds"]

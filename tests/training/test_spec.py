@@ -1,0 +1,57 @@
+"""Specs: what names a training, and settings that are wrong before any work is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from synth_dspy.errors import SetupError
+from synth_dspy.training.spec import check_options, read_spec
+
+
+def folder(tmp_path: Path, **settings: object) -> Path:
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "rows.jsonl").write_text('{"id": "a"}\n')
+    (tmp_path / "model.gguf").write_bytes(b"weights")
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"method": "sft", "model": "model.gguf", "rows": "rows.jsonl", **settings}))
+    return spec
+
+
+def test_a_fingerprint_stands_for_settings_rows_and_weights_wherever_they_lie(tmp_path: Path) -> None:
+    here = read_spec(folder(tmp_path / "here")).fingerprint()
+    assert len(here) == 16
+    assert read_spec(folder(tmp_path / "there")).fingerprint() == here
+    assert read_spec(folder(tmp_path / "here", epochs=2)).fingerprint() != here
+    (tmp_path / "here" / "rows.jsonl").write_text('{"id": "b"}\n')
+    assert read_spec(folder(tmp_path / "here")).fingerprint() == here  # `folder` wrote the first rows again
+    changed = folder(tmp_path / "here")
+    (tmp_path / "here" / "model.gguf").write_bytes(b"other weights")
+    assert read_spec(changed).fingerprint() != here
+
+
+def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
+    spec = read_spec(folder(tmp_path / "x", workspace="..", prompts="rows.jsonl"))
+    assert spec.model == str(tmp_path / "x" / "model.gguf")
+    assert spec.workspace == tmp_path
+    assert spec.prompts == tmp_path / "x" / "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epoch": 2}, "training.options.dpo.epoch is not right"),
+        ({"epochs": 0}, "training.options.dpo.epochs is not right"),
+        ({"seed": 1}, "training.options.dpo.seed is not set there"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, int], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        check_options("dpo", options)
+
+
+def test_a_method_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="'ppo'; there are sft, dpo, orpo, kto, grpo"):
+        read_spec(folder(tmp_path / "x", method="ppo"))
