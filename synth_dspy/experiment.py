@@ -171,7 +171,8 @@ class Experiment:
         if left_out:
             note = f"{left_out} preferences in {path.name} are about held-out documents and were left out."
             self.facts.setdefault("notes", []).append(note)
-        self.run.write_jsonl("datasets/feedback.jsonl", [example.toDict() for example in feedback])
+        rows = [{"id": f"human-{n}", "group": e.get("document"), **e.toDict()} for n, e in enumerate(feedback, start=1)]
+        self.run.write_jsonl("datasets/feedback.jsonl", rows)
         return feedback
 
     def _rows(

@@ -37,7 +37,8 @@ from synth_dspy.workspace import find_workspace, task_file
 log = logging.getLogger("synth_dspy.rescore")
 
 EVALUATIONS = "evaluations"
-LEARNED_FROM = ("train", "dev")
+FEEDBACK = "feedback"
+LEARNED_FROM = ("train", "dev", FEEDBACK)
 """Splits whose rows a program has seen: in its prompt or its weights, or when it was chosen."""
 
 
@@ -230,6 +231,8 @@ def _learned_from(run: Path) -> list[dict[str, Any]]:
     rows = []
     for name in LEARNED_FROM:
         path = run / "datasets" / f"{name}.jsonl"
+        if name == FEEDBACK and not path.exists():
+            continue  # nobody gave any
         try:
             rows += [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         except (OSError, ValueError) as error:

@@ -93,7 +93,9 @@ class TrainSpec(Settings):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that stand for all that determines the adapter, whatever its paths are called."""
-        settings = self.model_dump(mode="json", exclude={"adapters", "model", "rows", "dev", "prompts", "workspace", "threads"})
+        settings = self.model_dump(
+            mode="json", exclude={"adapters", "model", "rows", "dev", "prompts", "workspace", "threads"}
+        )
         inputs = [path for path in (self.rows, self.dev, self.prompts) if path is not None]
         inputs += [
             path / name for path in self.adapters for name in ("adapter_config.json", "adapter_model.safetensors")
