@@ -25,10 +25,10 @@ class AfterSft(WeightOptimizer):
         most: at most so many rows.
     """
 
-    examples: int = 16
-    samples: int = 3
+    examples: int = 12
+    samples: int = 2
     warm: bool = True
-    most: int = 16
+    most: int = 10
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None

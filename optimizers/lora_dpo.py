@@ -17,7 +17,14 @@ class LoraDpo(AfterSft):
     """LoRA direct preference optimisation on pairs of a better and a worse answer, after SFT."""
 
     method: ClassVar[Method] = "dpo"
-    cpu: ClassVar[Settings] = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1, "warmup_steps": 1}
+    cpu: ClassVar[Settings] = {
+        "learning_rate": 5e-5,
+        "epochs": 1,
+        "batch": 4,
+        "beta": 0.1,
+        "warmup_steps": 1,
+        "gguf": "F16",
+    }
     gpu: ClassVar[Settings] = {
         "learning_rate": 5e-6,
         "epochs": 1,

@@ -30,6 +30,8 @@ class LoraGrpo(AfterSft):
         "epochs": 1,
         "batch": 4,
         "beta": 0.04,
+        "warmup_steps": 1,
+        "gguf": "F16",
         "reward": "eval.metrics:reward_f1",
     }
     gpu: ClassVar[Settings] = {

@@ -22,7 +22,14 @@ class LoraKto(AfterSft):
     most: int = 32
 
     method: ClassVar[Method] = "kto"
-    cpu: ClassVar[Settings] = {"learning_rate": 5e-5, "epochs": 1, "batch": 4, "beta": 0.1, "warmup_steps": 1}
+    cpu: ClassVar[Settings] = {
+        "learning_rate": 5e-5,
+        "epochs": 1,
+        "batch": 4,
+        "beta": 0.1,
+        "warmup_steps": 1,
+        "gguf": "F16",
+    }
     gpu: ClassVar[Settings] = {
         "learning_rate": 5e-6,
         "epochs": 1,

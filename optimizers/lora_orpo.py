@@ -17,7 +17,14 @@ class LoraOrpo(AfterSft):
     """LoRA odds-ratio preference optimisation on the same pairs, after SFT."""
 
     method: ClassVar[Method] = "orpo"
-    cpu: ClassVar[Settings] = {"learning_rate": 1e-4, "epochs": 1, "batch": 4, "beta": 0.1, "warmup_steps": 1}
+    cpu: ClassVar[Settings] = {
+        "learning_rate": 1e-4,
+        "epochs": 1,
+        "batch": 4,
+        "beta": 0.1,
+        "warmup_steps": 1,
+        "gguf": "F16",
+    }
     gpu: ClassVar[Settings] = {
         "learning_rate": 8e-6,
         "epochs": 1,

@@ -19,7 +19,7 @@ class LoraSft(WeightOptimizer):
     """LoRA supervised fine-tuning on the reference answers."""
 
     method: ClassVar[Method] = "sft"
-    cpu: ClassVar[Settings] = {"learning_rate": 1e-3, "epochs": 1, "batch": 4, "warmup_steps": 2}
+    cpu: ClassVar[Settings] = {"learning_rate": 1e-3, "epochs": 1, "batch": 4, "warmup_steps": 2, "gguf": "F16"}
     gpu: ClassVar[Settings] = {
         "learning_rate": 2e-4,
         "epochs": 2,

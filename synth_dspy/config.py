@@ -69,7 +69,7 @@ class Models(Settings):
 class Synthesis(Settings):
     """How much training data is written, and from what."""
 
-    candidates: int = Field(default=48, ge=0)
+    candidates: int = Field(default=32, ge=0)
     """Candidates to generate before filtering, spread evenly over the training documents; 0 turns synthesis off."""
     train_on: str = Field(default="all", pattern="^(all|gold|synthetic)$")
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
@@ -80,11 +80,11 @@ class Evaluation(Settings):
 
     arms: tuple[str, ...] = ()
     """Arms to run, `rag` always among them; empty: the task's default arms."""
-    held_out: int = Field(default=48, ge=1)
+    held_out: int = Field(default=40, ge=1)
     """At most this many held-out questions, spread evenly over the held-out documents."""
     validation: int = Field(default=32, ge=1)
     """At most this many development questions: prompts are chosen on them, served weights are checked on them."""
-    with_demonstrations: int = Field(default=12, ge=0)
+    with_demonstrations: int = Field(default=8, ge=0)
     """At most this many held-out questions are also asked of tuned models with demonstrations in the prompt."""
 
 
@@ -109,7 +109,7 @@ class Training(Settings):
 class Retention(Settings):
     """What is asked of tuned models besides the task, to see what tuning cost elsewhere."""
 
-    prompts: int = Field(default=12, ge=0)
+    prompts: int = Field(default=8, ge=0)
     """At most this many prompts with checkable instructions; 0 turns the check off."""
     ifeval: Path | None = None
     """IFEval's own prompts (JSON lines), instead of those that come with the project."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from synth_dspy.executor import Executor
 
 STATION = "retention"
-MAX_TOKENS = 96
+MAX_TOKENS = 64
 """Longest reply: enough for most instructions, and cheap."""
-WINDOW = 1024
+WINDOW = 512
 """Tokens of text that perplexity is measured on, at most."""
 
 

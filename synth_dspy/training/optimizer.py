@@ -63,7 +63,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
     resources: Resources
     metric: Metric
-    examples: int = 48
+    examples: int = 32
     samples: int = 0
     settings: Settings | None = None
 
