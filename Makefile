@@ -21,8 +21,8 @@ weights: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --timeout 60 --retries 10 --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --timeout 60 --retries 10 --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
