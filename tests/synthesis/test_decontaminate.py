@@ -1,0 +1,37 @@
+"""Decontamination: what repeats a held-out item goes, what only asks the same of another document stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dspy
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.synthesis.decontaminate import decontaminate
+
+LAW = "Which law governs the contract?"
+
+
+def row(answer: str, *, question: str = LAW, silent: bool = False) -> dspy.Example:
+    known = [] if silent else [answer]
+    return dspy.Example(question=question, answer=answer, references=known, spans=known)
+
+
+def apart(texts: Sequence[str]) -> NDArray[np.float32]:
+    return np.eye(64, dtype=np.float32)[[sum(map(ord, text)) % 64 for text in texts]]
+
+
+def test_a_copied_clause_goes_and_the_same_question_about_another_clause_stays() -> None:
+    clause = "This contract and all matters that arise from it are governed by the laws of Norway alone."
+    held_out = [row(clause)]
+    kept, found = decontaminate([row(clause), row("Swedish law applies.")], held_out, apart)
+    assert [example.answer for example in kept] == ["Swedish law applies."]
+    assert (found["exact"], found["removed"], found["checked"]) == (1, 1, 2)
+
+
+def test_silent_documents_are_learned_from_though_the_same_is_asked_of_held_out_ones() -> None:
+    silent = row("The contract is silent.", silent=True)
+    kept, found = decontaminate([silent], [silent], apart)
+    assert kept == (silent,)
+    assert found["removed"] == 0
