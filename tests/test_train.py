@@ -375,7 +375,8 @@ def test_two_processes_do_not_train_in_one_folder(make: Make, monkeypatch: pytes
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(make: Make) -> None:
-    with pytest.raises(TrainingError, match=r"is nan: lower training\.options\.sft\.learning_rate \(now 1e\+30\)") as caught:
+    said = r"is nan: lower training\.options\.sft\.learning_rate \(now 1e\+30\)"
+    with pytest.raises(TrainingError, match=said) as caught:
         run(make(learning_rate=1e30, epochs=4))
     assert caught.value.kind == "loss"
 
@@ -392,7 +393,8 @@ def test_memory_that_runs_out_is_told_as_such(
         raise error
 
     monkeypatch.setattr(sft, "token_logps", fail)
-    with pytest.raises(TrainingError, match=r"Memory ran out .* lower training\.options\.sft\.max_tokens \(now 2048\)") as caught:
+    said = r"Memory ran out .* lower training\.options\.sft\.max_tokens \(now 2048\)"
+    with pytest.raises(TrainingError, match=said) as caught:
         run(make())
     assert caught.value.kind == "memory"
 
