@@ -176,7 +176,7 @@ def test_dspys_better_together_goes_from_prompt_to_weights_to_prompt(base: Path,
     optimizer = dspy.BetterTogether(
         metric=metric, p=dspy.BootstrapFewShot(metric=metric, max_bootstrapped_demos=1), w=bootstrap_finetune()
     )
-    with dspy.context(adapter=PlainAdapter()):
+    with dspy.context(adapter=PlainAdapter(), lm=program.lm):  # DSPy's bootstrapping resets its teacher's own
         best = optimizer.compile(program, trainset=trainset(), valset=trainset()[:2], strategy="p -> w -> p")
     assert not best.flag_compilation_error_occurred
     assert [c["strategy"] for c in best.candidate_programs].count("p -> w -> p") == 1
