@@ -108,8 +108,8 @@ class Server:
             }
         )
         await response.prepare(request)
+        self.answered[key] += 1  # before the last byte: whoever has the answer may look
         await response.write_eof()
-        self.answered[key] += 1
         if self._log is not None:
             self._log.write(key + "\n")
         return response
