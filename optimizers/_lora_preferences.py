@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import dspy
 
 from optimizers.lora_sft import LoraSft
-from synth_dspy.training.optimizer import WeightOptimizer
+from synth_dspy.training.optimizer import Settings, WeightOptimizer
 from synth_dspy.training.rows import Rows, preference_rows
 from synth_dspy.training.traces import Trace
 
@@ -29,6 +30,23 @@ class AfterSft(WeightOptimizer):
     samples: int = 2
     warm: bool = True
     most: int = 10
+
+    cpu: ClassVar[Settings] = {
+        "learning_rate": 5e-5,
+        "epochs": 1,
+        "batch": 4,
+        "beta": 0.1,
+        "warmup_steps": 1,
+        "gguf": "F16",
+    }
+    gpu: ClassVar[Settings] = {
+        "learning_rate": 5e-6,
+        "epochs": 1,
+        "batch": 16,
+        "beta": 0.1,
+        "quantize": True,
+        "gradient_checkpointing": True,
+    }
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from optimizers._lora_preferences import AfterSft
-from synth_dspy.training.optimizer import Method, Settings
+from synth_dspy.training.optimizer import Method
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,3 @@ class LoraDpo(AfterSft):
     """LoRA direct preference optimisation on pairs of a better and a worse answer, after SFT."""
 
     method: ClassVar[Method] = "dpo"
-    cpu: ClassVar[Settings] = {
-        "learning_rate": 5e-5,
-        "epochs": 1,
-        "batch": 4,
-        "beta": 0.1,
-        "warmup_steps": 1,
-        "gguf": "F16",
-    }
-    gpu: ClassVar[Settings] = {
-        "learning_rate": 5e-6,
-        "epochs": 1,
-        "batch": 16,
-        "beta": 0.1,
-        "quantize": True,
-        "gradient_checkpointing": True,
-    }

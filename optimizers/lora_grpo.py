@@ -26,22 +26,15 @@ class LoraGrpo(AfterSft):
 
     method: ClassVar[Method] = "grpo"
     cpu: ClassVar[Settings] = {
+        **AfterSft.cpu,
         "learning_rate": 2e-5,
-        "epochs": 1,
-        "batch": 4,
         "beta": 0.04,
-        "warmup_steps": 1,
-        "gguf": "F16",
         "reward": "eval.metrics:reward_f1",
     }
     gpu: ClassVar[Settings] = {
-        "learning_rate": 5e-6,
-        "epochs": 1,
-        "batch": 16,
+        **AfterSft.gpu,
         "beta": 0.04,
         "generations": 8,
-        "quantize": True,
-        "gradient_checkpointing": True,
         "reward": "eval.metrics:reward_f1",
     }
 

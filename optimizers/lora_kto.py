@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from optimizers._lora_preferences import AfterSft
-from synth_dspy.training.optimizer import Method, Settings
+from synth_dspy.training.optimizer import Method
 from synth_dspy.training.rows import Rows, kto_rows
 from synth_dspy.training.traces import Trace
 
@@ -22,22 +22,6 @@ class LoraKto(AfterSft):
     most: int = 32
 
     method: ClassVar[Method] = "kto"
-    cpu: ClassVar[Settings] = {
-        "learning_rate": 5e-5,
-        "epochs": 1,
-        "batch": 4,
-        "beta": 0.1,
-        "warmup_steps": 1,
-        "gguf": "F16",
-    }
-    gpu: ClassVar[Settings] = {
-        "learning_rate": 5e-6,
-        "epochs": 1,
-        "batch": 16,
-        "beta": 0.1,
-        "quantize": True,
-        "gradient_checkpointing": True,
-    }
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return kto_rows(traces, most=self.bounded(self.own("most")))

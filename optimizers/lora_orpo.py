@@ -17,19 +17,5 @@ class LoraOrpo(AfterSft):
     """LoRA odds-ratio preference optimisation on the same pairs, after SFT."""
 
     method: ClassVar[Method] = "orpo"
-    cpu: ClassVar[Settings] = {
-        "learning_rate": 1e-4,
-        "epochs": 1,
-        "batch": 4,
-        "beta": 0.1,
-        "warmup_steps": 1,
-        "gguf": "F16",
-    }
-    gpu: ClassVar[Settings] = {
-        "learning_rate": 8e-6,
-        "epochs": 1,
-        "batch": 16,
-        "beta": 0.1,
-        "quantize": True,
-        "gradient_checkpointing": True,
-    }
+    cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 1e-4}
+    gpu: ClassVar[Settings] = {**AfterSft.gpu, "learning_rate": 8e-6}

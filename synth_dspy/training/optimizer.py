@@ -23,7 +23,7 @@ from synth_dspy.task import Metric, Resources
 from synth_dspy.training.feedback import human_rows
 from synth_dspy.training.provider import origin
 from synth_dspy.training.rows import Rows
-from synth_dspy.training.spec import Method
+from synth_dspy.training.spec import PROMPTS, Method
 from synth_dspy.training.traces import Trace, collect, prompts
 
 log = logging.getLogger("synth_dspy.training")
@@ -32,7 +32,6 @@ __all__ = ["Method", "Settings", "WeightOptimizer", "bare", "has_gpu", "train"]
 
 Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
-PARITY_PROMPTS = 32
 NVIDIA = Path("/proc/driver/nvidia/version")
 LARGE = 2 << 30
 """Bytes of weights from which on a model is trained with the settings for a large one."""
@@ -97,8 +96,8 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
             "dropped": {**made.counts["dropped"], **{f"human: {why}": n for why, n in human.dropped.items()}},
         }
         log.info("%s: %s", self.method, counts)
-        held_out = list(valset or ())[:PARITY_PROMPTS]
-        checked = prompts(program, held_out, self.resources.executor)[:PARITY_PROMPTS]
+        held_out = list(valset or ())[:PROMPTS]
+        checked = prompts(program, held_out, self.resources.executor)[:PROMPTS]
         mine = {field.name for field in fields(self)}
         asked = self.resources.training.get(self.method, {})
         options = {

@@ -30,12 +30,10 @@ from synth_dspy.training.checkpoints import (
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import told
-from synth_dspy.training.spec import ADAPTER, MERGED, RESULT, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, MERGED, PROMPTS, RESULT, TrainSpec, read_spec
 from synth_dspy.versions import versions
 
 CHECKPOINTS = "checkpoints"
-PROMPTS = 32
-"""How many prompts the served model is checked on."""
 WAIT_S = 20.0
 """How long to wait for another process that is ending the same training."""
 

@@ -24,6 +24,8 @@ SPEC = "spec.json"
 RESULT = "result.json"
 ADAPTER = "adapter"
 MERGED = "model.gguf"
+PROMPTS = 32
+"""How many prompts the served model is checked on."""
 
 
 class Lora(Settings):
