@@ -28,7 +28,7 @@ from synth_dspy.opening import open_embedder, open_retriever, open_role
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run
 from synth_dspy.synthesis.decontaminate import decontaminate
-from synth_dspy.synthesis.pipeline import Synthesis, synthesise
+from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.task import Judge, Knowledge, Metric, Resources, Task
 from synth_dspy.training.feedback import read_feedback
 from synth_dspy.training.optimizer import WeightOptimizer
@@ -142,8 +142,8 @@ class Experiment:
         groups = len({item.group for item in knowledge.items})
         if groups < 3:
             raise SetupError(
-                f"At least 3 documents are needed, to learn from some and be scored on others; found {groups}. "
-                "Add documents, or raise --limit."
+                f"At least 3 {self.task.noun}s are needed, to learn from some and be scored on others; found {groups}. "
+                f"Add {self.task.noun}s, or raise --limit."
             )
         self.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
         return knowledge, splits
@@ -169,9 +169,13 @@ class Experiment:
         held_out = {group for name in ("dev", "test") for group in splits[name].groups}
         feedback, left_out = read_feedback(path, sorted(train[0].inputs().keys()), held_out)
         if left_out:
-            note = f"{left_out} preferences in {path.name} are about held-out documents and were left out."
+            note = f"{left_out} preferences in {path.name} are about held-out {self.task.noun}s and were left out."
             self.facts.setdefault("notes", []).append(note)
-        rows = [{"id": f"human-{n}", "group": e.get("document"), **e.toDict()} for n, e in enumerate(feedback, start=1)]
+        known = {str(example.group) for example in train} | set(splits["train"].groups)
+        rows = [
+            {"id": f"human-{n}", "group": next((v for v in e.values() if v in known), None), **e.toDict()}
+            for n, e in enumerate(feedback, start=1)
+        ]
         self.run.write_jsonl("datasets/feedback.jsonl", rows)
         return feedback
 
@@ -189,8 +193,8 @@ class Experiment:
             dev = list(self._synthesise("dev", splits, shown, max(1, wanted // 3)).kept)
         if not test:
             raise SetupError(
-                "There are no labelled questions about the held-out documents, and none of the synthetic ones passed "
-                "the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
+                f"There are no labelled questions about the held-out {self.task.noun}s, and none of the synthetic ones "
+                "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
             )
         gold, found = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
         shown = replace(resources, seeds=gold or tuple(knowledge.prompts), held_out=(*dev, *test))
@@ -218,6 +222,9 @@ class Experiment:
         synthesizer = self.task.synthesizer(resources)
         synthesizer.set_lm(resources.teacher)
         items = splits[name].items if wanted else ()
+        if isinstance(synthesizer, Tunable) and items:
+            with self.bars.bar(f"prompts of the synthesis ({name})", None), self.ledger.unit(station="synthesis"):
+                synthesizer.tune(items, self.task.filters(resources), resources.executor)
         with self.bars.bar(f"synthesis ({name})", None) as bar, self.ledger.unit(station="synthesis"):
             synthesis = synthesise(
                 items,
@@ -321,6 +328,7 @@ class Experiment:
         models = self.config.models
         self.facts |= {
             "task": self.run.task,
+            "noun": self.task.noun,
             "run_id": self.run.id,
             "baseline": next(iter(self.task.optimizers)),
             "seed": self.config.seed,

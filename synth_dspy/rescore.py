@@ -111,7 +111,7 @@ def rescore(
     workspace = _workspace_of(programs[0].folder)
     config = _settings(programs, compile_settings(task_file(workspace, task_name)))
     task = saved.build_task(workspace, task_name, config)
-    items, notes = _unseen(_items(task, seeds, config), programs, seeds)
+    items, notes = _unseen(_items(task, seeds, config), programs, seeds, task.noun)
     for note in notes:
         bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
     names = _names(programs)
@@ -144,6 +144,7 @@ def rescore(
     models = config.models
     facts = {
         "task": task_name,
+        "noun": task.noun,
         "run_id": run.id,
         "baseline": _baseline(task, programs, names),
         "pairs": "all" if any(arm.get("training") for arm in arms) else None,
@@ -203,7 +204,7 @@ def _items(task: Task, seeds: Path, config: CompileConfig) -> list[dspy.Example]
 
 
 def _unseen(
-    items: Sequence[dspy.Example], programs: Sequence[Saved], seeds: Path
+    items: Sequence[dspy.Example], programs: Sequence[Saved], seeds: Path, noun: str
 ) -> tuple[list[dspy.Example], list[str]]:
     """The items that no program has learned from, and sentences about the others."""
     rows = [row for run in dict.fromkeys(program.run for program in programs) for row in _learned_from(run)]
@@ -221,8 +222,8 @@ def _unseen(
     known = sum(str(item.group) in groups for item in kept)
     if known:
         notes.append(
-            f"{known} of the {len(kept)} items are about documents that the programs have learned from, with other "
-            "questions: on new documents they may do worse."
+            f"{known} of the {len(kept)} items are about {noun}s that the programs have learned from, with other "
+            f"questions: on new {noun}s they may do worse."
         )
     return kept, notes
 

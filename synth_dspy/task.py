@@ -6,7 +6,9 @@ is the engine's, the same for every task.
 
 Labelled rows are `dspy.Example`s everywhere. Those the engine makes or reads carry, besides the program's own
 fields: `id` (unique), `group` (what splits are made by), `references` (list of accepted answers; empty when the
-right answer is to abstain), `category` (for break-downs) and `origin` ("gold" or "synthetic").
+right answer is to abstain), `category` (for break-downs), `origin` ("gold" or "synthetic"), `question` (the item in
+words, as the report shows it) and, where a text does not say it all, `expected` (the accepted answer as a JSON value).
+A program returns a prediction with `answer` (a text; JSON where the answer is structured) and `abstained`.
 """
 
 from __future__ import annotations
@@ -39,12 +41,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A generated example before the filters have spoken: `fields` are the program's inputs and outputs."""
+    """A generated example before the filters have spoken.
+
+    `fields` are the program's inputs and outputs and what else its row shall hold; `inputs` names the inputs.
+    """
 
     id: str
     item: Item
     fields: Mapping[str, Any]
     category: str = ""
+    inputs: tuple[str, ...] = ("question", "document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,7 @@ class Task:
         arms: names of the arms that run when none are named.
         wording: question -> language in which the documents are likely to answer it, searched for too.
         words: words of passages that the program is given, where the run does not say.
+        noun: what a group is called.
     """
 
     source: Source
@@ -191,6 +198,7 @@ class Task:
     arms: tuple[str, ...] = ()
     wording: Callable[[str], str] | None = None
     words: int = 350
+    noun: str = "document"
 
 
 TaskFunction = Callable[..., Task]

@@ -13,6 +13,8 @@ Json = dict[str, Any]
 
 HEADLINE = "judged"
 SCORES = ("judged", "f1", "exact")
+"""Scores of every answer: one that ended in an error has none of it right."""
+RETRIEVAL = ("recall", "mrr")
 
 
 def is_yes_no(row: Row) -> bool:

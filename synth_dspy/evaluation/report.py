@@ -65,7 +65,9 @@ def summary_table(results: Json, measurements: Json) -> Table:
     table.caption, table.caption_justify = Text(f"{verdict['headline']} {verdict['detail']}"), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
-    for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", "F1 %", "p50 s", "tokens"):
+    beside = "f1" if "f1" in results["scores"] else next(iter(results["scores"]), "")
+    title = "F1 %" if beside == "f1" else f"{beside.replace('_', ' ')} %"
+    for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", title, "p50 s", "tokens"):
         table.add_column(Text(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     for arm in results["arms"]:
@@ -80,7 +82,7 @@ def summary_table(results: Json, measurements: Json) -> Table:
             _interval(judged),
             points(versus["difference"], unit=False) if versus else "",
             p_value(versus["p_holm"]).removeprefix("p ").removeprefix("= ") if versus else "",
-            _percent(arm["scores"]["f1"]["mean"]),
+            _percent({**arm["scores"], **arm["further"]}[beside]["mean"]) if beside else "",
             _seconds(latency),
             f"{_count(arm['tokens']['prompt'])}/{_count(arm['tokens']['completion'])}",
         ]
@@ -191,6 +193,7 @@ def _environment() -> jinja2.Environment:
         "number": lambda v: UNKNOWN if v is None else f"{v:g}",
         "counts": lambda found: _listed(found, {}),
         "origins": lambda found: _listed(found, ORIGINS),
+        "top": _top,
         "loss": _loss,
         "parity": _parity,
         "clip": lambda v, most=600: v if len(v := str(v or "")) <= most else v[: most - 1].rstrip() + "…",
@@ -214,6 +217,14 @@ def _listed(found: Mapping[str, int] | None, names: Mapping[str, str]) -> str:
     """Counts as words, the larger ones first: "gold answers: 54, synthetic: 20"."""
     ranked = sorted((found or {}).items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{names.get(name, name)}: {n:,}" for name, n in ranked if n) or UNKNOWN
+
+
+def _top(found: Mapping[str, int] | None, most: int = 12) -> str:
+    """The most frequent values with their counts, and what the rest comes to."""
+    ranked = sorted((found or {}).items(), key=lambda item: (-item[1], item[0]))
+    shown, rest = dict(ranked[:most]), ranked[most:]
+    more = f", {len(rest)} more: {sum(n for _, n in rest):,}" if rest else ""
+    return _listed(shown, {}) + more
 
 
 def _loss(found: Mapping[str, float | None] | None) -> str:

@@ -45,8 +45,8 @@ def run_arm(
 
     Returns:
         Rows in the order of the examples: `arm`, `id`, `group`, `category`, `answer_type`, `question`, `references`,
-        `prediction`, `abstained`, `passages`, `scores`, `latency_s`, `prompt_tokens`, `completion_tokens`, `cpu_s`,
-        `cost_usd`, `error`.
+        `expected` (where the example has it), `prediction`, `abstained`, `passages`, `scores`, `latency_s`,
+        `prompt_tokens`, `completion_tokens`, `cpu_s`, `cost_usd`, `error`.
     """
     import dspy
 
@@ -68,6 +68,7 @@ def run_arm(
                 "arm": arm,
                 **{key: example.get(key, "") for key in ("id", "group", "category", "answer_type", "question")},
                 "references": list(example.references),
+                **({"expected": example.expected} if "expected" in example else {}),
                 "prediction": str(prediction.get("answer", "")),
                 "abstained": bool(prediction.get("abstained", False)),
                 "passages": [{"text": text} for text in prediction.get("passages") or []],

@@ -15,7 +15,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from synth_dspy.evaluation import stats, tuning, verdict
-from synth_dspy.evaluation.figures import HEADLINE, SCORES, Json, Row, estimate, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.figures import (
+    HEADLINE,
+    RETRIEVAL,
+    SCORES,
+    Json,
+    Row,
+    estimate,
+    is_yes_no,
+    mean,
+    plain,
+    score,
+)
 
 _BREAKDOWN_RESAMPLES = 2_000  # many small cells, looked at rather than tested
 
@@ -27,13 +38,13 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
         predictions: rows with arm, id, group, category, answer_type ("yes_no" for yes/no questions), references
             (empty: the right answer is to abstain), prediction, abstained, scores (judged, f1, exact, recall, mrr, in
             [0, 1] or None), latency_s, prompt_tokens, completion_tokens, cpu_s, cost_usd, error.
-        facts: what is known of the run besides: task, baseline, seed, models, versions, splits, held_out
-            ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, notes (sentences that
-            come before the report's own), and the measured run_id, command, stations, concurrency, wall_s,
-            peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of arms, else
-            each is compared with the baseline; Holm's correction covers what is compared, judged accuracy and token F1
-            (where the task has it) each by itself. Of weights that were tuned: `training` of each arm, `variants` and
-            `retention`, see `tuning`.
+        facts: what is known of the run besides: task, noun (what a group is called), baseline, seed, models, versions,
+            splits, held_out ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, notes
+            (sentences that come before the report's own), and the measured run_id, command, stations, concurrency,
+            wall_s, peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of
+            arms, else each is compared with the baseline; Holm's correction covers what is compared, judged accuracy
+            and token F1 (where the task has it) each by itself. Of weights that were tuned: `training` of each arm,
+            `variants` and `retention`, see `tuning`.
 
     Raises:
         ValueError: two rows for the same arm and item.
@@ -49,8 +60,12 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
     headline = {name: [r for r in rows[name] if not is_yes_no(r)] for name in scored}
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
     comparisons = _comparisons(headline, baseline, pairs, seed)
+    measured = _measured_scores(rows)
+    further = [name for name in measured if name not in (*SCORES, *RETRIEVAL)]
     results: Json = {
         "task": facts.get("task"),
+        "noun": facts.get("noun") or "document",
+        "scores": measured,
         "baseline": baseline,
         "seed": seed,
         "models": facts.get("models") or {},
@@ -64,7 +79,14 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
         "items": _items(rows),
         "method": _method(headline, pairs),
         "arms": [
-            _arm(arm, rows.get(arm["name"], []), headline.get(arm["name"], []), yes_no.get(arm["name"], []), seed)
+            _arm(
+                arm,
+                rows.get(arm["name"], []),
+                headline.get(arm["name"], []),
+                yes_no.get(arm["name"], []),
+                further,
+                seed,
+            )
             for arm in arms
         ],
         "comparisons": comparisons,
@@ -124,7 +146,14 @@ def _method(headline: Mapping[str, Sequence[Row]], pairs: str) -> Json:
     }
 
 
-def _arm(arm: Json, rows: Sequence[Row], headline: Sequence[Row], yes_no: Sequence[Row], seed: int) -> Json:
+def _arm(
+    arm: Json,
+    rows: Sequence[Row],
+    headline: Sequence[Row],
+    yes_no: Sequence[Row],
+    further: Sequence[str],
+    seed: int,
+) -> Json:
     return {
         "name": arm["name"],
         "optimizer": arm.get("optimizer"),
@@ -136,7 +165,8 @@ def _arm(arm: Json, rows: Sequence[Row], headline: Sequence[Row], yes_no: Sequen
         "errors": sum(bool(r.get("error")) for r in rows),
         "scores": {name: estimate(headline, name, seed) for name in SCORES},
         "yes_no": {name: estimate(yes_no, name, seed) for name in SCORES},
-        "retrieval": {name: estimate(rows, name, seed) for name in ("recall", "mrr")},
+        "retrieval": {name: estimate(rows, name, seed) for name in RETRIEVAL},
+        "further": {name: estimate(rows, name, seed) for name in further},
         "abstention": _abstention(rows),
         "tokens": {k: mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
     }
@@ -156,6 +186,15 @@ def _abstention(rows: Sequence[Row]) -> Json:
         "recall": right / len(must) if must else None,
         "accuracy": correct / len(rows) if rows else None,
     }
+
+
+def _measured_scores(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Names of the scores that at least one answer has, in the order of the task's metrics."""
+    found: dict[str, bool] = {}
+    for row in (row for arm in rows.values() for row in arm):
+        for name, value in (row.get("scores") or {}).items():
+            found[name] = found.get(name, False) or value is not None
+    return [name for name, there in found.items() if there and name not in (HEADLINE, "abstention")]
 
 
 def _has(headline: Mapping[str, Sequence[Row]], name: str) -> bool:

@@ -98,8 +98,8 @@ def notes(results: Json) -> list[str]:
     found = [f"{a['name']} failed and has no score: {a['failed']}" for a in results["arms"] if a["failed"]]
     if results["held_out"] == "synthetic":
         found.append(
-            "The held-out items are synthetic, written by the teacher: nobody has labelled these documents, so real "
-            "questions may be answered better or worse."
+            "The held-out items are synthetic, written by the teacher: nobody has labelled these "
+            f"{results['noun']}s, so real questions may be answered better or worse."
         )
     judge = results["judge"] or {}
     kappa = judge.get("kappa")
@@ -124,10 +124,10 @@ def notes(results: Json) -> list[str]:
     if 0 < items["headline"] < SMALL_SAMPLE:
         found.append(f"Only {items['headline']} items were scored: nothing but large differences can show.")
     if results["method"]["unit"] == "items" and 0 < items["groups"] < items["n"]:
-        few = f"{items['groups']} document{'s' if items['groups'] != 1 else ''}"
+        few = f"{items['groups']} {results['noun']}{'s' if items['groups'] != 1 else ''}"
         found.append(
             f"The items come from only {few}, too few to resample: intervals treat items as independent and may be "
-            "too narrow for new documents."
+            f"too narrow for new {results['noun']}s."
         )
     found += [
         f"{a['name']} answered {a['n']} of {items['n']} items; comparisons use the items that both arms answered."

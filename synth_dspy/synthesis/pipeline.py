@@ -36,6 +36,18 @@ class Planner(Protocol):
     def plan(self, items: Sequence[Item], limit: int | None) -> Sequence[Item]: ...
 
 
+@runtime_checkable
+class Tunable(Protocol):
+    """A synthesizer that tunes its own prompts on a first batch, before the large one.
+
+    `findings` are sentences for the report: what the first batch yielded, before and after.
+    """
+
+    findings: Sequence[str]
+
+    def tune(self, items: Sequence[Item], filters: Sequence[Filter], executor: Executor) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class FilterYield:
     """What one filter did: candidates it judged, those it kept, and how many it rejected for which reason."""
@@ -62,6 +74,7 @@ class Synthesis:
         kept: the candidates that every filter kept, as labelled examples.
         filters: the yield of each filter, in order.
         failures: units that no candidate came of because a call failed, by reason.
+        findings: what the synthesizer has to say of itself, in sentences for the report.
     """
 
     items: int
@@ -70,16 +83,20 @@ class Synthesis:
     kept: tuple[dspy.Example, ...]
     filters: tuple[FilterYield, ...]
     failures: Mapping[str, int] = field(default_factory=dict)
+    findings: Sequence[str] = ()
 
     @property
     def yield_table(self) -> dict[str, Any]:
-        """The account for the report: counts, the yield of every filter, failures."""
+        """The account for the report: counts, the yield of every filter, what kept rows are about, failures."""
         return {
             "items": self.items,
             "generated": len(self.candidates),
             "kept": len(self.kept),
             "filters": [entry.as_json() for entry in self.filters],
+            "by_category": _counted(example.category for example in self.kept),
+            "by_group": _counted(example.group for example in self.kept),
             "failures": dict(self.failures),
+            "findings": list(self.findings),
         }
 
     @property
@@ -176,6 +193,7 @@ def synthesise(
         kept=tuple(as_example(candidate) for candidate in alive),
         filters=tuple(yields),
         failures=dict(failures),
+        findings=tuple(getattr(synthesizer, "findings", ())),
     )
 
 
@@ -206,13 +224,13 @@ def reason(why: str) -> str:
     return why.partition(":")[0].strip()
 
 
-def as_example(candidate: Candidate, inputs: Iterable[str] = ("question", "document")) -> dspy.Example:
+def as_example(candidate: Candidate) -> dspy.Example:
     """A kept candidate as a labelled row."""
     import dspy
 
     row = {"id": candidate.id, "group": candidate.item.group, "category": candidate.category, "origin": SYNTHETIC}
     row |= dict(candidate.fields)
-    return dspy.Example(**row).with_inputs(*(name for name in inputs if name in row))
+    return dspy.Example(**row).with_inputs(*(name for name in candidate.inputs if name in row))
 
 
 def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -> list[Verdict]:
@@ -226,6 +244,11 @@ def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -
         else:
             given.append(outcome.unwrap())
     return given
+
+
+def _counted(values: Iterable[Any]) -> dict[str, int]:
+    """Values that are there, by how often."""
+    return dict(Counter(str(value) for value in values if value).most_common())
 
 
 def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:

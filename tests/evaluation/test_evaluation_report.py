@@ -201,3 +201,25 @@ def test_a_folder_without_a_run_is_one_clear_sentence(tmp_path: Path, rows: Any,
     (tmp_path / "measurements.json").write_text("{half")
     with pytest.raises(SetupError, match="not those of a finished run"):
         write_report(tmp_path)
+
+
+def test_a_task_without_token_f1_shows_its_own_scores(
+    tmp_path: Path, predict: Callable[..., dict[str, Any]], facts: dict[str, Any]
+) -> None:
+    """Every score that the task declares is shown with its interval; those it lacks leave no empty column."""
+    rows = [
+        predict(arm, i, 1.0, scores={"judged": 1.0, "right_function": 1.0, "right_arguments": None if i % 2 else 0.5})
+        for arm in ("zero_shot", "sft")
+        for i in range(12)
+    ]
+    facts |= {"task": "function_calling", "noun": "function", "baseline": "zero_shot", "arms": []}
+    html, markdown = _write(tmp_path, rows, facts)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["scores"] == ["right_function", "right_arguments"]
+    assert results["arms"][0]["further"]["right_arguments"]["n"] == 6
+    for text in (_Page(html).text, markdown):
+        assert [word for word in ("right arguments", "function") if word in text] == ["right arguments", "function"]
+        assert not [word for word in ("Token F1", "MRR", "document") if word in text]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(summary_table(results, json.loads((tmp_path / "measurements.json").read_text())))
+    assert "right function %" in console.file.getvalue()  # type: ignore[attr-defined]
