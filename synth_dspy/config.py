@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
@@ -158,10 +158,11 @@ def task_settings(path: Path) -> type[Settings]:
     defaults = [None] * (len(node.args.args) - len(node.args.defaults)) + node.args.defaults + node.args.kw_defaults
     for argument, default in zip(arguments, defaults, strict=True):
         annotation = ast.unparse(argument.annotation) if argument.annotation else "nothing"
-        if annotation not in PARAMETER_TYPES:
+        kind = _flag_type(argument.annotation)
+        if kind is None:
             raise SetupError(
                 f"{path}:{argument.lineno}: parameter {argument.arg!r} has type {annotation}; "
-                f"a flag can be one of {', '.join(PARAMETER_TYPES)}."
+                f"a flag can be one of {', '.join(PARAMETER_TYPES)}, or a Literal of texts."
             )
         if default is None:
             raise SetupError(f"{path}:{argument.lineno}: parameter {argument.arg!r} needs a default.")
@@ -169,7 +170,7 @@ def task_settings(path: Path) -> type[Settings]:
         if annotation.startswith("Path") and value is not None:
             value = Path(value)
         description = Field(description=described.get(argument.arg))
-        fields[argument.arg] = (Annotated[PARAMETER_TYPES[annotation], description], value)
+        fields[argument.arg] = (Annotated[kind, description], value)
     model: type[Settings] = create_model("TaskSettings", __base__=Settings, **fields)
     return model
 
@@ -219,6 +220,18 @@ def to_toml(config: CompileConfig) -> str:
     import tomli_w
 
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _flag_type(annotation: ast.expr | None) -> Any:
+    """The type that an annotation names, if a flag can have it, else None."""
+    match annotation:
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Constant(value=str(only))):
+            return Literal[only]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=elements)):
+            choices = tuple(each.value for each in elements if isinstance(each, ast.Constant))
+            texts = len(choices) == len(elements) and all(isinstance(each, str) for each in choices)
+            return Literal[choices] if texts else None
+    return PARAMETER_TYPES.get(ast.unparse(annotation)) if annotation else None
 
 
 def _is_task(decorator: ast.expr) -> bool:

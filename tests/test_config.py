@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from synth_dspy.config import compile_settings, read_toml, task_settings, to_toml
 from synth_dspy.errors import SetupError
@@ -41,9 +42,16 @@ def test_parameters_of_the_task_become_settings_without_importing_it(file: Path)
     assert model.model_fields["folder"].description == "where the lists are, one a file."
 
 
+def test_a_parameter_with_a_choice_takes_nothing_else(file: Path) -> None:
+    file.write_text(TASK.replace('name: str = "x"', 'name: Literal["x", "y"] = "x"'))
+    assert task_settings(file)(name="y").model_dump()["name"] == "y"
+    with pytest.raises(ValidationError, match="'x' or 'y'"):
+        task_settings(file)(name="z")
+
+
 @pytest.mark.parametrize(
     ("signature", "says"),
-    [("budget: dict = {}", "has type dict"), ("budget: int", "needs a default")],
+    [("budget: dict = {}", "has type dict"), ("n: Literal[1] = 1", "has type Literal"), ("budget: int", "a default")],
 )
 def test_a_parameter_that_no_flag_can_set_is_named(file: Path, signature: str, says: str) -> None:
     file.write_text(TASK.replace('folder: Path | None = None, budget: int = 5, name: str = "x"', signature))

@@ -327,7 +327,7 @@ MODEL = "smollm2-135m-instruct"
 
 
 def _contract_rows(workspace: Path) -> list[tuple[list[dict[str, str]], str]]:
-    """Questions about contracts, each with the contract's beginning and the passage with the answer; and the answer."""
+    """Questions about contracts, each with the words around the answer; and the answer."""
     folder = workspace / "data" / "contracts"
     rows = []
     for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines():
@@ -336,9 +336,9 @@ def _contract_rows(workspace: Path) -> list[tuple[list[dict[str, str]], str]]:
         if not item["spans"] or not path.exists():
             continue
         text = path.read_text(encoding="utf-8")
-        start = max(0, text.find(item["spans"][0]) - 200)
-        question = f"[1] {text[:300]}\n\n[2] {text[start : start + 450]}\n\nQuestion: {item['question']}"
-        system = "Answer the question from the passages of the contract, briefly."
+        start = max(0, text.find(item["spans"][0]) - 80)
+        question = f"{text[start : start + 240]}\n\nQuestion: {item['question']}"
+        system = "Answer the question from the passage, briefly."
         rows.append(
             ([{"role": "system", "content": system}, {"role": "user", "content": question}], item["references"][0])
         )
