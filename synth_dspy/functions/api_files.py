@@ -1,0 +1,89 @@
+"""JSON, JSON lines and YAML files as one document, with the lines where its names stand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+
+SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")
+_NAME = re.compile(r"""\b(?:name|operationId)["']?\s*:\s*["']?([\w.-]+)|^\s*["']?(/[^"'\s]*?)["']?\s*:""")
+
+
+class ApiFile:
+    """A file that describes functions.
+
+    Attributes:
+        name: the file's path, with slashes.
+        document: what it holds; a list where it is JSON lines.
+
+    Raises:
+        SetupError: where it cannot be read or parsed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise SetupError(f"{path} cannot be read: {reason}.") from None
+        self.name = path.as_posix()
+        self.document = _parsed(text, path)
+        self._lines = _lines_of_names(text)
+
+    def lines_of(self, name: str) -> list[int]:
+        """The lines that give a name or an operation id, or begin a route; the first line where none is found."""
+        return self._lines.get(name, [1])
+
+
+def _lines_of_names(text: str) -> dict[str, list[int]]:
+    """The lines that give names and operation ids, and begin routes, in JSON or YAML."""
+    lines: dict[str, list[int]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        for match in _NAME.finditer(line):
+            lines.setdefault(match[1] or match[2], []).append(number)
+    return lines
+
+
+def _parsed(text: str, path: Path) -> Any:
+    if path.suffix == ".jsonl":
+        return [_json(line, path, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if path.suffix != ".json":
+        import yaml
+
+        try:
+            return yaml.load(text, _yaml_loader())
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line + 1 if mark else 1
+            raise SetupError(f"{path}:{line} is not valid YAML: {getattr(error, 'problem', error)}.") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and all(line.startswith("{") and line.rstrip().endswith("}") for line in lines):
+        return [_json(line, path, number) for number, line in enumerate(lines, 1)]  # JSON lines, whatever the name
+    return _json(text, path, 1)
+
+
+def _json(text: str, path: Path, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        at = line + getattr(error, "lineno", 1) - 1
+        raise SetupError(f"{path}:{at} is not valid JSON: {getattr(error, 'msg', error)}.") from None
+
+
+def _yaml_loader() -> Any:
+    """YAML as JSON has it: dates stay text, and so do `on`, `off`, `yes` and `no`."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Without the conversions that JSON does not know."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith((":timestamp", ":bool"))]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), [*"tTfF"])
+    return Loader

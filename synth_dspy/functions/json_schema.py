@@ -1,0 +1,184 @@
+"""What the engine does with JSON Schema (draft 2020-12), whatever the values are for: check values, thin schemas out.
+
+A value may hold an `Unknown`, such as the result of a call not made yet: it fits wherever one of its types does.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+from uuid import UUID
+
+_NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs"})
+_SHOWN = 60  # characters of a value that a problem quotes
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A value not known yet, of one of these JSON types; of any where `types` is empty. `name` is for messages."""
+
+    name: str
+    types: frozenset[str]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def problems(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], where: str) -> Iterator[str]:
+    """What is wrong with a value, each as "place: words". Integers are integers: 3.0 and true are not.
+
+    Args:
+        value: JSON, or `Unknown`s inside JSON.
+        schema: What it must satisfy.
+        definitions: What the schema's `$ref`s name.
+        where: The value's own place, such as "argument x".
+    """
+    from jsonschema.exceptions import best_match
+
+    validator = _validator()({**schema, "$defs": {**definitions, **schema.get("$defs", {})}})
+    for error in sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]):
+        inside = best_match([error])  # of several alternatives, the one that was meant, if it failed inside
+        found = inside if inside and len(inside.absolute_path) > len(error.absolute_path) else error
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found.absolute_path)
+        yield f"{where}{path}: {_in_words(found, definitions)}"
+
+
+def json_types(schema: Any, definitions: Mapping[str, Any] | None = None) -> frozenset[str]:
+    """The JSON types of the values that a schema admits ("integer" apart from "number"); empty means any."""
+    if not isinstance(schema, Mapping):
+        return frozenset()
+    definitions = definitions or schema.get("$defs") or {}
+    if "$ref" in schema:
+        return json_types(definitions.get(_ref_name(schema["$ref"])), definitions)
+    if "const" in schema:
+        return frozenset({_type_of(schema["const"])})
+    if "enum" in schema:
+        return frozenset(_type_of(value) for value in schema["enum"])
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            parts = [json_types(each, definitions) for each in schema[key]]
+            return frozenset[str]().union(*parts) if all(parts) else frozenset()
+    kind = schema.get("type")
+    return frozenset([kind] if isinstance(kind, str) else kind or ())
+
+
+def thinned(schema: Any, prefix: str) -> Any:
+    """A schema for constrained decoding: no notes, objects closed, optional properties named in "x-optional".
+
+    Args:
+        schema: Any schema; its `$defs` are left out.
+        prefix: What the names of definitions get, where several schemas come together.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    result: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NOTES:
+            continue
+        if key == "$ref":
+            result[key] = f"#/$defs/{prefix}{_ref_name(value)}"
+        elif key in ("properties", "patternProperties"):
+            result[key] = {name: thinned(each, prefix) for name, each in value.items()}
+        elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+            result[key] = [thinned(each, prefix) for each in value]
+        elif key in ("items", "additionalProperties", "not", "propertyNames"):
+            result[key] = thinned(value, prefix)
+        else:
+            result[key] = value
+    if result.get("properties"):
+        result.setdefault("additionalProperties", False)
+        required = result.get("required") or ()
+        result["required"] = [name for name in result["properties"] if name in required]
+        optional = [name for name in result["properties"] if name not in required]
+        if optional:
+            result["x-optional"] = optional
+    return result
+
+
+def short(value: Any, most: int = _SHOWN) -> str:
+    """A value as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _in_words(error: Any, definitions: Mapping[str, Any]) -> str:
+    shown = short(error.instance)
+    match error.validator:
+        case "type":
+            kinds = error.validator_value
+            return f"{shown} is not of type {kinds if isinstance(kinds, str) else ' or '.join(kinds)}"
+        case "enum" | "const":
+            values = error.validator_value if error.validator == "enum" else [error.validator_value]
+            return f"{shown} is not one of {short(values, 200)}"
+        case "anyOf" | "oneOf":
+            kinds = " or ".join(sorted(json_types(error.schema, definitions)))
+            return f"{shown} is not of type {kinds}" if kinds else f"{shown} fits none of its alternatives"
+    return str(error.message)[:300]
+
+
+def _ref_name(reference: Any) -> str:
+    return str(reference).rsplit("/", 1)[-1]
+
+
+def _type_of(value: Any) -> str:
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", type(None): "null"}
+    return names.get(type(value), "object")
+
+
+@functools.cache
+def _validator() -> Callable[[Mapping[str, Any]], Any]:
+    """Draft 2020-12 with strict integers, dates that parse, and `Unknown` where any value of its types may stand."""
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
+
+    standard = Draft202012Validator.VALIDATORS
+
+    def spared(rule: Callable[..., Any]) -> Callable[..., Any]:
+        def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+            if not isinstance(instance, Unknown):
+                yield from rule(validator, value, instance, schema) or ()
+
+        return check
+
+    def of_type(validator: Any, types: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        if not isinstance(instance, Unknown):
+            yield from standard["type"](validator, types, instance, schema) or ()
+            return
+        wanted = {types} if isinstance(types, str) else set(types)
+        # A number that is not known yet may turn out whole.
+        found = instance.types | ({"integer", "number"} if instance.types & {"integer", "number"} else set())
+        if found and not wanted & found:
+            yield ValidationError(f"{instance!r} is not of type {types}")
+
+    rules = {key: spared(rule) for key, rule in standard.items()}
+    rules |= {key: standard[key] for key in ("$ref", "anyOf", "allOf")}  # these hand the value on
+    rules["type"] = of_type
+    types = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    formats = FormatChecker(formats=())
+    for name, parse in _FORMATS.items():
+        formats.checks(name, raises=ValueError)(parse)
+    return functools.partial(extend(Draft202012Validator, validators=rules, type_checker=types), format_checker=formats)
+
+
+def _parses(parse: Callable[[str], Any], length: int | None = None) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, str):
+            return True
+        parse(value)
+        return length is None or len(value) == length  # Python also reads 20250131 and 2025-W05-5 as dates
+
+    return check
+
+
+_FORMATS = {
+    "date": _parses(date.fromisoformat, 10),
+    "date-time": _parses(datetime.fromisoformat),
+    "time": _parses(time.fromisoformat),
+    "uuid": _parses(UUID),
+}
