@@ -23,10 +23,10 @@ def is_yes_no(row: Row) -> bool:
 
 
 def score(row: Row, name: str) -> float | None:
-    """A score of a row; an answer that ended in an error is wrong, but its retrieval is unknown."""
+    """A score of a row, None where it does not apply; an answer that ended in an error has none of it right."""
     value = (row.get("scores") or {}).get(name)
     if value is None or not math.isfinite(value):
-        return 0.0 if name in SCORES else None
+        return 0.0 if name in SCORES and row.get("error") else None
     return float(value)
 
 

@@ -1,7 +1,7 @@
 """The report of a run: `report.html` (self-contained), `report.md`, and the table on the terminal.
 
 Questions, answers and passages come from documents and models, so they are never trusted: HTML is escaped by Jinja2,
-Markdown by `_markdown`, terminal text goes through rich's `Text`.
+Markdown by `markdown_text`, terminal text goes through rich's `Text`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def summary_table(results: Json, measurements: Json) -> Table:
     table.caption, table.caption_justify = Text(f"{verdict['headline']} {verdict['detail']}"), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
-    beside = "f1" if "f1" in results["scores"] else next(iter(results["scores"]), "")
+    further = [name for arm in results["arms"] for name in arm["further"]]
+    beside = "f1" if "f1" in results["scores"] else next((n for n in results["scores"] if n in further), "")
     title = "F1 %" if beside == "f1" else f"{beside.replace('_', ' ')} %"
     for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", title, "p50 s", "tokens"):
         table.add_column(Text(column), justify="right", no_wrap=True)
@@ -185,7 +186,7 @@ def _environment() -> jinja2.Environment:
         "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
         "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
-        "md": _markdown,
+        "md": markdown_text,
         "between": lambda c: (
             UNKNOWN if c["low"] is None else " to ".join(points(c[k], unit=False) for k in ("low", "high"))
         ),
@@ -206,7 +207,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _markdown(value: Any) -> str:
+def markdown_text(value: Any) -> str:
     """Untrusted text as one line of Markdown that means itself, in a table cell too."""
     text = re.sub(r"\s+", " ", str(UNKNOWN if value is None else value)).strip()
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

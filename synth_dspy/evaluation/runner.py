@@ -86,6 +86,6 @@ def run_arm(
         failed = row["error"] is not None
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
-            value = math.nan if failed else metric(example, prediction)  # the summary decides what a failure counts
-            row["scores"][name] = None if math.isnan(value) else value
+            value = metric(example, prediction)  # of an empty answer, where the call failed: does it apply at all?
+            row["scores"][name] = None if math.isnan(value) else 0.0 if failed else value
     return rows

@@ -100,15 +100,57 @@ def estimate(
     return Estimate(mean, max(bounds[0], low), min(bounds[1], high), values.size, units, unit)
 
 
+def ratio(
+    above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable] | None = None, *, seed: int = 0
+) -> Estimate:
+    """The sum of `above` over the sum of `below`, in [0, 1], with an interval as `estimate` has it.
+
+    For scores that are no means of items, such as precision, recall and F1: F1 is 2 true positives over what was
+    found and what was to be found. `n` is the number of items with anything below; the estimate is None without any.
+
+    Args:
+        above: of each item, shape (n,).
+        below: of each item, shape (n,).
+        groups: as for `estimate`.
+        seed: of the resampling.
+    """
+    numbers, labels = _checked(above, groups)
+    whole, _ = _checked(below, groups)
+    n = int(np.count_nonzero(whole))
+    if n == 0:
+        return Estimate(None, None, None, 0)
+    if labels is None or resampling_unit(labels) == "items":
+        sums, counts, unit = numbers, whole, "items"
+    else:
+        index = np.unique(np.asarray([str(g) for g in labels]), return_inverse=True)[1]
+        sums = np.bincount(index, weights=numbers).astype(np.float64)
+        counts = np.bincount(index, weights=whole).astype(np.float64)
+        unit = "groups"
+    order = np.lexsort((counts, sums))
+    there = counts[order] > 0
+    sums, counts = sums[order][there], counts[order][there]
+    share, units = float(sums.sum() / counts.sum()), len(sums)
+    if np.ptp(sums - share * counts) < 1e-12:
+        other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+        low, high = share * (1 - other), share + (1 - share) * other
+    else:
+        low, high = _bca(sums, counts, RESAMPLES, seed)
+    return Estimate(share, max(0.0, low), min(1.0, high), n, units, "groups" if unit == "groups" else "items")
+
+
 def compare(
     scores: Sequence[float],
     baseline: Sequence[float],
     groups: Sequence[Hashable] | None = None,
     *,
+    tests: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,)."""
+    """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,).
+
+    `tests` is the number of comparisons that are corrected for together: the more, the larger a difference must be.
+    """
     ours, labels = _checked(scores, groups)
     theirs, _ = _checked(baseline, groups)
     if ours.size != theirs.size:
@@ -122,7 +164,7 @@ def compare(
         difference,
         sign_flip_p(gains.tolist(), labels, seed=seed),
         100 * float(gains.mean()) / base if base > 1e-12 else None,
-        smallest_detectable(gains.tolist(), labels),
+        smallest_detectable(gains.tolist(), labels, tests=tests),
     )
 
 
@@ -172,11 +214,14 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def smallest_detectable(differences: Sequence[float], groups: Sequence[Hashable] | None = None) -> float | None:
+def smallest_detectable(
+    differences: Sequence[float], groups: Sequence[Hashable] | None = None, *, tests: int = 1
+) -> float | None:
     """The true difference that a two-sided 5 % test at this sample size would find with 80 % power.
 
     Minimum detectable effect (Bloom 1995): (t_0.975 + t_0.80) standard errors of the mean paired difference, with
-    the cluster-robust standard error where groups are the units. None for fewer than two units or no variation.
+    the cluster-robust standard error where groups are the units; with several tests, at the level of Holm's first
+    step, 5 % divided by their number. None for fewer than two units or no variation.
     """
     values, labels = _checked(differences, groups)
     if values.size < 2:
@@ -187,7 +232,7 @@ def smallest_detectable(differences: Sequence[float], groups: Sequence[Hashable]
     error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
     if error < 1e-12:
         return None
-    return float((t.ppf(0.5 + LEVEL / 2, units - 1) + t.ppf(POWER, units - 1)) * error)
+    return float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error)
 
 
 def percentile(values: Sequence[float], q: float) -> float | None:

@@ -42,9 +42,9 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             splits, held_out ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, notes
             (sentences that come before the report's own), and the measured run_id, command, stations, concurrency,
             wall_s, peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of
-            arms, else each is compared with the baseline; Holm's correction covers what is compared, judged accuracy
-            and token F1 (where the task has it) each by itself. Of weights that were tuned: `training` of each arm,
-            `variants` and `retention`, see `tuning`.
+            arms, else each is compared with the baseline; Holm's correction covers the comparisons with the baseline,
+            and all others by themselves, of judged accuracy and of token F1 (where the task has it). Of weights that
+            were tuned: `training` of each arm, `variants` and `retention`, see `tuning`.
 
     Raises:
         ValueError: two rows for the same arm and item.
@@ -167,18 +167,23 @@ def _arm(
         "yes_no": {name: estimate(yes_no, name, seed) for name in SCORES},
         "retrieval": {name: estimate(rows, name, seed) for name in RETRIEVAL},
         "further": {name: estimate(rows, name, seed) for name in further},
-        "abstention": _abstention(rows),
+        "abstention": _abstention(rows, seed),
         "tokens": {k: mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
     }
 
 
-def _abstention(rows: Sequence[Row]) -> Json:
-    """Precision: how many abstentions were right. Recall: how many silent documents were recognised."""
+def _abstention(rows: Sequence[Row], seed: int) -> Json:
+    """Precision: how many abstentions were right. Recall: how many that were called for were made. F1: of both."""
     must = [r for r in rows if not r["references"]]
     did = [r for r in rows if r.get("abstained")]
     right = sum(bool(r.get("abstained")) for r in must)
     correct = sum(bool(r.get("abstained")) == (not r["references"]) for r in rows)
+    pairs = [(bool(r.get("abstained")), not r["references"]) for r in rows]
+    f1 = stats.ratio(
+        [2.0 * (d and m) for d, m in pairs], [float(d + m) for d, m in pairs], [r.get("group") for r in rows], seed=seed
+    )
     return {
+        "f1": {"mean": f1.mean, "low": f1.low, "high": f1.high, "n": f1.n},
         "must": len(must),
         "did": len(did),
         "right": right,
@@ -205,28 +210,35 @@ def _has(headline: Mapping[str, Sequence[Row]], name: str) -> bool:
 def _comparisons(
     headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int, name: str = HEADLINE
 ) -> list[Json]:
-    """Paired comparisons of one score; Holm's correction covers these, its family."""
+    """Paired comparisons of one score; those with the baseline and all others are two families of Holm's correction."""
     names = list(headline)
     if pairs == "all":  # the baseline, where there, is always the second of its pairs
         order = [baseline] * (baseline in names) + [n for n in names if n != baseline]
         wanted = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
     else:
         wanted = [(arm, baseline) for arm in names if arm != baseline and baseline in names]
-    compared = [_compare(arm, other, headline, seed, name) for arm, other in wanted]
-    for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
-        row["p_holm"] = adjusted
+    compared = []
+    # What the report is about, does an arm beat the baseline, is decided by itself; the other pairs are another family.
+    for against in (True, False):
+        family = [pair for pair in wanted if (pair[1] == baseline) is against]
+        rows = [_compare(arm, other, headline, seed, name, len(family)) for arm, other in family]
+        for row, adjusted in zip(rows, stats.holm([row["p"] for row in rows]), strict=True):
+            row["p_holm"] = adjusted
+        compared += rows
+    for row in compared:
         row["outcome"] = verdict.outcome(row)
         row["sentence"] = ("" if name == HEADLINE else "In token F1: ") + verdict.sentence(row)
     return compared
 
 
-def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int, name: str) -> Json:
+def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int, name: str, tests: int) -> Json:
     theirs = {r["id"]: r for r in headline[other]}
     common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
     found = stats.compare(
         [score(a, name) or 0.0 for a, _ in common],
         [score(b, name) or 0.0 for _, b in common],
         [a.get("group") for a, _ in common],
+        tests=tests,
         seed=seed,
     )
     return {

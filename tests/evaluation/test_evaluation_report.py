@@ -137,7 +137,7 @@ def test_differences_in_token_f1_are_read_off_with_their_intervals(
     low, high = (f"+{100 * compared[end]:.1f}" for end in ("low", "high"))
     part = markdown.split("### Differences in token F1")[1].split("###")[0]
     assert f"| sft | rag | +{100 * compared['difference']:.1f} | {low} to {high} | &lt; 0.001 |" in part
-    assert "correction covers this comparison, apart" in part
+    assert "Corrected like them" in part
     part = html.split("<h3>Differences in token F1</h3>")[1].split("<h3>")[0]
     assert f"<td>{low} to {high}</td><td>&lt; 0.001</td>" in part
 

@@ -65,9 +65,36 @@ def test_the_correction_covers_what_is_compared(answers: Rows, facts: dict[str, 
     assert [(c["arm"], c["against"]) for c in few["comparisons"]] == [("a", "rag"), ("b", "rag")]
     assert {(c["arm"], c["against"]) for c in every["comparisons"]} == {("a", "rag"), ("b", "rag"), ("b", "a")}
     assert every["comparisons"][0]["p"] == few["comparisons"][0]["p"]
-    assert every["comparisons"][0]["p_holm"] > few["comparisons"][0]["p_holm"]
+    # Whether an arm beats the baseline does not depend on what else is compared.
+    assert every["comparisons"][:2] == few["comparisons"]
+    assert few["comparisons"][0]["p_holm"] == min(1, 2 * few["comparisons"][0]["p"])
+    assert every["comparisons"][2]["p_holm"] == every["comparisons"][2]["p"]
     assert "was not tested" in few["verdict"]["detail"]
     assert "was not tested" not in every["verdict"]["detail"]
+
+
+def test_a_failed_call_counts_where_the_score_applies(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    """Twenty crashes and twenty right answers are half right; a score that does not apply counts for nothing."""
+    rows = [
+        predict("rag", i, 1.0, scores={"judged": 1.0, "kept": 1.0, "f1": None if i < 10 else 1.0}) for i in range(20)
+    ]
+    rows += [
+        predict("rag", i, 0.0, scores={"judged": 0.0, "kept": 0.0, "f1": None}, error="E: no") for i in range(20, 40)
+    ]
+    arm = _arm(summarise(rows, facts)[0], "rag")
+    assert (arm["further"]["kept"]["mean"], arm["further"]["kept"]["n"]) == (0.5, 40)
+    assert (arm["scores"]["f1"]["mean"], arm["scores"]["f1"]["n"]) == (pytest.approx(1 / 3), 30)
+
+
+def test_declining_has_an_f1_with_an_interval(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    rows = [
+        predict("rag", i, 1.0, references=["x"] if i % 3 else [], abstained=i % 9 == 0 or i in (3, 12, 20, 21))
+        for i in range(40)
+    ]
+    found = _arm(summarise(rows, facts)[0], "rag")["abstention"]
+    f1 = 2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"])
+    assert found["f1"]["mean"] == pytest.approx(f1, abs=1e-6)
+    assert 0 < found["f1"]["low"] < f1 < found["f1"]["high"] < 1
 
 
 def _with_f1(rows: list[dict[str, Any]], f1: dict[str, list[float | None]]) -> list[dict[str, Any]]:

@@ -238,9 +238,9 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
     for text in (page.text, markdown.replace("\\", "")):
         for part in (
             "Every pair",
-            "all 28 pairs",
+            "all other pairs by themselves",
             "Differences in token F1",
-            "these 28 comparisons, apart from those of judged accuracy",
+            "Corrected like them, apart from them",
             "The judge that scores sft, dpo, orpo, kto and sft_synthetic also chose the answers that they learned from",
             "gold answers: 54, AI feedback: 20",
             "margin: 4, equal: 3, too long: 2",

@@ -1,0 +1,128 @@
+"""The report of a blind comparison, on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.evaluation.unblind import interval, percent
+from synth_dspy.evaluation.verdict import ALPHA, p_value
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Json = Mapping[str, Any]
+
+BETWEEN = "95 % interval"
+
+
+def tables(results: Json) -> list[Table]:
+    """What the terminal shows: arms, pairs and raters."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = []
+    for title, head, rows in _tables(results):
+        table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        for i, column in enumerate(head):
+            table.add_column(Text(column), justify="left" if i == 0 else "right")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        made.append(table)
+    return made
+
+
+def sentences(results: Json) -> list[str]:
+    """What stands below the tables: agreement, position bias, and what limits the figures."""
+    found = results["agreement"]
+    if found["percent"] is None:
+        agreed = "Agreement is unknown: no item has votes of two raters."
+    else:
+        agreed = f"Two raters agree on {100 * found['percent']:.0f} % of the {found['items']} items that several rated"
+        if found["alpha"] is not None:
+            agreed += f"; Krippendorff's alpha is {found['alpha']:.2f}"
+        if found["low"] is not None:
+            agreed += f" (95 % interval {found['low']:.2f} to {found['high']:.2f})"
+        agreed += "."
+    return [agreed, _position_sentence(results["positions"]), *results["notes"]]
+
+
+def markdown(results: Json) -> str:
+    """The report as Markdown; names of arms and raters come through as they are."""
+    from synth_dspy.evaluation.report import markdown_text as escape
+
+    counts = results["counts"]
+    lines = [
+        f"# Blind comparison: {escape(results['task'])}",
+        "",
+        f"**{escape(results['headline'])}**",
+        "",
+        f"{results['votes']} votes of {len(results['raters'])} raters on {results['items']} of {counts['shown']} items "
+        f"({results['study']}). Left out: {counts['left_out']} items that not all arms answered, {counts['identical']} "
+        f"with the same output of every arm. Skipped: {results['skipped']}.",
+    ]
+    for title, head, rows in _tables(results):
+        lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+        lines += [f"| {' | '.join(map(escape, row))} |" for row in rows]
+    lines += ["", "## What to make of it", "", *(f"- {escape(one)}" for one in sentences(results))]
+    method = results["method"]
+    lines += [
+        "",
+        "Win rates are shares of votes, averaged over items; ties are shared, so that chance gives an arm "
+        f"{100 / len(results['arms']):.0f} % and a side of a pair 50 %. Intervals: {method['interval']}, over "
+        f"{method['unit']}; tests: {method['test']}, with {method['correction']}'s correction. They speak of other "
+        "items, and of these raters.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _position_sentence(found: Json) -> str:
+    if not found["n"]:
+        return "Whether the position of an output mattered is not known from these votes."
+    shares = ", ".join(f"{100 * share:.0f} %" for share in found["shares"])
+    told = "the position matters" if found["p"] < ALPHA else "no evidence that the position matters"
+    return f"Choices by position: {shares} of {found['n']}; {told} ({p_value(found['p'])})."
+
+
+def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
+    arms = [
+        [a["arm"], percent(a), interval(a), *(str(a[k]) for k in ("wins", "ties", "losses", "n"))]
+        for a in results["arms"]
+    ]
+    pairs = [
+        [
+            f"{p['arm']} : {p['against']}",
+            percent(p),
+            interval(p),
+            _p(p["p_holm"]),
+            *(str(p[k]) for k in ("wins", "ties", "losses", "n")),
+        ]
+        for p in results["pairs"]
+    ]
+    by_rater = [
+        [rater["rater"], arm, percent(found), interval(found), str(found["n"])]
+        for rater in results["raters"]
+        for arm, found in rater["arms"].items()
+    ]
+    raters = [
+        [
+            r["rater"],
+            *(str(r[k]) for k in ("votes", "ties", "skipped")),
+            "–" if r["agreement_with_others"] is None else f"{100 * r['agreement_with_others']:.0f}",
+            " / ".join(f"{100 * share:.0f}" for share in r["positions"]["shares"]) or "–",
+            _p(r["positions"]["p_holm"]),
+        ]
+        for r in results["raters"]
+    ]
+    return [
+        ("Arms", ["arm", "win %", BETWEEN, "wins", "ties", "losses", "items"], arms),
+        ("Pairs", ["pair", "win %", BETWEEN, "p Holm", "wins", "ties", "losses", "items"], pairs),
+        ("Arms by rater", ["rater", "arm", "win %", BETWEEN, "items"], by_rater),
+        ("Raters", ["rater", "votes", "ties", "skipped", "agrees %", "positions %", "p position"], raters),
+    ]
+
+
+def _p(value: float | None) -> str:
+    return p_value(value).removeprefix("p ").removeprefix("= ")

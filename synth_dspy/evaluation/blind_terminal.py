@@ -1,0 +1,54 @@
+"""One item at a time on the terminal: what a rater sees, and what they may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from synth_dspy.evaluation.blind import visible
+from synth_dspy.evaluation.votes import VoteFile, parse_choice
+
+
+def ask(
+    rows: Sequence[Mapping[str, Any]], votes: VoteFile, *, total: int, read: Callable[[str], str], console: Console
+) -> int:
+    """Show one item after another and write each choice at once; `q` or the end of the input stops.
+
+    Args:
+        rows: rows of a sheet.
+        votes: the `VoteFile`.
+        total: items on the sheet.
+        read: asks for a line, such as `input`; EOFError ends.
+        console: where the items are shown.
+
+    Returns:
+        How many rows were left without a vote.
+    """
+    for number, row in enumerate(rows):
+        n = len(row["outputs"])
+        console.print(Rule(Text(f"{total - len(rows) + number + 1} of {total}")))
+        console.print(Text(visible(row["question"]), style="bold"))
+        if row["references"]:
+            console.print(Text("accepted: " + visible(" | ".join(row["references"])), style="dim"))
+        for i, output in enumerate(row["outputs"], start=1):
+            console.print(Text(f"\n[{i}]", style="bold cyan"))
+            console.print(Text(visible(output)))
+        numbers = "/".join(map(str, range(1, n + 1)))
+        while True:
+            try:
+                answer = read(f"\nWhich is better? {numbers}, t (tie), s (skip), q (quit): ").strip()
+            except EOFError:
+                return len(rows) - number
+            if answer.casefold() in ("q", "quit"):
+                return len(rows) - number
+            choice = parse_choice(answer)
+            if choice is not None and (isinstance(choice, str) or choice <= n):
+                votes.add(str(row["item"]), choice, at=datetime.now(UTC).isoformat(timespec="seconds"))
+                break
+            console.print(Text(f"Type {numbers}, t, s or q."))
+    return 0

@@ -1,0 +1,301 @@
+"""Which model to take: arms and their base models by quality, speed, memory, cost and licence, under the user's limits.
+
+All figures are of the items that every arm has in common. Latency is a call's as the run made it, many at a time;
+throughput follows from it and from how many were under way (Little's law, L = lambda W; Little 1961). What an embedded
+model costs is its CPU time at the user's price, what a hosted one costs is what its provider charged.
+
+An arm is recommended over a cheaper one only where the 95 % interval of the paired difference, on the same items,
+excludes 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.choice_sentences import exclusions, notes, recommendation
+from synth_dspy.evaluation.figures import HEADLINE, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.finished import Arm, common_items
+from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, Licence, licence_of, strictest
+from synth_dspy.lms.registry import REGISTRY
+
+Json = dict[str, Any]
+
+MB = 1e6
+CHEAPER = 0.95
+"""What costs more than this share of the other's price is no cheaper: CPU time varies that much from run to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the user sets; None sets no limit. `cpu_hour_usd` prices an embedded model's CPU time."""
+
+    max_latency_s: float | None = None
+    max_cost_usd: float | None = None
+    max_memory_mb: float | None = None
+    commercial: bool = False
+    cpu_hour_usd: float = 0.05
+
+
+@dataclass(slots=True)
+class Option:
+    """An arm as a choice.
+
+    Attributes:
+        name: the arm's, with its run's before it where there are several.
+        model: model string of the base model.
+        tuned: whether its weights were tuned.
+        quality: `mean`, `low`, `high`, `n` of the metric.
+        latency_p50_s: half of the answers took no longer.
+        latency_p95_s: 19 of 20 answers took no longer.
+        throughput: answers a second, about.
+        weights_mb: size of the model's files, which memory cannot fall short of; 0 where a server holds them.
+        memory_mb: what the run's process took at most, which bounds memory from above.
+        cost_per_thousand_usd: of a thousand answers.
+        licences: of what the arm is made of, by role.
+        commercial: what these allow together.
+        pareto: whether no other arm is at least as good in everything and better in something.
+        excluded: by flag, why the arm is not within that limit.
+    """
+
+    name: str
+    model: str
+    tuned: bool
+    quality: Json
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    throughput: float | None
+    weights_mb: float | None
+    memory_mb: float | None
+    cost_per_thousand_usd: float | None
+    licences: dict[str, Licence]
+    commercial: str
+    pareto: bool = False
+    excluded: dict[str, str] = field(default_factory=dict)
+
+
+def choose(
+    arms: Sequence[Arm],
+    limits: Limits,
+    *,
+    metric: str = HEADLINE,
+    stated: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Json:
+    """Weigh arms against each other.
+
+    Args:
+        arms: of runs of one task.
+        limits: what is asked of the choice.
+        metric: the score that counts as quality.
+        stated: licences by model string, as the user states them.
+        seed: of the resampling.
+
+    Returns:
+        JSON data: `metric`, `limits`, `items`, `left_out`, `options`, `comparisons` (the best arm within the limits
+        against the others there), `chosen` (a name or None), `recommendation` (a sentence), `notes`.
+
+    Raises:
+        SetupError: no arm, no item in common, or no such metric.
+    """
+    if not arms:
+        raise SetupError("No arm of these runs has answers: finish a run first.")
+    common, left_out = common_items(arms, errors=True)
+    scores = _scores(arms, common, metric)
+    items = list(next(iter(scores.values())))
+    if not items:
+        raise SetupError(
+            f"There is no item that {', '.join(arm.name for arm in arms)} all answered: choose among arms of the same "
+            "held-out items."
+        )
+    groups = [arms[0].rows[item].get("group") for item in items]
+    options = [_option(arm, common, list(scores[arm.name].values()), groups, limits, stated, seed) for arm in arms]
+    for option in options:
+        option.pareto = not any(_dominates(other, option) for other in options)
+        option.excluded = exclusions(option, limits)
+    allowed = sorted((o for o in options if not o.excluded), key=_rank)
+    comparisons = _comparisons(allowed, scores, groups, seed)
+    chosen = _chosen(allowed, comparisons)
+    found: Json = plain(
+        {
+            "task": arms[0].run.results.get("task"),
+            "metric": metric,
+            "limits": asdict(limits),
+            "items": len(items),
+            "left_out": left_out,
+            "options": [asdict(option) for option in options],
+            "comparisons": comparisons,
+            "chosen": chosen.name if chosen else None,
+            "recommendation": recommendation(
+                min(options, key=_rank), allowed, chosen, comparisons, metric, commercial=limits.commercial
+            ),
+            "notes": notes(arms, options, left_out, bool(comparisons)),
+        }
+    )
+    return found
+
+
+def _scores(arms: Sequence[Arm], common: Sequence[str], metric: str) -> dict[str, dict[str, float]]:
+    """Scores by arm and item, of the items that the metric says something of; an answer that failed scores 0.
+
+    Yes/no questions are left out, as they are from the report's headline.
+    """
+    items = [item for item in common if not is_yes_no(arms[0].rows[item])]
+    known = sorted({name for arm in arms for row in arm.rows.values() for name in row.get("scores") or {}})
+    if metric not in known:
+        raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(known) or 'none'}.")
+
+    def scored(row: Mapping[str, Any]) -> float | None:
+        return None if (row.get("scores") or {}).get(metric) is None else score(row, metric)
+
+    items = [item for item in items if any(scored(arm.rows[item]) is not None for arm in arms)]
+    return {arm.name: {item: scored(arm.rows[item]) or 0.0 for item in items} for arm in arms}
+
+
+def _option(
+    arm: Arm,
+    items: Sequence[str],
+    scores: Sequence[float],
+    groups: Sequence[Any],
+    limits: Limits,
+    stated: Mapping[str, str] | None,
+    seed: int,
+) -> Option:
+    rows = [arm.rows[item] for item in items]
+    models = arm.run.results.get("models") or {}
+    model = str(models.get("student") or UNKNOWN)
+    latencies = [float(row["latency_s"]) for row in rows if row.get("latency_s") is not None]
+    licences = {role: licence_of(str(models.get(role) or UNKNOWN), stated) for role in _made_of(arm)}
+    quality = stats.estimate(scores, groups, seed=seed)
+    measured = arm.run.measurements["arms"].get(arm.arm) or {}
+    return Option(
+        name=arm.name,
+        model=model,
+        tuned=bool(arm.facts.get("training")),
+        quality={"mean": quality.mean, "low": quality.low, "high": quality.high, "n": quality.n},
+        latency_p50_s=stats.percentile(latencies, 50),
+        latency_p95_s=stats.percentile(latencies, 95),
+        throughput=_throughput(latencies, arm.run.measurements.get("concurrency")),
+        weights_mb=_weights_mb(arm, model),
+        memory_mb=measured.get("peak_rss_mb") or arm.run.measurements.get("peak_rss_mb"),
+        cost_per_thousand_usd=_cost(rows, model, limits.cpu_hour_usd),
+        licences=licences,
+        commercial=strictest(list(licences.values())),
+    )
+
+
+def _made_of(arm: Arm) -> list[str]:
+    """The roles whose models an arm's use depends on: its own, the teacher it learned from, the embedder it asks."""
+    facts, synthesis = arm.facts, arm.run.results.get("synthesis") or {}
+    origins = (facts.get("training") or {}).get("by_origin")
+    learned = bool((origins or {}).get("synthetic")) if origins is not None else bool(
+        (facts.get("training") or facts.get("demos")) and synthesis.get("kept")
+    )  # fmt: skip
+    searches = any(row.get("passages") for row in arm.rows.values())
+    return ["student", *(["teacher"] if learned else []), *(["embedder"] if searches else [])]
+
+
+def _throughput(latencies: Sequence[float], concurrency: int | None) -> float | None:
+    total = math.fsum(latencies)
+    return min(int(concurrency or 1), len(latencies)) * len(latencies) / total if total > 0 else None
+
+
+def _cost(rows: Sequence[Mapping[str, Any]], model: str, cpu_hour_usd: float) -> float | None:
+    if model.startswith(EMBEDDED):
+        seconds = mean(rows, "cpu_s")
+        return None if seconds is None else 1000 * seconds * cpu_hour_usd / 3600
+    charged = mean(rows, "cost_usd")
+    return None if charged is None else 1000 * charged
+
+
+def _weights_mb(arm: Arm, model: str) -> float | None:
+    if not model.startswith(EMBEDDED):
+        return 0.0
+    try:
+        about = json.loads((arm.run.folder / "programs" / arm.arm / "about.json").read_text(encoding="utf-8"))
+        if about.get("weights"):
+            return float((arm.run.folder / about["weights"]).stat().st_size / MB)
+    except (OSError, ValueError, AttributeError):
+        pass
+    if arm.facts.get("training"):
+        return None  # its weights are elsewhere
+    name = model.removeprefix(EMBEDDED)
+    if name in REGISTRY:
+        return REGISTRY[name].size / MB
+    path = Path(name).expanduser()
+    files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.gguf")]
+    return sum(file.stat().st_size for file in files) / MB if files else None
+
+
+def _costs(option: Option) -> tuple[float, ...]:
+    """What is better when it is less; what is not known is no advantage."""
+    values = (option.latency_p95_s, option.cost_per_thousand_usd, option.weights_mb)
+    return tuple(math.inf if value is None else value for value in values)
+
+
+def _dominates(one: Option, other: Option) -> bool:
+    ours = (-_quality(one), *_costs(one))
+    theirs = (-_quality(other), *_costs(other))
+    return all(a <= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
+
+
+def _quality(option: Option) -> float:
+    return float(option.quality["mean"])
+
+
+def _rank(option: Option) -> tuple[float, tuple[float, ...], str]:
+    """Best first; of equals the cheaper one."""
+    return (-_quality(option), _price(option), option.name)
+
+
+def _price(option: Option) -> tuple[float, ...]:
+    """What "cheaper" compares: cost, then latency, then size."""
+    latency, cost, weights = _costs(option)
+    return (cost, latency, weights)
+
+
+def _comparisons(
+    allowed: Sequence[Option], scores: Mapping[str, Mapping[str, float]], groups: Sequence[Any], seed: int
+) -> list[Json]:
+    """The best arm within the limits against each other one there, on the same items."""
+    found: list[Json] = []
+    for other in allowed[1:]:
+        ours, theirs = (list(scores[name].values()) for name in (allowed[0].name, other.name))
+        compared = stats.compare(ours, theirs, groups, seed=seed)
+        difference = compared.difference
+        found.append(
+            {
+                "arm": allowed[0].name,
+                "against": other.name,
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "n": difference.n,
+                "smallest_detectable": compared.smallest_detectable,
+                "better": bool(difference.low is not None and difference.low > 0),
+            }
+        )
+    return found
+
+
+def _chosen(allowed: Sequence[Option], comparisons: Sequence[Json]) -> Option | None:
+    """The cheapest of the best arm and those that it is not better than."""
+    if not allowed:
+        return None
+    level = {row["against"] for row in comparisons if not row["better"]}
+    cheaper = [option for option in allowed if option.name in level and _cheaper(option, allowed[0])]
+    return min(cheaper, key=_price, default=allowed[0])
+
+
+def _cheaper(one: Option, other: Option) -> bool:
+    """Whether one costs less by more than chance; where no price is known, whether it is that much faster."""
+    ours, theirs = one.cost_per_thousand_usd, other.cost_per_thousand_usd
+    if ours is None and theirs is None:
+        ours, theirs = one.latency_p50_s, other.latency_p50_s
+    return ours is not None and (theirs is None or ours < CHEAPER * theirs)

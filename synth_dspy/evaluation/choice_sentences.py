@@ -1,0 +1,163 @@
+"""The sentences of a choice: what to take and why, what is excluded and by which limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.evaluation.finished import Arm
+from synth_dspy.evaluation.licences import NO, UNKNOWN
+from synth_dspy.evaluation.verdict import points
+
+if TYPE_CHECKING:
+    from synth_dspy.evaluation.choice import Limits, Option
+
+Json = dict[str, Any]
+
+
+def exclusions(option: Option, limits: Limits) -> dict[str, str]:
+    """By flag, why an arm is not within that limit; what is not known is not within it."""
+    found: dict[str, str] = {}
+    latency, cost, most = limits.max_latency_s, limits.max_cost_usd, limits.max_memory_mb
+    if latency is not None and (option.latency_p95_s is None or option.latency_p95_s > latency):
+        found["--max-latency"] = (
+            "its latency is unknown"
+            if option.latency_p95_s is None
+            else f"a p95 latency of {option.latency_p95_s:.2f} s is above {latency:g} s"
+        )
+    if cost is not None and (option.cost_per_thousand_usd is None or option.cost_per_thousand_usd > cost):
+        found["--max-cost"] = (
+            "its cost is unknown"
+            if option.cost_per_thousand_usd is None
+            else f"{usd(option.cost_per_thousand_usd)} for a thousand answers is above {usd(cost)}"
+        )
+    if most is not None and (option.memory_mb is None or option.memory_mb > most):
+        least = option.weights_mb
+        if least is not None and least > most:
+            found["--max-memory"] = f"its weights alone take {least:,.0f} MB, above {most:,.0f} MB"
+        else:
+            bound = (
+                "unknown"
+                if option.memory_mb is None
+                else f"only known to be below {option.memory_mb:,.0f} MB, the peak of a run with all its models"
+            )
+            found["--max-memory"] = f"its memory is {bound}; `evaluate` on its saved program alone measures it"
+    if limits.commercial and option.commercial in (NO, UNKNOWN):
+        roles = [role for role, licence in option.licences.items() if licence.commercial == option.commercial]
+        what = ", ".join(f"the {role}'s licence {option.licences[role].name}" for role in roles)
+        found["--commercial"] = (
+            f"{what} does not allow commercial use"
+            if option.commercial == NO
+            else f"{what} is not known; state it with --licence"
+        ).replace("licence unknown is", "licence is")
+    return found
+
+
+def recommendation(
+    best: Option,
+    allowed: Sequence[Option],
+    chosen: Option | None,
+    comparisons: Sequence[Json],
+    metric: str,
+    *,
+    commercial: bool,
+) -> str:
+    """The recommendation, as one sentence.
+
+    Args:
+        best: the best arm of all, within the limits or not.
+        allowed: arms within the limits, best first.
+        chosen: the one to take.
+        comparisons: the best of those allowed against the others.
+        metric: what quality is called.
+        commercial: whether conditions of commercial use are told.
+    """
+    if chosen is None:
+        why = "; ".join(f"{reason} ({flag})" for flag, reason in best.excluded.items())
+        return (
+            f"No arm is within the limits: the best, {best.name} ({_figures(best, metric)}), is excluded because {why}."
+        )
+    text = f"Take {chosen.name}: {_figures(chosen, metric)}, {_measures(chosen)}"
+    conditions = [
+        f"{role} {licence.name}: {licence.terms}" for role, licence in chosen.licences.items() if licence.terms
+    ]
+    if commercial and conditions:
+        text += f", commercially on conditions ({'; '.join(conditions)})"
+    top = allowed[0]
+    if chosen is not top:
+        row = next(row for row in comparisons if row["against"] == chosen.name)
+        text += (
+            f"; {top.name} scores {points(row['difference'])} more, but not beyond its 95 % interval ("
+            f"{points(row['low'], unit=False)} to {points(row['high'], unit=False)}, n = {row['n']}), and "
+            f"{_dearer(top, chosen)}"
+        )
+    elif beaten := [row["against"] for row in comparisons if row["better"]]:
+        text += f"; it is better than {', '.join(beaten)} beyond the 95 % interval"
+    elif comparisons:
+        text += "; no other arm within the limits is better, or as good and cheaper"
+    if best.excluded:
+        text += f"; {best.name}, the best of all ({_figures(best, metric)}), is excluded because "
+        text += "; ".join(f"{reason} ({flag})" for flag, reason in best.excluded.items())
+    return f"{text}."
+
+
+def _dearer(top: Option, chosen: Option) -> str:
+    ours, theirs = top.cost_per_thousand_usd, chosen.cost_per_thousand_usd
+    if theirs is None:
+        return "is slower"
+    return "its cost is unknown" if ours is None else f"costs {100 * (ours / theirs - 1):.0f} % more" if theirs else (
+        f"costs {usd(ours)}"
+    )  # fmt: skip
+
+
+def _figures(option: Option, metric: str) -> str:
+    found = option.quality
+    return f"{metric} {percent(found['mean'])} %, 95 % interval {percent(found['low'])} to {percent(found['high'])} %"
+
+
+def _measures(option: Option) -> str:
+    told = [f"p95 latency {option.latency_p95_s:.2f} s"] if option.latency_p95_s is not None else []
+    cost = option.cost_per_thousand_usd
+    told.append(f"{usd(cost)} for a thousand answers" if cost is not None else "at unknown cost")
+    return ", ".join(told)
+
+
+def notes(arms: Sequence[Arm], options: Sequence[Option], left_out: int, compared: bool) -> list[str]:
+    """What limits the figures."""
+    found = []
+    if left_out:
+        found.append(f"{left_out} items that not all arms were asked are left out.")
+    if compared:
+        found.append("Intervals are those of single comparisons; the report's tests correct for their number.")
+    concurrency = {arm.run.measurements.get("concurrency") for arm in arms}
+    if len(concurrency) > 1:
+        found.append("The runs had different numbers of calls under way: their latencies are not comparable.")
+    elif len({arm.run.folder for arm in arms}) > 1:
+        found.append("Latencies of several runs are comparable only if the same machine was as busy.")
+    if concurrency != {1}:
+        under_way = ", ".join(str(n or "an unknown number") for n in sorted(concurrency, key=str))
+        found.append(
+            f"Latency is that of an answer with {under_way} calls under way, waiting included; throughput follows from "
+            "it."
+        )
+    if any(option.memory_mb is not None for option in options):
+        found.append(
+            "Memory is bounded, not measured by arm: from below by the weights, from above by the peak of the run's "
+            "process, which also held the other models."
+        )
+    if any(option.tuned for option in options):
+        found.append("What tuning cost once is not in the price of an answer; the report has its time.")
+    unknown = sorted({option.model for option in options if option.commercial == UNKNOWN})
+    if unknown:
+        found.append(f"Whether everything may be used commercially is unknown for arms on {', '.join(unknown)}.")
+    return found
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def usd(value: float | None) -> str:
+    """A sum of money with three significant digits where it is small."""
+    return "–" if value is None else f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.3g}"

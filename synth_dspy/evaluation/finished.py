@@ -1,0 +1,149 @@
+"""Finished runs of one task side by side: their arms, and the items that all of them have in common.
+
+What compares answers after the fact (a blind comparison, the choice of a model) begins here. A run is any folder with
+results.json, measurements.json and predictions.jsonl: one of `compile`'s, or one of `evaluate`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished run. `name` is its folder's, or the path where two runs' folders are called the same."""
+
+    folder: Path
+    name: str
+    results: Json
+    measurements: Json
+    rows: Sequence[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An arm of a run: `name` is `<run>/<arm>` where there are several runs. `rows` are its predictions by item."""
+
+    name: str
+    arm: str
+    run: Finished
+    rows: Mapping[str, Json]
+
+    @property
+    def facts(self) -> Json:
+        """What the run's results say of the arm; empty for a variant of one."""
+        return next((arm for arm in self.run.results["arms"] if arm["name"] == self.arm), {})
+
+
+def read_runs(paths: Iterable[Path]) -> list[Finished]:
+    """The runs in the order given, each once.
+
+    Raises:
+        SetupError: a folder is no finished run, or the runs are of different tasks.
+    """
+    folders = list(dict.fromkeys(path.expanduser().resolve() for path in paths))
+    if not folders:
+        raise SetupError("No run was named: give the folder of a finished run, runs/<task>/<id>.")
+    called = Counter(folder.name for folder in folders)
+    runs = [_read(folder, folder.name if called[folder.name] == 1 else str(folder)) for folder in folders]
+    tasks = sorted({str(run.results.get("task")) for run in runs})
+    if len(tasks) > 1:
+        raise SetupError(f"Runs of one task can be compared, these are of {', '.join(tasks)}: name runs of one.")
+    return runs
+
+
+def find_arms(runs: Sequence[Finished], wanted: Sequence[str] = ()) -> list[Arm]:
+    """The arms that are wanted, in that order; without a wish all arms that have answers, but no variants of arms.
+
+    A bare name is that arm in every run; `<run>/<arm>` is one of them.
+
+    Raises:
+        SetupError: there is no such arm; names those there are.
+    """
+    several = len(runs) > 1
+    found: list[Arm] = []
+    for run in runs:
+        by_arm: dict[str, dict[str, Json]] = {}
+        for row in run.rows:
+            by_arm.setdefault(str(row["arm"]), {})[str(row["id"])] = row
+        declared = [arm["name"] for arm in run.results["arms"]]
+        order = [name for name in declared if name in by_arm] + [name for name in by_arm if name not in declared]
+        found += [Arm(f"{run.name}/{name}" if several else name, name, run, by_arm[name]) for name in order]
+    if not wanted:
+        return [arm for arm in found if arm.facts]
+    chosen: dict[str, Arm] = {}
+    for name in wanted:
+        matching = [arm for arm in found if name in (arm.name, arm.arm)]
+        if not matching:
+            raise SetupError(
+                f"No arm {name!r} has answers here; there are {', '.join(arm.name for arm in found) or 'none'}."
+            )
+        chosen |= {arm.name: arm for arm in matching}
+    return list(chosen.values())
+
+
+def common_items(arms: Sequence[Arm], *, errors: bool) -> tuple[list[str], int]:
+    """Ids, sorted, of the items that all arms have answered, and how many others were left out.
+
+    An id that stands for another question in another run is left out too.
+
+    Args:
+        arms: the arms.
+        errors: whether a call that ended in an error is an answer (a wrong one).
+    """
+    every = sorted({item for arm in arms for item in arm.rows})
+    common = [item for item in every if _same(item, arms, errors)]
+    return common, len(every) - len(common)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(path)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+def _same(item: str, arms: Sequence[Arm], errors: bool) -> bool:
+    rows = [arm.rows.get(item) for arm in arms]
+    there = [row for row in rows if row is not None and (errors or not row.get("error"))]
+    return len(there) == len(rows) and len({str(row.get("question")) for row in there}) == 1
+
+
+def _read(folder: Path, name: str) -> Finished:
+    texts = {}
+    for part in ("results.json", "measurements.json", "predictions.jsonl"):
+        try:
+            texts[part] = (folder / part).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise SetupError(
+                f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
+                "the run with compile's --resume."
+            ) from None
+    try:
+        results, measurements = (json.loads(texts[part]) for part in ("results.json", "measurements.json"))
+        rows = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
+        _ = [arm["name"] for arm in results["arms"]], measurements["arms"].keys(), results.get("task")
+        _ = [(row["arm"], row["id"], row.get("scores")) for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SetupError(
+            f"{folder} is no finished run: its files are not as a run writes them ({type(error).__name__}: {error}); "
+            "finish the run with compile's --resume."
+        ) from None
+    return Finished(folder, name, results, measurements, rows)

@@ -1,0 +1,288 @@
+"""`python -m synth_dspy.choose`: the arm to take under limits, and why; never one that is dearer and no better."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_runs import SMALL, make_run, row
+
+from synth_dspy import choose
+from synth_dspy.errors import SetupError
+from synth_dspy.evaluation.licences import CONDITIONS, NO, UNKNOWN, YES, licence_of, named, strictest
+
+N = 40
+ARMS = {  # share right, seconds, CPU seconds
+    "rag": (0.3, 1.0, 1.0),
+    "sft": (0.7, 2.0, 2.0),
+    "dpo": (0.75, 4.0, 3.0),
+    "slow": (0.3, 5.0, 4.0),
+}
+
+
+def rows(arm: str, share: float, seconds: float, cpu: float | None, **more: Any) -> list[dict[str, Any]]:
+    return [row(arm, i, float(i < share * N), latency_s=seconds, cpu_s=cpu, **more) for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = [one for arm, facts in ARMS.items() for one in rows(arm, *facts)]
+    return make_run(tmp_path_factory.mktemp("runs") / "run-1", made)
+
+
+def chosen(out: Path, *runs: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
+    choose.main([*map(str, runs), "--out", str(out), *flags])
+    return json.loads((out / "choice.json").read_text())
+
+
+def option(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in found["options"] if one["name"] == name)
+
+
+def test_a_cheaper_arm_is_taken_where_the_best_is_not_better_beyond_its_interval(run: Path, tmp_path: Path) -> None:
+    found = chosen(tmp_path, run)
+    assert found["chosen"] == "sft"
+    assert "dpo scores +5.0 points more, but not beyond its 95 % interval" in found["recommendation"]
+    assert "costs 50 % more" in found["recommendation"]
+    assert {one["against"]: one["better"] for one in found["comparisons"]} == {
+        "sft": False, "rag": True, "slow": True
+    }  # fmt: skip
+
+
+def test_the_best_is_taken_where_it_is_better_beyond_its_interval(run: Path, tmp_path: Path) -> None:
+    found = chosen(tmp_path, run, flags=["--arms", "rag,dpo"])
+    assert found["chosen"] == "dpo"
+    assert "it is better than rag beyond the 95 % interval" in found["recommendation"]
+
+
+def test_a_price_that_differs_by_little_is_no_reason(tmp_path: Path) -> None:
+    made = rows("rag", 0.70, 1.0, 0.98) + rows("sft", 0.75, 1.0, 1.0)
+    found = chosen(tmp_path, make_run(tmp_path / "run", made))
+    assert found["chosen"] == "sft"
+    assert "no other arm within the limits is better, or as good and cheaper" in found["recommendation"]
+
+
+def test_figures_of_an_arm(run: Path, tmp_path: Path) -> None:
+    sft = option(chosen(tmp_path, run, flags=["--cpu-hour-usd", "0.36"]), "sft")
+    assert sft["quality"]["mean"] == pytest.approx(0.7)
+    assert sft["quality"]["low"] < 0.7 < sft["quality"]["high"]
+    assert (sft["latency_p50_s"], sft["latency_p95_s"]) == (2.0, 2.0)
+    assert sft["throughput"] == pytest.approx(4 / 2.0)  # four calls under way, two seconds each
+    assert sft["cost_per_thousand_usd"] == pytest.approx(1000 * 2 * 0.36 / 3600)
+    assert sft["weights_mb"] == pytest.approx(98.4, abs=0.1)
+    assert sft["memory_mb"] == 900
+    assert (sft["model"], sft["commercial"]) == (SMALL, YES)
+
+
+def test_the_pareto_front(run: Path, tmp_path: Path) -> None:
+    found = chosen(tmp_path, run)
+    assert {one["name"]: one["pareto"] for one in found["options"]} == {
+        "rag": True, "sft": True, "dpo": True, "slow": False
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "sentence"),
+    [
+        (["--max-latency", "1.5"], "rag", "dpo, the best of all .* a p95 latency of 4.00 s is above 1.5 s (--max-lat"),
+        (["--max-cost", "0.03"], "sft", "0.0417 for a thousand answers is above $0.03 (--max-cost)"),
+        (["--max-latency", "0.5"], None, "No arm is within the limits: the best, dpo .* (--max-latency)"),
+        (["--max-memory", "50"], None, "its weights alone take 98 MB, above 50 MB (--max-memory)"),
+        (["--max-memory", "500"], None, "its memory is only known to be below 900 MB"),
+        (["--max-memory", "1000", "--commercial"], "sft", "Take sft"),
+    ],
+)
+def test_limits(run: Path, tmp_path: Path, flags: list[str], name: str | None, sentence: str) -> None:
+    found = chosen(tmp_path, run, flags=flags)
+    assert found["chosen"] == name
+    for part in sentence.split(" .* "):
+        assert part in found["recommendation"]
+    assert "dpo" in found["recommendation"]  # the best, taken or not
+
+
+def test_an_unknown_cost_is_not_within_a_limit(tmp_path: Path) -> None:
+    hosted = make_run(
+        tmp_path / "hosted",
+        rows("rag", 0.9, 1.0, None) + rows("priced", 0.5, 1.0, None, cost_usd=0.002),
+        models={"student": "openai/some-model"},
+    )
+    found = chosen(tmp_path / "out", hosted, flags=["--max-cost", "5"])
+    assert found["chosen"] == "priced"
+    assert option(found, "priced")["cost_per_thousand_usd"] == pytest.approx(2)
+    assert option(found, "rag")["excluded"] == {"--max-cost": "its cost is unknown"}
+
+
+def test_runs_of_several_students_side_by_side(run: Path, tmp_path: Path) -> None:
+    other = make_run(
+        tmp_path / "run-2",
+        rows("rag", 0.95, 0.5, None, cost_usd=0.01)[: N - 2],
+        models={"student": "openai/llama-3.1-8b", "embedder": "openai/own"},
+        concurrency=8,
+    )
+    found = chosen(tmp_path, run, other, flags=["--arms", "rag"])
+    assert [one["name"] for one in found["options"]] == ["run-1/rag", "run-2/rag"]
+    assert (found["items"], found["left_out"]) == (N - 2, 2)
+    assert found["chosen"] == "run-2/rag"
+    assert option(found, "run-2/rag")["commercial"] == CONDITIONS
+    assert any("latencies are not comparable" in note for note in found["notes"])
+    found = chosen(tmp_path, run, other, flags=["--arms", "rag", "--commercial"])
+    assert "commercially on conditions (student llama3.1: " in found["recommendation"]
+
+
+def test_what_nobody_knows_is_not_commercial_until_it_is_stated(tmp_path: Path) -> None:
+    model = "openai/house-model"
+    own = make_run(tmp_path / "own", rows("rag", 0.9, 1.0, None, cost_usd=0.1), models={"student": model})
+    found = chosen(tmp_path / "out", own, flags=["--commercial"])
+    assert found["chosen"] is None
+    assert "the student's licence is not known; state it with --licence (--commercial)" in found["recommendation"]
+    assert chosen(tmp_path / "out", own, flags=["--commercial", "--licence", f"{model}=MIT"])["chosen"] == "rag"
+    found = chosen(tmp_path / "out", own, flags=["--commercial", "--licence", f"{model}=CC-BY-NC-4.0"])
+    assert "the student's licence CC-BY-NC-4.0 does not allow commercial use" in found["recommendation"]
+
+
+def test_an_arm_depends_on_the_teacher_that_it_learned_from(tmp_path: Path) -> None:
+    training = {"method": "sft", "rows": 9}
+    arms = [
+        {"name": "rag"},
+        {"name": "gold", "training": {**training, "by_origin": {"gold": 9}}},
+        {"name": "taught", "training": {**training, "by_origin": {"gold": 5, "synthetic": 4}}},
+        {"name": "shown", "demos": 3},
+    ]
+    made = [one for arm in arms for one in rows(arm["name"], 0.5, 1.0, 1.0)]
+    run = make_run(
+        tmp_path / "run",
+        [{**one, "passages": [{"text": "p"}]} if one["arm"] == "rag" else one for one in made],
+        models={"teacher": "embedded/gone.gguf", "embedder": "openai/jina-embeddings-v3"},
+        arms=arms,
+        synthesis={"kept": 4, "filters": []},
+    )
+    found = chosen(tmp_path / "out", run)
+    assert {one["name"]: sorted(one["licences"]) for one in found["options"]} == {
+        "rag": ["embedder", "student"],
+        "gold": ["student"],
+        "taught": ["student", "teacher"],
+        "shown": ["student", "teacher"],
+    }
+    assert {one["name"]: one["commercial"] for one in found["options"]} == {
+        "rag": NO, "gold": YES, "taught": UNKNOWN, "shown": UNKNOWN
+    }  # fmt: skip
+
+
+def test_tuned_weights_are_weighed(tmp_path: Path) -> None:
+    arms = [{"name": "sft", "training": {"method": "sft"}}, {"name": "elsewhere", "training": {"method": "sft"}}]
+    run = make_run(tmp_path / "run", rows("sft", 0.5, 1, 1) + rows("elsewhere", 0.5, 1, 1), arms=arms)
+    (run / "programs" / "sft").mkdir(parents=True)
+    (run / "programs" / "sft" / "about.json").write_text(json.dumps({"weights": "model.gguf"}))
+    (run / "model.gguf").write_bytes(bytes(3_000_000))
+    found = chosen(tmp_path / "out", run)
+    assert option(found, "sft")["weights_mb"] == 3.0
+    assert option(found, "elsewhere")["weights_mb"] is None
+
+
+def test_another_metric_and_failed_answers(tmp_path: Path) -> None:
+    made = rows("rag", 0.5, 1, 1) + rows("sft", 0.5, 1, 1)
+    for one in made:
+        one["scores"]["tone"] = None if one["id"] == "item-000" else 1.0
+    made[5] |= {"error": "ModelError: too long", "scores": {"judged": 0.0, "tone": None}}
+    made[7]["answer_type"] = made[N + 7]["answer_type"] = "yes_no"
+    found = chosen(tmp_path / "out", make_run(tmp_path / "run", made), flags=["--metric", "tone"])
+    assert option(found, "rag")["quality"]["mean"] == pytest.approx((N - 3) / (N - 2))
+    assert option(found, "sft")["quality"]["mean"] == 1.0
+    assert found["items"] == N - 2  # one to which the metric does not apply, and the yes/no question
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["{run}", "--metric", "charm"], "no metric 'charm'; there are exact, f1, judged"),
+        (["{run}", "--arms", "best"], "No arm 'best' has answers here; there are rag, sft, dpo, slow"),
+        (["{run}", "--licence", "MIT"], "--licence MIT states nothing"),
+        (["{missing}"], "is no finished run"),
+        (["{run}", "{foreign}"], "these are of contract_qa, table_docs"),
+        (["{run}", "{apart}"], "all answered: choose among arms of the same held-out items"),
+    ],
+)
+def test_a_mistake_is_one_sentence(run: Path, tmp_path: Path, args: list[str], sentence: str) -> None:
+    places = {
+        "run": run,
+        "missing": tmp_path / "missing",
+        "foreign": make_run(tmp_path / "foreign", rows("rag", 1, 1, 1), task="table_docs"),
+        "apart": make_run(tmp_path / "apart", [row("rag", i + 100) for i in range(3)]),
+    }
+    with pytest.raises(SetupError, match=sentence):
+        choose.main([arg.format(**places) for arg in args])
+
+
+def test_names_come_through_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen(tmp_path / "out", make_run(tmp_path / "run", rows("[red]a|b<i>", 0.5, 1, 1)))
+    assert r"\[red\]a\|b&lt;i&gt;" in (tmp_path / "out" / "choice.md").read_text()
+    assert "[red]a|b<i>" in capsys.readouterr().out
+
+
+def test_help_is_quick() -> None:
+    code = (
+        "import sys, contextlib\nfrom synth_dspy import choose\n"
+        "with contextlib.suppress(SystemExit):\n    choose.main(['--help'])\n"
+        "print(sorted({'dspy', 'scipy', 'torch'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "--max-latency" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+# Licences
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "commercial"),
+    [
+        (SMALL, "Apache-2.0", YES),
+        ("openai/gpt-4.1-mini", "OpenAI terms", CONDITIONS),
+        ("openai/gpt-oss-20b", "Apache-2.0", YES),
+        ("openai/my-own-gpt", UNKNOWN, UNKNOWN),
+        ("bedrock/us.anthropic.claude-sonnet-4", "Anthropic terms", CONDITIONS),
+        ("bedrock/meta.llama3-70b-instruct-v1:0", "llama3", CONDITIONS),
+        ("ollama_chat/llama3.2:3b", "llama3.2", CONDITIONS),
+        ("openai/meta-llama/Llama-3.3-70B-Instruct", "llama3.3", CONDITIONS),
+        ("openai/deepseek-r1-distill-llama-8b", "llama3.1", CONDITIONS),
+        ("ollama_chat/qwen2.5-coder:3b", "qwen-research", NO),
+        ("openai/Qwen/Qwen2.5-7B-Instruct", "Apache-2.0", YES),
+        ("ollama_chat/gemma3:4b", "gemma", CONDITIONS),
+        ("embedded/nowhere/thing.gguf", UNKNOWN, UNKNOWN),
+    ],
+)
+def test_licences_by_name(model: str, name: str, commercial: str) -> None:
+    found = licence_of(model)
+    assert (found.name, found.commercial) == (name, commercial)
+
+
+def test_a_models_own_files_say_its_licence(tmp_path: Path) -> None:
+    import gguf
+
+    path = tmp_path / "anything.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_license("cc-by-nc-4.0")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert licence_of(f"embedded/{path}").commercial == NO
+    folder = tmp_path / "llama-2-house"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\ntags: [x]\nlicense: mit\n---\n# A model\nlicense: gemma\n")
+    assert licence_of(f"embedded/{folder}").name == "MIT"
+    (folder / "README.md").write_text("No front matter.\nlicense: mit\n")
+    assert licence_of(f"embedded/{folder}").name == "llama2"  # by its name, then
+
+
+def test_the_strictest_licence_counts() -> None:
+    mit, llama, unheard, research = (named(name) for name in ("mit", "llama3", "house rules", "MNPL"))
+    assert strictest([mit, llama]) == CONDITIONS
+    assert strictest([llama, unheard]) == UNKNOWN
+    assert strictest([unheard, research]) == NO
+    assert unheard.name == "house rules"
+    assert strictest([]) == UNKNOWN
