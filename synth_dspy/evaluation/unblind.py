@@ -177,9 +177,9 @@ def _raters(
                 "positions": _positions([vote for vote in votes if vote.choice != SKIP], len(arms), seed),
             }
         )
-    adjusted = stats.holm([rater["positions"]["p"] for rater in found])
-    for rater, p in zip(found, adjusted, strict=True):
-        rater["positions"]["p_holm"] = p
+    adjusted = stats.holm([about["positions"]["p"] for about in found])
+    for about, p in zip(found, adjusted, strict=True):
+        about["positions"]["p_holm"] = p
     return found
 
 
