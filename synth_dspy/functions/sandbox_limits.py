@@ -191,13 +191,20 @@ def restrict_system_calls() -> tuple[str, int | None]:
     return "", None
 
 
-def next_violation(listener: int) -> str:
-    """What the child attempted, once the listener can be read; the child waits in the system call meanwhile."""
+def next_violation(listener: int, *, refuse: bool = False) -> str:
+    """What the child attempted, once the listener can be read; "" where it is gone.
+
+    Args:
+        listener: What `restrict_system_calls` gave the child, as received from it.
+        refuse: Let the call fail with EPERM, and the child go on; otherwise it waits in the call until it is killed.
+    """
     import fcntl
 
     notice = bytearray(80)  # struct seccomp_notif: id, pid, flags, then struct seccomp_data: first the call's number
     try:
         fcntl.ioctl(listener, 0xC0502100, notice)
+        if refuse:  # struct seccomp_notif_resp: id, value, error, flags
+            fcntl.ioctl(listener, 0xC0182101, bytearray(notice[:8] + struct.pack("=qiI", 0, -errno.EPERM, 0)))
     except OSError:  # the child was gone in between
         return ""
     return reason_of(struct.unpack_from("=i", notice, 16)[0])

@@ -89,14 +89,14 @@ class Functions:
         """
         if path.is_dir():
             return list(_benchmark(path, limit, self.syntax).labelled)
-        known = self.known()
+        known = self.own()
         rows = read_examples(path, known)
         groups = grouped(known, rows)
         return [self._example(row, known, groups) for row in rows]
 
     def known(self) -> dict[str, Function]:
-        """The functions by name: those that are read, and the sample's, which examples for prompting call."""
-        return self.own() | {name: f for name, f in _by_name(_read(self.sample)[0]).items() if name not in self.own()}
+        """The functions by name, those of the sample too: examples for prompting the teacher call them."""
+        return _by_name(_read(self.sample)[0]) | self.own()
 
     def own(self) -> dict[str, Function]:
         """The functions that are called, by name."""
@@ -175,16 +175,25 @@ def example_fields(
     }
 
 
-def calls_of(accepted: Iterable[Mapping[str, Any]]) -> list[Call]:
-    """The calls of which these are the accepted values: of each argument the first value."""
+def calls_of(accepted: Iterable[Mapping[str, Any]], known: Mapping[str, Function] | None = None) -> list[Call]:
+    """The calls of which these are the accepted values: of each argument the first value.
+
+    Args:
+        accepted: calls in BFCL's form.
+        known: functions by name: an argument that one of them requires is not left out.
+    """
     return [
-        Call.from_json({"name": name, "arguments": _first(arguments)})
+        Call.from_json({"name": name, "arguments": _first(arguments, _required(name, known or {}))})
         for each in accepted
         for name, arguments in each.items()
     ]
 
 
-def _first(accepted: Mapping[str, Any]) -> dict[str, Any]:
+def _required(name: str, known: Mapping[str, Function]) -> tuple[str, ...]:
+    return known[name].required if name in known else ()
+
+
+def _first(accepted: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
     """Of each list of accepted values the first, also of the fields of objects; nothing where that is `OMITTED`."""
 
     def plain(value: Any) -> Any:
@@ -192,9 +201,14 @@ def _first(accepted: Mapping[str, Any]) -> dict[str, Any]:
             return _first(value)
         return [plain(each) for each in value] if isinstance(value, list) else value
 
-    # In some of BFCL's objects a field has its value itself.
-    listed = {key: values if isinstance(values, list) else [values] for key, values in accepted.items()}
-    return {key: plain(values[0]) for key, values in listed.items() if values and values[0] != OMITTED}
+    first = {}
+    for key, values in accepted.items():
+        values = values if isinstance(values, list) else [values]  # in some of BFCL's objects the value itself
+        if key in required:
+            values = [value for value in values if value != OMITTED] or values
+        if values and (values[0] != OMITTED or key in required):
+            first[key] = plain(values[0])
+    return first
 
 
 def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, Any]]:
@@ -350,7 +364,7 @@ def _benchmark(folder: Path, limit: int | None, syntax: Syntax) -> Knowledge:
         if group in kept:
             fields = example_fields(
                 row["question"],
-                calls_of(row["expected"]),
+                calls_of(row["expected"], _by_name(row["offered"])),
                 row["offered"],
                 syntax,
                 accepted=row["expected"],
@@ -390,7 +404,10 @@ def _turns(item: BfclItem) -> list[dict[str, Any]]:
                 "system": system,
             }
         )
-        before += [*said, {"role": "assistant", "calls": [call.as_json() for call in calls_of(accepted)]}]
+        before += [
+            *said,
+            {"role": "assistant", "calls": [call.as_json() for call in calls_of(accepted, _by_name(item.functions))]},
+        ]
     return rows
 
 
