@@ -37,6 +37,7 @@ class AfterSft(WeightOptimizer):
         "batch": 4,
         "beta": 0.1,
         "warmup_steps": 1,
+        "lora": {"layers": 15},
         "gguf": "F16",
     }
     gpu: ClassVar[Settings] = {

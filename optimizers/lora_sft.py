@@ -18,8 +18,19 @@ from synth_dspy.training.traces import Trace
 class LoraSft(WeightOptimizer):
     """LoRA supervised fine-tuning on the reference answers."""
 
+    examples: int = 64
+
     method: ClassVar[Method] = "sft"
-    cpu: ClassVar[Settings] = {"learning_rate": 1e-3, "epochs": 1, "batch": 4, "warmup_steps": 2, "gguf": "F16"}
+    # Small steps, many of them, in the upper half of the layers: in the time that 32 rows take in all 30 layers, 64 rows
+    # in 15 make twice the steps of half the size, and a model that answers instead of one that stammers.
+    cpu: ClassVar[Settings] = {
+        "learning_rate": 1e-3,
+        "epochs": 1,
+        "batch": 2,
+        "warmup_steps": 2,
+        "lora": {"layers": 15},
+        "gguf": "F16",
+    }
     gpu: ClassVar[Settings] = {
         "learning_rate": 2e-4,
         "epochs": 2,
