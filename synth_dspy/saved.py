@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.config import CompileConfig, compile_settings
 from synth_dspy.errors import SetupError
-from synth_dspy.roles import EMBEDDED
 from synth_dspy.workspace import find_workspace, import_from, task_file
 
 if TYPE_CHECKING:
@@ -83,18 +82,18 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Pat
 
 
 def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | None:
-    """The weights file of a program whose LM came of a training; None for any other.
+    """The weights (a merged file, or an adapter's folder) of a program whose LM came of a training; None for any other.
 
     Args:
         program: perhaps tuned.
         student: the LM that it began with, which may itself have come of an earlier training.
     """
-    from synth_dspy.training.provider import training_of
+    from synth_dspy.training.provider import weights_of
 
     for predictor in program.predictors():
         lm = predictor.lm
-        if lm is not None and lm.model != (student and student.model) and training_of(lm.model) is not None:
-            return Path(predictor.lm.model.removeprefix(EMBEDDED))
+        if lm is not None and lm.model != (student and student.model) and weights_of(lm.model) is not None:
+            return weights_of(lm.model)
     return None
 
 
@@ -112,6 +111,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     from synth_dspy.executor import Executor
     from synth_dspy.opening import open_embedder, open_retriever, open_role
     from synth_dspy.task import Resources
+    from synth_dspy.training.provider import tuned_lm
 
     folder = Path(path).expanduser().resolve()
     state, about = _read(folder / PROGRAM), _read(folder / ABOUT)
@@ -141,7 +141,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     )
     program.load_state(state, allow_unsafe_lm_state=True)
     if "weights" in about:
-        student = student.copy(model=f"{EMBEDDED}{_weights(folder, about['weights'])}")
+        student = tuned_lm(student, _weights(folder, about["weights"]))
         program.set_lm(student)
     for predictor in program.predictors():
         if predictor.lm is None or predictor.lm.model == student.model:
@@ -152,7 +152,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
 def _weights(folder: Path, name: str) -> Path:
     """The tuned weights of the program in `<run>/programs/<arm>`: beside it, wherever the run lies now."""
     path = (folder.parents[1] / name).resolve()
-    if not path.is_file():
+    if not path.exists():
         raise SetupError(
             f"The program {folder} needs its tuned weights {path}, which are missing: copy the run's folder whole, or "
             "make them again with --resume."

@@ -33,7 +33,7 @@ from synth_dspy.lms.generation import (
     PipelineError,
     Sampling,
 )
-from synth_dspy.lms.grammar import Grammar, close_json
+from synth_dspy.lms.grammar import Grammar
 from synth_dspy.lms.pool import ModelPool, pool
 from synth_dspy.lms.server import ModelServer
 
@@ -245,7 +245,7 @@ def _messages(request: Request) -> list[dict[str, str]]:
 def _response(request: Request, sampling: Sampling, generation: Generation) -> Response:
     text, finish_reason = generation.text, generation.finish_reason
     if sampling.grammar is not None:
-        text, finish_reason = _settle_json(text, finish_reason, sampling.grammar)
+        text, finish_reason = _settle(text, finish_reason, sampling.grammar)
     return Response(
         id=None,
         model=request.model,
@@ -260,17 +260,17 @@ def _response(request: Request, sampling: Sampling, generation: Generation) -> R
     )
 
 
-def _settle_json(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
+def _settle(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
     """Close a reply that the budget cut, and own up to strings that our own word bound ended."""
     if finish_reason == "length":
-        return close_json(text) or text, finish_reason
+        return grammar.close(text) or text, finish_reason
     if grammar.word_limits:
         try:
             reply = json.loads(text)
         except ValueError:  # a stop string ended it
             return text, finish_reason
         for name, words in grammar.word_limits.items():
-            if reply[name].count(" ") >= words:
+            if reply.get(name, "").count(" ") >= words:  # an optional one may be missing
                 return text, "length"
     return text, finish_reason
 

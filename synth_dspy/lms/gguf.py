@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ MAGIC = b"GGUF"
 # Scalar types of GGUF metadata, by their number in the format; 8 is a string, 9 an array.
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_CONTROL = 3  # GGUF's kind of token that is not to be shown
 # Tensor types that OpenVINO GenAI 2026.4 reads as they are: F32, F16, Q4_0, Q8_0, Q6_K. It reads Q4_1 and Q4_K too, but
 # rounds the offset of every block to a whole number of steps, which is as coarse as the quantisation itself: SmolLM2's
 # perplexity on general text is 30.9 so, and 24.9 with the values that the file holds.
@@ -87,6 +88,21 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
     if size < complete:  # OpenVINO would read past its end, and crash
         raise SetupError(f"{path} is cut short ({size:,} of {complete:,} bytes); fetch it again")
     return Header(metadata, types)
+
+
+def control_tokens(path: Path) -> frozenset[int]:
+    """The ids of a GGUF file's control tokens: those that steer the model and are no part of what it says."""
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        _, _, pairs = _unpack(file, "<IQQ")
+        for _ in range(pairs):
+            key, kind = _string(file), _unpack(file, "<I")[0]
+            if key == "tokenizer.ggml.token_type":
+                inner, count = _unpack(file, "<IQ")
+                kinds = _unpack(file, f"<{count}{_SCALARS[inner][1:]}")
+                return frozenset(index for index, each in enumerate(kinds) if each == _CONTROL)
+            _value(file, kind)
+    return frozenset()
 
 
 def context_length(path: Path) -> int:
@@ -166,8 +182,8 @@ def values_of(tensor: Any) -> Any:
     return np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
 
 
-def rewrite(reader: Any, target: Path, change: Change) -> None:
-    """Write a GGUF file again with some tensors changed, the others and all metadata as they are.
+def rewrite(reader: Any, target: Path, change: Change, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a GGUF file again with some tensors changed, all others as they are.
 
     The same input gives the same bytes. One tensor is in memory at a time, so that any model can be rewritten.
 
@@ -176,9 +192,11 @@ def rewrite(reader: Any, target: Path, change: Change) -> None:
         target: The file to write; what is left of it after an error is the caller's to remove.
         change: Is given each tensor (`gguf.ReaderTensor`); returns None to copy it, or its new type and what gives its
             new values. A matrix whose rows do not divide into Q8_0's blocks becomes F16 instead.
+        metadata: New values of keys that the file has; the others stay as they are.
     """
     import gguf
 
+    replaced = metadata or {}
     writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents(), use_temp_file=False)
     try:
         for key, field in reader.fields.items():
@@ -187,7 +205,7 @@ def rewrite(reader: Any, target: Path, change: Change) -> None:
                 continue
             kind = field.types[0]
             inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), kind, sub_type=inner)
+            writer.add_key_value(key, replaced.get(key, field.contents()), kind, sub_type=inner)
         plans = [(tensor, _plan(tensor, change(tensor))) for tensor in reader.tensors]
         stated = reader.fields.get(_FILE_TYPE)
         writer.add_file_type(_file_type(stated and int(stated.contents()), [int(kind) for _, (kind, _) in plans]))

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.lms.generation import ContextWindowError, Generation, PipelineError, Sampling, ServerSettings
+from synth_dspy.lms.gguf import context_length, control_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,6 @@ class ModelServer:
     """
 
     def __init__(self, path: Path, *, name: str | None = None, settings: ServerSettings | None = None) -> None:
-        from synth_dspy.lms.gguf import context_length
-
         self.path, self.name = path, name or path.name
         self.settings = settings or ServerSettings()
         self.context_length = context_length(path)
@@ -73,6 +72,7 @@ class ModelServer:
         self._pipeline: Any = None
         self._tokenizer: Any = None
         self._eos: set[int] = set()
+        self._control: frozenset[int] | None = None  # read once a reply asks for it
         self._most_tokens = 0  # where the tokeniser cuts a text, and says nothing
         self._next_id = 0
         self._thread = threading.Thread(target=self._serve, name=f"model-server {self.name}", daemon=True)
@@ -295,13 +295,13 @@ class ModelServer:
         import openvino_genai
 
         try:
-            output = job.handle.read_all()[0]
-            ids = list(output.generated_ids)
-            text = self._tokenizer.decode(ids)
+            outputs = job.handle.read_all()  # none for a reply of which a stop string took all there was
+            ids = list(outputs[0].generated_ids) if outputs else []
+            text = self._text(ids)
         except Exception as error:
             _fail(job, PipelineError(f"{self.name}: the reply could not be read: {error}"))
             return
-        cut = output.finish_reason == openvino_genai.GenerationFinishReason.LENGTH
+        cut = bool(outputs) and outputs[0].finish_reason == openvino_genai.GenerationFinishReason.LENGTH
         for stop in job.sampling.stop:
             text = text.split(stop, 1)[0]
         now = time.perf_counter()
@@ -317,6 +317,17 @@ class ModelServer:
         )
         with suppress(Exception):  # cancelled between the check and here
             job.future.set_result(generation)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """A reply's text. OpenVINO takes every added token for one that is not to be shown, a model's `<tool_call>`
+        too, which is part of what it says."""
+        text = str(self._tokenizer.decode(ids))
+        said = [i for i in ids if i not in self._eos]
+        if self.path.is_dir() or text == self._tokenizer.decode(said, skip_special_tokens=False):
+            return text
+        if self._control is None:
+            self._control = control_tokens(self.path)
+        return str(self._tokenizer.decode([i for i in said if i not in self._control], skip_special_tokens=False))
 
     def _recover(self, error: Exception) -> None:
         """After a failed step the pipeline is unusable: build a new one and find the culprit by running each alone."""

@@ -16,14 +16,23 @@ from typing import Any, Literal
 
 from synth_dspy.errors import SetupError
 from synth_dspy.training.adapters import check_adapter, identity, modules, read_adapter_config, scaling
+from synth_dspy.training.call_token import CallToken
 
 MODELFILE = "Modelfile"
 _Product = tuple[Any, Any, float]
 _KINDS = {"F16": 1, "Q8_0": 8}
+_UNQUANTISED = (0, 1)
 _LAYER_NORM = re.compile(r"blk\.\d+\.(attn|ffn)_norm\.weight")
 
 
-def merge(base: str | Path, adapters: Sequence[Path], target: Path, kind: Literal["Q8_0", "F16"] = "Q8_0") -> None:
+def merge(
+    base: str | Path,
+    adapters: Sequence[Path],
+    target: Path,
+    kind: Literal["Q8_0", "F16"] = "Q8_0",
+    *,
+    token: CallToken | None = None,
+) -> None:
     """Write `base` with its adapters merged as the GGUF file `target`, completely or not at all.
 
     The same input gives the same bytes.
@@ -33,6 +42,7 @@ def merge(base: str | Path, adapters: Sequence[Path], target: Path, kind: Litera
         adapters: PEFT's LoRA folders, in the order in which they were trained.
         target: The file to write; its folder is made if need be.
         kind: Type of the tensors that an adapter changes.
+        token: The marker that was trained, which the file's vocabulary is to have.
 
     Raises:
         ArmError: An adapter belongs to another base, or is not a plain LoRA.
@@ -48,13 +58,14 @@ def merge(base: str | Path, adapters: Sequence[Path], target: Path, kind: Litera
         if path.is_dir():
             raise SetupError(f"{path} is an OpenVINO model, into which nothing can be merged; name what it was made of")
     with publish(target) as part:
-        _merge(path, adapters, part, kind)
+        _merge(path, adapters, part, kind, token)
 
 
-def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str) -> None:
+def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, token: CallToken | None) -> None:
     import gguf
 
     from synth_dspy.lms.gguf import READABLE_TYPES, rewrite, values_of
+    from synth_dspy.training.call_token import changes, gguf_metadata, gguf_values
 
     reader = gguf.GGUFReader(source)
     deltas = _Deltas(source, reader, adapters)
@@ -62,9 +73,12 @@ def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str) -> N
     def change(tensor: Any) -> tuple[int, Any] | None:
         if tensor.name in deltas.targets:
             return _KINDS[kind], lambda each: values_of(each) + deltas.of(each.name)
+        if token is not None and changes(token, tensor.name):
+            whole = "F16" if tensor.tensor_type in _UNQUANTISED else "Q8_0"
+            return _KINDS[whole], lambda each: gguf_values(token, each.name, values_of(each))
         return None if tensor.tensor_type in READABLE_TYPES else (_KINDS["Q8_0"], values_of)
 
-    rewrite(reader, target, change)
+    rewrite(reader, target, change, gguf_metadata(token, reader.fields) if token is not None else None)
 
 
 class _Deltas:

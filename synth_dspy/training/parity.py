@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import ArmError, ModelError
+from synth_dspy.training.spec import TrainSpec
 
 NEAR_TIE = 0.05
 """Logits apart that two tokens may be for their order to be an accident of rounding."""
@@ -77,6 +78,15 @@ class Parity:
     def asdict(self) -> dict[str, Any]:
         """As plain values, for result.json."""
         return {**asdict(self), "disagreements": [asdict(each) for each in self.disagreements], "share": self.share}
+
+
+def told_apart(agreed: int, n: int, spec: TrainSpec) -> str:
+    """What the user is told if the served model answers too few prompts as the trained one does."""
+    return (
+        f"The served model gives the trained model's answer on {agreed} of {n} held-out prompts ({agreed / n:.0%}), "
+        f"and {spec.parity:.0%} are asked for: train for longer, so that answers are less of a toss-up, or lower "
+        f"training.options.{spec.method}.parity."
+    )
 
 
 def check_parity(

@@ -6,6 +6,8 @@
 `dspy.BootstrapFinetune` and `dspy.BetterTogether` work with it unchanged. A training's folder is named by its
 fingerprint: asked for again, it is found. A tuned model that is tuned again starts from the original base and its
 adapters, so nothing is quantised twice.
+
+With `gguf = "none"` the adapter is not merged: vLLM serves it, and the tuned LM is `openai/<name>` at its address.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from synth_dspy.config import METHODS
 from synth_dspy.errors import ArmError, SetupError
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
 from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
+from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve
+from synth_dspy.training.vllm import executable, servers
 
 log = logging.getLogger("synth_dspy.training")
 
@@ -42,19 +46,19 @@ class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.process: TrainingProcess | None = None
         self.folder: Path | None = None
-        self._cancelled = False
+        self.cancelled = False
 
     def set_result(self, result: Any) -> None:
         """DSPy hands a failure over as a result; here it is raised by `result()`."""
         if isinstance(result, BaseException):
             self.set_exception(result)
         else:
-            super().set_result(result)
+            super().set_result(on_its_server(result))
 
     def cancel(self) -> bool:
         """Stop the training; what it saved stays, and the same training started again goes on from there."""
-        self._cancelled = True
-        return self.process is None or self.process.cancel()
+        self.cancelled = True
+        return self.process is None or self.process.cancel() or not self.done()
 
     def begin(self, folder: Path) -> TrainingProcess:
         """The process that trains in `folder`.
@@ -63,7 +67,7 @@ class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
             Cancelled: the job was cancelled before it got here.
         """
         self.folder, self.process = folder, TrainingProcess(folder)
-        if self._cancelled:
+        if self.cancelled:
             raise Cancelled(f"The training {folder.name} was cancelled before it began.")
         return self.process
 
@@ -112,7 +116,8 @@ class LocalProvider(Provider):  # type: ignore[misc]
         """Free the model's memory; the next call loads it again."""
         from synth_dspy.lms.pool import pool
 
-        pool().unload(lm.model.removeprefix(PREFIX))
+        if lm.model.startswith(PREFIX):  # vLLM stops by itself while something is trained
+            pool().unload(lm.model.removeprefix(PREFIX))
 
     def finetune(  # DSPy's is static, and called on the instance
         self,
@@ -142,8 +147,15 @@ class LocalProvider(Provider):  # type: ignore[misc]
         process = job.begin(folder)
         if read_result(folder) is None:
             pool().close()  # the training needs the memory and both cores; a call meanwhile loads its model again
-        process.run(self.progress)
-        return f"{PREFIX}{folder / MERGED}"
+            servers().stop()
+        try:
+            process.run(self.progress)
+            if read_spec(folder / SPEC).gguf != "none":
+                return f"{PREFIX}{folder / MERGED}"
+            return serve(folder, waiting=self.progress, cancelled=lambda: job.cancelled)
+        finally:
+            if not job.cancelled:
+                servers().resume(waiting=self.progress)
 
     def home(self) -> Path:
         """Where trainings are kept."""
@@ -169,8 +181,11 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         dropped = ", ".join(f"{count} {why}" for why, count in ((counts or {}).get("dropped") or {}).items())
         raise ArmError(f"There are no rows to train on with {method}{f' (dropped: {dropped})' if dropped else ''}.")
     if options.get("gguf") == "none":
-        raise SetupError("A model that is not merged (gguf = none) cannot be served here: set gguf to Q8_0 or F16.")
+        executable()  # nothing else serves an adapter that is not merged
     base, adapters = origin(model)
+    earlier = training_of(model)
+    if earlier is not None and (marker := read_spec(earlier / SPEC).call_token) is not None:
+        options.setdefault("call_token", marker)
     home.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
     try:
@@ -209,22 +224,45 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
     Raises:
         SetupError: the model is not served from a file here.
     """
+    folder = training_of(model)
+    if folder is not None:
+        spec = read_spec(folder / SPEC)
+        return spec.model, (*spec.adapters, folder / ADAPTER)
     if not model.startswith(PREFIX):
         raise SetupError(
             f"Only embedded models are trained here, and the student is {model}: name embedded/<name or path>."
         )
     name = model.removeprefix(PREFIX)
     path = Path(name)
-    if path.name == MERGED and (path.parent / SPEC).is_file():
-        spec = read_spec(path.parent / SPEC)
-        return spec.model, (*spec.adapters, path.parent / ADAPTER)
     return (str(path.expanduser().resolve()) if path.exists() else name), ()
 
 
 def training_of(model: str) -> Path | None:
     """The folder of the training that a model came of, if it came of one."""
-    path = Path(model.removeprefix(PREFIX))
-    return path.parent if path.name == MERGED and (path.parent / SPEC).is_file() else None
+    weights = weights_of(model)
+    return None if weights is None else weights.parent
+
+
+def weights_of(model: str) -> Path | None:
+    """What was tuned of a model that came of a training: its merged file, or the adapter that vLLM serves."""
+    if model.startswith(SERVED):
+        found = servers().where(model.removeprefix(SERVED))
+        path = None if found is None else found[1]
+    else:
+        path = Path(model.removeprefix(PREFIX))
+        path = path if path.name == MERGED else None
+    return path if path is not None and (path.parent / SPEC).is_file() else None
+
+
+def tuned_lm(lm: Any, weights: Path) -> Any:
+    """An LM like `lm` on tuned weights, as `weights_of` names them; vLLM is started for an adapter.
+
+    Raises:
+        SetupError: vLLM does not start.
+    """
+    if weights.is_file():
+        return lm.copy(model=f"{PREFIX}{weights}")
+    return on_its_server(lm.copy(model=serve(weights.parent)))
 
 
 def training_facts(folder: Path) -> dict[str, Any]:
@@ -232,6 +270,9 @@ def training_facts(folder: Path) -> dict[str, Any]:
     result = read_result(folder) or {}
     counts = folder / COUNTS
     spec = read_spec(folder / SPEC)
+    parity = folder / PARITY
+    if parity.is_file():
+        result["parity"] = json.loads(parity.read_text(encoding="utf-8"))
     return {
         **result,
         "method": spec.method,

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from synth_dspy.errors import ArmError, SetupError
 from synth_dspy.lms.fetch import publish
+from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,
     load_best,
@@ -79,13 +80,14 @@ class _Training:
         self.folder = folder
         self.emit = emit
         self.checkpoints = folder / CHECKPOINTS
+        self.token: CallToken | None = None
 
     def run(self, dry_run: bool) -> dict[str, Any]:
         spec = self.spec
         rows = read_rows(spec.rows, spec.method)
         dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
         # Without held-out prompts the served model is checked on some that it was trained with: better than not at all.
-        prompts = read_prompts(spec.prompts or spec.rows)[:PROMPTS] if spec.gguf != "none" else []
+        prompts = read_prompts(spec.prompts or spec.rows)[:PROMPTS]
         reward = _reward(spec) if spec.method == "grpo" else None
 
         import torch
@@ -105,6 +107,7 @@ class _Training:
             quantize=spec.quantize,
             adapters=spec.adapters,
         )
+        tokenizer = self._marked(model, tokenizer)
         train_rows = self._tokens(rows, tokenizer)
         dev_rows = self._tokens(dev, tokenizer) if dev else None
         expected = estimate(spec, train_rows, model, bf16=bf16).asdict()
@@ -136,6 +139,12 @@ class _Training:
         failed = None
         if spec.gguf != "none":
             result["parity"], failed = self._serve(trained, tokenizer, prompts)
+        else:
+            from synth_dspy.training.unmerged import REPLIES, write_replies
+
+            # vLLM is compared with them once this process has given the GPU back.
+            served = (self._merged() if spec.quantize else trained).eval()
+            write_replies(self.folder / REPLIES, served, tokenizer, prompts, max_tokens=spec.completion_tokens)
         result |= _peak()
         if failed is not None:
             result["failed"] = failed
@@ -144,6 +153,21 @@ class _Training:
         if failed is not None:
             raise ArmError(failed)
         return result
+
+    def _marked(self, model: Any, tokenizer: Any) -> Any:
+        """The tokeniser with the marker of calls, for which the model gets a row."""
+        if self.spec.call_token is None:
+            return tokenizer
+        from synth_dspy.training.call_token import find, renamed, set_rows
+
+        self.token = find(tokenizer, self.spec.call_token, model.get_input_embeddings().num_embeddings)
+        if self.token.was is not None and self.spec.gguf == "none":
+            raise SetupError(
+                f"{self.spec.model} knows no token {self.token.text!r}, and vLLM serves it as it is: set call_token to "
+                "one that it knows, or gguf to Q8_0 or F16."
+            )
+        set_rows(model, self.token)
+        return renamed(tokenizer, self.token)
 
     def _tokens(self, rows: list[dict[str, Any]], tokenizer: Any) -> TokenRows:
         spec = self.spec
@@ -191,12 +215,14 @@ class _Training:
         from synth_dspy.training.base import load_base
 
         spec = self.spec
-        return load_base(spec.model, precision="bf16", adapters=[*spec.adapters, self.folder / ADAPTER])[0]
+        model, tokenizer = load_base(spec.model, precision="bf16", adapters=[*spec.adapters, self.folder / ADAPTER])
+        self._marked(model, tokenizer)
+        return model
 
     def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
         """Merge, and compare the served with the trained model: (what parity.asdict() says, what failed)."""
         from synth_dspy.training.merge import merge, write_modelfile
-        from synth_dspy.training.parity import check_parity
+        from synth_dspy.training.parity import check_parity, told_apart
 
         spec, target = self.spec, self.folder / MERGED
         assert spec.gguf != "none"
@@ -206,18 +232,14 @@ class _Training:
             # What is merged is the 16-bit base with the adapter; what 4 bits did to the base is not the server's doing.
             trained = self._merged()
         for kind in kinds:  # 16 bits where 8 change too many answers
-            merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind)
+            merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind, token=self.token)
             write_modelfile(target)
             parity = check_parity(trained.eval(), tokenizer, target, prompts, max_tokens=spec.completion_tokens)
             held_out = spec.prompts is not None
             found = {**parity.asdict(), "held_out": held_out, "gguf": kind, "before": found or None}
             if parity.share >= spec.parity:
                 return found, None
-        return found, (
-            f"The served model gives the trained model's answer on {parity.agreed} of {parity.n} held-out prompts "
-            f"({parity.share:.0%}), and {spec.parity:.0%} are asked for: train for longer, so that answers are less of "
-            f"a toss-up, or lower training.options.{spec.method}.parity."
-        )
+        return found, told_apart(parity.agreed, parity.n, spec)
 
 
 def uses_bf16(spec: TrainSpec) -> bool:

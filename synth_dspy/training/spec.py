@@ -89,6 +89,9 @@ class TrainSpec(Settings):
     """Longest reply, for grpo's samples and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
     """Type of the merged model's tuned tensors; `none` leaves the adapter unmerged, for vLLM."""
+    call_token: str | None = None
+    """A string, such as `<tool_call>`, that is to be one token: replies begin a function call with it. A model that
+    does not know it gives up an unused token of its vocabulary for it."""
     parity: float = Field(default=0.9, ge=0, le=1)
     """Least share of `prompts` that the served and the trained model answer alike."""
     threads: int | None = Field(default=None, ge=1)

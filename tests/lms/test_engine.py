@@ -19,9 +19,12 @@ from dspy.lm15 import Config, FunctionTool, Message, Request, Response, Unsuppor
 from dspy.utils.exceptions import ContextWindowExceededError, LMUnsupportedFeatureError, LMUnsupportedModelError
 
 from synth_dspy.errors import SetupError
+from synth_dspy.functions.schema import Function, calls_schema
+from synth_dspy.functions.syntax import Syntax
+from synth_dspy.functions.syntax import parse as parse_calls
 from synth_dspy.lms.engine import EmbeddedEngine, embedded_lm
 from synth_dspy.lms.generation import PipelineError, Sampling, ServerSettings
-from synth_dspy.lms.grammar import Grammar
+from synth_dspy.lms.grammar import Grammar, grammar_format, python_calls_grammar
 from synth_dspy.lms.pool import ModelPool, pool
 from synth_dspy.lms.registry import resolve
 
@@ -101,6 +104,8 @@ def test_stop_and_budget_end_a_reply_and_say_so(lm: Any) -> None:
     assert stopped.finish_reason == "stop"
     assert stopped.text is not None
     assert stopped.text.strip() == whole.text.split(stop)[0].strip()
+    nothing = _ask(lm, PROMPTS[0], max_tokens=40, stop=(whole.text[:1],))
+    assert (nothing.text, nothing.finish_reason) == ("", "stop")
 
 
 SCHEMA = {
@@ -151,6 +156,54 @@ def test_a_constrained_reply_that_the_budget_cuts_is_closed_and_marked(lm: Any) 
     assert reply.finish_reason == "length"
     assert reply.text
     assert len(json.loads(reply.text)["essay"]) > 8
+
+
+CALLS = calls_schema(
+    [
+        Function(
+            "weather.at",
+            "The weather of a place.",
+            {
+                "type": "object",
+                "properties": {
+                    "place": {"type": "string"},
+                    "day": {"type": "string", "format": "date"},
+                    "units": {"type": "array", "items": {"enum": ["C", "F"]}},
+                    "hours": {"type": "integer", "minimum": 1, "maximum": 48},
+                },
+                "required": ["place"],
+            },
+        ),
+        Function("stop", "Stop.", {"type": "object", "properties": {}}),
+    ]
+)
+
+
+@pytest.mark.parametrize("syntax", ["json", "python"])
+def test_at_any_temperature_only_valid_calls_can_be_written(lm: Any, syntax: Syntax) -> None:
+    if syntax == "python":
+        response_format = grammar_format(python_calls_grammar(CALLS, 64))
+    else:
+        response_format = {"type": "json_schema", "json_schema": {"name": "calls", "schema": CALLS}}
+
+    def ask(seed: int) -> str:
+        text: str = lm(
+            PROMPTS[seed % len(PROMPTS)],
+            response_format=response_format,
+            temperature=1.0,
+            seed=seed,
+            max_tokens=64,
+        )[0]
+        return text
+
+    with ThreadPoolExecutor(16) as executor:
+        replies = list(executor.map(ask, range(16)))
+    calls = [call for reply in replies for call in parse_calls(reply, syntax)]
+    assert calls
+    for call in calls:
+        assert call.name in ("weather.at", "stop")
+        assert set(call.arguments) <= {"place", "day", "units", "hours"}
+        assert call.arguments.get("hours", 1) in range(1, 49)
 
 
 def test_dspy_programs_get_their_fields(lm: Any) -> None:

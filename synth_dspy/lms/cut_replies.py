@@ -1,0 +1,90 @@
+"""Replies that the budget cut, closed so that they can be read: JSON values, and lists of calls."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from typing import Any
+
+_CLOSERS = {"{": "}", "[": "]", "(": ")"}
+
+
+def close_json(text: str) -> str | None:
+    """The shortest JSON value that a cut-off reply can be read as, or None where there is none.
+
+    Open strings, arrays and objects are closed, and a member whose value had not begun is dropped. Nothing is made
+    up: fields that were not reached stay missing, for the reader to notice.
+    """
+    return _closed(text, json.loads)
+
+
+def close_json_calls(text: str) -> str | None:
+    """As `close_json`, for a list of calls: one whose name may not be whole is left out."""
+    return _closed(text, _read_json_calls)
+
+
+def close_python_calls(text: str) -> str | None:
+    """As `close_json_calls`, for calls in Python."""
+    return _closed(text, _read_python_calls)
+
+
+def _read_json_calls(text: str) -> None:
+    """Raise ValueError unless `text` is a list of calls that have come to their arguments."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        if "$call" in value and "arguments" not in value["$call"]:
+            raise ValueError("not a call")
+        return value
+
+    calls = json.loads(text, object_hook=check)
+    if not all(isinstance(call, dict) and "arguments" in call for call in calls):
+        raise ValueError("not a list of calls")
+
+
+def _read_python_calls(text: str) -> None:
+    """Raise ValueError or SyntaxError unless `text` is a list of calls whose arguments are literals and calls."""
+    tree = ast.parse(text, mode="eval").body
+    if not isinstance(tree, ast.List) or not all(isinstance(each, ast.Call) for each in tree.elts):
+        raise ValueError("not a list of calls")
+    called: set[ast.AST] = set()  # names that are called, all others being the beginnings of something else
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called |= set(ast.walk(node.func))
+        elif isinstance(node, ast.Name) and node not in called:
+            raise ValueError("not a literal")
+
+
+def _closed(text: str, read: Callable[[str], Any]) -> str | None:
+    stack: list[str] = []
+    in_string = escaped = False
+    safe: list[tuple[int, str]] = []  # (length, closers): prefixes of `text` that closers make whole
+    for position, char in enumerate(text):
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+            continue
+        if char == '"':
+            in_string = True
+        elif char in _CLOSERS:
+            stack.append(_CLOSERS[char])
+            safe.append((position + 1, "".join(reversed(stack))))
+        elif char in _CLOSERS.values() and stack:
+            stack.pop()
+            safe.append((position + 1, "".join(reversed(stack))))
+        elif char == ",":
+            safe.append((position, "".join(reversed(stack))))
+    ending = "".join(reversed(stack))
+    candidates = [(text[:-1] if escaped else text) + ('"' if in_string else "") + ending]
+    candidates += [text[:length] + closers for length, closers in reversed(safe)]
+    for candidate in candidates:
+        try:
+            read(candidate)
+        except (ValueError, SyntaxError):
+            continue
+        return candidate
+    return None

@@ -1,0 +1,242 @@
+"""Adapters that are served unmerged, by vLLM: several as one, and whether the server answers as the trained model does.
+
+vLLM applies one adapter to a request. Two in a row, a preference tuning's on that of the supervised one before it, add
+B1·A1·s1 + B2·A2·s2 to a weight, which is one product of the ranks' sum.
+
+The parity check has two halves, because a GPU has no room for both models: the training writes down what the trained
+model says to the held-out prompts (`write_replies`), and once it has ended the server is asked the same
+(`check_served`). Both replies are greedy, so each that agrees does so token by token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import ArmError
+from synth_dspy.lms.fetch import publish
+from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
+from synth_dspy.training.checkpoints import write_json
+from synth_dspy.training.job import Cancelled, Progress
+from synth_dspy.training.parity import NEAR_TIE, Disagreement, Message, Parity, told_apart
+from synth_dspy.training.spec import ADAPTER, SPEC, TrainSpec, read_spec
+from synth_dspy.training.vllm import LOG, ask, servers
+
+SERVED = "openai/"
+REPLIES = "replies.json"
+PARITY = "parity.json"
+JOINED = "served"
+_PREFIX = "base_model.model."
+_SHOWN, _TAIL = 5, 120
+
+
+def serve(folder: Path, *, waiting: Progress | None = None, cancelled: Callable[[], bool] = lambda: False) -> str:
+    """Serve a finished training's adapter by vLLM, and compare it with the trained model unless that has been done.
+
+    Returns:
+        The model string, `openai/<name>`.
+
+    Raises:
+        ArmError: the served model does not answer like the trained one. `Cancelled` if it was cancelled.
+        SetupError: vLLM does not start.
+    """
+    from synth_dspy.training.base import base_folder
+
+    spec, name = read_spec(folder / SPEC), folder.name
+    adapter = joined([*spec.adapters, folder / ADAPTER], folder / JOINED)
+    try:
+        address = servers().serve(
+            base_folder(spec.model), name, adapter, log=folder / LOG, waiting=waiting, cancelled=cancelled
+        )
+    except InterruptedError as error:
+        raise Cancelled(f"The training {name} was cancelled; started again, it is found.") from error
+    _check(folder, spec, address.removesuffix("/v1"), name)
+    return f"{SERVED}{name}"
+
+
+def _check(folder: Path, spec: TrainSpec, root: str, name: str) -> None:
+    from synth_dspy.training.base import load_tokenizer
+
+    record = folder / PARITY
+    if not record.is_file():
+        tokenizer = load_tokenizer(spec.model)
+        parity = check_served(folder / REPLIES, root, name, tokenizer, max_tokens=spec.completion_tokens)
+        facts = {**parity.asdict(), "held_out": spec.prompts is not None, "gguf": "none", "before": None}
+        write_json(record, facts)
+    facts = json.loads(record.read_text(encoding="utf-8"))
+    if facts["share"] < spec.parity:
+        raise ArmError(told_apart(facts["agreed"], facts["n"], spec))
+
+
+def on_its_server(lm: Any) -> Any:
+    """An LM that DSPy copied from the student, with the engine that its tuned model needs."""
+    found = servers().where(lm.model.removeprefix(SERVED)) if lm.model.startswith(SERVED) else None
+    if found is None:
+        return lm
+    from synth_dspy.lms.http import HttpEngine
+    from synth_dspy.lms.ledger_lm import AsyncLedgerEngine, LedgerEngine
+
+    http = HttpEngine(found[0])
+    http.fingerprint = "vllm"  # the port is another each time, and the name says which training it is
+    ledger, role = getattr(lm.engine, "ledger", None), getattr(lm.engine, "role", "student")
+    engine = LedgerEngine(http, ledger=ledger, role=role)
+    return lm.copy(engine=engine, async_engine=AsyncLedgerEngine(engine), portable={"api_base": found[0]})
+
+
+def joined(adapters: Sequence[Path], target: Path) -> Path:
+    """One adapter that does what several do one after the other; the only one, as it is.
+
+    Args:
+        adapters: PEFT's LoRA folders.
+        target: Where it is written if there are several.
+
+    Raises:
+        ArmError: One is not a plain LoRA.
+    """
+    if len(adapters) == 1:
+        return adapters[0]
+    if (target / CONFIG).is_file():
+        return target
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    parts = [(read_adapter_config(adapter), modules(adapter)) for adapter in adapters]
+    rank = sum(max(len(a) for a, _ in matrices.values()) for _, matrices in parts)
+    tensors = {}
+    for module in sorted(set().union(*(matrices for _, matrices in parts))):
+        having = [(config, *matrices[module]) for config, matrices in parts if module in matrices]
+        a = np.concatenate([a for _, a, _ in having])
+        b = np.concatenate([b * scaling(config, module, len(a)) for config, a, b in having], axis=1)
+        missing = rank - len(a)  # of an adapter that leaves this module alone
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = np.pad(a, ((0, missing), (0, 0))).astype(np.float32)
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = np.pad(b, ((0, 0), (0, missing))).astype(np.float32)
+    config = {
+        **parts[-1][0],
+        "r": rank,
+        "lora_alpha": rank,
+        "use_rslora": False,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    }
+    config["target_modules"] = sorted({name.split(".")[-3] for name in tensors})
+    if len({config_.get("layers_to_transform") and tuple(config_["layers_to_transform"]) for config_, _ in parts}) > 1:
+        config["layers_to_transform"] = None
+    with publish(target) as part:
+        part.mkdir()
+        save_file(tensors, part / WEIGHTS)
+        (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return target
+
+
+def write_replies(
+    path: Path, model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], *, max_tokens: int
+) -> None:
+    """Write down the trained model's greedy replies.
+
+    Args:
+        path: The file to write.
+        model: With its adapter, in evaluation mode.
+        tokenizer: What it was trained with.
+        prompts: Chats that were not trained on.
+        max_tokens: Longest reply.
+    """
+    from synth_dspy.training.data import prompt_ids
+
+    replies = []
+    for prompt in prompts:
+        ids = prompt_ids(tokenizer, prompt)
+        said, margins = _greedy(model, ids, tokenizer.eos_token_id, max_tokens)
+        replies.append({"messages": [dict(m) for m in prompt], "prompt": ids, "reply": said, "margins": margins})
+    with publish(path) as part:
+        part.write_text(json.dumps(replies, ensure_ascii=False), encoding="utf-8")
+
+
+def _greedy(model: Any, ids: list[int], end: int, max_tokens: int) -> tuple[list[int], list[float]]:
+    """A greedy reply, its end token included, and by how many logits each token led the next best."""
+    import torch
+
+    said: list[int] = []
+    margins: list[float] = []
+    given, cache = torch.tensor([ids], device=model.device), None
+    with torch.inference_mode():
+        while len(said) < max_tokens and (not said or said[-1] != end):
+            out = model(input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            best = out.logits[0, -1].float().topk(2)
+            said.append(int(best.indices[0]))
+            margins.append(round(float(best.values[0] - best.values[1]), 4))
+            given, cache = torch.tensor([said[-1:]], device=model.device), out.past_key_values
+    return said, margins
+
+
+def check_served(path: Path, root: str, name: str, tokenizer: Any, *, max_tokens: int) -> Parity:
+    """Ask a server what the trained model was asked.
+
+    Args:
+        path: What `write_replies` wrote.
+        root: The server's address, without `/v1`.
+        name: What it calls the model.
+        tokenizer: What the model was trained with; shows where two replies part.
+        max_tokens: Longest reply, as for `write_replies`.
+
+    Raises:
+        ArmError: The server reads a prompt as other tokens than the training did, or there are no prompts.
+        SetupError: It cannot be asked.
+    """
+    expected = json.loads(path.read_text(encoding="utf-8"))
+    if not expected:
+        raise ArmError("There are no held-out prompts to compare the served with the trained model on.")
+    disagreements = []
+    for each in expected:
+        text, prompt, reply = _asked(root, name, each["messages"], max_tokens)
+        if prompt != each["prompt"]:
+            place = next((i for i, (a, b) in enumerate(zip(prompt, each["prompt"], strict=False)) if a != b), "the end")
+            raise ArmError(
+                f"vLLM's chat template or tokeniser differs from the one trained with, from token {place} of a prompt "
+                "on: take both from one model."
+            )
+        parting = _parting(each["reply"], reply, tokenizer.eos_token_id)
+        if parting is not None:
+            said = reply[parting] if parting < len(reply) else tokenizer.eos_token_id
+            wanted = each["reply"][parting] if parting < len(each["reply"]) else tokenizer.eos_token_id
+            margins = each["margins"]
+            disagreements.append(
+                Disagreement(
+                    prompt=each["messages"][-1]["content"][-_TAIL:],
+                    served=text,
+                    place=parting,
+                    served_token=tokenizer.decode([said]),
+                    trained_token=tokenizer.decode([wanted]),
+                    margin=margins[min(parting, len(margins) - 1)],
+                )
+            )
+    return Parity(
+        n=len(expected),
+        agreed=len(expected) - len(disagreements),
+        near_ties=sum(each.margin < NEAR_TIE for each in disagreements),
+        tokens=sum(len(each["reply"]) for each in expected),
+        disagreements=tuple(disagreements[:_SHOWN]),
+    )
+
+
+def _asked(root: str, name: str, messages: Sequence[Message], max_tokens: int) -> tuple[str, list[int], list[int]]:
+    """A server's greedy reply: its text, the ids of the prompt, and its own."""
+    body = {"model": name, "messages": list(messages), "temperature": 0.0, "max_tokens": max_tokens}
+    answer = ask(root, "/v1/chat/completions", {**body, "return_token_ids": True})
+    choice = answer["choices"][0]
+    text = choice["message"]["content"] or ""
+    prompt, reply = answer.get("prompt_token_ids"), choice.get("token_ids")
+    if prompt is None:  # vLLM before 0.10.2
+        prompt = ask(root, "/tokenize", {"model": name, "messages": list(messages)})["tokens"]
+    if reply is None:
+        reply = ask(root, "/tokenize", {"model": name, "prompt": text, "add_special_tokens": False})["tokens"]
+    return text, prompt, reply
+
+
+def _parting(trained: Sequence[int], served: Sequence[int], end: int) -> int | None:
+    """Where two replies part; an end token that one of them is given with and the other without is no difference."""
+    a, b = ([*side[:-1]] if side and side[-1] == end else [*side] for side in (trained, served))
+    if a == b:
+        return None
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
