@@ -220,7 +220,8 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
     try:
         about = json.loads((arm.run.folder / "programs" / arm.arm / "about.json").read_text(encoding="utf-8"))
         if about.get("weights"):
-            return float((arm.run.folder / about["weights"]).stat().st_size / MB)
+            weights = arm.run.folder / about["weights"]  # a merged file, or the folder of an adapter
+            return sum(f.stat().st_size for f in (weights.iterdir() if weights.is_dir() else [weights])) / MB
     except (OSError, ValueError, AttributeError):
         pass
     if arm.facts.get("training"):
