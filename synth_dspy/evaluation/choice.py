@@ -221,7 +221,8 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
         about = json.loads((arm.run.folder / "programs" / arm.arm / "about.json").read_text(encoding="utf-8"))
         if about.get("weights"):
             weights = arm.run.folder / about["weights"]  # a merged file, or the folder of an adapter
-            return sum(f.stat().st_size for f in (weights.iterdir() if weights.is_dir() else [weights])) / MB
+            files = list(weights.iterdir()) if weights.is_dir() else [weights]
+            return float(sum(file.stat().st_size for file in files) / MB)
     except (OSError, ValueError, AttributeError):
         pass
     if arm.facts.get("training"):
@@ -230,8 +231,8 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
     if name in REGISTRY:
         return REGISTRY[name].size / MB
     path = Path(name).expanduser()
-    files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.gguf")]
-    return sum(file.stat().st_size for file in files) / MB if files else None
+    parts = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.gguf")]
+    return sum(part.stat().st_size for part in parts) / MB if parts else None
 
 
 def _costs(option: Option) -> tuple[float, ...]:

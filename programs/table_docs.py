@@ -1,0 +1,82 @@
+"""Table documentation: a comment for every table and column, from names, types and keys.
+
+python -m synth_dspy.compile table_docs
+python -m synth_dspy.compile table_docs --task.tables path/to/adventureworks.jsonl
+python -m synth_dspy.compile table_docs --task.database sqlite:///shop.db
+python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database duckdb:///shop.duckdb --out comments.sql
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dspy
+
+from eval.metrics import token_f1
+from eval.tables import covered, length, make_table_judge, nothing_invented, says_more
+from optimizers.bootstrap import Bootstrap
+from optimizers.lora_dpo import LoraDpo
+from optimizers.lora_orpo import LoraOrpo
+from optimizers.lora_sft import LoraSft
+from programs._table_synthesis import SAMPLE, table_filters, table_synthesizer
+from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.tables.documentation import clean
+from synth_dspy.tables.source import Industries
+from synth_dspy.task import Resources, Task, task
+
+
+class DescribeColumn(dspy.Signature):
+    """Say in a few words what the column of the database table holds. Write out abbreviations."""
+
+    table: str = dspy.InputField()
+    column: str = dspy.InputField()
+    comment: str = dspy.OutputField()
+
+
+class TableDocumenter(dspy.Module):
+    """Comments on one column, or on the table itself; `synth_dspy.tables.documentation.document` does whole tables."""
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__()
+        self.describe = dspy.Predict(DescribeColumn)
+
+    def forward(self, table: str, column: str) -> dspy.Prediction:
+        with dspy.context(adapter=PlainAdapter()):
+            said = self.describe(table=table, column=column)
+        comment = clean(str(said.comment))
+        return dspy.Prediction(answer=comment, comment=comment, abstained=False)
+
+
+@task
+def table_docs(tables: Path | None = None, naics: Path | None = None, database: str | None = None) -> Task:
+    """Comments on tables and columns.
+
+    Args:
+        tables: your own tables with comments, a .sql or .jsonl file or a folder of such (AdventureWorks is one).
+        naics: a list of industries with the columns code and title, instead of the project's own.
+        database: your database, as duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
+    """
+    return Task(
+        source=Industries(SAMPLE, naics, tables, database),
+        program=TableDocumenter,
+        synthesizer=table_synthesizer,
+        filters=table_filters,
+        judge=make_table_judge,
+        metrics={
+            "f1": token_f1,
+            "covered": covered,
+            "nothing_invented": nothing_invented,
+            "says_more": says_more,
+            "length": length,
+        },
+        optimizers={
+            "zero_shot": lambda resources, metric: None,
+            "bootstrap": Bootstrap,
+            "sft": LoraSft,
+            "dpo": LoraDpo,
+            "orpo": LoraOrpo,
+        },
+        objective="f1",  # the judge only asks for the right meaning; words of people's own comments teach the style
+        noun="table",
+        words=60,
+    )

@@ -1,0 +1,69 @@
+"""Document a database with a saved program: what lacks a comment gets one, as a script, Markdown or dbt's schema.yml.
+
+    python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database sqlite:///shop.db --out docs.md
+    python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database duckdb:///shop.duckdb --out comments.sql
+    python -m synth_dspy.document ... --out comments.sql --apply
+
+The ending of `--out` says the format. Nothing is written into the database without `--apply`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from synth_dspy.cli import parse, run_verb
+from synth_dspy.config import Settings
+
+
+class DocumentConfig(Settings):
+    """What to document, with what, and where to.
+
+    Attributes:
+        program: folder of a saved program, as a compile leaves it under programs/.
+        database: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME (password in PGPASSWORD).
+        out: file to write: .sql (statements that set the new comments), .md, or .yml (dbt).
+        apply: run the statements on the database.
+        only: names of the tables to document; all unless given.
+        again: write comments also where there are some.
+        samples: values of each column that the program is shown; 0 shows none.
+    """
+
+    program: Positional[Path]
+    database: str
+    out: Path
+    apply: bool = False
+    only: tuple[str, ...] = ()
+    again: bool = False
+    samples: int = 0
+
+
+def main(args: list[str]) -> None:
+    """Parse `args`, document, write, perhaps apply."""
+    description = (__doc__ or "").partition("\n")[0]
+    config = parse(DocumentConfig, verb="document", description=description, args=args)
+    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.progress import Bars
+
+    quiet_libraries()
+    bars = Bars()
+    with bars.console.status("loading libraries"):
+        from synth_dspy.tables.database import document_database
+    logging.getLogger("dspy").setLevel(logging.ERROR)  # a comment that the budget cuts is no news
+    done = document_database(
+        config.program,
+        config.database,
+        config.out,
+        apply=config.apply,
+        only=config.only,
+        again=config.again,
+        samples=config.samples,
+        bars=bars,
+    )
+    print(done)
+
+
+if __name__ == "__main__":
+    run_verb(main)

@@ -1,0 +1,107 @@
+"""A database documented with a saved program, start to end: read, document, write, and only if told so, apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+from synth_dspy.executor import Executor
+from synth_dspy.progress import Bars
+from synth_dspy.tables.catalogue import open_catalogue
+from synth_dspy.tables.documentation import TableDoc, coverage, document
+from synth_dspy.tables.output import FORMATS, has_comments, statements
+from synth_dspy.tables.schema import Table, comment_of, foci
+
+CONCURRENT = 32
+"""Calls under way; the program's model server batches them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """What came of it; its text is what the verb prints."""
+
+    docs: tuple[TableDoc, ...]
+    out: Path
+    applied: int
+    note: str = ""
+
+    def __str__(self) -> str:
+        new = sum(len(doc.new) for doc in self.docs)
+        kept = sum(len(doc.comments) for doc in self.docs) - new
+        missing = sum(len(coverage(doc.table, [c.column for c in doc.comments]).missing) for doc in self.docs)
+        parts = [f"{len(self.docs)} tables: {new} comments written, {kept} kept as they were"]
+        if missing:
+            parts.append(f"{missing} columns and tables without a comment: the program said nothing of them")
+        parts.append(f"{self.applied} applied to the database" if self.applied else "nothing applied to the database")
+        return "; ".join(parts) + f"\n{self.note}{self.out}"
+
+
+def document_database(
+    program: Path | Callable[..., Any],
+    database: str,
+    out: Path,
+    *,
+    apply: bool = False,
+    only: Sequence[str] = (),
+    again: bool = False,
+    samples: int = 0,
+    bars: Bars | None = None,
+) -> Documented:
+    """Document what lacks comments in a database.
+
+    Args:
+        program: a saved program's folder, or any program `(table=..., column=...) -> answer`.
+        database: as `open_catalogue` takes it.
+        out: file to write; its ending says the format (.sql, .md, .yml).
+        apply: set the new comments in the database.
+        only: names of tables; all unless given.
+        again: write comments also where there are some.
+        samples: values of each column that the program is shown.
+        bars: shows progress.
+
+    Raises:
+        SetupError: nothing can be read, written or applied; everything that can be known before is said before any
+            model is loaded.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise SetupError(f"{out} has no known ending: name a file ending in {', '.join(FORMATS)}.")
+    if not out.parent.is_dir():
+        raise SetupError(f"The documentation cannot be written to {out}: the folder {out.parent} does not exist.")
+    catalogue = open_catalogue(database)
+    if apply:
+        catalogue.apply([])  # what would prevent it is said now
+    tables = _chosen(catalogue.tables(samples), only)
+    if isinstance(program, Path):
+        from synth_dspy.saved import load
+
+        write: Callable[..., Any] = load(program)
+    else:
+        write = program
+    bars = bars or Bars()
+    missing = sum(again or not comment_of(table, focus) for table in tables for focus in foci(table))
+    with bars.bar("comments", missing) as advance:
+        docs = document(write, tables, Executor(CONCURRENT), again=again, progress=advance)
+    try:
+        out.write_text(FORMATS[out.suffix.lower()].write(docs, catalogue.dialect), encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"The documentation cannot be written to {out} ({error.strerror}).") from error
+    made = [s for doc in docs for s in statements(doc, catalogue.dialect, doc.new)] if apply else []
+    if made:
+        catalogue.apply(made)
+    note = ""
+    if not has_comments(catalogue.dialect) and out.suffix.lower() == ".sql":
+        note = "comments cannot be set on existing tables here, so this is the schema annotated, for reading: "
+    return Documented(tuple(docs), out, len(made), note)
+
+
+def _chosen(tables: Sequence[Table], only: Sequence[str]) -> list[Table]:
+    names = {name for table in tables for name in (table.name, table.qualified)}
+    if unknown := [name for name in only if name not in names]:
+        raise SetupError(f"There is no table {unknown[0]!r} in the database; it has {', '.join(sorted(names)[:12])}.")
+    chosen = [table for table in tables if not only or {table.name, table.qualified} & set(only)]
+    if not chosen:
+        raise SetupError("The database has no tables to document.")
+    return chosen
