@@ -7,7 +7,7 @@ import json
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -98,7 +98,8 @@ def test_two_adapters_are_added_in_order(base: Path, adapter: Path, tmp_path: Pa
         np.testing.assert_allclose(found[name], values, atol=2e-3, err_msg=name)
 
 
-def test_the_rest_of_a_gguf_file_stays_as_it_was(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["Q8_0", "F16"])
+def test_the_rest_of_a_gguf_file_stays_as_it_was(base: Path, tmp_path: Path, kind: Literal["Q8_0", "F16"]) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", base, targets=("q_proj",), layers=(1,))
     source = tmp_path / "base.gguf"
     merge(base, [], tmp_path / "f16.gguf")
@@ -108,14 +109,14 @@ def test_the_rest_of_a_gguf_file_stays_as_it_was(base: Path, tmp_path: Path) -> 
         source,
         lambda tensor: (kinds[tensor.name], values_of) if tensor.name in kinds else None,
     )
-    merge(source, [adapter], tmp_path / "model.gguf")
+    merge(source, [adapter], tmp_path / "model.gguf", kind)
     before, after = _tensors(source), _tensors(tmp_path / "model.gguf")
     assert list(before) == list(after)
     for name, tensor in before.items():
         if name == "blk.1.attn_q.weight":
             assert not np.array_equal(values_of(tensor), values_of(after[name]))
         elif tensor.tensor_type in (Types.Q4_1, Types.Q5_0):  # not read exactly, or not at all, by OpenVINO
-            assert after[name].tensor_type == Types.Q8_0
+            assert after[name].tensor_type == Types[kind]
             np.testing.assert_allclose(values_of(after[name]), values_of(tensor), atol=0.01)
         else:
             assert after[name].tensor_type == tensor.tensor_type

@@ -41,7 +41,7 @@ def merge(
         base: A registry name, a GGUF file, or a Hugging Face folder (whose other tensors become F16).
         adapters: PEFT's LoRA folders, in the order in which they were trained.
         target: The file to write; its folder is made if need be.
-        kind: Type of the tensors that an adapter changes.
+        kind: Type of the tensors that an adapter changes, and of those whose own type the server cannot read.
         token: The marker that was trained, which the file's vocabulary is to have.
 
     Raises:
@@ -76,7 +76,8 @@ def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, toke
         if token is not None and changes(token, tensor.name):
             whole = "F16" if tensor.tensor_type in _UNQUANTISED else "Q8_0"
             return _KINDS[whole], lambda each: gguf_values(token, each.name, values_of(each))
-        return None if tensor.tensor_type in READABLE_TYPES else (_KINDS["Q8_0"], values_of)
+        # What the server cannot read takes the type of what was tuned: 8 bits in the layers below would undo 16 above.
+        return None if tensor.tensor_type in READABLE_TYPES else (_KINDS[kind], values_of)
 
     rewrite(reader, target, change, gguf_metadata(token, reader.fields) if token is not None else None)
 
