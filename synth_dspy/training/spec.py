@@ -88,7 +88,8 @@ class TrainSpec(Settings):
     completion_tokens: int = Field(default=48, ge=1)
     """Longest reply, for grpo's samples and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
-    """Type of the merged model's tuned tensors, and of those that have to be converted; `none` leaves the adapter unmerged, for vLLM."""
+    """Type of the merged model's tuned tensors, and of those that have to be converted; `none` leaves the adapter
+    unmerged, for vLLM."""
     call_token: str | None = None
     """A string, such as `<tool_call>`, that is to be one token: replies begin a function call with it. A model that
     does not know it gives up an unused token of its vocabulary for it."""
