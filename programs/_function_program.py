@@ -1,0 +1,185 @@
+"""Around the calls: which functions are shown, where calls are made, and what the user is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+import numpy as np
+
+from programs._function_filters import what_it_does
+from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.functions.examples import resolve
+from synth_dspy.functions.sandbox import Outcome, Sandbox
+from synth_dspy.functions.schema import Call, Function, calls_schema
+from synth_dspy.functions.shown import Turn, show_functions, show_request
+from synth_dspy.functions.syntax import Syntax
+from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.lms.embedder import Embedder
+from synth_dspy.lms.grammar import grammar_format, python_calls_grammar
+
+SHOWN = 6
+"""Functions that are shown at most; of more, the most relevant."""
+
+
+class Finder:
+    """The functions to show for a question: those offered, or the most relevant where they are many.
+
+    Args:
+        known: functions by name.
+        retriever: the index of their descriptions; None ranks by the embedder.
+        embedder: ranks functions that stand in no index.
+        most: functions that are shown.
+    """
+
+    def __init__(
+        self, known: Mapping[str, Function], retriever: Retriever | None, embedder: Embedder, most: int = SHOWN
+    ) -> None:
+        self.known = dict(known)
+        self.retriever = retriever
+        self.embedder = embedder
+        self.most = most
+        self._vectors: dict[str, Any] = {}
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Finder:
+        return self  # copies of a program search the same functions
+
+    def __call__(self, question: str, available: Sequence[Any] | None) -> list[Function]:
+        """Functions to show, in the order they were offered, or best first where they were searched for."""
+        if available is not None and not self._is_many(available):
+            return resolve(available, self.known)
+        if available is None and self.retriever is not None:
+            return self._searched(question)
+        offered = resolve(self.known if available is None else available, self.known)
+        if not self._is_many(offered):
+            return offered
+        texts = [what_it_does(function) for function in offered]
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            self._vectors |= dict(zip(new, self.embedder.embed(new), strict=True))
+        scores = np.stack([self._vectors[text] for text in texts]) @ self.embedder.embed([question])[0]
+        return [offered[i] for i in np.argsort(-scores, kind="stable")[: self.most]]
+
+    def _is_many(self, functions: Sequence[Any]) -> bool:
+        return len(functions) > self.most
+
+    def _searched(self, question: str) -> list[Function]:
+        assert self.retriever is not None
+        words = 40 * self.most
+        while True:
+            passages = self.retriever.search(question, None, words)
+            names = list(dict.fromkeys(p.document for p in passages if p.document in self.known))
+            if len(names) >= self.most or words > 5000:
+                return [self.known[name] for name in names[: self.most]]
+            words *= 4  # their descriptions are long
+
+
+class Workshop:
+    """Makes calls of the functions of several modules, each in its own sandbox; one's results feed another's.
+
+    Args:
+        functions: what can be called; those without a `target` cannot.
+        only_read_only: refuse functions that are not marked read-only.
+    """
+
+    def __init__(self, functions: Iterable[Function], only_read_only: bool = True) -> None:
+        self._module: dict[str, Path] = {}
+        by_module: dict[Path, list[Function]] = {}
+        for function in functions:
+            if function.target:
+                module = Path(function.target.rpartition(":")[0])
+                self._module[function.name] = module
+                by_module.setdefault(module, []).append(function)
+        self._functions = by_module
+        self._only_read_only = only_read_only
+        self._sandboxes: dict[Path, Sandbox] = {}
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Workshop:
+        return self  # copies of a program share the child processes
+
+    def run(self, calls: Sequence[Call]) -> list[Outcome]:
+        """The outcome of each call; where one inside it fails, that one's outcome."""
+        return [self._run(call) for call in calls]
+
+    def close(self) -> None:
+        """End the child processes."""
+        for sandbox in self._sandboxes.values():
+            sandbox.close()
+        self._sandboxes.clear()
+
+    def _run(self, call: Call) -> Outcome:
+        arguments: dict[str, Any] = {}
+        for name, value in call.arguments.items():
+            if isinstance(value, Call):
+                fed = self._run(value)
+                if not fed.ok:
+                    return fed
+                value = fed.result
+            arguments[name] = value
+        module = self._module.get(call.name)
+        if module is None:
+            return Outcome(stopped=f"not run: {call.name} is no function that can be called")
+        with self._lock:
+            if module not in self._sandboxes:
+                self._sandboxes[module] = Sandbox(module, self._functions[module], only_read_only=self._only_read_only)
+        return self._sandboxes[module].run([Call(call.name, arguments)])[0]
+
+
+def constraint(functions: Sequence[Function], syntax: Syntax, max_tokens: int) -> dict[str, Any]:
+    """The `response_format` under which only valid calls of these functions can be written, or `[]`."""
+    schema = calls_schema(functions, most=4, nested=1 if len(functions) > 1 else 0)
+    if syntax == "python":
+        return grammar_format(python_calls_grammar(schema, max_tokens))
+    return {"type": "json_schema", "json_schema": {"name": "calls", "schema": schema}}
+
+
+class TellUser(dspy.Signature):
+    """Reply to the user's last message in one or two sentences. If there is a result, say it. If something that a
+    function needs was not said, ask for it."""
+
+    functions: str = dspy.InputField()
+    conversation: str = dspy.InputField()
+    result: str = dspy.InputField()
+    reply: str = dspy.OutputField()
+
+
+class Assistant(dspy.Module):
+    """A conversation with functions: calls them, and tells the user what came of it, or asks back.
+
+        assistant = Assistant(synth_dspy.load("runs/function_calling/<id>/programs/sft"))
+        assistant(question="How many miles are 5 km?").reply
+
+    Args:
+        caller: a `FunctionCaller`, tuned or not.
+        lm: writes the replies; by default the model that the caller began with, as tuning made it forget how to talk.
+    """
+
+    def __init__(self, caller: dspy.Module, lm: dspy.LM | None = None) -> None:
+        super().__init__()
+        self.caller = caller
+        self.tell = dspy.Predict(TellUser)
+        if lm is not None:
+            self.tell.set_lm(lm)
+
+    def forward(self, question: str, conversation: Sequence[Turn] = (), **inputs: Any) -> dspy.Prediction:
+        made = self.caller(question=question, conversation=list(conversation), execute=True, **inputs)
+        results = "; ".join(map(_in_words, made.results))
+        with dspy.context(adapter=PlainAdapter()):
+            said = self.tell(
+                functions=show_functions(made.functions),
+                conversation=show_request(question, conversation, "json"),
+                result=results or "none",
+                config={"max_tokens": 96},
+            )
+        return dspy.Prediction(reply=said.reply, answer=made.answer, results=made.results, abstained=made.abstained)
+
+
+def _in_words(outcome: Mapping[str, Any]) -> str:
+    """What became of a call, for the model to say."""
+    if outcome["error_type"]:
+        return f"{outcome['error_type']}: {outcome['error']}"
+    return str(outcome["stopped"] or outcome["result"])

@@ -1,0 +1,155 @@
+"""Function calling: the calls that do what a user asks, or none where no function fits or an argument is missing.
+
+python -m synth_dspy.compile function_calling
+python -m synth_dspy.compile function_calling --task.functions path/to/module.py
+python -m synth_dspy.compile function_calling --task.bfcl path/to/bfcl --limit 60
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import dspy
+
+from eval.call_judge import CallJudge, call_metrics
+from optimizers.bootstrap import Bootstrap
+from optimizers.lora_dpo import LoraDpo
+from optimizers.lora_orpo import LoraOrpo
+from optimizers.lora_sft import LoraSft
+from programs._conversation import History, RunningSummary, prune
+from programs._function_program import SHOWN, Finder, Workshop, constraint
+from programs._function_synthesis import function_filters, function_synthesizer
+from programs._function_units import parse_mix
+from synth_dspy.functions.schema import CallSyntaxError, Function
+from synth_dspy.functions.shown import Turn, show_functions, show_request
+from synth_dspy.functions.source import Functions
+from synth_dspy.functions.syntax import Syntax, parse, render
+from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.task import Resources, Task, task
+
+MAX_TOKENS = 128
+
+
+class CallFunctions(dspy.Signature):
+    """Write the calls of the functions that do what is requested, as a list. Take every value from the request. Leave
+    the list empty if no function fits, if a value that is needed was not said, or if nothing is requested."""
+
+    functions: str = dspy.InputField()
+    request: str = dspy.InputField()
+    calls: str = dspy.OutputField()
+
+
+class FunctionCaller(dspy.Module):
+    """Find the functions that matter, write calls of them under their schemas, and make the calls if asked to.
+
+    Args:
+        resources: the retriever, the embedder and the words that a conversation may have.
+        source: the functions that can be named.
+        history: what becomes of a conversation that is too long.
+        most: functions that are shown; of more, the most relevant.
+        constrained: let only valid calls be written; without it, a benchmark sees what is made up.
+        only_read_only: refuse to make calls that change something.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        source: Functions,
+        history: History = "prune",
+        *,
+        most: int = SHOWN,
+        constrained: bool = True,
+        only_read_only: bool = True,
+    ) -> None:
+        super().__init__()
+        known = source.own()
+        self.syntax: Syntax = source.syntax
+        self.words, self.constrained = resources.words, constrained
+        self.finder = Finder(known, resources.retriever, resources.embedder, most)
+        self.workshop = Workshop(known.values(), only_read_only)
+        self.shortened = RunningSummary() if history == "summary" else None
+        self.prunes = history == "prune"
+        self.call = dspy.Predict(CallFunctions)
+
+    def forward(
+        self,
+        question: str,
+        available: Sequence[Any] | None = None,
+        conversation: Sequence[Turn] = (),
+        system: str = "",
+        execute: bool = False,
+    ) -> dspy.Prediction:
+        before = [turn["content"] for turn in conversation if turn["role"] == "user"]
+        offered = self.finder(" ".join([*before[-1:], question]), available)
+        turns = self._fitting(conversation, question)
+        signature = self.call.signature
+        if system:
+            signature = signature.with_instructions(f"{system}\n\n{signature.instructions}")
+        with dspy.context(adapter=PlainAdapter()):
+            said = self.call(
+                signature=signature,
+                functions=show_functions(offered),
+                request=show_request(question, turns, self.syntax),
+                config={"max_tokens": MAX_TOKENS, **self._constraint(offered)},
+            )
+        try:
+            calls = parse(said.calls, self.syntax, offered)
+        except CallSyntaxError:  # an unconstrained model's, or one cut by the budget: a wrong answer
+            return dspy.Prediction(answer=said.calls, calls=said.calls, functions=offered, results=[], abstained=False)
+        results = [outcome.as_json() for outcome in self.workshop.run(calls)] if execute else []
+        return dspy.Prediction(
+            answer=render(calls, "json"), calls=said.calls, functions=offered, results=results, abstained=not calls
+        )
+
+    def _constraint(self, offered: Sequence[Function]) -> dict[str, Any]:
+        return {"response_format": constraint(offered, self.syntax, MAX_TOKENS)} if self.constrained else {}
+
+    def _fitting(self, turns: Sequence[Turn], question: str) -> list[Turn]:
+        if self.shortened is not None:
+            return list(self.shortened(turns, self.words))
+        return prune(turns, question, self.finder.embedder.embed, self.words) if self.prunes else list(turns)
+
+
+@task
+def function_calling(
+    functions: Path | None = None,
+    examples: Path | None = None,
+    bfcl: Path | None = None,
+    mix: str = "single=4,choice=3,parallel=1,nested=1,missing=2,irrelevant=2,multi_turn=1",
+    syntax: Literal["json", "python"] = "json",
+    history: Literal["prune", "summary", "all"] = "prune",
+    reverse_quantile: float | None = None,
+) -> Task:
+    """Calls of functions.
+
+    Args:
+        functions: your own functions: a Python module, a folder of modules, an OpenAPI or tool file.
+        examples: labelled examples of calling them, as in data/functions/examples.jsonl.
+        bfcl: the Berkeley Function Calling Leaderboard's files, as a folder, instead of your own.
+        mix: shares of the categories of synthetic requests.
+        syntax: what calls are written in.
+        history: what becomes of a conversation that is too long.
+        reverse_quantile: share of the requests that the reverse-query filter rejects; by default those below 0.5.
+    """
+    sample = Path(__file__).resolve().parents[1] / "data" / "functions"
+    source = Functions(sample, functions, examples, bfcl, syntax)
+    parse_mix(mix)  # a wrong one is told before anything is read
+    return Task(
+        source=source,
+        program=lambda resources: FunctionCaller(resources, source, history),
+        synthesizer=lambda resources: function_synthesizer(resources, source, mix),
+        filters=lambda resources: function_filters(resources, source, quantile=reverse_quantile),
+        judge=lambda resources: CallJudge(source.own),
+        metrics=call_metrics(source.own),
+        optimizers={
+            "zero_shot": lambda resources, metric: None,
+            "bootstrap": Bootstrap,
+            "sft": LoraSft,
+            "dpo": LoraDpo,
+            "orpo": LoraOrpo,
+        },
+        noun="function",
+        words=150,
+    )
