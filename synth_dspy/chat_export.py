@@ -1,0 +1,241 @@
+"""Data sets for others: chat-format JSON lines, checked line by line, and a Hugging Face dataset card.
+
+A line is `{"messages": [{"role": "system" | "user" | "assistant", "content": ...}, ...]}` with whatever else is known
+of the row beside it. A system message comes first or not at all, users and the assistant take turns, and the assistant
+has the last word: what TRL, Axolotl, Unsloth and the hosted fine-tuning services read.
+
+    chat/train.jsonl validation.jsonl test.jsonl README.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_dspy.errors import SetupError
+from synth_dspy.jsonl import OBJECTS, read_rows
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.executor import Executor
+
+Row = dict[str, Any]
+SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+"""A run's splits, and what the Hub calls them."""
+CARD = "README.md"
+ROLES = ("system", "user", "assistant")
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_LARGEST = "n>1M"
+
+
+def problem(messages: Any) -> str | None:
+    """What is wrong with a row's messages, as the end of a sentence; None if nothing is."""
+    if not isinstance(messages, list) or not messages:
+        return "messages must be a list that is not empty"
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+            return f"message {number} must have a role and a content, and nothing else"
+        if message["role"] not in ROLES:
+            return f"message {number} has the role {message['role']!r}; the roles are {', '.join(ROLES)}"
+        if not isinstance(message["content"], str) or not message["content"].strip():
+            return f"message {number} ({message['role']}) says nothing"
+    turns = [message["role"] for message in messages]
+    turns = turns[1:] if turns[0] == "system" else turns
+    if turns != [("user", "assistant")[i % 2] for i in range(len(turns))]:
+        return "after the system message, user and assistant must take turns, the user first"
+    if not turns or turns[-1] != "assistant":
+        return "the assistant must have the last word"
+    return None
+
+
+def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows with `messages`, one a line, whole or not at all.
+
+    Returns:
+        How many rows.
+
+    Raises:
+        SetupError: a row is not as described, which nothing that writes them should let happen; or the file cannot be
+            written.
+    """
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        if wrong := problem(row.get("messages")):
+            raise SetupError(f"Row {number} ({row.get('id', 'without id')}) cannot be written to {path}: {wrong}.")
+        lines.append(json.dumps(dict(row), ensure_ascii=False) + "\n")
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SetupError(f"{path} cannot be written: {error.strerror or error}; free some space or rights.") from error
+    return len(lines)
+
+
+def read_chat(path: Path) -> list[Row]:
+    """Rows of a file, each checked.
+
+    Raises:
+        SetupError: a line is not as described; names the file and the line.
+    """
+
+    def messages(value: Any) -> str | None:
+        return OBJECTS(value) or problem(value)
+
+    return read_rows(path, {"messages": messages})
+
+
+def chat_rows(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[Row]:
+    """The calls that a program makes for labelled examples, with the reference answers as replies.
+
+    Prompts are exactly those that the program sends, instructions and demonstrations included; no model is asked where
+    the example has the predictor's output. An example that cannot be run to its end is left out.
+
+    Args:
+        program: its LM set.
+        examples: with the program's inputs and the outputs of its predictors.
+        executor: runs many at once.
+    """
+    from synth_dspy.training.traces import collect
+
+    traces = collect(program, examples, executor=executor, score=lambda example, prediction, trace=None: 1.0)
+    rows = []
+    for trace in traces:
+        for call in trace.reference.calls if trace.reference else ():
+            said = [{"role": str(message["role"]), "content": _text(message["content"])} for message in call.messages]
+            said.append({"role": "assistant", "content": call.reply})
+            rows.append({**_known(trace.example), "predictor": call.predictor, "messages": said})
+    return [row for row in rows if problem(row["messages"]) is None]
+
+
+def dataset_card(splits: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
+    """A dataset card for the Hugging Face Hub: YAML metadata, then what a reader wants to know.
+
+    Args:
+        splits: rows by the name of their split; each in `<name>.jsonl`.
+        about: `name`, `task`, `license` (an identifier of the Hub, or "other"), `language`, `teacher`, `description`,
+            `notes` (sentences); all but the name may be missing.
+    """
+    total = sum(map(len, splits.values()))
+    size = next((name for bound, name in _SIZES if total < bound), _LARGEST)
+    metadata = [
+        "---",
+        f"pretty_name: {json.dumps(str(about['name']), ensure_ascii=False)}",
+        f"license: {about.get('license') or 'other'}",
+        "language:",
+        f"- {about.get('language') or 'en'}",
+        "task_categories:",
+        "- text-generation",
+        "tags:",
+        "- synthetic",
+        "- chat",
+        "- dspy",
+        "size_categories:",
+        f"- {size}",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+    ]
+    for name in splits:
+        metadata += [f"  - split: {name}", f"    path: {name}.jsonl"]
+    parts = ["\n".join([*metadata, "---"]), f"# {about['name']}"]
+    if about.get("description"):
+        parts.append(str(about["description"]))
+    written = [f"Task: `{about['task']}`." if about.get("task") else ""]
+    written.append(f"Synthetic rows were written by `{about['teacher']}` and filtered." if about.get("teacher") else "")
+    parts.append(" ".join(["Made with synth_dspy.", *filter(None, written)]))
+    parts.append(
+        "Each line holds `messages` (system, user and assistant; the assistant's last message is the wanted reply) and "
+        "`id`, `group`, `category` and `origin` (gold: labelled by people; synthetic). Splits are by group: none is in "
+        "two of them."
+    )
+    parts.append(_table(["split", "rows", "gold", "synthetic", "groups"], [_counts(n, r) for n, r in splits.items()]))
+    for title, field in (("Groups", "group"), ("Categories", "category")):
+        counts = Counter(str(row.get(field) or "(none)") for rows in splits.values() for row in rows)
+        parts.append(f"## {title}\n\n" + _table([field, "rows"], [[name, str(n)] for name, n in counts.most_common()]))
+    if about.get("notes"):
+        parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in about["notes"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> dict[str, int]:
+    """Write every split and the card.
+
+    Returns:
+        Rows of each split; splits without rows are not written.
+
+    Raises:
+        SetupError: as `write_chat` has it, or there are no rows at all.
+    """
+    filled = {name: rows for name, rows in splits.items() if rows}
+    if not filled:
+        raise SetupError(f"There is nothing to write to {folder}: no row of the run could be put as a chat.")
+    counts = {name: write_chat(folder / f"{name}.jsonl", rows) for name, rows in filled.items()}
+    try:
+        (folder / CARD).write_text(dataset_card(filled, about), encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{folder / CARD} cannot be written: {error.strerror or error}.") from error
+    return counts
+
+
+def export_run(program: Path, out: Path, *, license: str = "other", workspace: Path | None = None) -> dict[str, int]:
+    """A finished run's rows as one saved program of it would be asked them.
+
+    Args:
+        program: `runs/<task>/<id>/programs/<arm>`. Its prompt is what the rows carry: a tuned arm's may be short.
+        out: the folder to write.
+        license: of the data, as the Hub names it.
+        workspace: the folder with the program's declaration.
+
+    Raises:
+        SetupError: the program or its run cannot be read.
+    """
+    from synth_dspy import saved
+    from synth_dspy.datasets import from_row
+    from synth_dspy.executor import Executor
+
+    folder = program.expanduser().resolve()
+    run = folder.parents[1]
+    module = saved.load(folder, workspace=workspace)
+    splits: dict[str, list[Row]] = {}
+    for name, called in SPLITS.items():
+        path = run / "datasets" / f"{name}.jsonl"
+        rows = read_rows(path, {}) if path.is_file() and path.stat().st_size else []
+        splits[called] = chat_rows(module, [from_row(row) for row in rows], Executor()) if rows else []
+    about = json.loads((folder / saved.ABOUT).read_text(encoding="utf-8"))
+    facts = {
+        "name": f"{about['task']} ({run.name})",
+        "task": about["task"],
+        "teacher": about["config"]["models"]["teacher"],
+        "license": license,
+        "notes": [f"Prompts are those of the arm `{about['arm']}`."],
+    }
+    return write_dataset(out, splits, facts)
+
+
+def _known(example: Any) -> Row:
+    return {key: str(example.get(key) or "") for key in ("id", "group", "category", "origin")}
+
+
+def _text(content: Any) -> str:
+    """A message's text; DSPy may give a list of parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text", "")) for part in content)
+
+
+def _counts(name: str, rows: Sequence[Row]) -> list[str]:
+    origins = Counter(row.get("origin") for row in rows)
+    groups = len({row.get("group") for row in rows})
+    return [name, str(len(rows)), str(origins["gold"]), str(origins["synthetic"]), str(groups)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

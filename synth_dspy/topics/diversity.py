@@ -1,0 +1,74 @@
+"""How varied a set of questions is: how far apart in meaning, how many nearly the same, which topics they cover."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+NEAR = 0.92
+"""Cosine similarity from which on two questions count as the same; `NearDuplicate` takes the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Figures about a set of questions.
+
+    Attributes:
+        n: how many questions.
+        spread: mean cosine distance of two of them, in [0, 2]; 0.0 for fewer than two.
+        nearest: mean cosine distance of a question to the one most like it.
+        near_duplicates: share of the questions that repeat an earlier one of the set.
+        coverage: share of the expected groups that have a question.
+        groups: questions of each group, of those without any too.
+    """
+
+    n: int
+    spread: float
+    nearest: float
+    near_duplicates: float
+    coverage: float
+    groups: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """As a report reads it."""
+        return asdict(self)
+
+
+def diversity(
+    rows: Sequence[Mapping[str, Any]], embed: Embed, *, expected: Iterable[str] = (), by: str = "group"
+) -> Diversity:
+    """Measure questions.
+
+    Args:
+        rows: with `question` and the field named by `by`.
+        embed: texts to unit vectors, shape (texts, dimension).
+        expected: groups that should be covered; without any, those of the rows.
+        by: the field whose coverage is measured: the group, the category, ...
+    """
+    counts = Counter(str(row[by]) for row in rows)
+    wanted = set(expected) or set(counts)
+    groups = {name: counts[name] for name in sorted(wanted | set(counts))}
+    coverage = sum(counts[name] > 0 for name in wanted) / len(wanted) if wanted else 0.0
+    n = len(rows)
+    if n < 2:
+        return Diversity(n, 0.0, 0.0, 0.0, coverage, groups)
+    vectors = embed([str(row["question"]) for row in rows])
+    cosine = (vectors @ vectors.T).astype(np.float64)
+    spread = 1 - (cosine.sum() - np.trace(cosine)) / (n * (n - 1))
+    earlier = np.tril(cosine, -1).max(axis=1)
+    np.fill_diagonal(cosine, -1.0)
+    return Diversity(
+        n=n,
+        spread=float(spread),
+        nearest=float((1 - cosine.max(axis=1)).mean()),
+        near_duplicates=float((earlier[1:] >= NEAR).sum() / n),
+        coverage=coverage,
+        groups=groups,
+    )

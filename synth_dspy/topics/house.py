@@ -1,0 +1,147 @@
+"""The house: what its assistant may talk about, the rules it keeps, how it speaks, and labelled questions.
+
+A folder holds it, as `data/bank` does:
+
+    house.toml       role, short (the tuned assistant's whole prompt), decline, general
+    topics.jsonl     topic, name, in_scope, about, subtopics (subtopic, name, answer)
+    rules.md tone.md plain text with checks, see `rules`
+    examples.jsonl   topic, question, in_scope, references; conversation, answer, subtopic and kind where there are any
+
+Nothing is read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.errors import SetupError
+from synth_dspy.jsonl import BOOL, FILLED, FILLED_TEXTS, ID, OBJECTS, TEXT, read_rows
+from synth_dspy.topics.rules import Rule, read_rules
+
+KINDS = ("plain", "borderline", "attempt")
+"""Of a question: an ordinary one, one at the border of the scope, an attempt to talk the assistant out of its rules."""
+_TOPIC = {"topic": FILLED, "name": FILLED, "in_scope": BOOL, "about": FILLED, "subtopics": OBJECTS}
+_EXAMPLE = {"id": ID, "topic": FILLED, "question": FILLED, "in_scope": BOOL, "references": FILLED_TEXTS}
+_OPTIONAL = {"conversation": TEXT, "answer": FILLED, "subtopic": TEXT, "kind": TEXT, "breaks": TEXT}
+
+
+@dataclass(frozen=True, slots=True)
+class Subtopic:
+    """A part of a topic, and what the house says about it: the answer, or the words that decline."""
+
+    id: str
+    name: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What customers ask about. What is out of scope is a topic too."""
+
+    id: str
+    name: str
+    in_scope: bool
+    about: str
+    subtopics: tuple[Subtopic, ...]
+
+
+@dataclass(frozen=True)
+class House:
+    """A folder as described above."""
+
+    folder: Path
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        return _topics(self.folder / "topics.jsonl")
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return _rules(self.folder / "rules.md")
+
+    @property
+    def tone(self) -> tuple[Rule, ...]:
+        return _rules(self.folder / "tone.md")
+
+    def words(self, key: str) -> str:
+        """An entry of house.toml.
+
+        Raises:
+            SetupError: it is missing.
+        """
+        path = self.folder / "house.toml"
+        value = _words(path).get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise SetupError(f'{path} lacks {key!r}: add {key} = "..." to it.')
+        return value
+
+    def instructions(self) -> str:
+        """The whole page: role, scope, rules and tone, as an assistant needs it that was not tuned."""
+        scope = "; ".join(topic.name for topic in self.topics if topic.in_scope)
+        rules = " ".join(rule.text for rule in self.rules)
+        tone = " ".join(rule.text for rule in self.tone)
+        decline = f"To decline, write: {self.words('decline')}"
+        return "\n".join((self.words("role"), f"In scope: {scope}.", f"Rules: {rules}", f"Tone: {tone}", decline))
+
+    def examples(self, path: Path | None = None) -> list[dict[str, Any]]:
+        """Labelled questions of the house, or of another file in the same form.
+
+        Raises:
+            SetupError: a line is not as it should be; names the line and the field.
+        """
+        path = path or self.folder / "examples.jsonl"
+        rows = read_rows(path, _EXAMPLE, optional=_OPTIONAL, unique="id")
+        topics = {topic.id for topic in self.topics}
+        for row in rows:
+            wrong = _wrong(row, topics)
+            if wrong:
+                raise SetupError(f"{path}, question {row['id']!r}: {wrong}")
+        return rows
+
+
+def _wrong(row: Mapping[str, Any], topics: Sequence[str] | set[str]) -> str | None:
+    if row["topic"] not in topics:
+        return f"there is no topic {row['topic']!r} in topics.jsonl; correct it, or add the topic."
+    if row["in_scope"] and not row["references"]:
+        return "it is in scope, so add at least one accepted answer to references."
+    if not row["in_scope"] and row["references"]:
+        return "it is out of scope, so leave references empty (the words that decline go into answer)."
+    if row.get("kind") and row["kind"] not in KINDS:
+        return f"kind is {row['kind']!r}; make it one of {', '.join(KINDS)}."
+    return None
+
+
+@lru_cache(maxsize=16)
+def _rules(path: Path) -> tuple[Rule, ...]:
+    return read_rules(path)
+
+
+@lru_cache(maxsize=16)
+def _words(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"The house {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SetupError(f"The house {path} is not valid TOML: {error}.") from error
+
+
+@lru_cache(maxsize=16)
+def _topics(path: Path) -> tuple[Topic, ...]:
+    rows = read_rows(path, _TOPIC, unique="topic")
+    topics = []
+    for row in rows:
+        for part in row["subtopics"]:
+            missing = [key for key in ("subtopic", "name", "answer") if not str(part.get(key) or "").strip()]
+            if missing:
+                raise SetupError(f"{path}, topic {row['topic']!r}: a subtopic lacks {missing[0]!r}; add it.")
+        if not row["subtopics"]:
+            raise SetupError(f"{path}, topic {row['topic']!r}: subtopics is empty; add at least one.")
+        parts = tuple(Subtopic(part["subtopic"], part["name"], part["answer"]) for part in row["subtopics"])
+        topics.append(Topic(row["topic"], row["name"], row["in_scope"], row["about"], parts))
+    return tuple(topics)

@@ -1,0 +1,142 @@
+"""Real questions for the scope decision: what people ask a bank, and what they ask any assistant.
+
+* Banking77 (Casanueva et al. 2020, CC BY 4.0): questions to a bank in 77 intents; all in scope. The publisher has
+  `train.csv` and `test.csv` with the columns text and category.
+* CLINC150 (Larson et al. 2019, CC BY 3.0): 150 intents in ten domains and questions outside them. The domains banking
+  and credit cards are in scope, the other eight and what lies outside are not. The publisher has `data_full.json`.
+
+Both are read as JSON lines too, with `text` and `category` (Banking77) or `text` and `intent` (CLINC150).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.corpus.splits import hash_order
+from synth_dspy.errors import SetupError
+from synth_dspy.jsonl import FILLED, read_rows
+
+BANKING77, CLINC150 = "banking77", "clinc150"
+_BANKING = (
+    "transfer transactions balance freeze_account pay_bill bill_balance bill_due interest_rate routing min_payment "
+    "order_checks pin_change report_fraud account_blocked spending_history"
+)
+_CREDIT_CARDS = (
+    "credit_score report_lost_card credit_limit rewards_balance new_card application_status card_declined "
+    "international_fees apr redeem_rewards credit_limit_change damaged_card replacement_card_duration "
+    "improve_credit_score expiration_date"
+)
+IN_SCOPE = frozenset(_BANKING.split()) | frozenset(_CREDIT_CARDS.split())
+"""CLINC150's intents of the domains banking and credit cards, as its paper lists them."""
+OUTSIDE = "oos"
+OUTSIDE_GROUPS = 30
+"""Questions outside all intents have nothing in common: they are parted by hash into so many groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealQuestion:
+    """A question that somebody asked. `group` is what splits are made by: its intent."""
+
+    id: str
+    text: str
+    source: str
+    intent: str
+    in_scope: bool
+
+    @property
+    def group(self) -> str:
+        if self.intent == OUTSIDE:
+            return f"{self.source}:{OUTSIDE}-{int(hash_order(self.text)[:8], 16) % OUTSIDE_GROUPS}"
+        return f"{self.source}:{self.intent}"
+
+
+def read_real(path: Path) -> list[RealQuestion]:
+    """The questions of a file, or of the files that the layouts above name in a folder, each text once.
+
+    Raises:
+        SetupError: neither data set is there, or a file of one is not as its publisher has it.
+    """
+    path = Path(path).expanduser()
+    files = [path] if path.is_file() else _files(path)
+    questions: dict[str, RealQuestion] = {}
+    for file in files:
+        for text, intent, source in _read(file):
+            text = " ".join(text.split())
+            in_scope = source == BANKING77 or intent in IN_SCOPE
+            identity = f"{source}-{hash_order(text)[:12]}"
+            questions.setdefault(text.casefold(), RealQuestion(identity, text, source, intent, in_scope))
+    return list(questions.values())
+
+
+def some(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
+    """At most `each` questions of every group, in the order of their hash."""
+    taken: dict[str, list[RealQuestion]] = {}
+    for question in sorted(questions, key=lambda question: hash_order(question.text)):
+        members = taken.setdefault(question.group, [])
+        if len(members) < each:
+            members.append(question)
+    return [question for group in sorted(taken) for question in taken[group]]
+
+
+def is_real(path: Path) -> bool:
+    """Whether a path looks like one of the data sets, rather than the house's own labelled questions."""
+    if path.is_dir() or path.suffix in (".csv", ".json"):
+        return True
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = json.loads(next((line for line in file if line.strip()), "null"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and "text" in first and "question" not in first
+
+
+def _files(folder: Path) -> list[Path]:
+    publishers = [folder / name for name in ("data_full.json", "train.csv", "test.csv") if (folder / name).is_file()]
+    found = publishers or sorted(folder.glob("*.jsonl"))
+    if not found:
+        raise SetupError(
+            f"Looked for Banking77 or CLINC150 in {folder} and found neither train.csv, data_full.json nor JSON lines; "
+            "give the folder that holds one of them."
+        )
+    return found
+
+
+def _read(file: Path) -> Iterator[tuple[str, str, str]]:
+    """(text, intent, data set) of every question of a file."""
+    if file.suffix == ".jsonl":
+        yield from _read_lines(file)
+        return
+    try:
+        if file.suffix == ".csv":
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                for row in csv.DictReader(lines):
+                    yield row["text"], row["category"], BANKING77
+            return
+        splits: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for rows in splits.values():
+            for text, intent in rows:
+                yield text, intent, CLINC150
+    except OSError as error:
+        raise SetupError(f"{file} cannot be read: {error.strerror or error}; check the path.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SetupError(
+            f"{file} is neither Banking77's CSV nor CLINC150's data_full.json ({type(error).__name__}: {error}); "
+            "fetch it again from its publisher."
+        ) from error
+
+
+def _read_lines(file: Path) -> Iterator[tuple[str, str, str]]:
+    for row in read_rows(file, {"text": FILLED}, optional={"category": FILLED, "intent": FILLED}):
+        if row.get("intent"):
+            yield row["text"], row["intent"], CLINC150
+        elif row.get("category"):
+            yield row["text"], row["category"], BANKING77
+        else:
+            raise SetupError(
+                f"{file}: the question {row['text'][:40]!r} has neither category (Banking77) nor intent (CLINC150)."
+            )

@@ -1,0 +1,120 @@
+"""Rules in plain text, each with the checks that a program can make of an answer.
+
+A file of rules is Markdown: a heading of the second level names a rule, the sentence below it is what a model is told,
+and the lines that begin with `- never:`, `- always:` or `- words:` are its checks: a regular expression (between
+backticks, case ignored) that an answer must not or must hold, and the most words it may have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth_dspy.errors import SetupError
+
+_CHECK = re.compile(r"^-\s*(?P<kind>[a-z]+):\s*(?P<value>.+?)\s*$")
+_QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        id: its name, as reports give it.
+        text: what a model is told.
+        never: patterns that a right answer does not match.
+        always: patterns that it matches.
+        words: the most words of an answer; None: as many as it takes.
+    """
+
+    id: str
+    text: str
+    never: tuple[re.Pattern[str], ...] = ()
+    always: tuple[re.Pattern[str], ...] = ()
+    words: int | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether a program can check it; else only a model can."""
+        return bool(self.never or self.always or self.words)
+
+    def broken_by(self, answer: str) -> bool:
+        """Whether an answer breaks the rule, as far as a program can tell. An empty answer breaks none."""
+        text = answer.translate(_QUOTES)
+        if not text.strip():
+            return False
+        return (
+            any(pattern.search(text) for pattern in self.never)
+            or not all(pattern.search(text) for pattern in self.always)
+            or (self.words is not None and len(text.split()) > self.words)
+        )
+
+
+def violations(answer: str, rules: Sequence[Rule]) -> list[str]:
+    """The ids of the rules that an answer breaks, in their order."""
+    return [rule.id for rule in rules if rule.broken_by(answer)]
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """The rules of a file.
+
+    Raises:
+        SetupError: the file cannot be read or holds no rule, or a rule is not as described; names the file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"The rules {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    rules: list[Rule] = []
+    start, name, body = 0, "", list[tuple[int, str]]()
+    for number, line in [*enumerate(lines, start=1), (len(lines) + 1, "## ")]:
+        if not line.startswith("## "):
+            body.append((number, line.strip()))
+            continue
+        if name:
+            rules.append(_rule(path, start, name, body))
+        start, name, body = number, line[3:].strip(), []
+    if not rules:
+        raise SetupError(f"{path} should hold rules, each below a heading like `## no-promises`, and holds none.")
+    names = [rule.id for rule in rules]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SetupError(f"{path} has two rules named {twice[0]!r}; give each its own name.")
+    return tuple(rules)
+
+
+def _rule(path: Path, start: int, name: str, body: Sequence[tuple[int, str]]) -> Rule:
+    text = " ".join(line for _, line in body if line and not line.startswith("- "))
+    if not text:
+        raise SetupError(f"{path}, line {start}: the rule {name!r} says nothing; write its sentence below the heading.")
+    never: list[re.Pattern[str]] = []
+    always: list[re.Pattern[str]] = []
+    words: int | None = None
+    for number, line in body:
+        if not line.startswith("- "):
+            continue
+        place = f"{path}, line {number}"
+        match = _CHECK.match(line)
+        kind, value = (match["kind"], match["value"]) if match else ("", "")
+        if kind in ("never", "always"):
+            (never if kind == "never" else always).append(_pattern(value, place))
+        elif kind == "words" and value.isdigit() and int(value):
+            words = int(value)
+        else:
+            raise SetupError(
+                f"{place}: {line[:60]!r} is no check; write `- never: PATTERN`, `- always: PATTERN` or `- words: 45`."
+            )
+    return Rule(name, text, tuple(never), tuple(always), words)
+
+
+def _pattern(value: str, place: str) -> re.Pattern[str]:
+    fence = re.match(r"`+", value)
+    ticks = fence[0] if fence else ""
+    if ticks and value.endswith(ticks) and len(value) > 2 * len(ticks):
+        value = value[len(ticks) : -len(ticks)].strip()
+    try:
+        return re.compile(value, re.IGNORECASE)
+    except re.error as error:
+        raise SetupError(f"{place}: the pattern {value[:60]!r} is no regular expression ({error}); mend it.") from error

@@ -1,0 +1,124 @@
+"""Chat-format data sets: every line checked, a card that the Hub can read, rows of any task's program."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import dspy
+import pytest
+import yaml
+
+from synth_dspy.chat_export import chat_rows, dataset_card, problem, read_chat, write_chat, write_dataset
+from synth_dspy.errors import SetupError
+from synth_dspy.executor import Executor
+from synth_dspy.lms.adapter import PlainAdapter
+
+
+def talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+GOOD = talk(("system", "Be brief."), ("user", "Hello?"), ("assistant", "Yes."))
+
+
+class TestProblem:
+    def test_a_chat_is_fine_with_and_without_a_system_message(self) -> None:
+        assert problem(GOOD) is None
+        assert problem(GOOD[1:]) is None
+        assert problem([*GOOD, *GOOD[1:]]) is None
+
+    @pytest.mark.parametrize(
+        ("messages", "said"),
+        [
+            ([], "not empty"),
+            ("hello", "not empty"),
+            (GOOD[:2], "the last word"),
+            (GOOD[:1], "the last word"),
+            ([GOOD[0], GOOD[2]], "take turns"),
+            ([*GOOD, GOOD[2]], "take turns"),
+            ([*GOOD[1:], GOOD[0]], "take turns"),
+            (talk(("user", "a"), ("assistant", " ")), "message 2 (assistant) says nothing"),
+            (talk(("human", "a"), ("assistant", "b")), "role 'human'"),
+            ([{"role": "user"}], "a role and a content"),
+            ([{"role": "user", "content": 3}], "says nothing"),
+        ],
+    )
+    def test_says_what_is_wrong(self, messages: object, said: str) -> None:
+        assert said in (problem(messages) or "")
+
+
+class TestFiles:
+    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "train.jsonl"
+        assert write_chat(path, [{"id": "a", "messages": GOOD}]) == 1
+        assert read_chat(path) == [{"id": "a", "messages": GOOD}]
+
+    def test_a_bad_row_is_named_and_nothing_is_written(self, tmp_path: Path) -> None:
+        path = tmp_path / "train.jsonl"
+        with pytest.raises(SetupError, match=re.escape("Row 2 (b)")):
+            write_chat(path, [{"id": "a", "messages": GOOD}, {"id": "b", "messages": GOOD[:2]}])
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_bad_line_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "train.jsonl"
+        path.write_text("\n".join(json.dumps({"messages": m}) for m in (GOOD, GOOD[:2])), encoding="utf-8")
+        with pytest.raises(SetupError, match=r"line 2.*the last word"):
+            read_chat(path)
+
+
+class TestCard:
+    def rows(self, *groups: str) -> list[dict]:
+        return [{"group": group, "category": "plain", "origin": "gold", "messages": GOOD} for group in groups]
+
+    def test_metadata_are_yaml_and_name_the_files(self, tmp_path: Path) -> None:
+        about = {"name": 'A "bank": chats', "license": "cc-by-4.0", "task": "scoped_assistant", "teacher": "t"}
+        splits = {"train": self.rows("savings", "savings", "cash|coins"), "test": self.rows("loans"), "validation": []}
+        counts = write_dataset(tmp_path / "out", splits, about)
+        assert counts == {"train": 3, "test": 1}
+        _, head, body = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+        metadata = yaml.safe_load(head)
+        assert metadata["pretty_name"] == 'A "bank": chats'
+        assert metadata["license"] == "cc-by-4.0"
+        assert metadata["size_categories"] == ["n<1K"]
+        for file in metadata["configs"][0]["data_files"]:
+            assert (tmp_path / "out" / file["path"]).is_file()
+        assert "| savings | 2 |" in body
+        assert "cash\\|coins" in body
+
+    def test_sizes_have_the_hub_s_names(self) -> None:
+        assert "1K<n<10K" in dataset_card({"train": self.rows(*["g"] * 1000)}, {"name": "n"})
+
+    def test_no_rows_at_all_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(SetupError, match="nothing to write"):
+            write_dataset(tmp_path, {"train": []}, {"name": "n"})
+
+
+class Silent:
+    """An engine that must not be asked."""
+
+    def complete(self, request: object) -> object:
+        raise AssertionError("no model is needed where the answer is known")
+
+
+class Greeter(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reply = dspy.Predict(dspy.Signature("question -> answer", "Be brief."))
+
+    def forward(self, question: str) -> dspy.Prediction:
+        with dspy.context(adapter=PlainAdapter()):
+            return dspy.Prediction(answer=self.reply(question=question).answer)
+
+
+class TestRows:
+    def test_a_program_s_own_prompts_with_the_reference_answers(self) -> None:
+        program = Greeter()
+        program.set_lm(dspy.LM("test/silent", engine=Silent()))
+        example = dspy.Example(id="1", group="g", origin="gold", question="Hello?", answer="Yes.").with_inputs(
+            "question"
+        )
+        (row,) = chat_rows(program, [example], Executor(1))
+        assert row["messages"] == talk(("system", "Be brief."), ("user", "Question: Hello?"), ("assistant", "Yes."))
+        assert (row["id"], row["group"], row["origin"], row["predictor"]) == ("1", "g", "gold", "reply")
