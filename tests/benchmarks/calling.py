@@ -1,0 +1,197 @@
+"""Calling functions: what constrained decoding prevents, BFCL before and after tuning, and 50 or 500 functions.
+
+python tests/benchmarks/calling.py constrained --bfcl ../shared/data/bfcl [--number 500]
+python tests/benchmarks/calling.py bfcl runs/function_calling/<id> --bfcl ../shared/data/bfcl [--number 100]
+python tests/benchmarks/calling.py many runs/function_calling/<id> --bfcl ../shared/data/bfcl [--number 20]
+
+`constrained`: requests of BFCL's simple, multiple and parallel categories to the untuned student, with and without the
+grammar; a reply that is no list of calls, a name that was not offered and an argument that the function does not have
+are counted. `bfcl`: a run's first and tuned programs on the simple and multiple categories, with intervals. `many`: the
+sample's questions with 50 and 500 functions to choose from, found by retrieval or all of them shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy import roles, saved
+from synth_dspy.corpus.splits import hash_order
+from synth_dspy.evaluation import stats
+from synth_dspy.executor import Executor
+from synth_dspy.functions.bfcl import BfclItem, read_bfcl
+from synth_dspy.functions.examples import resolve
+from synth_dspy.functions.schema import CallSyntaxError, Function, calls_schema
+from synth_dspy.functions.shown import show_functions, show_request
+from synth_dspy.functions.syntax import parse
+from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.workspace import find_workspace, import_from
+
+STUDENT = "embedded/smollm2-135m-instruct"
+WORKSPACE = find_workspace(Path(__file__).parent)
+TOKENS = 128
+FREE = 100
+"""Unconstrained requests: each takes all its tokens."""
+
+
+def items_of(folder: Path, categories: Sequence[str], number: int) -> list[BfclItem]:
+    """Single-turn items of some categories, in an order that does not depend on the files'."""
+    found = [item for item in read_bfcl(folder) if item.category in categories]
+    return sorted(found, key=lambda item: hash_order(item.id))[:number]
+
+
+def constrained(folder: Path, number: int) -> None:
+    """Replies with and without the grammar."""
+    task = import_from(WORKSPACE, "programs.function_calling")
+    items = items_of(folder, ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple"), number)
+    predict = dspy.Predict(task.CallFunctions)
+    predict.set_lm(roles.lm_for(STUDENT, role="student", max_tokens=TOKENS))
+
+    def reply(item: BfclItem, bound: bool) -> Counter[str]:
+        config: dict[str, Any] = {"max_tokens": TOKENS}
+        if bound:
+            # At least one call: the untuned student likes to write none, which proves nothing.
+            schema = {**calls_schema(item.functions, most=2), "minItems": 1}
+            config["response_format"] = {"type": "json_schema", "json_schema": {"name": "calls", "schema": schema}}
+        request = show_request(item.question[0][-1]["content"], [], "json")
+        with dspy.context(adapter=PlainAdapter()):
+            said = predict(functions=show_functions(item.functions), request=request, config=config).calls
+        try:
+            calls = parse(said, "json", item.functions)
+        except CallSyntaxError:
+            return Counter(unreadable=1)
+        known = {function.name: function for function in item.functions}
+        names = any(call.name not in known for call in calls)
+        arguments = any(
+            name not in known[call.name].properties for call in calls if call.name in known for name in call.arguments
+        )
+        return Counter(calls=bool(calls), names=names, arguments=arguments)
+
+    executor = Executor(16)
+    for bound in (True, False):
+        asked = items if bound else items[:FREE]
+        began = time.perf_counter()
+        outcomes = executor.map(lambda item, bound=bound: reply(item, bound), asked)
+        found: Counter[str] = sum((o.unwrap() for o in outcomes if o.error is None), Counter())
+        failed = sum(o.error is not None for o in outcomes)
+        print(
+            f"{'constrained' if bound else 'free':<12} n {len(asked)}: replies with calls {found['calls']}, unreadable "
+            f"{found['unreadable']}, with a made-up name {found['names']}, with a made-up argument "
+            f"{found['arguments']}, failed calls {failed}; {time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
+
+
+def bfcl(run: Path, folder: Path, number: int) -> None:
+    """A run's programs on BFCL."""
+    calls = import_from(WORKSPACE, "eval.calls")
+    items = [item for kind in ("simple_python", "multiple") for item in items_of(folder, (kind,), number // 2)]
+    executor = Executor(16)
+    right: dict[str, list[float]] = {}
+    for arm in [a for a in ("zero_shot", "bootstrap", "sft", "dpo", "orpo") if (run / "programs" / a).is_dir()]:
+        program = saved.load(run / "programs" / arm, workspace=WORKSPACE)
+
+        def score(item: BfclItem, program: dspy.Module = program) -> Any:
+            answer = program(question=item.question[0][-1]["content"], available=list(item.functions)).answer
+            try:
+                said = parse(answer, "json", item.functions)
+            except CallSyntaxError:
+                return None
+            return calls.score_calls(said, item.ground_truth[0], item.functions)
+
+        outcomes = executor.map(score, items)
+        scores = [None if o.error is not None else o.unwrap() for o in outcomes]
+        right[arm] = [float(bool(s and s.ok)) for s in scores]
+        found = stats.estimate(right[arm])
+        why = Counter("unreadable or failed" if s is None else s.why or "right" for s in scores)
+        print(f"{arm:<10} {found.mean:.3f} ({found.low:.3f} - {found.high:.3f}), n {found.n}: {dict(why)}", flush=True)
+        if arm != "zero_shot":
+            c = stats.compare(right[arm], right["zero_shot"])
+            print(f"{'':<10} against zero_shot {c.difference.mean:+.3f} ({c.difference.low:+.3f} - "
+                  f"{c.difference.high:+.3f}), p {c.p:.4f}", flush=True)  # fmt: skip
+
+
+def many(run: Path, folder: Path, number: int) -> None:
+    """Many functions to choose from."""
+    calls = import_from(WORKSPACE, "eval.calls")
+    finder = import_from(WORKSPACE, "programs._function_program").Finder
+    task = import_from(WORKSPACE, "programs.function_calling").function_calling()
+    knowledge = task.source.read()
+    own = task.source.own()
+    examples = [e for e in knowledge.labelled if e.category == "single"]
+    examples = sorted(examples, key=lambda e: hash_order(e.id))[:number]
+    strangers: dict[str, Function] = {}
+    for item in read_bfcl(folder):
+        for function in item.functions:
+            if function.name not in own:
+                strangers.setdefault(function.name, function)
+    embedder = roles.embedder_for("embedded/all-minilm-l6-v2")
+    arms = [a for a in ("zero_shot", "sft") if (run / "programs" / a).is_dir()]
+    for size in (50, 500):
+        others = sorted(strangers, key=hash_order)[: size - len(own)]
+        pool = {**own, **{name: strangers[name] for name in others}}
+        for how, most in (("retrieved", 6), ("all shown", size)):
+            for arm in arms:
+                program = saved.load(run / "programs" / arm, workspace=WORKSPACE)
+                program.finder = finder(pool, None, embedder, most)
+                program.finder(examples[0].question, None)  # the descriptions are embedded once
+                seconds, ok, shown, failed = [], 0, 0, Counter()
+                for example in examples:
+                    began = time.perf_counter()
+                    try:
+                        made = program(question=example.question)
+                    except Exception as error:
+                        failed[type(error).__name__] += 1
+                        if sum(failed.values()) == 3 and not seconds:
+                            break  # what three prompts do not fit, none will
+                        continue
+                    seconds.append(time.perf_counter() - began)
+                    wanted = {call["name"] for call in _calls(example)}
+                    shown += wanted <= {function.name for function in made.functions}
+                    try:
+                        said = parse(made.answer, "json", made.functions)
+                    except CallSyntaxError:
+                        continue
+                    functions = resolve(sorted(pool), pool)
+                    ok += calls.score_calls(said, example.expected["calls"], functions).ok
+                n = len(seconds) + sum(failed.values())
+                p50 = f"{statistics.median(seconds):.2f} s" if seconds else "-"
+                print(
+                    f"{size} functions, {how:<9} {arm:<9} n {n}: right {ok}, function among those shown {shown}, "
+                    f"p50 {p50}, failed {dict(failed)}",
+                    flush=True,
+                )
+
+
+def _calls(example: dspy.Example) -> list[dict[str, Any]]:
+    return [{"name": next(iter(call))} for call in example.expected["calls"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("constrained", "bfcl", "many"))
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--bfcl", type=Path, required=True)
+    parser.add_argument("--number", type=int)
+    args = parser.parse_args()
+    logging.getLogger("dspy").setLevel(logging.ERROR)  # a reply that its budget cuts is counted here
+    if args.what == "constrained":
+        constrained(args.bfcl, args.number or 500)
+    elif args.run is None:
+        parser.error("name a finished run, runs/function_calling/<id>")
+    elif args.what == "bfcl":
+        bfcl(args.run, args.bfcl, args.number or 100)
+    else:
+        many(args.run, args.bfcl, args.number or 20)
+
+
+if __name__ == "__main__":
+    main()
