@@ -38,7 +38,7 @@ class WellFormed:
         if not self.shortest <= len(words) <= self.longest:
             return _no("too short or too long")
         lowered = [word.lower() for word in words]
-        if max(Counter(ngrams(lowered, 3)).values(), default=0) > 1 or _repeats(lowered):
+        if len(ngrams(lowered, 3)) < len(lowered) - 2 or _repeats(lowered):
             return _no("repeats itself")
         answer = content(str(candidate.fields["answer"])) if candidate.fields.get("references") else ()
         asked = set(content(question))

@@ -37,6 +37,13 @@ class Planner(Protocol):
 
 
 @runtime_checkable
+class Prepared(Protocol):
+    """A filter that is shown all candidates before it judges the first, such as one whose threshold is a quantile."""
+
+    def prepare(self, candidates: Sequence[Candidate]) -> None: ...
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """A synthesizer that tunes its own prompts on a first batch, before the large one.
 
@@ -144,8 +151,8 @@ def synthesise(
     Args:
         items: what to write about; only training items.
         synthesizer: a module, item to candidates. One with a `plan` method chooses its own units.
-        filters: cheapest first. One with a true attribute `ordered` depends on the order and is called one candidate
-            at a time; the others are called concurrently.
+        filters: cheapest first. One with a method `prepare` is shown all that it will judge. One with a true attribute
+            `ordered` depends on the order and is called one candidate at a time; the others are called concurrently.
         executor: runs the calls.
         ledger: keeps the verdicts, if given.
         limit: at most so many candidates, spread evenly over the groups.
@@ -177,6 +184,8 @@ def synthesise(
     yields: list[FilterYield] = []
     alive = candidates
     for judge in filters:
+        if isinstance(judge, Prepared):
+            judge.prepare(alive)
         given = _judge(judge, alive, executor)
         for candidate, verdict in zip(alive, given, strict=True):
             verdicts[candidate.id].append((judge.name, verdict))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,26 @@ def test_synthesizer_writes_question_then_answer(embedder: Any, free: bool) -> N
     assert prompt[1]["content"].startswith("Text: The loan ends on 3 May 2020.")
     assert prompt[2] == {"role": "assistant", "content": "When does the loan end?"}
     assert len(synthesizer.adapter.prompts) == (2 if free else 1)
+
+
+def test_a_filter_that_wants_to_see_all_candidates_first_is_shown_them() -> None:
+    class Half:
+        """Rejects the shorter half of what is left."""
+
+        name = "half"
+        least = 0
+
+        def prepare(self, candidates: Sequence[Candidate]) -> None:
+            lengths = sorted(len(str(c.fields["question"])) for c in candidates)
+            self.least = lengths[len(lengths) // 2]
+
+        def __call__(self, candidate: Candidate) -> Verdict:
+            return Verdict(len(str(candidate.fields["question"])) >= self.least, 1.0, "short")
+
+    items = [Item(f"i{n}", f"g{n}", "x" * n) for n in range(1, 7)]
+
+    def write(item: Item) -> list[Candidate]:
+        return [Candidate(item.id, item, {"question": item.text, "references": ["x"]})]
+
+    made = synthesise(items, write, [Half()], executor=Executor(2))
+    assert [example.id for example in made.kept] == ["i4", "i5", "i6"]
