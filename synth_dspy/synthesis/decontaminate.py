@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.synthesis.pipeline import DECONTAMINATED, MATCHES, reason
+from synth_dspy.synthesis.pipeline import DECONTAMINATED, MATCHES, NOT_COMPARED, reason
 from synth_dspy.synthesis.text import ngrams, tokens
 from synth_dspy.task import Candidate, Verdict
 
@@ -65,10 +65,10 @@ class Decontaminated:
 
     def check(self, row: Mapping[str, Any]) -> Verdict:
         """The verdict on any row with `question`, `answer` and `spans`, labelled ones too."""
-        # Where the document is silent there are no words to compare: the same question about another silent document
-        # is no copy, and without such rows nobody learns to abstain.
-        if self._vectors is None or row.get("references") == []:
-            return Verdict(True, 1.0, "")
+        # Where a document is silent there are no words to compare: the same question about another silent document
+        # is no copy, and without such rows nobody learns to abstain. Without documents the question is all there is.
+        if self._vectors is None or (row.get("references") == [] and row.get("document")):
+            return Verdict(True, 1.0, NOT_COMPARED)
         text = text_of(row)
         words = tokens(text)
         if words in self._exact:
@@ -102,7 +102,8 @@ def decontaminate(
     found = Counter(reason(verdict.why) for verdict in verdicts if not verdict.keep)
     kept = tuple(row for row, verdict in zip(rows, verdicts, strict=True) if verdict.keep)
     counts = {kind: found[kind] for kind in MATCHES}
-    return kept, {"checked": len(rows), **counts, "removed": len(rows) - len(kept)}
+    compared = sum(verdict.why != NOT_COMPARED for verdict in verdicts)
+    return kept, {"checked": compared, **counts, "removed": len(rows) - len(kept)}
 
 
 def text_of(row: Mapping[str, Any]) -> str:

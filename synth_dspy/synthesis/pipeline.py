@@ -27,6 +27,7 @@ log = logging.getLogger("synth_dspy.synthesis")
 SYNTHETIC = "synthetic"
 DECONTAMINATED = "decontaminated"
 MATCHES = ("exact", "ngram", "embedding")
+NOT_COMPARED = "not compared"
 
 
 @runtime_checkable
@@ -114,7 +115,8 @@ class Synthesis:
             return None
         found = Counter(reason(verdict.why) for verdict in given if not verdict.keep)
         kinds = {kind: found[kind] for kind in MATCHES}
-        return {"checked": len(given), **kinds, "removed": sum(found.values())}
+        compared = sum(verdict.why != NOT_COMPARED for verdict in given)
+        return {"checked": compared, **kinds, "removed": sum(found.values())}
 
     def candidate_rows(self) -> list[dict[str, Any]]:
         """Every candidate, kept or not, with its item and what each filter said of it."""
