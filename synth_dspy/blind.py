@@ -152,14 +152,15 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
 
 
 def _report(args: list[str]) -> None:
+    about = "Merge votes and say who won, how sure that is, and how far the raters agree."
+    config = parse(ReportConfig, verb="blind report", description=about, args=args)
+
     from synth_dspy.evaluation.blind import read_key
     from synth_dspy.evaluation.blind_report import markdown, sentences, tables
     from synth_dspy.evaluation.finished import write
     from synth_dspy.evaluation.unblind import unblind
     from synth_dspy.evaluation.votes import read_votes
 
-    about = "Merge votes and say who won, how sure that is, and how far the raters agree."
-    config = parse(ReportConfig, verb="blind report", description=about, args=args)
     key = read_key(config.folder)
     results = unblind(key, [vote for path in config.votes for vote in read_votes(path)])
     write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

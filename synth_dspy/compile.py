@@ -47,7 +47,13 @@ def main(args: list[str]) -> int:
         return _compile(here, run, config)
     default = read_toml(Path(toml), model) if toml else model()
     config = absolute(parse(model, verb=f"compile {name}", description=USAGE, default=default, args=rest))
-    return _compile(here, runs.start(here / config.runs, name, config), config)
+    run = runs.start(here / config.runs, name, config)
+    try:
+        return _compile(here, run, config)
+    except SetupError:
+        if not run.begun:  # nothing was answered: a run that a mistake ended is none to go on with
+            runs.discard(run)
+        raise
 
 
 def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
@@ -65,7 +71,6 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
 def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
     began = time.perf_counter()
     bars = Bars()
-    bars.console.print(f"run {run.id}; if it is stopped: python -m synth_dspy.compile {run.task} --resume {run.id}")
     quiet_libraries()
     with bars.console.status("loading libraries"):
         from synth_dspy.evaluation.report import summary_table

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
@@ -37,7 +38,7 @@ class DocumentConfig(Settings):
     apply: bool = False
     only: tuple[str, ...] = ()
     again: bool = False
-    samples: int = 0
+    samples: int = Field(default=0, ge=0)
 
 
 def main(args: list[str]) -> None:

@@ -71,6 +71,9 @@ class Experiment:
             knowledge, splits = self._read()
         with self.run.station("models"):
             resources = self._models()
+        self.run.begun = True
+        again = f"python -m synth_dspy.compile {self.run.task} --resume {self.run.id}"
+        self.bars.console.print(f"run {self.run.id}; if it is stopped: {again}", soft_wrap=True, highlight=False)
         with self.run.station("index"), self.bars.bar("index", None) as bar:
             folder = saved.index_folder(self.workspace, self.run.task, self.config)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)

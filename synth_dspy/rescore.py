@@ -211,6 +211,8 @@ def _unseen(
     ids = {str(row.get("id")) for row in rows}
     asked = {_question(row) for row in rows}
     groups = {str(row.get("group")) for row in rows}
+    if not items:
+        raise SetupError(f"{seeds} holds no labelled item that this task can be scored on.")
     kept = [item for item in items if str(item.id) not in ids and _question(item) not in asked]
     if not kept:
         raise SetupError(f"The programs have learned from every item of {seeds}: name items that are new to them.")

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,13 +31,15 @@ log = logging.getLogger("synth_dspy")
 class Run:
     """One run of one task. `seconds` collects how long each station took, in order.
 
-    `again` is what a user goes on with after a file could not be written; by default `--resume <id>`.
+    `again` is what a user goes on with after a file could not be written; by default `--resume <id>`. `begun` is true
+    once settings, knowledge and models were found to be there.
     """
 
     task: str
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
     again: str | None = None
+    begun: bool = False
 
     @property
     def id(self) -> str:
@@ -108,6 +111,16 @@ def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -
             f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
         )
     return Run(task, folder), read_toml(folder / CONFIG, model)
+
+
+def discard(run: Run) -> None:
+    """Remove the folder of a run that never began, and its log's handler."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+        if Path(handler.baseFilename).parent == run.folder.resolve():
+            root.removeHandler(handler)
+            handler.close()
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def log_to(run: Run) -> None:

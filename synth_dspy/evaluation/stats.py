@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 Array = NDArray[np.float64]
 Unit = Literal["groups", "items"]
@@ -232,6 +231,8 @@ def smallest_detectable(
     error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
     if error < 1e-12:
         return None
+    from scipy.stats import t
+
     return float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error)
 
 
@@ -264,6 +265,8 @@ def _units(values: Array, groups: Sequence[Hashable] | None) -> tuple[Array, Arr
 
 
 def _bca(sums: Array, counts: Array, resamples: int, seed: int) -> tuple[float, float]:
+    from scipy.stats import norm, t
+
     units, mean = len(sums), float(sums.sum() / counts.sum())
     boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(units, resamples, seed)])
     # Ties with the estimate are many with 0/1 scores: half of them count as below.

@@ -6,7 +6,7 @@ writes them (`BFCL_v4_<category>.json`, with `possible_answer/` beside) or with 
 (`<category>.jsonl`, `ground_truth`); in both, `multi_turn_func_doc/` describes the functions of multi-turn items.
 
 An item's accepted calls are in BFCL's form, turn by turn: `{name: {argument: [accepted values]}}`, where "" says that
-the argument may be left out. Its Python categories are read; those in Java and JavaScript are not.
+the argument may be left out, and each field of an object has a list of accepted values of its own. Its Python categories are read; those in Java and JavaScript are not.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ CATEGORIES = (
 )  # fmt: skip
 OMITTED = ""
 """Among accepted values: the argument may be left out."""
+EMPTY = [OMITTED, OMITTED]
+"""Accepted values of an argument that is given, as the empty text: BFCL's form cannot say so with one."""
 
 _DOCS = "multi_turn_func_doc"
 _DOC_OF = {
@@ -88,16 +90,32 @@ def read_bfcl(folder: Path, categories: Sequence[str] = ()) -> list[BfclItem]:
 
 def accepted_form(call: Call, function: Function) -> dict[str, Any]:
     """A call as BFCL's form accepts it alone, but that an optional argument's default may be given or left out."""
-    accepted = {key: [value] for key, value in call.as_json()["arguments"].items()}
+    accepted = {key: accepted_values(value) for key, value in call.as_json()["arguments"].items()}
     for name, schema in function.properties.items():
         if name in function.required:
             continue
         default = None if schema.get("default") == "None" else schema.get("default")  # as BFCL's documents write it
         if name not in accepted:
-            accepted[name] = [OMITTED] if default is None else [OMITTED, default]
+            accepted[name] = [OMITTED] if default in (None, OMITTED) else [OMITTED, *accepted_values(default)]
         elif default is not None and default == call.arguments[name]:
             accepted[name].append(OMITTED)
     return {call.name: accepted}
+
+
+def accepted_values(value: Any) -> list[Any]:
+    """The values that are accepted where only this one (JSON) is: itself, with such a list for each field inside."""
+    return list(EMPTY) if value == OMITTED else [_fields_listed(value)]
+
+
+def may_be_left_out(accepted: Sequence[Any]) -> bool:
+    """Whether accepted values say so."""
+    return OMITTED in accepted and list(accepted) != EMPTY
+
+
+def _fields_listed(value: Any) -> Any:
+    if isinstance(value, Mapping) and "$call" not in value:
+        return {key: accepted_values(each) for key, each in value.items()}
+    return [_fields_listed(each) for each in value] if isinstance(value, list) else value
 
 
 def _file_of(folder: Path, category: str) -> Path | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from synth_dspy import jsonl
 from synth_dspy.errors import SetupError
-from synth_dspy.functions.bfcl import OMITTED, accepted_form
+from synth_dspy.functions.bfcl import EMPTY, OMITTED, accepted_form
 from synth_dspy.functions.openapi import function_of
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.shown import Turn, show_functions, show_request
@@ -98,7 +98,7 @@ def _first(accepted: Mapping[str, Any], required: Sequence[str] = ()) -> dict[st
         values = values if isinstance(values, list) else [values]  # in some of BFCL's objects the value itself
         if key in required:
             values = [value for value in values if value != OMITTED] or values
-        if values and (values[0] != OMITTED or key in required):
+        if values and (values[0] != OMITTED or key in required or values == EMPTY):
             first[key] = plain(values[0])
     return first
 
@@ -131,18 +131,28 @@ def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, A
         problems = [problem for call in calls for problem in validate(call, [known[name] for name in row["functions"]])]
         if problems:
             raise SetupError(f"{place}: field 'expected' does not fit the functions: {problems[0]}.")
+        try:
+            _calls_before(row)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise SetupError(
+                f"{place}: a turn's calls in field 'conversation' are not as they should be ({error}); write "
+                '[{"name": "...", "arguments": {...}}].'
+            ) from error
     return rows
 
 
 def grouped(known: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The group of each function: those that labelled examples call together are on one side of every split.
 
-    A group is named by its first function.
+    Calls of the turns before count too: they are the gold of other rows, and stand in this one's prompt. A group is
+    named by its first function.
     """
     names = list(known)
     group = {name: name for name in names}
     for row in rows:
-        together = {group[name] for call in calls_of(row["expected"]) for name in _names(call)} & set(group.values())
+        calls = [*calls_of(row["expected"]), *_calls_before(row)]
+        called = [subject_of(row), *(name for call in calls for name in _names(call))]
+        together = {group[name] for name in called if name in group}
         if len(together) > 1:
             first = min(together, key=names.index)
             group = {name: first if each in together else each for name, each in group.items()}
@@ -153,6 +163,15 @@ def subject_of(row: Mapping[str, Any]) -> str:
     """The function that a row is about: the one called, or the first of those that should not be."""
     calls = calls_of(row["expected"])
     return calls[0].name if calls else str(row.get("group") or row["functions"][0])
+
+
+def _calls_before(row: Mapping[str, Any]) -> list[Call]:
+    """The calls that the assistant made in the turns before."""
+    return [
+        call if isinstance(call, Call) else Call.from_json(call)
+        for turn in row.get("conversation") or ()
+        for call in turn.get("calls") or ()
+    ]
 
 
 def _names(call: Call) -> list[str]:
