@@ -195,6 +195,7 @@ def test_what_a_user_gets_wrong_is_said_in_a_sentence(
     assert status == 2, out
     assert says in err.replace("\n", " ")
     assert "Traceback" not in err
+    assert not list((tmp_path / "runs").glob("*/*/config.toml"))  # nothing to resume, nothing to clear up
 
 
 def test_no_such_task_is_answered_with_the_nearest() -> None:
