@@ -3,9 +3,10 @@
 The child starts with an empty environment in a session of its own, confines itself before it imports the user's module,
 and serves many calls, so that starting is paid once. What it may do:
 
-- read the interpreter, the installed packages, the module's folder (no file whose name begins with a dot in it) and
-  what `readable` names; write in a scratch folder that is removed at the end. So neither the parent's environment nor
-  its files, keys or `/proc` are in reach;
+- read the interpreter, the installed packages, the module's folder and what `readable` names; nothing in the module's
+  folder whose name, or whose folder's, begins with a dot, and nothing outside that a link in it leads to; write in a
+  scratch folder that is removed at the end. So neither the parent's environment nor its files, keys or `/proc` are in
+  reach;
 - compute for so long, with so much memory;
 - start threads, but no process; open no connection.
 
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,9 @@ from synth_dspy.functions.schema import Call, Function
 # What programs on this system read for time zones, file types and shared libraries.
 _SYSTEM = ("/usr/share/zoneinfo", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/ld.so.cache", "/lib",
            "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/dev/urandom", "/dev/random")  # fmt: skip
+
+
+_ENTRIES = 20_000  # looked at in the module's folder, for what is hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Sandbox:
             functions: Those that can be called; those without a `target` cannot.
             seconds: Wall-clock time of a call.
             memory_mb: Memory, modules included. Large libraries need more than the default.
-            files_mb: Size of all files that calls leave behind or have open.
+            files_mb: Size of all files that calls leave behind or, on Linux, have open but removed.
             only_read_only: Refuse functions that are not marked read-only.
             readable: Files and folders that may be read besides.
             start_seconds: Wall-clock time of importing the module.
@@ -145,6 +150,8 @@ class Sandbox:
         hooks = "Python's audit hooks only: C code can get round them"
         landlock = f"Landlock (version {layers['landlock']})" if layers["landlock"] else hooks
         seccomp = "seccomp filter" if layers["seccomp"] else hooks
+        if 0 < layers["landlock"] < 3 and not layers["seccomp"]:
+            landlock += "; emptying by " + hooks
         space = "looks every 50 ms" if "AS" in layers["lacking"] else "limit on address space, and looks every 50 ms"
         return {
             "time": "the process group is killed",
@@ -260,6 +267,42 @@ def _around(module: Path) -> tuple[list[Path], list[Path]]:
     folder, top = module.parent, module
     while (folder / "__init__.py").is_file():
         folder, top = folder.parent, folder
-    if folder in (Path.home().resolve(), Path(folder.anchor), Path(tempfile.gettempdir()).resolve()):
-        return [top], []
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")], [folder]
+    home = Path.home().resolve()
+    if folder in (home, *home.parents, Path(folder.anchor), Path(tempfile.gettempdir()).resolve()):
+        folder = top
+    return ([folder], []) if folder.is_file() else _shown(folder)
+
+
+def _shown(top: Path) -> tuple[list[Path], list[Path]]:
+    """What lies below a folder without the hidden: folders that hide nothing as a whole, of others each entry.
+
+    Links are left out: to name one would allow what it leads to. What they lead to within the folder is named itself.
+    Folders beyond the first `_ENTRIES` entries, the nearest first, are left out too: nobody knows what they hide.
+
+    Returns:
+        What can be read, and the folders besides that can be listed.
+    """
+    children: dict[Path, list[os.DirEntry[str]]] = {}
+    partial: set[Path] = set()
+    waiting, seen = deque([top]), 0
+    while waiting:
+        folder = waiting.popleft()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if seen < _ENTRIES else None
+        except OSError:
+            entries = None
+        kept = [entry for entry in entries or () if not entry.name.startswith(".") and not entry.is_symlink()]
+        if entries is None or folder == top or any(entry.name.startswith(".") for entry in entries):
+            partial.update((folder, *folder.parents))
+        if entries is not None:
+            children[folder] = kept
+            seen += len(entries)
+            waiting.extend(folder / entry.name for entry in kept if entry.is_dir(follow_symlinks=False))
+    readable = [
+        folder / entry.name
+        for folder, entries in children.items()
+        if folder in partial
+        for entry in entries
+        if folder / entry.name not in partial
+    ]
+    return readable, [folder for folder in children if folder in partial]

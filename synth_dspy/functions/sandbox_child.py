@@ -118,7 +118,8 @@ class Child:
             self.channel.sendall(b".")
         if not how:
             limits.forbid_processes()
-        sys.addaudithook(Hook(readable, listable, scratch, self.stop, native=bool(how)))
+        # Seccomp alone leaves C code the files, Landlock alone the network: ctypes needs both.
+        sys.addaudithook(Hook(readable, listable, scratch, self.stop, native=bool(how and landlock)))
         return {"landlock": landlock, "seccomp": how, "lacking": lacking}
 
     def _load(self, path: Path, targets: dict[str, str]) -> None:

@@ -50,28 +50,37 @@ class _Machine:
     clone: int
     own_process: tuple[int, ...]  # kill tgkill: of the child itself only
     prlimit: int
+    opening: tuple[tuple[int, int], ...]  # open and openat, each with the offset of its flags
+    signalling: tuple[int, int]  # fcntl ioctl: that make the kernel signal another process when a file is ready
     ignored: tuple[int, ...]  # changes of mode, owner, times and attributes: Landlock does not know these
     refused: tuple[int, ...]  # ways round the filter, the limits or the address space; other processes; kernel keys
 
 
 # refused: setsid setpgid ptrace tkill rt_sigqueueinfo rt_tgsigqueueinfo process_vm_readv process_vm_writev pidfd_open
-# pidfd_getfd pidfd_send_signal memfd_create memfd_secret shmget shmat shmctl msgget semget mq_open unshare setns mount
-# open_by_handle_at bpf perf_event_open userfaultfd add_key request_key keyctl io_uring_{setup,enter,register}
+# pidfd_getfd pidfd_send_signal memfd_create memfd_secret unshare setns mount open_by_handle_at bpf perf_event_open
+# userfaultfd add_key request_key keyctl io_uring_{setup,enter,register}; truncate, which Landlock does not know before
+# its version 3; setpriority ioprio_set sched_{setparam,setscheduler,setaffinity,setattr}; shmget shmat shmctl shmdt
+# semget semop semctl semtimedop msgget msgsnd msgrcv msgctl, which take other processes' objects; mq_open mq_unlink
 _MACHINES = {
     "x86_64": _Machine(
         0xC000003E, 317, (41, 42, 49, 50, 43, 288), (59, 322, 57, 58), 53, 56, (62, 234), 302,
+        ((2, 24), (257, 32)), (72, 16),
         (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, 463, 466),
-        (112, 109, 101, 200, 129, 297, 310, 311, 434, 438, 424, 319, 447, 29, 30, 31, 68, 64, 240, 272, 308, 165,
-         304, 321, 298, 323, 248, 249, 250, 425, 426, 427),
+        (112, 109, 101, 200, 129, 297, 310, 311, 434, 438, 424, 319, 447, 272, 308, 165, 304, 321, 298,
+         323, 248, 249, 250, 425, 426, 427, 76, 141, 251, 142, 144, 203, 314, 29, 30, 31, 67, 64, 65, 66, 220, 68, 69,
+         70, 71, 240, 241),
     ),
     "aarch64": _Machine(
         0xC00000B7, 277, (198, 203, 200, 201, 202, 242), (221, 281), 199, 220, (129, 131), 261,
+        ((56, 32),), (25, 29),
         (52, 53, 452, 55, 54, 88, 5, 6, 7, 14, 15, 16, 463, 466),
-        (157, 154, 117, 130, 138, 240, 270, 271, 434, 438, 424, 279, 447, 194, 196, 195, 186, 190, 180, 97, 268, 40,
-         265, 280, 241, 282, 217, 218, 219, 425, 426, 427),
+        (157, 154, 117, 130, 138, 240, 270, 271, 434, 438, 424, 279, 447, 97, 268, 40, 265, 280, 241,
+         282, 217, 218, 219, 425, 426, 427, 45, 140, 30, 118, 119, 122, 274, 194, 196, 195, 197, 190, 193, 191, 192,
+         186, 189, 188, 187, 180, 181),
     ),
 }  # fmt: skip
-_CLONE3 = 435
+_CLONE3, _OPENAT2 = 435, 437
+_SETTING_OWNER = ((8, 10, 15), (0x8901, 0x8902))  # F_SETOWN F_SETSIG F_SETOWN_EX; FIOSETOWN SIOCSPGRP
 
 
 def reason_of(system_call: int) -> str:
@@ -242,11 +251,12 @@ def _program(machine: _Machine, violation: int) -> Sequence[bytes]:
         _load(0), _op(0x35, 0, 1, 0x40000000), _verdict(_KILL),  # x32's calls
     ]  # fmt: skip
     simple = [(numbers, violation) for numbers in (machine.network, machine.process)]
-    simple += [(machine.ignored, _ERRNO), (machine.refused, refuse), ((_CLONE3,), _ERRNO | errno.ENOSYS)]
+    simple += [(machine.ignored, _ERRNO), (machine.refused, refuse)]
+    simple += [((_CLONE3, _OPENAT2), _ERRNO | errno.ENOSYS)]  # their flags lie in memory, where no filter sees them
     for numbers, verdict in simple:
         for number in numbers:
             rules += [_skip_if(number, 0, 1), _verdict(verdict)]
-    # A thread may be started, by clone: its flags are the first argument. (Of clone3 they cannot be seen.)
+    # A thread may be started, by clone: its flags are the first argument.
     rules += _when(machine.clone, [_load(16), _op(0x45, 0, 1, _CLONE_THREAD), _verdict(_ALLOW), _verdict(violation)])
     # socketpair(AF_UNIX, SOCK_STREAM | flags), which event loops wake themselves with, reaches nobody.
     rules += _when(
@@ -259,6 +269,17 @@ def _program(machine: _Machine, violation: int) -> Sequence[bytes]:
     rules += _when(
         machine.prlimit, [_load(16), _skip_if(0, 1, 0), _skip_if(own, 0, 1), _verdict(_ALLOW), _verdict(refuse)]
     )
+    # O_TRUNC empties a file that is opened for writing; Linux does so without writing too, and before version 3 of
+    # Landlock nothing else looks at it. (Of the two bits of the access mode, 1 is writing, 2 both, 3 neither.)
+    for number, flags in machine.opening:
+        rules += _when(
+            number,
+            [_load(flags), _op(0x45, 1, 0, os.O_TRUNC), _verdict(_ALLOW), _op(0x54, 0, 0, os.O_ACCMODE),
+             _skip_if(os.O_WRONLY, 1, 0), _skip_if(os.O_RDWR, 0, 1), _verdict(_ALLOW), _verdict(refuse)],
+        )  # fmt: skip
+    for number, commands in zip(machine.signalling, _SETTING_OWNER, strict=True):
+        tests = [test for command in commands for test in (_skip_if(command, 0, 1), _verdict(refuse))]
+        rules += _when(number, [_load(24), *tests, _verdict(_ALLOW)])
     return [*rules, _verdict(_ALLOW)]
 
 
@@ -267,7 +288,7 @@ def _op(code: int, if_true: int, if_false: int, value: int) -> bytes:
 
 
 def _load(offset: int) -> bytes:
-    """Load a word of struct seccomp_data: 0 the number, 4 the architecture, 16 and 24 the first two arguments."""
+    """Load a word of struct seccomp_data: 0 the number, 4 the architecture, 16, 24, ... the arguments."""
     return _op(0x20, 0, 0, offset)
 
 

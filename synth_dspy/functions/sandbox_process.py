@@ -9,6 +9,7 @@ import selectors
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -94,8 +95,8 @@ class ChildProcess:
         return self._process.poll() is not None or bool(self._selector.select(0))
 
     def is_full(self) -> bool:
-        """Whether its folder holds more than it may."""
-        return _size(self.scratch, self._files) > self._files
+        """Whether its folder, with the removed files that it still has open, holds more than it may."""
+        return _size(self.scratch, self._files) + _removed(self._process.pid) > self._files
 
     def end(self) -> None:
         """Kill the process with all it may have started, and remove its folder."""
@@ -114,12 +115,11 @@ class ChildProcess:
     def _answer(self, seconds: float, *, refuse: bool = False) -> dict[str, Any]:
         """The next message. What the kernel finds the child trying ends it, or is refused."""
         until = time.monotonic() + seconds
-        received = b""
+        received, look = b"", time.monotonic() + _LOOK
         while True:
-            left = until - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= until:
                 return {"stopped": "time"}
-            ready = {key.fd for key, _ in self._selector.select(min(left, _LOOK))}
+            ready = {key.fd for key, _ in self._selector.select(max(0.0, min(until, look) - time.monotonic()))}
             if self._listener in ready:
                 violation = next_violation(self._listener or 0, refuse=refuse)
                 if violation and not refuse:
@@ -133,9 +133,10 @@ class ChildProcess:
                     return {"stopped": f"answered more than {_LONGEST >> 20} MB"}
                 if not part:
                     return {"stopped": self._last_words()}
-            overuse = self._overuse() if not ready else ""
-            if overuse:
-                return {"stopped": overuse}
+            if time.monotonic() >= look:  # also while the child keeps this side busy
+                if overuse := self._overuse():
+                    return {"stopped": overuse}
+                look = time.monotonic() + _LOOK
 
     def _overuse(self) -> str:
         """What the limits on address space and on each file let pass: they do not bind everywhere, or add up."""
@@ -190,3 +191,15 @@ def _size(folder: Path, most: int) -> int:
             if total > most:
                 return total
     return total
+
+
+def _removed(process: int) -> int:
+    """Bytes of the files that a process has open and that have no name any more; 0 where there is no /proc."""
+    sizes: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError):
+        for descriptor in os.scandir(f"/proc/{process}/fd"):
+            with contextlib.suppress(OSError):
+                status = descriptor.stat()
+                if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                    sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())

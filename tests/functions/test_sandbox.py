@@ -5,7 +5,9 @@ What is marked `kernel` gets round Python's own functions by ctypes, and is stop
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import socket
 import sys
 import textwrap
@@ -17,11 +19,13 @@ from typing import Any
 import pytest
 
 from synth_dspy.errors import SetupError
+from synth_dspy.functions import sandbox as sandboxes
+from synth_dspy.functions import sandbox_process
 from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call, Function
 
 MODULE = """
-import asyncio, ctypes, datetime, enum, os, socket, subprocess, sys, tempfile, threading, time
+import asyncio, ctypes, datetime, enum, fcntl, os, socket, subprocess, sys, tempfile, threading, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -99,12 +103,56 @@ def write_c(path):
     if libc.open(path.encode(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) >= 0: return "written"
     if libc.unlink(path.encode()) == 0: return "removed"
     return "refused"
+def errors_of(call, *arguments):
+    return 0 if call(*arguments) >= 0 else ctypes.get_errno()
+def empty_c(path):
+    libc = ctypes.CDLL(None, use_errno=True)
+    return [errors_of(libc.truncate, path.encode(), 0), *(
+        errors_of(libc.open, path.encode(), flags | os.O_TRUNC) for flags in (os.O_RDONLY, 3)),
+        errors_of(libc.openat, -100, path.encode(), os.O_RDONLY | os.O_TRUNC)]
+def overwrite(text):
+    for _ in range(2):
+        with open("own.txt", "w+") as file: file.write(text)
+        with open("own.txt", "r+") as file: file.truncate(2)
+    return Path("own.txt").read_text()
+def signal_c(pid, number):
+    a, b = socket.socketpair()
+    libc, owner = ctypes.CDLL(None, use_errno=True), ctypes.byref((ctypes.c_int * 2)(1, pid))
+    failed = [errors_of(libc.fcntl, a.fileno(), command, argument) for command, argument in
+              ((fcntl.F_SETOWN, pid), (10, number), (15, owner))]
+    failed += [errors_of(libc.ioctl, a.fileno(), command, ctypes.byref(ctypes.c_int(pid))) for command in
+               (0x8901, 0x8902)]
+    fcntl.fcntl(a, fcntl.F_SETFL, fcntl.fcntl(a, fcntl.F_GETFL) | os.O_ASYNC)
+    b.send(b"x")
+    return failed
+def others_c(pid):
+    libc, priority = ctypes.CDLL(None, use_errno=True), ctypes.byref(ctypes.c_int(0))
+    return [errors_of(*call) for call in (
+        (libc.setpriority, 0, pid, 5), (libc.sched_setscheduler, pid, 3, priority), (libc.semget, 0, 1, 0o1600),
+        (libc.sched_setaffinity, pid, 128, ctypes.create_string_buffer(b"1" * 128, 128)), (libc.semctl, 0, 0, 0),
+        (libc.sched_setparam, pid, priority), (libc.msgsnd, 0, priority, 0, 0), (libc.shmdt, 0))]
 def chmod_c(path): return ctypes.CDLL(None).chmod(path.encode(), 0o777)
 def fill():
     with open("big", "wb") as file:
         for _ in range(100): file.write(bytes(1 << 20))
 def fill_many():
     for i in range(10_000): Path(str(i)).write_bytes(bytes(1 << 18))
+    time.sleep(60)
+def fill_busily():
+    channel = int(sys.argv[1])  # of the child's to its parent
+    for i in range(200):
+        Path(f"{i}").write_bytes(bytes(1 << 20))
+        until = time.monotonic() + 0.03
+        while time.monotonic() < until:
+            os.write(channel, b" ")
+            time.sleep(0.003)
+def fill_removed():
+    kept = []
+    for i in range(20):
+        kept.append(open(f"{i}", "wb"))
+        kept[-1].write(bytes(1 << 20))
+        kept[-1].flush()
+        os.remove(f"{i}")
     time.sleep(60)
 def connect(port): socket.create_connection(("127.0.0.1", port), 1)
 def connect_quietly(port):
@@ -160,6 +208,20 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sandbox(module: Path) -> Iterator[Sandbox]:
     with Sandbox(module, functions_of(*NAMES), seconds=10.0, memory_mb=256) as sandbox:
         yield sandbox
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *, landlock: int) -> None:
+    """Start children on a kernel whose Landlock says that it has a version, and does nothing."""
+    script = folder / "child.py"
+    script.write_text(f"""
+import socket, sys
+sys.path.insert(0, {str(Path(sandboxes.__file__).parents[2])!r})
+from synth_dspy.functions import sandbox_child
+del sys.path[0]
+sandbox_child.limits.restrict_files = lambda *arguments: {landlock}
+sandbox_child.Child(socket.socket(fileno=int(sys.argv[1]))).serve()
+""")
+    monkeypatch.setattr(sandbox_process, "_CHILD", script)
 
 
 def one(sandbox: Sandbox, name: str, /, **arguments: Any) -> Outcome:
@@ -304,9 +366,39 @@ def test_a_write_outside_its_folder_by_c(sandbox: Sandbox, tmp_path: Path) -> No
     assert not (tmp_path / "new").exists()
 
 
+@kernel
+def test_a_file_cannot_be_emptied_where_landlock_knows_no_emptying(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, tmp_path, landlock=1)
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    with Sandbox(module, functions_of("empty_c", "overwrite", "add")) as sandbox:
+        assert one(sandbox, "empty_c", path=str(victim)).result == [errno.EPERM] * 4
+        assert one(sandbox, "overwrite", text="abc").result == "ab"
+    assert victim.read_text() == "kept"
+
+
+def test_without_landlock_c_code_is_refused(module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, tmp_path, landlock=0)
+    with Sandbox(module, functions_of("write_c", "read_c", "read", "add")) as sandbox:
+        assert "hooks only" in sandbox.guarantees()["files"]
+        refused = one(sandbox, "write_c", path=str(tmp_path / "new"))
+        assert refused.error == "[Errno 1] The sandbox refuses ctypes.dlopen"
+        for name in ("read_c", "read"):
+            assert one(sandbox, name, path=str(module.parent / ".env")).error_type == "PermissionError"
+    assert not (tmp_path / "new").exists()
+
+
 def test_too_much_in_its_own_folder(sandbox: Sandbox) -> None:
     assert one(sandbox, "fill").stopped == "wrote more than 10 MB"
     assert one(sandbox, "fill_many").stopped == "wrote more than 10 MB"
+    assert one(sandbox, "fill_busily").stopped == "wrote more than 10 MB"
+
+
+@linux
+def test_too_much_in_files_that_it_removed(sandbox: Sandbox) -> None:
+    assert one(sandbox, "fill_removed").stopped == "wrote more than 10 MB"
 
 
 def test_a_network_connection(sandbox: Sandbox) -> None:
@@ -333,6 +425,39 @@ def test_the_environment_is_not_inherited(sandbox: Sandbox, module: Path, monkey
     assert "SECRET_TOKEN" not in environment
     assert environment["HOME"] != os.environ["HOME"]
     assert one(sandbox, "read", path=str(module.parent / ".env")).error_type == "PermissionError"
+
+
+def test_hidden_files_and_what_links_lead_to_cannot_be_read(tmp_path: Path) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    for folder in (project / "sub" / "deep", project / "sub" / ".git", project / "plain" / "more", outside):
+        folder.mkdir(parents=True)
+    hidden = [project / ".env", project / "sub" / ".env", project / "sub" / "deep" / ".env", outside / "notes.txt",
+              project / "sub" / ".git" / "config"]  # fmt: skip
+    shown = [project / "sub" / "a.txt", project / "sub" / "deep" / "b.txt", project / "plain" / "more" / "c.txt"]
+    for path in (*hidden, *shown):
+        path.write_text(path.name)
+    (project / "linked").symlink_to(outside)
+    (project / "env.txt").symlink_to(".env")
+    (project / "a.txt").symlink_to(shown[0])
+    (project / "tools.py").write_text(MODULE.replace("import helper", ""))
+    linked = [project / "linked" / "notes.txt", project / "env.txt"]
+    with Sandbox(project / "tools.py", functions_of("read", "read_c", "add")) as sandbox:
+        for path in (*shown, project / "a.txt"):
+            assert one(sandbox, "read", path=str(path)).result == path.resolve().name
+        for path in (*hidden, *linked):
+            assert one(sandbox, "read", path=str(path)).error_type == "PermissionError", path
+            if sys.platform == "linux":
+                assert one(sandbox, "read_c", path=str(path)).result == "refused", path
+
+
+def test_what_was_not_looked_through_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandboxes, "_ENTRIES", 4)
+    for name in ("a/1.txt", "b/2.txt", "b/c/3.txt", "tools.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(MODULE.replace("import helper", ""))
+    with Sandbox(tmp_path / "tools.py", functions_of("read", "add")) as sandbox:
+        assert one(sandbox, "read", path=str(tmp_path / "a" / "1.txt")).ok
+        assert one(sandbox, "read", path=str(tmp_path / "b" / "c" / "3.txt")).error_type == "PermissionError"
 
 
 @linux
@@ -363,6 +488,25 @@ def test_other_processes_and_limits_are_out_of_reach(sandbox: Sandbox) -> None:
     assert one(sandbox, "raise_limit").error_type == "PermissionError"
     if sys.platform == "linux":
         assert one(sandbox, "kill_c", pid=os.getpid()).result == -1
+
+
+@kernel
+def test_other_processes_are_out_of_reach_of_c_without_landlock_too(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, tmp_path, landlock=1)
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        with Sandbox(module, functions_of("signal_c", "others_c", "add")) as sandbox:
+            signalled = one(sandbox, "signal_c", pid=os.getpid(), number=int(signal.SIGUSR1))
+            assert signalled.result == [errno.EPERM] * 5
+            assert one(sandbox, "others_c", pid=os.getpid()).result == [errno.EPERM] * 8
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == []
+    assert os.getpriority(os.PRIO_PROCESS, 0) == niceness
 
 
 # -- setting up --------------------------------------------------------------------------------------------------------
