@@ -1,7 +1,7 @@
 """The scoped assistant's judge: decision, rules and helpfulness in one score.
 
-It gives 0 for a wrong decision or a broken rule, 1 for declining rightly, and for an answer
-rightly given one quarter, and the other three by its agreement with the reference answers: an assistant that declines
+It gives 0 for a wrong decision or a broken rule, 1 for declining rightly, and for an answer rightly given one quarter,
+and the other three by its agreement with the reference answers, where these are known: an assistant that declines
 everything must not beat one that answers, and words that help nobody are worth little.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 
-from eval.assistant import broken_rules, has_reference, scope, text_of
+from eval.assistant import broken_rules, has_reference, in_scope, scope, text_of
 from eval.judges import ReferenceJudge
 from synth_dspy.executor import Executor
 from synth_dspy.task import Judge, Resources
@@ -104,7 +104,7 @@ class AssistantJudge:
         for i, row in enumerate(rows):
             if broken[i] or not scope(row, row):
                 continue
-            scores[i] = 1.0
+            scores[i] = DECIDED if in_scope(row) else 1.0
             if has_reference(row):
                 helped.append(i)
         for i, agreed in zip(helped, self.reference.score_many([rows[i] for i in helped]), strict=True):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from eval.calls import CallScore, score_calls
-from synth_dspy.functions.bfcl import OMITTED
+from synth_dspy.functions.bfcl import may_be_left_out
 from synth_dspy.functions.examples import resolve
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function, validate
 from synth_dspy.functions.syntax import parse
@@ -105,7 +105,7 @@ def _right_arguments(expected: Mapping[str, Any], calls: list[Call] | None, func
     shares = []
     for each in expected["calls"]:
         ((name, accepted),) = each.items()
-        needed = {key: values for key, values in accepted.items() if OMITTED not in values}
+        needed = {key: values for key, values in accepted.items() if not may_be_left_out(values)}
         mine = [call for call in calls or () if call.name == name]
         if mine and needed:
             shares.append(max(_fitting(call, needed, functions) for call in mine) / len(needed))

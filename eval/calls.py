@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synth_dspy.functions.bfcl import OMITTED, accepted_values, may_be_left_out
 from synth_dspy.functions.json_schema import json_types
 from synth_dspy.functions.schema import Call, Function
 
@@ -29,7 +30,6 @@ TYPE, VALUE, NUMBER, NEEDLESS = "wrong type", "wrong value", "wrong number of ca
 CAUSES = (NAME, MISSING, UNKNOWN, TYPE, VALUE, NUMBER, NEEDLESS)
 """Why calls are wrong, from the worst mistake in a call to the smallest, then those of all calls together."""
 
-_OMITTED = ""
 _NESTED = "$call"
 _IGNORED = re.compile(r"[ ,./\-_*^]")
 Expected = Mapping[str, Mapping[str, Sequence[Any]]]
@@ -147,7 +147,7 @@ class _Rules:
             if cause:
                 return cause, f"{key} of {name}"
         for key, values in accepted.items():
-            if key not in call.arguments and _OMITTED not in values:
+            if key not in call.arguments and not may_be_left_out(values):
                 return MISSING, f"{key} of {name}"
         return None
 
@@ -157,7 +157,7 @@ class _Rules:
             return TYPE
         # The name of a variable, where the declared type is another, is compared as it is written.
         exact = not _passes(_kind_of(accepted), schema.types())
-        given = [each for each in accepted if each != _OMITTED] if self.strict else []
+        given = [each for each in accepted if each != OMITTED] if self.strict else []
         return "" if any(self._equal(value, each, schema, exact=exact) for each in given or accepted) else VALUE
 
     def _equal(self, value: Any, accepted: Any, schema: _Schema, *, exact: bool = False) -> bool:
@@ -167,7 +167,7 @@ class _Rules:
         if isinstance(value, str) and isinstance(accepted, str):
             return value == accepted if exact or self.strict else _normal(value) == _normal(accepted)
         if isinstance(value, list):
-            if accepted == _OMITTED:
+            if accepted == OMITTED:
                 return not value  # an empty list says no more than none
             return (
                 isinstance(accepted, list)
@@ -178,14 +178,13 @@ class _Rules:
             return (
                 isinstance(accepted, Mapping)
                 and all(k in accepted and self._fits(each, accepted[k], schema.inside(k)) for k, each in value.items())
-                and all(key in value or _OMITTED in _options(options) for key, options in accepted.items())
+                and all(k in value or may_be_left_out(_options(o, schema.inside(k))) for k, o in accepted.items())
             )
         return bool(value == accepted) and isinstance(value, bool) == isinstance(accepted, bool)
 
     def _fits(self, value: Any, options: Any, schema: _Schema) -> bool:
         """Whether a value inside an object is one of a list of accepted ones, or the literal that stands there."""
-        literal = [options] if isinstance(options, list) and "array" in schema.types() else []
-        return any(self._equal(value, each, schema) for each in [*_options(options), *literal])
+        return any(self._equal(value, each, schema) for each in _options(options, schema))
 
     def _is_call(self, call: Call, accepted: Any) -> bool:
         """Whether a call inside an argument is the one expected there, as JSON or with accepted values."""
@@ -193,7 +192,7 @@ class _Rules:
             return False
         inner = accepted[_NESTED]
         if set(inner) == {"name", "arguments"}:
-            inner = {inner["name"]: {key: [value] for key, value in inner["arguments"].items()}}
+            inner = {inner["name"]: {key: accepted_values(value) for key, value in inner["arguments"].items()}}
         return self.wrong(call, inner) is None
 
 
@@ -268,14 +267,28 @@ def _typed(value: Any, accepted: Sequence[Any], schema: _Schema) -> bool:
     if isinstance(value, Mapping):
         options = [each for each in accepted if isinstance(each, Mapping)]
         return any(
-            all(_typed(each, _options(option.get(key, [])), schema.inside(key)) for key, each in value.items())
+            all(
+                _typed(each, _options(option[key], schema.inside(key)) if key in option else [], schema.inside(key))
+                for key, each in value.items()
+            )
             for option in options or [{}]
         )
     return True
 
 
-def _options(options: Any) -> Sequence[Any]:
-    return options if isinstance(options, list) else [options]
+def _options(options: Any, schema: _Schema) -> Sequence[Any]:
+    """The values that are accepted inside an object: those listed, or the literal that stands there.
+
+    A list without lists, where an array is declared, is that array.
+    """
+    if not isinstance(options, list):
+        return [options]
+    types = schema.types()
+    if "array" not in types or any(isinstance(each, list) for each in options):
+        return options
+    if options and all(each == OMITTED for each in options):
+        return [*options, options]
+    return [*(each for each in options if each != OMITTED and _passes(_kind(each), types)), options]
 
 
 def _passes(kind: str, types: frozenset[str]) -> bool:
@@ -284,7 +297,7 @@ def _passes(kind: str, types: frozenset[str]) -> bool:
 
 def _kind_of(accepted: Sequence[Any]) -> str:
     """The type of the first accepted value; "" where there is none."""
-    return next((_kind(each) for each in accepted if each != _OMITTED), "")
+    return next((_kind(each) for each in accepted if each != OMITTED), "")
 
 
 def _kind(value: Any) -> str:

@@ -6,6 +6,7 @@ request was written from, the values it must say, and what was left out.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections import Counter
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from programs._function_values import is_said, leaves, spellings
+from synth_dspy.executor import Executor
+from synth_dspy.functions.json_schema import json_types
 from synth_dspy.functions.sandbox import Outcome
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.shown import first_sentence
@@ -26,6 +29,9 @@ from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, numbers, tokens
 from synth_dspy.task import Candidate, Verdict
 
+_CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
+_QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
+_PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
 _INTO = r"\b(?:to|into)\s+(?:the\s+)?"
 _NOT = re.compile(r"\b(?:not|no|without|never)\b|n['’]t\b", re.I)
 _REFUSAL = re.compile(
@@ -93,7 +99,11 @@ class Said:
 
 
 class NothingElse:
-    """The request says no number, no other choice of an enum and no option that the calls do not hold."""
+    """The request says no number, no other choice of an enum and no option that the calls do not hold.
+
+    Of an argument that was left out it says no value either: none that is known, and where it is a text no name and
+    nothing in quotation marks.
+    """
 
     name = "nothing made up"
 
@@ -113,12 +123,32 @@ class NothingElse:
             # "38 Celsius in Fahrenheit": of a function that only takes what is wanted, the other may be said too.
             converts = not any(map(_ORIGIN.search, properties))
             for name, schema in properties.items():
-                for option in () if converts and _TARGET.search(name) else schema.get("enum") or ():
+                also = converts and _TARGET.search(name) and name != meta.get("left_out", ("",))[0]
+                for option in () if also else schema.get("enum") or ():
                     if option not in values and is_said(option, text) and not set(tokens(str(option))) <= said:
                         return _no(f"another value is said: {option}")
                 if schema.get("type") == "boolean" and name not in call.arguments and _switches(call, name, text, said):
                     return _no(f"an option is said that is not called: {name}")
+        if "left_out" in meta and (found := self._left_out(meta, text, said)):
+            return _no(f"what was left out may be said: {found}")
         return KEPT
+
+    def _left_out(self, meta: Mapping[str, Any], text: str, said: set[str]) -> str:
+        """What in a request may be the argument that was left out; "" where nothing is."""
+        name, values = meta["left_out"]
+        function = self.known[meta["about"][0].name]
+        schema = function.properties[name]
+        for value in values:
+            if is_said(value, text) and not set(tokens(value)) <= said:
+                return str(value)
+        types = json_types(schema, function.parameters.get("$defs") or {})
+        if types and types <= _PLAIN_KINDS:
+            return ""
+        others = [f"{key} {each.get('description', '')}" for key, each in function.properties.items() if key != name]
+        own = " ".join([meta["wanted"], function.name, function.description, name, *others]).replace("_", " ")
+        allowed = said | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
+        quoted = [first or second for first, second in _QUOTED.findall(text)]
+        return next((each for each in [*_CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
 
 
 class Roles:
@@ -253,6 +283,7 @@ class ReverseQueries:
         threshold: least mean cosine similarity of the requests to the candidate's own.
         quantile: instead of a threshold: reject this share of a batch, those with the lowest means. It takes effect
             where the batch is announced with `prepare`.
+        executor: asks about many of a batch at once.
     """
 
     name = "reverse query"
@@ -263,19 +294,24 @@ class ReverseQueries:
         embed: Embed,
         threshold: float = 0.5,
         quantile: float | None = None,
+        executor: Executor | None = None,
     ) -> None:
+        self.executor = executor or Executor(1)
         self.ask = ask
         self.embed = embed
         self.threshold = threshold
         self.quantile = quantile
         self._scores: dict[str, float] = {}
 
-    def prepare(self, candidates: Sequence[Candidate], scores: Sequence[float] | None = None) -> None:
-        """Set the threshold at the quantile of a batch's scores."""
-        if self.quantile is None or not candidates:
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Set the threshold at the quantile of a batch's scores: of those that are judged, and could be asked about."""
+        if self.quantile is None:
             return
-        found = [self.score(candidate) for candidate in candidates] if scores is None else scores
-        self.threshold = float(np.quantile(np.asarray(found), self.quantile))
+        judged = [candidate for candidate in candidates if not candidate.fields.get("conversation")]
+        outcomes = self.executor.map(self.score, judged)
+        scores = [outcome.unwrap() for outcome in outcomes if outcome.error is None]
+        if scores:
+            self.threshold = float(np.quantile(np.asarray(scores), self.quantile))
 
     def score(self, candidate: Candidate) -> float:
         """Mean cosine similarity of the teacher's further requests to the candidate's own, asked for once."""
@@ -294,21 +330,31 @@ class ReverseQueries:
 
 
 class Balanced:
-    """No function and no category has more than its share of what is kept. Depends on the order.
+    """No function in a category has more than twice its share of what is kept. Depends on the order.
 
     Args:
-        most: rows of one function.
+        least: rows of one function in one category that are always allowed.
     """
 
     name = "balance"
     ordered = True
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, least: int = 3) -> None:
+        self.least = self.most = least
         self._count: Counter[str] = Counter()
 
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Set what is allowed: twice the mean number of rows that a function has in a category."""
+        kinds = len({self._key(candidate) for candidate in candidates})
+        self.most = max(self.least, math.ceil(2 * len(candidates) / max(1, kinds)))
+        self._count.clear()
+
+    @staticmethod
+    def _key(candidate: Candidate) -> str:
+        return f"{candidate.item.meta['about'][0].name}, {candidate.category}"
+
     def __call__(self, candidate: Candidate) -> Verdict:
-        key = f"{candidate.item.meta['about'][0].name}, {candidate.category}"
+        key = self._key(candidate)
         if self._count[key] >= self.most:
             return _no(f"enough of these: {key}")
         self._count[key] += 1

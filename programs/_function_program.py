@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ from synth_dspy.functions.examples import resolve
 from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call, Function, calls_schema
 from synth_dspy.functions.shown import Turn, show_functions, show_request
-from synth_dspy.functions.syntax import Syntax
+from synth_dspy.functions.syntax import Syntax, parse, render
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.lms.embedder import Embedder
 from synth_dspy.lms.grammar import grammar_format, python_calls_grammar
+from synth_dspy.roles import EMBEDDED
 
 SHOWN = 6
 """Functions that are shown at most; of more, the most relevant."""
@@ -129,12 +131,64 @@ class Workshop:
         return self._sandboxes[module].run([Call(call.name, arguments)])[0]
 
 
-def constraint(functions: Sequence[Function], syntax: Syntax, max_tokens: int) -> dict[str, Any]:
-    """The `response_format` under which only valid calls of these functions can be written, or `[]`."""
+def constraint(
+    functions: Sequence[Function], syntax: Syntax, max_tokens: int, *, embedded: bool = True
+) -> dict[str, Any]:
+    """The `response_format` under which only valid calls of these functions can be written, or `[]`.
+
+    Embedded models write the list itself, in either syntax; servers want an object, and get `{"calls": [...]}` in JSON,
+    which `CallsAdapter` reads.
+    """
     schema = calls_schema(functions, most=4, nested=1 if len(functions) > 1 else 0)
+    if not embedded:
+        return json_format("calls", in_object("calls", schema))
     if syntax == "python":
         return grammar_format(python_calls_grammar(schema, max_tokens))
-    return {"type": "json_schema", "json_schema": {"name": "calls", "schema": schema}}
+    return json_format("calls", schema)
+
+
+def is_embedded(predictor: dspy.Predict) -> bool:
+    """Whether a predictor's model runs in this process, where a grammar may begin with anything."""
+    lm = predictor.lm or dspy.settings.lm
+    return str(getattr(lm, "model", "")).startswith(EMBEDDED)
+
+
+def json_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The `response_format` of a JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": dict(schema)}}
+
+
+def in_object(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with one property, which keeps the schema's definitions at the root."""
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    fields = {"type": "object", "properties": {name: inner}, "required": [name], "additionalProperties": False}
+    return {**fields, **definitions}
+
+
+class CallsAdapter(PlainAdapter):
+    """Reads calls that a server had to write as `{"calls": [...]}` as the list that a prompt's demonstrations show.
+
+    Args:
+        syntax: what the list is written in.
+    """
+
+    def __init__(self, syntax: Syntax) -> None:
+        super().__init__()
+        self.syntax: Syntax = syntax
+
+    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+        parsed = super().parse(signature, completion)
+        return {name: self._unwrapped(text) for name, text in parsed.items()}
+
+    def _unwrapped(self, text: str) -> str:
+        try:
+            value = json.loads(text)
+            if isinstance(value, dict) and isinstance(value.get("calls"), list):
+                return render(parse(json.dumps(value["calls"]), "json"), self.syntax) if value["calls"] else "[]"
+        except (ValueError, RecursionError):  # no JSON, or no calls: the program says so
+            pass
+        return text
 
 
 class TellUser(dspy.Signature):

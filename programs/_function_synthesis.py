@@ -15,6 +15,7 @@ said others. So a unit of work is a call with drawn arguments, already made in t
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ from programs._function_filters import (
     says_result,
     what_it_does,
 )
-from programs._function_program import Workshop
+from programs._function_program import Workshop, in_object, is_embedded, json_format
 from programs._function_units import UnitPlanner, parse_mix
 from programs._function_wording import REPLIES
 from synth_dspy.executor import Executor
@@ -167,13 +168,16 @@ class RequestSynthesizer(dspy.Module):
 
     def write_value(self, function: Function, name: str, sample: int) -> str:
         """A value that only the teacher can think of: a free text without examples."""
-        schema = {"type": "string", "minLength": 3, "maxLength": 32}
+        text = {"type": "string", "minLength": 3, "maxLength": 32}
         note = first_sentence(str(function.properties[name].get("description", ""))) or name.replace("_", " ")
-        wanted = {"type": "json_schema", "json_schema": {"name": "value", "schema": schema}}
-        config = {**DECODING, **SAMPLING, "rollout_id": sample, "response_format": wanted}
+        embedded = is_embedded(self.value)
+        config = {**DECODING, **SAMPLING, "rollout_id": sample}
+        config["response_format"] = json_format("value", text if embedded else in_object("value", text))
+        if not embedded:
+            del config["stop"]  # objects may be written on several lines
         with dspy.context(adapter=self.adapter):
             said = self.value(function=what_it_does(function), argument=f"{name}: {note}", config=config)
-        return str(said.value).strip().strip('"')
+        return _text_of(str(said.value))
 
     def ask(self, wanted: str, shots: Sequence[dspy.Example], **decoding: Any) -> str:
         """The teacher's request for what is wanted."""
@@ -235,7 +239,7 @@ class RequestSynthesizer(dspy.Module):
         call = meta["first"]
         opening_unit = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
         if meta["kind"] == "answer":  # it lacks what is asked for next
-            opening_unit = replace(opening_unit, meta={**opening_unit.meta, "expected": []})
+            opening_unit = replace(opening_unit, meta={**opening_unit.meta, "expected": [], "left_out": meta["lacks"]})
         opening = self._best(opening_unit)
         if not self.passes(self.candidate(opening_unit, opening)):
             return []
@@ -323,8 +327,8 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
         Reply(),
         NearDuplicate(embed, resources.seeds, cosine=0.95),  # alike but for the values is not the same
         Decontaminated(resources.held_out, embed),
-        Balanced(most=3),
-        ReverseQueries(again, embed, 0.5, quantile),
+        ReverseQueries(again, embed, 0.5, quantile, resources.executor),
+        Balanced(),
     ]
 
 
@@ -338,6 +342,17 @@ def function_checks(resources: Resources, known: Mapping[str, Function]) -> list
         Roles(),
         LeadsToFunction(resources.embedder.embed, known),
     ]
+
+
+def _text_of(reply: str) -> str:
+    """The value in a reply that is a JSON string, an object with one, or plain text where a server heeds no schema."""
+    try:
+        value = json.loads(reply)
+    except ValueError:
+        return _one_line(reply)
+    if isinstance(value, dict):
+        value = value.get("value", "")
+    return value if isinstance(value, str) else str(reply)
 
 
 def _one_line(text: str) -> str:

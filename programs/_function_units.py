@@ -2,12 +2,14 @@
 
 A unit is an item whose `meta` holds: `category`; `about`, the calls that the request is written from; `expected`, the
 calls that it should lead to; `offered`, the names of the functions to choose from; `must`, the values it must say;
-`wanted`, those in words; `shots`, demonstrations; `results`, what the expected calls gave; `conversation`, `system`.
+`wanted`, those in words; `shots`, demonstrations; `results`, what the expected calls gave; `conversation`, `system`;
+where an argument must not be said, `left_out`: its name, and texts that it could be.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,8 @@ from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.shown import first_sentence
 from synth_dspy.synthesis.dedup import Embed
 from synth_dspy.task import Item
+
+log = logging.getLogger("synth_dspy.synthesis")
 
 CATEGORIES = ("single", "choice", "parallel", "nested", "missing_argument", "irrelevant", "multi_turn")
 SHORT_NAMES = {"missing": "missing_argument"}
@@ -141,8 +145,15 @@ class UnitPlanner:
         for _ in range(TRIES):
             arguments = self.drawer.draw(function, rng, optional)
             for name in function.required:
-                if name not in arguments:
+                if name in arguments:
+                    continue
+                try:
                     arguments[name] = self.write_value(function, name, rng.randrange(1000))
+                except SetupError:
+                    raise  # true of every call
+                except Exception as error:  # one unit less, not the end of the run
+                    log.warning("no value for %s of %s: %s", name, function.name, error)
+                    return None
             call = Call(function.name, {name: arguments[name] for name in function.properties if name in arguments})
             if not validate(call, self.known.values()) and self._runs(call):
                 return call
@@ -204,7 +215,8 @@ class UnitPlanner:
                 category = meta["category"] = "single"
             else:
                 kept = {name: value for name, value in calls[0].arguments.items() if name != left_out}
-                meta |= {"about": [Call(function.name, kept)], "expected": []}
+                meta |= {"about": [Call(function.name, kept)], "expected": [],
+                         "left_out": self._left_out(function, left_out, calls[0])}  # fmt: skip
         elif category == "irrelevant":
             meta["expected"] = []
             used = []
@@ -259,11 +271,17 @@ class UnitPlanner:
             name = rng.choice(required)
             rest = Call(call.name, {key: value for key, value in call.arguments.items() if key != name})
             asked = rng.choice(CLARIFY).format(name.replace("_", " "))
-            return {"kind": "answer", "first": rest, "reply": asked, "about": [call], "expected": [call],
+            return {"kind": "answer", "first": rest, "lacks": self._left_out(function, name, call), "reply": asked,
+                    "about": [call], "expected": [call],
                     "must": [(name, call.arguments[name], "")],
                     "last": f"{spelt(call.arguments[name], rng)}."}  # fmt: skip
         return {"kind": "talk", "first": call, "about": [call], "expected": [], "must": [],
                 "last": rng.choice(TALK)}  # fmt: skip
+
+    def _left_out(self, function: Function, name: str, call: Call) -> tuple[str, tuple[str, ...]]:
+        """An argument that a request must not say, and the texts that it could be."""
+        drawn = [value for _, value in leaves({name: call.arguments[name]}) if isinstance(value, str)]
+        return name, tuple(dict.fromkeys([*drawn, *self.drawer.texts(function.properties[name], name)]))
 
 
 def _shares(mix: Mapping[str, int], total: int) -> dict[str, int]:

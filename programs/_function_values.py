@@ -205,6 +205,11 @@ class ValueDrawer:
                 return None if None in fields.values() else fields or None
         return self._text(schema, name, rng)
 
+    def texts(self, schema: Mapping[str, Any], name: str) -> list[str]:
+        """The texts that may be drawn for an argument: examples in its documentation, and those seen."""
+        seen = [value for value in self._seen.get(name, ()) if isinstance(value, str)]
+        return [*map(str, schema.get("examples", ())), *_examples(str(schema.get("description", ""))), *seen]
+
     def _number(self, schema: Mapping[str, Any], name: str, rng: random.Random, whole: bool) -> float:
         seen = [value for value in self._seen.get(name, ()) if isinstance(value, int | float)]
         said = _RANGE.search(str(schema.get("description", "")))
@@ -225,15 +230,14 @@ class ValueDrawer:
 
     def _text(self, schema: Mapping[str, Any], name: str, rng: random.Random) -> str | None:
         note = str(schema.get("description", ""))
-        seen = [value for value in self._seen.get(name, ()) if isinstance(value, str)]
-        examples = [*schema.get("examples", ()), *_examples(note), *seen]
+        examples = self.texts(schema, name)
         shape = str(schema.get("format", ""))
-        like = str(examples[0]) if examples else ""
+        like = examples[0] if examples else ""
         if shape == "date" or "YYYY-MM-DD" in note or _DATE.fullmatch(like):
             return (FIRST_DAY + timedelta(rng.randrange(365))).isoformat()
         if shape == "time" or "HH:MM" in note or _TIME.fullmatch(like):
             return f"{rng.randrange(7, 21):02d}:{rng.choice((0, 0, 15, 30, 45)):02d}"
-        return str(rng.choice(examples)) if examples else None
+        return rng.choice(examples) if examples else None
 
 
 def _examples(note: str) -> list[str]:

@@ -19,14 +19,14 @@ from optimizers.lora_dpo import LoraDpo
 from optimizers.lora_orpo import LoraOrpo
 from optimizers.lora_sft import LoraSft
 from programs._conversation import History, RunningSummary, prune
-from programs._function_program import SHOWN, Finder, Workshop, constraint
+from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
 from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
-from synth_dspy.functions.schema import CallSyntaxError, Function
+from synth_dspy.errors import ModelError
+from synth_dspy.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import Syntax, parse, render
-from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.task import Resources, Task, task
 
 MAX_TOKENS = 128
@@ -87,7 +87,7 @@ class FunctionCaller(dspy.Module):
         signature = self.call.signature
         if system:
             signature = signature.with_instructions(f"{system}\n\n{signature.instructions}")
-        with dspy.context(adapter=PlainAdapter()):
+        with dspy.context(adapter=CallsAdapter(self.syntax)):
             said = self.call(
                 signature=signature,
                 functions=show_functions(offered),
@@ -98,18 +98,35 @@ class FunctionCaller(dspy.Module):
             calls = parse(said.calls, self.syntax, offered)
         except CallSyntaxError:  # an unconstrained model's, or one cut by the budget: a wrong answer
             return dspy.Prediction(answer=said.calls, calls=said.calls, functions=offered, results=[], abstained=False)
+        if self.constrained:
+            _only_shown(calls, offered)
         results = [outcome.as_json() for outcome in self.workshop.run(calls)] if execute else []
         return dspy.Prediction(
             answer=render(calls, "json"), calls=said.calls, functions=offered, results=results, abstained=not calls
         )
 
     def _constraint(self, offered: Sequence[Function]) -> dict[str, Any]:
-        return {"response_format": constraint(offered, self.syntax, MAX_TOKENS)} if self.constrained else {}
+        if not self.constrained:
+            return {}
+        embedded = is_embedded(self.call)
+        return {"response_format": constraint(offered, self.syntax, MAX_TOKENS, embedded=embedded)}
 
     def _fitting(self, turns: Sequence[Turn], question: str) -> list[Turn]:
         if self.shortened is not None:
             return list(self.shortened(turns, self.words))
         return prune(turns, question, self.finder.embedder.embed, self.words) if self.prunes else list(turns)
+
+
+def _only_shown(calls: Sequence[Call], shown: Sequence[Function]) -> None:
+    """Refuse calls that the grammar would have: as references, they would teach what a prompt does not say.
+
+    Raises:
+        ModelError: a function is called that was not shown.
+    """
+    names = [function.name for function in shown]
+    called = [each.name for call in calls for each in (call, *call.inner())]
+    if unknown := [name for name in called if name not in names]:
+        raise ModelError(f"The reply calls {unknown[0]}, which is none of the functions shown: {', '.join(names)}.")
 
 
 @task

@@ -4,6 +4,11 @@ A line is `{"messages": [{"role": "system" | "user" | "assistant", "content": ..
 of the row beside it. A system message comes first or not at all, users and the assistant take turns, and the assistant
 has the last word: what TRL, Axolotl, Unsloth and the hosted fine-tuning services read.
 
+Where functions are called the row has `tools` (OpenAI's form) too, the assistant's message `tool_calls` with empty
+content, and messages of the role "tool" say what came of them: a model's own chat template renders all three. A program
+makes such rows by a method `chat_row(example, call) -> {"messages": ..., "tools": ...}`, or None for a call that stays
+as it was sent; `tool_messages` helps it.
+
     chat/train.jsonl validation.jsonl test.jsonl README.md
 """
 
@@ -27,7 +32,9 @@ Row = dict[str, Any]
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 """A run's splits, and what the Hub calls them."""
 CARD = "README.md"
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
+_BEFORE = {"user": ("", "assistant", "tool"), "assistant": ("user", "tool"), "tool": ("calls", "tool")}
+"""What a turn may follow; "" is the beginning, "calls" an assistant's message with calls."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "n>1M"
 
@@ -37,19 +44,63 @@ def problem(messages: Any) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "messages must be a list that is not empty"
     for number, message in enumerate(messages, start=1):
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            return f"message {number} must have a role and a content, and nothing else"
+        calls = "tool_calls" in message if isinstance(message, dict) else False
+        if not isinstance(message, dict) or set(message) - {"tool_calls"} != {"role", "content"}:
+            return f"message {number} must have a role and a content, and nothing else but tool_calls"
         if message["role"] not in ROLES:
             return f"message {number} has the role {message['role']!r}; the roles are {', '.join(ROLES)}"
-        if not isinstance(message["content"], str) or not message["content"].strip():
+        if calls and (message["role"] != "assistant" or message["content"] != "" or not _are_calls(message)):
+            return f"message {number}: tool_calls are an assistant's, with empty content, each a name and arguments"
+        if not isinstance(message["content"], str) or not (calls or message["content"].strip()):
             return f"message {number} ({message['role']}) says nothing"
     turns = [message["role"] for message in messages]
-    turns = turns[1:] if turns[0] == "system" else turns
-    if turns != [("user", "assistant")[i % 2] for i in range(len(turns))]:
-        return "after the system message, user and assistant must take turns, the user first"
+    told = messages[1:] if turns[0] == "system" else messages
+    turns = turns[len(turns) - len(told) :]
+    before = ""
+    for turn, message in zip(turns, told, strict=True):
+        allowed = _BEFORE.get(turn, ())
+        if before not in allowed and not (before == "calls" and "assistant" in allowed):
+            return "after the system message, user and assistant must take turns, the user first; tools follow calls"
+        before = "calls" if "tool_calls" in message else turn
     if not turns or turns[-1] != "assistant":
         return "the assistant must have the last word"
     return None
+
+
+def tools_problem(messages: Sequence[Row], tools: Any) -> str | None:
+    """What is wrong with a row's tools, or with calls of what is not among them; None if nothing is.
+
+    Args:
+        messages: without problems of their own.
+        tools: the row's; None where it has none.
+    """
+    if tools is not None and not (isinstance(tools, list) and all(map(_is_tool, tools))):
+        return "tools must be a list of functions, each with a name, a description and parameters"
+    known = {tool["function"]["name"] for tool in tools or ()}
+    called = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
+    unknown = next((name for name in called if name not in known), None)
+    return None if unknown is None else f"{unknown!r} is called and is not among the tools"
+
+
+def tool_messages(turns: Iterable[Mapping[str, Any]], system: str = "") -> list[Row]:
+    """Messages of a conversation with calls.
+
+    Args:
+        turns: `role` with `content`, or `calls`: `functions.schema.Call`s or the same as JSON. No calls at all are the
+            text `[]`.
+        system: the system message; none where empty.
+    """
+    from synth_dspy.functions.schema import Call
+
+    messages: list[Row] = [{"role": "system", "content": system}] if system else []
+    for turn in turns:
+        calls = [call if isinstance(call, Call) else Call.from_json(call) for call in turn.get("calls") or ()]
+        if calls:
+            made = [{"type": "function", "function": call.as_json()} for call in calls]
+            messages.append({"role": "assistant", "content": "", "tool_calls": made})
+        else:
+            messages.append({"role": turn["role"], "content": "[]" if "calls" in turn else str(turn["content"])})
+    return messages
 
 
 def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -64,7 +115,7 @@ def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """
     lines = []
     for number, row in enumerate(rows, start=1):
-        if wrong := problem(row.get("messages")):
+        if wrong := _row_problem(row):
             raise SetupError(f"Row {number} ({row.get('id', 'without id')}) cannot be written to {path}: {wrong}.")
         lines.append(json.dumps(dict(row), ensure_ascii=False) + "\n")
     temporary = path.with_name(f".{path.name}.part")
@@ -88,14 +139,19 @@ def read_chat(path: Path) -> list[Row]:
     def messages(value: Any) -> str | None:
         return OBJECTS(value) or problem(value)
 
-    return read_rows(path, {"messages": messages})
+    rows = read_rows(path, {"messages": messages}, optional={"tools": OBJECTS})
+    for number, row in enumerate(rows, start=1):
+        if wrong := tools_problem(row["messages"], row.get("tools")):
+            raise SetupError(f"{path}, row {number}: {wrong}.")
+    return rows
 
 
 def chat_rows(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[Row]:
     """The calls that a program makes for labelled examples, with the reference answers as replies.
 
     Prompts are exactly those that the program sends, instructions and demonstrations included; no model is asked where
-    the example has the predictor's output. An example that cannot be run to its end is left out.
+    the example has the predictor's output. An example that cannot be run to its end is left out. A program's own
+    `chat_row` goes before its prompts; see above.
 
     Args:
         program: its LM set.
@@ -108,10 +164,14 @@ def chat_rows(program: dspy.Module, examples: Sequence[dspy.Example], executor: 
     rows = []
     for trace in traces:
         for call in trace.reference.calls if trace.reference else ():
+            own = program.chat_row(trace.example, call) if hasattr(program, "chat_row") else None
+            if own is not None:
+                rows.append({**_known(trace.example), "predictor": call.predictor, **own})
+                continue
             said = [{"role": str(message["role"]), "content": _text(message["content"])} for message in call.messages]
             said.append({"role": "assistant", "content": call.reply})
             rows.append({**_known(trace.example), "predictor": call.predictor, "messages": said})
-    return [row for row in rows if problem(row["messages"]) is None]
+    return [row for row in rows if _row_problem(row) is None]
 
 
 def dataset_card(splits: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
@@ -151,7 +211,8 @@ def dataset_card(splits: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) 
     written.append(f"Synthetic rows were written by `{about['teacher']}` and filtered." if about.get("teacher") else "")
     parts.append(" ".join(["Made with synth_dspy.", *filter(None, written)]))
     parts.append(
-        "Each line holds `messages` (system, user and assistant; the assistant's last message is the wanted reply) and "
+        "Each line holds `messages` (system, user and assistant; the assistant's last message is the wanted reply), "
+        "`tools` where functions can be called, and "
         "`id`, `group`, `category` and `origin` (gold: labelled by people; synthetic). Splits are by group: none is in "
         "two of them."
     )
@@ -217,6 +278,28 @@ def export_run(program: Path, out: Path, *, license: str = "other", workspace: P
         "notes": [f"Prompts are those of the arm `{about['arm']}`."],
     }
     return write_dataset(out, splits, facts)
+
+
+def _row_problem(row: Mapping[str, Any]) -> str | None:
+    messages = row.get("messages")
+    return problem(messages) or tools_problem(messages or [], row.get("tools"))
+
+
+def _are_calls(message: Row) -> bool:
+    calls = message["tool_calls"]
+    return isinstance(calls, list) and bool(calls) and all(_is_function(call, arguments=dict) for call in calls)
+
+
+def _is_tool(tool: Any) -> bool:
+    return _is_function(tool, description=str, parameters=dict)
+
+
+def _is_function(value: Any, **fields: type) -> bool:
+    """Whether it is `{"type": "function", "function": {"name": ..., ...}}` with these fields."""
+    inner = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
+    return isinstance(inner, dict) and all(
+        isinstance(inner.get(k), kind) for k, kind in {"name": str, **fields}.items()
+    )
 
 
 def _known(example: Any) -> Row:

@@ -22,7 +22,7 @@ from eval.assistant import (
     length,
     scope,
 )
-from eval.assistant_judge import AssistantJudge, RuleJudge
+from eval.assistant_judge import DECIDED, AssistantJudge, RuleJudge
 from synth_dspy.executor import Executor
 from synth_dspy.topics import House, violations
 
@@ -195,8 +195,14 @@ class TestJudge:
         assert judge(asked(ANSWER), said(DECLINE)) == 0.0
         assert judge(asked(ANSWER), said(ANSWER)) == pytest.approx(0.7)
         assert judge(asked(ANSWER), said("I guarantee it.")) == 0.0
-        assert judge(asked(ANSWER, reference=False), said(ANSWER)) == 1.0
         assert judge.agreement == {"kappa": 0.5}
+
+    def test_where_no_answer_is_known_the_decision_alone_is_worth_little(self, house: House) -> None:
+        judge = AssistantJudge(house.rules, Fixed())
+        real = asked(ANSWER, reference=False)
+        assert judge(real, said("Hello.")) == judge(real, said(ANSWER)) == DECIDED < 1.0
+        assert judge(real, said(DECLINE)) == judge(real, said("")) == 0.0
+        assert judge(asked(reference=False), said(DECLINE)) == 1.0
 
     def test_many_rows_as_one(self, house: House) -> None:
         judge = AssistantJudge(house.rules, Fixed())

@@ -12,6 +12,7 @@ import pytest
 
 from eval.calls import MISSING, NAME, NEEDLESS, NUMBER, TYPE, UNKNOWN, VALUE, score_calls, score_turns
 from synth_dspy.functions.bfcl import accepted_form, read_bfcl
+from synth_dspy.functions.examples import calls_of
 from synth_dspy.functions.schema import Call, Function
 
 WEATHER = Function(
@@ -270,3 +271,52 @@ def _object(value: Any) -> Any:
     if isinstance(value, dict) and value and all(isinstance(options, list) and options for options in value.values()):
         return {key: _value(options) for key, options in value.items() if "" not in options}
     return value
+
+
+OBJECT = Function(
+    "g",
+    "",
+    {
+        "type": "object",
+        "properties": {
+            "o": {
+                "type": "object",
+                "properties": {
+                    "tags": {"type": "array", "items": {"type": "string"}},
+                    "inner": {"type": "object", "properties": {"x": {"type": "array", "items": {"type": "integer"}}}},
+                    "note": {"type": "string"},
+                },
+            },
+            "text": {"type": "string"},
+        },
+        "required": ["o"],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"o": {"tags": ["a", "b"]}},
+        {"o": {"tags": [], "inner": {"x": [1, 2]}}},
+        {"o": {"note": ""}, "text": ""},
+        {"o": {"inner": {}}},
+    ],
+)
+def test_objects_are_accepted_as_they_are(arguments: dict[str, Any]) -> None:
+    call = Call("g", arguments)
+    accepted = accepted_form(call, OBJECT)
+    assert calls_of([json.loads(json.dumps(accepted))]) == [call]
+    assert score_calls([call], [accepted], [OBJECT]).ok
+
+
+def test_a_list_in_an_object_is_no_choice() -> None:
+    for accepted in (
+        accepted_form(Call("g", {"o": {"tags": ["a", "b"]}}), OBJECT),
+        {"g": {"o": [{"tags": ["a", "b"]}]}},
+    ):
+        assert score_calls([Call("g", {"o": {"tags": ["a", "b"]}})], [accepted], [OBJECT]).ok
+        for wrong in ("a", ["a"], ["b", "a"]):
+            assert not score_calls([Call("g", {"o": {"tags": wrong}})], [accepted], [OBJECT]).ok
+    empty = accepted_form(Call("g", {"o": {}, "text": ""}), OBJECT)
+    assert score_calls([Call("g", {"o": {}})], [empty], [OBJECT]).why == MISSING

@@ -10,10 +10,22 @@ import dspy
 import pytest
 import yaml
 
-from synth_dspy.chat_export import chat_rows, dataset_card, problem, read_chat, write_chat, write_dataset
+from synth_dspy.chat_export import (
+    chat_rows,
+    dataset_card,
+    problem,
+    read_chat,
+    tool_messages,
+    tools_problem,
+    write_chat,
+    write_dataset,
+)
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
+from synth_dspy.functions.schema import Function
+from synth_dspy.functions.syntax import parse, tools_json
 from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.training.traces import Call
 
 
 def talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -47,6 +59,57 @@ class TestProblem:
     )
     def test_says_what_is_wrong(self, messages: object, said: str) -> None:
         assert said in (problem(messages) or "")
+
+
+def called(*names: str) -> dict:
+    return {"role": "assistant", "calls": [{"name": name, "arguments": {"city": "Oslo"}} for name in names]}
+
+
+TOOLS = tools_json([Function("rain", "Will it rain?", {"properties": {"city": {"type": "string"}}})])
+ASKED = {"role": "user", "content": "Rain in Oslo?"}
+CALLING = tool_messages([ASKED, called("rain")], "Be brief.")
+
+
+class TestTools:
+    def test_calls_have_the_form_that_chat_templates_render(self) -> None:
+        call = {"type": "function", "function": {"name": "rain", "arguments": {"city": "Oslo"}}}
+        assert CALLING[-1] == {"role": "assistant", "content": "", "tool_calls": [call]}
+        assert problem(CALLING) is None
+        assert tools_problem(CALLING, TOOLS) is None
+
+    def test_results_and_further_turns_may_follow_calls(self) -> None:
+        result, thanks = {"role": "tool", "content": "yes"}, {"role": "user", "content": "Thanks."}
+        turns = [ASKED, called("rain", "rain"), result, result, thanks, called()]
+        messages = tool_messages(turns)
+        assert problem(messages) is None
+        assert messages[-1] == {"role": "assistant", "content": "[]"}
+        assert problem(tool_messages([ASKED, called("rain"), result, called("rain")])) is None
+        assert "take turns" in (problem(tool_messages([ASKED, result, called("rain")])) or "")
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"content": "Well."}, "empty content"),
+            ({"role": "user"}, "an assistant's"),
+            ({"tool_calls": []}, "a name and arguments"),
+            ({"tool_calls": [{"type": "function", "function": {"name": "rain", "arguments": "{}"}}]}, "arguments"),
+            ({"name": "rain"}, "nothing else"),
+        ],
+    )
+    def test_says_what_is_wrong_with_calls(self, change: dict, said: str) -> None:
+        assert said in (problem([*CALLING[:-1], CALLING[-1] | change]) or "")
+
+    def test_what_is_called_is_among_the_tools(self, tmp_path: Path) -> None:
+        assert "'rain' is called" in (tools_problem(CALLING, None) or "")
+        assert "list of functions" in (tools_problem(CALLING, [{"name": "rain"}]) or "")
+        path = tmp_path / "train.jsonl"
+        assert write_chat(path, [{"messages": CALLING, "tools": TOOLS}]) == 1
+        assert read_chat(path) == [{"messages": CALLING, "tools": TOOLS}]
+        with pytest.raises(SetupError, match="'rain' is called"):
+            write_chat(path, [{"messages": CALLING, "tools": []}])
+        path.write_text(json.dumps({"messages": CALLING}) + "\n", encoding="utf-8")
+        with pytest.raises(SetupError, match=r"row 1: 'rain' is called"):
+            read_chat(path)
 
 
 class TestFiles:
@@ -112,7 +175,25 @@ class Greeter(dspy.Module):
             return dspy.Prediction(answer=self.reply(question=question).answer)
 
 
+class Caller(Greeter):
+    """A program that says how its rows are shown."""
+
+    def chat_row(self, example: dspy.Example, call: Call) -> dict:
+        turns = [ASKED, {"role": "assistant", "calls": parse(call.reply, "json")}]
+        return {"tools": TOOLS, "messages": tool_messages(turns, call.messages[0]["content"])}
+
+
 class TestRows:
+    def test_a_program_s_own_rows_go_before_its_prompts(self) -> None:
+        program = Caller()
+        program.set_lm(dspy.LM("test/silent", engine=Silent()))
+        reply = '[{"name": "rain", "arguments": {"city": "Oslo"}}]'
+        wrong = reply.replace("rain", "snow")
+        examples = [dspy.Example(id=a, question=a, answer=a).with_inputs("question") for a in (reply, wrong)]
+        (row,) = chat_rows(program, examples, Executor(1))
+        assert (row["messages"], row["tools"]) == (CALLING, TOOLS)
+        assert (row["id"], row["predictor"]) == (reply, "reply")
+
     def test_a_program_s_own_prompts_with_the_reference_answers(self) -> None:
         program = Greeter()
         program.set_lm(dspy.LM("test/silent", engine=Silent()))

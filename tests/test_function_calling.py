@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 import pytest
-from scripted import WordEmbedder, scripted_lm, scripted_resources
+from scripted import ScriptedEngine, WordEmbedder, scripted_lm, scripted_resources
 
 from eval.call_judge import CallJudge, call_metrics
 from programs._conversation import RunningSummary, prune
@@ -17,7 +17,8 @@ from programs._function_program import Assistant, Finder, Workshop, constraint
 from programs._function_units import CATEGORIES
 from programs.function_calling import FunctionCaller, function_calling
 from synth_dspy import datasets
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.executor import Executor
 from synth_dspy.functions.examples import calls_of
 from synth_dspy.functions.shown import show_functions, show_request
 from synth_dspy.functions.source import Functions
@@ -155,6 +156,18 @@ class TestSource:
         assert {item.id: item.group for item in knowledge.items} == {"area": "area", "paint": "area", "tell": "tell"}
         assert [e.group for e in knowledge.labelled] == ["area"]
 
+    def test_calls_of_the_turns_before_count(self, tmp_path: Path) -> None:
+        path = tmp_path / "examples.jsonl"
+        before = [{"role": "user", "content": "Greet Ada."},
+                  {"role": "assistant", "calls": [{"name": "tell", "arguments": {"name": "Ada"}}]}]  # fmt: skip
+        talk = example(id="2", functions=["paint"], expected=[], conversation=before, question="Thanks!")
+        path.write_text(example(conversation=before) + talk)
+        knowledge = Functions(SAMPLE, functions=module(tmp_path), examples=path).read()
+        assert {item.group for item in knowledge.items} == {"area"}
+        path.write_text(example(conversation=[{"role": "assistant", "calls": [{"arguments": {}}]}]))
+        with pytest.raises(SetupError, match="'conversation'"):
+            Functions(SAMPLE, functions=module(tmp_path), examples=path).read()
+
     def test_splits_keep_what_is_called_together_together(self, labelled: list[dspy.Example]) -> None:
         splits = datasets.split(SOURCE.read(), 0)
         own = {name: {item.id for item in split.items} for name, split in splits.items()}
@@ -208,7 +221,7 @@ class TestSource:
 
 
 def caller(script: Any, source: Functions = SOURCE, **options: Any) -> tuple[FunctionCaller, Any]:
-    lm = scripted_lm(script)
+    lm = dspy.LM("embedded/scripted", engine=ScriptedEngine(script), cache=False)
     program = FunctionCaller(scripted_resources(lm), source, **options)
     program.set_lm(lm)
     return program, lm.engine
@@ -243,6 +256,30 @@ class TestProgram:
         schema = engine.requests[0].config.response_format["schema"]
         names = [each["properties"]["name"]["const"] for each in schema["items"]["anyOf"]]
         assert names == ["weekday_of", "split_bill"]
+
+    @pytest.mark.parametrize("syntax", ["json", "python"])
+    def test_servers_are_asked_for_an_object(self, syntax: Any) -> None:
+        lm = scripted_lm(lambda text: json.dumps({"calls": json.loads(WEEKDAY)}))
+        program = FunctionCaller(scripted_resources(lm), Functions(SAMPLE, syntax=syntax))
+        program.set_lm(lm)
+        said = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
+        schema = lm.engine.requests[0].config.response_format["schema"]  # type: ignore[attr-defined]
+        assert (schema["type"], schema["required"]) == ("object", ["calls"])
+        assert schema["properties"]["calls"]["type"] == "array"
+        assert said.answer == WEEKDAY
+        assert said.calls == (WEEKDAY if syntax == "json" else '[weekday_of(day="2026-12-25")]')
+
+    def test_a_call_of_what_is_not_shown(self, labelled: list[dspy.Example]) -> None:
+        """No reference teaches it; unconstrained it is a wrong answer."""
+        program, _ = caller(lambda text: WEEKDAY, most=1)
+        example = next(e for e in labelled if e.category == "choice").copy(calls=WEEKDAY, available=["split_bill"])
+        with pytest.raises(ModelError, match="calls weekday_of, which is none of the functions shown: split_bill"):
+            program(question="Which weekday is it?", available=["split_bill"])
+        good = next(e for e in labelled if len(e.available) == 1 and e.expected["calls"])
+        traces = collect(program, [example, good], executor=Executor(1), score=lambda *_: 1.0)
+        assert [trace.reference is None for trace in traces] == [True, False]
+        loose, _ = caller(lambda text: WEEKDAY, constrained=False)
+        assert loose(question="Which weekday is it?", available=["split_bill"]).answer == WEEKDAY
 
     def test_what_is_no_list_of_calls_is_wrong(self, labelled: list[dspy.Example]) -> None:
         said = caller(lambda text: "I cannot do that")[0](question="Hm?", available=["weekday_of"])

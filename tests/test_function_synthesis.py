@@ -31,7 +31,7 @@ from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
 from programs._function_values import ValueDrawer, as_said, is_said, leaves, spellings
 from synth_dspy import datasets
-from synth_dspy.errors import SetupError
+from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.executor import Executor
 from synth_dspy.functions.examples import calls_of, example_fields
 from synth_dspy.functions.schema import Call, Function, validate
@@ -284,8 +284,40 @@ class TestFilters:
         assert (by_quantile(close).keep, by_quantile(far).keep) == (True, False)
 
     def test_balance(self) -> None:
-        check = Balanced(most=2)
-        assert [check(candidate("x", [MILES])).keep for _ in range(3)] == [True, True, False]
+        check, one = Balanced(least=2), candidate("x", [MILES])
+        assert [check(one).keep for _ in range(3)] == [True, True, False]
+        check.prepare([one] * 6 + [candidate("x", [STAY])] * 2)  # the mean of the two is 4
+        assert [check(one).keep for _ in range(9)] == [True] * 8 + [False]
+
+    @pytest.mark.parametrize(
+        ("question", "keep"),
+        [
+            ("What does a hotel cost for two nights?", True),
+            ("What does a hotel in Oslo cost for two nights?", False),
+            ("What does a hotel in Vladivostok cost for two nights?", False),
+            ("What does a hotel in 'the old town' cost for two nights?", False),
+            ("I'd like a hotel for two nights. What's the price?", True),
+        ],
+    )
+    def test_what_was_left_out_is_not_said(self, question: str, keep: bool) -> None:
+        one = candidate(question, [], about=[Call("hotel_price", {"nights": 2})])
+        one.item.meta["left_out"] = ("city", ("Oslo",))
+        assert NothingElse(KNOWN)(one).keep is keep
+
+    def test_one_failed_call_does_not_end_the_reverse_queries(self) -> None:
+        def ask(one: Candidate) -> list[str]:
+            if one.id == "lost":
+                raise ModelError("gone")
+            assert not one.fields.get("conversation"), "exempt"
+            return ["how many miles are 5 km"] if one.id == "close" else ["what is the weather"]
+
+        fields = {"question": "How many miles are 5 km?"}
+        item = candidate("x", [MILES]).item
+        batch = [Candidate(name, item, fields, "single") for name in ("close", "far", "lost")]
+        batch.append(Candidate("talk", item, {**fields, "conversation": [{"role": "user"}]}, "multi_turn"))
+        check = ReverseQueries(ask, WordEmbedder().embed, 0.0, 0.5, Executor(2))
+        check.prepare(batch)
+        assert [check(one).keep for one in (*batch[:2], batch[3])] == [True, False, True]
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------------
@@ -343,6 +375,24 @@ class TestUnits:
     def test_plan_is_the_same_every_time(self, resources: Any, train: datasets.Split) -> None:
         first, second = (function_synthesizer(resources, SOURCE, MIX).plan(train.items, 20) for _ in range(2))
         assert [(u.id, u.meta["wanted"]) for u in first] == [(u.id, u.meta["wanted"]) for u in second]
+
+    @pytest.mark.parametrize("reply", ['"say \\"hi\\""', '{"value": "say \\"hi\\""}', 'say "hi"', None])
+    def test_a_value_that_the_teacher_writes(self, reply: str | None) -> None:
+        def script(text: str) -> str:
+            if reply is None:
+                raise ModelError("gone")
+            return reply
+
+        text = {"type": "string", "description": "Anything."}
+        function = Function("tell", "Tell.", {"type": "object", "properties": {"t": text}, "required": ["t"]})
+        lm = scripted_lm(script)
+        planner_of = function_synthesizer(scripted_resources(lm), SOURCE, "single=1")
+        planner_of.set_lm(lm)
+        planner_of.planner.known["tell"] = planner_of.details.known["tell"] = function
+        units = planner_of.plan([Item("tell", "tell", "", {"function": function})], 1)
+        assert [unit.meta["expected"][0].arguments["t"] for unit in units] == ([] if reply is None else ['say "hi"'])
+        schema = lm.engine.requests[0].config.response_format["schema"]  # type: ignore[attr-defined]
+        assert schema["type"] == "object"
 
     def test_a_module_of_ones_own(self, tmp_path: Path) -> None:
         """One function, without labelled examples, and an argument of which nothing is known."""

@@ -14,7 +14,7 @@ from synth_dspy.datasets import split
 from synth_dspy.errors import SetupError
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.topics import House, RealQuestion, Topics, diversity, read_real, read_rules, violations
-from synth_dspy.topics.real import IN_SCOPE, some
+from synth_dspy.topics.real import IN_SCOPE, balanced, some
 
 
 @pytest.fixture
@@ -205,6 +205,26 @@ class TestRealQuestions:
         assert len({question.text.casefold() for question in questions}) == len(questions)
         few = some(questions, 2)
         assert max(sum(q.group == question.group for q in few) for question in few) == 2
+
+    def test_as_many_are_in_scope_as_out_of_it(self) -> None:
+        few = [RealQuestion(f"i{n}", f"in {n}", "clinc150", f"in{n % 3}", True) for n in range(12)]
+        many = [RealQuestion(f"o{n}", f"out {n}", "clinc150", f"out{n % 20}", False) for n in range(200)]
+        kept = balanced([*few, *many], 5)
+        for scope, most in ((True, 4), (False, 4)):
+            inside = [question for question in kept if question.in_scope is scope]
+            assert len(inside) == 12
+            assert len({question.group for question in inside}) == 3
+            assert max(sum(q.group == question.group for q in inside) for question in inside) >= most
+        assert balanced([*reversed(many), *few], 5) == kept, "the order of a file makes no difference"
+        assert len(balanced(few, 2)) == 6, "where all are in scope, all intents stay"
+
+    def test_clinc150_is_balanced_where_it_is_read(self, shared_data: Path, house: House) -> None:
+        source = Topics(house, shared_data / "clinc150")
+        joined = [row for row in source.read().labelled if row.group.startswith("clinc150:")]
+        for rows in (joined, source.read_labelled(shared_data / "clinc150")):
+            inside = [row for row in rows if row.references]
+            assert 2 * len(inside) == len(rows) > 280
+            assert 2 * len({row.group for row in inside}) == len({row.group for row in rows})
 
     def test_banking77_is_in_scope(self, shared_data: Path) -> None:
         questions = read_real(shared_data / "banking77")

@@ -6,7 +6,8 @@ writes them (`BFCL_v4_<category>.json`, with `possible_answer/` beside) or with 
 (`<category>.jsonl`, `ground_truth`); in both, `multi_turn_func_doc/` describes the functions of multi-turn items.
 
 An item's accepted calls are in BFCL's form, turn by turn: `{name: {argument: [accepted values]}}`, where "" says that
-the argument may be left out, and each field of an object has a list of accepted values of its own. Its Python categories are read; those in Java and JavaScript are not.
+the argument may be left out, and each field of an object has a list of accepted values of its own. Its Python
+categories are read; those in Java and JavaScript are not.
 """
 
 from __future__ import annotations

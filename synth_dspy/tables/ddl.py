@@ -57,7 +57,7 @@ def parse_script(sql: str, dialect: str) -> list[Statement]:
         if isinstance(statement, exp.Create) and statement.kind == "TABLE" and isinstance(statement.this, exp.Schema):
             table = _table(statement, dialect)
             remarks = tuple(remark.strip() for remark in statement.comments or ())
-            made[table.qualified.lower()] = Statement(table, remarks)
+            made[_key(table.schema, table.name)] = Statement(table, remarks)
         elif isinstance(statement, exp.Comment):
             _comment(statement, made)
     return list(made.values())
@@ -238,18 +238,23 @@ def _described(properties: Any) -> str:
     return ""
 
 
+def _key(schema: str, name: str) -> str:
+    """What a script's tables are found by: `public.users`, `PUBLIC.Users` and `users` are one table."""
+    return Table(name.lower(), (), schema.lower()).qualified
+
+
 def _comment(statement: exp.Comment, made: dict[str, Statement]) -> None:
     """Put a `COMMENT ON` where it belongs, if the table is known."""
     from sqlglot import exp
 
     target, text = statement.this, " ".join(statement.expression.name.split())
     if statement.args.get("kind") == "COLUMN" and isinstance(target, exp.Column):
-        name, column = f"{target.db}.{target.table}".lstrip("."), target.name
+        name, column = _key(target.db, target.table), target.name
     elif statement.args.get("kind") == "TABLE" and isinstance(target, exp.Table):
-        name, column = f"{target.db}.{target.name}".lstrip("."), ""
+        name, column = _key(target.db, target.name), ""
     else:
         return
-    held = made.get(name.lower())
+    held = made.get(name)
     if held is None:
         return
     table = held.table
@@ -258,7 +263,7 @@ def _comment(statement: exp.Comment, made: dict[str, Statement]) -> None:
         table = replace(table, columns=tuple(columns))
     else:
         table = replace(table, comment=text)
-    made[name.lower()] = replace(held, table=table)
+    made[name] = replace(held, table=table)
 
 
 def _reduce(statement: exp.Create) -> None:

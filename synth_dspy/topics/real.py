@@ -83,6 +83,24 @@ def some(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
     return [question for group in sorted(taken) for question in taken[group]]
 
 
+def balanced(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
+    """As `some`, but as many in scope as out of it where there are both: else a constant answer is mostly right.
+
+    Groups are balanced, then their questions: splits and held-out sets are made by group.
+    """
+    scopes: dict[bool, dict[str, list[RealQuestion]]] = {True: {}, False: {}}
+    for question in some(questions, each):
+        scopes[question.in_scope].setdefault(question.group, []).append(question)
+    groups = min(map(len, scopes.values())) or None
+    kept = [
+        [question for group in sorted(by_group, key=hash_order)[:groups] for question in by_group[group]]
+        for by_group in scopes.values()
+    ]
+    number = min(map(len, kept)) or None
+    first = [sorted(part, key=lambda question: hash_order(question.text))[:number] for part in kept]
+    return sorted((question for part in first for question in part), key=lambda question: (question.group, question.id))
+
+
 def is_real(path: Path) -> bool:
     """Whether a path looks like one of the data sets, rather than the house's own labelled questions."""
     if path.is_dir() or path.suffix in (".csv", ".json"):

@@ -12,11 +12,11 @@ import dspy
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.task import Item, Knowledge
 from synth_dspy.topics.house import House, Subtopic, Topic
-from synth_dspy.topics.real import RealQuestion, is_real, read_real, some
+from synth_dspy.topics.real import RealQuestion, balanced, is_real, read_real
 
 INPUTS = ("question", "conversation")
 EACH = 5
-"""Real questions of every intent."""
+"""Real questions of an intent, at most."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Topics:
 
     Attributes:
         house: its folder.
-        questions: Banking77 or CLINC150, whose intents are then groups besides the house's topics.
+        questions: Banking77 or CLINC150, whose intents are then groups besides the house's topics; as many
+            in scope as out of it where the data set has both.
     """
 
     house: House
@@ -42,7 +43,7 @@ class Topics:
         items = [_item(topic, part) for topic in topics for part in topic.subtopics]
         labelled = [self.example(row) for row in self.house.examples() if row["topic"] in kept]
         if self.questions is not None:
-            real = some(read_real(self.questions), EACH)
+            real = balanced(read_real(self.questions), EACH)
             groups = {question.group: question for question in real}
             items += [_intent(group, question) for group, question in groups.items()]
             labelled += [self.real_example(question) for question in real]
@@ -55,7 +56,7 @@ class Topics:
             SetupError: a line is not as it should be; names the line and the field.
         """
         if is_real(path):
-            return [self.real_example(question) for question in some(read_real(path), EACH)]
+            return [self.real_example(question) for question in balanced(read_real(path), EACH)]
         return [self.example(row) for row in self.house.examples(path)]
 
     def example(self, row: Mapping[str, Any]) -> dspy.Example:

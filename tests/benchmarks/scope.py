@@ -5,7 +5,7 @@ python tests/benchmarks/scope.py runs/scoped_assistant/<id> --banking77 ../share
 
 150 questions are in scope (half Banking77, half CLINC150's banking and credit cards), 150 are not (CLINC150's other
 domains and what lies outside them), spread evenly over intents. Everything goes through a ledger in the run's folder:
-the same command goes on where it was stopped.
+the same command goes on where it was stopped. The line (always) is what declining everything would get.
 """
 
 from __future__ import annotations
@@ -90,6 +90,9 @@ def main() -> None:
         "arm        F1 of declining (95 %)  precision  recall  answered, out  declined, in  rules broken  prompt tokens"
     )
     print(f"\n{head} seconds\n{'-' * (len(head) + 8)}")
+    constant = assistant.decline_scores([{**row.toDict(), "abstained": True} for row in questions])
+    print(f"{'(always)':<10} {constant.f1:.3f} ({constant.low:.3f} - {constant.high:.3f})  {constant.precision:9.3f}")
+    figures["always_decline_f1"] = constant.f1
     for arm, rows in asked.items():
         scores = assistant.decline_scores(rows)
         broken = [assistant.broken_rules(row, row["prediction"], task.source.house.rules) for row in attacked[arm]]

@@ -27,6 +27,29 @@ def test_comments_are_read_where_the_dialect_keeps_them(dialect: str) -> None:
     assert [column.comment for column in statement.table.columns] == ["the key", ""]
 
 
+@pytest.mark.parametrize(
+    ("created", "commented", "dialect"),
+    [
+        ("public.users", "public.users", "postgres"),  # as pg_dump writes it
+        ("users", "public.users", "postgres"),
+        ("public.users", "users", "postgres"),
+        ("PUBLIC.USERS", "public.users", "snowflake"),
+        ("main.users", "main.users", "duckdb"),
+        ("sales.users", "sales.users", "postgres"),
+    ],
+)
+def test_comments_find_their_table_with_and_without_a_default_schema(
+    created: str, commented: str, dialect: str
+) -> None:
+    (statement,) = parse_script(
+        f"CREATE TABLE {created} (id int, nm text); COMMENT ON TABLE {commented} IS 'People.'; "
+        f"COMMENT ON COLUMN {commented}.nm IS 'Full name'; COMMENT ON COLUMN other.users.id IS 'not here'",
+        dialect,
+    )
+    assert statement.table.comment == "People."
+    assert [column.comment for column in statement.table.columns] == ["", "Full name"]
+
+
 def test_keys_are_found_in_the_column_and_below_the_columns() -> None:
     table = parse_table(
         "CREATE TABLE s.line (a INT, b INT REFERENCES prod (id), c INT NOT NULL, d INT, PRIMARY KEY (a, c), "
