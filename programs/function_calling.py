@@ -22,11 +22,12 @@ from programs._conversation import History, RunningSummary, prune
 from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
 from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
+from synth_dspy.chat_export import tool_messages
 from synth_dspy.errors import ModelError
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
-from synth_dspy.functions.syntax import Syntax, parse, render
+from synth_dspy.functions.syntax import Syntax, parse, render, tools_json
 from synth_dspy.task import Resources, Task, task
 
 MAX_TOKENS = 128
@@ -110,6 +111,15 @@ class FunctionCaller(dspy.Module):
             return {}
         embedded = is_embedded(self.call)
         return {"response_format": constraint(offered, self.syntax, MAX_TOKENS, embedded=embedded)}
+
+    def chat_row(self, example: dspy.Example, call: Any) -> dict[str, Any]:
+        """The row for a model's own chat template: functions as `tools`, calls as `tool_calls`."""
+        before, question = example.get("conversation") or [], example.question
+        users = [turn["content"] for turn in before if turn["role"] == "user"]
+        offered = self.finder(" ".join([*users[-1:], question]), example.get("available"))
+        reply = {"role": "assistant", "calls": parse(example.calls, self.syntax, offered)}
+        turns = [*before, {"role": "user", "content": question}, reply]
+        return {"tools": tools_json(offered), "messages": tool_messages(turns, example.get("system") or "")}
 
     def _fitting(self, turns: Sequence[Turn], question: str) -> list[Turn]:
         if self.shortened is not None:

@@ -427,3 +427,17 @@ class TestConversation:
         assert turns[0] == {"role": "summary", "content": "The tent costs 189 euros; it snows in Oslo."}
         assert turns[1:] == TURNS[4:]
         assert "trail tent" in lm.engine.requests[0].messages[-1].parts[0].text
+
+
+def test_rows_for_others_carry_tools_and_tool_calls(labelled: list[dspy.Example]) -> None:
+    """What a model's own chat template renders: the functions beside the messages, calls as `tool_calls`."""
+    from synth_dspy.chat_export import chat_rows
+
+    caller = FunctionCaller(scripted_resources(scripted_lm(lambda prompt: "[]")), SOURCE)
+    caller.set_lm(scripted_lm(lambda prompt: "[]"))
+    example = next(example for example in labelled if example.category == "single")
+    (row,) = chat_rows(caller, [example], Executor(1))
+    (call,) = row["messages"][-1]["tool_calls"]
+    (expected,) = calls_of(example.expected["calls"])
+    assert call["function"] == {"name": expected.name, "arguments": dict(expected.arguments)}
+    assert expected.name in {tool["function"]["name"] for tool in row["tools"]}
