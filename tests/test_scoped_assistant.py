@@ -393,7 +393,10 @@ def test_compiled_without_its_rules_the_assistant_pays_for_fewer_tokens_and_its_
     workspace: Path, tmp_path: Path
 ) -> None:
     small_run = ["--quick", "--evaluation.arms", "sft", "--evaluation.held-out", "8", "--synthesis.candidates", "8"]
-    command = [sys.executable, "-m", "synth_dspy.compile", "scoped_assistant", *small_run, "--runs", str(tmp_path)]
+    # On eight prompts one near tie is more than one in ten; whether served is trained is tested elsewhere.
+    (tmp_path / "run.toml").write_text("[training.options.sft]\nparity = 0.5\n")
+    small_run += ["--config", str(tmp_path / "run.toml"), "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "synth_dspy.compile", "scoped_assistant", *small_run]
     done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     (config,) = (tmp_path / "scoped_assistant").glob("*/config.toml")

@@ -117,7 +117,7 @@ def test_every_method_trains_and_leaves_an_adapter(make: Make, tmp_path: Path, m
     assert {path.name for path in (spec.parent / "adapter").iterdir()} == ADAPTER_FILES
     # Nothing else stays, no checkpoint and nothing that would have to be unpickled.
     left = {path.name for path in spec.parent.iterdir()} - {"rows.jsonl", "spec.json", ".lock"}
-    assert left == {"adapter", "result.json"}
+    assert left == {"adapter", "result.json", "replies.json"}  # replies: for whoever serves the adapter
 
 
 def test_events_count_the_tokens_that_are_estimated(make: Make) -> None:
