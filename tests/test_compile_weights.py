@@ -69,7 +69,7 @@ def test_tuned_arms_are_killed_in_dpo_resumed_compared_and_loaded(tmp_path: Path
     assert all(arm["failed"] is None and arm["n"] == 6 for arm in arms.values())
     pairs = {(c["arm"], c["against"]) for c in results["comparisons"]}
     assert pairs == {("sft", "rag"), ("dpo", "rag"), ("dpo", "sft")}
-    assert arms["sft"]["training"]["by_origin"] == {"gold": 8}
+    assert arms["sft"]["training"]["by_origin"] == {"gold": 16}
     assert arms["dpo"]["training"]["parity"]["n"] == 4
     assert arms["dpo"]["training"]["adapters"] == [sft.parent.name]
     assert "dpo" in out

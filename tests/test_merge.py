@@ -306,7 +306,7 @@ def test_an_unknown_template_is_left_to_ollama(template: str, base: Path, tmp_pa
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:peft")
 def test_a_tuned_real_model_answers_alike_everywhere(workspace: Path, tmp_path: Path) -> None:
-    """Trained in torch, merged as Q8_0, served by the embedded server and by llama.cpp: the same greedy replies."""
+    """Trained in torch, merged as the recipes do, served here and by llama.cpp: the same greedy replies."""
     from synth_dspy.training.parity import check_parity
 
     rows = _contract_rows(workspace)
@@ -314,7 +314,7 @@ def test_a_tuned_real_model_answers_alike_everywhere(workspace: Path, tmp_path: 
     tuned = _tune(model, tokenizer, rows[16:])
     tuned.save_pretrained(tmp_path / "adapter")
     record_base(tmp_path / "adapter", tuned)
-    merge(MODEL, [tmp_path / "adapter"], tmp_path / "model.gguf")
+    merge(MODEL, [tmp_path / "adapter"], tmp_path / "model.gguf", "F16")
     prompts = [prompt for prompt, _ in rows[:16]]
     parity = check_parity(tuned.eval(), tokenizer, tmp_path / "model.gguf", prompts, max_tokens=24)
     assert parity.share >= 0.9, parity
