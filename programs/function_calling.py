@@ -23,7 +23,7 @@ from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, co
 from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
 from synth_dspy.chat_export import tool_messages
-from synth_dspy.errors import ModelError
+from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
@@ -163,6 +163,8 @@ def function_calling(
     sample = Path(__file__).resolve().parents[1] / "data" / "functions"
     source = Functions(sample, functions, examples, bfcl, syntax)
     parse_mix(mix)  # a wrong one is told before anything is read
+    if reverse_quantile is not None and not 0 <= reverse_quantile < 1:
+        raise SetupError(f"--task.reverse-quantile {reverse_quantile:g} is no share: write a number such as 0.2.")
     return Task(
         source=source,
         program=lambda resources: FunctionCaller(resources, source, history),

@@ -441,3 +441,8 @@ def test_rows_for_others_carry_tools_and_tool_calls(labelled: list[dspy.Example]
     (expected,) = calls_of(example.expected["calls"])
     assert call["function"] == {"name": expected.name, "arguments": dict(expected.arguments)}
     assert expected.name in {tool["function"]["name"] for tool in row["tools"]}
+
+
+def test_a_share_beyond_one_is_told_before_anything_is_read() -> None:
+    with pytest.raises(SetupError, match="is no share"):
+        function_calling(reverse_quantile=3.0)
