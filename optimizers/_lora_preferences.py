@@ -32,13 +32,11 @@ class AfterSft(WeightOptimizer):
     most: int = 10
 
     cpu: ClassVar[Settings] = {
+        **LoraSft.cpu,
         "learning_rate": 5e-5,
-        "epochs": 1,
         "batch": 4,
         "beta": 0.1,
         "warmup_steps": 1,
-        "lora": {"layers": 15},
-        "gguf": "F16",
     }
     gpu: ClassVar[Settings] = {
         "learning_rate": 5e-6,

@@ -118,13 +118,7 @@ def ratio(
     n = int(np.count_nonzero(whole))
     if n == 0:
         return Estimate(None, None, None, 0)
-    if labels is None or resampling_unit(labels) == "items":
-        sums, counts, unit = numbers, whole, "items"
-    else:
-        index = np.unique(np.asarray([str(g) for g in labels]), return_inverse=True)[1]
-        sums = np.bincount(index, weights=numbers).astype(np.float64)
-        counts = np.bincount(index, weights=whole).astype(np.float64)
-        unit = "groups"
+    (sums, counts), unit = _summed(labels, numbers, whole)
     order = np.lexsort((counts, sums))
     there = counts[order] > 0
     sums, counts = sums[order][there], counts[order][there]
@@ -134,7 +128,7 @@ def ratio(
         low, high = share * (1 - other), share + (1 - share) * other
     else:
         low, high = _bca(sums, counts, RESAMPLES, seed)
-    return Estimate(share, max(0.0, low), min(1.0, high), n, units, "groups" if unit == "groups" else "items")
+    return Estimate(share, max(0.0, low), min(1.0, high), n, units, unit)
 
 
 def compare(
@@ -257,11 +251,16 @@ def _checked(values: Sequence[float], groups: Sequence[Hashable] | None) -> tupl
 
 def _units(values: Array, groups: Sequence[Hashable] | None) -> tuple[Array, Array, Unit]:
     """Sum of scores and number of items of each unit, in the order of the units' names."""
+    (sums, counts), unit = _summed(groups, values, np.ones_like(values))
+    return (np.sort(sums) if unit == "items" else sums), counts, unit
+
+
+def _summed(groups: Sequence[Hashable] | None, *columns: Array) -> tuple[list[Array], Unit]:
+    """Each column summed over the units, in the order of the units' names; as it is where items are the units."""
     if groups is None or resampling_unit(groups) == "items":
-        return np.sort(values), np.ones_like(values), "items"
+        return list(columns), "items"
     _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
-    sums = np.bincount(index, weights=values).astype(np.float64)
-    return sums, np.bincount(index).astype(np.float64), "groups"
+    return [np.bincount(index, weights=column).astype(np.float64) for column in columns], "groups"
 
 
 def _bca(sums: Array, counts: Array, resamples: int, seed: int) -> tuple[float, float]:
