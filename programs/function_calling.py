@@ -82,8 +82,7 @@ class FunctionCaller(dspy.Module):
         system: str = "",
         execute: bool = False,
     ) -> dspy.Prediction:
-        before = [turn["content"] for turn in conversation if turn["role"] == "user"]
-        offered = self.finder(" ".join([*before[-1:], question]), available)
+        offered = self._offered(question, available, conversation)
         turns = self._fitting(conversation, question)
         signature = self.call.signature
         if system:
@@ -106,6 +105,11 @@ class FunctionCaller(dspy.Module):
             answer=render(calls, "json"), calls=said.calls, functions=offered, results=results, abstained=not calls
         )
 
+    def _offered(self, question: str, available: Sequence[Any] | None, turns: Sequence[Turn]) -> list[Function]:
+        """The functions to show; what the user said last before is searched for too."""
+        before = [turn["content"] for turn in turns if turn["role"] == "user"]
+        return self.finder(" ".join([*before[-1:], question]), available)
+
     def _constraint(self, offered: Sequence[Function]) -> dict[str, Any]:
         if not self.constrained:
             return {}
@@ -115,8 +119,7 @@ class FunctionCaller(dspy.Module):
     def chat_row(self, example: dspy.Example, call: Any) -> dict[str, Any]:
         """The row for a model's own chat template: functions as `tools`, calls as `tool_calls`."""
         before, question = example.get("conversation") or [], example.question
-        users = [turn["content"] for turn in before if turn["role"] == "user"]
-        offered = self.finder(" ".join([*users[-1:], question]), example.get("available"))
+        offered = self._offered(question, example.get("available"), before)
         reply = {"role": "assistant", "calls": parse(example.calls, self.syntax, offered)}
         turns = [*before, {"role": "user", "content": question}, reply]
         return {"tools": tools_json(offered), "messages": tool_messages(turns, example.get("system") or "")}
