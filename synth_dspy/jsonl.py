@@ -40,6 +40,10 @@ FILLED_TEXTS = _texts(filled=True)
 ID = _must("make it a string or a number", lambda value: isinstance(value, str | int) and not isinstance(value, bool))
 BOOL = _must("make it true or false", lambda value: isinstance(value, bool))
 LABEL = _must("make it 0 or 1", lambda value: value in (0, 1))
+COUNT = _must(
+    "make it a whole number from 1 on",
+    lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+)
 OBJECTS = _must(
     "make it a list of objects", lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value)
 )

@@ -104,6 +104,22 @@ def test_long_rows_are_left_out_and_counted_never_cut(tokenizer: Any) -> None:
         tokenize(rows, "dpo", tokenizer, max_tokens=16)
 
 
+def test_a_reply_is_learned_to_where_serving_would_cut_it(tokenizer: Any) -> None:
+    row = {"prompt": PROMPT, "completion": said("No " * 50)}
+    whole = tokenize([row], "sft", tokenizer, max_tokens=999).groups[0].completions[0]
+    for most in (1, 20, len(whole), 999):
+        cut = tokenize([{**row, "reply_tokens": most}], "sft", tokenizer, max_tokens=999).groups[0].completions[0]
+        assert cut == whole[:most]
+    assert whole[-1] == tokenizer.eos_token_id  # a reply that fits ends
+
+
+def test_a_reply_has_at_least_one_token(tmp_path: Path) -> None:
+    for most in (0, True, 2.5, "9"):
+        path = written(tmp_path / "rows.jsonl", {"prompt": PROMPT, "completion": said("No"), "reply_tokens": most})
+        with pytest.raises(SetupError, match=r"line 1: field 'reply_tokens'.*whole number from 1 on"):
+            read_rows(path, "sft")
+
+
 def test_bins_hold_every_group_once_and_no_more_tokens_than_allowed() -> None:
     groups = [Group(range(n), [[1]]) for n in (30, 70, 50, 20, 95, 5)]
     made = bins(groups, 100)

@@ -7,7 +7,7 @@ under CC BY 4.0: see https://www.atticusprojectai.org/cuad, "CUAD_v1.zip". Two l
 * a folder with `contracts/<id>.txt` and `clauses.jsonl`, one marked category of one contract a line.
 
 Every category becomes one question in plain words. Short facts (names, dates, periods, the law) are answered by the
-marked words and by the expert's short form where there is one; other categories by the clauses themselves.
+expert's short form where there is one and by the marked words, the shorter first; other categories by the clauses.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,7 +117,11 @@ def _row(
 
 
 def _references(contract: _Contract, label: _Label, cleaner: Cleaner) -> list[str]:
-    """The marked words (a sentence marked in two pieces counts as one answer) and the expert's short form."""
+    """The marked words (a sentence marked in two pieces counts as one answer) and the expert's short form.
+
+    The first is what a program should learn to say. Of a fact that is the fewest words: of "This Agreement shall be
+    governed by the laws of the State of Kansas." the expert's "Kansas".
+    """
     if not label.spans:
         return []
     found = [cleaner.quote(text).replace("\n", " ") for text in _joined(label.spans, contract.text)]
@@ -127,7 +132,24 @@ def _references(contract: _Contract, label: _Label, cleaner: Cleaner) -> list[st
         return list(dict.fromkeys(filter(None, [" and ".join(names) if len(names) < 3 else ", ".join(names), short])))
     if short.lower() in ("yes", "no"):
         short = ""
-    return list(dict.fromkeys(filter(None, [*found, " ".join(short.split())])))
+    short = " ".join(short.split())
+    accepted = [*found, _in_words(short)]
+    if label.category in FACTS:
+        accepted.sort(key=lambda text: len(text.split()))
+    # The expert's 12/31/18 is right too, but no contract says it so.
+    return list(dict.fromkeys(filter(None, [*accepted, short])))
+
+
+def _in_words(short: str) -> str:
+    """The expert's "12/31/18" as contracts write dates, "December 31, 2018"; any other short form as it is."""
+    found = re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{2}|\d{4})", short)
+    if found is None:
+        return short
+    try:
+        day = datetime.strptime(short, "%m/%d/%Y" if len(found[3]) == 4 else "%m/%d/%y")
+    except ValueError:
+        return short
+    return f"{day:%B} {day.day}, {day.year}"
 
 
 def _joined(spans: tuple[tuple[int, str], ...], text: str) -> list[str]:

@@ -61,7 +61,7 @@ def read_rows(path: Path, method: Method) -> list[Row]:
     fields: dict[str, Callable[[Any], str | None]] = {"prompt": _chat, **dict.fromkeys(SIDES[method], _reply)}
     if method == "kto":
         fields["label"] = jsonl.BOOL
-    return jsonl.read_rows(path, fields)
+    return jsonl.read_rows(path, fields, optional={"reply_tokens": jsonl.COUNT})
 
 
 def read_prompts(path: Path) -> list[list[Row]]:
@@ -76,6 +76,8 @@ def read_prompts(path: Path) -> list[list[Row]]:
 def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens: int, sampled: int = 0) -> TokenRows:
     """Rows as token ids, without those longer than `max_tokens`.
 
+    A reply is cut where serving would cut it (a row's `reply_tokens`): that it ends there is then not learned.
+
     Args:
         rows: as `read_rows` gives them.
         method: what they are for.
@@ -88,7 +90,7 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
     """
     kept: list[tuple[Row, Group]] = []
     for row in rows:
-        replies = [reply_ids(tokenizer, row["prompt"], row[side]) for side in SIDES[method]]
+        replies = [reply_ids(tokenizer, row["prompt"], row[side])[: row.get("reply_tokens")] for side in SIDES[method]]
         group = Group(prompt_ids(tokenizer, row["prompt"]), replies)
         if len(group.prompt) + max(map(len, replies), default=sampled) <= max_tokens:
             kept.append((row, group))

@@ -6,7 +6,8 @@
     kto         prompt, completion, label   every answer by itself, right or wrong
     grpo        prompt, example's fields    the reward reads them
 
-Every row names its `id`, the `source` it was made from, the `predictor` and the `origin` of the preference or label.
+Every row names its `id`, the `source` it was made from, the `predictor` and the `origin` of the preference or label,
+and `reply_tokens`, the most tokens that the program allows for a reply: what serving would cut is not learned.
 """
 
 from __future__ import annotations
@@ -168,6 +169,7 @@ def _row(trace: Trace, call: Call, number: int, origin: str, **values: Any) -> d
         "predictor": call.predictor,
         "origin": origin,
         "prompt": [dict(message) for message in call.messages],
+        **({} if call.limit is None else {"reply_tokens": call.limit}),
         **values,
     }
 

@@ -51,7 +51,7 @@ class TrainSpec(Settings):
     rows: Path
     """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
     `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo: `prompt`, and what the reward reads. Each has an
-    `id` and a `source`, the id of the item it was made from."""
+    `id` and a `source`, the id of the item it was made from; and `reply_tokens`, if replies are cut there."""
     dev: Path | None = None
     """Rows of the same form whose loss decides on stopping early; None: never."""
     prompts: Path | None = None

@@ -27,11 +27,15 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One predictor's call: its chat messages as the model is sent them, and the reply as the adapter writes it."""
+    """One predictor's call: its chat messages as the model is sent them, and the reply as the adapter writes it.
+
+    `limit` are the most tokens that the model was allowed for it; None: not known.
+    """
 
     predictor: str
     messages: tuple[Message, ...]
     reply: str
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class _Reference:
         return getattr(self._inner, name)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
-        text = self._recorder.reference()
+        text = self._recorder.reference(request.config.max_tokens)
         if text is None:
             response: lm15.Response = self._inner.complete(request)
             return response
@@ -165,6 +169,7 @@ class _Open:
     adapter: Any = None
     signature: Any = None
     messages: tuple[Message, ...] = ()
+    limit: int | None = None
 
 
 class _Recorder(BaseCallback):  # type: ignore[misc]
@@ -176,11 +181,12 @@ class _Recorder(BaseCallback):  # type: ignore[misc]
         self._open: list[_Open] = []
         self.calls: list[Call] = []
 
-    def reference(self) -> str | None:
-        """What the predictor under way should say, if the example knows."""
+    def reference(self, limit: int | None) -> str | None:
+        """What the predictor under way, allowed so many tokens, should say, if the example knows."""
         if not self._open:
             return None
         now = self._open[-1]
+        now.limit = limit
         known = self._example.toDict()
         names = list(now.signature.output_fields)
         if any(known.get(name) is None for name in names):
@@ -198,7 +204,7 @@ class _Recorder(BaseCallback):  # type: ignore[misc]
         done = self._open.pop()
         if exception is None and outputs is not None and done.adapter is not None:
             reply = done.adapter.format_assistant_message_content(done.signature, dict(outputs))
-            self.calls.append(Call(done.predictor, done.messages, str(reply)))
+            self.calls.append(Call(done.predictor, done.messages, str(reply), done.limit))
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         # DSPy announces a format once for each class that wraps it; only the outermost names its arguments.

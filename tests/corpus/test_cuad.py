@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from synth_dspy.corpus.cleaning import normalise_space
-from synth_dspy.corpus.cuad import read_cuad
+from synth_dspy.corpus.cuad import _in_words, read_cuad
 from synth_dspy.errors import SetupError
 
 TEXT = (
@@ -66,13 +66,20 @@ def test_references_are_spans_and_the_experts_short_form(tmp_path: Path) -> None
     assert by_category["Agreement Date"]["references"] == ["January 13, 2005", "1/13/05"]
     assert by_category["Agreement Date"]["answer_type"] == "date"
     assert by_category["Parties"]["references"][0] == "TOM WATSON and ADAMS GOLF, LTD."
-    assert by_category["Governing Law"]["references"] == ["The laws of Texas govern this Agreement.", "Texas"]
+    assert by_category["Governing Law"]["references"] == ["Texas", "The laws of Texas govern this Agreement."]
     assert by_category["Governing Law"]["spans"] == ["The laws of Texas govern", "this Agreement."]
     assert by_category["Insurance"]["references"] == ["CONSULTANT shall keep insured."]
     silent = [row for row in rows if row["answer_type"] == "none"]
     assert silent
     assert all(row["references"] == row["spans"] == [] for row in silent)
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_the_experts_date_is_accepted_as_contracts_write_it() -> None:
+    assert _in_words("12/31/18") == "December 31, 2018"
+    assert _in_words("9/1/1998") == "September 1, 1998"
+    for as_it_is in ("perpetual", "2/30/2011", "successive 5 years", ""):
+        assert _in_words(as_it_is) == as_it_is
 
 
 def test_both_layouts_agree(tmp_path: Path) -> None:

@@ -43,3 +43,19 @@ def test_where_there_is_no_document_what_is_declined_is_compared_too() -> None:
     kept, found = decontaminate([attempt, other], [attempt], apart)
     assert kept == (other,)
     assert (found["exact"], found["removed"], found["checked"]) == (1, 1, 2)
+
+
+def test_a_short_answer_is_common_property_and_the_passage_around_it_is_not() -> None:
+    def law(document: str, passage: str) -> dspy.Example:
+        return row("New York").copy(document=document, passages=passage)
+
+    lease = "The lease of the premises in Albany shall be governed by the laws of New York."
+    held_out = [law("lease", lease)]
+    other = law("supply", "Either party may end the supply of pumps, and New York law applies to this.")
+    copied = law("lease, amended", lease)
+    kept, found = decontaminate([other, copied], held_out, apart)
+    assert kept == (other,)
+    assert (found["exact"], found["removed"], found["checked"]) == (1, 1, 2)
+    # Without a passage, or without documents, the words are all there is.
+    bare = row("New York")
+    assert decontaminate([bare], [bare], apart)[0] == ()

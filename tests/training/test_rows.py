@@ -103,6 +103,17 @@ def test_the_reference_pass_renders_what_is_served_and_asks_no_model() -> None:
     assert prompts(program, [example()], Executor(1)) == [tuple(row["prompt"])]
 
 
+def test_a_row_says_how_long_a_reply_may_be() -> None:
+    (row,) = sft_rows([traced()[0]]).rows
+    assert "reply_tokens" not in row  # nothing bounds it
+    program, _ = with_student(Program(), "nothing")
+    for lm, predictor, served in ((48, None, 48), (48, 96, 96)):
+        program.ask.lm = program.ask.lm.copy(max_tokens=lm)
+        program.ask.config = {} if predictor is None else {"max_tokens": predictor}
+        (row,) = sft_rows(collect(program, [example()], executor=Executor(1), score=score)).rows
+        assert row["reply_tokens"] == served
+
+
 def test_a_predictor_without_reference_is_answered_by_the_student() -> None:
     program, student = with_student(TwoSteps(), "It is in the Andes.")
     (trace,) = collect(program, [example()], executor=Executor(1), score=score)
