@@ -12,7 +12,8 @@ from typing import Any
 
 import dspy
 
-from eval.judges import ReferenceJudge, _Grader
+from eval.grader import Grader, where_open
+from eval.judges import ReferenceJudge
 from synth_dspy.tables.filters import invented_names, repeats_name
 from synth_dspy.task import Judge, Resources
 
@@ -40,8 +41,7 @@ class AgreementJudge:
         return self._judge.agreement
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
-        row = {"question": example.question, "references": example.references, "prediction": _said(prediction)}
-        return self.score_many([row])[0]
+        return self.score_many([_row(example, prediction)])[0]
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
@@ -67,37 +67,26 @@ class Usefulness(dspy.Signature):
     score: float = dspy.OutputField(desc="from 0.0 (useless) to 1.0 (useful)")
 
 
-class UsefulnessJudge(_Grader):
+class UsefulnessJudge(Grader):
     """How useful a comment is, by a language model; empty ones are not."""
 
     name = "usefulness"
+    signature = Usefulness
 
-    def __init__(self, lm: dspy.LM | None = None, executor: Any = None) -> None:
-        super().__init__(Usefulness, lm, executor)
-
-    def __call__(self, example: Any = None, prediction: Any = None, trace: Any = None, **inputs: Any) -> Any:
-        if example is None:
-            return super().__call__(**inputs)
-        row = {"question": example.question, "references": example.references, "prediction": _said(prediction)}
-        return self.score_many([row])[0]
+    def row(self, example: Any, prediction: Any) -> dict[str, Any]:
+        return _row(example, prediction)
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
-        filled = [i for i, row in enumerate(rows) if str(row["prediction"]).strip()]
-        graded = self.grade_all(
+        return where_open(rows, lambda row: None if str(row["prediction"]).strip() else 0.0, self._ask)
+
+    def _ask(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        return self.grade_all(
             [
-                {
-                    "question": rows[i]["question"],
-                    "references": "\n".join(rows[i]["references"]),
-                    "comment": rows[i]["prediction"],
-                }
-                for i in filled
+                {"question": row["question"], "references": "\n".join(row["references"]), "comment": row["prediction"]}
+                for row in rows
             ]
         )
-        scores = [0.0] * len(rows)
-        for i, score in zip(filled, graded, strict=True):
-            scores[i] = score
-        return scores
 
 
 def make_table_judge(resources: Resources) -> Judge:
@@ -131,6 +120,10 @@ def says_more(example: Any, prediction: Any, trace: Any = None) -> float:
 def length(example: Any, prediction: Any, trace: Any = None) -> float:
     """1.0 where the comment has 2 to 25 words."""
     return float(WORDS[0] <= len(_said(prediction).split()) <= WORDS[1])
+
+
+def _row(example: Any, prediction: Any) -> dict[str, Any]:
+    return {"question": example.question, "references": example.references, "prediction": _said(prediction)}
 
 
 def _said(prediction: Any) -> str:

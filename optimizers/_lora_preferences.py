@@ -50,15 +50,15 @@ class AfterSft(WeightOptimizer):
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
     ) -> dspy.Module:
-        return self._sft().compile(student, trainset=trainset, valset=valset) if self.own("warm") else student
+        return self._sft().compile(student, trainset=trainset, valset=valset) if self.warm else student
 
     def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        learned = {example.id for example in self._sft().chosen(trainset)} if self.own("warm") else set()
+        learned = {example.id for example in self._sft().chosen(trainset)} if self.warm else set()
         rows = self.ordered(trainset)
         return ([row for row in rows if row.id not in learned] or rows)[: self.bound()]
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
-        return preference_rows(traces, most=self.bounded(self.own("most")))
+        return preference_rows(traces, most=self.bounded(self.most))
 
     def _sft(self) -> LoraSft:
         return LoraSft(self.resources, self.metric)

@@ -24,4 +24,4 @@ class LoraKto(AfterSft):
     method: ClassVar[Method] = "kto"
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
-        return kto_rows(traces, most=self.bounded(self.own("most")))
+        return kto_rows(traces, most=self.bounded(self.most))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from synth_dspy import roles, saved
 from synth_dspy.config import CompileConfig, compile_settings
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation import runner
-from synth_dspy.evaluation.report import write_report
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
 from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
@@ -31,7 +29,6 @@ from synth_dspy.opening import open_embedder, open_role
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run, log_to
 from synth_dspy.task import Judge, Resources, Task
-from synth_dspy.versions import versions
 from synth_dspy.workspace import find_workspace, task_file
 
 log = logging.getLogger("synth_dspy.rescore")
@@ -141,30 +138,16 @@ def rescore(
                     advance=advance,
                 )
     arms = [{**_described(program), "name": name} for name, program in zip(names, programs, strict=True)]
-    models = config.models
     facts = {
-        "task": task_name,
-        "noun": task.noun,
-        "run_id": run.id,
         "baseline": _baseline(task, programs, names),
         "pairs": "all" if any(arm.get("training") for arm in arms) else None,
-        "seed": config.seed,
-        "models": {role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
-        "versions": versions(),
         "held_out": "human-labelled",
-        "judge": {"name": judge.name, **judge.agreement},
         "arms": arms,
         "notes": notes,
-        "concurrency": config.concurrency,
         "wall_s": time.perf_counter() - began,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "command": command,
     }
-    results, measurements = summarise(predictions, facts)
-    run.write_jsonl("predictions.jsonl", predictions)
-    run.write_json("results.json", results)
-    run.write_json("measurements.json", measurements)
-    write_report(run.folder)
+    results, measurements = write_results(run, task, config, judge, predictions, facts)
     return results, measurements, run.folder
 
 

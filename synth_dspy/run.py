@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import shutil
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
+from synth_dspy.files import write_whole
 
 CONFIG = "config.toml"
 log = logging.getLogger("synth_dspy")
@@ -59,13 +59,9 @@ class Run:
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run whole or not at all."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            write_whole(path, text)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise SetupError(
                 f"Could not write {path}: {error.strerror or error}. "
                 f"Free some space or rights, then go on with {self.again or f'--resume {self.id}'}."

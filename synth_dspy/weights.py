@@ -35,7 +35,8 @@ def main(args: list[str]) -> None:
     """Parse `args`, then list or pull."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(WeightsConfig, verb="weights", description=description, args=args)
-    from synth_dspy.lms.fetch import cache_home, cached, pull
+    from synth_dspy.lms.cache import cache_home
+    from synth_dspy.lms.fetch import cached, pull
     from synth_dspy.lms.registry import REGISTRY
 
     if config.action == "pull":

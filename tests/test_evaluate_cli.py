@@ -77,7 +77,7 @@ def test_every_flag_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "folders of single saved programs" in shown
     for name in evaluate.EvaluateConfig.model_fields.keys() - {"runs"}:
-        explained = re.search(rf"--{name.replace('_', '-')} \S+ (.*?)\(default", shown)
+        explained = re.search(rf"--{name.replace('_', '-')},? \S+ (.*?)\(default", shown)
         assert explained, name
         assert len(explained[1].split()) > 3, name
 

@@ -113,7 +113,7 @@ class TestFailedGrades:
     )
     def test_one_scores_nothing_and_is_named(self, error: Exception, caplog: pytest.LogCaptureFixture) -> None:
         judge = FactualityJudge(FailingLM({"Which court": error}))
-        with caplog.at_level(logging.WARNING, logger="eval.judges"):
+        with caplog.at_level(logging.WARNING, logger="eval.grader"):
             assert graded(judge, "Which law?", "Which court?", "Which term?") == [1.0, 0.0, 1.0]
         assert [record.getMessage() for record in caplog.records if "'Which court?'" in record.getMessage()]
 

@@ -109,6 +109,8 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
         ),
         (["{run}", "--seeds", "{short}"], "short.jsonl, line 2: field 'references' is missing"),
         (["{run}", "--seeds", "{seen}"], "have learned from every item"),
+        (["{run}", "--seeds", "{good}", "--out", "{folder}/done"], r"results\.json is there already: .* with --force"),
+        (["{run}", "--seeds", "{seen}", "--out", "{folder}/done", "--force"], "have learned from every item"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -124,8 +126,11 @@ def test_a_mistake_is_one_sentence(
         "short": lines(tmp_path / "short.jsonl", [NEW[0], {key: NEW[1][key] for key in NEW[1] if key != "references"}]),
         "seen": lines(tmp_path / "seen.jsonl", [item(1, TRAINED["question"])]),
     }
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "results.json").write_text("{}")
     with pytest.raises(SetupError, match=sentence):
         evaluate.main([arg.format(**places) for arg in args])
+    assert (tmp_path / "done" / "results.json").read_text() == "{}"
 
 
 def test_programs_of_two_tasks_are_not_compared(

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import subprocess
 import sys
-import zlib
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dspy
-import numpy as np
 import pytest
 from dspy.utils import DummyLM
+from embedders import WordEmbedder
 
 from optimizers.lora_dpo import LoraDpo
 from optimizers.without_rules import short, without_rules
@@ -36,19 +33,6 @@ from synth_dspy.topics import House, Topics
 from synth_dspy.training.optimizer import WeightOptimizer
 
 DECLINE = "Sorry, I can't help with that. I answer questions about everyday banking at Northmoor."
-
-
-class WordEmbedder:
-    """Bags of words as unit vectors."""
-
-    name = "words"
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = np.zeros((len(texts), 512), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.lower()):
-                vectors[row, zlib.crc32(word.encode()) % 512] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Finished runs of one task side by side: their arms, and the items that all of them have in common.
+"""Finished runs: one read whole, or several of one task side by side, with the items that all their arms answered.
 
-What compares answers after the fact (a blind comparison, the choice of a model) begins here. A run is any folder with
-results.json, measurements.json and predictions.jsonl: one of `compile`'s, or one of `evaluate`'s.
+What is made of answers after the fact (the report, a blind comparison, the choice of a model) begins here. A run is any
+folder with results.json, measurements.json and predictions.jsonl: one of `compile`'s, or one of `evaluate`'s.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
+from synth_dspy.files import write_whole
 
 Json = Mapping[str, Any]
 
@@ -44,6 +45,34 @@ class Arm:
         return next((arm for arm in self.run.results["arms"] if arm["name"] == self.arm), {})
 
 
+def read_run(folder: Path, name: str = "") -> Finished:
+    """One run; `name` is its folder's unless given.
+
+    Raises:
+        SetupError: one of the three files is missing or is not what a run writes.
+    """
+    texts = {}
+    for part in ("results.json", "measurements.json", "predictions.jsonl"):
+        try:
+            texts[part] = (folder / part).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise SetupError(
+                f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
+                "the run with compile's --resume."
+            ) from None
+    try:
+        results, measurements = (json.loads(texts[part]) for part in ("results.json", "measurements.json"))
+        rows = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
+        _ = [arm["name"] for arm in results["arms"]], measurements["arms"].keys(), results["verdict"]
+        _ = [(row["arm"], row["id"], row.get("scores")) for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SetupError(
+            f"{folder} is no finished run: its files are not as a run writes them ({type(error).__name__}: {error}); "
+            "finish the run with compile's --resume."
+        ) from None
+    return Finished(folder, name or folder.name, results, measurements, rows)
+
+
 def read_runs(paths: Iterable[Path]) -> list[Finished]:
     """The runs in the order given, each once.
 
@@ -54,7 +83,7 @@ def read_runs(paths: Iterable[Path]) -> list[Finished]:
     if not folders:
         raise SetupError("No run was named: give the folder of a finished run, runs/<task>/<id>.")
     called = Counter(folder.name for folder in folders)
-    runs = [_read(folder, folder.name if called[folder.name] == 1 else str(folder)) for folder in folders]
+    runs = [read_run(folder, folder.name if called[folder.name] == 1 else str(folder)) for folder in folders]
     tasks = sorted({str(run.results.get("task")) for run in runs})
     if len(tasks) > 1:
         raise SetupError(f"Runs of one task can be compared, these are of {', '.join(tasks)}: name runs of one.")
@@ -111,11 +140,8 @@ def write(path: Path, text: str) -> None:
     Raises:
         SetupError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise SetupError(f"{path} cannot be written ({error.strerror or error}).") from error
 
@@ -124,26 +150,3 @@ def _same(item: str, arms: Sequence[Arm], errors: bool) -> bool:
     rows = [arm.rows.get(item) for arm in arms]
     there = [row for row in rows if row is not None and (errors or not row.get("error"))]
     return len(there) == len(rows) and len({str(row.get("question")) for row in there}) == 1
-
-
-def _read(folder: Path, name: str) -> Finished:
-    texts = {}
-    for part in ("results.json", "measurements.json", "predictions.jsonl"):
-        try:
-            texts[part] = (folder / part).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise SetupError(
-                f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
-                "the run with compile's --resume."
-            ) from None
-    try:
-        results, measurements = (json.loads(texts[part]) for part in ("results.json", "measurements.json"))
-        rows = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
-        _ = [arm["name"] for arm in results["arms"]], measurements["arms"].keys(), results.get("task")
-        _ = [(row["arm"], row["id"], row.get("scores")) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SetupError(
-            f"{folder} is no finished run: its files are not as a run writes them ({type(error).__name__}: {error}); "
-            "finish the run with compile's --resume."
-        ) from None
-    return Finished(folder, name, results, measurements, rows)

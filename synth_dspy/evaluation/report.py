@@ -6,14 +6,13 @@ Markdown by `markdown_text`, terminal text goes through rich's `Text`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.evaluation.finished import read_run, write
 from synth_dspy.evaluation.verdict import p_value, points
 
 if TYPE_CHECKING:
@@ -35,20 +34,21 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         The paths of the HTML and the Markdown report.
 
     Raises:
-        SetupError: one of the three files is missing or is not what a run writes.
+        SetupError: one of the three files is missing or is not what a run writes, or a report cannot be written.
     """
-    results, measurements, predictions = _read(folder)
+    run = read_run(folder)
+    results, measurements = run.results, run.measurements
     context = {
         "r": results,
         "m": measurements,
-        "samples": samples(predictions, [a["name"] for a in results["arms"] if a["n"]]),
+        "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
         "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
         "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
     }
     environment = _environment()
     written = (folder / "report.html", folder / "report.md")
     for path in written:
-        _replace(path, environment.get_template(f"{path.name}.j2").render(context))
+        write(path, environment.get_template(f"{path.name}.j2").render(context))
     return written
 
 
@@ -128,36 +128,6 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
             }
         )
     return chosen
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    texts = {}
-    for name in ("results.json", "measurements.json", "predictions.jsonl"):
-        try:
-            texts[name] = (folder / name).read_text(encoding="utf-8")
-        except OSError:
-            raise SetupError(
-                f"cannot make a report of {folder}: it has no readable {name}; name the folder of a finished run, "
-                "runs/<task>/<id>"
-            ) from None
-    try:
-        results = json.loads(texts["results.json"])
-        measurements = json.loads(texts["measurements.json"])
-        predictions = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
-        _ = results["verdict"], results["arms"], measurements["arms"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SetupError(
-            f"cannot make a report of {folder}: its files are not those of a finished run ({error}); run compile again "
-            "with --resume"
-        ) from None
-    return results, measurements, predictions
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write so that a reader (or a kill) never sees half a file."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _environment() -> jinja2.Environment:

@@ -171,7 +171,7 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any
     config.max_new_tokens = 1
     config.echo, config.logprobs = True, 1
     try:
-        # As the server runs it, see lms/server.py.
+        # As the server runs it, see lms/pipeline.py.
         pipeline = openvino_genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", {"KV_CACHE_PRECISION": "f32"})
         ids = pipeline.get_tokenizer().encode(text, add_special_tokens=False).input_ids.data[:, :window]
         handle = pipeline.add_request(0, openvino.Tensor(ids.copy()), config)

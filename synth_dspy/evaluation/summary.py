@@ -61,6 +61,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
     comparisons = _comparisons(headline, baseline, pairs, seed)
     measured = _measured_scores(rows)
+    f1 = "f1" in _measured_scores(headline)
     further = [name for name in measured if name not in (*SCORES, *RETRIEVAL)]
     results: Json = {
         "task": facts.get("task"),
@@ -90,7 +91,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             for arm in arms
         ],
         "comparisons": comparisons,
-        "comparisons_f1": _comparisons(headline, baseline, pairs, seed, "f1") if _has(headline, "f1") else [],
+        "comparisons_f1": _comparisons(headline, baseline, pairs, seed, "f1") if f1 else [],
         "variants": tuning.variants(variants, every, seed),
         "tokens_saved": tuning.tokens_saved(arms, rows),
         "retention": tuning.retention(facts.get("retention") or {}, seed),
@@ -200,11 +201,6 @@ def _measured_scores(rows: Mapping[str, Sequence[Row]]) -> list[str]:
         for name, value in (row.get("scores") or {}).items():
             found[name] = found.get(name, False) or value is not None
     return [name for name, there in found.items() if there and name not in (HEADLINE, "abstention")]
-
-
-def _has(headline: Mapping[str, Sequence[Row]], name: str) -> bool:
-    """Whether the task has the score: an arm whose every call failed still lacks it."""
-    return any((r.get("scores") or {}).get(name) is not None for rows in headline.values() for r in rows)
 
 
 def _comparisons(

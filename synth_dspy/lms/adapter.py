@@ -39,11 +39,13 @@ class PlainAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         suffix: str = "",
         main_request: bool = False,
     ) -> str:
-        """The inputs, one `Name: value` a line, in the signature's order."""
-        lines = [
-            _line(_label(name, field), inputs[name]) for name, field in signature.input_fields.items() if name in inputs
-        ]
-        return "\n".join(part for part in (prefix, *lines, suffix) if part)
+        """The inputs in the signature's order, as `input_lines` has them."""
+        return "\n".join(part for part in (prefix, *self.input_lines(signature, inputs), suffix) if part)
+
+    def input_lines(self, signature: Any, inputs: Mapping[str, Any]) -> list[str]:
+        """The inputs, one `Name: value` a line."""
+        fields = signature.input_fields.items()
+        return [_line(_label(name, field), inputs[name]) for name, field in fields if name in inputs]
 
     def format_assistant_message_content(
         self, signature: Any, outputs: Mapping[str, Any], missing_field_message: str | None = None

@@ -24,17 +24,9 @@ class ChatTurnsAdapter(PlainAdapter):
         *before, question = super().format(signature, demos, inputs)
         return [*before, *turns(str(inputs.get(CONVERSATION) or "")), question]
 
-    def format_user_message_content(
-        self,
-        signature: Any,
-        inputs: Mapping[str, Any],
-        prefix: str = "",
-        suffix: str = "",
-        main_request: bool = False,
-    ) -> str:
+    def input_lines(self, signature: Any, inputs: Mapping[str, Any]) -> list[str]:
         """The user's words without a label; the conversation has turns of its own."""
-        said = [str(inputs[name]).strip() for name in signature.input_fields if name in inputs and name != CONVERSATION]
-        return "\n".join(part for part in (prefix, *said, suffix) if part)
+        return [str(inputs[name]).strip() for name in signature.input_fields if name in inputs and name != CONVERSATION]
 
     def format_demos(self, signature: Any, demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Demonstrations as chat turns, each after its own conversation."""

@@ -198,7 +198,7 @@ def _settings(folder: Path) -> dict[str, int]:
 
 def _converted(folder: Path) -> Path:
     """The OpenVINO model of `folder`, converted now if it has not been before."""
-    from synth_dspy.lms.fetch import cache_home, exclusive, publish
+    from synth_dspy.lms.cache import cache_home, exclusive, publish
 
     weights = folder / "model.safetensors"
     if not weights.is_file():

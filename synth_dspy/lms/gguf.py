@@ -147,7 +147,7 @@ def cached_copy(source: Path, name: str, write: Callable[[Path], None], *, suffi
     Raises:
         SetupError: There is no `source`, or the disk is full.
     """
-    from synth_dspy.lms.fetch import cache_home, exclusive, publish
+    from synth_dspy.lms.cache import cache_home, exclusive, publish
 
     if not source.is_file():
         raise SetupError(f"{source.parent} is not a model folder: it has no {source.name}; name a GGUF file or one")

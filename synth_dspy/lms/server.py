@@ -2,14 +2,10 @@
 
 Callers hand in a prompt and get a future. The thread admits what has arrived, runs one step for everything that is
 in flight (a chunk of someone's prompt, one more token for everybody else), and resolves the futures that finished.
-`pool.py` holds the servers by name.
+`pool.py` holds the servers by name, `pipeline.py` knows the pipeline's own terms.
 
 Failures are per request: a prompt beyond the context window is refused before it is admitted; when a step fails, the
 pipeline is built anew and everything that was in flight runs again one by one, so that only the culprit fails.
-
-Replies do not depend on what else is in the batch: keys and values are kept in float32. In OpenVINO's default for CPUs
-(8 bits) a token attends to exact keys within its own chunk of the prompt and to rounded ones from the cache, so chunk
-boundaries, hence other requests, showed in 5 to 11 of 100 greedy replies, and in half of the sampled ones.
 """
 
 from __future__ import annotations
@@ -26,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.lms.generation import ContextWindowError, Generation, PipelineError, Sampling, ServerSettings
-from synth_dspy.lms.gguf import context_length, control_tokens
+from synth_dspy.lms.gguf import context_length
+from synth_dspy.lms.pipeline import generation_config, open_pipeline, read_reply, state_of
+from synth_dspy.lms.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +68,7 @@ class ModelServer:
         self._loaded = threading.Event()
         self._failure: Exception | None = None
         self._pipeline: Any = None
-        self._tokenizer: Any = None
-        self._eos: set[int] = set()
-        self._control: frozenset[int] | None = None  # read once a reply asks for it
-        self._most_tokens = 0  # where the tokeniser cuts a text, and says nothing
+        self._tokenizer: Tokenizer | None = None  # there from the first load until the server is closed
         self._next_id = 0
         self._thread = threading.Thread(target=self._serve, name=f"model-server {self.name}", daemon=True)
         self._thread.start()
@@ -82,13 +77,11 @@ class ModelServer:
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt that the model's own chat template makes of `messages` (role and content), ready for a reply."""
-        self._wait_loaded()
-        return str(self._tokenizer.apply_chat_template([dict(m) for m in messages], True))
+        return self._tokenizer_once_loaded().render(messages)
 
     def token_ids(self, prompt: str) -> list[int]:
         """The ids of `prompt` as the model reads it: special tokens are parsed, none are added."""
-        self._wait_loaded()
-        return [int(i) for i in self._encode(prompt).data[0]]
+        return [int(i) for i in self._tokenizer_once_loaded().encode(prompt).data[0]]
 
     def submit(self, prompt: str, sampling: Sampling) -> Future[Generation]:
         """Queue a templated prompt.
@@ -100,11 +93,11 @@ class ModelServer:
             ContextWindowError: The prompt's tokens and `max_tokens` exceed the context window.
             PipelineError: The model could not be loaded, or the server is closed.
         """
-        self._wait_loaded()
-        ids = self._encode(prompt)
+        tokenizer = self._tokenizer_once_loaded()
+        ids = tokenizer.encode(prompt)
         tokens = int(ids.shape[1])
-        if tokens >= self._most_tokens or tokens + sampling.max_tokens > self.context_length:
-            more = " or more" if tokens >= self._most_tokens else ""
+        if tokens >= tokenizer.longest or tokens + sampling.max_tokens > self.context_length:
+            more = " or more" if tokens >= tokenizer.longest else ""
             raise ContextWindowError(
                 f"{self.name}: the prompt's {tokens}{more} tokens and the reply's {sampling.max_tokens} exceed the "
                 f"context window of {self.context_length} tokens; shorten the prompt or lower max_tokens"
@@ -141,13 +134,13 @@ class ModelServer:
         if self._thread is not threading.current_thread():
             self._thread.join(STOP_TIMEOUT)
 
-    def _encode(self, prompt: str) -> Any:
-        return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
-
-    def _wait_loaded(self) -> None:
+    def _tokenizer_once_loaded(self) -> Tokenizer:
         self._loaded.wait()
         if self._failure is not None:
             raise PipelineError(f"{self.name}: {self._failure}") from self._failure
+        if self._tokenizer is None:
+            raise PipelineError(f"{self.name}: the model server is closed (unloaded)")
+        return self._tokenizer
 
     def _seeded(self, prompt: str, sampling: Sampling) -> Sampling:
         """Give an unseeded sampled request a seed: the how-many-eth such request this is, so that asking n times
@@ -177,19 +170,9 @@ class ModelServer:
             self._shut_down()
 
     def _load(self) -> None:
-        import openvino_genai
-
-        config = openvino_genai.SchedulerConfig()
-        config.cache_size = self.settings.kv_cache_gib
-        config.max_num_seqs = self.settings.max_sequences
-        config.max_num_batched_tokens = self.settings.max_batched_tokens
-        config.enable_prefix_caching = True
         started = time.perf_counter()
-        properties = {"KV_CACHE_PRECISION": "f32"}  # see the module's docstring: what makes replies repeatable
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(self.path), config, "CPU", properties)
-        self._tokenizer = self._pipeline.get_tokenizer()
-        self._eos = {int(self._tokenizer.get_eos_token_id()), *map(int, self._pipeline.get_config().stop_token_ids)}
-        self._most_tokens = int(self._encode(" a" * (self.context_length + 8)).shape[1])
+        self._pipeline = open_pipeline(self.path, self.settings)
+        self._tokenizer = Tokenizer(self._pipeline, self.path, self.context_length)
         logger.info("loaded %s in %.1f s", self.name, time.perf_counter() - started)
 
     def _wait_for_work(self) -> bool:
@@ -211,7 +194,7 @@ class ModelServer:
             if job.future.cancelled():
                 continue
             try:
-                config = self._generation_config(job.sampling)
+                config = generation_config(job.sampling, self._tokenizer_once_loaded().stop_ids)
                 job.handle = self._pipeline.add_request(self._next_id, job.ids, config)
             except Exception as error:
                 _fail(job, PipelineError(f"{self.name}: the pipeline refused the request: {error}"))
@@ -219,26 +202,6 @@ class ModelServer:
             self._next_id += 1
             job.admitted, job.unread = time.perf_counter(), job.prompt_tokens
             self._running.append(job)
-
-    def _generation_config(self, sampling: Sampling) -> Any:
-        import openvino_genai
-
-        config = openvino_genai.GenerationConfig()
-        config.apply_chat_template = False  # the prompt is templated already
-        config.stop_token_ids = self._eos
-        config.max_new_tokens = sampling.max_tokens
-        if sampling.temperature > 0:
-            config.do_sample = True
-            config.temperature, config.top_p = sampling.temperature, sampling.top_p
-            if sampling.top_k is not None:
-                config.top_k = sampling.top_k
-            config.rng_seed = (sampling.seed or 0) % (1 << 31)
-        config.presence_penalty, config.frequency_penalty = sampling.presence_penalty, sampling.frequency_penalty
-        if sampling.stop:
-            config.stop_strings = set(sampling.stop)
-        if sampling.grammar is not None:
-            config.structured_output_config = openvino_genai.StructuredOutputConfig(grammar=sampling.grammar.ebnf)
-        return config
 
     def _step(self) -> None:
         for job in self._running:
@@ -271,15 +234,12 @@ class ModelServer:
 
     def _settle(self) -> None:
         """Resolve the requests that the last step finished."""
-        import openvino_genai
-
-        status = openvino_genai.GenerationStatus
         running = []
         for job in self._running:
-            state = job.handle.get_status()
-            if state == status.RUNNING:
+            state = state_of(job.handle)
+            if state == "running":
                 running.append(job)
-            elif state == status.IGNORED:
+            elif state == "ignored":
                 _fail(
                     job,
                     ContextWindowError(
@@ -292,16 +252,12 @@ class ModelServer:
         self._running = running
 
     def _finish(self, job: _Job) -> None:
-        import openvino_genai
-
         try:
-            outputs = job.handle.read_all()  # none for a reply of which a stop string took all there was
-            ids = list(outputs[0].generated_ids) if outputs else []
-            text = self._text(ids)
+            ids, cut = read_reply(job.handle)
+            text = self._tokenizer_once_loaded().text(ids)
         except Exception as error:
             _fail(job, PipelineError(f"{self.name}: the reply could not be read: {error}"))
             return
-        cut = bool(outputs) and outputs[0].finish_reason == openvino_genai.GenerationFinishReason.LENGTH
         for stop in job.sampling.stop:
             text = text.split(stop, 1)[0]
         now = time.perf_counter()
@@ -317,17 +273,6 @@ class ModelServer:
         )
         with suppress(Exception):  # cancelled between the check and here
             job.future.set_result(generation)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        """A reply's text. OpenVINO takes every added token for one that is not to be shown, a model's `<tool_call>`
-        too, which is part of what it says."""
-        text = str(self._tokenizer.decode(ids))
-        said = [i for i in ids if i not in self._eos]
-        if self.path.is_dir() or text == self._tokenizer.decode(said, skip_special_tokens=False):
-            return text
-        if self._control is None:
-            self._control = control_tokens(self.path)
-        return str(self._tokenizer.decode([i for i in said if i not in self._control], skip_special_tokens=False))
 
     def _recover(self, error: Exception) -> None:
         """After a failed step the pipeline is unusable: build a new one and find the culprit by running each alone."""

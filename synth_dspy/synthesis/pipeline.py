@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from synth_dspy.task import Candidate, Filter, Item, Verdict
@@ -211,6 +211,11 @@ def synthesise(
 def candidate_id(item: Item, *parts: object) -> str:
     """The id of a candidate: the same for the same item, span and sample index, in every run."""
     return hashlib.sha256("\n".join([item.id, *map(str, parts)]).encode()).hexdigest()[:16]
+
+
+def unit_of(item: Item, part: object, meta: Mapping[str, Any]) -> Item:
+    """A unit to write about: a part of an item, with what is asked for in its `meta`."""
+    return replace(item, id=f"{item.id}/{part}", meta={**item.meta, **meta})
 
 
 def evenly(items: Sequence[Item], limit: int | None) -> list[Item]:

@@ -16,7 +16,6 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -24,7 +23,8 @@ import dspy
 from synth_dspy.corpus.chunks import sentences
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
-from synth_dspy.synthesis.pipeline import candidate_id, evenly
+from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 from synth_dspy.synthesis.spans import Patterns, beside, excerpt, find_spans
 from synth_dspy.task import Candidate, Filter, Item
 
@@ -135,8 +135,8 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
                     alone = sum(other.text in text for other in spans) == 1
                     # What is said of a span is said close by; where there is another like it, closer still.
                     near = beside(item.text, span.start, span.end, *((8, 6) if alone else (6, 1)))
-                    meta = {"mode": SPAN, "kind": kind, "span": span, "text": text, "near": near, "choice": choice}
-                    units.append(_unit(item, choice, meta, f"{span.start}-{span.end}"))
+                    meta = {"mode": SPAN, "kind": kind, "span": span, "text": text, "near": near, **_chosen(choice)}
+                    units.append(unit_of(item, f"{span.start}-{span.end}", meta))
         return units
 
     def _units_about_chunks(self, items: Sequence[Item]) -> list[Item]:
@@ -145,7 +145,7 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
             shots = [shot for shot in self.shots if shot.group != item.group]
             shots = random.Random(f"{self.seed} {item.group}").sample(shots, min(self.count, len(shots)))
             choice = Choice("", float(len(item.text.split()) > 15), tuple(shots))
-            units.append(_unit(item, choice, {"mode": FREE, "kind": "", "choice": choice}, FREE))
+            units.append(unit_of(item, FREE, {"mode": FREE, "kind": "", **_chosen(choice)}))
         return units
 
     def _silent_units(self, items: Sequence[Item]) -> list[Item]:
@@ -159,8 +159,8 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
             random.Random(f"{self.seed} {group}").shuffle(asked)
             for example in {example.category: example for example in asked}.values():
                 choice = Choice(example.category, 0.0, ())
-                meta = {"mode": SILENT, "kind": "none", "choice": choice, "like": example}
-                units.append(_unit(item, choice, meta, example.id))
+                meta = {"mode": SILENT, "kind": "none", "like": example, **_chosen(choice)}
+                units.append(unit_of(item, example.id, meta))
         return units
 
     # Writing
@@ -175,22 +175,12 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
 
     def _about_span(self, unit: Item) -> Candidate:
         span, text, choice = unit.meta["span"], unit.meta["text"], unit.meta["choice"]
-        question = self._best(unit, text, span.text, choice)
-        return _candidate(unit, question, span.text, [span.text], span.kind, text, choice.category)
 
-    def _best(self, unit: Item, text: str, answer: str, choice: Choice) -> str:
-        """The most likely question if it passes the checks, else the first of a few samples that does.
+        def candidate(question: str) -> Candidate:
+            return _candidate(unit, question, span.text, [span.text], span.kind, text, choice.category)
 
-        Samples share their whole prompt: with prefix caching, each costs its few words of output only.
-        """
-        span, kind, first = unit.meta["span"], unit.meta["kind"], ""
-        for i in range(self.samples):
-            question = self.ask(text, answer, choice, **({"rollout_id": i, **SAMPLING} if i else {}))
-            trial = _candidate(unit, question, span.text, [span.text], kind, text, choice.category)
-            if all(check(trial).keep for check in self.checks):
-                return question
-            first = first or question
-        return first
+        questions = (self.ask(text, span.text, choice, **draw(i, SAMPLING)) for i in range(self.samples))
+        return candidate(first_passing(questions, lambda question: kept_by(self.checks, candidate(question))) or "")
 
     def _about_chunk(self, unit: Item) -> Candidate:
         shots = unit.meta["choice"].shots
@@ -241,8 +231,8 @@ def sentences_of(text: str) -> list[str]:
     return [sentence for line in text.splitlines() for sentence in sentences(line)]
 
 
-def _unit(item: Item, choice: Choice, meta: dict[str, Any], part: str) -> Item:
-    return replace(item, id=f"{item.id}/{part}", meta={**item.meta, **meta, "category": choice.category})
+def _chosen(choice: Choice) -> dict[str, Any]:
+    return {"choice": choice, "category": choice.category}
 
 
 def _candidate(

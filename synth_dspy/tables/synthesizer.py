@@ -24,7 +24,8 @@ import dspy
 
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.lms.adapter import PlainAdapter
-from synth_dspy.synthesis.pipeline import candidate_id, evenly
+from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 from synth_dspy.tables.ddl import DdlError, parse_table
 from synth_dspy.tables.documentation import clean
 from synth_dspy.tables.generate import DIALECTS, Generated, Industry, Sampler
@@ -126,13 +127,13 @@ class TableSynthesizer(dspy.Module):  # type: ignore[misc]
         own = [item for item in items if item.meta.get("write")]
         industries = over_sectors([item for item in items if item.meta.get("kind") == INDUSTRY])
         if limit is None:
-            return [*own, *(_turn(item, 0) for item in industries)]
+            return [*own, *(unit_of(item, 0, {"turn": 0}) for item in industries)]
         wanted = math.ceil(limit / self.per_table)
         units = evenly(own, wanted)
         left = wanted - len(units) if industries else 0
         rounds = math.ceil(left / len(industries)) if left else 0
         turns = [industries[: left - n * len(industries)] for n in range(rounds)]
-        return units + [_turn(item, n) for n, turn in enumerate(turns) for item in turn]
+        return units + [unit_of(item, n, {"turn": n}) for n, turn in enumerate(turns) for item in turn]
 
     def forward(self, item: Item) -> list[Candidate]:
         """The candidates of one unit."""
@@ -156,16 +157,13 @@ class TableSynthesizer(dspy.Module):  # type: ignore[misc]
         return [whole, *chosen]
 
     def _commented(self, unit: Item, made: Generated, focus: str) -> Candidate:
-        """The most likely comment if it passes the checks, else the first of a few samples that does."""
-        first: Candidate | None = None
-        for number in range(self.samples):
-            decoding = {**DECODING, **({"rollout_id": number, **SAMPLING} if number else {})}
-            trial = _candidate(unit, made, focus, self._comment(made, focus, unit.group, decoding))
-            if all(check(trial).keep for check in self.checks):
-                return trial
-            first = first or trial
-        assert first is not None
-        return first
+        trials = (
+            _candidate(unit, made, focus, self._comment(made, focus, unit.group, {**DECODING, **draw(i, SAMPLING)}))
+            for i in range(self.samples)
+        )
+        found = first_passing(trials, lambda trial: kept_by(self.checks, trial))
+        assert found is not None
+        return found
 
     def _comment(self, made: Generated, focus: str, group: str, decoding: dict[str, Any]) -> str:
         if meaning := made.meanings.get(focus):
@@ -190,7 +188,7 @@ class TableSynthesizer(dspy.Module):  # type: ignore[misc]
             dialect=dialect,
             style=rng.choice(STYLES),
             columns=min(40, 4 + int(rng.expovariate(1 / 7))),
-            config={"max_tokens": 700, "temperature": 0.0, **({"rollout_id": turn, **SAMPLING} if turn else {})},
+            config={"max_tokens": 700, "temperature": 0.0, **draw(turn, SAMPLING)},
         ).statement
         ddl = statement_in(str(statement))
         try:
@@ -222,10 +220,6 @@ def statement_in(text: str) -> str:
     begin = re.search(r"\bCREATE\b", body, re.I)
     statement = body[begin.start() :] if begin else body
     return statement.partition(";")[0].strip()
-
-
-def _turn(item: Item, turn: int) -> Item:
-    return replace(item, id=f"{item.id}/{turn}", meta={**item.meta, "turn": turn})
 
 
 def _candidate(unit: Item, made: Generated, focus: str, comment: str) -> Candidate:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.lms.fetch import publish
+from synth_dspy.lms.cache import publish
 
 if TYPE_CHECKING:
     import torch

@@ -48,7 +48,7 @@ def merge(
         ArmError: An adapter belongs to another base, or is not a plain LoRA.
         SetupError: No such base, a family that cannot be served, or a full disk.
     """
-    from synth_dspy.lms.fetch import publish
+    from synth_dspy.lms.cache import publish
     from synth_dspy.lms.gguf import readable
     from synth_dspy.lms.registry import resolve
 
@@ -166,7 +166,7 @@ def write_modelfile(gguf: Path) -> Path:
     Raises:
         SetupError: The disk is full.
     """
-    from synth_dspy.lms.fetch import publish
+    from synth_dspy.lms.cache import publish
     from synth_dspy.lms.gguf import context_length, read_header
 
     metadata = read_header(gguf).metadata

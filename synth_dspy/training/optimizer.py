@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from synth_dspy.training.traces import Trace, collect, prompts
 
 log = logging.getLogger("synth_dspy.training")
 
-__all__ = ["Method", "Settings", "WeightOptimizer", "bare", "has_gpu", "train"]
+__all__ = ["Method", "Settings", "WeightOptimizer", "attributes", "bare", "has_gpu", "train"]
 
 Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
@@ -52,6 +52,9 @@ def is_large(model: str) -> bool:
 class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     """Base of the recipes in `optimizers/lora_*.py`.
 
+    The run's configuration (`[training.options.<method>]`) goes before what a recipe is made with: it may set the
+    attributes after `metric`, and `TrainSpec` fields.
+
     Attributes:
         resources: the run's models and executor.
         metric: what an answer is accepted by, in [0, 1].
@@ -64,13 +67,21 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     metric: Metric
     examples: int = 32
     samples: int = 0
-    settings: Settings | None = None
+    settings: Settings = field(default_factory=dict)
 
     method: ClassVar[Method]
     cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
     """Settings for Llama 3 8B on one GPU of 24 GB or more."""
+
+    def __post_init__(self) -> None:
+        asked = self.resources.training.get(self.method, {})
+        own = attributes(type(self))
+        for name in own & asked.keys():
+            object.__setattr__(self, name, asked[name])
+        settings = {name: value for name, value in asked.items() if name not in own}
+        object.__setattr__(self, "settings", {**self.settings, **settings})
 
     def compile(
         self,
@@ -98,24 +109,23 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         log.info("%s: %s", self.method, counts)
         held_out = list(valset or ())[:PROMPTS]
         checked = prompts(program, held_out, self.resources.executor)[:PROMPTS]
-        mine = {field.name for field in fields(self)}
-        asked = self.resources.training.get(self.method, {})
-        options = {
-            **(self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu),
-            **(self.settings or {}),
-            **{name: value for name, value in asked.items() if name not in mine},
-        }
-        if options.get("quantize") and importlib.util.find_spec("bitsandbytes") is None:
-            log.warning("bitsandbytes is not installed: the base is not quantised (pip install 'synth_dspy[gpu]')")
-            options["quantize"] = False
+        options = self.options()
         if options.get("patience"):
             options["dev"] = self.rows(self.traced(program, held_out)).rows
         return train(program, self.method, rows, counts=counts, prompts=checked, seed=self.resources.seed, **options)
 
+    def options(self) -> dict[str, Any]:
+        """`TrainSpec` fields: the recipe's for this machine and student, and `settings` before them."""
+        options = {**(self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu), **self.settings}
+        if options.get("quantize") and importlib.util.find_spec("bitsandbytes") is None:
+            log.warning("bitsandbytes is not installed: the base is not quantised (pip install 'synth_dspy[gpu]')")
+            options["quantize"] = False
+        return options
+
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
         """What the program and its student say of the examples."""
         executor = self.resources.executor
-        return collect(program, examples, executor=executor, score=self.score(), samples=self.own("samples"))
+        return collect(program, examples, executor=executor, score=self.score(), samples=self.samples)
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
@@ -135,15 +145,11 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
     def bound(self) -> int:
         """How many examples are traced."""
-        return self.bounded(self.own("examples"))
+        return self.bounded(self.examples)
 
     def bounded(self, number: int) -> int:
         """A number of examples or rows; a quarter of it in a quick run."""
         return max(1, number // 4) if self.resources.quick else number
-
-    def own(self, name: str) -> Any:
-        """An attribute of the recipe, unless the configuration (`[training.options.<method>]`) sets it."""
-        return self.resources.training.get(self.method, {}).get(name, getattr(self, name))
 
     def score(self) -> Metric:
         """What the student's answers are scored by: the judge where there is one."""
@@ -158,6 +164,11 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         if self.method not in ("dpo", "orpo") or not self.resources.feedback:
             return Rows(())
         return human_rows(self.resources.feedback, program, self.resources.executor)
+
+
+def attributes(recipe: type) -> frozenset[str]:
+    """What of a recipe the configuration may set, besides `TrainSpec` fields: its attributes, but no given ones."""
+    return frozenset(field.name for field in fields(recipe)) - {"resources", "metric", "settings"}
 
 
 def bare(program: dspy.Module) -> dspy.Module:

@@ -161,7 +161,7 @@ class LocalProvider(Provider):  # type: ignore[misc]
         """Where trainings are kept."""
         if self.folder is not None:
             return self.folder
-        from synth_dspy.lms.fetch import cache_home
+        from synth_dspy.lms.cache import cache_home
 
         return cache_home() / "adapters"
 

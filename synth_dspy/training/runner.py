@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synth_dspy.errors import ArmError, SetupError
-from synth_dspy.lms.fetch import publish
+from synth_dspy.lms.cache import publish
 from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,

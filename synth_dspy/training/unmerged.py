@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import ArmError
-from synth_dspy.lms.fetch import publish
+from synth_dspy.lms.cache import publish
 from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json
 from synth_dspy.training.job import Cancelled, Progress

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from synth_dspy.errors import SetupError
-from synth_dspy.lms import fetch
-from synth_dspy.lms.registry import REGISTRY, HubSource, Weights, WheelSource, resolve
+from synth_dspy.lms import download, fetch
+from synth_dspy.lms.registry import REGISTRY, resolve
+from synth_dspy.lms.sources import HubSource, Weights, WheelSource
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB: more than one block
 
@@ -134,7 +135,7 @@ def test_full_disk_is_one_sentence(server: _Server, home: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(fetch, "_write", full)
+    monkeypatch.setattr(download, "_write", full)
     with pytest.raises(SetupError, match=r"the disk is full.*SYNTH_DSPY_HOME"):
         fetch.pull(_entry(HUB))
     assert not (home / "weights" / "toy").exists()

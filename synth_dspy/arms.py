@@ -1,0 +1,124 @@
+"""Arms: every optimizer on the same program, each put back into it, saved, and described for the report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any
+
+import dspy
+
+from synth_dspy import saved
+from synth_dspy.context import Context
+from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.task import Metric, Resources, Task
+from synth_dspy.training.optimizer import WeightOptimizer, attributes
+from synth_dspy.training.provider import LocalProvider, training_facts
+from synth_dspy.training.spec import check_options
+
+log = logging.getLogger("synth_dspy.arms")
+
+
+def arm_names(task: Task, asked: Sequence[str] = ()) -> list[str]:
+    """The arms that are compared, the baseline first.
+
+    Raises:
+        SetupError: one that is asked for does not exist; names those that do.
+    """
+    known = list(task.optimizers)
+    asked = list(asked or task.arms or known)
+    for name in asked:
+        if name not in known:
+            raise SetupError(f"There is no arm {name!r}; this task has {', '.join(known)}.")
+    baseline = known[0]
+    return [baseline, *dict.fromkeys(name for name in asked if name != baseline)]
+
+
+def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Find out now which settings of trainings would otherwise show to be wrong after an hour of work.
+
+    Args:
+        task: declares the recipes, which have settings of their own.
+        options: settings by method.
+
+    Raises:
+        SetupError: a setting does not exist or is not right; names it.
+    """
+    for method, asked in options.items():
+        own = attributes(_recipe(task, method)) if method in task.optimizers else frozenset()
+        check_options(method, {name: value for name, value in asked.items() if name not in own})
+
+
+def compile_arms(
+    context: Context,
+    names: Sequence[str],
+    rows: Mapping[str, Sequence[dspy.Example]],
+    resources: Resources,
+    objective: Metric,
+    provider: LocalProvider,
+) -> dict[str, dspy.Module]:
+    """Programs by arm; one that cannot be made is a finding, and the other arms go on.
+
+    Args:
+        context: the run.
+        names: the arms.
+        rows: `train` is learned from, `dev` chosen on.
+        resources: what optimizers and programs are made with.
+        objective: what they climb.
+        provider: trains the student; it shows its progress.
+
+    Raises:
+        SetupError: what stops one arm would stop every arm: no endpoint, no room to write.
+    """
+    programs: dict[str, dspy.Module] = {}
+    context.facts["arms"] = described = []
+    for name in names:
+        with context.bars.bar(f"arm: {name}", None) as bar:
+            provider.progress = bar.reach
+            program = context.task.program(resources)
+            program.set_lm(resources.student)
+            optimizer = context.task.optimizers[name](resources, objective)
+            began = time.perf_counter()
+            failed = None
+            with context.ledger.unit(station="arms", arm=name):
+                try:
+                    if optimizer is not None:
+                        program = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
+                    programs[name] = program
+                except SetupError:
+                    raise
+                except Exception as error:
+                    failed = str(error) if isinstance(error, SynthDspyError) else f"{type(error).__name__}: {error}"
+                    log.warning("arm %s failed", name, exc_info=error)
+            if failed is None:
+                if saved.tuned_model(program, resources.student) is None:
+                    program.set_lm(resources.student)
+                saved.save(context.run, name, program, context.config)
+            described.append(
+                {
+                    "name": name,
+                    "optimizer": type(optimizer).__name__ if optimizer is not None else "none",
+                    "description": (type(optimizer).__doc__ or "").split("\n")[0] if optimizer else "As declared.",
+                    "compile_seconds": time.perf_counter() - began,
+                    "demos": sum(len(predictor.demos) for predictor in program.predictors()),
+                    "failed": failed,
+                    "training": None if failed else _training(program, resources.student),
+                }
+            )
+    if any(arm["training"] for arm in described):
+        context.facts["pairs"] = "all"
+    return programs
+
+
+def _recipe(task: Task, method: str) -> type:
+    """The class of a method's recipe."""
+    made = task.optimizers[method]
+    return made if isinstance(made, type) and is_dataclass(made) else WeightOptimizer
+
+
+def _training(program: dspy.Module, student: dspy.LM) -> dict[str, Any] | None:
+    """What the report says of an arm's training; None for an arm that was not trained."""
+    model = saved.tuned_model(program, student)
+    return None if model is None else training_facts(model.parent)

@@ -1,0 +1,46 @@
+"""What every station of a run works with: the declaration, the settings, the run's folder, its ledger and its bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.config import CompileConfig
+from synth_dspy.ledger import Ledger
+from synth_dspy.progress import Bars
+from synth_dspy.run import Run
+from synth_dspy.task import Task
+
+QUICK = {"candidates": 16, "held_out": 16, "validation": 8, "with_demonstrations": 0, "retention": 0}
+"""Bounds of a `--quick` run."""
+
+
+@dataclass
+class Context:
+    """One compile of one task. `facts` gathers what the report says besides the scores."""
+
+    workspace: Path
+    task: Task
+    config: CompileConfig
+    run: Run
+    ledger: Ledger
+    bars: Bars
+    command: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def bound(self, name: str) -> int:
+        """How much of something the run takes, by its name in `QUICK`; less in a quick run."""
+        synthesis, evaluation = self.config.synthesis, self.config.evaluation
+        asked = {
+            "candidates": synthesis.candidates,
+            "held_out": evaluation.held_out,
+            "validation": evaluation.validation,
+            "with_demonstrations": evaluation.with_demonstrations,
+            "retention": self.config.retention.prompts,
+        }[name]
+        return min(asked, QUICK[name]) if self.config.quick else asked
+
+    def note(self, *sentences: str) -> None:
+        """Say something in the report, before its own notes."""
+        self.facts["notes"] = [*self.facts.get("notes", []), *sentences]

@@ -1,0 +1,127 @@
+"""Gathering a run's rows: human-labelled ones where there are some, synthetic ones where not, and people's feedback.
+
+What is held out comes first: what is learned from is checked against it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import dspy
+
+from synth_dspy import datasets
+from synth_dspy.context import Context
+from synth_dspy.errors import SetupError
+from synth_dspy.synthesis.decontaminate import decontaminate
+from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
+from synth_dspy.task import Knowledge, Resources
+from synth_dspy.training.feedback import read_feedback
+
+log = logging.getLogger("synth_dspy.gather")
+
+Splits = Mapping[str, datasets.Split]
+
+
+def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
+    """The task's knowledge and its splits.
+
+    Raises:
+        SetupError: it has too few groups to learn from some and be scored on others.
+    """
+    knowledge = context.task.source.read(context.config.limit)
+    splits = datasets.split(knowledge, context.config.seed)
+    groups, noun = len({item.group for item in knowledge.items}), context.task.noun
+    if groups < 3:
+        raise SetupError(
+            f"At least 3 {noun}s are needed, to learn from some and be scored on others; found {groups}. "
+            f"Add {noun}s, or raise --limit."
+        )
+    context.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
+    return knowledge, splits
+
+
+def gather_rows(
+    context: Context, knowledge: Knowledge, splits: Splits, resources: Resources
+) -> dict[str, list[dspy.Example]]:
+    """The rows of every split, `train`, `dev` and `test`; written to the run's `datasets/`.
+
+    Raises:
+        SetupError: there is nothing to score on.
+    """
+    wanted = context.bound("candidates")
+    dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
+    shown = replace(resources, seeds=splits["train"].labelled or tuple(knowledge.prompts))
+    context.facts["held_out"] = "human-labelled" if test else "synthetic"
+    if not test:
+        test = list(_synthesise(context, "test", splits, shown, wanted).kept)
+    if not dev:
+        dev = list(_synthesise(context, "dev", splits, shown, max(1, wanted // 3)).kept)
+    if not test:
+        raise SetupError(
+            f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
+            "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
+        )
+    gold, found = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
+    shown = replace(resources, seeds=gold or tuple(knowledge.prompts), held_out=(*dev, *test))
+    synthesis = _synthesise(context, "train", splits, shown, wanted)
+    train = datasets.training_rows(gold, synthesis.kept, context.config.synthesis.train_on)
+    if not dev:
+        log.warning("no development questions: prompts are chosen on training rows")
+    seed = context.config.seed
+    rows = {
+        "train": train,
+        "dev": datasets.spread(dev or train, context.bound("validation"), seed),
+        "test": datasets.spread(test, context.bound("held_out"), seed),
+    }
+    found_later = synthesis.contamination or {}
+    context.facts |= {
+        "synthesis": synthesis.yield_table,
+        "contamination": {kind: count + found_later.get(kind, 0) for kind, count in found.items()},
+        "splits": {name: {"groups": len(splits[name].groups), "items": len(each)} for name, each in rows.items()},
+    }
+    for name, examples in rows.items():
+        context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
+    return rows
+
+
+def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Splits) -> Sequence[dspy.Example]:
+    """People's preferences, without those about what is held out."""
+    path = context.config.training.feedback
+    if path is None or not train:
+        return ()
+    held_out = {group for name in ("dev", "test") for group in splits[name].groups}
+    feedback, left_out = read_feedback(path, sorted(train[0].inputs().keys()), held_out)
+    if left_out:
+        noun = context.task.noun
+        context.note(f"{left_out} preferences in {path.name} are about held-out {noun}s and were left out.")
+    known = {str(example.group) for example in train} | set(splits["train"].groups)
+    rows = [
+        {"id": f"human-{n}", "group": next((v for v in e.values() if v in known), None), **e.toDict()}
+        for n, e in enumerate(feedback, start=1)
+    ]
+    context.run.write_jsonl("datasets/feedback.jsonl", rows)
+    return feedback
+
+
+def _synthesise(context: Context, name: str, splits: Splits, resources: Resources, wanted: int) -> Synthesis:
+    task, bars, ledger = context.task, context.bars, context.ledger
+    synthesizer = task.synthesizer(resources)
+    synthesizer.set_lm(resources.teacher)
+    items = splits[name].items if wanted else ()
+    if isinstance(synthesizer, Tunable) and items:
+        with bars.bar(f"prompts of the synthesis ({name})", None), ledger.unit(station="synthesis"):
+            synthesizer.tune(items, task.filters(resources), resources.executor)
+    with bars.bar(f"synthesis ({name})", None) as bar, ledger.unit(station="synthesis"):
+        synthesis = synthesise(
+            items,
+            synthesizer,
+            task.filters(resources),
+            executor=resources.executor,
+            ledger=ledger,
+            limit=wanted,
+            progress=bar.reach,
+        )
+    context.run.write_jsonl(f"datasets/candidates-{name}.jsonl", synthesis.candidate_rows())
+    return synthesis

@@ -1,0 +1,172 @@
+"""The line of stations over a toy task: a loopback server answers in the models' place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from embedders import WordEmbedder
+from servers import Server, serving
+
+from synth_dspy import experiment
+from synth_dspy.config import CompileConfig
+from synth_dspy.errors import SetupError
+from synth_dspy.experiment import Experiment
+from synth_dspy.ledger import Ledger
+from synth_dspy.progress import Bars
+from synth_dspy.run import Run
+from synth_dspy.synthesis.pipeline import candidate_id
+from synth_dspy.task import Candidate, Item, Knowledge, Task
+
+RIVERS = ("Amazon", "Danube", "Ganges", "Mekong", "Niger", "Rhine", "Volga", "Yukon", "Zambezi", "Congo")
+
+
+class Rivers:
+    """Ten groups, each with a labelled question unless only the items are wanted."""
+
+    def __init__(self, names: Sequence[str] = RIVERS, *, labelled: bool = True) -> None:
+        self.names, self.labelled = names, labelled
+
+    def read(self, limit: int | None = None) -> Knowledge:
+        items = [Item(f"{name}/1", name, f"The {name} is a river.", {}) for name in self.names[:limit]]
+        asked = [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
+        return Knowledge(items, asked)
+
+
+def as_row(name: str, question: str) -> dspy.Example:
+    fields = {"id": f"gold-{name}", "group": name, "category": "mouth", "origin": "gold", "answer_type": "place"}
+    row = dspy.Example(**fields, question=question, answer="sea", references=["sea"], spans=[], passages="")
+    return row.with_inputs("question")
+
+
+class Answers(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        return dspy.Prediction(answer=self.answer(question=question).answer, abstained=False)
+
+
+class Asks(dspy.Module):
+    """A candidate for each item; what it asks comes of the item alone."""
+
+    def forward(self, item: Item) -> list[Candidate]:
+        fields = {"question": f"How long is the {item.group}?", "answer": "long", "references": ["long"]}
+        return [Candidate(candidate_id(item), item, {**fields, "answer_type": "length"}, "length", ("question",))]
+
+
+class Polite:
+    name, agreement = "polite", {"n": 3}
+
+    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+        return float(prediction.answer.startswith("answer"))
+
+    def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        return [float(row["prediction"].startswith("answer")) for row in rows]
+
+
+class Shown:
+    """One demonstration."""
+
+    def compile(self, student: dspy.Module, *, trainset: Any, valset: Any) -> dspy.Module:
+        student.answer.demos = [dspy.Example(question=trainset[0].question, answer=trainset[0].answer)]
+        return student
+
+
+class Broken:
+    def compile(self, student: dspy.Module, *, trainset: Any, valset: Any) -> dspy.Module:
+        raise ValueError("no such prompt")
+
+
+def toy(source: Rivers) -> Task:
+    return Task(
+        source=source,
+        program=lambda resources: Answers(),
+        synthesizer=lambda resources: Asks(),
+        filters=lambda resources: [],
+        judge=lambda resources: Polite(),
+        metrics={"short": lambda example, prediction, trace=None: float(len(prediction.answer) < 9)},
+        optimizers={
+            "zero_shot": lambda resources, metric: None,
+            "shown": lambda resources, metric: Shown(),
+            "broken": lambda resources, metric: Broken(),
+        },
+        noun="river",
+    )
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(experiment, "open_embedder", lambda config: WordEmbedder())
+    monkeypatch.setattr(dspy, "configure", lambda **_: None)  # of the process: other tests would see it
+    with serving() as server:
+        yield server
+
+
+def compile_(folder: Path, server: Server, source: Rivers, **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    models = {**dict.fromkeys(("student", "teacher"), "openai/mock"), "api_base": server.url}
+    config = CompileConfig.model_validate({"models": models, "concurrency": 2, "retention": {"prompts": 0}, **settings})
+    run = Run("rivers", folder)
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        return Experiment(folder, toy(source), config, run, ledger, Bars(), "compile rivers").compile()
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "datasets" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twice(
+    tmp_path: Path, server: Server
+) -> None:
+    results, measurements = compile_(tmp_path, server, Rivers())
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    assert list(arms) == ["zero_shot", "shown", "broken"]
+    assert [arms[name]["scores"]["judged"]["mean"] for name in ("zero_shot", "shown")] == [1.0, 1.0]
+    assert arms["shown"]["demos"] == 1
+    assert arms["shown"]["description"] == "One demonstration."
+    assert (arms["broken"]["failed"], arms["broken"]["n"]) == ("ValueError: no such prompt", 0)
+    groups = {name: {row["group"] for row in rows_of(tmp_path, name)} for name in ("train", "dev", "test")}
+    assert not groups["test"] & (groups["train"] | groups["dev"])
+    assert {row["origin"] for row in rows_of(tmp_path, "train")} == {"gold", "synthetic"}
+    assert results["splits"]["test"]["items"] == len(rows_of(tmp_path, "test")) == arms["shown"]["n"]
+    assert (results["task"], results["noun"], results["held_out"]) == ("rivers", "river", "human-labelled")
+    assert results["judge"] == {"name": "polite", "n": 3}
+    assert [station["name"] for station in measurements["stations"]] == [
+        *("source", "models", "index", "synthesis", "arms", "evaluation", "retention")
+    ]
+    assert (tmp_path / "programs" / "shown" / "program.json").exists()
+    assert not (tmp_path / "programs" / "broken").exists()
+    asked, first = len(server.requests), (tmp_path / "results.json").read_bytes()
+    compile_(tmp_path, server, Rivers())
+    assert len(server.requests) == asked > 0
+    assert (tmp_path / "results.json").read_bytes() == first
+
+
+def test_without_labels_what_is_held_out_is_synthetic_too_and_quick_is_less(tmp_path: Path, server: Server) -> None:
+    many = [f"river {n}" for n in range(99)]
+    results, _ = compile_(tmp_path, server, Rivers(many, labelled=False), quick=True, evaluation={"arms": ["shown"]})
+    assert results["held_out"] == "synthetic"
+    assert {row["origin"] for name in ("train", "dev", "test") for row in rows_of(tmp_path, name)} == {"synthetic"}
+    assert results["synthesis"]["generated"] == len(rows_of(tmp_path, "train")) == 16
+    assert [arm["name"] for arm in results["arms"]] == ["zero_shot", "shown"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "sentence"),
+    [
+        ({"evaluation": {"arms": ["best"]}}, RIVERS, "no arm 'best'; this task has zero_shot, shown, broken"),
+        ({"training": {"options": {"sft": {"epoch": 2}}}}, RIVERS, r"training\.options\.sft\.epoch is not right"),
+        ({}, RIVERS[:2], "At least 3 rivers are needed.*found 2"),
+    ],
+)
+def test_a_mistake_is_told_before_a_model_is_asked(
+    tmp_path: Path, server: Server, settings: dict[str, Any], names: Sequence[str], sentence: str
+) -> None:
+    with pytest.raises(SetupError, match=sentence):
+        compile_(tmp_path, server, Rivers(names), **settings)
+    assert server.requests == []
