@@ -19,6 +19,7 @@ from optimizers.lora_dpo import LoraDpo
 from optimizers.lora_orpo import LoraOrpo
 from optimizers.lora_sft import LoraSft
 from programs._table_synthesis import SAMPLE, table_filters, table_synthesizer
+from synth_dspy.config import DatabaseUrl
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.tables.documentation import clean
 from synth_dspy.tables.source import Industries
@@ -48,7 +49,7 @@ class TableDocumenter(dspy.Module):
 
 
 @task
-def table_docs(tables: Path | None = None, naics: Path | None = None, database: str | None = None) -> Task:
+def table_docs(tables: Path | None = None, naics: Path | None = None, database: DatabaseUrl | None = None) -> Task:
     """Comments on tables and columns.
 
     Args:

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.errors import SetupError
+from synth_dspy.files import write_whole
 from synth_dspy.jsonl import OBJECTS, read_rows
+from synth_dspy.outputs import refuse_to_overwrite
 
 if TYPE_CHECKING:
     import dspy
@@ -118,13 +120,9 @@ def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
         if wrong := _row_problem(row):
             raise SetupError(f"Row {number} ({row.get('id', 'without id')}) cannot be written to {path}: {wrong}.")
         lines.append(json.dumps(dict(row), ensure_ascii=False) + "\n")
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, "".join(lines))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SetupError(f"{path} cannot be written: {error.strerror or error}; free some space or rights.") from error
     return len(lines)
 
@@ -239,13 +237,15 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], about: Mapp
         raise SetupError(f"There is nothing to write to {folder}: no row of the run could be put as a chat.")
     counts = {name: write_chat(folder / f"{name}.jsonl", rows) for name, rows in filled.items()}
     try:
-        (folder / CARD).write_text(dataset_card(filled, about), encoding="utf-8")
+        write_whole(folder / CARD, dataset_card(filled, about))
     except OSError as error:
         raise SetupError(f"{folder / CARD} cannot be written: {error.strerror or error}.") from error
     return counts
 
 
-def export_run(program: Path, out: Path, *, license: str = "other", workspace: Path | None = None) -> dict[str, int]:
+def export_run(
+    program: Path, out: Path, *, license: str = "other", workspace: Path | None = None, force: bool = False
+) -> dict[str, int]:
     """A finished run's rows as one saved program of it would be asked them.
 
     Args:
@@ -253,14 +253,17 @@ def export_run(program: Path, out: Path, *, license: str = "other", workspace: P
         out: the folder to write.
         license: of the data, as the Hub names it.
         workspace: the folder with the program's declaration.
+        force: write over an export that is there already; what it had of a split without rows is removed.
 
     Raises:
-        SetupError: the program or its run cannot be read.
+        SetupError: the program or its run cannot be read, or `out` holds such files already.
     """
     from synth_dspy import saved
     from synth_dspy.datasets import from_row
     from synth_dspy.executor import Executor
 
+    files = {name: out / f"{name}.jsonl" for name in SPLITS.values()}
+    refuse_to_overwrite([*files.values(), out / CARD], force=force)
     folder = program.expanduser().resolve()
     run = folder.parents[1]
     module = saved.load(folder, workspace=workspace)
@@ -277,7 +280,10 @@ def export_run(program: Path, out: Path, *, license: str = "other", workspace: P
         "license": license,
         "notes": [f"Prompts are those of the arm `{about['arm']}`."],
     }
-    return write_dataset(out, splits, facts)
+    counts = write_dataset(out, splits, facts)
+    for name in files.keys() - counts.keys():
+        files[name].unlink(missing_ok=True)
+    return counts
 
 
 def _row_problem(row: Mapping[str, Any]) -> str | None:

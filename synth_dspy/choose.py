@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
+from synth_dspy.outputs import refuse_to_overwrite
 
 
 class ChooseConfig(Settings):
@@ -36,6 +37,8 @@ class ChooseConfig(Settings):
     """Licences of models that this project does not know, each as MODEL=SPDX-IDENTIFIER."""
     out: Path | None = None
     """Folder that receives choice.json and choice.md."""
+    force: bool = False
+    """Write over these files where they are there already."""
 
 
 def main(args: list[str]) -> None:
@@ -43,6 +46,8 @@ def main(args: list[str]) -> None:
     about = "Compare arms and base models by quality, speed, memory, cost and licence, and recommend one."
     config = parse(ChooseConfig, verb="choose", description=about, args=args)
     stated = dict(_stated(one) for one in config.licence)
+    files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
+    refuse_to_overwrite(files, force=config.force)
 
     from rich.console import Console
 
@@ -57,10 +62,10 @@ def main(args: list[str]) -> None:
     console.print(table(results))
     for sentence in (results["recommendation"], *results["notes"]):
         console.print(sentence)
-    if config.out is not None:
-        write(config.out / "choice.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-        write(config.out / "choice.md", markdown(results))
-        console.print(str(config.out / "choice.md"), soft_wrap=True)
+    if files:
+        write(files[0], json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        write(files[1], markdown(results))
+        console.print(str(files[1]), soft_wrap=True)
 
 
 def _stated(text: str) -> tuple[str, str]:

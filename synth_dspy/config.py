@@ -12,9 +12,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
+from synth_dspy.database_url import absolute_url
 from synth_dspy.errors import SetupError
+
+DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
+"""A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""
 
 PARAMETER_TYPES: dict[str, Any] = {
     "str": str,
@@ -26,8 +30,9 @@ PARAMETER_TYPES: dict[str, Any] = {
     "int | None": int | None,
     "float | None": float | None,
     "Path | None": Path | None,
+    "DatabaseUrl": DatabaseUrl,
+    "DatabaseUrl | None": DatabaseUrl | None,
 }
-
 
 METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
 """Methods of weight training."""
@@ -71,7 +76,7 @@ class Synthesis(Settings):
 
     candidates: int = Field(default=32, ge=0)
     """Candidates to generate before filtering, spread evenly over the training documents; 0 turns synthesis off."""
-    train_on: str = Field(default="all", pattern="^(all|gold|synthetic)$")
+    train_on: Literal["all", "gold", "synthetic"] = "all"
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
 
 

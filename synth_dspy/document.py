@@ -4,7 +4,8 @@
     python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database duckdb:///shop.duckdb --out comments.sql
     python -m synth_dspy.document ... --out comments.sql --apply
 
-The ending of `--out` says the format. Nothing is written into the database without `--apply`.
+The ending of `--out` says the format. Nothing is written into the database without `--apply`, and nothing over a file
+that is there without `--force`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class DocumentConfig(Settings):
         program: folder of a saved program, as a compile leaves it under programs/.
         database: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME (password in PGPASSWORD).
         out: file to write: .sql (statements that set the new comments), .md, or .yml (dbt).
+        force: write over `--out` where it is there already.
         apply: run the statements on the database.
         only: names of the tables to document; all unless given.
         again: write comments also where there are some.
@@ -35,6 +37,7 @@ class DocumentConfig(Settings):
     program: Positional[Path]
     database: str
     out: Path
+    force: bool = False
     apply: bool = False
     only: tuple[str, ...] = ()
     again: bool = False
@@ -57,6 +60,7 @@ def main(args: list[str]) -> None:
         config.program,
         config.database,
         config.out,
+        force=config.force,
         apply=config.apply,
         only=config.only,
         again=config.again,

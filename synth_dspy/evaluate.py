@@ -30,6 +30,7 @@ from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
 from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
+from synth_dspy.outputs import refuse_to_overwrite
 
 _BATCH = 256
 REFERENCE = "reference"
@@ -42,6 +43,7 @@ class EvaluateConfig(Settings):
         runs: runs, or folders of single saved programs, to score on the items of --seeds.
         seeds: labelled items that the saved programs are scored on, as JSON lines.
         out: folder of the saved programs' scores; by default one in the first run's evaluations.
+        force: write over a finished evaluation that is in --out already; calls that it made are not made again.
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
         api_base: address of an OpenAI-compatible server that serves the judge's model.
         items: answers to score, as JSON lines.
@@ -55,6 +57,7 @@ class EvaluateConfig(Settings):
     runs: Positional[tuple[Path, ...]] = ()
     seeds: Path | None = None
     out: Path | None = None
+    force: bool = False
     judge: str = REFERENCE
     api_base: str | None = None
     items: Path | None = None
@@ -92,10 +95,13 @@ def _programs(config: EvaluateConfig) -> None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
         raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
     # Which judge and which seed is the task's affair: the run's configuration says.
-    given = [name for name, value in config if name not in ("runs", "seeds", "out") and value != _DEFAULTS[name]]
+    own = ("runs", "seeds", "out", "force")
+    given = [name for name, value in config if name not in own and value != _DEFAULTS[name]]
     if given:
         flag = f"--{given[0].replace('_', '-')}"
         raise SetupError(f"Saved programs are scored as their run was: {flag} has no part in it; leave it out.")
+    if config.out is not None:  # what was stopped has no results yet, and goes on
+        refuse_to_overwrite([config.out / "results.json"], force=config.force)
     quiet_libraries()
     bars = Bars()
     with bars.console.status("loading libraries"):

@@ -17,6 +17,8 @@ class ExportConfig(Settings):
     """A saved program, runs/<task>/<id>/programs/<arm>; rows are written as it would be asked them."""
     out: Path
     """Folder for train.jsonl, validation.jsonl, test.jsonl (chat messages) and the dataset card README.md."""
+    force: bool = False
+    """Write over these files where they are there already."""
     license: str = "other"
     """Licence of the data, as the Hugging Face Hub names it, for example cc-by-4.0."""
 
@@ -31,7 +33,7 @@ def main(args: list[str]) -> None:
     from synth_dspy.lms.offline import quiet_libraries
 
     quiet_libraries()
-    counts = export_run(config.program, config.out, license=config.license)
+    counts = export_run(config.program, config.out, license=config.license, force=config.force)
     rows = ", ".join(f"{name} {count}" for name, count in counts.items())
     Console().print(f"{config.out}: {rows}", markup=False, highlight=False, soft_wrap=True)
 

@@ -164,12 +164,22 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SetupError(f"There is no saved program in {path.parent}: {path.name} is missing.") from error
+        raise SetupError(
+            f"There is no saved program in {path.parent}: {path.name} is missing; {_instead(path.parent)}."
+        ) from error
     except (OSError, ValueError) as error:
         raise SetupError(f"The saved program {path} cannot be read: {error}.") from error
     if not isinstance(value, dict):
         raise SetupError(f"The saved program {path} is not a JSON object.")
     return value
+
+
+def _instead(folder: Path) -> str:
+    """What to name instead of a folder that is no program: where it is a run, one of its programs."""
+    found = [*folder.glob(f"programs/*/{PROGRAM}"), *folder.glob(f"*/{PROGRAM}")]
+    if not found:
+        return "name a folder runs/<task>/<id>/programs/<arm>"
+    return f"name one of those in it: {', '.join(sorted(str(path.parent.relative_to(folder)) for path in found))}"
 
 
 def _refuse_foreign_code(state: Mapping[str, Any], path: Path) -> None:

@@ -10,6 +10,7 @@ import dspy
 import pytest
 import yaml
 
+from synth_dspy import export
 from synth_dspy.chat_export import (
     chat_rows,
     dataset_card,
@@ -203,3 +204,43 @@ class TestRows:
         (row,) = chat_rows(program, [example], Executor(1))
         assert row["messages"] == talk(("system", "Be brief."), ("user", "Question: Hello?"), ("assistant", "Yes."))
         assert (row["id"], row["group"], row["origin"], row["predictor"]) == ("1", "g", "gold", "reply")
+
+
+class TestExport:
+    @pytest.fixture
+    def program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A program of a run with rows to learn from, and no others."""
+        greeter = Greeter()
+        greeter.set_lm(dspy.LM("test/silent", engine=Silent()))
+        monkeypatch.setattr("synth_dspy.saved.load", lambda folder, workspace=None: greeter)
+        row = {
+            "id": "1",
+            "group": "g",
+            "origin": "gold",
+            "question": "Hello?",
+            "answer": "Yes.",
+            "inputs": ["question"],
+        }
+        about = {"task": "greeting", "arm": "sft", "config": {"models": {"teacher": "t"}}}
+        folder = tmp_path / "run" / "programs" / "sft"
+        for path, value in ((tmp_path / "run" / "datasets" / "train.jsonl", row), (folder / "about.json", about)):
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+        return folder
+
+    @pytest.mark.parametrize("name", ["README.md", "test.jsonl"])
+    def test_nothing_is_written_over_unless_told_so(self, program: Path, tmp_path: Path, name: str) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        for each in (name, "notes.txt"):
+            (out / each).write_text("mine", encoding="utf-8")
+        with pytest.raises(SetupError, match=rf"{re.escape(name)} is there already: .* with --force"):
+            export.main([str(program), "--out", str(out)])
+        assert {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()} == dict.fromkeys(
+            (name, "notes.txt"), "mine"
+        )
+        export.main([str(program), "--out", str(out), "--force"])
+        assert {path.name for path in out.iterdir()} == {"README.md", "train.jsonl", "notes.txt"}, (
+            "no other export's rows"
+        )
+        assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chosen(out: Path, *runs: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
-    choose.main([*map(str, runs), "--out", str(out), *flags])
+    choose.main([*map(str, runs), "--out", str(out), "--force", *flags])
     return json.loads((out / "choice.json").read_text())
 
 
@@ -202,6 +202,7 @@ def test_another_metric_and_failed_answers(tmp_path: Path) -> None:
         (["{run}", "--metric", "charm"], "no metric 'charm'; there are exact, f1, judged"),
         (["{run}", "--arms", "best"], "No arm 'best' has answers here; there are rag, sft, dpo, slow"),
         (["{run}", "--licence", "MIT"], "--licence MIT states nothing"),
+        (["{run}", "--max-latency", "0"], r"--max-latency is 0\.0: it should be greater than 0"),
         (["{missing}"], "is no finished run"),
         (["{run}", "{foreign}"], "these are of contract_qa, table_docs"),
         (["{run}", "{apart}"], "all answered: choose among arms of the same held-out items"),
@@ -216,6 +217,15 @@ def test_a_mistake_is_one_sentence(run: Path, tmp_path: Path, args: list[str], s
     }
     with pytest.raises(SetupError, match=sentence):
         choose.main([arg.format(**places) for arg in args])
+
+
+def test_a_choice_is_not_written_over_unless_told_so(run: Path, tmp_path: Path) -> None:
+    choose.main([str(run), "--out", str(tmp_path)])
+    first = (tmp_path / "choice.json").read_bytes()
+    with pytest.raises(SetupError, match=r"choice\.json is there already: .* with --force"):
+        choose.main([str(run), "--arms", "rag", "--out", str(tmp_path)])
+    assert (tmp_path / "choice.json").read_bytes() == first
+    assert chosen(tmp_path, run, flags=["--arms", "rag"])["chosen"] == "rag"
 
 
 def test_names_come_through_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

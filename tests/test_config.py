@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from synth_dspy.cli import parse
 from synth_dspy.config import compile_settings, read_toml, task_settings, to_toml
 from synth_dspy.errors import SetupError
 
@@ -91,6 +92,55 @@ def test_a_wrong_configuration_file_names_the_key(file: Path, tmp_path: Path, te
     path.write_text(text)
     with pytest.raises(SetupError, match=says):
         read_toml(path, compile_settings(file))
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("sqlite:///shop%20it.db", "sqlite:///{here}/shop%20it.db"),
+        ("sqlite:////data/shop.db", "sqlite:////data/shop.db"),
+        ("shop.duckdb", "{here}/shop.duckdb"),
+        ("postgresql://me@host/shop", "postgresql://me@host/shop"),
+    ],
+)
+def test_a_database_is_the_same_in_any_folder(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, stored: str
+) -> None:
+    file.write_text(TASK.replace('name: str = "x"', "name: DatabaseUrl | None = None"))
+    monkeypatch.chdir(tmp_path)
+    model = compile_settings(file)
+    config = parse(model, verb="compile", description="", args=["--task.name", given])
+    assert config.task.name == stored.format(here=tmp_path)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert read_toml(tmp_path / "config.toml", model) == config
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--evaluation.held_out", "-1", "--evaluation.held-out is -1: it should be greater than or equal to 1."),
+        ("--words", "2", "--words is 2: it should be greater than or equal to 30."),
+    ],
+)
+def test_a_number_out_of_bounds_is_one_sentence(
+    file: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str, says: str
+) -> None:
+    with pytest.raises(SetupError) as caught:
+        parse(compile_settings(file), verb="compile", description="", args=[flag, value])
+    assert str(caught.value) == says
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("args", [["--evaluation.held-out", "many"], ["--synthesis.train-on", "gild"], ["--nothing"]])
+def test_other_wrong_flags_are_told_as_tyro_does(
+    file: Path, capsys: pytest.CaptureFixture[str], args: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse(compile_settings(file), verb="compile", description="", args=args)
+    assert left.value.code == 2
+    assert args[0] in capsys.readouterr().err
 
 
 def test_a_missing_configuration_file_is_named(file: Path, tmp_path: Path) -> None:

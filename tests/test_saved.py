@@ -38,6 +38,16 @@ def test_a_folder_without_a_program_is_named(tmp_path: Path) -> None:
         synth_dspy.load(tmp_path)
 
 
+def test_a_run_is_answered_with_its_programs(tmp_path: Path) -> None:
+    (tmp_path / "programs").mkdir()
+    for arm in ("sft", "rag"):
+        write(tmp_path / "programs" / arm, None)
+    with pytest.raises(SetupError, match=r"name one of those in it: programs/rag, programs/sft\.$"):
+        synth_dspy.load(tmp_path)
+    with pytest.raises(SetupError, match=r"name one of those in it: rag, sft\.$"):
+        synth_dspy.load(tmp_path / "programs")
+
+
 def test_a_damaged_program_is_named(tmp_path: Path) -> None:
     (write(tmp_path / "program", None) / PROGRAM).write_text("{")
     with pytest.raises(SetupError, match="cannot be read"):

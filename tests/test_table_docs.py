@@ -15,10 +15,11 @@ from dspy.utils import DummyLM
 
 from eval.tables import AgreementJudge, UsefulnessJudge, brevity, covered, length, nothing_invented, says_more
 from programs.table_docs import TableDocumenter, table_docs
-from synth_dspy.errors import ModelError
+from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.executor import Executor
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.prompting import estimate_tokens
+from synth_dspy.tables.database import document_database
 from synth_dspy.tables.documentation import LONGEST, clean, coverage, document
 from synth_dspy.tables.generate import Sampler, read_vocabulary
 from synth_dspy.tables.schema import WHOLE, Column, Table
@@ -161,19 +162,36 @@ def test_replies_are_made_comments() -> None:
         (["none", "--database", "{db}", "--out", "x.docx"], "ending"),
         (["none", "--database", "{db}", "--out", "x.md"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--apply"], "There is no saved program"),
+        (["none", "--database", "{db}", "--out", "{old}"], r"old\.md is there already: .* with --force"),
+        (["none", "--database", "{db}", "--out", "{old}", "--force"], "There is no saved program"),
+        (["none", "--database", "{db}", "--out", "x.md", "--samples", "-1"], "--samples is -1: it should be"),
     ],
 )
 def test_the_verb_says_what_is_wrong_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], says: str
 ) -> None:
     from synth_dspy.document import main
-    from synth_dspy.errors import SetupError
 
     with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
         connection.execute("CREATE TABLE a (x INT)")
-    given = [arg.format(db=tmp_path / "a.duckdb") for arg in args]
+    (tmp_path / "old.md").write_text("old")
+    given = [arg.format(db=tmp_path / "a.duckdb", old=tmp_path / "old.md") for arg in args]
     with pytest.raises(SetupError, match=says):
         main([str(tmp_path / given[0]), *given[1:]])
+    assert (tmp_path / "old.md").read_text() == "old"
+
+
+def test_another_task_s_program_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answering(dspy.Module):
+        def forward(self, question: str, document: str = "") -> dspy.Prediction:
+            raise AssertionError("it is not to be asked")
+
+    monkeypatch.setattr("synth_dspy.saved.load", lambda folder: Answering())
+    with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
+        connection.execute("CREATE TABLE a (x INT)")
+    with pytest.raises(SetupError, match="takes question, document, not a table and a column"):
+        document_database(tmp_path / "rag", str(tmp_path / "a.duckdb"), tmp_path / "x.md")
+    assert not (tmp_path / "x.md").exists()
 
 
 def test_help_of_the_verb_loads_no_library() -> None:

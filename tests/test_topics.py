@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ from synth_dspy.topics.real import IN_SCOPE, balanced, some
 @pytest.fixture
 def house(workspace: Path) -> House:
     return House(workspace / "data" / "bank")
+
+
+def only(text: str, in_scope: bool) -> str:
+    """The lines of a file of topics or questions that are in scope, or those that are not."""
+    return "".join(line for line in text.splitlines(True) if json.loads(line)["in_scope"] is in_scope)
 
 
 class TestRules:
@@ -122,6 +128,43 @@ class TestHouse:
         path.write_text(json.dumps(row) + "\n", encoding="utf-8")
         with pytest.raises(SetupError, match=re.escape(said)):
             house.examples(path)
+
+    @pytest.mark.parametrize(
+        ("file", "edit", "said"),
+        [
+            ("rules.md", lambda text: text + "\n## odd\nText.\n- never: `(`\n", "is no regular expression"),
+            ("tone.md", None, "cannot be read"),
+            ("house.toml", lambda text: text.replace("general =", "generally ="), "lacks 'general'"),
+            ("house.toml", lambda text: text.replace("short =", "brief ="), "lacks 'short'"),
+            ("examples.jsonl", None, "examples.jsonl cannot be read"),
+            ("tone.md", lambda text: text + "\n## terse\nBe terse.\n- words: 3\n", "first the rule 'terse' in decline"),
+            ("examples.jsonl", lambda text: only(text, True), "nothing teaches the assistant to decline"),
+            ("examples.jsonl", lambda text: only(text, False), "nothing teaches the assistant to answer"),
+            ("topics.jsonl", lambda text: only(text, True), 'topics.jsonl has no topic with "in_scope": false'),
+        ],
+    )
+    def test_all_of_a_house_is_read_before_any_model(
+        self, house: House, tmp_path: Path, file: str, edit: Callable[[str], str] | None, said: str
+    ) -> None:
+        shutil.copytree(house.folder, tmp_path / "mine")
+        path = tmp_path / "mine" / file
+        if edit is None:
+            path.unlink()
+        else:
+            path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
+        with pytest.raises(SetupError, match=re.escape(said)):
+            Topics(House(tmp_path / "mine")).read()
+
+    @pytest.mark.parametrize(("scope", "lesson"), [(True, "decline"), (False, "answer")])
+    def test_a_house_with_topics_of_one_kind_is_refused(
+        self, house: House, tmp_path: Path, scope: bool, lesson: str
+    ) -> None:
+        shutil.copytree(house.folder, tmp_path / "mine")
+        for name in ("topics.jsonl", "examples.jsonl"):
+            path = tmp_path / "mine" / name
+            path.write_text(only(path.read_text(encoding="utf-8"), scope), encoding="utf-8")
+        with pytest.raises(SetupError, match=rf"topics\.jsonl has no topic .*teaches the assistant to {lesson}\."):
+            Topics(House(tmp_path / "mine")).read()
 
     def test_a_missing_word_of_the_house_is_named(self, house: House, tmp_path: Path) -> None:
         shutil.copytree(house.folder, tmp_path / "mine")

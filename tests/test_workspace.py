@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from synth_dspy import init
+from synth_dspy.config import compile_settings
 from synth_dspy.errors import SetupError
 from synth_dspy.workspace import find_workspace, task_file, task_names
 
@@ -41,3 +44,22 @@ def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path, capsys:
     with pytest.raises(SetupError, match="nothing was changed"):
         init.main([str(target)])
     assert (target / "programs" / "own.py").read_text() == "mine\n"
+
+
+def test_what_the_data_say_can_be_typed_in_a_new_workspace(tmp_path: Path) -> None:
+    init.main([str(tmp_path / "mine")])
+    here = find_workspace(tmp_path / "mine")
+    flags = set()
+    for name in task_names(here):
+        for section, field in compile_settings(task_file(here, name)).model_fields.items():
+            flags |= {f"--{section}.{each}" for each in getattr(field.annotation, "model_fields", ())}
+    readmes = sorted(here.glob("data/*/README.md"))
+    assert len(readmes) >= 5
+    for readme in readmes:
+        text = " ".join(readme.read_text(encoding="utf-8").split())
+        assert all(find_spec(f"synth_dspy.{verb}") for verb in re.findall(r"python -m synth_dspy\.(\w+)", text)), readme
+        assert set(re.findall(r"--[a-z]+\.[a-z_]+", text)) <= flags, readme
+        for path in re.findall(r"(?<![\w/])(?:data|programs|eval|optimizers)/[\w/.]+\w", text):
+            assert (here / path).exists(), f"{readme}: {path}"
+        for said in re.findall(r"[^.:]*python -m pytest", text):
+            assert "In a checkout of the project" in said, readme

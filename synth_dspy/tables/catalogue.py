@@ -15,23 +15,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from synth_dspy.database_url import DUCKDB, SCRIPT, file_of
 from synth_dspy.errors import SetupError
 from synth_dspy.tables.ddl import identifier
 from synth_dspy.tables.labelled import read_tables, script_dialect
 from synth_dspy.tables.schema import Column, Table
 
-_FILES = {
-    ".duckdb": "duckdb",
-    ".ddb": "duckdb",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-    ".db": "sqlite",
-    ".sql": "script",
-}
 _FORMS = (
-    "duckdb:///FILE, sqlite:///FILE, postgresql://USER@HOST/DATABASE, or the path of a script of CREATE TABLEs (.sql)"
+    "duckdb:///FILE, sqlite:///FILE (one slash more before an absolute path), postgresql://USER@HOST/DATABASE, or the "
+    "path of a script of CREATE TABLEs (.sql)"
 )
 
 
@@ -66,21 +60,15 @@ def open_catalogue(url: str) -> Catalogue:
         if parts.password or "password" in parse_qs(parts.query):
             raise SetupError("The database's URL holds a password, which runs would store: put it into PGPASSWORD.")
         return _Postgres(url)
-    if kind in ("duckdb", "sqlite"):
-        # Three slashes before a relative path, four before an absolute one; people write three there too.
-        written = unquote(parts.netloc + parts.path)
-        path = Path(written.removeprefix("/"))
-        path = path if path.expanduser().is_file() else Path(written)
-    else:
-        path, kind = Path(url), _FILES.get(Path(url).suffix.lower(), "")
-    if not kind:
+    found = file_of(url)
+    if found is None:
         raise SetupError(f"{url} names no database that can be read: write {_FORMS}.")
-    if not path.expanduser().is_file():
-        raise SetupError(f"There is no database file {path}: write {_FORMS}.")
-    file = path.expanduser().resolve()
-    if kind == "script":
+    kind, file = found
+    if not file.is_file():
+        raise SetupError(f"There is no database file {file}: write {_FORMS}.")
+    if kind == SCRIPT:
         return _Script(file)
-    return _DuckDB(file) if kind == "duckdb" else _SQLite(file)
+    return _DuckDB(file) if kind == DUCKDB else _SQLite(file)
 
 
 @dataclass(frozen=True)

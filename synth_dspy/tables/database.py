@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
+from synth_dspy.outputs import refuse_to_overwrite
 from synth_dspy.progress import Bars
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.documentation import TableDoc, coverage, document
@@ -44,6 +46,7 @@ def document_database(
     database: str,
     out: Path,
     *,
+    force: bool = False,
     apply: bool = False,
     only: Sequence[str] = (),
     again: bool = False,
@@ -56,6 +59,7 @@ def document_database(
         program: a saved program's folder, or any program `(table=..., column=...) -> answer`.
         database: as `open_catalogue` takes it.
         out: file to write; its ending says the format (.sql, .md, .yml).
+        force: write over it where it is there already.
         apply: set the new comments in the database.
         only: names of tables; all unless given.
         again: write comments also where there are some.
@@ -70,16 +74,12 @@ def document_database(
         raise SetupError(f"{out} has no known ending: name a file ending in {', '.join(FORMATS)}.")
     if not out.parent.is_dir():
         raise SetupError(f"The documentation cannot be written to {out}: the folder {out.parent} does not exist.")
+    refuse_to_overwrite([out], force=force)
     catalogue = open_catalogue(database)
     if apply:
         catalogue.apply([])  # what would prevent it is said now
     tables = _chosen(catalogue.tables(samples), only)
-    if isinstance(program, Path):
-        from synth_dspy.saved import load
-
-        write: Callable[..., Any] = load(program)
-    else:
-        write = program
+    write = _loaded(program) if isinstance(program, Path) else program
     bars = bars or Bars()
     missing = sum(again or not comment_of(table, focus) for table in tables for focus in foci(table))
     with bars.bar("comments", missing) as advance:
@@ -95,6 +95,27 @@ def document_database(
     if not has_comments(catalogue.dialect) and out.suffix.lower() == ".sql":
         note = "comments cannot be set on existing tables here, so this is the schema annotated, for reading: "
     return Documented(tuple(docs), out, len(made), note)
+
+
+def _loaded(program: Path) -> Any:
+    """A saved program that comments on tables.
+
+    Raises:
+        SetupError: it cannot be loaded, or is another task's.
+    """
+    from synth_dspy.saved import load
+
+    loaded = load(program)
+    takes = signature(type(loaded).forward)  # DSPy warns of a look at the instance's own
+    try:
+        takes.bind(loaded, table="", column="")
+    except TypeError:
+        _, *names = takes.parameters
+        raise SetupError(
+            f"The program {program} takes {', '.join(names)}, not a table and a column: name one that comments on "
+            "tables, such as runs/table_docs/<id>/programs/sft."
+        ) from None
+    return loaded
 
 
 def _chosen(tables: Sequence[Table], only: Sequence[str]) -> list[Table]:

@@ -7,13 +7,13 @@ A folder holds it, as `data/bank` does:
     rules.md tone.md plain text with checks, see `rules`
     examples.jsonl   topic, question, in_scope, references; conversation, answer, subtopic and kind where there are any
 
-Nothing is read before it is asked for.
+All are needed. Nothing is read before it is asked for; `check` reads everything.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +21,13 @@ from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.jsonl import BOOL, FILLED, FILLED_TEXTS, ID, OBJECTS, TEXT, read_rows
-from synth_dspy.topics.rules import Rule, read_rules
+from synth_dspy.topics.rules import Rule, read_rules, violations
 
 KINDS = ("plain", "borderline", "attempt")
 """Of a question: an ordinary one, one at the border of the scope, an attempt to talk the assistant out of its rules."""
 _TOPIC = {"topic": FILLED, "name": FILLED, "in_scope": BOOL, "about": FILLED, "subtopics": OBJECTS}
 _EXAMPLE = {"id": ID, "topic": FILLED, "question": FILLED, "in_scope": BOOL, "references": FILLED_TEXTS}
+_WORDS = ("role", "short", "decline", "general")
 _OPTIONAL = {"conversation": TEXT, "answer": FILLED, "subtopic": TEXT, "kind": TEXT, "breaks": TEXT}
 
 
@@ -80,6 +81,40 @@ class House:
             raise SetupError(f'{path} lacks {key!r}: add {key} = "..." to it.')
         return value
 
+    def check(self) -> list[dict[str, Any]]:
+        """Read the whole house, so that every mistake in it is told at once.
+
+        Returns:
+            The labelled questions.
+
+        Raises:
+            SetupError: a file is missing or not as it should be; nothing is in scope, or nothing out of it; or the
+                house's own words break its rules, so that nobody could learn them from it.
+        """
+        for key in _WORDS:
+            self.words(key)
+        _check_scopes(self.folder / "topics.jsonl", "topic", {topic.in_scope for topic in self.topics})
+        rows = self.examples()
+        _check_scopes(self.folder / "examples.jsonl", "question", {row["in_scope"] for row in rows})
+        self._check_answers(rows)
+        return rows
+
+    def _check_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        said = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]
+        for topic in self.topics:
+            said += [(f"subtopic {part.id!r} of {topic.id!r} in topics.jsonl", part.answer) for part in topic.subtopics]
+        for row in rows:
+            answers = [row["answer"]] if row.get("answer") else row["references"][:1]
+            said += [(f"question {row['id']!r} of examples.jsonl", answer) for answer in answers]
+        rules = (*self.rules, *self.tone)
+        broken = [(place, found[0]) for place, answer in said if (found := violations(answer, rules))]
+        if broken:
+            place, rule = broken[0]
+            raise SetupError(
+                f"The house {self.folder} breaks its own rules in {len(broken)} of its answers, first the rule "
+                f"{rule!r} in {place}: mend the answers, or the checks in rules.md and tone.md."
+            )
+
     def instructions(self) -> str:
         """The whole page: role, scope, rules and tone, as an assistant needs it that was not tuned."""
         scope = "; ".join(topic.name for topic in self.topics if topic.in_scope)
@@ -102,6 +137,15 @@ class House:
             if wrong:
                 raise SetupError(f"{path}, question {row['id']!r}: {wrong}")
         return rows
+
+
+def _check_scopes(path: Path, what: str, scopes: Collection[bool]) -> None:
+    for scope, lesson in ((True, "answer"), (False, "decline")):
+        if scope not in scopes:
+            raise SetupError(
+                f'{path} has no {what} with "in_scope": {str(scope).lower()}: add some, or nothing teaches the '
+                f"assistant to {lesson}."
+            )
 
 
 def _wrong(row: Mapping[str, Any], topics: Sequence[str] | set[str]) -> str | None:

@@ -78,7 +78,9 @@ def test_duckdb_is_left_alone_until_apply_and_read_back_after(tmp_path: Path) ->
     done = document_database(Saying(), url, out)
     assert done.applied == 0
     assert sum(bool(c.comment) for table in open_catalogue(url).tables() for c in table.columns) == 1
-    done = document_database(Saying(), url, out, apply=True)
+    with pytest.raises(SetupError, match="--force"):
+        document_database(Saying(), url, out, apply=True)
+    done = document_database(Saying(), url, out, apply=True, force=True)
     assert done.applied == 3 + 6 - 1
     tables = {table.qualified: table for table in open_catalogue(url).tables()}
     assert tables["kind"].column("code").comment == "kept as it is"
@@ -86,9 +88,9 @@ def test_duckdb_is_left_alone_until_apply_and_read_back_after(tmp_path: Path) ->
     assert tables["sales.customer"].column("full name").comment.startswith("It's full name varchar | of sales.customer")
     assert all(table.comment for table in tables.values())
     again = Saying()
-    assert document_database(again, url, out, apply=True).applied == 0
+    assert document_database(again, url, out, apply=True, force=True).applied == 0
     assert not again.asked
-    assert document_database(Saying(), url, out, again=True).docs[0].new
+    assert document_database(Saying(), url, out, again=True, force=True).docs[0].new
 
 
 def test_the_written_script_sets_the_same_comments_as_apply(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     assert "2 comments written, 2 kept" in str(done)
     program = Saying()
     with pytest.raises(SetupError, match="no database"):
-        document_database(program, str(script), tmp_path / "x.sql", apply=True)
+        document_database(program, str(script), tmp_path / "y.sql", apply=True)
     assert not program.asked
 
 
@@ -157,6 +159,8 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     ("url", "says"),
     [
         ("sqlite:///none.db", "There is no database file"),
+        ("sqlite:////nowhere/x.db", "There is no database file /nowhere/x.db:"),
+        ("mysql://root@localhost/x.db", "names no database that can be read"),
         ("mysql://root@localhost/x", "names no database that can be read"),
         ("notes.txt", "names no database that can be read"),
         ("postgresql://me:secret@localhost/x", "PGPASSWORD"),
@@ -167,6 +171,13 @@ def test_what_cannot_be_opened_is_said_in_a_sentence(url: str, says: str) -> Non
     with pytest.raises(SetupError, match=says) as caught:
         open_catalogue(url)
     assert "secret" not in str(caught.value)
+
+
+def test_three_slashes_stand_before_an_absolute_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = duck(tmp_path / "shop.duckdb")
+    monkeypatch.chdir(tmp_path)
+    for url in ("duckdb:///shop.duckdb", f"duckdb:///{file}", f"duckdb://{file}", str(file), "shop.duckdb"):
+        assert len(open_catalogue(url).tables()) == 3, url
 
 
 def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
