@@ -120,8 +120,10 @@ class Experiment(Context):
         predictions: list[dict[str, Any]] = []
         few = self.bound("with_demonstrations")
         variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
-        asked = {name: (program, examples) for name, program in programs.items()}
-        asked |= {variant.name: (variant.program, variant.examples) for variant in variants}
+        asked = {}
+        for name, program in programs.items():  # a model's variants follow it while it is loaded
+            asked[name] = (program, examples)
+            asked |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
         self.facts["variants"] = [{"name": variant.name, "of": variant.of} for variant in variants]
         for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:

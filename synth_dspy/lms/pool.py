@@ -28,12 +28,13 @@ class ModelPool:
 
     Args:
         memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
-            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded.
+            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded. None:
+            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a quarter of the machine's memory, and at least 3.
         settings: How each is served.
     """
 
     def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
-        self.memory_gib = memory_gib or float(os.environ.get("SYNTH_DSPY_MODEL_MEMORY_GIB", "3"))
+        self.memory_gib = memory_gib or float(os.environ.get("SYNTH_DSPY_MODEL_MEMORY_GIB") or _share_of_memory())
         self.settings = settings or ServerSettings()
         self._servers: OrderedDict[str, tuple[ModelServer, float]] = OrderedDict()  # and its estimate in GiB
         self._users: Counter[str] = Counter()
@@ -105,6 +106,12 @@ class ModelPool:
             self._servers.pop(idle)[0].close()
         # While waiting, another caller may have loaded it.
         return self._servers.get(model) or (ModelServer(path, name=model, settings=self.settings), estimate)
+
+
+def _share_of_memory() -> float:
+    import psutil  # type: ignore[import-untyped]
+
+    return max(3.0, float(psutil.virtual_memory().total) / GIB / 4)
 
 
 _POOL: ModelPool | None = None
