@@ -1,4 +1,4 @@
-"""A call in words, as the teacher reads it, and labelled examples as demonstrations of saying it."""
+"""Functions and calls in words, as the teacher reads them, and labelled examples as demonstrations of saying them."""
 
 from __future__ import annotations
 
@@ -113,6 +113,11 @@ class Details:
                 return None
             wanted = self.instead(changed[0], calls[0].arguments[changed[0]], spell)
         return Shot(example.category, frozenset(call.name for call in calls), wanted, example.question)
+
+
+def what_it_does(function: Function) -> str:
+    """A function as a sentence, for comparing it with a request."""
+    return f"{function.name.replace('_', ' ').replace('.', ' ')}: {first_sentence(function.description)}"
 
 
 def spelt(value: Any, rng: random.Random) -> str:

@@ -11,16 +11,17 @@ from typing import Any
 import dspy
 import numpy as np
 
-from programs._function_filters import what_it_does
+from programs._function_details import what_it_does
 from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.functions.examples import resolve
+from synth_dspy.functions.replay import RecordedSandbox
 from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call, Function, calls_schema
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.syntax import Syntax, parse, render
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.lms.embedder import Embedder
-from synth_dspy.lms.grammar import grammar_format, python_calls_grammar
+from synth_dspy.lms.grammar import CALL_TOKEN, grammar_format, python_calls_grammar
 from synth_dspy.roles import EMBEDDED
 
 SHOWN = 6
@@ -82,6 +83,8 @@ class Finder:
 class Workshop:
     """Makes calls of the functions of several modules, each in its own sandbox; one's results feed another's.
 
+    Within a run, outcomes go through its ledger: what was executed before it was stopped is not executed again.
+
     Args:
         functions: what can be called; those without a `target` cannot.
         only_read_only: refuse functions that are not marked read-only.
@@ -97,15 +100,20 @@ class Workshop:
                 by_module.setdefault(module, []).append(function)
         self._functions = by_module
         self._only_read_only = only_read_only
-        self._sandboxes: dict[Path, Sandbox] = {}
+        self._sandboxes: dict[Path, RecordedSandbox] = {}
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Workshop:
         return self  # copies of a program share the child processes
 
-    def run(self, calls: Sequence[Call]) -> list[Outcome]:
-        """The outcome of each call; where one inside it fails, that one's outcome."""
-        return [self._run(call) for call in calls]
+    def run(self, calls: Sequence[Call], again: int = 0) -> list[Outcome]:
+        """The outcome of each call; where one inside it fails, that one's outcome.
+
+        Args:
+            calls: perhaps nested.
+            again: which execution of the same calls it is: of 1, a run's ledger has another outcome than of 0.
+        """
+        return [self._run(call, again) for call in calls]
 
     def close(self) -> None:
         """End the child processes."""
@@ -113,11 +121,11 @@ class Workshop:
             sandbox.close()
         self._sandboxes.clear()
 
-    def _run(self, call: Call) -> Outcome:
+    def _run(self, call: Call, again: int) -> Outcome:
         arguments: dict[str, Any] = {}
         for name, value in call.arguments.items():
             if isinstance(value, Call):
-                fed = self._run(value)
+                fed = self._run(value, again)
                 if not fed.ok:
                     return fed
                 value = fed.result
@@ -127,23 +135,26 @@ class Workshop:
             return Outcome(stopped=f"not run: {call.name} is no function that can be called")
         with self._lock:
             if module not in self._sandboxes:
-                self._sandboxes[module] = Sandbox(module, self._functions[module], only_read_only=self._only_read_only)
-        return self._sandboxes[module].run([Call(call.name, arguments)])[0]
+                sandbox = Sandbox(module, self._functions[module], only_read_only=self._only_read_only)
+                self._sandboxes[module] = RecordedSandbox(sandbox)
+        return self._sandboxes[module].run([Call(call.name, arguments)], again)[0]
 
 
 def constraint(
-    functions: Sequence[Function], syntax: Syntax, max_tokens: int, *, embedded: bool = True
+    functions: Sequence[Function], syntax: Syntax, max_tokens: int, *, embedded: bool = True, call_token: str = ""
 ) -> dict[str, Any]:
     """The `response_format` under which only valid calls of these functions can be written, or `[]`.
 
-    Embedded models write the list itself, in either syntax; servers want an object, and get `{"calls": [...]}` in JSON,
-    which `CallsAdapter` reads.
+    Embedded models write the list itself, in either syntax, behind the call token if there is one; servers want an
+    object, and get `{"calls": [...]}` in JSON, which `CallsAdapter` reads.
     """
     schema = calls_schema(functions, most=4, nested=1 if len(functions) > 1 else 0)
     if not embedded:
         return json_format("calls", in_object("calls", schema))
+    if call_token:
+        schema[CALL_TOKEN] = call_token
     if syntax == "python":
-        return grammar_format(python_calls_grammar(schema, max_tokens))
+        return grammar_format(python_calls_grammar(schema, max_tokens), call_token)
     return json_format("calls", schema)
 
 
@@ -171,15 +182,24 @@ class CallsAdapter(PlainAdapter):
 
     Args:
         syntax: what the list is written in.
+        call_token: what a list that is not empty begins with, in demonstrations, training rows and replies; the
+            program's own fields are without it.
     """
 
-    def __init__(self, syntax: Syntax) -> None:
+    def __init__(self, syntax: Syntax, call_token: str = "") -> None:
         super().__init__()
         self.syntax: Syntax = syntax
+        self.call_token = call_token
+
+    def format_assistant_message_content(
+        self, signature: Any, outputs: Mapping[str, Any], missing_field_message: str | None = None
+    ) -> str:
+        text = super().format_assistant_message_content(signature, outputs, missing_field_message)
+        return f"{self.call_token}{text}" if text.startswith("[") and text != "[]" else text
 
     def parse(self, signature: Any, completion: str) -> dict[str, Any]:
         parsed = super().parse(signature, completion)
-        return {name: self._unwrapped(text) for name, text in parsed.items()}
+        return {name: self._unwrapped(text.removeprefix(self.call_token).strip()) for name, text in parsed.items()}
 
     def _unwrapped(self, text: str) -> str:
         try:

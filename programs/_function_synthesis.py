@@ -15,9 +15,7 @@ said others. So a unit of work is a call with drawn arguments, already made in t
 
 from __future__ import annotations
 
-import json
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,75 +23,20 @@ from typing import Any
 import dspy
 
 from programs._function_details import AND, THAT, Details
-from programs._function_filters import (
-    Balanced,
-    Executes,
-    LeadsToFunction,
-    NothingElse,
-    Reply,
-    ReverseQueries,
-    Roles,
-    Said,
-    Schema,
-    WellFormed,
-    is_executable,
-    results_of,
-    says_result,
-    what_it_does,
-)
-from programs._function_program import Workshop, in_object, is_embedded, json_format
+from programs._function_filters import Balanced, Executes, Reply, function_checks, is_executable
+from programs._function_meaning import ReverseQueries
+from programs._function_program import Workshop
 from programs._function_units import UnitPlanner, parse_mix
-from programs._function_wording import REPLIES
+from programs._function_writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
 from synth_dspy.executor import Executor
 from synth_dspy.functions.examples import INPUTS, example_fields
 from synth_dspy.functions.schema import Call, Function
-from synth_dspy.functions.shown import first_sentence
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import Syntax
-from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import Embed, NearDuplicate
 from synth_dspy.synthesis.pipeline import candidate_id
 from synth_dspy.task import Candidate, Filter, Item, Resources
-
-DECODING: dict[str, Any] = {"max_tokens": 48, "temperature": 0.0, "stop": ["\n"]}
-SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.9}
-
-
-class WriteRequest(dspy.Signature):
-    """Write what a user says who wants this done. Say every detail and add none."""
-
-    wanted: str = dspy.InputField()
-    request: str = dspy.OutputField()
-
-
-class WriteReply(dspy.Signature):
-    """Answer the request in one short sentence that says the result."""
-
-    request: str = dspy.InputField()
-    result: str = dspy.InputField()
-    reply: str = dspy.OutputField()
-
-
-class WriteValue(dspy.Signature):
-    """Give one realistic value of this argument, as a JSON string."""
-
-    function: str = dspy.InputField()
-    argument: str = dspy.InputField()
-    value: str = dspy.OutputField()
-
-
-class RequestWriter(dspy.Module):
-    """Has the teacher say what is wanted. Its own demonstrations come before those chosen for a request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.write = dspy.Predict(WriteRequest)
-
-    def forward(self, wanted: str, shots: Sequence[dspy.Example] = (), **decoding: Any) -> dspy.Prediction:
-        with dspy.context(adapter=PlainAdapter()):
-            said = self.write(wanted=wanted, demos=[*self.write.demos, *shots], config={**DECODING, **decoding})
-        return dspy.Prediction(request=_one_line(said.request))
 
 
 class RequestSynthesizer(dspy.Module):
@@ -136,11 +79,10 @@ class RequestSynthesizer(dspy.Module):
         self.samples = samples
         self.details = Details({**elsewhere, **known}, seeds, count, seed)
         self.findings: list[str] = []
-        self.planner = UnitPlanner(known, seeds, embed, workshop, mix, self.details, self.write_value, seed)
         self.writer = RequestWriter()
-        self.answer = dspy.Predict(WriteReply)
-        self.value = dspy.Predict(WriteValue)
-        self.adapter = PlainAdapter()
+        self.replies = ReplyWriter()
+        self.values = ValueWriter()
+        self.planner = UnitPlanner(known, seeds, embed, workshop, mix, self.details, self.values, seed)
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
         """Units to write about."""
@@ -163,40 +105,12 @@ class RequestSynthesizer(dspy.Module):
         if not question:
             return []
         trial = self.candidate(item, question)
-        reply = self.reply(question, meta["results"]) if self.passes(trial) else None
+        reply = self.replies(question, meta["results"]) if self.passes(trial) else None
         return [self.candidate(item, question, reply)]
-
-    def write_value(self, function: Function, name: str, sample: int) -> str:
-        """A value that only the teacher can think of: a free text without examples."""
-        text = {"type": "string", "minLength": 3, "maxLength": 32}
-        note = first_sentence(str(function.properties[name].get("description", ""))) or name.replace("_", " ")
-        embedded = is_embedded(self.value)
-        config = {**DECODING, **SAMPLING, "rollout_id": sample}
-        config["response_format"] = json_format("value", text if embedded else in_object("value", text))
-        if not embedded:
-            del config["stop"]  # objects may be written on several lines
-        with dspy.context(adapter=self.adapter):
-            said = self.value(function=what_it_does(function), argument=f"{name}: {note}", config=config)
-        return _text_of(str(said.value))
 
     def ask(self, wanted: str, shots: Sequence[dspy.Example], **decoding: Any) -> str:
         """The teacher's request for what is wanted."""
         return str(self.writer(wanted=wanted, shots=shots, **decoding).request)
-
-    def reply(self, question: str, results: Sequence[Mapping[str, Any]]) -> str | None:
-        """The teacher's answer in words from the results; None where they are not to be said in a few words."""
-        wanted = results_of(results)
-        if not wanted:
-            return None
-        demos, reply = [dspy.Example(**shot) for shot in REPLIES], ""
-        for i in range(2):
-            config = {**DECODING, **({"rollout_id": i, **SAMPLING} if i else {})}
-            with dspy.context(adapter=self.adapter):
-                said = self.answer(request=question, result="; ".join(map(str, wanted)), demos=demos, config=config)
-            reply = _one_line(said.reply)
-            if all(says_result(value, reply) for value in wanted):
-                break
-        return reply
 
     def _best(self, unit: Item) -> str:
         """The most likely request if it passes the checks, else the first of a few samples that does.
@@ -251,7 +165,7 @@ class RequestSynthesizer(dspy.Module):
             if is_executable(call, self.known):
                 result = self.workshop.run([call])[0].as_json()
                 turns.append({"role": "tool", "content": str(result["result"])})
-                reply = self.reply(opening, [result])
+                reply = self.replies(opening, [result])
                 turns += [{"role": "assistant", "content": reply}] if reply else []
         whole = replace(unit, meta={**meta, "conversation": tuple(turns)})
         last = meta.get("last") or self._best(whole)
@@ -323,37 +237,10 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
 
     return [
         *teacher.checks,
-        Executes(teacher.workshop.run, known),
+        Executes(lambda calls: teacher.workshop.run(calls, again=1), known),
         Reply(),
         NearDuplicate(embed, resources.seeds, cosine=0.95),  # alike but for the values is not the same
         Decontaminated(resources.held_out, embed),
         ReverseQueries(again, embed, 0.5, quantile, resources.executor),
         Balanced(),
     ]
-
-
-def function_checks(resources: Resources, known: Mapping[str, Function]) -> list[Filter]:
-    """The filters that ask no model, by which the writer chooses among its samples."""
-    return [
-        Schema(known),
-        WellFormed(),
-        Said(),
-        NothingElse(known),
-        Roles(),
-        LeadsToFunction(resources.embedder.embed, known),
-    ]
-
-
-def _text_of(reply: str) -> str:
-    """The value in a reply that is a JSON string, an object with one, or plain text where a server heeds no schema."""
-    try:
-        value = json.loads(reply)
-    except ValueError:
-        return _one_line(reply)
-    if isinstance(value, dict):
-        value = value.get("value", "")
-    return value if isinstance(value, str) else str(reply)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"^Request:\s*", "", str(text)).split("\n")[0].split())

@@ -17,8 +17,8 @@ from typing import Any
 
 import dspy
 
-from programs._function_details import Details, spelt
-from programs._function_filters import is_executable, what_it_does
+from programs._function_details import Details, spelt, what_it_does
+from programs._function_filters import is_executable
 from programs._function_program import Workshop
 from programs._function_values import ValueDrawer, leaves
 from programs._function_wording import CLARIFY, SYSTEM_PROMPTS, TALK
@@ -33,7 +33,8 @@ from synth_dspy.task import Item
 log = logging.getLogger("synth_dspy.synthesis")
 
 CATEGORIES = ("single", "choice", "parallel", "nested", "missing_argument", "irrelevant", "multi_turn")
-SHORT_NAMES = {"missing": "missing_argument"}
+EARLIER = {"missing": "missing_argument"}
+"""What configurations of earlier runs say."""
 OFFERED = 3
 """Functions to choose from, where there is a choice."""
 FITS = 0.55
@@ -54,7 +55,7 @@ def parse_mix(mix: str) -> dict[str, int]:
     shares: dict[str, int] = {}
     for part in mix.split(","):
         name, _, share = part.partition("=")
-        name = SHORT_NAMES.get(name.strip(), name.strip())
+        name = EARLIER.get(name.strip(), name.strip())
         if name not in CATEGORIES or not share.strip().isdigit():
             raise SetupError(
                 f"--task.mix says {part.strip()!r}, which is no category with a share; write for example "

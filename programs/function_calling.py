@@ -29,6 +29,7 @@ from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import Syntax, parse, render, tools_json
 from synth_dspy.task import Resources, Task, task
+from synth_dspy.training.call_token import with_call_token
 
 MAX_TOKENS = 128
 
@@ -51,6 +52,8 @@ class FunctionCaller(dspy.Module):
         history: what becomes of a conversation that is too long.
         most: functions that are shown; of more, the most relevant.
         constrained: let only valid calls be written; without it, a benchmark sees what is made up.
+        call_token: what an embedded model's reply begins with if it calls something; see `split_stream` in
+            `synth_dspy/lms/calls_stream.py`. Servers are asked for an object, which has no place for it.
         only_read_only: refuse to make calls that change something.
     """
 
@@ -62,12 +65,13 @@ class FunctionCaller(dspy.Module):
         *,
         most: int = SHOWN,
         constrained: bool = True,
+        call_token: str = "",
         only_read_only: bool = True,
     ) -> None:
         super().__init__()
         known = source.own()
         self.syntax: Syntax = source.syntax
-        self.words, self.constrained = resources.words, constrained
+        self.words, self.constrained, self.call_token = resources.words, constrained, call_token
         self.finder = Finder(known, resources.retriever, resources.embedder, most)
         self.workshop = Workshop(known.values(), only_read_only)
         self.shortened = RunningSummary() if history == "summary" else None
@@ -87,7 +91,8 @@ class FunctionCaller(dspy.Module):
         signature = self.call.signature
         if system:
             signature = signature.with_instructions(f"{system}\n\n{signature.instructions}")
-        with dspy.context(adapter=CallsAdapter(self.syntax)):
+        token = self.call_token if is_embedded(self.call) else ""
+        with dspy.context(adapter=CallsAdapter(self.syntax, token)):
             said = self.call(
                 signature=signature,
                 functions=show_functions(offered),
@@ -113,8 +118,8 @@ class FunctionCaller(dspy.Module):
     def _constraint(self, offered: Sequence[Function]) -> dict[str, Any]:
         if not self.constrained:
             return {}
-        embedded = is_embedded(self.call)
-        return {"response_format": constraint(offered, self.syntax, MAX_TOKENS, embedded=embedded)}
+        embedded, token = is_embedded(self.call), self.call_token
+        return {"response_format": constraint(offered, self.syntax, MAX_TOKENS, embedded=embedded, call_token=token)}
 
     def chat_row(self, example: dspy.Example, call: Any) -> dict[str, Any]:
         """The row for a model's own chat template: functions as `tools`, calls as `tool_calls`."""
@@ -147,30 +152,36 @@ def function_calling(
     functions: Path | None = None,
     examples: Path | None = None,
     bfcl: Path | None = None,
-    mix: str = "single=4,choice=3,parallel=1,nested=1,missing=2,irrelevant=2,multi_turn=1",
+    mix: str = "single=4,choice=3,parallel=1,nested=1,missing_argument=2,irrelevant=2,multi_turn=1",
     syntax: Literal["json", "python"] = "json",
     history: Literal["prune", "summary", "all"] = "prune",
     reverse_quantile: float | None = None,
+    call_token: str | None = None,
 ) -> Task:
     """Calls of functions.
 
     Args:
         functions: your own functions: a Python module, a folder of modules, an OpenAPI or tool file.
-        examples: labelled examples of calling them, as in data/functions/examples.jsonl.
+        examples: labelled examples of calling those functions, as in data/functions/examples.jsonl; without any, the
+            requests that are scored on are synthetic.
         bfcl: the Berkeley Function Calling Leaderboard's files, as a folder, instead of your own.
-        mix: shares of the categories of synthetic requests.
+        mix: shares of the categories of synthetic requests: single, choice, parallel, nested, missing_argument,
+            irrelevant, multi_turn; a category that is left out is not written.
         syntax: what calls are written in.
         history: what becomes of a conversation that is too long.
         reverse_quantile: share of the requests that the reverse-query filter rejects; by default those below 0.5.
+        call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token.
     """
     sample = Path(__file__).resolve().parents[1] / "data" / "functions"
     source = Functions(sample, functions, examples, bfcl, syntax)
     parse_mix(mix)  # a wrong one is told before anything is read
     if reverse_quantile is not None and not 0 <= reverse_quantile < 1:
         raise SetupError(f"--task.reverse-quantile {reverse_quantile:g} is no share: write a number such as 0.2.")
+    if call_token is not None and (not call_token or any(map(str.isspace, call_token))):
+        raise SetupError(f"--task.call-token {call_token!r} is no token: write a word such as <tool_call>.")
     return Task(
         source=source,
-        program=lambda resources: FunctionCaller(resources, source, history),
+        program=lambda resources: FunctionCaller(resources, source, history, call_token=call_token or ""),
         synthesizer=lambda resources: function_synthesizer(resources, source, mix),
         filters=lambda resources: function_filters(resources, source, quantile=reverse_quantile),
         judge=lambda resources: CallJudge(source.own),
@@ -178,9 +189,9 @@ def function_calling(
         optimizers={
             "zero_shot": lambda resources, metric: None,
             "bootstrap": Bootstrap,
-            "sft": LoraSft,
-            "dpo": LoraDpo,
-            "orpo": LoraOrpo,
+            "sft": with_call_token(LoraSft, call_token),
+            "dpo": with_call_token(LoraDpo, call_token),
+            "orpo": with_call_token(LoraOrpo, call_token),
         },
         noun="function",
         words=150,

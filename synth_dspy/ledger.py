@@ -3,7 +3,8 @@
 One SQLite file per run holds a row for each answered model call, under the SHA-256 of everything that determines the
 answer. The row is committed before the caller sees the answer, so a run that was killed is simply started again: it
 does the same things in the same order, and what was answered before comes from here. Failed calls leave no answer
-(they are made again) but are counted. The filters' verdicts on candidates stand beside the calls.
+(they are made again) but are counted. The filters' verdicts on candidates stand beside the calls, and so do the
+outcomes of functions that were executed: these may read the clock.
 
 Who makes a call (station, source, arm) is said by `with ledger.unit(...)`, what a piece of work cost is summed by
 `with ledger.measure() as usage`; both reach into DSPy's threads and tasks because they travel in DSPy's settings.
@@ -44,6 +45,9 @@ create table if not exists failures (
 create table if not exists verdicts (
     candidate text not null, filter text not null, keep integer not null, score real not null, why text not null,
     primary key (candidate, filter)
+);
+create table if not exists executions (
+    key text primary key, outcome text not null, created real not null
 );
 """
 
@@ -179,6 +183,22 @@ class Ledger:
             rows = self._db.execute("select * from verdicts order by candidate, filter").fetchall()
         return {(candidate, name): Verdict(bool(keep), score, why) for candidate, name, keep, score, why in rows}
 
+    def executed(self, key: str, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The outcome of an execution under `key`; `execute` makes one that has none, as JSON values.
+
+        The first outcome under a key stays: of two callers that execute at the same time, both get the same.
+        """
+        query = "select outcome from executions where key = ?"
+        with self._lock:
+            row = self._db.execute(query, (key,)).fetchone()
+        if row is None:
+            outcome = json.dumps(execute(), ensure_ascii=False)
+            with self._lock, _writing(self.path):
+                self._db.execute("insert or ignore into executions values (?, ?, ?)", (key, outcome, time.time()))
+                row = self._db.execute(query, (key,)).fetchone()
+        found: dict[str, Any] = json.loads(row[0])
+        return found
+
     def totals(self, *by: str) -> list[dict[str, Any]]:
         """Calls, failures, tokens, seconds and cost, grouped by any of `role`, `station`, `arm`, `source`, `model`.
 
@@ -230,8 +250,18 @@ class Ledger:
     def unit(
         self, *, station: str | None = None, source: str | None = None, arm: str | None = None
     ) -> AbstractContextManager[None]:
-        """A context in which calls are made on behalf of this station, source or arm; what is None stays as it was."""
-        return unit(station=station, source=source, arm=arm)
+        """A context in which calls are made on behalf of this station, source or arm; what is None stays as it was.
+
+        Inside it, this is the `current_ledger`.
+        """
+        return self._working(unit(station=station, source=source, arm=arm))
+
+    @contextmanager
+    def _working(self, inner: AbstractContextManager[None]) -> Iterator[None]:
+        import dspy
+
+        with dspy.settings.context(ledger=self), inner:
+            yield
 
     def measure(self) -> AbstractContextManager[Usage]:
         """A context that yields the `Usage` of the calls made inside it."""
@@ -259,6 +289,14 @@ class Ledger:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def current_ledger() -> Ledger | None:
+    """The ledger of the innermost `ledger.unit(...)` around the caller."""
+    import dspy
+
+    found: Ledger | None = dspy.settings.get("ledger", None)
+    return found
 
 
 def in_event_loop() -> bool:

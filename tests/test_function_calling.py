@@ -14,14 +14,16 @@ from scripted import ScriptedEngine, WordEmbedder, scripted_lm, scripted_resourc
 from eval.call_judge import CallJudge, call_metrics
 from programs._conversation import RunningSummary, prune
 from programs._function_program import Assistant, Finder, Workshop, constraint
-from programs._function_units import CATEGORIES
+from programs._function_units import CATEGORIES, parse_mix
 from programs.function_calling import FunctionCaller, function_calling
 from synth_dspy import datasets
+from synth_dspy.config import task_settings
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.executor import Executor
 from synth_dspy.functions.examples import calls_of
 from synth_dspy.functions.shown import show_functions, show_request
 from synth_dspy.functions.source import Functions
+from synth_dspy.training.rows import sft_rows
 from synth_dspy.training.traces import collect
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"
@@ -347,6 +349,14 @@ class TestProgram:
         with pytest.raises(SetupError, match=r"--task\.mix"):
             function_calling(mix="single=4,sideways=1")
 
+    def test_the_mix_names_the_categories_as_help_and_errors_do(self, workspace: Path) -> None:
+        mix = task_settings(workspace / "programs" / "function_calling.py").model_fields["mix"]
+        assert [part.partition("=")[0] for part in mix.default.split(",")] == list(CATEGORIES)
+        listed = ", ".join(CATEGORIES)
+        assert listed in str(mix.description)
+        with pytest.raises(SetupError, match=listed):
+            parse_mix("irrelevance=1")
+
 
 def test_finder_ranks_what_stands_in_no_index() -> None:
     own = SOURCE.own()
@@ -366,6 +376,80 @@ def test_what_is_shown_is_short() -> None:
     assert shown.startswith("convert_length(value: float, from_unit: mm | cm |")
     assert "to_unit: as from_unit" in shown
     assert show_request("Hello", (), "json") == "Hello"
+
+
+# -- a token that begins a call ---------------------------------------------------------------------------------------
+
+
+MARKER = "<tool_call>"
+
+
+class TestCallToken:
+    @pytest.mark.parametrize("reply", [f"{MARKER}{WEEKDAY}", f"{MARKER} {WEEKDAY}", WEEKDAY])
+    def test_it_is_taken_off_the_reply(self, reply: str) -> None:
+        program, engine = caller(lambda text: reply, call_token=MARKER)
+        said = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
+        assert (said.answer, said.calls) == (WEEKDAY, WEEKDAY)
+        assert engine.requests[0].config.response_format["schema"]["x-call-token"] == MARKER
+        assert caller(lambda text: "[]", call_token=MARKER)[0](question="Hi", available=["weekday_of"]).abstained
+
+    def test_it_is_taken_off_python_too(self) -> None:
+        reply = f'{MARKER}[weekday_of(day="2026-12-25")]'
+        program, engine = caller(lambda text: reply, Functions(SAMPLE, syntax="python"), call_token=MARKER)
+        assert program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"]).answer == WEEKDAY
+        response_format = engine.requests[0].config.response_format
+        assert response_format["schema"]["x-grammar"].count(f'"{MARKER}" "["') == 1
+
+    def test_without_it_nothing_changes(self) -> None:
+        plain, engine = caller(lambda text: WEEKDAY)
+        plain(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
+        (request,) = engine.requests
+        marked, engine = caller(lambda text: WEEKDAY, call_token=MARKER)
+        marked(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
+        (other,) = engine.requests
+        assert "x-call-token" not in json.dumps(request.config.response_format)
+        assert (request.messages, request.system) == (other.messages, other.system)
+
+    def test_demonstrations_and_training_rows_have_it(self, labelled: list[dspy.Example]) -> None:
+        program, engine = caller(lambda text: "[]", call_token=MARKER)
+        called = next(e for e in labelled if e.category == "single")
+        silent = next(e for e in labelled if e.category == "irrelevant")
+        program.call.demos = [called, silent]
+        program(question="Hm?", available=["weekday_of"])
+        shown = [m.parts[0].text for m in engine.requests[-1].messages if m.role == "assistant"]
+        assert shown == [MARKER + called.calls, "[]"]
+        program.call.demos = []
+        traces = collect(program, [called, silent], executor=Executor(1), score=CallJudge(SOURCE.own))
+        assert [trace.reference.score for trace in traces if trace.reference] == [1.0, 1.0]
+        completions = [row["completion"][0]["content"] for row in sft_rows(traces).rows]
+        assert completions == [MARKER + called.calls, "[]"]
+
+    def test_servers_do_without(self, labelled: list[dspy.Example]) -> None:
+        lm = scripted_lm(lambda text: json.dumps({"calls": json.loads(WEEKDAY)}))
+        program = FunctionCaller(scripted_resources(lm), SOURCE, call_token=MARKER)
+        program.set_lm(lm)
+        program.call.demos = [next(e for e in labelled if e.category == "single")]
+        assert program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"]).answer == WEEKDAY
+        assert MARKER not in str(lm.engine.requests[0])  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
+    def test_training_is_told(self, method: str) -> None:
+        def options(task: Any, **given: Any) -> list[Any]:
+            resources = scripted_resources(scripted_lm(lambda text: "[]"), training=given)
+            recipe = task.optimizers[method](resources, lambda *_: 1.0)
+            first = recipe._sft() if method != "sft" else recipe
+            return [each.resources.training.get(each.method, {}).get("call_token") for each in (recipe, first)]
+
+        task = function_calling(call_token=MARKER)
+        assert options(task) == [MARKER, MARKER]
+        assert options(task, **{method: {"call_token": "<call>"}})[0] == "<call>"
+        assert options(function_calling()) == [None, None]
+        assert task.optimizers[method].__name__ == function_calling().optimizers[method].__name__  # type: ignore[attr-defined]
+
+    def test_what_is_no_token(self) -> None:
+        for wrong in ("", "tool call"):
+            with pytest.raises(SetupError, match=r"--task\.call-token"):
+                function_calling(call_token=wrong)
 
 
 # -- judge and metrics ------------------------------------------------------------------------------------------------

@@ -12,21 +12,11 @@ import pytest
 from scripted import WordEmbedder, scripted_lm, scripted_resources
 
 from programs._function_details import Details
-from programs._function_filters import (
-    Balanced,
-    Executes,
-    LeadsToFunction,
-    NothingElse,
-    Reply,
-    ReverseQueries,
-    Roles,
-    Said,
-    Schema,
-    WellFormed,
-    says_result,
-)
+from programs._function_filters import Balanced, Executes, Reply, Schema, says_result
 from programs._function_iteration import improve, in_words
+from programs._function_meaning import LeadsToFunction, ReverseQueries
 from programs._function_program import Workshop
+from programs._function_said import NothingElse, Roles, Said, WellFormed
 from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
 from programs._function_values import ValueDrawer, as_said, is_said, leaves, spellings
@@ -37,6 +27,7 @@ from synth_dspy.functions.examples import calls_of, example_fields
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import parse
+from synth_dspy.ledger import Ledger
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 from synth_dspy.task import Candidate, Item
 
@@ -112,7 +103,8 @@ def test_values_seen_in_examples_are_drawn() -> None:
 
 
 def test_mix() -> None:
-    assert parse_mix("single=4, missing=1") == {"single": 4, "missing_argument": 1}
+    assert parse_mix("single=4, missing_argument=1") == {"single": 4, "missing_argument": 1}
+    assert parse_mix("missing=1") == {"missing_argument": 1}, "as configurations of earlier runs say it"
     for wrong in ("single", "single=x", "sideways=1", "single=0", ""):
         with pytest.raises(SetupError, match=r"--task\.mix"):
             parse_mix(wrong)
@@ -443,6 +435,48 @@ def test_synthesis_keeps_what_is_right(resources: Any, train: datasets.Split) ->
     assert len(kinds) >= 2
     conversations = [example for example in found.kept if example.category == "multi_turn"]
     assert all("conversation" in example.inputs() and "User:" in example.request for example in conversations)
+
+
+def test_a_resumed_run_sees_what_was_executed(tmp_path: Path) -> None:
+    """Functions that read the clock: the same candidates, results and verdicts come of it again."""
+    path = tmp_path / "clock.py"
+    path.write_text(
+        '''
+import time
+
+def now(city: str) -> int:
+    """Tell the time.
+
+    Read-only.
+
+    Args:
+        city: Where, such as Oslo or Lima.
+    """
+    return time.time_ns()
+'''
+    )
+
+    def rows(ledger: Path) -> list[dict[str, Any]]:
+        source = Functions(SAMPLE, functions=path)
+        resources = scripted_resources(scripted_lm(teacher), seeds=source.read().prompts)
+        synthesizer = function_synthesizer(resources, source, "single=3,parallel=1")
+        synthesizer.set_lm(resources.teacher)
+        with Ledger(ledger) as opened, opened.unit(station="synthesis"):
+            found = synthesise(
+                source.read().items,
+                synthesizer,
+                function_filters(resources, source),
+                executor=resources.executor,
+                ledger=opened,
+                limit=6,
+            )
+        return found.candidate_rows()
+
+    first = rows(tmp_path / "ledger.sqlite")
+    assert rows(tmp_path / "ledger.sqlite") == first
+    assert rows(tmp_path / "another.sqlite") != first
+    whys = {verdict["why"] for row in first for verdict in row["verdicts"] if verdict["filter"] == "execution"}
+    assert whys == {"another result when called again"}, "that is seen by calling it again, not in the ledger"
 
 
 def test_what_cannot_be_said_together_is_said_in_turn(resources: Any, train: datasets.Split) -> None:

@@ -118,10 +118,10 @@ class Sandbox:
         self.module = module.resolve()
         if not self.module.is_file():
             raise SetupError(f"The module of the functions to be called, {module}, is not a file.")
-        self._functions = {function.name: function for function in functions}
+        self.functions = {function.name: function for function in functions}
         self.seconds, self.memory_mb, self.files_mb = seconds, memory_mb, files_mb
         self.only_read_only = only_read_only
-        self._readable = [path.resolve() for path in readable]
+        self.readable = [path.resolve() for path in readable]
         self._start_seconds = start_seconds
         self._child: ChildProcess | None = None
         self._finalizer: weakref.finalize[[], Sandbox] | None = None  # ends the child where nobody else does
@@ -177,7 +177,7 @@ class Sandbox:
 
     def _run(self, call: Call) -> Outcome:
         for each in (call, *call.inner()):
-            function = self._functions.get(each.name)
+            function = self.functions.get(each.name)
             if function is None or not function.target:
                 return Outcome(stopped=f"not run: {each.name} is no function that can be called")
             if self.only_read_only and not function.read_only:
@@ -239,8 +239,8 @@ class Sandbox:
         around, listable = _around(self.module)
         return {
             "module": str(self.module),
-            "targets": {name: each.target.rpartition(":")[2] for name, each in self._functions.items() if each.target},
-            "readable": [str(path) for path in (*_libraries(), *around, *self._readable)],
+            "targets": {name: each.target.rpartition(":")[2] for name, each in self.functions.items() if each.target},
+            "readable": [str(path) for path in (*_libraries(), *around, *self.readable)],
             "listable": [str(path) for path in listable],
             "memory": self.memory_mb << 20,
             "file": self.files_mb << 20,

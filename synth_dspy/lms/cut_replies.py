@@ -29,6 +29,19 @@ def close_python_calls(text: str) -> str | None:
     return _closed(text, _read_python_calls)
 
 
+def after_token(close: Callable[[str], str | None], token: str | None) -> Callable[[str], str | None]:
+    """`close` for replies that may begin with a call token, which is kept; `close` itself without one."""
+    if not token:
+        return close
+
+    def close_behind(text: str) -> str | None:
+        calls = text.removeprefix(token)
+        closed = close(calls)
+        return None if closed is None else text[: len(text) - len(calls)] + closed
+
+    return close_behind
+
+
 def _read_json_calls(text: str) -> None:
     """Raise ValueError unless `text` is a list of calls that have come to their arguments."""
 

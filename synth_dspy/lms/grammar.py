@@ -14,6 +14,8 @@ without `maxLength` takes a quarter of the reply's budget at most (`max_tokens` 
 in a list or map that is an argument), an array without `maxItems` 16 items (at the root: one for every 16 tokens of
 the budget), a value of any type one level.
 
+A list with the keyword `"x-call-token": "<tool_call>"` begins with that token if it is not empty.
+
 The same schema of calls gives the grammar of Python calls, `[f(a=1, b="x"), g()]`: `python_calls_grammar`. DSPy passes
 no kind of response format on but JSON schemas, so a grammar travels in one: `grammar_format`.
 
@@ -29,11 +31,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from synth_dspy.lms.cut_replies import close_json, close_json_calls, close_python_calls
+from synth_dspy.lms.cut_replies import after_token, close_json, close_json_calls, close_python_calls
 from synth_dspy.lms.python_grammar import PythonCallsCompiler
-from synth_dspy.lms.schema_grammar import SchemaCompiler, UnsupportedSchemaError
+from synth_dspy.lms.schema_grammar import CALL_TOKEN, SchemaCompiler, UnsupportedSchemaError
 
-__all__ = ["Grammar", "UnsupportedSchemaError", "from_response_format", "grammar_format", "python_calls_grammar"]
+__all__ = [
+    "CALL_TOKEN",
+    "Grammar",
+    "UnsupportedSchemaError",
+    "from_response_format",
+    "grammar_format",
+    "python_calls_grammar",
+]
 _GRAMMAR = "x-grammar"  # a keyword of our own, for a schema that is a grammar already
 
 
@@ -66,17 +75,18 @@ def from_response_format(response_format: Mapping[str, Any], max_tokens: int) ->
         return _compiled('{"type": "object", "additionalProperties": true}', max_tokens)
     schema = response_format["schema"]
     if _GRAMMAR in schema:
-        return Grammar(schema[_GRAMMAR], {}, close_python_calls)
+        return Grammar(schema[_GRAMMAR], {}, after_token(close_python_calls, schema.get(CALL_TOKEN)))
     return _compiled(json.dumps(schema), max_tokens)
 
 
-def grammar_format(text: str) -> dict[str, Any]:
+def grammar_format(text: str, call_token: str | None = None) -> dict[str, Any]:
     """The `response_format` for `dspy.LM` that holds an embedded model to a grammar in xgrammar's EBNF.
 
-    A list of Python calls that the budget cuts is closed, any other reply left as it is. Models that are not embedded
-    refuse it or pass it over.
+    A list of Python calls that the budget cuts is closed, also behind a `call_token` that the grammar begins it with;
+    any other reply is left as it is. Models that are not embedded refuse it or pass it over.
     """
-    return {"type": "json_schema", "json_schema": {"name": "grammar", "schema": {"type": "string", _GRAMMAR: text}}}
+    schema = {"type": "string", _GRAMMAR: text, **({CALL_TOKEN: call_token} if call_token else {})}
+    return {"type": "json_schema", "json_schema": {"name": "grammar", "schema": schema}}
 
 
 def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> str:
@@ -88,7 +98,8 @@ def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> st
 
     Args:
         schema: `{"type": "array", "items": {"anyOf": [{"type": "object", "properties": {"name": {"const": "f"},
-            "arguments": {"type": "object", ...}}}, ...]}}`, `[]` being allowed unless it says `minItems`.
+            "arguments": {"type": "object", ...}}}, ...]}}`, `[]` being allowed unless it says `minItems`; perhaps with
+            `x-call-token`.
         max_tokens: The reply's budget; bounds strings and the number of calls.
 
     Raises:
@@ -101,7 +112,8 @@ def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> st
 def _compiled(schema: str, max_tokens: int) -> Grammar:
     read = json.loads(schema)
     compiler = SchemaCompiler(read.get("$defs") or read.get("definitions") or {}, max_tokens)
-    return Grammar(*compiler.compile(read), close_json_calls if _is_calls(read) else close_json)
+    close = close_json_calls if _is_calls(read) else close_json
+    return Grammar(*compiler.compile(read), after_token(close, read.get(CALL_TOKEN)))
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,8 @@ from typing import Any
 from synth_dspy.lms import ebnf
 from synth_dspy.lms.ebnf import choice, literal
 
-_BLOCK = 32  # characters per block of a bounded string
+CALL_TOKEN = "x-call-token"  # a keyword of our own, beside the type of a list of calls
+_BLOCK = 32  # characters per block of a bounded string: smaller ones compile faster, and cost more at every token
 _TOKENS_PER_WORD = 1.6  # English prose 1.3, legal text 1.8
 _LATER_FIELD_TOKENS = 24  # what a bounded string leaves for each field after it
 _MAX_WORDS = 128  # a larger bound costs seconds to compile; such budgets are left unbounded
@@ -47,9 +48,17 @@ class SchemaCompiler:
             UnsupportedSchemaError: For a schema with no grammar, naming the place.
         """
         schema = self._resolved(schema)
-        self._rules["root"] = self._root(schema)
+        self._rules["root"] = self._marked(schema)
         text = "".join(f"{name} ::= {rule}\n" for name, rule in self._rules.items())
         return text, self._word_limits
+
+    def _marked(self, schema: Mapping[str, Any]) -> str:
+        """The root; of a list with a call token, that token first wherever something is called."""
+        token, low = schema.get(CALL_TOKEN), int(schema.get("minItems", 0))
+        if not token or schema.get("maxItems") == 0:
+            return self._root(schema)
+        called = f"{literal(token)} {self._root({**schema, 'minItems': max(1, low)})}"
+        return called if low else choice([called, '"[]"'])
 
     def _root(self, schema: Mapping[str, Any]) -> str:
         if schema.get("properties"):

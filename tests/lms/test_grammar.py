@@ -183,6 +183,24 @@ def test_a_schema_that_is_no_list_of_calls_has_no_python() -> None:
     assert python_calls_grammar({"type": "array", "maxItems": 0}) == 'root ::= "[]"\n'
 
 
+def test_a_call_token_begins_a_list_that_is_not_empty() -> None:
+    marked = {**CALLS, "x-call-token": "<tool_call>"}
+    calls = '[{"name": "stop", "arguments": {}}]'
+    python = _regex(python_calls_grammar(marked))
+    for text, good in ((f"<tool_call>{calls}", True), ("[]", True), (calls, False), ("<tool_call>[]", False)):
+        assert _accepts(marked, text) is good
+        assert bool(python.fullmatch(text.replace(calls, "[stop()]"))) is good
+    assert not _accepts({**marked, "minItems": 1}, "[]")
+    assert _ebnf({"type": "array", "maxItems": 0, "x-call-token": "<tool_call>"}).endswith('\nroot ::= "[]"\n')
+    json_close = from_response_format({"type": "json_schema", "schema": marked}, 64).close
+    assert json_close(f"<tool_call>{calls[:-2]}") == f"<tool_call>{calls}"
+    assert json_close("<tool_call>[") == "<tool_call>[]"
+    assert json_close("<tool_") is None
+    sent = grammar_format(python_calls_grammar(marked), "<tool_call>")["json_schema"]
+    grammar = from_response_format({"type": "json_schema", "schema": sent["schema"]}, 64)
+    assert grammar.close("<tool_call>[tag(day=3") == "<tool_call>[tag(day=3)]"
+
+
 def test_a_grammar_travels_in_a_schema() -> None:
     sent = grammar_format('root ::= "x"\n')["json_schema"]
     grammar = from_response_format({"type": "json_schema", "schema": sent["schema"]}, 64)
