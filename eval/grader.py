@@ -63,6 +63,7 @@ class Grader(dspy.Module):
         raise NotImplementedError
 
     def forward(self, **inputs: str) -> dspy.Prediction:
+        """The model's score of one input, as `score`."""
         try:
             said = self.grade(**inputs).score
             score = _clipped(said)

@@ -36,6 +36,7 @@ from synth_dspy.functions.syntax import Syntax
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import Embed, NearDuplicate
 from synth_dspy.synthesis.pipeline import candidate_id
+from synth_dspy.synthesis.samples import draw, kept_by
 from synth_dspy.task import Candidate, Filter, Item, Resources
 
 
@@ -119,7 +120,7 @@ class RequestSynthesizer(dspy.Module):
         """
         meta, first = unit.meta, ""
         for i in range(self.samples):
-            question = self.ask(meta["wanted"], meta["shots"], **({"rollout_id": i, **SAMPLING} if i else {}))
+            question = self.ask(meta["wanted"], meta["shots"], **draw(i, SAMPLING))
             if self.passes(self.candidate(unit, question)):
                 return question
             first = first or question
@@ -186,7 +187,7 @@ class RequestSynthesizer(dspy.Module):
 
     def passes(self, candidate: Candidate) -> bool:
         """Whether the checks that call no model keep a candidate."""
-        return all(check(candidate).keep for check in self.checks)
+        return kept_by(self.checks, candidate)
 
     def candidate(self, unit: Item, question: str, reply: str | None = None) -> Candidate:
         """A unit with what the teacher wrote."""

@@ -16,6 +16,7 @@ from programs._function_wording import REPLIES
 from synth_dspy.functions.schema import Function
 from synth_dspy.functions.shown import first_sentence
 from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.synthesis.samples import draw
 
 DECODING: dict[str, Any] = {"max_tokens": 48, "temperature": 0.0, "stop": ["\n"]}
 SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.9}
@@ -71,7 +72,7 @@ class ReplyWriter(dspy.Module):
             return None
         demos, reply = [dspy.Example(**shot) for shot in REPLIES], ""
         for i in range(2):
-            config = {**DECODING, **({"rollout_id": i, **SAMPLING} if i else {})}
+            config = {**DECODING, **draw(i, SAMPLING)}
             with dspy.context(adapter=PlainAdapter()):
                 said = self.answer(request=question, result="; ".join(map(str, wanted)), demos=demos, config=config)
             reply = _one_line(said.reply)

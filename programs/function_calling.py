@@ -86,6 +86,22 @@ class FunctionCaller(dspy.Module):
         system: str = "",
         execute: bool = False,
     ) -> dspy.Prediction:
+        """The calls that do what is asked.
+
+        Args:
+            question: the user's last words.
+            available: what can be called, by name or as schemas; None searches all functions.
+            conversation: what was said and done before.
+            system: goes before the instructions.
+            execute: make the calls.
+
+        Returns:
+            `answer` (the calls as JSON), `calls` (as the model wrote them), `functions` (those shown), `results` (the
+            outcomes of what was executed) and `abstained`.
+
+        Raises:
+            ModelError: a function is called that was not shown, although only valid calls could be written.
+        """
         offered = self._offered(question, available, conversation)
         turns = self._fitting(conversation, question)
         signature = self.call.signature

@@ -29,6 +29,7 @@ from tyro.conf import Positional
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
+from synth_dspy.files import write_whole
 from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
 from synth_dspy.outputs import refuse_to_overwrite
 
@@ -43,7 +44,8 @@ class EvaluateConfig(Settings):
         runs: runs, or folders of single saved programs, to score on the items of --seeds.
         seeds: labelled items that the saved programs are scored on, as JSON lines.
         out: folder of the saved programs' scores; by default one in the first run's evaluations.
-        force: write over a finished evaluation that is in --out already; calls that it made are not made again.
+        force: write over a finished evaluation that is in --out already (calls that it made are not made again), or
+            over the file of --scores.
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
         api_base: address of an OpenAI-compatible server that serves the judge's model.
         items: answers to score, as JSON lines.
@@ -123,6 +125,7 @@ def _score(config: EvaluateConfig) -> None:
 
     if config.scores is None:
         raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
+    refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
     assert config.items is not None
     rows = read_rows(config.items, _ITEM, optional={"label": LABEL})
     quiet_libraries()
@@ -224,9 +227,9 @@ _CLAUSE: Mapping[str, Check] = {
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
-        raise SetupError(f"The scores cannot be written to {path} ({error.strerror}).") from error
+        raise SetupError(f"The scores cannot be written to {path} ({error.strerror or error}).") from error
 
 
 if __name__ == "__main__":

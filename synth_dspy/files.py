@@ -18,7 +18,7 @@ def write_whole(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8", newline="")
         partial.replace(path)
-    except OSError:
+    except BaseException:  # also of text that is none, such as half a surrogate pair
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise

@@ -49,6 +49,7 @@ class Saved:
 
     @property
     def arm(self) -> str:
+        """What its run called it."""
         return str(self.about.get("arm") or self.folder.name)
 
 

@@ -43,6 +43,7 @@ class Run:
 
     @property
     def id(self) -> str:
+        """The folder's name, which `--resume` takes."""
         return self.folder.name
 
     @contextmanager

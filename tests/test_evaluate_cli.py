@@ -54,6 +54,19 @@ def test_a_mistake_on_the_command_line_is_one_sentence(args: list[str], sentence
         evaluate.main(args)
 
 
+def test_scores_are_not_written_over_unless_told_so(tmp_path: Path) -> None:
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("mine")
+    args = ["--items", str(tmp_path / "none.jsonl"), "--scores", str(scores)]
+    with pytest.raises(
+        SetupError, match=r"scores\.jsonl is there already: name another place with --scores, or .* --force"
+    ):
+        evaluate.main(args)
+    with pytest.raises(SetupError, match=r"none\.jsonl cannot be read"):
+        evaluate.main([*args, "--force"])
+    assert scores.read_text() == "mine"
+
+
 def test_empty_file(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="holds none"):
         evaluate.main(["--items", str(lines(tmp_path / "items.jsonl")), "--scores", str(tmp_path / "out.jsonl")])

@@ -168,6 +168,8 @@ class ChildProcess:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(line)
+        if b"\\ud" in line.lower():  # perhaps half a surrogate pair, which is no text and could not be written down
+            answer = json.loads(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         answer = None
     return answer if isinstance(answer, dict) else {"stopped": "answered something else than JSON"}

@@ -12,15 +12,19 @@ import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from synth_dspy.errors import SetupError
 from synth_dspy.lms.generation import ServerSettings
 from synth_dspy.lms.server import ModelServer
 
 logger = logging.getLogger(__name__)
 
 GIB = 1 << 30
+MEMORY = "SYNTH_DSPY_MODEL_MEMORY_GIB"
+"""The environment's variable for what all loaded models may take."""
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class ModelPool:
@@ -29,12 +33,16 @@ class ModelPool:
     Args:
         memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
             for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded. None:
-            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a quarter of the machine's memory, and at least 3.
+            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a quarter of the machine's (or container's) memory, and at
+            least 3.
         settings: How each is served.
+
+    Raises:
+        SetupError: `SYNTH_DSPY_MODEL_MEMORY_GIB` is no number.
     """
 
     def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
-        self.memory_gib = memory_gib or float(os.environ.get("SYNTH_DSPY_MODEL_MEMORY_GIB") or _share_of_memory())
+        self.memory_gib = memory_gib or _memory_gib()
         self.settings = settings or ServerSettings()
         self._servers: OrderedDict[str, tuple[ModelServer, float]] = OrderedDict()  # and its estimate in GiB
         self._users: Counter[str] = Counter()
@@ -108,10 +116,22 @@ class ModelPool:
         return self._servers.get(model) or (ModelServer(path, name=model, settings=self.settings), estimate)
 
 
+def _memory_gib() -> float:
+    said = os.environ.get(MEMORY)
+    try:
+        return float(said) if said else _share_of_memory()
+    except ValueError:
+        raise SetupError(f"{MEMORY} is {said!r}: set it to a number of GiB, such as 6, or leave it out.") from None
+
+
 def _share_of_memory() -> float:
     import psutil  # type: ignore[import-untyped]
 
-    return max(3.0, float(psutil.virtual_memory().total) / GIB / 4)
+    total = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, which psutil does not look at
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            total = min(total, int((_CGROUP / name).read_text()))
+    return max(3.0, total / GIB / 4)
 
 
 _POOL: ModelPool | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
+from synth_dspy.files import write_whole
 from synth_dspy.outputs import refuse_to_overwrite
 from synth_dspy.progress import Bars
 from synth_dspy.tables.catalogue import open_catalogue
@@ -85,9 +86,9 @@ def document_database(
     with bars.bar("comments", missing) as advance:
         docs = document(write, tables, Executor(CONCURRENT), again=again, progress=advance)
     try:
-        out.write_text(FORMATS[out.suffix.lower()].write(docs, catalogue.dialect), encoding="utf-8")
+        write_whole(out, FORMATS[out.suffix.lower()].write(docs, catalogue.dialect))
     except OSError as error:
-        raise SetupError(f"The documentation cannot be written to {out} ({error.strerror}).") from error
+        raise SetupError(f"The documentation cannot be written to {out} ({error.strerror or error}).") from error
     made = [s for doc in docs for s in statements(doc, catalogue.dialect, doc.new)] if apply else []
     if made:
         catalogue.apply(made)

@@ -59,14 +59,17 @@ class House:
 
     @property
     def topics(self) -> tuple[Topic, ...]:
+        """What customers ask about, in and out of scope."""
         return _topics(self.folder / "topics.jsonl")
 
     @property
     def rules(self) -> tuple[Rule, ...]:
+        """What no answer may break."""
         return _rules(self.folder / "rules.md")
 
     @property
     def tone(self) -> tuple[Rule, ...]:
+        """How answers sound, as rules too."""
         return _rules(self.folder / "tone.md")
 
     def words(self, key: str) -> str:

@@ -83,6 +83,7 @@ def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor:
                 "predictor": better.predictor,
                 "origin": "human",
                 "prompt": [dict(message) for message in better.messages],
+                **({} if better.limit is None else {"reply_tokens": better.limit}),
                 "chosen": [{"role": "assistant", "content": better.reply}],
                 "rejected": [{"role": "assistant", "content": worse.reply}],
                 "margin": 1.0,

@@ -96,6 +96,15 @@ def test_other_code_and_other_limits_have_outcomes_of_their_own(module: Path, tm
     assert run(module, ledger).result[0] == "watch"
 
 
+def test_half_a_character_is_written_down_as_a_question_mark(tmp_path: Path) -> None:
+    path = tmp_path / "names.py"
+    name = r"b'caf\xe9 \xf0\x9f\x8d\xb5'.decode('utf-8', 'surrogateescape')"
+    path.write_text(f"def tick():\n    print({name})\n    return {{{name}: {name}}}\n")
+    said = run(path, tmp_path / "ledger.sqlite")
+    assert (said.result, said.stdout) == ({"caf? \U0001f375": "caf? \U0001f375"}, "caf? \U0001f375\n")
+    assert run(path, tmp_path / "ledger.sqlite") == said
+
+
 def test_what_may_change_something_is_done_each_time(module: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     assert run(module, ledger, read_only=False) != run(module, ledger, read_only=False)

@@ -171,6 +171,9 @@ def test_human_preferences_are_rendered_as_the_program_asks(tmp_path: Path) -> N
     assert student.asked == 0
     assert row["prompt"][-1]["content"] == "Country: Peru"
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["origin"]) == ("Lima", "Cusco", "human")
+    assert "reply_tokens" not in row
+    program.ask.lm = program.ask.lm.copy(max_tokens=48)
+    assert [row["reply_tokens"] for row in human_rows(feedback, program, Executor(1)).rows] == [48]
 
 
 def test_a_preference_with_one_side_missing_names_its_line(tmp_path: Path) -> None:
