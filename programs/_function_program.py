@@ -182,20 +182,22 @@ class CallsAdapter(PlainAdapter):
 
     Args:
         syntax: what the list is written in.
-        call_token: what a list that is not empty begins with, in demonstrations, training rows and replies; the
-            program's own fields are without it.
+        call_token: what a list that is not empty may begin with in a reply; the program's own fields are without it.
+        shown: whether it begins them in demonstrations and training rows. A server is asked for an object, which has
+            no place for it; a model that was tuned with it and heeds no schema writes it all the same.
     """
 
-    def __init__(self, syntax: Syntax, call_token: str = "") -> None:
+    def __init__(self, syntax: Syntax, call_token: str = "", *, shown: bool = True) -> None:
         super().__init__()
         self.syntax: Syntax = syntax
         self.call_token = call_token
+        self.shown = shown
 
     def format_assistant_message_content(
         self, signature: Any, outputs: Mapping[str, Any], missing_field_message: str | None = None
     ) -> str:
         text = super().format_assistant_message_content(signature, outputs, missing_field_message)
-        return f"{self.call_token}{text}" if text.startswith("[") and text != "[]" else text
+        return f"{self.call_token}{text}" if self.shown and text.startswith("[") and text != "[]" else text
 
     def parse(self, signature: Any, completion: str) -> dict[str, Any]:
         parsed = super().parse(signature, completion)

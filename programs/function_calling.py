@@ -107,8 +107,7 @@ class FunctionCaller(dspy.Module):
         signature = self.call.signature
         if system:
             signature = signature.with_instructions(f"{system}\n\n{signature.instructions}")
-        token = self.call_token if is_embedded(self.call) else ""
-        with dspy.context(adapter=CallsAdapter(self.syntax, token)):
+        with dspy.context(adapter=CallsAdapter(self.syntax, self.call_token, shown=is_embedded(self.call))):
             said = self.call(
                 signature=signature,
                 functions=show_functions(offered),

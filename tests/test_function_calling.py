@@ -424,6 +424,12 @@ class TestCallToken:
         completions = [row["completion"][0]["content"] for row in sft_rows(traces).rows]
         assert completions == [MARKER + called.calls, "[]"]
 
+    def test_a_server_that_heeds_no_schema_may_write_it(self) -> None:
+        lm = scripted_lm(lambda text: f"{MARKER}{WEEKDAY}")
+        program = FunctionCaller(scripted_resources(lm), SOURCE, call_token=MARKER)
+        program.set_lm(lm)
+        assert program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"]).answer == WEEKDAY
+
     def test_servers_do_without(self, labelled: list[dspy.Example]) -> None:
         lm = scripted_lm(lambda text: json.dumps({"calls": json.loads(WEEKDAY)}))
         program = FunctionCaller(scripted_resources(lm), SOURCE, call_token=MARKER)
