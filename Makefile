@@ -9,7 +9,7 @@ compile: weights
 	$(BIN)/python -m synth_dspy.compile contract_qa
 
 test: weights
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -10,6 +10,22 @@ import pytest
 from synth_dspy.lms.offline import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def _take_own_cores() -> None:
+    """Each of several workers keeps to its share of the cores: models that run on the same ones stall each other.
+
+    Before torch and OpenVINO count the cores; processes that a test starts inherit it.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker or not hasattr(os, "sched_setaffinity"):
+        return
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    if own := sorted(os.sched_getaffinity(0))[int(worker.removeprefix("gw")) :: workers]:
+        os.sched_setaffinity(0, own)
+
+
+_take_own_cores()
 quiet_libraries()
 os.environ.setdefault("TERM", "dumb")
 
