@@ -16,7 +16,7 @@ from synth_dspy.functions.json_schema import json_types
 from synth_dspy.functions.schema import Call, Function
 from synth_dspy.functions.shown import first_sentence
 from synth_dspy.synthesis.filters import KEPT
-from synth_dspy.synthesis.text import content, numbers, tokens
+from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
 from synth_dspy.task import Candidate, Verdict
 
 _CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
@@ -75,6 +75,8 @@ class Said:
 class NothingElse:
     """The request says no number, no other choice of an enum and no option that the calls do not hold.
 
+    Nor does it say a number more often than they do: in "we are two, for two nights" one of the two is the guests.
+
     Of an argument that was left out it says no value either: none that is known, and where it is a text no name and
     nothing in quotation marks.
     """
@@ -91,6 +93,12 @@ class NothingElse:
         ways = [way for value in values if not isinstance(value, bool) for way in spellings(value)]
         if made_up := numbers(text) - {number for way in ways for number in numbers(way)} - {"1"}:
             return _no(f"a number from nowhere: {', '.join(sorted(made_up))}")
+        held: Counter[str] = Counter()
+        for value in values:
+            if not isinstance(value, bool):
+                held += Counter(dict.fromkeys({number for way in spellings(value) for number in numbers(way)}, 1))
+        if again := [number for number, often in number_counts(text).items() if often > max(1, held[number])]:
+            return _no(f"a number is said again: {', '.join(sorted(again))}")
         said = {token for way in ways for token in tokens(way)}
         for call in every:
             properties = self.known[call.name].properties
@@ -141,7 +149,7 @@ class Roles:
             return KEPT  # what one call is given, another may be wanted in
         stated, asked = _parts(text)
         for call in candidate.item.meta["about"]:
-            texts = {name: value for name, value in call.arguments.items() if isinstance(value, str)}
+            texts = {name: word for name, value in call.arguments.items() if (word := _word(value))}
             targets = [value for name, value in texts.items() if _TARGET.search(name)]
             for name, value in texts.items():
                 words = "|".join(re.escape(each) for each in spellings(value))
@@ -154,6 +162,14 @@ class Roles:
                     ):
                         return _no(f"swapped: {name}")
         return KEPT
+
+
+def _word(value: Any) -> str:
+    """The text that a request says for a value: of a call that gives it, what that call is given; "" for none."""
+    if isinstance(value, Call):
+        words = [word for each in value.arguments.values() if (word := _word(each))]
+        return words[0] if len(words) == 1 else ""
+    return value if isinstance(value, str) else ""
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -213,6 +213,30 @@ class TestFilters:
         call = Call("local_time", {"time": "11:00", "from_city": "Lisbon", "to_city": "Oslo"})
         assert Roles()(candidate(question, [call])).keep is keep
 
+    @pytest.mark.parametrize(
+        ("question", "keep"),
+        [
+            ("Is there a flight from Oslo to Kyoto on 2 May 2026?", True),
+            ("Is there a flight from Kyoto to Oslo on 2 May 2026?", False),
+        ],
+    )
+    def test_a_value_that_another_call_gives_has_its_role_too(self, question: str, keep: bool) -> None:
+        inner = Call("airport_code", {"city": "Oslo"})
+        call = Call("find_flights", {"origin": inner, "destination": "KIX", "day": "2026-05-02"})
+        assert Roles()(candidate(question, [call])).keep is keep
+
+    @pytest.mark.parametrize(
+        ("question", "keep"),
+        [
+            ("We need a room in Lisbon for two nights from 16 April 2026.", True),
+            ("We are two and need a room in Lisbon for two nights from 16 April 2026.", False),
+        ],
+    )
+    def test_a_number_that_is_said_again_may_be_another_argument(self, question: str, keep: bool) -> None:
+        call = Call("book_hotel", {"city": "Lisbon", "arrival": "2026-04-16", "nights": 2})
+        verdict = NothingElse(KNOWN)(candidate(question, [call]))
+        assert (verdict.keep, verdict.why) == (keep, "" if keep else "a number is said again: 2")
+
     def test_people_s_requests_pass(self) -> None:
         """What people wrote is kept, but where a value goes without saying ("half an hour", "arrived broken")."""
         rejected: Counter[str] = Counter()

@@ -24,7 +24,12 @@ def content(text: str) -> tuple[str, ...]:
 
 def numbers(text: str) -> frozenset[str]:
     """The numbers of a text, words for numbers included."""
-    return frozenset(token.norm for token in parse(text).tokens if token.kind == "n")
+    return frozenset(number_counts(text))
+
+
+def number_counts(text: str) -> Counter[str]:
+    """How often a text says each number, in figures or words."""
+    return Counter(token.norm for token in parse(text).tokens if token.kind == "n")
 
 
 def token_f1(text: str, reference: str) -> float:
