@@ -33,7 +33,7 @@ class ModelPool:
     Args:
         memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
             for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded. None:
-            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a quarter of the machine's (or container's) memory, and at
+            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or an eighth of the machine's (or container's) memory, and at
             least 3.
         settings: How each is served.
 
@@ -131,7 +131,7 @@ def _share_of_memory() -> float:
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, which psutil does not look at
         with suppress(OSError, ValueError):  # no such file, or "max"
             total = min(total, int((_CGROUP / name).read_text()))
-    return max(3.0, total / GIB / 4)
+    return max(3.0, total / GIB / 8)
 
 
 _POOL: ModelPool | None = None

@@ -22,8 +22,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_models_may_take_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ModelPool().memory_gib == 16
+def test_models_may_take_an_eighth_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ModelPool().memory_gib == 8
     assert ModelPool(5).memory_gib == 5
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=4 * GIB))
     assert ModelPool().memory_gib == 3
@@ -32,7 +32,7 @@ def test_models_may_take_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
 def test_a_container_has_what_it_may_have(machine: Path, name: str) -> None:
     (machine / name).parent.mkdir(exist_ok=True)
-    for limit, share in ((f"{20 * GIB}\n", 5), (f"{1 << 63}\n", 16), ("max\n", 16)):
+    for limit, share in ((f"{40 * GIB}\n", 5), (f"{1 << 63}\n", 8), ("max\n", 8)):
         (machine / name).write_text(limit)
         assert ModelPool().memory_gib == share
 
