@@ -90,16 +90,14 @@ class NothingElse:
         meta, text = candidate.item.meta, str(candidate.fields["question"])
         every = [each for call in meta["about"] for each in (call, *call.inner())]
         values = [value for call in meta["about"] for _, value in leaves(call.arguments)]
-        ways = [way for value in values if not isinstance(value, bool) for way in spellings(value)]
-        if made_up := numbers(text) - {number for way in ways for number in numbers(way)} - {"1"}:
+        ways = [spellings(value) for value in values if not isinstance(value, bool)]
+        held = Counter(number for each in ways for number in frozenset().union(*map(numbers, each)))
+        counts = number_counts(text)
+        if made_up := counts.keys() - held.keys() - {"1"}:
             return _no(f"a number from nowhere: {', '.join(sorted(made_up))}")
-        held: Counter[str] = Counter()
-        for value in values:
-            if not isinstance(value, bool):
-                held += Counter(dict.fromkeys({number for way in spellings(value) for number in numbers(way)}, 1))
-        if again := [number for number, often in number_counts(text).items() if often > max(1, held[number])]:
+        if again := [number for number, often in counts.items() if often > max(1, held[number])]:
             return _no(f"a number is said again: {', '.join(sorted(again))}")
-        said = {token for way in ways for token in tokens(way)}
+        said = {token for each in ways for way in each for token in tokens(way)}
         for call in every:
             properties = self.known[call.name].properties
             # "38 Celsius in Fahrenheit": of a function that only takes what is wanted, the other may be said too.

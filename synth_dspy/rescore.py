@@ -29,7 +29,7 @@ from synth_dspy.opening import open_embedder, open_role
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run, log_to
 from synth_dspy.task import Judge, Resources, Task
-from synth_dspy.workspace import find_workspace, task_file
+from synth_dspy.workspace import task_file, workspace_of
 
 log = logging.getLogger("synth_dspy.rescore")
 
@@ -106,7 +106,7 @@ def rescore(
     began = time.perf_counter()
     programs = find_programs(paths)
     task_name = programs[0].about["task"]
-    workspace = _workspace_of(programs[0].folder)
+    workspace = workspace_of(programs[0].folder)
     config = _settings(programs, compile_settings(task_file(workspace, task_name)))
     task = saved.build_task(workspace, task_name, config)
     items, notes = _unseen(_items(task, seeds, config), programs, seeds, task.noun)
@@ -290,13 +290,6 @@ def _described(program: Saved) -> dict[str, Any]:
 def _folder_name(seeds: Path, names: Sequence[str]) -> str:
     digest = sha256(json.dumps(list(names)).encode() + seeds.read_bytes()).hexdigest()
     return f"{seeds.stem}-{digest[:8]}"
-
-
-def _workspace_of(folder: Path) -> Path:
-    try:
-        return find_workspace(folder)
-    except SetupError:
-        return find_workspace()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.config import CompileConfig, compile_settings
 from synth_dspy.errors import SetupError
-from synth_dspy.workspace import find_workspace, import_from, task_file
+from synth_dspy.workspace import import_from, task_file, workspace_of
 
 if TYPE_CHECKING:
     import dspy
@@ -116,7 +116,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     folder = Path(path).expanduser().resolve()
     state, about = _read(folder / PROGRAM), _read(folder / ABOUT)
     _refuse_foreign_code(state, folder / PROGRAM)
-    here = workspace or _workspace_of(folder)
+    here = workspace or workspace_of(folder)
     model = compile_settings(task_file(here, about["task"]))
     config = model.model_validate(about["config"])
     task = build_task(here, about["task"], config)
@@ -197,10 +197,3 @@ def _refuse_foreign_code(state: Mapping[str, Any], path: Path) -> None:
                 f"The saved program {path} asks to import {', '.join(foreign)}; only this package's own engine is "
                 "loaded from a file. Remove its `lm` entry and set the LM yourself."
             )
-
-
-def _workspace_of(folder: Path) -> Path:
-    try:
-        return find_workspace(folder)
-    except SetupError:
-        return find_workspace()

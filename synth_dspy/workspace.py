@@ -71,3 +71,15 @@ def import_from(workspace: Path, module: str) -> ModuleType:
             "another package of that name is installed or loaded; remove it or rename it."
         )
     return loaded
+
+
+def workspace_of(folder: Path) -> Path:
+    """The workspace that a run or a program lies in; of one that was moved out of it, the current folder's.
+
+    Raises:
+        SetupError: neither is in a workspace.
+    """
+    try:
+        return find_workspace(folder)
+    except SetupError:
+        return find_workspace()

@@ -68,19 +68,20 @@ class Decontaminated:
 
     def check(self, rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         """The verdicts on rows with `question`, `answer`, `spans` and `passages`, labelled ones too."""
-        found = [self._by_words(row) for row in rows]
+        texts = [text_of(row, self.n) for row in rows]
+        found = [self._by_words(row, text) for row, text in zip(rows, texts, strict=True)]
         open_ = [index for index, verdict in enumerate(found) if verdict is None]
-        vectors = self.embed([text_of(rows[index], self.n) for index in open_]) if open_ else ()
+        vectors = self.embed([texts[index] for index in open_]) if open_ else ()
         judged = {index: self._by_meaning(vector) for index, vector in zip(open_, vectors, strict=True)}
         return [verdict or judged[index] for index, verdict in enumerate(found)]
 
-    def _by_words(self, row: Mapping[str, Any]) -> Verdict | None:
+    def _by_words(self, row: Mapping[str, Any], text: str) -> Verdict | None:
         """The verdict, where words suffice for one."""
         # Where a document is silent there are no words to compare: the same question about another silent document
         # is no copy, and without such rows nobody learns to abstain. Without documents the question is all there is.
         if self._vectors is None or (row.get("references") == [] and row.get("document")):
             return Verdict(True, 1.0, NOT_COMPARED)
-        words = tokens(text_of(row, self.n))
+        words = tokens(text)
         if words in self._exact:
             return Verdict(False, 0.0, f"exact: {self._exact[words]}")
         grams = ngrams(words, self.n)

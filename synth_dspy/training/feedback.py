@@ -18,7 +18,7 @@ import dspy
 from synth_dspy.errors import ArmError
 from synth_dspy.executor import Executor
 from synth_dspy.jsonl import FILLED, read_rows
-from synth_dspy.training.rows import Rows
+from synth_dspy.training.rows import Rows, row_of, said, same
 from synth_dspy.training.traces import collect
 
 SIDES = ("chosen", "rejected")
@@ -73,22 +73,11 @@ def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor:
             dropped["could not be asked"] += 1
             continue
         better, worse = good.reference.calls[-1], bad.reference.calls[-1]
-        if better.reply.split() == worse.reply.split():
+        if same(better.reply, worse.reply):
             dropped["equal"] += 1
             continue
-        rows.append(
-            {
-                "id": f"human-{number}",
-                "source": f"human-{number}",
-                "predictor": better.predictor,
-                "origin": "human",
-                "prompt": [dict(message) for message in better.messages],
-                **({} if better.limit is None else {"reply_tokens": better.limit}),
-                "chosen": [{"role": "assistant", "content": better.reply}],
-                "rejected": [{"role": "assistant", "content": worse.reply}],
-                "margin": 1.0,
-            }
-        )
+        name, given = f"human-{number}", {"chosen": said(better.reply), "rejected": said(worse.reply)}
+        rows.append(row_of(better, name, name, "human", **given, margin=1.0))
     return Rows(tuple(rows), dropped)
 
 

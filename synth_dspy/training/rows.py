@@ -55,7 +55,7 @@ def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT) -> Rows:
             dropped["no accepted answer"] += 1
             continue
         for number, call in enumerate(attempt.calls):
-            rows.append(_row(trace, call, number, origin, completion=_said(call.reply)))
+            rows.append(_row(trace, call, number, origin, completion=said(call.reply)))
     return Rows(tuple(rows), dropped)
 
 
@@ -86,12 +86,12 @@ def preference_rows(
                 for number, (good, bad) in enumerate(zip(chosen.calls, rejected.calls, strict=False)):
                     if good.predictor != bad.predictor or good.messages != bad.messages:
                         break  # from here on the two runs were asked different things
-                    if _same(good.reply, bad.reply):
+                    if same(good.reply, bad.reply):
                         dropped["equal"] += 1
                     elif chosen.score - rejected.score < margin:
                         dropped["margin"] += 1
                     else:
-                        sides = {"chosen": _said(good.reply), "rejected": _said(bad.reply)}
+                        sides = {"chosen": said(good.reply), "rejected": said(bad.reply)}
                         difference = round(chosen.score - rejected.score, 4)
                         pairs.append(_row(trace, good, number, origin, **sides, margin=difference))
         rows += _distinct(pairs, per_example)
@@ -118,7 +118,7 @@ def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | Non
                     continue
                 seen.add((call.predictor, call.reply))
                 label = attempt.score >= accept
-                rows.append(_row(trace, call, number, origin, completion=_said(call.reply), label=label))
+                rows.append(_row(trace, call, number, origin, completion=said(call.reply), label=label))
     right, wrong = ([row for row in rows if row["label"] is label] for label in (True, False))
     if not right or not wrong:
         raise ArmError(
@@ -163,8 +163,13 @@ def _origin(trace: Trace) -> str:
 
 def _row(trace: Trace, call: Call, number: int, origin: str, **values: Any) -> dict[str, Any]:
     source = str(trace.example.get("id") or "")
+    return row_of(call, f"{source}/{call.predictor}/{number}", source, origin, **values)
+
+
+def row_of(call: Call, id: str, source: str, origin: str, **values: Any) -> dict[str, Any]:
+    """The row of a call, with what the method learns of it as `values`."""
     return {
-        "id": f"{source}/{call.predictor}/{number}",
+        "id": id,
         "source": source,
         "predictor": call.predictor,
         "origin": origin,
@@ -174,11 +179,13 @@ def _row(trace: Trace, call: Call, number: int, origin: str, **values: Any) -> d
     }
 
 
-def _said(reply: str) -> list[Message]:
+def said(reply: str) -> list[Message]:
+    """A reply as a row's side: one message of the assistant."""
     return [{"role": "assistant", "content": reply}]
 
 
-def _same(one: str, other: str) -> bool:
+def same(one: str, other: str) -> bool:
+    """Whether two replies are the same text, white space aside."""
     return " ".join(one.split()) == " ".join(other.split())
 
 
