@@ -160,19 +160,18 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any
     import openvino
     import openvino_genai
 
+    from synth_dspy.lms.generation import ServerSettings
     from synth_dspy.lms.gguf import context_length, readable
+    from synth_dspy.lms.pipeline import open_pipeline
 
     path = readable(model)
     window = min(window, context_length(path) - 1)
-    scheduler = openvino_genai.SchedulerConfig()
-    scheduler.cache_size = 1
     config = openvino_genai.GenerationConfig()
     config.apply_chat_template = False
     config.max_new_tokens = 1
     config.echo, config.logprobs = True, 1
     try:
-        # As the server runs it, see lms/pipeline.py.
-        pipeline = openvino_genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", {"KV_CACHE_PRECISION": "f32"})
+        pipeline = open_pipeline(path, ServerSettings(max_batched_tokens=window + 1))  # read in one pass
         ids = pipeline.get_tokenizer().encode(text, add_special_tokens=False).input_ids.data[:, :window]
         handle = pipeline.add_request(0, openvino.Tensor(ids.copy()), config)
         while pipeline.has_non_finished_requests():

@@ -41,10 +41,14 @@ Change = Callable[[Any], tuple[int, Values] | None]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A GGUF file's scalar metadata (arrays are left out) and the types of its tensors."""
+    """A GGUF file's scalar metadata (arrays are left out), the types of its tensors, and a digest of its tokenizer.
+
+    The digest is of all that the file says of its tokenizer: files with the same one have the same tokenizer.
+    """
 
     metadata: dict[str, Any]
     tensor_types: dict[str, int]
+    tokenizer: str
 
 
 def read_header(path: Path) -> Header:
@@ -68,11 +72,17 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
             if version < 2:
                 raise SetupError(f"{path} is GGUF version {version}; versions 2 and 3 can be read")
             metadata = {}
+            tokenizer = hashlib.sha256()
             for _ in range(pairs):
                 key = _string(file)
-                value = _value(file, _unpack(file, "<I")[0])
+                kind, begin = _unpack(file, "<I")[0], file.tell()
+                value = _value(file, kind)
                 if value is not None:
                     metadata[key] = value
+                if key.startswith("tokenizer."):
+                    size_of_value = file.tell() - begin
+                    file.seek(begin)
+                    tokenizer.update(f"{key}:{size_of_value}:".encode() + file.read(size_of_value))
             types = {}
             end = 0
             for _ in range(tensors):
@@ -87,7 +97,7 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
         raise SetupError(f"{path} is a damaged or incomplete GGUF file; fetch it again") from error
     if size < complete:  # OpenVINO would read past its end, and crash
         raise SetupError(f"{path} is cut short ({size:,} of {complete:,} bytes); fetch it again")
-    return Header(metadata, types)
+    return Header(metadata, types, tokenizer.hexdigest())
 
 
 def control_tokens(path: Path) -> frozenset[int]:
@@ -147,15 +157,24 @@ def cached_copy(source: Path, name: str, write: Callable[[Path], None], *, suffi
     Raises:
         SetupError: There is no `source`, or the disk is full.
     """
-    from synth_dspy.lms.cache import cache_home, exclusive, publish
-
     if not source.is_file():
         raise SetupError(f"{source.parent} is not a model folder: it has no {source.name}; name a GGUF file or one")
     # Any file of a model folder that changed makes another key.
     parts = sorted(source.parent.glob("*")) if source.name == "config.json" else [source]
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
-    target = cache_home() / _CONVERTED / f"{name}-{key}{suffix}"
+    return cached(f"{name}-{key}{suffix}", write)
+
+
+def cached(name: str, write: Callable[[Path], None]) -> Path:
+    """The file or folder that `write` makes, given its path; made now unless it is in the cache under its name.
+
+    Raises:
+        SetupError: The disk is full.
+    """
+    from synth_dspy.lms.cache import cache_home, exclusive, publish
+
+    target = cache_home() / _CONVERTED / name
     with exclusive(target):
         if not target.exists():
             with publish(target) as part:

@@ -17,13 +17,20 @@ def open_pipeline(path: Path, settings: ServerSettings) -> Any:
     """Load a model into an `openvino_genai.ContinuousBatchingPipeline` on the CPU."""
     import openvino_genai
 
+    from synth_dspy.lms.tokenizer import open_tokenizer
+
     config = openvino_genai.SchedulerConfig()
     config.cache_size = settings.kv_cache_gib
     config.max_num_seqs = settings.max_sequences
     config.max_num_batched_tokens = settings.max_batched_tokens
     config.enable_prefix_caching = True
-    properties = {"KV_CACHE_PRECISION": "f32"}  # see the module's docstring: what makes replies repeatable
-    return openvino_genai.ContinuousBatchingPipeline(str(path), config, "CPU", properties)
+    return openvino_genai.ContinuousBatchingPipeline(
+        str(path),
+        open_tokenizer(path),
+        config,
+        "CPU",
+        KV_CACHE_PRECISION="f32",  # see the module's docstring: what makes replies repeatable
+    )
 
 
 def generation_config(sampling: Sampling, stop_ids: set[int]) -> Any:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.lms.gguf import control_tokens
+from synth_dspy.lms.gguf import cached, control_tokens, read_header
+
+
+def open_tokenizer(path: Path) -> Any:
+    """OpenVINO's tokenizer of a GGUF file or of an OpenVINO model folder.
+
+    Making one from a GGUF file takes 2 to 3 s, half of what it takes to load a small model. It is made once for all
+    models with the same tokenizer, a student and what it was tuned to, and read from the cache in a tenth of a second.
+    """
+    import openvino_genai
+
+    if path.is_dir():
+        return openvino_genai.Tokenizer(str(path))
+    key = hashlib.sha256(f"{openvino_genai.__version__} {read_header(path).tokenizer}".encode()).hexdigest()[:16]
+
+    def write(part: Path) -> None:
+        part.mkdir()
+        (part / "model.gguf").symlink_to(path.resolve())
+        openvino_genai.Tokenizer(str(part / "model.gguf"), enable_save_ov_model=True)  # writes beside the file it reads
+        (part / "model.gguf").unlink()
+
+    return openvino_genai.Tokenizer(str(cached(f"tokenizer-{key}", write)))
 
 
 class Tokenizer:

@@ -24,9 +24,11 @@ from synth_dspy.functions.syntax import Syntax
 from synth_dspy.functions.syntax import parse as parse_calls
 from synth_dspy.lms.engine import EmbeddedEngine, embedded_lm
 from synth_dspy.lms.generation import PipelineError, Sampling, ServerSettings
+from synth_dspy.lms.gguf import readable
 from synth_dspy.lms.grammar import Grammar, grammar_format, python_calls_grammar
 from synth_dspy.lms.pool import ModelPool, pool
 from synth_dspy.lms.registry import resolve
+from synth_dspy.lms.tokenizer import open_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -328,3 +330,20 @@ def test_a_process_exits_by_itself_and_asks_no_network(student: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_tokenizer_that_is_kept_is_the_files_own(student: str) -> None:
+    import openvino_genai
+
+    path = readable(resolve(student))
+    own, kept = openvino_genai.Tokenizer(str(path)), open_tokenizer(path)
+    messages = [
+        {"role": "system", "content": "Be brief.  "},
+        {"role": "user", "content": "Größe: 12\n\n<|im_end|> 中文"},
+    ]
+    text = own.apply_chat_template(messages, True)
+    assert kept.apply_chat_template(messages, True) == text
+    ids = own.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
+    assert kept.encode(text, add_special_tokens=False).input_ids.data[0].tolist() == ids
+    assert kept.decode(ids) == own.decode(ids)
+    assert kept.get_eos_token_id() == own.get_eos_token_id()

@@ -19,7 +19,9 @@ def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SYNTH_DSPY_HOME", str(tmp_path / "home"))
 
 
-def _write(path: Path, kinds: dict[str, Types], columns: int = 64) -> dict[str, np.ndarray]:
+def _write(
+    path: Path, kinds: dict[str, Types], columns: int = 64, *, template: str = "{{ messages }}"
+) -> dict[str, np.ndarray]:
     """A file with one tensor per kind and metadata of every sort; returns the values as float32."""
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, "llama")
@@ -28,7 +30,7 @@ def _write(path: Path, kinds: dict[str, Types], columns: int = 64) -> dict[str, 
     writer.add_array("tokenizer.ggml.token_type", [3, 1, 1])
     writer.add_array("tokenizer.ggml.scores", [0.5, -1.0, 2.0])
     writer.add_bool("tokenizer.ggml.add_bos_token", False)
-    writer.add_chat_template("{{ messages }}")
+    writer.add_chat_template(template)
     values = {}
     for name, kind in kinds.items():
         data = gguf.quants.quantize(rng.normal(size=(8, columns)).astype(np.float32), kind)
@@ -50,6 +52,15 @@ def test_header_tells_context_and_types(tmp_path: Path) -> None:
     assert context_length(path) == 2048
     assert read_header(path).tensor_types == {"a": Types.F32, "b": Types.Q5_0}
     assert read_header(path).metadata["tokenizer.chat_template"] == "{{ messages }}"
+
+
+def test_files_with_one_tokenizer_are_told_from_others(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.gguf", "b.gguf", "c.gguf")]
+    _write(paths[0], {"a": Types.F32})
+    _write(paths[1], {"a": Types.F32, "b": Types.Q8_0})
+    _write(paths[2], {"a": Types.F32}, template="{{ messages[0] }}")
+    first, same, other = (read_header(path).tokenizer for path in paths)
+    assert first == same != other
 
 
 def test_a_readable_file_is_used_as_it_is(tmp_path: Path) -> None:
