@@ -210,6 +210,28 @@ def test_packing_joins_rows_of_a_step_and_learns_the_same(make: Make) -> None:
     assert joined["steps"] == apart["steps"] == 1
 
 
+def test_a_token_weighs_the_same_in_a_small_step_as_in_a_large_one(make: Make, base: Path, tmp_path: Path) -> None:
+    """Else a reply that is short, and all alone in its step, is learned as if many rows said it."""
+    from synth_dspy.training.base import load_base
+    from synth_dspy.training.data import read_rows, tokenize
+    from synth_dspy.training.trainers import build
+
+    spec = read_spec(make(rows=4))
+    model, tokenizer = load_base(base)
+    rows = tokenize(read_rows(spec.rows, "sft"), "sft", tokenizer, max_tokens=999)
+    assert len({len(group.completions[0]) for group in rows.groups}) > 1
+    trainer = build(spec, model, tokenizer, rows, None, folder=tmp_path, bf16=False)
+
+    def loss(*step: list[int]) -> float:
+        micro = [trainer.data_collator([{"groups": groups}]) for groups in step]
+        items = trainer._get_num_items_in_batch(micro, None)
+        return sum(trainer.compute_loss(trainer.model, each, num_items_in_batch=items).item() for each in micro)
+
+    small = [loss([number]) for number in range(4)]
+    assert sum(small) / 4 == pytest.approx(loss([0], [1], [2], [3]), rel=1e-4)
+    assert sum(small) / 4 == pytest.approx(loss([0, 1], [2, 3]), rel=1e-4)
+
+
 def test_only_the_last_layers_are_tuned_if_asked(make: Make) -> None:
     from safetensors import safe_open
 
