@@ -365,6 +365,14 @@ def test_finder_ranks_what_stands_in_no_index() -> None:
     assert "airport_code" in [f.name for f in find("What is the code of the airport of Vienna?", offered)]
 
 
+def test_functions_are_shown_best_first_however_they_are_offered() -> None:
+    find = Finder(SOURCE.own(), None, WordEmbedder())  # type: ignore[arg-type]
+    names = ["weekday_of", "split_bill", "airport_code"]
+    for offered in (names, names[::-1]):
+        assert find("What is the code of the airport of Vienna?", offered)[0].name == "airport_code"
+    assert [f.name for f in find("Hello", ["weekday_of"])] == ["weekday_of"]
+
+
 def test_constraint_allows_nesting_where_there_are_two() -> None:
     one, two = SOURCE.own()["weekday_of"], SOURCE.own()["add_workdays"]
     assert "$call" not in json.dumps(constraint([one], "json", 64))
