@@ -21,12 +21,12 @@ class LoraSft(WeightOptimizer):
     examples: int = 64
 
     method: ClassVar[Method] = "sft"
-    # Small steps, many of them, in the upper half of the layers: in the time that 32 rows take in all 30 layers,
-    # 64 rows in 15 make four times the steps, and a model that answers instead of one that stammers.
+    # As many steps as there are rows, in the upper half of the layers: in the time that 32 rows take in all 30 layers,
+    # 64 rows in 15 make eight times the steps of batches of 4, and a model that answers instead of one that stammers.
     cpu: ClassVar[Settings] = {
         "learning_rate": 1e-3,
         "epochs": 1,
-        "batch": 2,
+        "batch": 1,
         "warmup_steps": 2,
         "lora": {"layers": 15},
         "gguf": "F16",

@@ -95,5 +95,6 @@ def contract_qa(documents: Path | None = None, labelled: Path | None = None, cua
         objective="f1",  # prompts climb it: it asks for short answers, where the judge only asks for right ones
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),
         wording=contract_wording,
+        evidence=retrieval_recall,
         words=350 if documents or cuad else 100,  # the sample contracts are short
     )

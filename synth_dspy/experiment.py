@@ -112,6 +112,7 @@ class Experiment(Context):
             words=self.config.words or self.task.words,
             seed=self.config.seed,
             quick=self.config.quick,
+            evidence=self.task.evidence,
         )
 
     def _evaluate(

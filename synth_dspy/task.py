@@ -149,6 +149,7 @@ class Resources:
         judge: the task's judge, once it has been made; scores the student's answers for preferences.
         training: settings of each training method, by its name, as the run's configuration has them.
         feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
+        evidence: the task's, see there.
     """
 
     student: dspy.LM
@@ -166,6 +167,7 @@ class Resources:
     judge: Judge | None = None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     feedback: Sequence[dspy.Example] = ()
+    evidence: Metric | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class Task:
         wording: question -> language in which the documents are likely to answer it, searched for too.
         words: words of passages that the program is given, where the run does not say.
         noun: what a group is called.
+        evidence: how much of the evidence for an example's answer a prediction was made from, NaN where none is known;
+            weights do not learn answers that were given none of it: they would learn to make answers up.
     """
 
     source: Source
@@ -199,6 +203,7 @@ class Task:
     wording: Callable[[str], str] | None = None
     words: int = 350
     noun: str = "document"
+    evidence: Metric | None = None
 
 
 TaskFunction = Callable[..., Task]

@@ -97,14 +97,20 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         """
         if not trainset:
             raise ArmError("There are no training rows.")
-        program = bare(self.start(student, trainset, valset))
-        made = self.rows(self.traced(program, self.chosen(trainset)))
+        known = self.with_evidence(student, trainset)
+        program = bare(self.start(student, known, valset))
+        made = self.rows(self.traced(program, self.chosen(known)))
         human = self.human(program)
         rows = [*made.rows, *human.rows]
+        unfound = len(trainset) - len(known)
         counts = {
             "rows": len(rows),
             "by_origin": {**made.counts["by_origin"], **human.counts["by_origin"]},
-            "dropped": {**made.counts["dropped"], **{f"human: {why}": n for why, n in human.dropped.items()}},
+            "dropped": {
+                **({"evidence not found": unfound} if unfound else {}),
+                **made.counts["dropped"],
+                **{f"human: {why}": n for why, n in human.dropped.items()},
+            },
         }
         log.info("%s: %s", self.method, counts)
         held_out = list(valset or ())[:PROMPTS]
@@ -132,6 +138,13 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     ) -> dspy.Module:
         """The program to begin with; preferences begin with one that was tuned on references."""
         return student
+
+    def with_evidence(self, program: dspy.Module, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
+        """The examples for whose answers the program is given evidence, where the task can tell."""
+        if self.resources.evidence is None:
+            return list(trainset)
+        traces = collect(bare(program), trainset, executor=self.resources.executor, score=self.resources.evidence)
+        return [trace.example for trace in traces if trace.reference is None or trace.reference.score != 0]
 
     def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
         """The examples that are traced."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import dspy
 import pytest
 from scripted import scripted_lm, scripted_resources
 
@@ -42,3 +44,26 @@ def test_a_recipe_for_other_resources_is_set_anew() -> None:
 
 def test_a_quick_run_traces_a_quarter() -> None:
     assert LoraSft(replace(run(sft={"examples": 8}), quick=True), metric).bound() == 2
+
+
+def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
+    class Lookup(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer = dspy.Predict("passage, question -> answer")
+
+        def forward(self, question: str) -> dspy.Prediction:
+            passage = {"Which law?": "The law of Ohio governs."}.get(question, "Nothing of the kind.")
+            return dspy.Prediction(answer=self.answer(passage=passage, question=question).answer, passages=[passage])
+
+    def found(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float(example.answer in prediction.passages[0]) if example.answer != "silent" else math.nan
+
+    said = {"Which law?": "Ohio", "Which day?": "9 May", "Which fee?": "silent"}
+    rows = [dspy.Example(question=question, answer=answer).with_inputs("question") for question, answer in said.items()]
+    resources = scripted_resources(scripted_lm(lambda text: "no model is asked"), evidence=found)
+    program = Lookup()
+    program.set_lm(resources.student)
+    kept = LoraSft(resources, metric).with_evidence(program, rows)
+    assert [row.answer for row in kept] == ["Ohio", "silent"]
+    assert LoraSft(run(), metric).with_evidence(program, rows) == rows
