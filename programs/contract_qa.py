@@ -25,6 +25,7 @@ from optimizers.random_search import RandomSearch
 from programs._contract_synthesis import contract_filters, contract_synthesizer
 from programs._contract_wording import contract_wording
 from synth_dspy.corpus.source import Corpus
+from synth_dspy.errors import SetupError
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.task import Resources, Task, task
 
@@ -57,18 +58,24 @@ class ContractQA(dspy.Module):
 
 
 @task
-def contract_qa(documents: Path | None = None, labelled: Path | None = None, cuad: Path | None = None) -> Task:
+def contract_qa(
+    documents: Path | None = None, labelled: Path | None = None, cuad: Path | None = None, categories: str = ""
+) -> Task:
     """Questions about contracts.
 
     Args:
         documents: a folder of your own contracts (text, Markdown, HTML, PDF, DOCX).
         labelled: labelled questions about them, as in data/contracts/questions.jsonl.
         cuad: the CUAD data, as CUAD_v1.json or as a folder, instead of your own.
+        categories: which of CUAD's 41 categories are asked about, with commas between them; by default all.
     """
+    asked = tuple(name.strip() for name in categories.split(",") if name.strip())
+    if asked and cuad is None:
+        raise SetupError("--task.categories chooses among CUAD's questions: add --task.cuad.")
     sample = Path(__file__).resolve().parents[1] / "data" / "contracts"
 
     return Task(
-        source=Corpus(sample, ABSTENTION, documents, labelled, cuad),
+        source=Corpus(sample, ABSTENTION, documents, labelled, cuad, asked),
         program=ContractQA,
         synthesizer=contract_synthesizer,
         filters=contract_filters,

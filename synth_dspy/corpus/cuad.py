@@ -16,8 +16,8 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +51,11 @@ class _Contract:
 
 
 def read_cuad(
-    path: Path, limit: int | None = None, unanswerable: float = UNANSWERABLE, yes_no: float = YES_NO
+    path: Path,
+    limit: int | None = None,
+    unanswerable: float = UNANSWERABLE,
+    yes_no: float = YES_NO,
+    categories: Collection[str] = (),
 ) -> tuple[list[Document], list[dict[str, Any]]]:
     """Read contracts and labelled questions about them.
 
@@ -60,6 +64,7 @@ def read_cuad(
         limit: How many contracts, in an order that depends on their ids only. None: all.
         unanswerable: Share of the questions on which the contract is silent (references are empty).
         yes_no: Share of the clause categories asked as yes/no questions, as many again being answered by "No".
+        categories: What is asked about; empty: all 41 categories.
 
     Returns:
         The documents, and one dict for each question with `id`, `document`, `question`, `references` (accepted
@@ -67,23 +72,29 @@ def read_cuad(
         party, date, period, law, clause or yes_no; "none" where the contract is silent).
 
     Raises:
-        SetupError: If there is no CUAD at `path`, or it cannot be parsed.
+        SetupError: If there is no CUAD at `path`, it cannot be parsed, or a category is none of CUAD's.
     """
+    if unknown := sorted(set(categories) - set(FACTS) - set(CLAUSES)):
+        raise SetupError(
+            f"CUAD has no category {unknown[0]!r}; it has {', '.join((*FACTS, *CLAUSES))} (with commas between them)."
+        )
+    wanted = set(categories) or {*FACTS, *CLAUSES}
     contracts = sorted(_read(Path(path).expanduser()), key=lambda contract: hash_order(contract.id))
     documents: list[Document] = []
     rows: list[dict[str, Any]] = []
     for contract in contracts[:limit]:
         cleaner = Cleaner(contract.text)
         documents.append(Document(contract.id, contract.title, cleaner.text(), contract.path))
-        rows.extend(_questions(contract, cleaner, unanswerable, yes_no))
+        labels = tuple(label for label in contract.labels if label.category in wanted)
+        rows.extend(_questions(replace(contract, labels=labels), cleaner, unanswerable, yes_no))
     return documents, rows
 
 
 def _questions(contract: _Contract, cleaner: Cleaner, unanswerable: float, yes_no: float) -> Iterator[dict[str, Any]]:
     # Which category is asked how is a matter of the hash order of its name within the contract, nothing else.
     order = sorted(contract.labels, key=lambda label: hash_order(f"{contract.id}\n{label.category}"))
-    stated = [label for label in order if label.spans and (label.category in FACTS or label.category in CLAUSES)]
-    silent = [label for label in order if not label.spans and (label.category in FACTS or label.category in CLAUSES)]
+    stated = [label for label in order if label.spans]
+    silent = [label for label in order if not label.spans]
     clauses = [label for label in stated if label.category in CLAUSES]
     # Rounding by hash keeps the shares right on average where a contract has few of a kind.
     chance = int(hash_order(contract.id, 1)[:8], 16) / 16**8

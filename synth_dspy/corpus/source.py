@@ -33,6 +33,7 @@ class Corpus:
         documents: a folder of the user's own documents, instead of the sample.
         labelled: labelled questions about those documents (JSONL).
         cuad: CUAD, as a folder of contracts or as the publisher's CUAD_v1.json, instead of either.
+        categories: of CUAD's, those that are asked about; all if there are none.
     """
 
     sample: Path
@@ -40,6 +41,7 @@ class Corpus:
     documents: Path | None = None
     labelled: Path | None = None
     cuad: Path | None = None
+    categories: tuple[str, ...] = ()
 
     def read(self, limit: int | None = None) -> Knowledge:
         """Read and cut the documents; `limit` takes that many in an order that their names' hashes give.
@@ -56,7 +58,7 @@ class Corpus:
         skipped: Sequence[Skipped] = ()
         rows: Sequence[Mapping[str, Any]] = ()
         if self.cuad is not None:
-            documents, rows = read_cuad(self.cuad, limit)
+            documents, rows = read_cuad(self.cuad, limit, categories=self.categories)
         elif self.documents is not None:
             documents, skipped = read_folder(self.documents)
             if self.labelled is not None:

@@ -100,6 +100,16 @@ def test_limit_takes_a_fixed_order(tmp_path: Path) -> None:
     assert few != sorted(few)
 
 
+def test_only_some_categories_are_asked_about(tmp_path: Path) -> None:
+    path = own_layout(tmp_path / "cuad", 3)
+    documents, rows = read_cuad(path, categories=["Governing Law", "Parties"])
+    assert len(documents) == 3
+    assert {row["category"] for row in rows} <= {"Governing Law", "Parties"}
+    assert rows
+    with pytest.raises(SetupError, match="no category 'Law'; it has Document Name, Parties"):
+        read_cuad(path, categories=["Law"])
+
+
 def test_bad_folders_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"neither CUAD_v1\.json nor clauses\.jsonl"):
         read_cuad(tmp_path)
