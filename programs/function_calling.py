@@ -186,7 +186,8 @@ def function_calling(
         syntax: what calls are written in.
         history: what becomes of a conversation that is too long.
         reverse_quantile: share of the requests that the reverse-query filter rejects; by default those below 0.5.
-        call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token.
+        call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token,
+            and may be set to no other.
     """
     sample = Path(__file__).resolve().parents[1] / "data" / "functions"
     source = Functions(sample, functions, examples, bfcl, syntax)
