@@ -9,7 +9,8 @@ from typing import Any
 
 import dspy
 import pytest
-from scripted import ScriptedEngine, WordEmbedder, scripted_lm, scripted_resources
+from embedders import WordEmbedder
+from scripted import ScriptedEngine, scripted_lm, scripted_resources
 
 from eval.call_judge import CallJudge, call_metrics
 from programs._conversation import RunningSummary, prune
