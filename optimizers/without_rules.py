@@ -10,30 +10,23 @@ distillation).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import make_dataclass, replace
-from typing import Any, ClassVar
 
 import dspy
 
-from synth_dspy.training.optimizer import Settings, WeightOptimizer, bare
+from synth_dspy.training.optimizer import Settings, WeightOptimizer, bare, with_defaults
 
 
-class _WithoutRules:
+class _WithoutRules(WeightOptimizer):
     """What is added to a recipe: it begins with the program under its short instructions."""
 
-    defaults: ClassVar[Mapping[str, Settings]] = {}
-
     def compile(
-        self: Any,
+        self,
         student: dspy.Module,
         *,
         trainset: Sequence[dspy.Example],
         valset: Sequence[dspy.Example] | None = None,
     ) -> dspy.Module:
-        given = self.resources.training
-        training = {m: {**self.defaults.get(m, {}), **given.get(m, {})} for m in {**self.defaults, **given}}
-        recipe = replace(self, resources=replace(self.resources, training=training))
-        return super(_WithoutRules, recipe).compile(short(student), trainset=trainset, valset=valset)
+        return super().compile(short(student), trainset=trainset, valset=valset)
 
 
 def without_rules(
@@ -43,15 +36,11 @@ def without_rules(
 
     Args:
         recipe: a class of `optimizers/lora_*.py`.
-        defaults: by method, settings that go before the recipe's own and after the run's configuration
-            (`[training.options.<method>]`). Recipes that begin with SFT need its settings too.
+        defaults: the task's settings, by method, as `with_defaults` takes them.
     """
-    namespace = {"defaults": defaults or {}, "__doc__": f"{_summary(recipe)} Rules are left out of the prompt."}
-    made = make_dataclass(
-        f"{recipe.__name__}WithoutRules", (), bases=(_WithoutRules, recipe), frozen=True, namespace=namespace
-    )
-    made.__module__ = recipe.__module__
-    return made
+    bases = (_WithoutRules, with_defaults(recipe, defaults or {}))
+    named = {"__doc__": f"{_summary(recipe)} Rules are left out of the prompt.", "__module__": recipe.__module__}
+    return type(f"{recipe.__name__}WithoutRules", bases, named)
 
 
 def short(program: dspy.Module) -> dspy.Module:

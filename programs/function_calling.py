@@ -23,13 +23,14 @@ from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, co
 from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
 from synth_dspy.chat_export import tool_messages
+from synth_dspy.config import METHODS
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import Syntax, parse, render, tools_json
 from synth_dspy.task import Resources, Task, task
-from synth_dspy.training.call_token import with_call_token
+from synth_dspy.training.optimizer import with_defaults
 
 MAX_TOKENS = 128
 
@@ -185,7 +186,8 @@ def function_calling(
         syntax: what calls are written in.
         history: what becomes of a conversation that is too long.
         reverse_quantile: share of the requests that the reverse-query filter rejects; by default those below 0.5.
-        call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token.
+        call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token,
+            and may be set to no other.
     """
     sample = Path(__file__).resolve().parents[1] / "data" / "functions"
     source = Functions(sample, functions, examples, bfcl, syntax)
@@ -194,6 +196,7 @@ def function_calling(
         raise SetupError(f"--task.reverse-quantile {reverse_quantile:g} is no share: write a number such as 0.2.")
     if call_token is not None and (not call_token or any(map(str.isspace, call_token))):
         raise SetupError(f"--task.call-token {call_token!r} is no token: write a word such as <tool_call>.")
+    training = {method: {"call_token": call_token} for method in METHODS} if call_token else {}
     return Task(
         source=source,
         program=lambda resources: FunctionCaller(resources, source, history, call_token=call_token or ""),
@@ -204,9 +207,9 @@ def function_calling(
         optimizers={
             "zero_shot": lambda resources, metric: None,
             "bootstrap": Bootstrap,
-            "sft": with_call_token(LoraSft, call_token),
-            "dpo": with_call_token(LoraDpo, call_token),
-            "orpo": with_call_token(LoraOrpo, call_token),
+            "sft": with_defaults(LoraSft, training),
+            "dpo": with_defaults(LoraDpo, training),
+            "orpo": with_defaults(LoraOrpo, training),
         },
         noun="function",
         words=150,

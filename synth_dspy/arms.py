@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
 from typing import Any
 
 import dspy
@@ -44,11 +43,18 @@ def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None
         options: settings by method.
 
     Raises:
-        SetupError: a setting does not exist or is not right; names it.
+        SetupError: a setting does not exist or is not right, or is at odds with the task; names it.
     """
     for method, asked in options.items():
-        own = attributes(_recipe(task, method)) if method in task.optimizers else frozenset()
+        recipe = _recipe(task, method) if method in task.optimizers else None
+        own = attributes(recipe) if recipe else frozenset()
         check_options(method, {name: value for name, value in asked.items() if name not in own})
+        written = recipe.defaults.get(method, {}).get("call_token") if recipe else None
+        if written is not None and asked.get("call_token", written) != written:
+            raise SetupError(
+                f"training.options.{method}.call_token is {asked['call_token']!r}, but the task's own call_token, "
+                f"which its prompts and replies have, is {written!r}: leave the former out, or set both alike."
+            )
 
 
 def compile_arms(
@@ -112,10 +118,10 @@ def compile_arms(
     return programs
 
 
-def _recipe(task: Task, method: str) -> type:
+def _recipe(task: Task, method: str) -> type[WeightOptimizer]:
     """The class of a method's recipe."""
     made = task.optimizers[method]
-    return made if isinstance(made, type) and is_dataclass(made) else WeightOptimizer
+    return made if isinstance(made, type) and issubclass(made, WeightOptimizer) else WeightOptimizer
 
 
 def _training(program: dspy.Module, student: dspy.LM) -> dict[str, Any] | None:

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.errors import SetupError
-from synth_dspy.files import write_whole
+from synth_dspy.files import refuse_to_overwrite, write_whole
 from synth_dspy.jsonl import OBJECTS, read_rows
-from synth_dspy.outputs import refuse_to_overwrite
 
 if TYPE_CHECKING:
     import dspy

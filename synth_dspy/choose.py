@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
-from synth_dspy.outputs import refuse_to_overwrite
+from synth_dspy.files import refuse_to_overwrite
 
 
 class ChooseConfig(Settings):

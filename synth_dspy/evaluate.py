@@ -29,9 +29,8 @@ from tyro.conf import Positional
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
-from synth_dspy.files import write_whole
+from synth_dspy.files import refuse_to_overwrite, write_whole
 from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
-from synth_dspy.outputs import refuse_to_overwrite
 
 _BATCH = 256
 REFERENCE = "reference"

@@ -1,10 +1,16 @@
-"""Files that are written whole or not at all: a kill, or a full disk, never leaves half of one."""
+"""Files that are written: whole or not at all, and never over what is there unless the user said so.
+
+A kill, or a full disk, never leaves half of a file; `--out` never takes the place of another without `--force`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from synth_dspy.errors import SetupError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -22,3 +28,21 @@ def write_whole(path: Path, text: str) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def refuse_to_overwrite(paths: Iterable[Path], *, force: bool, flag: str = "--out") -> None:
+    """Look at what is about to be written, before any work is done for it.
+
+    Args:
+        paths: the files.
+        force: whether the user said `--force`.
+        flag: what another place is named with.
+
+    Raises:
+        SetupError: one of them is there and `force` was not said, or is a folder.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise SetupError(f"{path} is a folder, where a file is to be written: name another place with {flag}.")
+        if path.exists() and not force:
+            raise SetupError(f"{path} is there already: name another place with {flag}, or write over it with --force.")

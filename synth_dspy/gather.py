@@ -16,7 +16,7 @@ from synth_dspy.context import Context
 from synth_dspy.errors import SetupError
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
-from synth_dspy.task import Knowledge, Resources
+from synth_dspy.task import Checked, Knowledge, Resources
 from synth_dspy.training.feedback import read_feedback
 
 log = logging.getLogger("synth_dspy.gather")
@@ -28,9 +28,12 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
     """The task's knowledge and its splits.
 
     Raises:
-        SetupError: it has too few groups to learn from some and be scored on others.
+        SetupError: it has too few groups to learn from some and be scored on others, or its source finds it wanting.
     """
-    knowledge = context.task.source.read(context.config.limit)
+    source = context.task.source
+    if isinstance(source, Checked):
+        source.check()
+    knowledge = source.read(context.config.limit)
     splits = datasets.split(knowledge, context.config.seed)
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:

@@ -1,4 +1,4 @@
-"""Opening what a run's configuration names: a role's model, and the retriever over the task's documents.
+"""Opening what a run's configuration names: the model of a role, the retriever, the resources of a saved run.
 
 Compiling and loading a saved program both go through here, so that a loaded program finds the same server, the same
 embedder and the same index as the run that made it.
@@ -18,6 +18,8 @@ from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.index import Index
 from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.errors import SetupError
+from synth_dspy.executor import Executor
+from synth_dspy.task import Resources
 
 if TYPE_CHECKING:
     import dspy
@@ -86,3 +88,36 @@ def open_retriever(
     finally:
         os.close(lock)
     return Retriever(index, wording=task.wording)
+
+
+def open_saved(
+    config: CompileConfig, task: Task, *, ledger: Ledger | None = None, executor: Executor | None = None
+) -> Resources:
+    """What the factories of a task are given once its run is over: nothing is learned, so there are no examples.
+
+    The student stands in the teacher's place, whom nobody asks any more. Who needs the judge's LM or the retriever
+    adds it.
+
+    Args:
+        config: the run's.
+        task: built with it.
+        ledger: through which calls go; None makes every call anew.
+        executor: runs many calls at once; by default as many as the run did.
+
+    Raises:
+        SetupError: the student's model string is malformed, or its key is missing.
+    """
+    student = open_role(config, "student", ledger)
+    return Resources(
+        student=student,
+        teacher=student,
+        judge_lm=None,
+        judge_model=config.models.judge,
+        embedder=open_embedder(config),
+        retriever=None,
+        executor=executor or Executor(config.concurrency),
+        seeds=(),
+        held_out=(),
+        words=config.words or task.words,
+        seed=config.seed,
+    )

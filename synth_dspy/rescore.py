@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
 from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
-from synth_dspy.opening import open_embedder, open_role
+from synth_dspy.opening import open_role, open_saved
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run, log_to
-from synth_dspy.task import Judge, Resources, Task
+from synth_dspy.task import Judge, Task
 from synth_dspy.workspace import task_file, workspace_of
 
 log = logging.getLogger("synth_dspy.rescore")
@@ -236,26 +236,12 @@ def _question(row: Any) -> tuple[str, str]:
 
 
 def _judge(task: Task, config: CompileConfig, executor: Executor, ledger: Ledger) -> Judge:
-    student = open_role(config, "student", ledger)
-    named = config.models.judge
-    judge_lm = None if named == "reference" else open_role(config, "judge", ledger)
-    if judge_lm is not None:
-        roles.check(judge_lm)
-    return task.judge(
-        Resources(
-            student=student,
-            teacher=student,
-            judge_lm=judge_lm,
-            judge_model=named,
-            embedder=open_embedder(config),
-            retriever=None,
-            executor=executor,
-            seeds=(),
-            held_out=(),
-            words=config.words or task.words,
-            seed=config.seed,
-        )
-    )
+    resources = open_saved(config, task, ledger=ledger, executor=executor)
+    if config.models.judge == "reference":
+        return task.judge(resources)
+    judge_lm = open_role(config, "judge", ledger)
+    roles.check(judge_lm)
+    return task.judge(replace(resources, judge_lm=judge_lm))
 
 
 def _remember(program: dspy.Module, ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +109,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     Raises:
         SetupError: the folder holds no program, its task is gone, or the file names code that is not this package's.
     """
-    from synth_dspy.executor import Executor
-    from synth_dspy.opening import open_embedder, open_retriever, open_role
-    from synth_dspy.task import Resources
+    from synth_dspy.opening import open_retriever, open_saved
     from synth_dspy.training.provider import tuned_lm
 
     folder = Path(path).expanduser().resolve()
@@ -120,26 +119,13 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     model = compile_settings(task_file(here, about["task"]))
     config = model.model_validate(about["config"])
     task = build_task(here, about["task"], config)
-    embedder = open_embedder(config)
+    resources = open_saved(config, task)
     documents = task.source.read(config.limit).documents
-    retriever = open_retriever(index_folder(here, about["task"], config), task, documents, embedder)
-    student = open_role(config, "student", None)
-    program = task.program(
-        Resources(
-            student=student,
-            teacher=student,
-            judge_lm=None,
-            judge_model=config.models.judge,
-            embedder=embedder,
-            retriever=retriever,
-            executor=Executor(config.concurrency),
-            seeds=(),
-            held_out=(),
-            words=config.words or task.words,
-            seed=config.seed,
-        )
-    )
+    index = index_folder(here, about["task"], config)
+    retriever = open_retriever(index, task, documents, resources.embedder)
+    program = task.program(replace(resources, retriever=retriever))
     program.load_state(state, allow_unsafe_lm_state=True)
+    student = resources.student
     if "weights" in about:
         student = tuned_lm(student, _weights(folder, about["weights"]))
         program.set_lm(student)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import dspy
@@ -110,6 +110,17 @@ class Source(Protocol):
     """
 
     def read(self, limit: int | None = None) -> Knowledge: ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A source that knows what nobody could learn from, and raises a `SetupError` that says so.
+
+    It is asked where a new run begins. An older run's programs are loaded without: what they have learned from may have
+    been edited since.
+    """
+
+    def check(self) -> None: ...
 
 
 class Judge(Protocol):

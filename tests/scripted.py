@@ -1,17 +1,15 @@
-"""A model that answers by a function of what it is asked, and an embedder that counts words: flows without weights."""
+"""A model that answers by a function of what it is asked: flows without weights."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import dspy
-import numpy as np
 from dspy import lm15
+from embedders import WordEmbedder
 
 from synth_dspy.executor import Executor
-from synth_dspy.synthesis.text import content
 from synth_dspy.task import Resources
 
 
@@ -33,19 +31,6 @@ class ScriptedEngine:
         message = lm15.Message.assistant([lm15.TextPart(self.script(text))])
         usage = lm15.Usage(input_tokens=1, output_tokens=1)
         return lm15.Response(id=None, model=request.model, message=message, finish_reason="stop", usage=usage)
-
-
-class WordEmbedder:
-    """Bags of content words, hashed into 512 dimensions, as unit vectors."""
-
-    name = "words"
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = np.zeros((len(texts), 512), np.float32)
-        for row, text in enumerate(texts):
-            for word in content(text):
-                vectors[row, zlib.crc32(word.encode()) % 512] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def scripted_lm(script: Callable[[str], str]) -> dspy.LM:

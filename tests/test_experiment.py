@@ -170,3 +170,15 @@ def test_a_mistake_is_told_before_a_model_is_asked(
     with pytest.raises(SetupError, match=sentence):
         compile_(tmp_path, server, Rivers(names), **settings)
     assert server.requests == []
+
+
+def test_a_source_that_nobody_could_learn_from_ends_a_new_run_before_any_model_is_asked(
+    tmp_path: Path, server: Server
+) -> None:
+    class Dry(Rivers):
+        def check(self) -> None:
+            raise SetupError("The rivers are dry.")
+
+    with pytest.raises(SetupError, match="The rivers are dry"):
+        compile_(tmp_path, server, Dry())
+    assert not server.requests

@@ -9,7 +9,8 @@ from typing import Any
 
 import dspy
 import pytest
-from scripted import ScriptedEngine, WordEmbedder, scripted_lm, scripted_resources
+from embedders import WordEmbedder
+from scripted import ScriptedEngine, scripted_lm, scripted_resources
 
 from eval.call_judge import CallJudge, call_metrics
 from programs._conversation import RunningSummary, prune
@@ -17,6 +18,7 @@ from programs._function_program import Assistant, Finder, Workshop, constraint
 from programs._function_units import CATEGORIES, parse_mix
 from programs.function_calling import FunctionCaller, function_calling
 from synth_dspy import datasets
+from synth_dspy.arms import check_training
 from synth_dspy.config import task_settings
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.executor import Executor
@@ -456,9 +458,15 @@ class TestCallToken:
 
         task = function_calling(call_token=MARKER)
         assert options(task) == [MARKER, MARKER]
-        assert options(task, **{method: {"call_token": "<call>"}})[0] == "<call>"
         assert options(function_calling()) == [None, None]
         assert task.optimizers[method].__name__ == function_calling().optimizers[method].__name__  # type: ignore[attr-defined]
+
+    def test_the_task_and_its_training_agree_on_it(self) -> None:
+        task, other = function_calling(call_token=MARKER), {"dpo": {"call_token": "<call>"}}
+        check_training(task, {"sft": {"call_token": MARKER, "epochs": 2}, "dpo": {"most": 3}})
+        check_training(function_calling(), other)
+        with pytest.raises(SetupError, match=rf"options\.dpo\.call_token is '<call>', but .* is '{MARKER}'"):
+            check_training(task, other)
 
     def test_what_is_no_token(self) -> None:
         for wrong in ("", "tool call"):

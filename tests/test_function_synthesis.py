@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import WordEmbedder, scripted_lm, scripted_resources
+from embedders import WordEmbedder
+from scripted import scripted_lm, scripted_resources
 
 from programs._function_details import Details
 from programs._function_filters import Balanced, Executes, Reply, Schema, says_result

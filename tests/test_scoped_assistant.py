@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -23,14 +24,18 @@ from programs._assistant_filters import Asked, Belongs, DecidedAlike, KeepsRules
 from programs._assistant_small import HouseResponses
 from programs._assistant_synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
 from programs.scoped_assistant import ScopedAssistant, scoped_assistant
+from synth_dspy import saved
 from synth_dspy.chat_export import export_run, read_chat
+from synth_dspy.config import compile_settings
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
 from synth_dspy.lms.chat_adapter import ChatTurnsAdapter, turns
+from synth_dspy.run import Run
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.task import Candidate, Item, Resources
 from synth_dspy.topics import House, Topics
 from synth_dspy.training.optimizer import WeightOptimizer
+from synth_dspy.workspace import task_file
 
 DECLINE = "Sorry, I can't help with that. I answer questions about everyday banking at Northmoor."
 
@@ -117,6 +122,23 @@ class TestProgram:
         loaded = ScopedAssistant(house, None)
         loaded.load_state(json.loads(json.dumps(state)))
         assert prompt_of(loaded, question="?")[0]["content"] == house.words("short")
+
+    def test_a_house_that_breaks_its_own_rules_by_now_starts_no_run_but_its_programs_are_loaded(
+        self, house: House, workspace: Path, tmp_path: Path
+    ) -> None:
+        mine = shutil.copytree(house.folder, tmp_path / "mine")
+        (mine / "tone.md").write_text("## terse\nBe terse.\n- words: 3\n", encoding="utf-8")
+        server = {"api_base": "http://127.0.0.1:9/v1"}  # never asked
+        models = {**dict.fromkeys(("student", "embedder"), "openai/mock"), **server}
+        settings = compile_settings(task_file(workspace, "scoped_assistant"))
+        config = settings.model_validate({"task": {"house": mine}, "models": models})
+        task = saved.build_task(workspace, "scoped_assistant", config)
+        program = ScopedAssistant(House(mine), None)
+        folder = saved.save(Run("scoped_assistant", tmp_path / "run"), "zero_shot", program, config)
+        with pytest.raises(SetupError, match="breaks its own rules"):
+            task.source.check()
+        loaded = saved.load(folder, workspace=workspace)
+        assert prompt_of(loaded, question="?") == prompt_of(program, question="?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,8 +378,6 @@ class TestCapableTeacher:
     def test_the_prompts_of_one_step_are_compiled_alone_and_used(
         self, house: House, resources: Any, tmp_path: Path
     ) -> None:
-        import shutil
-
         folder = tmp_path / "mine"
         shutil.copytree(house.folder, folder)
         own = House(folder)

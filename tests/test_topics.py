@@ -153,7 +153,7 @@ class TestHouse:
         else:
             path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
         with pytest.raises(SetupError, match=re.escape(said)):
-            Topics(House(tmp_path / "mine")).read()
+            Topics(House(tmp_path / "mine")).check()
 
     @pytest.mark.parametrize(("scope", "lesson"), [(True, "decline"), (False, "answer")])
     def test_a_house_with_topics_of_one_kind_is_refused(
@@ -164,7 +164,7 @@ class TestHouse:
             path = tmp_path / "mine" / name
             path.write_text(only(path.read_text(encoding="utf-8"), scope), encoding="utf-8")
         with pytest.raises(SetupError, match=rf"topics\.jsonl has no topic .*teaches the assistant to {lesson}\."):
-            Topics(House(tmp_path / "mine")).read()
+            Topics(House(tmp_path / "mine")).check()
 
     def test_a_missing_word_of_the_house_is_named(self, house: House, tmp_path: Path) -> None:
         shutil.copytree(house.folder, tmp_path / "mine")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ _CONTROL = 3  # GGUF's kind of token that is not to be shown
 # rounds the offset of every block to a whole number of steps, which is as coarse as the quantisation itself: SmolLM2's
 # perplexity on general text is 30.9 so, and 24.9 with the values that the file holds.
 READABLE_TYPES = frozenset({0, 1, 2, 8, 14})
-_F32, _F16, _Q8_0 = 0, 1, 8
+_F32, F16, _Q8_0 = 0, 1, 8
 _ALL_F32, _MOSTLY_F16, _MOSTLY_Q8_0 = 0, 1, 7  # values of:
 _FILE_TYPE = "general.file_type"
 _Q8_BLOCK = 32  # a row whose length is no multiple of it stays F16
@@ -41,13 +42,18 @@ Change = Callable[[Any], tuple[int, Values] | None]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A GGUF file's scalar metadata (arrays are left out), the types of its tensors, and a digest of its tokenizer.
+    """What a GGUF file says before its weights.
 
-    The digest is of all that the file says of its tokenizer: files with the same one have the same tokenizer.
+    Attributes:
+        metadata: Scalars; arrays are left out.
+        tensor_types: By the tensors' names, in GGUF's numbers.
+        values: How many values the tensors of each type hold together.
+        tokenizer: A digest of all that the file says of its tokenizer: files with the same one have the same.
     """
 
     metadata: dict[str, Any]
     tensor_types: dict[str, int]
+    values: dict[int, int]
     tokenizer: str
 
 
@@ -84,12 +90,14 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
                     file.seek(begin)
                     tokenizer.update(f"{key}:{size_of_value}:".encode() + file.read(size_of_value))
             types = {}
+            values: Counter[int] = Counter()
             end = 0
             for _ in range(tensors):
                 name = _string(file)
                 (dimensions,) = _unpack(file, "<I")
                 shape = _unpack(file, f"<{dimensions}Q")
                 types[name], offset = _unpack(file, "<IQ")
+                values[types[name]] += math.prod(shape)
                 end = max(end, offset + _size(shape, types[name]))
             alignment = metadata.get("general.alignment", 32)
             complete = -(-file.tell() // alignment) * alignment + end
@@ -97,7 +105,7 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
         raise SetupError(f"{path} is a damaged or incomplete GGUF file; fetch it again") from error
     if size < complete:  # OpenVINO would read past its end, and crash
         raise SetupError(f"{path} is cut short ({size:,} of {complete:,} bytes); fetch it again")
-    return Header(metadata, types, tokenizer.hexdigest())
+    return Header(metadata, types, dict(values), tokenizer.hexdigest())
 
 
 def control_tokens(path: Path) -> frozenset[int]:
@@ -248,7 +256,7 @@ def rewrite(reader: Any, target: Path, change: Change, metadata: Mapping[str, An
 
 def _file_type(stated: int | None, kinds: Sequence[int]) -> int:
     """What a file's metadata say of its tensors as a whole: OpenVINO looks for scales only if they say quantised."""
-    quantised = not {_F32, _F16}.issuperset(kinds)
+    quantised = not {_F32, F16}.issuperset(kinds)
     if stated is None or (quantised and stated in (_ALL_F32, _MOSTLY_F16)):
         return _MOSTLY_Q8_0 if quantised else _MOSTLY_F16
     return stated
@@ -262,7 +270,7 @@ def _plan(tensor: Any, change: tuple[int, Values] | None) -> tuple[Any, Values |
         return tensor.tensor_type, None
     kind, values = change
     if kind == _Q8_0 and int(tensor.shape[0]) % _Q8_BLOCK:
-        kind = _F16
+        kind = F16
     return gguf.GGMLQuantizationType(kind), values
 
 
@@ -272,7 +280,7 @@ def _layout(tensor: Any, kind: Any) -> tuple[tuple[int, ...], Any, int]:
     import numpy as np
 
     rows = tuple(int(n) for n in reversed(tensor.shape))
-    if kind == _F16:
+    if kind == F16:
         return rows, np.dtype(np.float16), 2 * math.prod(rows)
     shape = gguf.quant_shape_to_byte_shape(rows, kind)
     return shape, np.dtype(np.uint8), math.prod(shape)

@@ -25,16 +25,18 @@ GIB = 1 << 30
 MEMORY = "SYNTH_DSPY_MODEL_MEMORY_GIB"
 """The environment's variable for what all loaded models may take."""
 _CGROUP = Path("/sys/fs/cgroup")
+_BUFFERS_GIB = 0.25
+_LEAST_GIB = 4.5
 
 
 class ModelPool:
     """The servers of this process, by model, under a memory bound.
 
     Args:
-        memory_gib: What all loaded models may take together, by estimate (weights and caches). When a model is asked
+        memory_gib: What all loaded models may take together, by estimate (see `estimate_gib`). When a model is asked
             for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded. None:
-            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or an eighth of the machine's (or container's) memory, and at
-            least 3.
+            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a sixth of the machine's (or container's) memory, and at least
+            4.5, which hold two of the default student.
         settings: How each is served.
 
     Raises:
@@ -102,8 +104,7 @@ class ModelPool:
 
     def _start(self, model: str, path: Path) -> tuple[ModelServer, float]:
         """Make room, then load; under the lock, which waiting for room gives up meanwhile."""
-        size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
-        estimate = 2 * size / GIB + self.settings.kv_cache_gib
+        estimate = estimate_gib(path, self.settings)
         self._servers.pop(model, None)
         while self._servers and sum(each for _, each in self._servers.values()) + estimate > self.memory_gib:
             idle = next((name for name in self._servers if not self._users[name]), None)
@@ -114,6 +115,28 @@ class ModelPool:
             self._servers.pop(idle)[0].close()
         # While waiting, another caller may have loaded it.
         return self._servers.get(model) or (ModelServer(path, name=model, settings=self.settings), estimate)
+
+
+def estimate_gib(path: Path, settings: ServerSettings) -> float:
+    """What a model takes once it has served for a while, in GiB.
+
+    The file's size twice, for weights as they are read and as they are multiplied; four bytes more for each weight in
+    F16, which becomes a float32 value; a quarter of a GiB for buffers and grammars; and the cache, which fills up to
+    its bound and stays full. That is what the default student was seen to take (OpenVINO 2026.4, a CPU with bf16):
+    besides the cache 0.52 GiB in Q8_0, and 1.1 GiB with its blocks in F16, as it is tuned. No larger model was
+    measured, nor any with other types, nor a model folder.
+
+    Args:
+        path: A GGUF file, or a folder with an OpenVINO model.
+        settings: How it is served.
+    """
+    from synth_dspy.lms.gguf import F16, read_header
+
+    if path.is_dir():
+        weights = 2 * sum(file.stat().st_size for file in path.iterdir())
+    else:
+        weights = 2 * path.stat().st_size + 4 * read_header(path).values.get(F16, 0)
+    return weights / GIB + _BUFFERS_GIB + settings.kv_cache_gib
 
 
 def _memory_gib() -> float:
@@ -131,7 +154,7 @@ def _share_of_memory() -> float:
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, which psutil does not look at
         with suppress(OSError, ValueError):  # no such file, or "max"
             total = min(total, int((_CGROUP / name).read_text()))
-    return max(3.0, total / GIB / 8)
+    return max(_LEAST_GIB, total / GIB / 6)
 
 
 _POOL: ModelPool | None = None

@@ -10,8 +10,7 @@ from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
-from synth_dspy.files import write_whole
-from synth_dspy.outputs import refuse_to_overwrite
+from synth_dspy.files import refuse_to_overwrite, write_whole
 from synth_dspy.progress import Bars
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.documentation import TableDoc, coverage, document

@@ -84,11 +84,8 @@ class House:
             raise SetupError(f'{path} lacks {key!r}: add {key} = "..." to it.')
         return value
 
-    def check(self) -> list[dict[str, Any]]:
-        """Read the whole house, so that every mistake in it is told at once.
-
-        Returns:
-            The labelled questions.
+    def check(self) -> None:
+        """Read the whole house, so that every mistake in it is told before anything is learned from it.
 
         Raises:
             SetupError: a file is missing or not as it should be; nothing is in scope, or nothing out of it; or the
@@ -100,7 +97,6 @@ class House:
         rows = self.examples()
         _check_scopes(self.folder / "examples.jsonl", "question", {row["in_scope"] for row in rows})
         self._check_answers(rows)
-        return rows
 
     def _check_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
         said = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]

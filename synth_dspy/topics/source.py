@@ -32,18 +32,20 @@ class Topics:
     house: House
     questions: Path | None = None
 
+    def check(self) -> None:
+        """See `House.check`."""
+        self.house.check()
+
     def read(self, limit: int | None = None) -> Knowledge:
         """Items are subtopics; `limit` takes that many topics, in and out of scope by turns, in the hash order.
 
         Raises:
-            SetupError: a file is missing or not as it should be, or the house cannot be learned from; see
-                `House.check`.
+            SetupError: a file is missing or not as it should be.
         """
-        rows = self.house.check()
         topics = _limited(self.house.topics, limit)
         kept = {topic.id for topic in topics}
         items = [_item(topic, part) for topic in topics for part in topic.subtopics]
-        labelled = [self.example(row) for row in rows if row["topic"] in kept]
+        labelled = [self.example(row) for row in self.house.examples() if row["topic"] in kept]
         if self.questions is not None:
             real = balanced(read_real(self.questions), EACH)
             groups = {question.group: question for question in real}

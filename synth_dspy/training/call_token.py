@@ -18,15 +18,11 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from synth_dspy.config import METHODS
 from synth_dspy.errors import SetupError
-
-if TYPE_CHECKING:
-    from synth_dspy.task import Metric, Resources
 
 _RESERVED = re.compile(
     r"<\|?(reserved|unused|extra|dummy)\w*\|?>|\[(PAD|unused)\d+\]"
@@ -52,23 +48,6 @@ class CallToken:
     id: int
     was: str | None = None
     pieces: tuple[int, ...] = ()
-
-
-def with_call_token(recipe: type[Any], text: str | None) -> type[Any]:
-    """A recipe of weight training that makes a marker one token, unless the configuration names another.
-
-    Args:
-        recipe: a `WeightOptimizer`; those that it begins with are told too.
-        text: the marker; None leaves the recipe as it is.
-    """
-    if text is None:
-        return recipe
-
-    def begin(self: Any, resources: Resources, metric: Metric, **more: Any) -> None:
-        training = {method: {"call_token": text, **resources.training.get(method, {})} for method in METHODS}
-        recipe.__init__(self, replace(resources, training=training), metric, **more)
-
-    return type(recipe.__name__, (recipe,), {"__init__": begin, "__doc__": recipe.__doc__})
 
 
 def find(tokenizer: Any, text: str, rows: int) -> CallToken:

@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from synth_dspy.training.traces import Trace, collect, prompts
 
 log = logging.getLogger("synth_dspy.training")
 
-__all__ = ["Method", "Settings", "WeightOptimizer", "attributes", "bare", "has_gpu", "train"]
+__all__ = ["Method", "Settings", "WeightOptimizer", "attributes", "bare", "has_gpu", "train", "with_defaults"]
 
 Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
@@ -74,9 +74,13 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
     """Settings for Llama 3 8B on one GPU of 24 GB or more."""
+    defaults: ClassVar[Mapping[str, Settings]] = {}
+    """A task's own settings, by method; see `with_defaults`."""
 
     def __post_init__(self) -> None:
-        asked = self.resources.training.get(self.method, {})
+        training = _merged(self.defaults, self.resources.training)
+        object.__setattr__(self, "resources", replace(self.resources, training=training))
+        asked = training.get(self.method, {})
         own = attributes(type(self))
         for name in own & asked.keys():
             object.__setattr__(self, name, asked[name])
@@ -177,6 +181,22 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         if self.method not in ("dpo", "orpo") or not self.resources.feedback:
             return Rows(())
         return human_rows(self.resources.feedback, program, self.resources.executor)
+
+
+def with_defaults(recipe: type[WeightOptimizer], settings: Mapping[str, Settings]) -> type[WeightOptimizer]:
+    """The same recipe with a task's own settings, which go before the recipe's and after the run's configuration.
+
+    Args:
+        recipe: a class of `optimizers/lora_*.py`.
+        settings: by method, as in `[training.options.<method>]`; those of the recipes that it begins with too.
+    """
+    named = {"defaults": _merged(recipe.defaults, settings), "__doc__": recipe.__doc__, "__module__": recipe.__module__}
+    return type(recipe.__name__, (recipe,), named)
+
+
+def _merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
+    """Settings by method, the latter before the former."""
+    return {method: {**below.get(method, {}), **above.get(method, {})} for method in {**below, **above}}
 
 
 def attributes(recipe: type) -> frozenset[str]:

@@ -51,6 +51,7 @@ def test_header_tells_context_and_types(tmp_path: Path) -> None:
     _write(path, {"a": Types.F32, "b": Types.Q5_0})
     assert context_length(path) == 2048
     assert read_header(path).tensor_types == {"a": Types.F32, "b": Types.Q5_0}
+    assert read_header(path).values == {Types.F32: 8 * 64, Types.Q5_0: 8 * 64}
     assert read_header(path).metadata["tokenizer.chat_template"] == "{{ messages }}"
 
 

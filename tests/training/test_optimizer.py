@@ -14,6 +14,7 @@ from optimizers.lora_dpo import LoraDpo
 from optimizers.lora_sft import LoraSft
 from synth_dspy.task import Resources
 from synth_dspy.training import optimizer
+from synth_dspy.training.optimizer import with_defaults
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,16 @@ def test_the_configuration_goes_before_the_task_and_the_task_before_the_recipe()
     assert (made.most, made.examples) == (3, 12)
     assert made.options() == {**LoraDpo.cpu, "epochs": 2, "beta": 0.5}
     assert LoraSft(run(dpo={"epochs": 2}), metric).options() == LoraSft.cpu
+
+
+def test_a_task_s_own_settings_go_before_the_recipe_s_and_reach_the_one_that_it_begins_with() -> None:
+    ours = with_defaults(with_defaults(LoraDpo, {"dpo": {"most": 3, "beta": 0.5}}), {"sft": {"examples": 9}})
+    assert (ours.__name__, ours.__doc__) == (LoraDpo.__name__, LoraDpo.__doc__)
+    made = ours(run(dpo={"beta": 0.2}), metric)
+    assert (made.most, made.options()) == (3, {**LoraDpo.cpu, "beta": 0.2})
+    assert made._sft().examples == 9
+    assert ours(run(sft={"examples": 4}), metric)._sft().examples == 4
+    assert LoraDpo(run(), metric).most == 10, "the recipe itself stays as it is"
 
 
 def test_a_recipe_for_other_resources_is_set_anew() -> None:

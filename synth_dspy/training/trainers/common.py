@@ -17,7 +17,7 @@ import torch
 from transformers import Trainer
 
 from synth_dspy.training.checkpoints import settle
-from synth_dspy.training.sequences import Group, pack
+from synth_dspy.training.sequences import Group, completion_logps, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,13 @@ class LeanTrainer(Trainer):  # type: ignore[misc]
         if self.model.training:
             self.tokens += packed.input_ids.numel()
         return packed
+
+    def _gains(self, model: Any, inputs: Mapping[str, Any]) -> Any:
+        """How much likelier both completions of each group are than under the reference, in log-probability: (n, 2)."""
+        packed = self._packed(inputs)
+        with self.accelerator.autocast():
+            logps = completion_logps(model, packed).view(-1, 2)
+        return logps - inputs["reference"]
 
     def _note(self, **values: float) -> None:
         """Of training: the next entry of the history gives the mean."""

@@ -10,7 +10,6 @@ from typing import Any
 from torch.nn import functional
 from trl import DPOTrainer
 
-from synth_dspy.training.sequences import completion_logps
 from synth_dspy.training.trainers.common import LeanTrainer
 
 
@@ -20,10 +19,7 @@ class Dpo(LeanTrainer, DPOTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
     ) -> Any:
-        packed = self._packed(inputs)
-        with self.accelerator.autocast():
-            logps = completion_logps(model, packed).view(-1, 2)
-        rewards = self.beta * (logps - inputs["reference"])
-        margins = rewards[:, 0] - rewards[:, 1]
+        chosen, rejected = (self.beta * self._gains(model, inputs)).unbind(1)
+        margins = chosen - rejected
         self._note(margin=margins.mean().item(), accuracy=(margins > 0).float().mean().item())
         return -functional.logsigmoid(margins).mean()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from trl import KTOTrainer
 
-from synth_dspy.training.sequences import Group, completion_logps
+from synth_dspy.training.sequences import Group
 from synth_dspy.training.trainers.common import LeanTrainer
 
 
@@ -27,10 +27,7 @@ class Kto(LeanTrainer, KTOTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: int | None = None
     ) -> Any:
-        packed = self._packed(inputs)
-        with self.accelerator.autocast():
-            logps = completion_logps(model, packed).view(-1, 2)
-        own, other = (logps - inputs["reference"]).unbind(1)
+        own, other = self._gains(model, inputs).unbind(1)
         divergence = other.detach().mean().clamp(min=0)
         margins = torch.where(inputs["label"], own - divergence, divergence - own)
         self._note(divergence=divergence.item(), accuracy=(margins > 0).float().mean().item())
