@@ -59,9 +59,13 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> Task:
 
 
 def index_folder(workspace: Path, name: str, config: CompileConfig) -> Path:
-    """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again."""
-    settings = config.model_dump(mode="json")
-    return workspace / config.runs / name / INDEXES / fingerprint({key: settings.get(key) for key in ("task", "limit")})
+    """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again.
+
+    What a task knows are the files that its settings name; its other settings say what is asked about them.
+    """
+    settings = config.model_dump()
+    files = {key: str(value) for key, value in (settings.get("task") or {}).items() if isinstance(value, Path)}
+    return workspace / config.runs / name / INDEXES / fingerprint({"files": files, "limit": config.limit})
 
 
 def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Path:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import synth_dspy
+from synth_dspy.config import compile_settings
 from synth_dspy.errors import SetupError
-from synth_dspy.saved import ABOUT, PROGRAM, fingerprint
+from synth_dspy.saved import ABOUT, PROGRAM, fingerprint, index_folder
+from synth_dspy.workspace import task_file
 
 
 def write(folder: Path, lm: Any) -> Path:
@@ -56,3 +58,12 @@ def test_a_damaged_program_is_named(tmp_path: Path) -> None:
 
 def test_fingerprints_do_not_depend_on_order() -> None:
     assert fingerprint({"a": 1, "b": Path("x")}) == fingerprint({"b": Path("x"), "a": 1}) != fingerprint({"a": 2})
+
+
+def test_an_index_belongs_to_the_files_not_to_what_is_asked_about_them(workspace: Path) -> None:
+    settings = compile_settings(task_file(workspace, "contract_qa"))
+
+    def folder(**task: Any) -> Path:
+        return index_folder(workspace, "contract_qa", settings.model_validate({"task": task}))
+
+    assert folder(cuad="cuad") == folder(cuad="cuad", categories="Parties") != folder(documents="cuad")
