@@ -109,8 +109,10 @@ def test_one_that_died_is_started_again(servers: VllmServers, tmp_path: Path, lo
     (first,) = fake_vllm.starts(log)
     os.kill(first["process"], signal.SIGKILL)
     assert gone(first["process"])
-    time.sleep(0.5)  # until its parent has seen it
-    servers.resume()
+    until = time.monotonic() + 30
+    while len(fake_vllm.starts(log)) < 2 and time.monotonic() < until:  # until its parent has seen it
+        servers.resume()
+        time.sleep(0.05)
     assert alive(fake_vllm.starts(log)[1]["process"])
 
 
