@@ -65,7 +65,8 @@ class Finder:
         if new:
             self._vectors |= dict(zip(new, self.embedder.embed(new), strict=True))
         scores = np.stack([self._vectors[text] for text in texts]) @ self.embedder.embed([question])[0]
-        return [offered[i] for i in np.argsort(-scores, kind="stable")[: self.most]]
+        # Rounded: what is embedded together shows in the last digits, and must not turn the order of two.
+        return [offered[i] for i in np.argsort(-scores.round(5), kind="stable")[: self.most]]
 
     def _searched(self, question: str) -> list[Function]:
         assert self.retriever is not None

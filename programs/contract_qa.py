@@ -103,5 +103,6 @@ def contract_qa(
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),
         wording=contract_wording,
         evidence=retrieval_recall,
+        asks=("labelled", "categories"),
         words=350 if documents or cuad else 100,  # the sample contracts are short
     )

@@ -51,7 +51,7 @@ class Experiment(Context):
         again = f"python -m synth_dspy.compile {self.run.task} --resume {self.run.id}"
         self.bars.console.print(f"run {self.run.id}; if it is stopped: {again}", soft_wrap=True, highlight=False)
         with self.run.station("index"), self.bars.bar("index", None) as bar:
-            folder = saved.index_folder(self.workspace, self.run.task, self.config)
+            folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
         resources = replace(resources, retriever=retriever)
         with self.run.station("synthesis"):

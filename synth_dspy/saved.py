@@ -58,14 +58,11 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> Task:
     raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
 
 
-def index_folder(workspace: Path, name: str, config: CompileConfig) -> Path:
-    """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again.
-
-    What a task knows are the files that its settings name; its other settings say what is asked about them.
-    """
-    settings = config.model_dump()
-    files = {key: str(value) for key, value in (settings.get("task") or {}).items() if isinstance(value, Path)}
-    return workspace / config.runs / name / INDEXES / fingerprint({"files": files, "limit": config.limit})
+def index_folder(workspace: Path, name: str, config: CompileConfig, task: Task) -> Path:
+    """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again."""
+    settings = config.model_dump(mode="json")
+    known = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
+    return workspace / config.runs / name / INDEXES / fingerprint({"task": known, "limit": config.limit})
 
 
 def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Path:
@@ -125,7 +122,7 @@ def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
     task = build_task(here, about["task"], config)
     resources = open_saved(config, task)
     documents = task.source.read(config.limit).documents
-    index = index_folder(here, about["task"], config)
+    index = index_folder(here, about["task"], config, task)
     retriever = open_retriever(index, task, documents, resources.embedder)
     program = task.program(replace(resources, retriever=retriever))
     program.load_state(state, allow_unsafe_lm_state=True)

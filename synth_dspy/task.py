@@ -116,8 +116,8 @@ class Source(Protocol):
 class Checked(Protocol):
     """A source that knows what nobody could learn from, and raises a `SetupError` that says so.
 
-    It is asked where a new run begins. An older run's programs are loaded without: what they have learned from may have
-    been edited since.
+    It is asked where a run begins or goes on. An older run's programs are loaded without: what they have learned from
+    may have been edited since.
     """
 
     def check(self) -> None: ...
@@ -160,7 +160,7 @@ class Resources:
         judge: the task's judge, once it has been made; scores the student's answers for preferences.
         training: settings of each training method, by its name, as the run's configuration has them.
         feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
-        evidence: the task's, see there.
+        evidence: see `Task.evidence`.
     """
 
     student: dspy.LM
@@ -200,6 +200,7 @@ class Task:
         noun: what a group is called.
         evidence: how much of the evidence for an example's answer a prediction was made from, NaN where none is known;
             weights do not learn answers that were given none of it: they would learn to make answers up.
+        asks: names of the task's settings that say what is asked, not what is known: they leave the index as it is.
     """
 
     source: Source
@@ -215,6 +216,7 @@ class Task:
     words: int = 350
     noun: str = "document"
     evidence: Metric | None = None
+    asks: tuple[str, ...] = ()
 
 
 TaskFunction = Callable[..., Task]

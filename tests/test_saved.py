@@ -11,7 +11,7 @@ import pytest
 import synth_dspy
 from synth_dspy.config import compile_settings
 from synth_dspy.errors import SetupError
-from synth_dspy.saved import ABOUT, PROGRAM, fingerprint, index_folder
+from synth_dspy.saved import ABOUT, PROGRAM, build_task, fingerprint, index_folder
 from synth_dspy.workspace import task_file
 
 
@@ -60,10 +60,11 @@ def test_fingerprints_do_not_depend_on_order() -> None:
     assert fingerprint({"a": 1, "b": Path("x")}) == fingerprint({"b": Path("x"), "a": 1}) != fingerprint({"a": 2})
 
 
-def test_an_index_belongs_to_the_files_not_to_what_is_asked_about_them(workspace: Path) -> None:
+def test_an_index_belongs_to_what_is_known_not_to_what_is_asked(workspace: Path) -> None:
     settings = compile_settings(task_file(workspace, "contract_qa"))
 
-    def folder(**task: Any) -> Path:
-        return index_folder(workspace, "contract_qa", settings.model_validate({"task": task}))
+    def folder(**given: Any) -> Path:
+        config = settings.model_validate({"task": given})
+        return index_folder(workspace, "contract_qa", config, build_task(workspace, "contract_qa", config))
 
     assert folder(cuad="cuad") == folder(cuad="cuad", categories="Parties") != folder(documents="cuad")

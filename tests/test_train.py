@@ -216,20 +216,26 @@ def test_a_token_weighs_the_same_in_a_small_step_as_in_a_large_one(make: Make, b
     from synth_dspy.training.data import read_rows, tokenize
     from synth_dspy.training.trainers import build
 
-    spec = read_spec(make(rows=4))
-    model, tokenizer = load_base(base)
-    rows = tokenize(read_rows(spec.rows, "sft"), "sft", tokenizer, max_tokens=999)
-    assert len({len(group.completions[0]) for group in rows.groups}) > 1
-    trainer = build(spec, model, tokenizer, rows, None, folder=tmp_path, bf16=False)
+    def losses(batch: int, *steps: list[int]) -> tuple[float, float]:
+        """Of the trainset, the steps' together; of the same rows as a dev set, their mean."""
+        spec = read_spec(make(rows=4, batch=batch, name=str(batch)))
+        model, tokenizer = load_base(base)
+        rows = tokenize(read_rows(spec.rows, "sft"), "sft", tokenizer, max_tokens=999)
+        assert len({len(group.completions[0]) for group in rows.groups}) > 1
+        trainer = build(spec, model, tokenizer, rows, rows, folder=tmp_path, bf16=False)
+        made = [trainer.data_collator([{"groups": [row]}]) for row in range(4)]
 
-    def loss(*step: list[int]) -> float:
-        micro = [trainer.data_collator([{"groups": groups}]) for groups in step]
-        items = trainer._get_num_items_in_batch(micro, None)
-        return sum(trainer.compute_loss(trainer.model, each, num_items_in_batch=items).item() for each in micro)
+        def loss(row: int, items: float | None = None) -> float:
+            return float(trainer.compute_loss(trainer.model, made[row], num_items_in_batch=items).item())
 
-    small = [loss([number]) for number in range(4)]
-    assert sum(small) / 4 == pytest.approx(loss([0], [1], [2], [3]), rel=1e-4)
-    assert sum(small) / 4 == pytest.approx(loss([0, 1], [2, 3]), rel=1e-4)
+        items = [trainer._get_num_items_in_batch([made[row] for row in step], None) for step in steps]
+        learned = sum(loss(row, each) for step, each in zip(steps, items, strict=True) for row in step)
+        return learned * batch / 4, sum(map(loss, range(4))) / 4
+
+    by_ones, dev = losses(1, [0], [1], [2], [3])
+    assert by_ones == pytest.approx(dev, rel=1e-4)
+    assert losses(2, [0, 1], [2, 3])[0] == pytest.approx(dev, rel=1e-4)
+    assert losses(3, [0, 1, 2], [3])[0] == pytest.approx(dev, rel=1e-4)  # the last step is a short one
 
 
 def test_only_the_last_layers_are_tuned_if_asked(make: Make) -> None:

@@ -4,7 +4,7 @@ The cache is `SYNTH_DSPY_HOME`, else the user's cache folder:
 
     weights/<name>/...     fetched models: complete and verified, or not there at all
     downloads/*.part       interrupted downloads, which the next attempt continues
-    converted/...          files made from weights (GGUF with other tensor types, OpenVINO models)
+    converted/...          files made from weights (GGUF with other tensor types, OpenVINO models, tokenizers)
 
 Two processes that want the same file wait for each other on a lock.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,10 +36,14 @@ def exclusive(target: Path) -> Iterator[None]:
     """Hold the lock of `target` against other processes and threads."""
     import filelock
 
+    lock = filelock.FileLock(target.with_name(target.name + ".lock"))
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(target.with_name(target.name + ".lock")):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -48,13 +52,36 @@ def publish(target: Path) -> Iterator[Path]:
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        _remove(part)
+        remove(part)
         try:
             yield part
-            _remove(target)
+            remove(target)
             part.replace(target)
         finally:
-            _remove(part)
+            remove(part)
+
+
+def kept(name: str, write: Callable[[Path], None]) -> Path:
+    """The file or folder of that name in `converted/`; if it is not there, `write` makes it, given the path to write.
+
+    Raises:
+        SetupError: The disk is full, or the cache cannot be written.
+    """
+    target = cache_home() / "converted" / name
+    if not target.exists():
+        with exclusive(target):
+            if not target.exists():  # another process may have made it meanwhile
+                with publish(target) as part:
+                    write(part)
+    return target
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -70,10 +97,3 @@ def _disk_errors(target: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SetupError(f"cannot write {target}; name a folder you may write in SYNTH_DSPY_HOME") from error
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -198,20 +198,19 @@ def _settings(folder: Path) -> dict[str, int]:
 
 def _converted(folder: Path) -> Path:
     """The OpenVINO model of `folder`, converted now if it has not been before."""
-    from synth_dspy.lms.cache import cache_home, exclusive, publish
+    from synth_dspy.lms.cache import kept
 
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise SetupError(f"{folder} has no model.safetensors; embedding needs one")
     stat = weights.stat()
     key = f"{_FORMAT}|{folder.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    target = cache_home() / "converted" / f"{folder.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    with exclusive(target):
-        if not (target / _IR).is_file():
-            with publish(target) as part:
-                part.mkdir()
-                _convert(folder, part / _IR)
-    return target / _IR
+
+    def write(part: Path) -> None:
+        part.mkdir()
+        _convert(folder, part / _IR)
+
+    return kept(f"{folder.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}", write) / _IR
 
 
 def _convert(folder: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from synth_dspy.errors import SetupError
+from synth_dspy.lms.cache import kept
 
 MAGIC = b"GGUF"
 # Scalar types of GGUF metadata, by their number in the format; 8 is a string, 9 an array.
@@ -33,7 +34,6 @@ _F32, F16, _Q8_0 = 0, 1, 8
 _ALL_F32, _MOSTLY_F16, _MOSTLY_Q8_0 = 0, 1, 7  # values of:
 _FILE_TYPE = "general.file_type"
 _Q8_BLOCK = 32  # a row whose length is no multiple of it stays F16
-_CONVERTED = "converted"
 Values = Callable[[Any], Any]
 """A tensor of a file (`gguf.ReaderTensor`) to the float32 values it is to have."""
 Change = Callable[[Any], tuple[int, Values] | None]
@@ -171,23 +171,7 @@ def cached_copy(source: Path, name: str, write: Callable[[Path], None], *, suffi
     parts = sorted(source.parent.glob("*")) if source.name == "config.json" else [source]
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
-    return cached(f"{name}-{key}{suffix}", write)
-
-
-def cached(name: str, write: Callable[[Path], None]) -> Path:
-    """The file or folder that `write` makes, given its path; made now unless it is in the cache under its name.
-
-    Raises:
-        SetupError: The disk is full.
-    """
-    from synth_dspy.lms.cache import cache_home, exclusive, publish
-
-    target = cache_home() / _CONVERTED / name
-    with exclusive(target):
-        if not target.exists():
-            with publish(target) as part:
-                write(part)
-    return target
+    return kept(f"{name}-{key}{suffix}", write)
 
 
 def _convert(source: Path, target: Path) -> None:

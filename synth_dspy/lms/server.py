@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from synth_dspy.errors import SetupError
 from synth_dspy.lms.generation import ContextWindowError, Generation, PipelineError, Sampling, ServerSettings
 from synth_dspy.lms.gguf import context_length
 from synth_dspy.lms.pipeline import generation_config, open_pipeline, read_reply, state_of
@@ -136,6 +137,8 @@ class ModelServer:
 
     def _tokenizer_once_loaded(self) -> Tokenizer:
         self._loaded.wait()
+        if isinstance(self._failure, SetupError):
+            raise self._failure
         if self._failure is not None:
             raise PipelineError(f"{self.name}: {self._failure}") from self._failure
         if self._tokenizer is None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.lms.gguf import cached, control_tokens, read_header
+from synth_dspy.errors import SetupError
+from synth_dspy.lms.cache import kept, remove
+from synth_dspy.lms.gguf import control_tokens, read_header
+
+logger = logging.getLogger(__name__)
 
 
 def open_tokenizer(path: Path) -> Any:
@@ -15,6 +21,7 @@ def open_tokenizer(path: Path) -> Any:
 
     Making one from a GGUF file takes 2 to 3 s, half of what it takes to load a small model. It is made once for all
     models with the same tokenizer, a student and what it was tuned to, and read from the cache in a tenth of a second.
+    Where the cache cannot be used, it is made each time.
     """
     import openvino_genai
 
@@ -28,7 +35,16 @@ def open_tokenizer(path: Path) -> Any:
         openvino_genai.Tokenizer(str(part / "model.gguf"), enable_save_ov_model=True)  # writes beside the file it reads
         (part / "model.gguf").unlink()
 
-    return openvino_genai.Tokenizer(str(cached(f"tokenizer-{key}", write)))
+    folder = None
+    try:
+        folder = kept(f"tokenizer-{key}", write)
+        return openvino_genai.Tokenizer(str(folder))
+    except (OSError, RuntimeError, SetupError) as error:
+        logger.warning("the tokenizer of %s is made again, as the cache cannot be used: %s", path, error)
+        if folder is not None:
+            with suppress(OSError):
+                remove(folder)  # what cannot be read
+        return openvino_genai.Tokenizer(str(path))
 
 
 class Tokenizer:

@@ -102,7 +102,11 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         if not trainset:
             raise ArmError("There are no training rows.")
         known = self.with_evidence(student, trainset)
-        program = bare(self.start(student, known, valset))
+        if not known:
+            raise ArmError(
+                "The program is given evidence for no training row's answer: raise --words, or check search."
+            )
+        program = bare(self.start(student, trainset, valset))
         made = self.rows(self.traced(program, self.chosen(known)))
         human = self.human(program)
         rows = [*made.rows, *human.rows]
@@ -121,7 +125,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         checked = prompts(program, held_out, self.resources.executor)[:PROMPTS]
         options = self.options()
         if options.get("patience"):
-            options["dev"] = self.rows(self.traced(program, held_out)).rows
+            options["dev"] = self.rows(self.traced(program, self.with_evidence(program, held_out))).rows
         return train(program, self.method, rows, counts=counts, prompts=checked, seed=self.resources.seed, **options)
 
     def options(self) -> dict[str, Any]:
@@ -184,7 +188,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
 
 def with_defaults(recipe: type[WeightOptimizer], settings: Mapping[str, Settings]) -> type[WeightOptimizer]:
-    """The same recipe with a task's own settings, which go before the recipe's and after the run's configuration.
+    """The same recipe with a task's own settings, which override the recipe's and are overridden by the run's.
 
     Args:
         recipe: a class of `optimizers/lora_*.py`.
@@ -195,7 +199,7 @@ def with_defaults(recipe: type[WeightOptimizer], settings: Mapping[str, Settings
 
 
 def _merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
-    """Settings by method, the latter before the former."""
+    """Settings by method; where both have one, the latter's."""
     return {method: {**below.get(method, {}), **above.get(method, {})} for method in {**below, **above}}
 
 

@@ -180,6 +180,7 @@ class _Training:
         state = trainer.state
         steps = [entry for entry in state.log_history if "loss" in entry]
         curve = [[entry["step"], entry["loss"]] for entry in steps]
+        tenth = max(1, len(curve) // 10)  # a step may be a single row: one alone says little
         seconds = steps[-1]["seconds"]
         extra = [name for name in ("accuracy", "margin", "divergence", "reward") if name in steps[-1]]
         return {
@@ -190,7 +191,7 @@ class _Training:
             "tokens": trainer.tokens,
             "steps": state.global_step,
             "epochs": round(state.epoch, 4),
-            "loss": {"first": curve[0][1], "last": curve[-1][1], "curve": curve},
+            "loss": {"first": _mean(curve[:tenth]), "last": _mean(curve[-tenth:]), "curve": curve},
             "dev_loss": None,
             **{name: steps[-1][name] for name in extra},
             "seconds": round(seconds, 3),
@@ -315,6 +316,10 @@ def _peak() -> dict[str, Any]:
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "peak_gpu_mb": None if gpu is None else round(gpu, 1),
     }
+
+
+def _mean(curve: list[list[float]]) -> float:
+    return sum(loss for _, loss in curve) / len(curve)
 
 
 def _library_versions() -> dict[str, str]:

@@ -24,6 +24,8 @@ SPEC = "spec.json"
 RESULT = "result.json"
 ADAPTER = "adapter"
 MERGED = "model.gguf"
+LOSSES = 2
+"""Counts the changes after which the same spec gives another adapter."""
 PROMPTS = 32
 """How many prompts the served model is checked on."""
 
@@ -108,7 +110,7 @@ class TrainSpec(Settings):
         ]
         if self.reward is not None and self.workspace is not None:
             inputs.append(self.workspace.joinpath(*self.reward.partition(":")[0].split(".")).with_suffix(".py"))
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(settings | {"losses": LOSSES}, sort_keys=True).encode())
         for path in inputs:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         for path in _weights(self.model):

@@ -12,13 +12,18 @@ from synth_dspy.training.trainers.common import LeanTrainer
 
 
 class Sft(LeanTrainer, SFTTrainer):  # type: ignore[misc]
-    """TRL's SFTTrainer on packed groups. Every completion token of the run weighs the same.
+    """TRL's SFTTrainer on packed groups. Every completion token of the run weighs the same, but for clipped gradients.
 
     The mean over a step's tokens, which is TRL's loss, does not do that where steps are small: a token of a short reply
     shares its step with fewer others. With two rows a step, a model taught to make no call in 18 of 64 rows gave that
-    reply, two tokens long, three quarters of the probability, whatever was asked. Here a step's sum is divided by what
-    a step of as many rows holds in the mean. The loss that is logged is the mean over the tokens.
+    reply, two tokens long, three quarters of the probability, whatever was asked. Here every step's sum is divided by
+    the same number: the tokens that a step has in the mean. The loss that is logged is the mean over the step's tokens.
     """
+
+    _loss = 0.0
+    """Of all completion tokens since the last entry of the history,"""
+    _said = 0
+    """and how many they were."""
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: float | None = None
@@ -27,25 +32,31 @@ class Sft(LeanTrainer, SFTTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             logps = token_logps(model, packed)
         if self.model.training:
-            self._said += (-logps.detach().sum().item(), len(logps))
-        return -logps.sum() / (num_items_in_batch or len(logps))
+            self._loss -= logps.detach().sum().item()
+            self._said += len(logps)
+        return -logps.sum() / (num_items_in_batch or self._tokens_of_a_dev_row)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._said:
-            logs["loss"] = sum(self._said[::2]) / sum(self._said[1::2])
-            self._said.clear()
+            logs["loss"] = self._loss / self._said
+            self._loss, self._said = 0.0, 0
         super().log(logs, start_time)
 
     @cached_property
-    def _said(self) -> list[float]:
-        """Loss and number of the tokens of each micro-batch since the last entry of the history."""
-        return []
+    def _tokens_of_a_step(self) -> float:
+        """Completion tokens that an optimizer step has in the mean."""
+        micro: int = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return self._mean_tokens(self.train_dataset) * micro
 
     @cached_property
-    def _tokens_a_row(self) -> float:
-        groups = [self.data_collator.groups[i] for batch in self.train_dataset["groups"] for i in batch]
-        return sum(len(group.completions[0]) for group in groups) / len(groups)
+    def _tokens_of_a_dev_row(self) -> float:
+        return self._mean_tokens(self.eval_dataset)
+
+    def _mean_tokens(self, dataset: Any) -> float:
+        """Completion tokens of a dataset's row, which packing may have made of several."""
+        rows = dataset["groups"]
+        lengths = [len(self.data_collator.groups[i].completions[0]) for row in rows for i in row]
+        return sum(lengths) / len(rows)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> float:
-        """Completion tokens that an optimizer step of as many rows has in the mean."""
-        return self._tokens_a_row * sum(len(batch["packed"].lengths) for batch in batch_samples)
+        return self._tokens_of_a_step
