@@ -49,7 +49,21 @@ class ContractQA(dspy.Module):
         self.answer = dspy.Predict(AnswerFromPassages)
 
     def forward(self, question: str, document: str | None = None) -> dspy.Prediction:
+        """The answer.
+
+        Args:
+            question: about one contract, or about all of them.
+            document: the contract's id (its file's name without the ending); None searches them all.
+
+        Returns:
+            `answer`, `passages` (best first) and `abstained`.
+
+        Raises:
+            ValueError: there is no such contract.
+        """
         passages = self.retriever.search(question, document, self.words)
+        if document is not None and not passages:
+            raise ValueError(f"There is no contract {document!r}: give the id of one that was read, or None for all.")
         with dspy.context(adapter=PlainAdapter()):
             said = self.answer(passages="\n".join(p.text for p in passages), question=question)
         answer = " ".join(str(said.answer).split())

@@ -19,7 +19,7 @@ from synth_dspy.context import Context
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
-from synth_dspy.gather import gather_feedback, gather_rows, read_knowledge
+from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.opening import open_embedder, open_retriever, open_role
 from synth_dspy.task import Judge, Resources
 from synth_dspy.training.provider import LocalProvider
@@ -45,6 +45,7 @@ class Experiment(Context):
             tuned.retention_data(self.config.retention, self.workspace)
         with self.run.station("source"):
             knowledge, splits = read_knowledge(self)
+            check_feedback(self, knowledge)
         with self.run.station("models"):
             resources = self._models()
         self.run.begun = True

@@ -89,6 +89,17 @@ def gather_rows(
     return rows
 
 
+def check_feedback(context: Context, knowledge: Knowledge) -> None:
+    """Find out now whether the file of people's preferences is as it should be: it is read after the synthesis.
+
+    Raises:
+        SetupError: it cannot be read, or a line lacks a side or an input; names the line and the field.
+    """
+    path, known = context.config.training.feedback, [*knowledge.labelled, *knowledge.prompts]
+    if path is not None:
+        read_feedback(path, sorted(known[0].inputs().keys()) if known else ())
+
+
 def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Splits) -> Sequence[dspy.Example]:
     """People's preferences, without those about what is held out."""
     path = context.config.training.feedback

@@ -44,27 +44,35 @@ def option(found: dict[str, Any], name: str) -> dict[str, Any]:
     return next(one for one in found["options"] if one["name"] == name)
 
 
-def test_a_cheaper_arm_is_taken_where_the_best_is_not_better_beyond_its_interval(run: Path, tmp_path: Path) -> None:
+def test_of_arms_that_score_alike_the_cheaper_one_is_taken(run: Path, tmp_path: Path) -> None:
     found = chosen(tmp_path, run)
     assert found["chosen"] == "sft"
-    assert "dpo scores +5.0 points more, but not beyond its 95 % interval" in found["recommendation"]
+    assert "dpo scores +5.0 points more, which is not shown to be better (95 % interval" in found["recommendation"]
     assert "costs 50 % more" in found["recommendation"]
     assert {one["against"]: one["better"] for one in found["comparisons"]} == {
         "sft": False, "rag": True, "slow": True
     }  # fmt: skip
 
 
-def test_the_best_is_taken_where_it_is_better_beyond_its_interval(run: Path, tmp_path: Path) -> None:
+def test_the_best_is_taken_where_it_is_shown_to_be_better(run: Path, tmp_path: Path) -> None:
     found = chosen(tmp_path, run, flags=["--arms", "rag,dpo"])
     assert found["chosen"] == "dpo"
-    assert "it is better than rag beyond the 95 % interval" in found["recommendation"]
+    assert "it is better than rag (p < 0.05 after Holm's correction)" in found["recommendation"]
 
 
 def test_a_price_that_differs_by_little_is_no_reason(tmp_path: Path) -> None:
     made = rows("rag", 0.70, 1.0, 0.98) + rows("sft", 0.75, 1.0, 1.0)
     found = chosen(tmp_path, make_run(tmp_path / "run", made))
     assert found["chosen"] == "sft"
-    assert "no other arm within the limits is better, or as good and cheaper" in found["recommendation"]
+    assert "that it is better than rag is not shown (n = " in found["recommendation"]
+
+
+def test_a_worse_arm_is_not_taken_because_too_few_items_can_tell(tmp_path: Path) -> None:
+    made = [row for row in rows("rag", 0.40, 1.0, 1.2) + rows("dpo", 0.26, 1.0, 1.0) if row["id"][-1] in "0123"]
+    found = chosen(tmp_path, make_run(tmp_path / "run", made))
+    assert not found["comparisons"][0]["better"]
+    assert found["chosen"] == "rag"
+    assert "that it is better than dpo is not shown" in found["recommendation"]
 
 
 def test_figures_of_an_arm(run: Path, tmp_path: Path) -> None:

@@ -468,6 +468,11 @@ class TestCallToken:
         with pytest.raises(SetupError, match=rf"options\.dpo\.call_token is '<call>', but .* is '{MARKER}'"):
             check_training(task, other)
 
+    @pytest.mark.parametrize("value", ["many", -1, 2.5, True])
+    def test_a_recipes_own_settings_are_checked_too(self, value: Any) -> None:
+        with pytest.raises(SetupError, match=rf"training\.options\.sft\.examples is {value!r}, which is not right"):
+            check_training(function_calling(), {"sft": {"examples": value}})
+
     def test_what_is_no_token(self) -> None:
         for wrong in ("", "tool call"):
             with pytest.raises(SetupError, match=r"--task\.call-token"):

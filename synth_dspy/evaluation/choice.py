@@ -4,8 +4,9 @@ All figures are of the items that every arm has in common. Latency is a call's a
 throughput follows from it and from how many were under way (Little's law, L = lambda W; Little 1961). What an embedded
 model costs is its CPU time at the user's price, what a hosted one costs is what its provider charged.
 
-An arm is recommended over a cheaper one only where the 95 % interval of the paired difference, on the same items,
-excludes 0.
+Of arms that score alike, within `ALIKE`, the cheaper one is recommended, unless the paired test on the same items, with
+Holm's correction, finds the dearer one better. Of arms further apart the better-scoring one is, and where the test
+does not bear it out the recommendation says so: too few items are no reason to take the worse arm.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from synth_dspy.evaluation.choice_sentences import exclusions, notes, recommenda
 from synth_dspy.evaluation.figures import HEADLINE, is_yes_no, mean, plain, score
 from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, Licence, licence_of, strictest
+from synth_dspy.evaluation.verdict import ALPHA
 from synth_dspy.lms.registry import REGISTRY
 
 Json = dict[str, Any]
@@ -30,6 +32,8 @@ Json = dict[str, Any]
 MB = 1e6
 CHEAPER = 0.95
 """What costs more than this share of the other's price is no cheaper: CPU time varies that much from run to run."""
+ALIKE = 0.05
+"""Differences of the metric up to which a lower price decides between arms of which neither is shown to be better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,17 +284,20 @@ def _comparisons(
                 "high": difference.high,
                 "n": difference.n,
                 "smallest_detectable": compared.smallest_detectable,
-                "better": bool(difference.low is not None and difference.low > 0),
+                "p": compared.p,
             }
         )
+    for row, adjusted in zip(found, stats.holm([row["p"] for row in found]), strict=True):
+        row["p_holm"] = adjusted
+        row["better"] = bool(row["difference"] > 0 and adjusted is not None and adjusted < ALPHA)
     return found
 
 
 def _chosen(allowed: Sequence[Option], comparisons: Sequence[Json]) -> Option | None:
-    """The cheapest of the best arm and those that it is not better than."""
+    """The cheapest of the best arm and those that score alike and that it is not better than."""
     if not allowed:
         return None
-    level = {row["against"] for row in comparisons if not row["better"]}
+    level = {row["against"] for row in comparisons if not row["better"] and row["difference"] <= ALIKE}
     cheaper = [option for option in allowed if option.name in level and _cheaper(option, allowed[0])]
     return min(cheaper, key=_price, default=allowed[0])
 

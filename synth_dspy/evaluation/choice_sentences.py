@@ -87,14 +87,17 @@ def recommendation(
     if chosen is not top:
         row = next(row for row in comparisons if row["against"] == chosen.name)
         text += (
-            f"; {top.name} scores {points(row['difference'])} more, but not beyond its 95 % interval ("
+            f"; {top.name} scores {points(row['difference'])} more, which is not shown to be better (95 % interval "
             f"{points(row['low'], unit=False)} to {points(row['high'], unit=False)}, n = {row['n']}), and "
             f"{_dearer(top, chosen)}"
         )
-    elif beaten := [row["against"] for row in comparisons if row["better"]]:
-        text += f"; it is better than {', '.join(beaten)} beyond the 95 % interval"
-    elif comparisons:
-        text += "; no other arm within the limits is better, or as good and cheaper"
+    else:
+        beaten = [row["against"] for row in comparisons if row["better"]]
+        unshown = [row["against"] for row in comparisons if not row["better"]]
+        if beaten:
+            text += f"; it is better than {', '.join(beaten)} (p < 0.05 after Holm's correction)"
+        if unshown:
+            text += f"; that it is better than {', '.join(unshown)} is not shown (n = {comparisons[0]['n']})"
     if best.excluded:
         text += f"; {best.name}, the best of all ({_figures(best, metric)}), is excluded because "
         text += "; ".join(f"{reason} ({flag})" for flag, reason in best.excluded.items())
@@ -128,7 +131,7 @@ def notes(arms: Sequence[Arm], options: Sequence[Option], left_out: int, compare
     if left_out:
         found.append(f"{left_out} items that not all arms were asked are left out.")
     if compared:
-        found.append("Intervals are those of single comparisons; the report's tests correct for their number.")
+        found.append("Intervals are those of single comparisons; what is called better is so after Holm's correction.")
     concurrency = {arm.run.measurements.get("concurrency") for arm in arms}
     if len(concurrency) > 1:
         found.append("The runs had different numbers of calls under way: their latencies are not comparable.")

@@ -1,0 +1,35 @@
+"""Contract QA as a program: what it says of a contract that is not there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from scripted import scripted_lm, scripted_resources
+
+from programs.contract_qa import ContractQA, contract_qa
+from synth_dspy.errors import SetupError
+
+
+class Cabinet:
+    """A retriever over one contract."""
+
+    def search(self, query: str, document: str | None, words: int) -> list[Any]:
+        found = SimpleNamespace(text="The law of Ohio governs.", score=1.0)
+        return [found] if document in (None, "lease") else []
+
+
+def test_silence_is_only_said_of_contracts_that_are_there() -> None:
+    lm = scripted_lm(lambda prompt: "Ohio")
+    program = ContractQA(scripted_resources(lm, retriever=Cabinet()))
+    program.set_lm(lm)
+    assert program(question="Which law?", document="lease").answer == "Ohio"
+    assert program(question="Which law?").answer == "Ohio"
+    with pytest.raises(ValueError, match="no contract 'leese'"):
+        program(question="Which law?", document="leese")
+
+
+def test_categories_are_those_of_cuad() -> None:
+    with pytest.raises(SetupError, match=r"add --task\.cuad"):
+        contract_qa(categories="Parties")
