@@ -161,6 +161,7 @@ class Resources:
         training: settings of each training method, by its name, as the run's configuration has them.
         feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
         evidence: see `Task.evidence`.
+        known_evidence: by the id of a training example, whether there is some, as far as it has been found out.
     """
 
     student: dspy.LM
@@ -179,6 +180,7 @@ class Resources:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     feedback: Sequence[dspy.Example] = ()
     evidence: Metric | None = None
+    known_evidence: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

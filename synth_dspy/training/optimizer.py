@@ -151,8 +151,11 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         """The examples for whose answers the program is given evidence, where the task can tell."""
         if self.resources.evidence is None:
             return list(trainset)
-        traces = collect(bare(program), trainset, executor=self.resources.executor, score=self.resources.evidence)
-        return [trace.example for trace in traces if trace.reference is None or trace.reference.score != 0]
+        known = self.resources.known_evidence
+        new = [example for example in trainset if example.id not in known]  # recipes of a run ask about the same ones
+        traces = collect(bare(program), new, executor=self.resources.executor, score=self.resources.evidence)
+        known |= {trace.example.id: trace.reference is None or trace.reference.score != 0 for trace in traces}
+        return [example for example in trainset if known[example.id]]
 
     def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
         """The examples that are traced."""

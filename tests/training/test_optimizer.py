@@ -58,12 +58,15 @@ def test_a_quick_run_traces_a_quarter() -> None:
 
 
 def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
+    searched: list[str] = []
+
     class Lookup(dspy.Module):
         def __init__(self) -> None:
             super().__init__()
             self.answer = dspy.Predict("passage, question -> answer")
 
         def forward(self, question: str) -> dspy.Prediction:
+            searched.append(question)
             passage = {"Which law?": "The law of Ohio governs."}.get(question, "Nothing of the kind.")
             return dspy.Prediction(answer=self.answer(passage=passage, question=question).answer, passages=[passage])
 
@@ -71,10 +74,12 @@ def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
         return float(example.answer in prediction.passages[0]) if example.answer != "silent" else math.nan
 
     said = {"Which law?": "Ohio", "Which day?": "9 May", "Which fee?": "silent"}
-    rows = [dspy.Example(question=question, answer=answer).with_inputs("question") for question, answer in said.items()]
+    rows = [dspy.Example(id=q, question=q, answer=answer).with_inputs("question") for q, answer in said.items()]
     resources = scripted_resources(scripted_lm(lambda text: "no model is asked"), evidence=found)
     program = Lookup()
     program.set_lm(resources.student)
     kept = LoraSft(resources, metric).with_evidence(program, rows)
     assert [row.answer for row in kept] == ["Ohio", "silent"]
+    assert LoraDpo(resources, metric).with_evidence(program, rows) == kept
+    assert sorted(searched) == sorted(said)  # once for all recipes of a run
     assert LoraSft(run(), metric).with_evidence(program, rows) == rows
