@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import dspy
 from pydantic import Field, TypeAdapter, ValidationError
@@ -50,10 +49,12 @@ def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None
     for method, asked in options.items():
         recipe = _recipe(task, method) if method in task.optimizers else None
         own = attributes(recipe) if recipe else frozenset()
+        check_options(method, {name: value for name, value in asked.items() if name not in own})
+        if recipe is None:
+            continue
         for name in sorted(own & asked.keys()):
             _check_attribute(recipe, name, asked[name], f"training.options.{method}.{name}")
-        check_options(method, {name: value for name, value in asked.items() if name not in own})
-        written = recipe.defaults.get(method, {}).get("call_token") if recipe else None
+        written = recipe.defaults.get(method, {}).get("call_token")
         if written is not None and asked.get("call_token", written) != written:
             raise SetupError(
                 f"training.options.{method}.call_token is {asked['call_token']!r}, but the task's own call_token, "
@@ -61,9 +62,9 @@ def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None
             )
 
 
-def _check_attribute(recipe: type | None, name: str, value: Any, where: str) -> None:
+def _check_attribute(recipe: type[WeightOptimizer], name: str, value: Any, where: str) -> None:
     """Whether a recipe's own setting is of its type; numbers (of examples, samples, rows) are none below 0."""
-    wanted = typing.get_type_hints(recipe)[name]
+    wanted = get_type_hints(recipe)[name]
     try:
         TypeAdapter(Annotated[int, Field(ge=0)] if wanted is int else wanted).validate_python(value, strict=True)
     except ValidationError as error:

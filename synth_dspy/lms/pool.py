@@ -122,7 +122,7 @@ def estimate_gib(path: Path, settings: ServerSettings) -> float:
 
     The file's size twice, for weights as they are read and as they are multiplied; four bytes more for each weight in
     F16, which becomes a float32 value; a quarter of a GiB for buffers and grammars; and the cache, which fills up to
-    its bound and stays full. That is what the default student was seen to take (OpenVINO 2026.4, a CPU with bf16):
+    its bound and stays full. That is what the default student was seen to take (OpenVINO 2026.4, a CPU with AVX2):
     besides the cache 0.52 GiB in Q8_0, and 1.1 GiB with its blocks in F16, as it is tuned. No larger model was
     measured, nor any with other types, nor a model folder.
 
