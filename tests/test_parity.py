@@ -96,6 +96,25 @@ def test_teacher_forcing_agrees_where_generation_does(
     assert parity.agreed == same
 
 
+def test_what_prompts_begin_with_alike_changes_nothing(trained: tuple[Any, Any], base: Path, tmp_path: Path) -> None:
+    """Prompts one after another share what was read: each must come out as it does alone."""
+    merge(base, [], tmp_path / "model.gguf")  # not the trained model: disagreements, with places and margins
+    longer = [[*prompt, {"role": "user", "content": "And when?"}] for prompt in PROMPTS[:1]]
+    prompts = [*PROMPTS[:3], *PROMPTS[:1], *longer]
+    together = check_parity(*trained, tmp_path / "model.gguf", prompts, max_tokens=TOKENS)
+    alone = [check_parity(*trained, tmp_path / "model.gguf", [prompt], max_tokens=TOKENS) for prompt in prompts]
+    assert 0 < len(together.disagreements) <= 5
+    for found, expected in zip(
+        together.disagreements, [each for one in alone for each in one.disagreements], strict=True
+    ):
+        assert (found.served, found.place, found.trained_token) == (
+            expected.served,
+            expected.place,
+            expected.trained_token,
+        )
+        assert found.margin == pytest.approx(expected.margin, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("said", "instead", "sentence"),
     [

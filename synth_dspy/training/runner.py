@@ -222,6 +222,8 @@ class _Training:
 
     def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
         """Merge, and compare the served with the trained model: (what parity.asdict() says, what failed)."""
+        import torch
+
         from synth_dspy.training.merge import merge, write_modelfile
         from synth_dspy.training.parity import check_parity, told_apart
 
@@ -232,6 +234,8 @@ class _Training:
         if spec.quantize:
             # What is merged is the 16-bit base with the adapter; what 4 bits did to the base is not the server's doing.
             trained = self._merged()
+        elif trained.dtype == torch.float32:
+            trained = trained.merge_and_unload()  # the same to rounding, and a fifth faster to read prompts with
         for kind in kinds:  # 16 bits where 8 change too many answers
             merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind, token=self.token)
             write_modelfile(target)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import resource
 import subprocess
@@ -66,7 +65,9 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 def ours(path: Path, epochs: float, out: Path) -> dict[str, Any]:
     """Our runner, as `python -m synth_dspy.train` builds it."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the verb does, before torch is there
+    from synth_dspy.training.waiting import set_wait_policy
+
+    set_wait_policy()  # as the verb does, before torch is there
     from synth_dspy.training.base import load_base
     from synth_dspy.training.data import read_rows, tokenize
     from synth_dspy.training.runner import uses_bf16

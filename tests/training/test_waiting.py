@@ -1,0 +1,68 @@
+"""Threads spin while they wait only where nobody else wants their cores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from synth_dspy.training.waiting import SETTINGS, set_wait_policy
+
+
+def _machine(proc: Path, *, others: float) -> dict[str, str]:
+    """What the environment becomes on a machine of which others use so many cores."""
+    cores = os.cpu_count() or 1
+    idle = 1000
+
+    def write(used: float) -> None:
+        (proc / "stat").write_text(f"cpu  {used:.0f} 0 0 {idle} 5 0 0 7 0 0\ncpu0 1 2 3\n")
+
+    def sleep(seconds: float) -> None:
+        nonlocal idle
+        ticks = 10_000 * others / cores
+        idle += 10_000 - round(ticks)
+        write(500 + ticks)
+
+    write(500)
+    environment: dict[str, str] = {}
+    set_wait_policy(environment, proc=proc, sleep=sleep)
+    return environment
+
+
+def test_threads_spin_on_idle_cores_and_sleep_beside_others(tmp_path: Path) -> None:
+    assert _machine(tmp_path, others=0.05) == {}
+    assert _machine(tmp_path, others=0.5) == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_the_user_has_set_stays(tmp_path: Path, name: str) -> None:
+    environment = {name: "1"}
+    set_wait_policy(environment, proc=tmp_path)
+    assert environment == {name: "1"}
+
+
+@pytest.mark.parametrize("text", [None, "", "cpu 1 2 3\n", "cpu a b c d e f g h\n"])
+def test_where_the_system_does_not_say_nothing_is_changed(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "stat").write_text(text)
+    environment: dict[str, str] = {}
+    set_wait_policy(environment, proc=tmp_path, sleep=lambda _: None)
+    assert environment == {}
+
+
+def test_the_systems_own_count_is_read() -> None:
+    """A process that keeps a core busy is seen, where the system tells (Linux)."""
+    if not Path("/proc/stat").is_file():
+        pytest.skip("this system does not say what its cores do")
+
+    def work(seconds: float) -> None:
+        import time
+
+        until = time.process_time() + seconds
+        while time.process_time() < until:
+            pass
+
+    environment: dict[str, str] = {}
+    set_wait_policy(environment, sleep=work)
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
