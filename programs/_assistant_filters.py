@@ -182,7 +182,7 @@ def filters_of(house: House, resources: Resources) -> list[Filter]:
         *checks(house, resources),
         DecidedAlike(),
         KeepsRules(house),
-        NearDuplicate(embed, resources.seeds),
+        NearDuplicate(embed, resources.learned),
         Decontaminated(resources.held_out, embed),
     ]
 

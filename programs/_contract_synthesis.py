@@ -21,7 +21,7 @@ from synth_dspy.synthesis.roundtrip import (
     SpanRoundTrip,
 )
 from synth_dspy.synthesis.spans import beside, excerpt, find_spans
-from synth_dspy.synthesis.synthesizer import SAMPLING, Synthesizer, sentences_of
+from synth_dspy.synthesis.synthesizer import ASKED, SAMPLING, Synthesizer, sentences_of
 from synth_dspy.task import Candidate, Filter, Resources
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -129,6 +129,8 @@ def contract_synthesizer(resources: Resources, free: bool | None = None) -> Synt
         free=_is_capable(resources) if free is None else free,
         count=3,
         samples=2,
+        search=_passages(resources),
+        learned=resources.learned,
         checks=_checks(resources),
         seed=resources.seed,
     )
@@ -143,10 +145,11 @@ def contract_filters(resources: Resources, free: bool | None = None) -> list[Fil
 
     def answer(candidate: Candidate) -> str:
         question = str(candidate.fields["question"])
-        assert resources.retriever is not None
-        passages = resources.retriever.search(question, candidate.item.group, resources.words)
-        text = "\n".join(passage.text for passage in passages)
-        return teacher.answer_from(text, question, candidate.item.meta["choice"].shots)
+        assert teacher.search is not None
+        # What was answered from a search is answered from the one passage again, and what was from one, by a search.
+        found_by_search = candidate.item.meta["mode"] == ASKED
+        passages = [candidate.fields["source"]] if found_by_search else teacher.search(question, candidate.item.group)
+        return teacher.answer_from("\n".join(passages), question, candidate.item.meta["choice"].shots)
 
     def ask(candidate: Candidate) -> str:
         fields = candidate.fields
@@ -162,7 +165,7 @@ def contract_filters(resources: Resources, free: bool | None = None) -> list[Fil
             SpanRoundTrip(lambda group: _places(document(group)), embed),
             Silent(embed, lambda group: sentences_of(document(group)), 0.4),
         ]
-    filters += [NearDuplicate(embed, resources.seeds), Decontaminated(resources.held_out, embed)]
+    filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
     if free and resources.retriever is not None:
         return [*filters, AnswerRoundTrip(answer)]
     return [*filters, ReverseQuery(ask, embed, 0.5)]
@@ -177,6 +180,14 @@ def _checks(resources: Resources) -> list[Filter]:
     document = _documents(resources.retriever) if resources.retriever is not None else None
     relevant = Relevance(resources.embedder.embed, 0.3)
     return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document), relevant]
+
+
+def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
+    """A question and a document to the passages that the program would be given."""
+    retriever = resources.retriever
+    if retriever is None:
+        return None
+    return lambda question, group: [passage.text for passage in retriever.search(question, group, resources.words)]
 
 
 def _documents(retriever: Retriever) -> Callable[[str], str]:

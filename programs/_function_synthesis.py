@@ -240,7 +240,7 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
         *teacher.checks,
         Executes(lambda calls: teacher.workshop.run(calls, again=1), known),
         Reply(),
-        NearDuplicate(embed, resources.seeds, cosine=0.95),  # alike but for the values is not the same
+        NearDuplicate(embed, resources.learned, cosine=0.95),  # alike but for the values is not the same
         Decontaminated(resources.held_out, embed),
         ReverseQueries(again, embed, 0.5, quantile, resources.executor),
         Balanced(),

@@ -67,9 +67,11 @@ def gather_rows(
             "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
         )
     gold, found = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
-    shown = replace(resources, seeds=gold or tuple(knowledge.prompts), held_out=(*dev, *test))
+    prompts, train_on = tuple(knowledge.prompts), context.config.synthesis.train_on
+    learned = tuple(datasets.training_rows(gold, (), train_on)) or prompts
+    shown = replace(resources, seeds=gold or prompts, learned=learned, held_out=(*dev, *test))
     synthesis = _synthesise(context, "train", splits, shown, wanted)
-    train = datasets.training_rows(gold, synthesis.kept, context.config.synthesis.train_on)
+    train = datasets.training_rows(gold, synthesis.kept, train_on)
     if not dev:
         log.warning("no development questions: prompts are chosen on training rows")
     seed = context.config.seed

@@ -153,6 +153,7 @@ class Resources:
         retriever: search over the task's knowledge, or None where the source has no documents.
         executor: runs many calls at once.
         seeds: labelled examples of the training groups, for prompts.
+        learned: labelled examples that are trained on: what is synthesised need not ask the same again.
         held_out: labelled examples of the development and test groups, for decontamination; never for prompts.
         words: passages' budget, in words.
         seed: seed of everything sampled.
@@ -180,6 +181,7 @@ class Resources:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     feedback: Sequence[dspy.Example] = ()
     evidence: Metric | None = None
+    learned: Sequence[dspy.Example] = ()
     known_evidence: dict[str, bool] = field(default_factory=dict)
 
 

@@ -1,9 +1,11 @@
 """The synthesizer: question first, then answer, each a DSPy module of its own, prompted with labelled seeds.
 
-Three kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a source text):
+Four kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a source text):
 
 * *about a span* (for small teachers): an answer is found by pattern, the teacher writes the question to it;
 * *free* (for capable teachers): the teacher writes a question about a chunk, then answers it from the chunk;
+* *asked elsewhere* (for capable teachers): a question that labelled seeds ask of other documents, which the teacher
+  answers from what a search for it brings up here: what users ask, not what a chunk suggests;
 * *unanswerable*: a question like those that labelled seeds ask of other documents, about what this one does not say.
 
 Which spans are worth asking about is decided before anything is written: those whose words resemble the words that
@@ -12,10 +14,9 @@ people asked about in other documents.
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -24,11 +25,13 @@ from synth_dspy.corpus.chunks import sentences
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic
+from synth_dspy.synthesis.quoting import quoted
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 from synth_dspy.synthesis.spans import Patterns, beside, excerpt, find_spans
 from synth_dspy.task import Candidate, Filter, Item
 
-SPAN, FREE, SILENT = "span", "free", "silent"
+SPAN, FREE, ASKED, SILENT = "span", "free", "asked", "silent"
 SHOT_WORDS = 30
 CONSIDERED = 3
 """Items looked at for every candidate that is wanted."""
@@ -70,6 +73,10 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         abstention: the answer to an unanswerable question.
         free: whether the teacher writes questions about chunks instead of spans.
         unanswerable: share of the candidates that shall be unanswerable.
+        search: a question and a group to the passages of its document that a program would be given; None: a capable
+            teacher only writes freely.
+        asked: share of a capable teacher's answerable candidates that ask what seeds ask of other documents.
+        learned: labelled examples that are trained on anyway: what they ask of a document is not asked again.
         count: demonstrations for each call.
         samples: most questions written about a span; no more are once one passes the checks.
         checks: filters without model calls.
@@ -85,6 +92,9 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         abstention: str,
         free: bool = False,
         unanswerable: float = 0.12,
+        search: Callable[[str, str], Sequence[str]] | None = None,
+        asked: float = 0.75,
+        learned: Sequence[dspy.Example] = (),
         count: int = 4,
         samples: int = 1,
         checks: Sequence[Filter] = (),
@@ -95,11 +105,16 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         self.abstention = abstention
         self.free = free
         self.unanswerable = unanswerable
+        self.search = search
+        self.asked = asked if search is not None else 0.0
+        self.learned = {(example.group, topic(example)) for example in learned}
         self.seed = seed
         self.count = count
         self.samples = samples
         self.checks = list(checks)
-        self.shots = [shot for example in seeds if (shot := as_shot(example, patterns))]
+        shown = [(example, shot) for example in seeds if (shot := as_shot(example, patterns))]
+        self.shots = [shot for _, shot in shown]
+        self.quotable = {example.id for example, _ in shown}  # a yes or no is answered by no words of its document
         self.seeds = list(seeds)
         self.answered = {(example.group, example.category) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count)
@@ -114,14 +129,16 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
     def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
         """Units to write about: items whose `meta` says what is asked for. At most `limit`, even over the groups."""
         silent = self._silent_units(items)
+        asked = self._asked_units(items) if self.free and self.asked else []
         if limit is not None:
             items = evenly(items, CONSIDERED * limit)  # long documents hold thousands of spans, and each is embedded
         wanted = self._units_about_chunks(items) if self.free else self._units_about_spans(items)
         if limit is None:
-            return wanted + silent
+            return wanted + asked + silent
         few = min(len(silent), round(limit * self.unanswerable))
-        chosen = _best_of_each_group(wanted, limit - few) + _best_of_each_group(silent, few)
-        return _apart(chosen)
+        many = min(len(asked), round((limit - few) * self.asked))
+        shares = ((wanted, limit - few - many), (asked, many), (silent, few))
+        return apart([unit for units, number in shares for unit in best_of_each_group(units, number)])
 
     def _units_about_spans(self, items: Sequence[Item]) -> list[Item]:
         units = []
@@ -150,18 +167,28 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
 
     def _silent_units(self, items: Sequence[Item]) -> list[Item]:
         """For each group: what seeds ask of other groups, in categories that nobody answered here."""
-        first: dict[str, Item] = {}
-        for item in items:
-            first.setdefault(item.group, item)
         units = []
-        for group, item in first.items():
-            asked = [e for e in self.seeds if e.group != group and (group, e.category) not in self.answered]
-            random.Random(f"{self.seed} {group}").shuffle(asked)
-            for example in {example.category: example for example in asked}.values():
-                choice = Choice(example.category, 0.0, ())
-                meta = {"mode": SILENT, "kind": "none", "like": example, **_chosen(choice)}
-                units.append(unit_of(item, example.id, meta))
+        for item, example in questions_of_others(
+            items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
+        ):
+            meta = {"mode": SILENT, "kind": "none", "like": example, **_chosen(Choice(example.category, 0.0, ()))}
+            units.append(unit_of(item, example.id, meta))
         return units
+
+    def _asked_units(self, items: Sequence[Item]) -> list[Item]:
+        """For each group: what seeds ask of other groups and find answered there."""
+        units = []
+        for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
+            alike = [shot for shot in self.shots if shot.group != item.group and shot.category == example.category]
+            choice = Choice(example.category, 0.0, tuple(alike[: self.count]))
+            kind = str(example.get("answer_type") or "")
+            meta = {"mode": ASKED, "kind": kind, "like": example, **_chosen(choice)}
+            units.append(unit_of(item, f"{ASKED}-{example.id}", meta))
+        return units
+
+    def _worth_asking(self, example: dspy.Example, group: str) -> bool:
+        """Whether a seed's answer is words of its document, and its question not learned about this one."""
+        return example.id in self.quotable and (group, topic(example)) not in self.learned
 
     # Writing
 
@@ -171,7 +198,13 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         if mode is None:
             return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
         with dspy.context(adapter=self.adapter):
-            return [{SPAN: self._about_span, FREE: self._about_chunk, SILENT: self._about_nothing}[mode](item)]
+            write = {
+                SPAN: self._about_span,
+                FREE: self._about_chunk,
+                ASKED: self._elsewhere,
+                SILENT: self._about_nothing,
+            }
+            return [write[mode](item)]
 
     def _about_span(self, unit: Item) -> Candidate:
         span, text, choice = unit.meta["span"], unit.meta["text"], unit.meta["choice"]
@@ -189,6 +222,20 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         answer = self.answer_from(unit.text, question, shots)
         return _candidate(unit, question, answer, [answer], "", unit.text, "")
 
+    def _elsewhere(self, unit: Item) -> Candidate:
+        assert self.search is not None
+        like, kind = unit.meta["like"], unit.meta["kind"]
+        passages = list(self.search(like.question, unit.group))
+        text = "\n".join(passages)
+        answer = self.answer_from(text, like.question, unit.meta["choice"].shots)
+        if kind in self.patterns:  # what is no date is no answer to when
+            answer = next((span.text for span in find_spans(answer, self.patterns) if span.kind == kind), "")
+        source = next((passage for passage in passages if answer and answer in _one_space(passage)), "")
+        at = _one_space(source).find(answer)
+        near = beside(_one_space(source), at, at + len(answer)) if source else ""
+        unit = replace(unit, text=text, meta={**unit.meta, "near": near})
+        return _candidate(unit, like.question, answer, [answer], kind, source, like.category)
+
     def _about_nothing(self, unit: Item) -> Candidate:
         like = unit.meta["like"]
         return _candidate(unit, like.question, self.abstention, [], "none", "", like.category)
@@ -201,11 +248,12 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         return _one_line(said.question)
 
     def answer_from(self, text: str, question: str, shots: Sequence[Shot] = ()) -> str:
-        """The teacher's answer to a question from a text."""
+        """The teacher's answer to a question from a text: what it quotes of the text, or else all that it says."""
         demos = [dspy.Example(text=s.excerpt, question=s.question, answer=s.answer) for s in shots]
         with dspy.context(adapter=self.adapter):
             said = self.answer(text=text, question=question, demos=demos, config=self.decoding)
-        return _one_line(said.answer)
+        reply = _one_line(said.answer)
+        return quoted(reply, text, question) or reply
 
 
 def as_shot(example: dspy.Example, patterns: Patterns) -> Shot | None:
@@ -231,6 +279,10 @@ def sentences_of(text: str) -> list[str]:
     return [sentence for line in text.splitlines() for sentence in sentences(line)]
 
 
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _chosen(choice: Choice) -> dict[str, Any]:
     return {"choice": choice, "category": choice.category}
 
@@ -250,36 +302,6 @@ def _candidate(
         "passages": unit.text,
     }
     return Candidate(candidate_id(unit, 0), unit, fields, category)
-
-
-def _best_of_each_group(units: Sequence[Item], limit: int) -> list[Item]:
-    """The same number from every group as nearly as possible, those most like labelled seeds first."""
-    queues: defaultdict[str, list[Item]] = defaultdict(list)
-    for unit in units:
-        queues[unit.group].append(unit)
-    for queue in queues.values():
-        queue.sort(key=lambda u: (u.meta["choice"].similarity, hashlib.sha256(u.id.encode()).hexdigest()))
-    chosen: list[Item] = []
-    while len(chosen) < limit and any(queues.values()):
-        for group in sorted(queues):
-            if queues[group] and len(chosen) < limit:
-                chosen.append(queues[group].pop())
-    return chosen
-
-
-def _apart(units: Sequence[Item]) -> list[Item]:
-    """First one unit for every set of demonstrations, then the second ones, and so on.
-
-    A server with prefix caching reads demonstrations once, but only if it has read them when the next request comes:
-    requests under way together do not share.
-    """
-    turn: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-    keyed = []
-    for unit in sorted(units, key=lambda unit: (unit.meta["mode"], unit.meta["kind"], unit.meta["category"], unit.id)):
-        shown = tuple(shot.question for shot in unit.meta["choice"].shots)
-        keyed.append((turn[shown], unit))
-        turn[shown] += 1
-    return [unit for _, unit in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _one_line(text: str) -> str:

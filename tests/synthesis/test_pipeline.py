@@ -129,6 +129,54 @@ def test_synthesizer_writes_question_then_answer(embedder: Any, free: bool) -> N
     assert len(synthesizer.adapter.prompts) == (2 if free else 1)
 
 
+PASSAGES = ["OFFICE LEASE", "The lease is made on 2 June 2020 and ends on 9 May 2021, at noon."]
+
+
+def asking(embedder: Any, reply: str, **more: Any) -> Synthesizer:
+    """A capable teacher that gives one reply, and only asks what seeds ask."""
+    synthesizer = Synthesizer(
+        {"date": re.compile(r"\d+ (?:May|June) \d+")},
+        SEEDS,
+        embedder.embed,
+        abstention="Silent.",
+        free=True,
+        unanswerable=0.0,
+        **{"asked": 1.0, "search": lambda question, group: PASSAGES if group == "lease" else [], **more},
+    )
+    synthesizer.adapter = Spy()
+    synthesizer.set_lm(DummyLM([{"answer": reply}], adapter=synthesizer.adapter))
+    return synthesizer
+
+
+def test_what_seeds_ask_of_others_is_answered_from_a_search_here(embedder: Any) -> None:
+    synthesizer = asking(embedder, "The lease ends on 9 May 2021.")
+    [made] = synthesise([Item("i", "lease", "Page 1")], synthesizer, [], executor=Executor(1), limit=1).kept
+    assert made.question == "When does the loan end?"  # a seed's own words
+    assert (made.answer, made.references, made.answer_type) == ("9 May 2021", ["9 May 2021"], "date")
+    assert made.passages == "\n".join(PASSAGES)
+    assert made.source == made.spans[0] == PASSAGES[1]
+    assert made.near.startswith("The lease is made on 2 June 2020 and ends on 9 May 2021")
+    assert "OFFICE LEASE" in synthesizer.adapter.prompts[0][-1]["content"]
+
+
+def test_what_is_not_of_the_kind_that_was_asked_for_is_no_answer(embedder: Any) -> None:
+    synthesizer = asking(embedder, "The lease ends at noon")
+    made = synthesise([Item("i", "lease", "Page 1")], synthesizer, [], executor=Executor(1), limit=1)
+    assert [candidate.fields["answer"] for candidate in made.candidates] == [""]
+
+
+def test_what_is_learned_of_a_document_anyway_is_not_asked_again(embedder: Any) -> None:
+    items = [Item("i", "lease", "Page 1")]
+    known = dspy.Example(group="lease", category=SEEDS[0].get("category"), question="When does it end?")
+    assert [unit.meta["mode"] for unit in asking(embedder, "").plan(items, 4)] == ["asked", "free"]
+    assert [unit.meta["mode"] for unit in asking(embedder, "", learned=[known]).plan(items, 4)] == ["free"]
+
+
+def test_without_a_search_a_capable_teacher_only_writes_freely(embedder: Any) -> None:
+    units = asking(embedder, "", search=None).plan([Item("i", "lease", "Page 1")], 4)
+    assert [unit.meta["mode"] for unit in units] == ["free"]
+
+
 def test_a_filter_that_wants_to_see_all_candidates_first_is_shown_them() -> None:
     class Half:
         """Rejects the shorter half of what is left."""
