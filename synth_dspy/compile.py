@@ -15,6 +15,7 @@ from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.options import described, take_options
 from synth_dspy.progress import Bars
 
 USAGE = """usage: python -m synth_dspy.compile TASK [options]
@@ -45,8 +46,9 @@ def main(args: list[str]) -> int:
             )
         run, config = runs.resume(here / (folder or model().runs), name, resumed, model)
         return _compile(here, run, config)
-    default = read_toml(Path(toml), model) if toml else model()
-    config = absolute(parse(model, verb=f"compile {name}", description=USAGE, default=default, args=rest))
+    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
+    usage = f"{USAGE}\n{described()}"
+    config = absolute(parse(model, verb=f"compile {name}", description=usage, default=default, args=rest))
     run = runs.start(here / config.runs, name, config)
     try:
         return _compile(here, run, config)

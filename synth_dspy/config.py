@@ -58,7 +58,7 @@ class Models(Settings):
     api_base: str | None = None
     """Address of an OpenAI-compatible server, for the roles whose model is not embedded."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7` (TOML only)."""
+    """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7`."""
 
     @field_validator("options")
     @classmethod
@@ -100,7 +100,7 @@ class Training(Settings):
     """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """By method, settings of its recipe and of its training, for example `[training.options.sft] examples = 200,
-    epochs = 2` (TOML only)."""
+    epochs = 2`."""
 
     @field_validator("options")
     @classmethod

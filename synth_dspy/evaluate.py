@@ -6,8 +6,9 @@
     python -m synth_dspy.evaluate --judge openai/gpt-4.1-mini --items answers.jsonl --scores scores.jsonl
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
-Saved programs answer the questions of `--seeds` (the form of data/contracts/questions.jsonl) and are scored by their
-task's own judge and metrics, with a report as after a compile; what they have learned from is left out.
+Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
+after a compile; what they have learned from is left out. For contract QA, lines hold id, document, question and
+references, and may hold the other fields of data/contracts/questions.jsonl (search is scored where there are spans).
 
 Lines of `--items` hold id, question, references, prediction, and label (1 right, 0 wrong) where it is known; those of
 `--scores` id and score in [0, 1]. A judge behind an OpenAI-compatible server of your own is found by `--api-base` (a

@@ -20,7 +20,7 @@ from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
 from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
-from synth_dspy.opening import open_embedder, open_retriever, open_role
+from synth_dspy.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.task import Judge, Resources
 from synth_dspy.training.provider import LocalProvider
 
@@ -41,6 +41,7 @@ class Experiment(Context):
         began = time.perf_counter()
         names = arm_names(self.task, self.config.evaluation.arms)
         check_training(self.task, self.config.training.options)
+        check_options(self.config.models)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention, self.workspace)
         with self.run.station("source"):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy import locks, roles
-from synth_dspy.config import CompileConfig
+from synth_dspy.config import CompileConfig, Models
 from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.index import Index
 from synth_dspy.corpus.retrieval import Retriever
@@ -34,6 +35,25 @@ EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
 """Short greedy answers suit a small model; what a hosted one does by default is its provider's choice."""
 INDEX_WAIT_S = 600.0
 """How long to wait for another run that is updating the same index."""
+
+
+def check_options(models: Models) -> None:
+    """Whether `[models.options.<role>]` sets what an embedded model knows, before any model is loaded.
+
+    What other models know is their provider's affair: whatever stands there is passed on to them.
+
+    Raises:
+        SetupError: an option does not exist; names it and those that are spelt like it.
+    """
+    for role, asked in models.options.items():
+        model = getattr(models, role)
+        if not model.startswith(roles.EMBEDDED):
+            continue
+        known = sorted(roles.embedded_options())
+        for name in sorted(asked.keys() - set(known)):
+            close = get_close_matches(name, known)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
+            raise SetupError(f"models.options.{role}.{name} is no option of the embedded model {model}: {hint}")
 
 
 def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider: Any = None) -> dspy.LM:

@@ -25,6 +25,16 @@ EMBEDDED = "embedded/"
 OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
 """Prefixes of providers that keep their own protocol even when an address is given."""
 
+SERVER_SETTINGS = ("api_base", "api_key_name", "timeout", "connections", "attempts")
+"""Arguments of `lm_for` that say how a server is reached; a model in this process has no use for them."""
+
+
+def embedded_options() -> frozenset[str]:
+    """The arguments of `lm_for` that mean something to an embedded model, or are passed over for it."""
+    from synth_dspy.lms.engine import EmbeddedEngine
+
+    return EmbeddedEngine.supported_params | {"n", "rollout_id"} | set(SERVER_SETTINGS)
+
 
 def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any) -> dspy.LM:
     """The LM of a role; its calls go through `ledger`.
@@ -63,7 +73,7 @@ def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str,
     from synth_dspy.lms.engine import AsyncEmbeddedEngine, EmbeddedEngine
     from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
 
-    for server_setting in ("api_base", "api_key_name", "timeout", "connections", "attempts"):
+    for server_setting in SERVER_SETTINGS:
         params.pop(server_setting, None)
     engine, asynchronous = EmbeddedEngine(), AsyncEmbeddedEngine()
     wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True)

@@ -161,6 +161,11 @@ def test_without_labels_what_is_held_out_is_synthetic_too_and_quick_is_less(tmp_
     [
         ({"evaluation": {"arms": ["best"]}}, RIVERS, "no arm 'best'; this task has zero_shot, shown, broken"),
         ({"training": {"options": {"sft": {"epoch": 2}}}}, RIVERS, r"training\.options\.sft\.epoch is not right"),
+        (
+            {"models": {"options": {"teacher": {"temperatur": 0.3}}}},
+            RIVERS,
+            r"models\.options\.teacher\.temperatur is no option of .* embedded/.*: did you mean temperature\?",
+        ),
         ({"training": {"feedback": "nowhere.jsonl"}}, RIVERS, r"nowhere\.jsonl"),
         ({}, RIVERS[:2], "At least 3 rivers are needed.*found 2"),
     ],

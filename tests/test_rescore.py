@@ -25,6 +25,11 @@ def item(number: int, question: str, **more: Any) -> dict[str, Any]:
     return {"id": f"new-{number}", "question": question, **FIELDS, **more}
 
 
+def bare(row: dict[str, Any]) -> dict[str, Any]:
+    """The least that a program can be scored on."""
+    return {key: row[key] for key in ("id", "document", "question", "references")}
+
+
 NEW = [item(i, f"Which law governs, asked in way {i}?", document=("lease", "loan")[i % 2]) for i in range(3)]
 TRAINED = {"id": "t1", "group": "lease", "question": "Which law governs the lease?"}
 
@@ -65,7 +70,7 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
 ) -> None:
     monkeypatch.chdir(workspace)
     seen = [item(8, "Something else?", id="t1"), item(9, "which LAW governs  the lease?")]
-    seeds = lines(tmp_path / "fresh.jsonl", [*NEW, *seen])
+    seeds = lines(tmp_path / "fresh.jsonl", [*NEW[:2], bare(NEW[2]), *seen])
     with serving(Behaviour(reply="Oregon")) as server:
         # The server also judges (its replies hold no figure: all wrong) and embeds.
         roles = dict.fromkeys(("student", "judge", "embedder"), "openai/mock")
@@ -82,6 +87,7 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
     results = json.loads(first)
     assert [(arm["name"], arm["n"]) for arm in results["arms"]] == [("bootstrap", 3), ("rag", 3)]
     assert all(arm["scores"]["exact"]["mean"] == 1.0 for arm in results["arms"])
+    assert all(arm["retrieval"]["recall"]["n"] == 2 for arm in results["arms"])  # one item has no spans
     assert [(c["arm"], c["against"]) for c in results["comparisons"]] == [("bootstrap", "rag")]
     assert "2 of 5 items were left out, because the programs had learned from them." in results["notes"]
     assert any(note.startswith("2 of the 3 items are about documents") for note in results["notes"])
@@ -109,6 +115,7 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
         ),
         (["{run}", "--seeds", "{short}"], "short.jsonl, line 2: field 'references' is missing"),
         (["{run}", "--seeds", "{seen}"], "have learned from every item"),
+        (["{run}", "--seeds", "{bare}"], "have learned from every item"),  # which is what comes after reading them
         (["{run}", "--seeds", "{good}", "--out", "{folder}/done"], r"results\.json is there already: .* with --force"),
         (["{run}", "--seeds", "{seen}", "--out", "{folder}/done", "--force"], "have learned from every item"),
     ],
@@ -124,6 +131,7 @@ def test_a_mistake_is_one_sentence(
         "good": lines(tmp_path / "good.jsonl", NEW),
         "unnamed": lines(tmp_path / "unnamed.jsonl", [NEW[0], {**NEW[1], "document": "leese"}]),
         "short": lines(tmp_path / "short.jsonl", [NEW[0], {key: NEW[1][key] for key in NEW[1] if key != "references"}]),
+        "bare": lines(tmp_path / "bare.jsonl", [bare(item(1, TRAINED["question"]))]),
         "seen": lines(tmp_path / "seen.jsonl", [item(1, TRAINED["question"])]),
     }
     (tmp_path / "done").mkdir()

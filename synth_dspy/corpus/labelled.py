@@ -5,7 +5,8 @@
      "answer_type": "date"}
 
 `references` are the accepted answers (empty: the document is silent), `spans` the passages of the document that hold
-the answer, word for word.
+the answer, word for word. Who only scores programs needs no more than the first four fields: the others say how the
+report is divided, what search is scored by, and how training questions are written.
 """
 
 from __future__ import annotations
@@ -14,25 +15,23 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from synth_dspy.jsonl import FILLED, FILLED_TEXTS, Check, read_rows
+from synth_dspy.jsonl import FILLED, FILLED_TEXTS, TEXT, Check, read_rows
 
-_FIELDS: Final[dict[str, Check]] = {
-    "id": FILLED,
-    "document": FILLED,
-    "question": FILLED,
-    "references": FILLED_TEXTS,
-    "spans": FILLED_TEXTS,
-    "category": FILLED,
-    "answer_type": FILLED,
-}
+_ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
+_FIELDS: Final[dict[str, Check]] = {**_ASKED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}
+_OPTIONAL: Final[dict[str, Check]] = {"spans": FILLED_TEXTS, "category": TEXT, "answer_type": TEXT}
 
 
-def read_questions(path: Path, documents: Collection[str] | None = None) -> list[dict[str, Any]]:
+def read_questions(
+    path: Path, documents: Collection[str] | None = None, *, scored: bool = False
+) -> list[dict[str, Any]]:
     """Read labelled questions; blank lines are passed over, further fields are kept.
 
     Args:
         path: The JSONL file.
         documents: Ids of the documents there are; a question about any other is an error. None: not checked.
+        scored: Programs are only scored on them, so that `spans`, `category` and `answer_type` may be missing: then
+            there are no spans and no category, and the type is what the references show: "none", "yes_no" or "answer".
 
     Returns:
         One dict per line with `id`, `document`, `question`, `references`, `spans`, `category`, `answer_type`.
@@ -40,13 +39,30 @@ def read_questions(path: Path, documents: Collection[str] | None = None) -> list
     Raises:
         SetupError: Naming the file, the line and the field that is missing or wrong.
     """
-    if documents is None:
-        return read_rows(path, _FIELDS, unique="id")
 
     def known(value: Any) -> str | None:
-        if value in documents:
+        if documents is None or value in documents:
             return None
         return f"which is no document that was read; use one of {len(documents)} ids such as {', '.join(examples)}"
 
-    examples = sorted(documents)[:5]
-    return read_rows(path, {**_FIELDS, "document": lambda value: FILLED(value) or known(value)}, unique="id")
+    examples = sorted(documents or ())[:5]
+    fields = {**(_ASKED if scored else _FIELDS), "document": lambda value: FILLED(value) or known(value)}
+    rows = read_rows(path, fields, optional=_OPTIONAL if scored else None, unique="id")
+    return [_completed(row) for row in rows] if scored else rows
+
+
+def _completed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that says what the others do."""
+    return {
+        **row,
+        "spans": row.get("spans") or [],
+        "category": row.get("category") or "",
+        "answer_type": row.get("answer_type") or _answer_type(row["references"]),
+    }
+
+
+def _answer_type(references: Collection[str]) -> str:
+    if not references:
+        return "none"
+    words = {reference.strip(" .").casefold() for reference in references}
+    return "yes_no" if words <= {"yes", "no"} else "answer"

@@ -80,13 +80,13 @@ class Corpus:
         )
 
     def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
-        """Labelled questions of another file about the same documents.
+        """Labelled questions of another file about the same documents, to score programs on.
 
         Raises:
             SetupError: a line is not as it should be, or is about a document that is not read; names line and field.
         """
         documents = {document.id: document for document in self.read(limit).documents}
-        rows = read_questions(path, documents.keys())
+        rows = read_questions(path, documents.keys(), scored=True)
         chunks = {name: chunk_document(documents[name]) for name in {row["document"] for row in rows}}
         return [self._example(row, chunks[row["document"]]) for row in rows]
 

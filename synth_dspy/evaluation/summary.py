@@ -139,7 +139,7 @@ def _method(headline: Mapping[str, Sequence[Row]], pairs: str) -> Json:
     return {
         "unit": stats.resampling_unit(groups),
         "groups": len(set(groups)),
-        "interval": "95 % BCa bootstrap, t-expanded",
+        "interval": stats.method(min(map(len, headline.values()), default=stats.FEW)),
         "test": "paired sign-flip permutation, two-sided",
         "correction": "Holm",
         "pairs": pairs,

@@ -64,7 +64,7 @@ def unblind(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
         "positions": _positions([vote for vote in chosen if vote.positions is None], len(arms), seed),
         "method": {
             "unit": stats.resampling_unit([key["items"][item]["group"] for item in units]),
-            "interval": "95 % BCa bootstrap, t-expanded",
+            "interval": stats.method(len(units)),
             "test": "paired sign-flip permutation, two-sided",
             "correction": "Holm",
         },

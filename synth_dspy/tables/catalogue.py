@@ -98,13 +98,13 @@ class _SQLite:
 
         try:
             with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as connection:
-                sql = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1"
-                names = [name for (name,) in connection.execute(sql) if not name.startswith("sqlite_")]
-                return [self._table(connection, name, samples) for name in names]
+                sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY 1"
+                found = [(name, made) for name, made in connection.execute(sql) if not name.startswith("sqlite_")]
+                return [self._table(connection, name, made, samples) for name, made in found]
         except sqlite3.DatabaseError as error:
             raise SetupError(f"{self.file} cannot be read as an SQLite database: {error}.") from error
 
-    def _table(self, connection: Any, name: str, samples: int) -> Table:
+    def _table(self, connection: Any, name: str, made: str, samples: int) -> Table:
         foreign: dict[str, str] = {}
         for _, _, table, here, there, *_ in connection.execute("SELECT * FROM pragma_foreign_key_list(?)", (name,)):
             foreign[here] = f"{table}.{there}" if there else table
@@ -112,7 +112,9 @@ class _SQLite:
         for _, column, kind, not_null, _, key in connection.execute("SELECT * FROM pragma_table_info(?)", (name,)):
             values = _samples(connection, "", name, column, samples, self.dialect)
             columns.append(Column(column, kind, not (not_null or key), bool(key), foreign.get(column, ""), "", values))
-        return Table(name, tuple(columns), "", "", self.dialect)
+        # A virtual table makes further ones, which are in the catalogue too: made again, it would be in their way.
+        definition = made if made.startswith("CREATE TABLE") else ""
+        return Table(name, tuple(columns), "", "", self.dialect, definition=definition)
 
     def apply(self, statements: Sequence[str]) -> None:
         raise SetupError(

@@ -12,8 +12,9 @@ from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.tables.ddl import identifier, literal
+from synth_dspy.tables.definition import with_remarks
 from synth_dspy.tables.documentation import Comment, TableDoc
-from synth_dspy.tables.schema import WHOLE
+from synth_dspy.tables.schema import WHOLE, Column, Table
 
 _ON = ("COMMENT ON TABLE {table} IS {text}", "COMMENT ON COLUMN {table}.{column} IS {text}")
 _SPARK = ("COMMENT ON TABLE {table} IS {text}", "ALTER TABLE {table} ALTER COLUMN {column} COMMENT {text}")
@@ -74,26 +75,41 @@ def statements(doc: TableDoc, dialect: str | None = None, comments: Sequence[Com
 def script(docs: Sequence[TableDoc], dialect: str, only_new: bool = False) -> str:
     """The statements of several tables as a script; for a dialect without such statements, annotated definitions."""
     if not has_comments(dialect):
-        head = f"-- {_title(dialect)} sets no comments on existing tables: these definitions are for reading.\n"
+        head = (
+            f"-- {_title(dialect)} sets no comments on existing tables: these definitions are for reading, "
+            "without indexes, views and triggers.\n"
+        )
         return head + "\n".join(annotated(doc) for doc in docs)
     parts = [statements(doc, dialect, doc.new if only_new else None) for doc in docs]
     return "".join(f"{statement};\n" for part in parts for statement in part)
 
 
 def annotated(doc: TableDoc) -> str:
-    """The table's definition with `-- comments`: valid SQL in any dialect, which keeps no comment."""
+    """The table's definition with `-- comments`: valid SQL in any dialect, which keeps no comment.
+
+    Where the database keeps the statement that made the table, it is that; otherwise columns, types and primary key.
+    """
     table = doc.table
+    head = f"-- {_one_line(doc.description)}\n" if doc.description else ""
+    if table.definition:
+        said = {column.name: _one_line(doc.of(column.name)) for column in table.columns}
+        return head + with_remarks(table.definition, said)
     width = max((len(column.name) for column in table.columns), default=0) + 2
+    key = ", ".join(_column(table, column) for column in table.columns if column.key)
     lines = []
     for number, column in enumerate(table.columns, start=1):
-        name = identifier(column.name, dialect=table.dialect, quoted=column.quoted)
-        parts = [name.ljust(width), column.type, "" if column.nullable else "NOT NULL"]
-        end = "," if number < len(table.columns) else ""
-        said = doc.of(column.name)
-        lines.append("  " + " ".join(filter(None, parts)).rstrip() + end + (f"  -- {_one_line(said)}" if said else ""))
-    head = f"-- {_one_line(doc.description)}\n" if doc.description else ""
+        parts = [_column(table, column).ljust(width), column.type, "" if column.nullable else "NOT NULL"]
+        end = "," if key or number < len(table.columns) else ""
+        text = _one_line(doc.of(column.name))
+        lines.append("  " + " ".join(filter(None, parts)).rstrip() + end + (f"  -- {text}" if text else ""))
+    if key:
+        lines.append(f"  PRIMARY KEY ({key})")
     full = identifier(table.schema, table.name, dialect=table.dialect, quoted=table.quoted)
     return f"{head}CREATE TABLE {full} (\n" + "\n".join(lines) + "\n);\n"
+
+
+def _column(table: Table, column: Column) -> str:
+    return identifier(column.name, dialect=table.dialect, quoted=column.quoted)
 
 
 def markdown(docs: Sequence[TableDoc]) -> str:

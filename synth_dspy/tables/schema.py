@@ -51,6 +51,7 @@ class Table:
         comment: what a person wrote about it, or empty.
         dialect: as sqlglot calls it.
         quoted: as for a column.
+        definition: the statement that made it, where the database keeps that (SQLite does).
     """
 
     name: str
@@ -59,6 +60,7 @@ class Table:
     comment: str = ""
     dialect: str = "duckdb"
     quoted: bool = True
+    definition: str = ""
 
     @property
     def qualified(self) -> str:

@@ -48,6 +48,27 @@ def test_missing_field_names_file_line_and_field(tmp_path: Path, field: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("references", "answer_type"),
+    [([], "none"), (["Yes"], "yes_no"), (["no.", "No"], "yes_no"), (["2027"], "answer"), (["Yes", "In May"], "answer")],
+)
+def test_questions_that_programs_are_scored_on_need_no_more_than_an_answer(
+    tmp_path: Path, references: list[str], answer_type: str
+) -> None:
+    asked = {"id": "q1", "document": "lease", "question": "When?", "references": references}
+    (row,) = read_questions(write(tmp_path / "q.jsonl", [{**asked, "spans": None}]), {"lease"}, scored=True)
+    assert row == {**asked, "spans": [], "category": "", "answer_type": answer_type}
+    told = {**asked, "spans": ["in 2027"], "category": "End", "answer_type": "date"}
+    assert read_questions(write(tmp_path / "q.jsonl", [told]), {"lease"}, scored=True) == [told]
+
+
+@pytest.mark.parametrize("field", ["id", "document", "question", "references"])
+def test_questions_that_programs_are_scored_on_need_an_answer(tmp_path: Path, field: str) -> None:
+    lines = [{key: value for key, value in rows(1)[0].items() if key != field}]
+    with pytest.raises(SetupError, match=rf"line 1: field '{field}' is missing; add it \(fields: id, document, "):
+        read_questions(write(tmp_path / "q.jsonl", lines), {"lease"}, scored=True)
+
+
+@pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("question", " ", "make it a string that is not empty"),

@@ -111,6 +111,41 @@ def test_equal_scores_get_the_clopper_pearson_bound() -> None:
     assert 0.3 < (e.low or 0) < 0.5 < (e.high or 0) < 0.7
 
 
+@pytest.mark.parametrize("near", [[0.93, 0.94, 0.95], [0.5, 0.5, 0.51], [1.0, 1.0, 0.999], [0.0, 0.001] * 4])
+def test_few_scores_that_are_nearly_equal_say_no_more_than_equal_ones(near: list[float]) -> None:
+    e, equal = stats.estimate(near), stats.estimate([float(np.mean(near))] * len(near))
+    assert (e.low or 0) <= (equal.low or 0) + 1e-9
+    assert (e.high or 0) >= (equal.high or 0) - 1e-9
+    assert 0.0 <= (e.low or 0) < (e.high or 0) <= 1.0
+    if len(near) == 3:
+        assert (e.high or 0) - (e.low or 0) > 0.6
+
+
+@pytest.mark.parametrize("n", [3, 5, 9])
+def test_the_interval_of_few_scores_covers_the_truth(n: int) -> None:
+    rng = np.random.default_rng(6)
+    rare = [np.where(rng.random(n) < 0.1, 0.0, rng.uniform(0.94, 0.96, n)) for _ in range(100)]
+    for truth, samples in ((0.8, [rng.beta(8, 2, n) for _ in range(100)]), (0.9 * 0.95, rare)):
+        found = [stats.estimate(sample.tolist(), resamples=500) for sample in samples]
+        assert np.mean([(e.low or 0) <= truth <= (e.high or 0) for e in found]) >= 0.95
+
+
+def test_ten_scores_show_their_own_spread() -> None:
+    ten = stats.estimate([0.93, 0.94, 0.95, 0.94, 0.93, 0.95, 0.94, 0.94, 0.93, 0.95])
+    assert (ten.low, ten.high) == (pytest.approx(0.9345, abs=2e-3), pytest.approx(0.9455, abs=2e-3))
+
+
+def test_a_ratio_of_few_items_is_no_surer_than_a_mean() -> None:
+    few = stats.ratio([0.93, 0.94, 0.95], [1.0, 1.0, 1.0])
+    assert (few.high or 0) - (few.low or 0) > 0.6
+
+
+def test_the_interval_of_few_differences_stays_with_their_test() -> None:
+    found = stats.compare([0.9, 0.8, 0.85, 0.95, 0.9, 0.8, 0.9], [0.1, 0.2, 0.15, 0.1, 0.2, 0.1, 0.1])
+    assert (found.p or 1) < 0.05
+    assert (found.difference.low or 0) > 0.5
+
+
 def test_groups_that_agree_although_their_items_do_not() -> None:
     e = stats.estimate([0.0, 1.0] * 12, [i // 2 for i in range(24)])
     assert (e.low or 1) < 0.5 < (e.high or 0)

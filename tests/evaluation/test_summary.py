@@ -210,6 +210,13 @@ def test_few_documents_are_warned_of(answers: Rows, facts: dict[str, Any]) -> No
     assert any("only 5 documents" in note for note in results["notes"])
 
 
+@pytest.mark.parametrize(("n", "few"), [(9, True), (10, False)])
+def test_how_the_interval_of_few_items_is_made_is_said(answers: Rows, facts: dict[str, Any], n: int, few: bool) -> None:
+    results, _ = summarise(answers({"rag": [0.9] * n}), facts)
+    assert ("fewer than 10 items" in results["method"]["interval"]) is few
+    assert results["method"]["interval"].startswith("95 % BCa bootstrap, t-expanded")
+
+
 def test_results_do_not_depend_on_order_or_on_what_two_equal_runs_measure(answers: Rows, facts: dict[str, Any]) -> None:
     rng = random.Random(0)
     scores = {arm: [rng.random() for _ in range(48)] for arm in ("rag", "a", "b")}

@@ -19,8 +19,9 @@ from sqlglot import exp
 from synth_dspy.errors import SetupError
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.ddl import identifier
+from synth_dspy.tables.documentation import Comment, TableDoc
 from synth_dspy.tables.output import STATEMENTS, annotated, dbt, markdown, script, statements
-from synth_dspy.tables.schema import WHOLE
+from synth_dspy.tables.schema import WHOLE, Column, Table
 
 QUOTED = ", ".join(identifier(name, dialect="duckdb") + " INTEGER" for name in NAMES)
 
@@ -69,6 +70,13 @@ def test_an_annotated_definition_runs_in_sqlite_and_drops_nothing() -> None:
         assert connection.execute("SELECT count(*) FROM students").fetchone() == (0,)
 
 
+def test_without_a_statement_of_its_own_a_definition_has_its_primary_key() -> None:
+    columns = (Column("order", "INTEGER", False, True), Column("line", "INTEGER", False, True), Column("said", "TEXT"))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(annotated(TableDoc(Table("t", columns, dialect="sqlite"), (Comment("said", "x"),))))
+        assert [row[5] for row in connection.execute("SELECT * FROM pragma_table_info('t')")] == [1, 2, 0]
+
+
 def test_markdown_shows_names_and_comments_as_they_are() -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown([hostile()]))
     cells = []
@@ -84,8 +92,6 @@ def test_markdown_shows_names_and_comments_as_they_are() -> None:
 @pytest.mark.parametrize("text", ["- no list", "+ none", "1. nor this", "2) nor that", "=== no heading", "# none"])
 def test_a_description_is_a_paragraph_whatever_it_begins_with(text: str) -> None:
     from dataclasses import replace
-
-    from synth_dspy.tables.documentation import Comment
 
     doc = replace(hostile(), comments=(Comment(WHOLE, text),))
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown([doc]))

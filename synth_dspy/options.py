@@ -1,0 +1,85 @@
+"""Options of a model's role and of a training method as flags: `--training.options.sft.lora.layers 8`.
+
+They are tables that hold whatever a provider or a recipe knows, so they have no fields that flags could be made of.
+A value is read as in TOML; what is none there is text. What exists is checked where the recipe or the model is known.
+"""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from synth_dspy.config import METHODS, CompileConfig, Settings
+from synth_dspy.errors import SetupError
+
+Config = TypeVar("Config", bound=CompileConfig)
+
+OF = {"models": "ROLE", "training": "METHOD"}
+"""Sections of a configuration that hold a table of options, and what its keys stand for."""
+
+
+def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
+    """The configuration with the options that stand among the arguments, and the other arguments.
+
+    Raises:
+        SetupError: a flag has no value, names no option, or one of a role or a method that does not exist.
+    """
+    rest: list[str] = []
+    given = iter(args)
+    for argument in given:
+        flag, equals, text = argument.partition("=")
+        section = next((name for name in OF if flag.startswith(f"--{name}.options.")), None)
+        if section is None:
+            rest.append(argument)
+            continue
+        path = flag.removeprefix(f"--{section}.options.").replace("-", "_").split(".")
+        if len(path) < 2 or not all(path):
+            raise SetupError(f"{flag} names no option: write it as --{section}.options.{OF[section]}.NAME VALUE.")
+        if not equals and (text := next(given, "--")).startswith("--"):
+            raise SetupError(f"{flag} needs a value.")
+        changed = _with(getattr(config, section), path, _value(text), flag)
+        config = config.model_copy(update={section: changed})
+    return config, rest
+
+
+def described() -> str:
+    """Which options there are, for `--help`."""
+    from synth_dspy.training.spec import RESERVED, Lora, TrainSpec
+
+    names = [name for name in TrainSpec.model_fields if name not in {*RESERVED, "lora"}]
+    names += [f"lora.{name}" for name in Lora.model_fields]
+    return (
+        f"Trainings: --training.options.METHOD.NAME VALUE, where METHOD is {', '.join(METHODS)}, and NAME is "
+        f"{', '.join(names)} (TrainSpec in synth_dspy/training/spec.py), or what the recipe in "
+        "optimizers/lora_METHOD.py has, such as examples and samples.\n\n"
+        "Models: --models.options.ROLE.NAME VALUE, where ROLE is student, teacher or judge, and NAME is temperature, "
+        "max_tokens, or another argument of dspy.LM."
+    )
+
+
+def _with(section: Settings, path: Sequence[str], value: Any, flag: str) -> Settings:
+    """The section with one option more."""
+    options = copy.deepcopy(dict(section)["options"])
+    table = options
+    for name in path[:-1]:
+        if not isinstance(table.get(name), dict):
+            table[name] = {}
+        table = table[name]
+    table[path[-1]] = value
+    try:
+        return type(section).model_validate({**dict(section), "options": options})
+    except ValidationError as error:  # without the value, which may be a key
+        raise SetupError(f"{flag}: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        read = tomllib.loads(f"value = {text.lower() if text in ('True', 'False') else text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = read.get("value")
+    return value if len(read) == 1 and isinstance(value, bool | int | float | str | list | dict) else text
