@@ -50,7 +50,14 @@ def resources(house: House) -> Any:
     seeds = Topics(house).read().labelled
     model = SimpleNamespace(model="small")
     return SimpleNamespace(
-        seeds=seeds, learned=seeds, held_out=(), embedder=WordEmbedder(), student=model, teacher=model, seed=0, judge_lm=None
+        seeds=seeds,
+        learned=seeds,
+        held_out=(),
+        embedder=WordEmbedder(),
+        student=model,
+        teacher=model,
+        seed=0,
+        judge_lm=None,
     )
 
 
