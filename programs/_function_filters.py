@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from programs._function_meaning import LeadsToFunction
-from programs._function_said import NothingElse, Roles, Said, WellFormed
-from programs._function_values import is_said
+from programs._function_said import CAPITAL, NothingElse, Roles, Said, WellFormed
+from programs._function_values import is_said, leaves, spellings
 from synth_dspy.functions.sandbox import Outcome
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.syntax import parse
 from synth_dspy.synthesis.filters import KEPT
+from synth_dspy.synthesis.text import tokens
 from synth_dspy.task import Candidate, Filter, Resources, Verdict
 
 
@@ -80,7 +81,7 @@ class Executes:
 
 
 class Reply:
-    """The answer in words says the result, where there is one to be said in a few words."""
+    """The answer in words says the result, where there is one to be said in a few words, and no name from nowhere."""
 
     name = "answer in words"
 
@@ -91,7 +92,19 @@ class Reply:
         missing = [
             value for value in results_of(candidate.fields.get("results") or []) if not says_result(value, reply)
         ]
-        return _no(f"does not say the result: {missing[0]}") if missing else KEPT
+        if missing:
+            return _no(f"does not say the result: {missing[0]}")
+        invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= self._known(candidate)]
+        return _no(f"a name from nowhere: {invented[0]}") if invented else KEPT
+
+    @staticmethod
+    def _known(candidate: Candidate) -> set[str]:
+        """The words of what was said, called and returned."""
+        fields = candidate.fields
+        names = ("functions", "request", "question", "conversation", "answer", "results")
+        called = [value for call in candidate.item.meta["about"] for _, value in leaves(call.arguments)]
+        said = [str(fields.get(name) or "") for name in names] + [way for value in called for way in spellings(value)]
+        return {token for text in said for token in tokens(text)} | {"i", "i'm", "m"}
 
 
 class Balanced:

@@ -19,10 +19,12 @@ from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
 from synth_dspy.task import Candidate, Verdict
 
-_CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
+CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 _PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
 _INTO = r"\b(?:to|into)\s+(?:the\s+)?"
+_BEFORE = re.compile(r"\b(?:that|the) (?:same )?(?:day|date|time)\b", re.I)
+_WHEN = re.compile(r"\d{4}-\d\d-\d\d(?:T.*)?|\d\d:\d\d")
 _NOT = re.compile(r"\b(?:not|no|without|never)\b|n['’]t\b", re.I)
 _REFUSAL = re.compile(
     r"\b(?:I['’]m sorry|I am sorry|unable to|as an AI|I can(?:not|['’]t)|glad to help|happy to)\b", re.I
@@ -78,7 +80,7 @@ class NothingElse:
     Nor does it say a number more often than they do: in "we are two, for two nights" one of the two is the guests.
 
     Of an argument that was left out it says no value either: none that is known, and where it is a text no name and
-    nothing in quotation marks.
+    nothing in quotation marks. In a conversation it speaks of "that day" only where the call takes one over.
     """
 
     name = "nothing made up"
@@ -109,6 +111,10 @@ class NothingElse:
                         return _no(f"another value is said: {option}")
                 if schema.get("type") == "boolean" and name not in call.arguments and _switches(call, name, text, said):
                     return _no(f"an option is said that is not called: {name}")
+        if candidate.fields.get("conversation") and _BEFORE.search(text):
+            new = [value for _, value, _ in meta["must"]]
+            if not any(_WHEN.fullmatch(str(value)) and value not in new for value in values):
+                return _no("a day from nowhere")
         if "left_out" in meta and (found := self._left_out(meta, text, said)):
             return _no(f"what was left out may be said: {found}")
         return KEPT
@@ -128,7 +134,7 @@ class NothingElse:
         own = " ".join([meta["wanted"], function.name, function.description, name, *others]).replace("_", " ")
         allowed = said | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
         quoted = [first or second for first, second in _QUOTED.findall(text)]
-        return next((each for each in [*_CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
+        return next((each for each in [*CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
 
 
 class Roles:

@@ -275,11 +275,28 @@ class TestFilters:
         near = candidate("Forecast the weather.", [], about=[MILES], offered=["weather_forecast"])
         assert not check(near).keep
 
+    def test_that_day_is_one_that_was_said_before(self) -> None:
+        call = Call("weather_forecast", {"city": "Vienna", "day": "2026-06-05"})
+        before = [{"role": "user", "content": "What will the weather be in Cairo on 5 June 2026?"}]
+        one = candidate("And in Vienna that same day?", [call], conversation=before)
+        one.item.meta["must"][:] = [("city", "Vienna", "")]  # the day is taken over
+        assert NothingElse(KNOWN)(one).keep
+        new = candidate("And in Vienna on 5 June 2026 that day?", [call], conversation=before)
+        assert NothingElse(KNOWN)(new).why == "a day from nowhere"
+        assert NothingElse(KNOWN)(candidate("And in Vienna on 5 June 2026 that day?", [call])).keep, "not a follow-up"
+
     def test_answer_in_words(self) -> None:
         outcome = [{"result": 3.1069}]
         assert Reply()(candidate("x", [MILES], results=outcome, reply="5 km are 3.11 miles.")).keep
         assert not Reply()(candidate("x", [MILES], results=outcome, reply="5 km are 8 miles.")).keep
         assert Reply()(candidate("x", [], results=[])).keep
+
+    def test_a_reply_names_nothing_that_was_neither_said_nor_returned(self) -> None:
+        outcome = [{"result": 3.10686}]
+        asked = "How far is the Oslo run of 5 km in miles?"
+        assert Reply()(candidate(asked, [MILES], results=outcome, reply="The Oslo run is 3.11 miles.")).keep
+        verdict = Reply()(candidate(asked, [MILES], results=outcome, reply="The Tokyo run is 3.11 miles."))
+        assert (verdict.keep, verdict.why) == (False, "a name from nowhere: Tokyo")
         assert says_result("2026-12-01", "It is December 1, 2026.")
 
     def test_reverse_queries_by_value_and_by_quantile(self) -> None:
