@@ -115,8 +115,10 @@ class Grounded:
     def __call__(self, candidate: Candidate) -> Verdict:
         if not candidate.fields.get("references"):
             return KEPT
-        text = candidate.item.text
-        if " ".join(str(candidate.fields["answer"]).split()) not in " ".join(text.split()):
+        text, answer = candidate.item.text, " ".join(str(candidate.fields["answer"]).split())
+        if not answer:
+            return _no("no answer")
+        if answer not in " ".join(text.split()):
             return _no("answer not in the text")
         question = str(candidate.fields["question"])
         if invented := numbers(question) - frozenset(tokens(text)):

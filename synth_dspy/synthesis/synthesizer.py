@@ -179,8 +179,10 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         """For each group: what seeds ask of other groups and find answered there."""
         units = []
         for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
-            alike = [shot for shot in self.shots if shot.group != item.group and shot.category == example.category]
-            choice = Choice(example.category, 0.0, tuple(alike[: self.count]))
+            # Shown what others answer to the same question, a small teacher repeats that.
+            unlike = [shot for shot in self.shots if shot.group != item.group and shot.category != example.category]
+            shots = random.Random(f"{self.seed} {topic(example)}").sample(unlike, min(self.count, len(unlike)))
+            choice = Choice(example.category, 0.0, tuple(shots))
             kind = str(example.get("answer_type") or "")
             meta = {"mode": ASKED, "kind": kind, "like": example, **_chosen(choice)}
             units.append(unit_of(item, f"{ASKED}-{example.id}", meta))
@@ -227,14 +229,20 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         like, kind = unit.meta["like"], unit.meta["kind"]
         passages = list(self.search(like.question, unit.group))
         text = "\n".join(passages)
-        answer = self.answer_from(text, like.question, unit.meta["choice"].shots)
-        if kind in self.patterns:  # what is no date is no answer to when
-            answer = next((span.text for span in find_spans(answer, self.patterns) if span.kind == kind), "")
-        source = next((passage for passage in passages if answer and answer in _one_space(passage)), "")
-        at = _one_space(source).find(answer)
-        near = beside(_one_space(source), at, at + len(answer)) if source else ""
+        answer = self._of_kind(kind, self.answer_from(text, like.question, unit.meta["choice"].shots))
+        passage = next((flat for flat in map(_one_space, passages) if answer and answer in flat), "")
+        at = passage.find(answer)
+        source = excerpt(passage, at, at + len(answer)) if passage else ""
+        near = beside(passage, at, at + len(answer)) if passage else ""
         unit = replace(unit, text=text, meta={**unit.meta, "near": near})
         return _candidate(unit, like.question, answer, [answer], kind, source, like.category)
+
+    def _of_kind(self, kind: str, answer: str) -> str:
+        """What of an answer is of the kind that was asked for, where that can be seen without its context; else ""."""
+        pattern = self.patterns.get(kind)
+        if pattern is None or "answer" in pattern.groupindex:
+            return answer
+        return next((span.text for span in find_spans(answer, {kind: pattern})), "")
 
     def _about_nothing(self, unit: Item) -> Candidate:
         like = unit.meta["like"]

@@ -136,7 +136,7 @@ def asking(embedder: Any, reply: str, **more: Any) -> Synthesizer:
     """A capable teacher that gives one reply, and only asks what seeds ask."""
     synthesizer = Synthesizer(
         {"date": re.compile(r"\d+ (?:May|June) \d+")},
-        SEEDS,
+        more.pop("seeds", SEEDS),
         embedder.embed,
         abstention="Silent.",
         free=True,
@@ -157,6 +157,17 @@ def test_what_seeds_ask_of_others_is_answered_from_a_search_here(embedder: Any) 
     assert made.source == made.spans[0] == PASSAGES[1]
     assert made.near.startswith("The lease is made on 2 June 2020 and ends on 9 May 2021")
     assert "OFFICE LEASE" in synthesizer.adapter.prompts[0][-1]["content"]
+
+
+def test_a_teacher_is_not_shown_what_others_answer_to_the_same_question(embedder: Any) -> None:
+    fee = dspy.Example(
+        id="s3", group="y", document="y", question="What is the fee?", answer="90 dollars", references=["90 dollars"],
+        spans=["fee of 90 dollars"], passages="It costs a fee of 90 dollars.", category="Fee", answer_type="amount",
+    )  # fmt: skip
+    synthesizer = asking(embedder, "9 May 2021", seeds=[*SEEDS, fee])
+    asked = [unit for unit in synthesizer.plan([Item("i", "lease", "")], None) if unit.meta["mode"] == "asked"]
+    [unit] = [unit for unit in asked if unit.meta["category"] == "Expiry"]
+    assert [shot.category for shot in unit.meta["choice"].shots] == ["Fee"]
 
 
 def test_what_is_not_of_the_kind_that_was_asked_for_is_no_answer(embedder: Any) -> None:
