@@ -22,6 +22,8 @@ from synth_dspy.task import Candidate, Verdict
 CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 _PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
+_OF_ANY = frozenset({"whether", "only", "also", "without", "everything", "all", "people", "include", "included"})
+"""Words in which options are described, and which name none."""
 _INTO = r"\b(?:to|into)\s+(?:the\s+)?"
 _BEFORE = re.compile(r"\b(?:that|the) (?:same )?(?:day|date|time)\b", re.I)
 _WHEN = re.compile(r"\d{4}-\d\d-\d\d(?:T.*)?|\d\d:\d\d")
@@ -109,7 +111,8 @@ class NothingElse:
                 for option in () if also else schema.get("enum") or ():
                     if option not in values and is_said(option, text) and not set(tokens(str(option))) <= said:
                         return _no(f"another value is said: {option}")
-                if schema.get("type") == "boolean" and name not in call.arguments and _switches(call, name, text, said):
+                unset = schema.get("type") == "boolean" and name not in call.arguments
+                if unset and _switches(self.known[call.name], name, text, said):
                     return _no(f"an option is said that is not called: {name}")
         if candidate.fields.get("conversation") and _BEFORE.search(text):
             new = [value for _, value, _ in meta["must"]]
@@ -189,9 +192,11 @@ def names_option(name: str, note: str, text: str) -> bool:
     return bool(words & set(tokens(text)))
 
 
-def _switches(call: Call, option: str, text: str, said: set[str]) -> bool:
+def _switches(function: Function, option: str, text: str, said: set[str]) -> bool:
     """Whether a text names an option in words that are neither a value's nor the function's own."""
-    words = set(content(option.replace("_", " "))) - set(content(call.name.replace("_", " ")))
+    note = first_sentence(function.properties[option].get("description", ""))
+    own = content(f"{function.name} {first_sentence(function.description)}".replace("_", " "))
+    words = set(content(f"{option} {note}".replace("_", " "))) - set(own) - _OF_ANY
     return bool(words & set(tokens(text)) - said)
 
 

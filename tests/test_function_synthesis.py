@@ -226,6 +226,16 @@ class TestFilters:
         call = Call("find_flights", {"origin": inner, "destination": "KIX", "day": "2026-05-02"})
         assert Roles()(candidate(question, [call])).keep is keep
 
+    @pytest.mark.parametrize("way", ["direct", "non-stop"])
+    def test_an_option_is_said_in_words_of_its_description_too(self, way: str) -> None:
+        call = Call("find_flights", {"origin": "LIS", "destination": "YYZ", "day": "2026-08-06"})
+        verdict = NothingElse(KNOWN)(candidate(f"Are there {way} flights from LIS to YYZ on 6 August 2026?", [call]))
+        assert verdict.why == "an option is said that is not called: direct"
+        called = Call("find_flights", {**call.arguments, "direct": True})
+        assert NothingElse(KNOWN)(
+            candidate(f"Are there {way} flights from LIS to YYZ on 6 August 2026?", [called])
+        ).keep
+
     @pytest.mark.parametrize(
         ("question", "keep"),
         [
