@@ -103,7 +103,8 @@ class Reply:
         fields = candidate.fields
         names = ("functions", "request", "question", "conversation", "answer", "results")
         called = [value for call in candidate.item.meta["about"] for _, value in leaves(call.arguments)]
-        said = [str(fields.get(name) or "") for name in names] + [way for value in called for way in spellings(value)]
+        values = [*called, *results_of(fields.get("results") or [])]
+        said = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
         return {token for text in said for token in tokens(text)} | {"i", "i'm", "m"}
 
 

@@ -22,10 +22,10 @@ from synth_dspy.task import Candidate, Verdict
 CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 _PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
-_OF_ANY = frozenset({"whether", "only", "also", "without", "everything", "all", "people", "include", "included"})
+_OF_ANY = frozenset(content("whether only also without everything all people included goes once sent"))
 """Words in which options are described, and which name none."""
 _INTO = r"\b(?:to|into)\s+(?:the\s+)?"
-_BEFORE = re.compile(r"\b(?:that|the) (?:same )?(?:day|date|time)\b", re.I)
+_BEFORE = re.compile(r"\b(?:that|the same) (?:same )?(?:day|date|time)\b", re.I)
 _WHEN = re.compile(r"\d{4}-\d\d-\d\d(?:T.*)?|\d\d:\d\d")
 _NOT = re.compile(r"\b(?:not|no|without|never)\b|n['’]t\b", re.I)
 _REFUSAL = re.compile(

@@ -55,7 +55,8 @@ def gather_rows(
     """
     wanted = context.bound("candidates")
     dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
-    shown = replace(resources, seeds=splits["train"].labelled or tuple(knowledge.prompts))
+    seeds = splits["train"].labelled or tuple(knowledge.prompts)
+    shown = replace(resources, seeds=seeds, learned=seeds)
     context.facts["held_out"] = "human-labelled" if test else "synthetic"
     if not test:
         test = list(_synthesise(context, "test", splits, shown, wanted).kept)

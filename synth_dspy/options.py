@@ -36,7 +36,8 @@ def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]
         if section is None:
             rest.append(argument)
             continue
-        path = flag.removeprefix(f"--{section}.options.").replace("-", "_").split(".")
+        path = flag.removeprefix(f"--{section}.options.").split(".")
+        path[:2] = [name.replace("-", "_") for name in path[:2]]  # further ones may be anything, such as a header
         if len(path) < 2 or not all(path):
             raise SetupError(f"{flag} names no option: write it as --{section}.options.{OF[section]}.NAME VALUE.")
         if not equals and (text := next(given, "--")).startswith("--"):

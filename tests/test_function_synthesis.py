@@ -294,6 +294,8 @@ class TestFilters:
         new = candidate("And in Vienna on 5 June 2026 that day?", [call], conversation=before)
         assert NothingElse(KNOWN)(new).why == "a day from nowhere"
         assert NothingElse(KNOWN)(candidate("And in Vienna on 5 June 2026 that day?", [call])).keep, "not a follow-up"
+        late = candidate("And the day after? In Vienna on 5 June 2026.", [call], conversation=before)
+        assert NothingElse(KNOWN)(late).keep, "no day is taken over"
 
     def test_answer_in_words(self) -> None:
         outcome = [{"result": 3.1069}]
@@ -307,6 +309,8 @@ class TestFilters:
         assert Reply()(candidate(asked, [MILES], results=outcome, reply="The Oslo run is 3.11 miles.")).keep
         verdict = Reply()(candidate(asked, [MILES], results=outcome, reply="The Tokyo run is 3.11 miles."))
         assert (verdict.keep, verdict.why) == (False, "a name from nowhere: Tokyo")
+        late = [{"result": "19:30"}]
+        assert Reply()(candidate(asked, [MILES], results=late, reply="It leaves at 7:30 PM.")).keep
         assert says_result("2026-12-01", "It is December 1, 2026.")
 
     def test_reverse_queries_by_value_and_by_quantile(self) -> None:

@@ -114,7 +114,8 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         self.checks = list(checks)
         shown = [(example, shot) for example in seeds if (shot := as_shot(example, patterns))]
         self.shots = [shot for _, shot in shown]
-        self.quotable = {example.id for example, _ in shown}  # a yes or no is answered by no words of its document
+        self.quotable = {example.id for example, _ in shown if not _yes_or_no(example)}
+        self.silent = {(example.group, topic(example)) for example in seeds if not example.references}
         self.seeds = list(seeds)
         self.answered = {(example.group, example.category) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count)
@@ -189,8 +190,8 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         return units
 
     def _worth_asking(self, example: dspy.Example, group: str) -> bool:
-        """Whether a seed's answer is words of its document, and its question not learned about this one."""
-        return example.id in self.quotable and (group, topic(example)) not in self.learned
+        """Whether a seed's answer is words of its document, and its question not answered about this one already."""
+        return example.id in self.quotable and (group, topic(example)) not in self.learned | self.silent
 
     # Writing
 
@@ -232,6 +233,7 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         answer = self._of_kind(kind, self.answer_from(text, like.question, unit.meta["choice"].shots))
         passage = next((flat for flat in map(_one_space, passages) if answer and answer in flat), "")
         at = passage.find(answer)
+        answer = answer if passage else ""  # words of two passages, or of none, are no quotation
         source = excerpt(passage, at, at + len(answer)) if passage else ""
         near = beside(passage, at, at + len(answer)) if passage else ""
         unit = replace(unit, text=text, meta={**unit.meta, "near": near})
@@ -285,6 +287,12 @@ def as_shot(example: dspy.Example, patterns: Patterns) -> Shot | None:
 def sentences_of(text: str) -> list[str]:
     """All sentences of a text of several paragraphs."""
     return [sentence for line in text.splitlines() for sentence in sentences(line)]
+
+
+def _yes_or_no(example: dspy.Example) -> bool:
+    """Whether a seed is answered by no words of its document."""
+    said = {str(reference).casefold().strip(" .") for reference in example.references}
+    return example.get("answer_type") == "yes_no" or said <= {"yes", "no"}
 
 
 def _one_space(text: str) -> str:

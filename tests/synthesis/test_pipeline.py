@@ -176,6 +176,22 @@ def test_what_is_not_of_the_kind_that_was_asked_for_is_no_answer(embedder: Any) 
     assert [candidate.fields["answer"] for candidate in made.candidates] == [""]
 
 
+def test_a_yes_or_no_is_not_looked_for_in_a_document(embedder: Any) -> None:
+    seed = dspy.Example(
+        id="s4", group="y", document="y", question="Does it grant a license?", answer="No", references=["No"],
+        spans=["no license"], passages="It gives no license.", category="Grant", answer_type="",
+    )  # fmt: skip
+    units = asking(embedder, "", seeds=[seed]).plan([Item("i", "lease", "")], 4)
+    assert [unit.meta["mode"] for unit in units] == ["free"]
+
+
+def test_words_of_two_passages_are_no_quotation(embedder: Any) -> None:
+    pages = ["It ends on 9 May", "2021 or later."]
+    synthesizer = asking(embedder, "It ends on 9 May 2021", search=lambda question, group: pages)
+    made = synthesise([Item("i", "lease", "Page 1")], synthesizer, [], executor=Executor(1), limit=1)
+    assert [candidate.fields["answer"] for candidate in made.candidates] == [""]
+
+
 def test_what_is_learned_of_a_document_anyway_is_not_asked_again(embedder: Any) -> None:
     items = [Item("i", "lease", "Page 1")]
     known = dspy.Example(group="lease", category=SEEDS[0].get("category"), question="When does it end?")
