@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from eval.metrics import ABSTENTION
 from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
@@ -89,27 +90,33 @@ ASKS = {
 }  # fmt: skip
 
 
-CUES = {
-    "ends": (
-        r"\bend|expir|terminat|laps|close|until|complet",
-        r"\bend|expir|terminat|laps|close|until|complet|through|last day",
-    ),
-    "begins": (
-        r"\bbegin|commenc|\bstart|effect|\bopen",
-        r"\bbegin|commenc|\bstart|effect|\bopen|\bfrom\b|as of|\bon\b",
-    ),
-    "is made": (
-        r"\bsign|dated?\b.*(?:agreement|contract|letter|lease)|\bmade\b",
-        r"\bsign|\bdate|\bmade\b|execut|enter|conclu|as of|day of|^\W*[\w ,]{0,20}\d{4}\W*$|,",
-    ),
-    "renews": (r"renew|extend|extension|prolong", r"renew|extend|extension|prolong|continu|further|additional"),
-    "notice": (r"\bnotice", r"\bnotice|notif|beforehand|advance|announce"),
-    "insures": (r"insur", r"insur|cover"),
-    "warrants": (r"warrant|guarantee", r"warrant|guarantee"),
-    "audits": (r"\baudit|inspect", r"\baudit|inspect|examin|book|record|check"),
-    "limits": (r"liabilit", r"liabl|liabilit|insur|cover"),
-    "law": (r"\blaws?\b", r"\blaws?\b"),
-}
+CUES = Cues(
+    {
+        "ends": (
+            r"\bend|expir|terminat|laps|close|until|complet",
+            r"\bend|expir|terminat|laps|close|until|complet|through|last day",
+        ),
+        "begins": (
+            r"\bbegin|commenc|\bstart|effect|\bopen",
+            r"\bbegin|commenc|\bstart|effect|\bopen|\bfrom\b|as of|\bon\b",
+        ),
+        "is made": (
+            r"\bsign|dated?\b.*(?:agreement|contract|letter|lease)|\bmade\b",
+            r"\bsign|\bdate|\bmade\b|execut|enter|conclu|as of|day of|^\W*[\w ,]{0,20}\d{4}\W*$|,",
+        ),
+        "renews": (r"renew|extend|extension|prolong", r"renew|extend|extension|prolong|continu|further|additional"),
+        "notice": (r"\bnotice", r"\bnotice|notif|beforehand|advance|announce"),
+        "insures": (r"insur", r"insur|cover"),
+        "warrants": (r"warrant|guarantee", r"warrant|guarantee"),
+        "audits": (r"\baudit|inspect", r"\baudit|inspect|examin|book|record|check"),
+        "limits": (r"liabilit", r"liabl|liabilit|insur|cover"),
+        "law": (r"\blaws?\b", r"\blaws?\b"),
+        "excludes": (r"exclusiv", r"exclusiv|\bsole|\bonly\b|compet"),
+        "assigns": (r"\bassign", r"assign|transfer|delegat|successor"),
+        "licenses": (r"\blicen[cs]e\b", r"licen[cs]|\bgrant|right to use"),
+        "commits": (r"\bminimum", r"minimum|at least|less than|fewer|commit|quota|purchase|order"),
+    }
+)
 """What a question speaks of, and the words of which one must stand by its answer."""
 
 
@@ -163,7 +170,7 @@ def contract_filters(resources: Resources, free: bool | None = None) -> list[Fil
         filters += [
             RetrievalRoundTrip(resources.retriever, resources.words),
             SpanRoundTrip(lambda group: _places(document(group)), embed),
-            Silent(embed, lambda group: sentences_of(document(group)), 0.4),
+            Silent(embed, lambda group: sentences_of(document(group)), 0.4, CUES),
         ]
     filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
     if free and resources.retriever is not None:

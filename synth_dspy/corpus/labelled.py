@@ -57,11 +57,12 @@ def _completed(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "spans": row.get("spans") or [],
         "category": row.get("category") or "",
-        "answer_type": row.get("answer_type") or _answer_type(row["references"]),
+        "answer_type": row.get("answer_type") or answer_type(row["references"]),
     }
 
 
-def _answer_type(references: Collection[str]) -> str:
+def answer_type(references: Collection[str]) -> str:
+    """What the accepted answers show of a question's type: "none", "yes_no" or "answer"."""
     if not references:
         return "none"
     words = {reference.strip(" .").casefold() for reference in references}

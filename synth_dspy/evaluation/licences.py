@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth_dspy.errors import SetupError
 from synth_dspy.lms.registry import REGISTRY
 
 YES, CONDITIONS, NO, UNKNOWN = "yes", "yes, with conditions", "no", "unknown"
@@ -115,14 +116,14 @@ def _from_files(path: Path) -> str | None:
     card = path / "README.md" if path.is_dir() else path.with_name("README.md")
     try:
         if path.suffix == ".gguf" and path.is_file():
-            import gguf
+            from synth_dspy.lms.gguf import read_header
 
-            field = gguf.GGUFReader(path).get_field("general.license")
-            if field is not None:
-                return str(field.contents())
+            stated = read_header(path).metadata.get("general.license")
+            if stated is not None:
+                return str(stated)
         head = card.read_text(encoding="utf-8") if card.is_file() else ""
-    except (OSError, ValueError, KeyError, IndexError):
+    except (OSError, ValueError, SetupError):
         return None
     front = re.match(r"---\n(.*?)\n---", head, re.DOTALL)
-    stated = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
-    return stated[1] if stated else None
+    found = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
+    return found[1] if found else None

@@ -96,16 +96,11 @@ def estimate(
         return Estimate(None, None, None, 0)
     sums, counts, unit = _units(values, labels)
     mean, units = float(sums.sum() / counts.sum()), len(sums)
-    least = _unseen(mean, units, bounds)
-    if np.ptp(values) < 1e-12:
-        low, high = least
-    elif np.ptp(sums - mean * counts) < 1e-12:
+    if np.ptp(values) >= 1e-12 > np.ptp(sums - mean * counts):
         return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed)
-    else:
-        low, high = _bca(sums, counts, resamples, seed)
-        if values.size < FEW and bounds == (0.0, 1.0):
-            low, high = min(low, least[0]), max(high, least[1])
-    return Estimate(mean, max(bounds[0], low), min(bounds[1], high), values.size, units, unit)
+    few = values.size < FEW and bounds == (0.0, 1.0)
+    low, high = _interval(sums, counts, bounds, few, resamples, seed)
+    return Estimate(mean, low, high, values.size, units, unit)
 
 
 def ratio(
@@ -132,14 +127,8 @@ def ratio(
     there = counts[order] > 0
     sums, counts = sums[order][there], counts[order][there]
     share, units = float(sums.sum() / counts.sum()), len(sums)
-    least = _unseen(share, units)
-    if np.ptp(sums - share * counts) < 1e-12:
-        low, high = least
-    else:
-        low, high = _bca(sums, counts, RESAMPLES, seed)
-        if n < FEW:
-            low, high = min(low, least[0]), max(high, least[1])
-    return Estimate(share, max(0.0, low), min(1.0, high), n, units, unit)
+    low, high = _interval(sums, counts, (0.0, 1.0), n < FEW, RESAMPLES, seed)
+    return Estimate(share, low, high, n, units, unit)
 
 
 def compare(
@@ -280,10 +269,24 @@ def _summed(groups: Sequence[Hashable] | None, *columns: Array) -> tuple[list[Ar
     return [np.bincount(index, weights=column).astype(np.float64) for column in columns], "groups"
 
 
-def _unseen(mean: float, units: int, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[float, float]:
-    """Where the mean can lie, if a share of all units that none of these shows scores anything within the bounds."""
-    other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
-    return mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
+def _interval(
+    sums: Array, counts: Array, bounds: tuple[float, float], few: bool, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Of the ratio of sums to counts, within the bounds.
+
+    Where all units are alike, and at least where they are few: as if a share of all units, which none of these shows,
+    scored anything within the bounds.
+    """
+    mean = float(sums.sum() / counts.sum())
+    other = 1 - ((1 - LEVEL) / 2) ** (1 / len(sums))
+    unseen = mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
+    if np.ptp(sums - mean * counts) < 1e-12:
+        low, high = unseen
+    else:
+        low, high = _bca(sums, counts, resamples, seed)
+        if few:
+            low, high = min(low, unseen[0]), max(high, unseen[1])
+    return max(bounds[0], low), min(bounds[1], high)
 
 
 def _bca(sums: Array, counts: Array, resamples: int, seed: int) -> tuple[float, float]:

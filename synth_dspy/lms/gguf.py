@@ -176,13 +176,25 @@ def cached_copy(source: Path, name: str, write: Callable[[Path], None], *, suffi
 
 def _convert(source: Path, target: Path) -> None:
     """Write `source` again with the unreadable tensors as Q8_0."""
-    import gguf
-
     rewrite(
-        gguf.GGUFReader(source),
+        open_gguf(source),
         target,
         lambda tensor: None if tensor.tensor_type in READABLE_TYPES else (_Q8_0, values_of),
     )
+
+
+def open_gguf(path: Path) -> Any:
+    """A `gguf.GGUFReader` of a file, four times as fast as the library's: it reads a vocabulary word by word."""
+    import gguf
+    import numpy as np
+
+    class Reader(gguf.GGUFReader):  # type: ignore[misc]
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            # The library's slices a memory map, and a slice of one costs more than what is read of it.
+            values = np.frombuffer(self.data, dtype, int(count), int(offset))
+            return values.view(values.dtype.newbyteorder(override_order or self.byte_order))
+
+    return Reader(path)
 
 
 def values_of(tensor: Any) -> Any:
@@ -199,7 +211,7 @@ def rewrite(reader: Any, target: Path, change: Change, metadata: Mapping[str, An
     The same input gives the same bytes. One tensor is in memory at a time, so that any model can be rewritten.
 
     Args:
-        reader: The file, as a `gguf.GGUFReader` (making one takes seconds: a vocabulary is long).
+        reader: The file, as `open_gguf` gives it (which takes a second: a vocabulary is long).
         target: The file to write; what is left of it after an error is the caller's to remove.
         change: Is given each tensor (`gguf.ReaderTensor`); returns None to copy it, or its new type and what gives its
             new values. A matrix whose rows do not divide into Q8_0's blocks becomes F16 instead.

@@ -7,9 +7,12 @@ them.
 
 from __future__ import annotations
 
+import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +57,7 @@ class Demonstrations:
         self.count = count
         self._vectors = embed([shot.excerpt for shot in shots]) if shots else np.zeros((0, 1), np.float32)
         self._rows: dict[str, list[int]] = defaultdict(list)
+        self._others: dict[tuple[str, int], list[Shot]] = {}
         for i, shot in enumerate(self.shots):
             self._rows[shot.kind].append(i)
 
@@ -76,9 +80,32 @@ class Demonstrations:
             choices.append(Choice(category, float(scores[best]), self._of_category(category, rows)))
         return choices
 
+    def of_others(self, category: str, group: str, seed: int) -> tuple[Shot, ...]:
+        """`count` demonstrations of other categories, whose answers are about as long as this category's.
+
+        Shown what others answer to the same question, a small teacher repeats that; shown short answers, it answers
+        "Limited" where a clause is asked for.
+
+        Args:
+            category: what is asked for.
+            group: the document it is asked of, whose seeds are not shown.
+            seed: of the choice among answers of the same length.
+        """
+        if (category, seed) not in self._others:  # in one order for every document: a server reads them once
+            others = [shot for shot in self.shots if shot.category != category]
+            random.Random(f"{seed} {category}").shuffle(others)
+            usual = median([_length(shot) for shot in self.shots if shot.category == category] or [0.0])
+            self._others[category, seed] = sorted(others, key=lambda shot: round(abs(_length(shot) - usual)))
+        return tuple([shot for shot in self._others[category, seed] if shot.group != group][: self.count])
+
     def _of_category(self, category: str, rows: Sequence[int]) -> tuple[Shot, ...]:
         """The category's own seeds, then those of the same kind nearest to them; one of each document at first."""
         own = [i for i in rows if self.shots[i].category == category]
         centre = self._vectors[own].mean(axis=0)
         order = sorted(rows, key=lambda i: (i not in set(own), -float(self._vectors[i] @ centre), i))
         return tuple(self.shots[i] for i in order[: self.count][::-1])  # the nearest last, next to the request
+
+
+def _length(shot: Shot) -> float:
+    """Of an answer: the logarithm to base 2 of its words, so that answers half and twice as long are as unlike."""
+    return math.log2(len(shot.answer.split()) or 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.text import content, ngrams, numbers, tokens
 from synth_dspy.task import Candidate, Verdict
 
@@ -70,23 +71,23 @@ class AsksForKind:
 class SaidThere:
     """What the question speaks of must be spoken of by its source.
 
-    A small teacher asks when a contract ends, about the date on which it begins; embeddings hardly tell the two apart.
+    A small teacher asks when a contract ends, about the date on which it begins.
 
     Args:
-        cues: by topic, two patterns: where the first matches the question, the second must match the candidate's
-            field `near`, the words next to its answer (without one, its `source`).
+        cues: by which it is told; the text is the candidate's field `near`, the words next to its answer (without one,
+            its `source`).
     """
 
     name = "said there"
 
-    def __init__(self, cues: Mapping[str, tuple[str, str]]) -> None:
-        self.cues = {topic: (re.compile(a, re.I), re.compile(b, re.I)) for topic, (a, b) in cues.items()}
+    def __init__(self, cues: Cues) -> None:
+        self.cues = cues
 
     def __call__(self, candidate: Candidate) -> Verdict:
         source = str(candidate.fields.get("near") or candidate.fields.get("source") or "")
         if source and candidate.fields.get("references"):
-            for topic, (asked, said) in self.cues.items():
-                if asked.search(str(candidate.fields["question"])) and not said.search(source):
+            for topic, said in self.cues.asked(str(candidate.fields["question"])).items():
+                if not said.search(source):
                     return _no(f"source does not speak of it: {topic}")
         return KEPT
 

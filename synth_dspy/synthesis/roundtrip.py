@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.text import content, token_f1
 from synth_dspy.task import Candidate, Verdict
 
@@ -197,20 +198,29 @@ class ReverseQuery:
 
 
 class Silent:
-    """For questions that their document shall not answer: nothing in it may come near them.
+    """For questions that their document shall not answer: nothing in it that speaks of them may come near them.
 
     Args:
         embed: texts to unit vectors.
         sentences: a document's id to its sentences.
         threshold: highest cosine similarity of the question to any sentence.
+        cues: of the topics that a question asks about, a sentence must speak of one to count. In a long document
+            something comes near any question.
     """
 
     name = "silent document"
 
-    def __init__(self, embed: Embed, sentences: Callable[[str], Sequence[str]], threshold: float) -> None:
+    def __init__(
+        self,
+        embed: Embed,
+        sentences: Callable[[str], Sequence[str]],
+        threshold: float,
+        cues: Cues | None = None,
+    ) -> None:
         self.embed = embed
         self.sentences = sentences
         self.threshold = threshold
+        self.cues = cues or Cues({})
 
     def __call__(self, candidate: Candidate) -> Verdict:
         if candidate.fields.get("references"):
@@ -218,7 +228,12 @@ class Silent:
         texts = self.sentences(candidate.item.group)
         if not texts:
             return Verdict(False, 0.0, "document not known")
-        near = self.embed(texts) @ self.embed([str(candidate.fields["question"])])[0]
+        question = str(candidate.fields["question"])
+        if topics := self.cues.asked(question).values():
+            texts = [text for text in texts if any(said.search(text) for said in topics)]
+            if not texts:
+                return Verdict(True, 1.0, "")
+        near = self.embed(texts) @ self.embed([question])[0]
         best = int(np.argmax(near))
         keep = float(near[best]) <= self.threshold
         return Verdict(

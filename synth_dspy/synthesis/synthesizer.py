@@ -22,6 +22,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.corpus.chunks import sentences
+from synth_dspy.corpus.labelled import answer_type
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
@@ -107,7 +108,6 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         self.unanswerable = unanswerable
         self.search = search
         self.asked = asked if search is not None else 0.0
-        self.learned = {(example.group, topic(example)) for example in learned}
         self.seed = seed
         self.count = count
         self.samples = samples
@@ -115,7 +115,8 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         shown = [(example, shot) for example in seeds if (shot := as_shot(example, patterns))]
         self.shots = [shot for _, shot in shown]
         self.quotable = {example.id for example, _ in shown if not _yes_or_no(example)}
-        self.silent = {(example.group, topic(example)) for example in seeds if not example.references}
+        silent = [example for example in seeds if not example.references]
+        self.settled = {(example.group, topic(example)) for example in [*learned, *silent]}
         self.seeds = list(seeds)
         self.answered = {(example.group, example.category) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count)
@@ -180,10 +181,8 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         """For each group: what seeds ask of other groups and find answered there."""
         units = []
         for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
-            # Shown what others answer to the same question, a small teacher repeats that.
-            unlike = [shot for shot in self.shots if shot.group != item.group and shot.category != example.category]
-            shots = random.Random(f"{self.seed} {topic(example)}").sample(unlike, min(self.count, len(unlike)))
-            choice = Choice(example.category, 0.0, tuple(shots))
+            shots = self.demonstrations.of_others(example.category, item.group, self.seed)
+            choice = Choice(example.category, 0.0, shots)
             kind = str(example.get("answer_type") or "")
             meta = {"mode": ASKED, "kind": kind, "like": example, **_chosen(choice)}
             units.append(unit_of(item, f"{ASKED}-{example.id}", meta))
@@ -191,7 +190,7 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
 
     def _worth_asking(self, example: dspy.Example, group: str) -> bool:
         """Whether a seed's answer is words of its document, and its question not answered about this one already."""
-        return example.id in self.quotable and (group, topic(example)) not in self.learned | self.silent
+        return example.id in self.quotable and (group, topic(example)) not in self.settled
 
     # Writing
 
@@ -291,8 +290,7 @@ def sentences_of(text: str) -> list[str]:
 
 def _yes_or_no(example: dspy.Example) -> bool:
     """Whether a seed is answered by no words of its document."""
-    said = {str(reference).casefold().strip(" .") for reference in example.references}
-    return example.get("answer_type") == "yes_no" or said <= {"yes", "no"}
+    return "yes_no" in (example.get("answer_type"), answer_type(example.references))
 
 
 def _one_space(text: str) -> str:

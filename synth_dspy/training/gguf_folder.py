@@ -29,9 +29,9 @@ def write_folder(source: Path, folder: Path) -> None:
     Raises:
         SetupError: The model's family, or its tokeniser, is not one that can be converted.
     """
-    import gguf
+    from synth_dspy.lms.gguf import open_gguf
 
-    reader = gguf.GGUFReader(source)
+    reader = open_gguf(source)
     metadata = {key: field.contents() for key, field in reader.fields.items()}
     architecture = metadata["general.architecture"]
     if architecture not in _ARCHITECTURES or any("rope" in tensor.name for tensor in reader.tensors):

@@ -62,12 +62,10 @@ def merge(
 
 
 def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, token: CallToken | None) -> None:
-    import gguf
-
-    from synth_dspy.lms.gguf import READABLE_TYPES, rewrite, values_of
+    from synth_dspy.lms.gguf import READABLE_TYPES, open_gguf, rewrite, values_of
     from synth_dspy.training.call_token import changes, gguf_metadata, gguf_values
 
-    reader = gguf.GGUFReader(source)
+    reader = open_gguf(source)
     deltas = _Deltas(source, reader, adapters)
 
     def change(tensor: Any) -> tuple[int, Any] | None:

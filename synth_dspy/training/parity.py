@@ -192,17 +192,14 @@ class _Forced:
             self._state.crop(known - len(self._read))
         with torch.inference_mode():
             # Logits of the positions that predict the reply only: a vocabulary is wider than the model.
-            logits = (
-                self.model(
-                    input_ids=torch.tensor([ids[known:]], device=self.model.device),
-                    past_key_values=self._state,
-                    use_cache=True,
-                    logits_to_keep=len(reply),
-                )
-                .logits[0]
-                .float()
+            said_next = self.model(
+                input_ids=torch.tensor([ids[known:]], device=self.model.device),
+                past_key_values=self._state,
+                use_cache=True,
+                logits_to_keep=len(reply),
             )
         self._read = ids
+        logits = said_next.logits[0].float()
         said = torch.tensor(list(reply), device=logits.device)
         best, token = logits.max(dim=-1)
         parted = (token != said).nonzero()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synth_dspy.errors import SetupError
-from synth_dspy.lms.gguf import READABLE_TYPES, context_length, read_header, readable
+from synth_dspy.lms.gguf import READABLE_TYPES, context_length, open_gguf, read_header, readable
 
 Types = gguf.GGMLQuantizationType
 
@@ -112,3 +112,15 @@ def test_a_folder_of_another_family_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(SetupError, match=r"BertModel.*can be served"):
         readable(tmp_path)
+
+
+def test_a_file_is_read_as_the_library_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    _write(path, {"a": Types.F32, "b": Types.F16, "c": Types.Q8_0})
+    ours, theirs = open_gguf(path), gguf.GGUFReader(path)
+    assert [(key, field.contents(), field.types) for key, field in ours.fields.items()] == [
+        (key, field.contents(), field.types) for key, field in theirs.fields.items()
+    ]
+    for mine, its in zip(ours.tensors, theirs.tensors, strict=True):
+        assert (mine.name, mine.tensor_type, mine.data_offset) == (its.name, its.tensor_type, its.data_offset)
+        assert np.array_equal(mine.data, its.data)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
@@ -64,7 +65,7 @@ def test_asks_for_the_kind_of_its_answer() -> None:
 
 
 def test_source_must_speak_of_what_is_asked() -> None:
-    judge = SaidThere({"ends": (r"\bend", r"\bend|expir")})
+    judge = SaidThere(Cues({"ends": (r"\bend", r"\bend|expir")}))
     assert judge(candidate("When does it end?", source="It expires on 30 April 2025.")).keep
     assert not judge(candidate("When does it end?", source="It begins on 1 May 2020.")).keep
     assert judge(candidate("When does it begin?", source="It begins on 1 May 2020.")).keep
@@ -116,6 +117,17 @@ def test_silent_document(embedder: Any) -> None:
     assert judge(unanswerable("Which warranty covers machines?")).keep
     assert not judge(unanswerable("Tenant pays the rent monthly?")).keep
     assert judge(candidate("Tenant pays the rent monthly?")).keep  # answerable: not its business
+
+
+def test_only_sentences_that_speak_of_it_can_answer(embedder: Any) -> None:
+    cues = Cues({"audits": (r"audit", r"audit|books"), "pays": (r"\bpay", r"\bpay")})
+    sentences = ["Who may audit? The landlord.", "Tenant pays the rent monthly."]
+    rent = unanswerable("Who audits the rent the tenant pays monthly?")
+    assert not Silent(embedder.embed, lambda group: sentences, 0.5, cues)(rent).keep  # speaks of one of the two topics
+    assert not Silent(embedder.embed, lambda group: sentences[1:], 0.5, cues)(rent).keep
+    audit = unanswerable("Which tenant audits the rent monthly?")
+    assert not Silent(embedder.embed, lambda group: sentences[1:], 0.5)(audit).keep  # near, although of another thing
+    assert Silent(embedder.embed, lambda group: sentences[1:], 0.5, cues)(audit).keep
 
 
 def test_near_duplicates_are_judged_within_a_document_and_in_order(embedder: Any) -> None:
