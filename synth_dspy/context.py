@@ -12,7 +12,7 @@ from synth_dspy.progress import Bars
 from synth_dspy.run import Run
 from synth_dspy.task import Task
 
-QUICK = {"candidates": 16, "held_out": 16, "validation": 8, "with_demonstrations": 0, "retention": 0}
+QUICK = {"candidates": 8, "held_out": 12, "validation": 4, "with_demonstrations": 0, "retention": 0}
 """Bounds of a `--quick` run."""
 
 

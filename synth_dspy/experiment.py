@@ -22,6 +22,7 @@ from synth_dspy.executor import Executor
 from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.task import Judge, Resources
+from synth_dspy.training.job import let_go
 from synth_dspy.training.provider import LocalProvider
 
 
@@ -68,6 +69,7 @@ class Experiment(Context):
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
             programs = compile_arms(self, names, rows, resources, objective, self.provider)
+            let_go()
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
         with self.run.station("retention"):

@@ -13,15 +13,18 @@ import os
 import stat
 import threading
 import traceback
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import tyro
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.training.spec import ERRORS
 
 LOG = "train.log"
 FAILED = 2
@@ -49,20 +52,31 @@ def main(args: list[str]) -> int:
     if not config.spec.is_file():
         raise SetupError(f"There is no training spec {config.spec}.")
     from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.training.events import json_lines, noise_to, terminal
     from synth_dspy.training.waiting import set_wait_policy
 
     quiet_libraries()
     set_wait_policy()
-    if config.events:
-        _end_with_parent()
+    if not config.events:
+        return _train(config, config.spec)
+    status = 0
+    for spec in _specs(config.spec):
+        status = _train(config, spec)
+        if status or not _stays():
+            break
+    return status
+
+
+def _train(config: TrainConfig, spec: Path) -> int:
+    """Run one training; the exit status."""
+    from synth_dspy.training.events import json_lines, noise_to, terminal
+
     with ExitStack() as stack:
-        out, err = stack.enter_context(noise_to(config.spec.parent / LOG))
+        out, err = stack.enter_context(noise_to(spec.parent / LOG))
         emit = json_lines(out) if config.events else stack.enter_context(terminal(err))
         try:
             from synth_dspy.training.runner import train
 
-            result = train(config.spec, emit, dry_run=config.dry_run)
+            result = train(spec, emit, dry_run=config.dry_run)
         except SynthDspyError as error:
             if not config.events:
                 raise
@@ -80,6 +94,16 @@ def main(args: list[str]) -> int:
     return 0
 
 
+def _stays() -> bool:
+    """Whether this process may train once more; on a GPU its memory is wanted for serving."""
+    import torch
+
+    from synth_dspy.training.runner import release
+
+    release()
+    return not torch.cuda.is_available()
+
+
 def _summary(result: dict[str, Any], dry_run: bool) -> str:
     if dry_run:
         return (
@@ -89,17 +113,30 @@ def _summary(result: dict[str, Any], dry_run: bool) -> str:
     return json.dumps({**result, "loss": {key: result["loss"][key] for key in ("first", "last")}}, indent=2) + "\n"
 
 
-def _end_with_parent() -> None:
-    """Stop this process when its standard input ends, if that is a pipe: then the parent is gone."""
-    if not stat.S_ISFIFO(os.fstat(0).st_mode):
-        return
+def _specs(first: Path) -> Iterator[Path]:
+    """The first spec, and those that a parent sends on standard input, one JSON string a line, if that is a pipe.
 
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
+    This process stops when its standard input ends: then the parent is gone, or wants nothing more.
+    """
+    sent: SimpleQueue[str] = SimpleQueue()
+
+    def listen() -> None:
+        # Not sys.stdin, which is locked while it is read: a process that a library forks would wait to close it.
+        with os.fdopen(os.dup(0), encoding="utf-8") as lines:
+            for line in lines:
+                sent.put(json.loads(line))
         os._exit(1)  # a checkpoint is whole or not there, so any moment is good
 
-    threading.Thread(target=watch, daemon=True, name="parent").start()
+    piped = stat.S_ISFIFO(os.fstat(0).st_mode)
+    if piped:
+        threading.Thread(target=listen, daemon=True, name="parent").start()
+    yield first
+    while piped:
+        spec = Path(sent.get())
+        errors = os.open(spec.parent / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(errors, 2)
+        os.close(errors)
+        yield spec
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -96,8 +97,11 @@ class _Training:
         from synth_dspy.training.base import load_base
         from synth_dspy.training.estimate import estimate
 
-        if spec.threads is not None:
-            torch.set_num_threads(spec.threads)
+        _begin_peak()
+        own = _threads()
+        threads = spec.threads or own
+        if threads != torch.get_num_threads():  # setting what it is has consequences too: MKL may no longer take fewer
+            torch.set_num_threads(threads)
         set_seed(spec.seed)
         bf16 = uses_bf16(spec)
         model, tokenizer = load_base(
@@ -135,7 +139,7 @@ class _Training:
         self._save(trained)
         trainer.accelerator.free_memory()
         del trainer
-        _release()
+        release()  # the served model, for the parity check, is loaded next
         failed = None
         if spec.gguf != "none":
             result["parity"], failed = self._serve(trained, tokenizer, prompts)
@@ -305,11 +309,25 @@ def _reward(spec: TrainSpec) -> Any:
     return found
 
 
-def _release() -> None:
-    """Give freed memory back to the system: the served model, for the parity check, is loaded next."""
+@cache
+def _threads() -> int:
+    """How many threads torch takes by itself; asked before any are set."""
+    import torch
+
+    return int(torch.get_num_threads())
+
+
+def release() -> None:
+    """Give freed memory back to the system."""
     gc.collect()
     with suppress(OSError, AttributeError):  # a C library without it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _begin_peak() -> None:
+    """Forget what this process took before; where the system cannot, its peak is that of all its trainings."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak() -> dict[str, Any]:
@@ -317,9 +335,17 @@ def _peak() -> dict[str, Any]:
 
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
     return {
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_rss_mb": round(_peak_rss() / 1024, 1),
         "peak_gpu_mb": None if gpu is None else round(gpu, 1),
     }
+
+
+def _peak_rss() -> int:
+    """The most memory since `_begin_peak`, in KiB."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _mean(curve: list[list[float]]) -> float:

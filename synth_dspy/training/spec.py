@@ -26,6 +26,7 @@ ADAPTER = "adapter"
 MERGED = "model.gguf"
 LOSSES = 2
 """Counts the changes after which the same spec gives another adapter."""
+ERRORS = "errors.log"
 PROMPTS = 32
 """How many prompts the served model is checked on."""
 

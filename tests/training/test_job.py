@@ -1,0 +1,102 @@
+"""Children that train: one that has trained waits for the next folder, and trains there as a new one would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from synth_dspy.errors import ArmError
+from synth_dspy.training import job
+from synth_dspy.training.job import TrainingProcess, let_go
+from tests.tiny import tiny_model
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    let_go()
+    yield
+    let_go()
+
+
+def folder(base: Path, path: Path, **settings: Any) -> Path:
+    path.mkdir(parents=True)
+    rows = [
+        {"id": f"r{n}", "source": "", "prompt": [{"role": "user", "content": f"How long is notice {n}?"}],
+         "completion": [{"role": "assistant", "content": "thirty days"}]}
+        for n in range(6)
+    ]  # fmt: skip
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = {"method": "sft", "model": str(base), "rows": "rows.jsonl", "gguf": "F16", "parity": 0.0, "batch": 2}
+    (path / "spec.json").write_text(json.dumps(spec | settings))
+    return path
+
+
+def children() -> list[int]:
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):  # a zombie
+            if "synth_dspy.train" in each.cmdline():
+                found.append(each.pid)
+    return found
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_child_trains_again_as_a_new_one_would_until_it_fails(base: Path, tmp_path: Path) -> None:
+    TrainingProcess(folder(base, tmp_path / "warm", threads=1)).run()
+    warm = children()
+    steps: list[tuple[int, int]] = []
+    result = TrainingProcess(folder(base, tmp_path / "second")).run(lambda *done: steps.append(done))
+    assert len(warm) == 1
+    assert children() == warm
+    assert steps[-1] == (3, 3)
+    let_go()
+    assert children() == []
+
+    fresh = TrainingProcess(folder(base, tmp_path / "fresh")).run()
+    assert weights(tmp_path / "second") == weights(tmp_path / "fresh")
+    assert (result["loss"], result["threads"]) == (fresh["loss"], fresh["threads"])
+    assert "train_loss" in (tmp_path / "second" / "train.log").read_text()
+
+    broken = folder(base, tmp_path / "broken")
+    (broken / "rows.jsonl").write_text('{"id": "r0"}\n')
+    with pytest.raises(ArmError, match=r"rows\.jsonl"):
+        TrainingProcess(broken).run()
+    assert children() == []
+
+
+def test_a_child_is_replaced_if_it_died_or_its_surroundings_changed_and_does_not_wait_for_ever(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TrainingProcess(folder(base, tmp_path / "first")).run()
+    first = children()
+    monkeypatch.setenv("SYNTH_DSPY_HOME", str(tmp_path / "home"))
+    TrainingProcess(folder(base, tmp_path / "second")).run()
+    (second,) = children()
+    assert first != [second]
+
+    os.kill(second, signal.SIGKILL)
+    monkeypatch.setattr(job, "KEEP_S", 0.1)
+    assert TrainingProcess(folder(base, tmp_path / "third")).run()["steps"] == 3
+    end = time.monotonic() + 30
+    while children() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert children() == []
