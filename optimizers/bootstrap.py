@@ -26,7 +26,7 @@ class Bootstrap:
         metric: what a trace is accepted by, in [0, 1].
         threshold: the least score of an accepted trace.
         demonstrations: at most this many, fewer where they do not fit the budget.
-        attempts: training examples that the teacher may try; half of them in a quick run.
+        attempts: training examples that the teacher may try; a quarter of them in a quick run.
         budget: tokens that demonstrations may take in a prompt.
     """
 
@@ -44,7 +44,7 @@ class Bootstrap:
             raise ArmError("There are no training rows to take demonstrations from.")
         rows = list(trainset)
         random.Random(self.resources.seed).shuffle(rows)
-        rows = rows[: self.attempts // 2 if self.resources.quick else self.attempts]
+        rows = rows[: self.attempts // 4 if self.resources.quick else self.attempts]
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations, self.resources.words)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
         with dspy.context(lm=self.resources.teacher):
