@@ -44,7 +44,7 @@ class Bootstrap:
             raise ArmError("There are no training rows to take demonstrations from.")
         rows = list(trainset)
         random.Random(self.resources.seed).shuffle(rows)
-        rows = rows[: self.attempts // 4 if self.resources.quick else self.attempts]
+        rows = rows[: max(1, self.attempts // 4) if self.resources.quick else self.attempts]
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations, self.resources.words)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
         with dspy.context(lm=self.resources.teacher):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from programs._function_meaning import LeadsToFunction
-from programs._function_said import CAPITAL, SPEAKER, NothingElse, Roles, Said, WellFormed
+from programs._function_said import CAPITAL, NothingElse, Roles, Said, WellFormed
 from programs._function_values import is_said, leaves, spellings
 from synth_dspy.functions.sandbox import Outcome
 from synth_dspy.functions.schema import Call, Function, validate
@@ -106,7 +106,7 @@ class Reply:
         called = [value for call in candidate.item.meta["about"] for _, value in leaves(call.arguments)]
         values = [*called, *results_of(fields.get("results") or [])]
         said = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
-        return {token for text in said for token in tokens(text)} | SPEAKER
+        return {token for text in said for token in tokens(text)} | {"i"}
 
 
 class Balanced:

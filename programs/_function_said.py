@@ -25,8 +25,6 @@ _PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
 _OF_ANY = frozenset(content("whether only also without everything all people included goes once sent"))
 """Words in which options are described, and which name none."""
 _INTO = r"\b(?:to|into)\s+(?:the\s+)?"
-SPEAKER = frozenset(["i", "i'm", "i'd", "i'll", "i've", "m", "d", "ll", "ve"])
-"""Who speaks: words in capitals that are no names."""
 _BEFORE = re.compile(r"\b(?:that|the same) (?:same )?(?:day|date|time)\b", re.I)
 _WHEN = re.compile(r"\d{4}-\d\d-\d\d(?:T.*)?|\d\d:\d\d")
 _NOT = re.compile(r"\b(?:not|no|without|never)\b|n['’]t\b", re.I)
@@ -137,7 +135,7 @@ class NothingElse:
             return ""
         others = [f"{key} {each.get('description', '')}" for key, each in function.properties.items() if key != name]
         own = " ".join([meta["wanted"], function.name, function.description, name, *others]).replace("_", " ")
-        allowed = said | set(tokens(own)) | SPEAKER | {"ok"}
+        allowed = said | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
         quoted = [first or second for first, second in _QUOTED.findall(text)]
         return next((each for each in [*CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
 

@@ -17,17 +17,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import tyro
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.errors import SetupError, SynthDspyError
-from synth_dspy.training.spec import ERRORS
+from synth_dspy.training.spec import ERRORS, read_spec
 
 LOG = "train.log"
 FAILED = 2
+STAY_S = 120.0
+"""How long a process waits for another training."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,13 @@ class TrainConfig:
         spec: The spec file; its folder receives the results.
         dry_run: Print an estimate of time and memory, and stop.
         events: Write JSON lines to standard output, for a parent process.
+        stay: With events: train what further specs say too, whose paths the parent writes to standard input.
     """
 
     spec: tyro.conf.Positional[Path]
     dry_run: bool = False
     events: bool = False
+    stay: bool = False
 
 
 def main(args: list[str]) -> int:
@@ -55,13 +59,13 @@ def main(args: list[str]) -> int:
     from synth_dspy.training.waiting import set_wait_policy
 
     quiet_libraries()
-    set_wait_policy()
+    asleep = set_wait_policy()
     if not config.events:
         return _train(config, config.spec)
     status = 0
-    for spec in _specs(config.spec):
+    for spec in _specs(config, asleep):
         status = _train(config, spec)
-        if status or not _stays():
+        if status or config.dry_run or not _stays(config, spec):
             break
     return status
 
@@ -74,8 +78,10 @@ def _train(config: TrainConfig, spec: Path) -> int:
         out, err = stack.enter_context(noise_to(spec.parent / LOG))
         emit = json_lines(out) if config.events else stack.enter_context(terminal(err))
         try:
-            from synth_dspy.training.runner import train
+            from synth_dspy.training.runner import release, train
 
+            if config.events:
+                emit({"event": "began"})
             result = train(spec, emit, dry_run=config.dry_run)
         except SynthDspyError as error:
             if not config.events:
@@ -86,22 +92,15 @@ def _train(config: TrainConfig, spec: Path) -> int:
         except Exception:
             traceback.print_exc(file=err)
             return 1
-        if config.events:
-            emit({"event": "estimated" if config.dry_run else "done", **result})
+        if config.dry_run and config.events:
+            emit({"event": "estimated", **result})
+        elif config.events:
+            release()
+            emit({"event": "done", "stays": _stays(config, spec), **result})
         else:
             out.write(_summary(result, config.dry_run))
             out.flush()
     return 0
-
-
-def _stays() -> bool:
-    """Whether this process may train once more; on a GPU its memory is wanted for serving."""
-    import torch
-
-    from synth_dspy.training.runner import release
-
-    release()
-    return not torch.cuda.is_available()
 
 
 def _summary(result: dict[str, Any], dry_run: bool) -> str:
@@ -113,30 +112,51 @@ def _summary(result: dict[str, Any], dry_run: bool) -> str:
     return json.dumps({**result, "loss": {key: result["loss"][key] for key in ("first", "last")}}, indent=2) + "\n"
 
 
-def _specs(first: Path) -> Iterator[Path]:
-    """The first spec, and those that a parent sends on standard input, one JSON string a line, if that is a pipe.
+def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
+    """The first spec, and with `stay` those that the parent sends on standard input, one JSON string a line.
 
-    This process stops when its standard input ends: then the parent is gone, or wants nothing more.
+    This process stops when its standard input ends, if that is a pipe: then the parent is gone. It also stops if no
+    spec comes for a while, or if its threads would now better wait the other way.
     """
+    from synth_dspy.training.waiting import busy
+
     sent: SimpleQueue[str] = SimpleQueue()
 
     def listen() -> None:
-        # Not sys.stdin, which is locked while it is read: a process that a library forks would wait to close it.
-        with os.fdopen(os.dup(0), encoding="utf-8") as lines:
-            for line in lines:
-                sent.put(json.loads(line))
-        os._exit(1)  # a checkpoint is whole or not there, so any moment is good
+        try:
+            # Not sys.stdin, which is locked while it is read: a process that a library forks would wait to close it.
+            with os.fdopen(os.dup(0), encoding="utf-8") as lines:
+                for line in lines:
+                    sent.put(json.loads(line))
+        finally:
+            os._exit(1)  # a checkpoint is whole or not there, so any moment is good
 
-    piped = stat.S_ISFIFO(os.fstat(0).st_mode)
-    if piped:
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=listen, daemon=True, name="parent").start()
-    yield first
-    while piped:
-        spec = Path(sent.get())
+    yield config.spec
+    while True:
+        try:
+            spec = Path(sent.get(timeout=STAY_S))
+        except Empty:
+            return
+        if asleep is not None and asleep != busy():
+            return
         errors = os.open(spec.parent / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(errors, 2)
         os.close(errors)
         yield spec
+
+
+def _stays(config: TrainConfig, spec: Path) -> bool:
+    """Whether this process would train again as a new one does, once it has trained what a spec says.
+
+    On a GPU its memory is wanted for serving. A reward's module stays loaded, though its file may change, and what
+    setting the number of threads does to torch cannot be undone.
+    """
+    import torch
+
+    trained = read_spec(spec)
+    return config.stay and not torch.cuda.is_available() and trained.method != "grpo" and trained.threads is None
 
 
 if __name__ == "__main__":

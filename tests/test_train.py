@@ -92,7 +92,12 @@ def start(spec: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "synth_dspy.train", str(spec), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"stdin": subprocess.DEVNULL, **options},
     )
 
 
@@ -377,13 +382,28 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(make: Make, monkeypa
 
 
 @pytest.mark.slow
-def test_a_training_ends_when_its_parent_does(make: Make) -> None:
-    with start(make(epochs=2000), "--events", stdin=subprocess.PIPE) as child:
+@pytest.mark.parametrize("said", ["", "no JSON\n"])
+def test_a_training_ends_when_its_parent_does_or_makes_no_sense(make: Make, said: str) -> None:
+    with start(make(epochs=2000), "--events", "--stay", stdin=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdin is not None
-        assert json.loads(child.stdout.readline())["event"] == "started"
-        child.stdin.close()
+        assert [json.loads(child.stdout.readline())["event"] for _ in range(2)] == ["began", "started"]
+        child.stdin.write(said)
+        if said:
+            child.stdin.flush()
+        else:
+            child.stdin.close()
         assert child.wait(20) == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_is_sent_nothing_more_leaves(make: Make) -> None:
+    code = "import sys, synth_dspy.train as t; t.STAY_S = 0.1; sys.exit(t.main(sys.argv[1:]))"
+    arguments = [str(make(threads=None)), "--events", "--stay"]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
+        assert p.stdout is not None
+        assert [json.loads(line).get("stays") for line in p.stdout][-1] is True
+        assert p.wait(20) == 0
 
 
 def test_two_processes_do_not_train_in_one_folder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,7 +530,7 @@ def test_what_the_user_got_wrong_is_one_sentence(make: Make, settings: dict[str,
     spec = make()
     spec.write_text(json.dumps(json.loads(spec.read_text()) | settings))
     with start(spec, "--events") as child:
-        event = json.loads(child.communicate()[0])
+        event = json.loads(child.communicate()[0].splitlines()[-1])
     assert (child.returncode, event["event"], event["kind"]) == (2, "failed", "setup")
     assert message in event["message"]
     with start(spec) as child:
@@ -525,6 +545,6 @@ def test_events_are_all_there_is_on_standard_output(make: Make) -> None:
     spec = make(rows=4)
     with start(spec, "--events") as child:
         out, err = child.communicate()
-    assert [json.loads(line)["event"] for line in out.splitlines()] == ["started", "progress", "done"]
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["began", "started", "progress", "done"]
     assert err == ""
     assert "loss" in (spec.parent / "train.log").read_text()

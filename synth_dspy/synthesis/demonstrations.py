@@ -49,15 +49,17 @@ class Demonstrations:
         shots: the seeds.
         embed: texts to unit vectors.
         count: demonstrations for each request.
+        seed: of the choice among seeds of other categories.
     """
 
-    def __init__(self, shots: Sequence[Shot], embed: Embed, count: int = 4) -> None:
+    def __init__(self, shots: Sequence[Shot], embed: Embed, count: int = 4, *, seed: int = 0) -> None:
         self.shots = list(shots)
         self.embed = embed
         self.count = count
         self._vectors = embed([shot.excerpt for shot in shots]) if shots else np.zeros((0, 1), np.float32)
         self._rows: dict[str, list[int]] = defaultdict(list)
-        self._others: dict[tuple[str, int], list[Shot]] = {}
+        self._seed = seed
+        self._others: dict[str, list[Shot]] = {}
         for i, shot in enumerate(self.shots):
             self._rows[shot.kind].append(i)
 
@@ -80,7 +82,7 @@ class Demonstrations:
             choices.append(Choice(category, float(scores[best]), self._of_category(category, rows)))
         return choices
 
-    def of_others(self, category: str, group: str, seed: int) -> tuple[Shot, ...]:
+    def of_others(self, category: str, group: str) -> tuple[Shot, ...]:
         """`count` demonstrations of other categories, whose answers are about as long as this category's.
 
         Shown what others answer to the same question, a small teacher repeats that; shown short answers, it answers
@@ -89,14 +91,13 @@ class Demonstrations:
         Args:
             category: what is asked for.
             group: the document it is asked of, whose seeds are not shown.
-            seed: of the choice among answers of the same length.
         """
-        if (category, seed) not in self._others:  # in one order for every document: a server reads them once
+        if category not in self._others:  # in one order for every document: a server reads them once
             others = [shot for shot in self.shots if shot.category != category]
-            random.Random(f"{seed} {category}").shuffle(others)
+            random.Random(f"{self._seed} {category}").shuffle(others)
             usual = median([_length(shot) for shot in self.shots if shot.category == category] or [0.0])
-            self._others[category, seed] = sorted(others, key=lambda shot: round(abs(_length(shot) - usual)))
-        return tuple([shot for shot in self._others[category, seed] if shot.group != group][: self.count])
+            self._others[category] = sorted(others, key=lambda shot: round(abs(_length(shot) - usual)))
+        return tuple([shot for shot in self._others[category] if shot.group != group][: self.count])
 
     def _of_category(self, category: str, rows: Sequence[int]) -> tuple[Shot, ...]:
         """The category's own seeds, then those of the same kind nearest to them; one of each document at first."""

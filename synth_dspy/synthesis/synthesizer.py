@@ -119,7 +119,7 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         self.settled = {(example.group, topic(example)) for example in [*learned, *silent]}
         self.seeds = list(seeds)
         self.answered = {(example.group, example.category) for example in seeds if example.references}
-        self.demonstrations = Demonstrations(self.shots, embed, count)
+        self.demonstrations = Demonstrations(self.shots, embed, count, seed=seed)
         self.write = dspy.Predict(WriteQuestion)
         self.write_freely = dspy.Predict(WriteFreely)
         self.answer = dspy.Predict(ExtractAnswer)
@@ -181,7 +181,7 @@ class Synthesizer(dspy.Module):  # type: ignore[misc]
         """For each group: what seeds ask of other groups and find answered there."""
         units = []
         for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
-            shots = self.demonstrations.of_others(example.category, item.group, self.seed)
+            shots = self.demonstrations.of_others(example.category, item.group)
             choice = Choice(example.category, 0.0, shots)
             kind = str(example.get("answer_type") or "")
             meta = {"mode": ASKED, "kind": kind, "like": example, **_chosen(choice)}

@@ -1,8 +1,9 @@
 """What a training says while it runs: JSON lines to a parent process, or a bar to a person.
 
+{"event": "began"}                                            the spec is being read
 {"event": "started", "rows": 64, "left_out": 0, "steps": 16, "tokens": 20480, "estimate_s": 41.0, ...}
 {"event": "progress", "step": 3, "steps": 16, "loss": 2.31, "tokens_per_second": 512.0, "remaining_s": 33.2}
-{"event": "done", ...}                                        what result.json holds
+{"event": "done", "stays": true, ...}                         what result.json holds; whether the process waits for more
 {"event": "estimated", ...}                                  with --dry-run, instead of all others
 {"event": "failed", "kind": "memory", "message": "..."}       kind: setup, arm, memory or loss
 """

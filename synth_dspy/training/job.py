@@ -2,7 +2,7 @@
 
 The child has the memory and the threads to itself, can be stopped without leaving anything half-written, and is the
 same command that SageMaker or Ray run elsewhere. It goes with its parent: a child whose parent died stops too. One that
-has trained on a CPU waits a while for the next folder to train in, as importing what it needs takes ten seconds.
+can waits a while for the next folder to train in, as importing what it needs takes ten seconds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import ArmError
 from synth_dspy.training.spec import ERRORS, RESULT, SPEC
 
-_Child = subprocess.Popen[str]
 log = logging.getLogger("synth_dspy.training")
 
 Progress = Callable[[int, int], None]
@@ -30,8 +30,6 @@ Progress = Callable[[int, int], None]
 
 STOP_S = 10.0
 """How long a training that is told to stop may take before it is killed."""
-KEEP_S = 120.0
-"""How long a child waits for another training."""
 MEMORY = "lower max_tokens or lora.rank in training.options.<method>, or take a smaller model"
 
 
@@ -45,7 +43,7 @@ class TrainingProcess:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._cancelled = False
-        self._process: _Child | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
@@ -64,11 +62,11 @@ class TrainingProcess:
         last: Mapping[str, Any] = {}
         status = None
         for start in (_kept.another, _open):
-            process = self._start(start, spec)
-            if process is not None:
-                last, status = self._follow(process, progress), process.returncode
+            child = self._start(start, spec)
+            if child is not None:
+                last, status = self._follow(child, progress), child.process.returncode
             if last or self._cancelled:
-                break  # else the child that was kept died before it began
+                break  # else the child that was kept left before it began
         if self._cancelled:
             raise Cancelled(f"The training {self.folder.name} was cancelled; started again, it goes on.")
         if last.get("event") == "failed":
@@ -78,12 +76,13 @@ class TrainingProcess:
             raise ArmError(self._died(status))
         return _sound(done)
 
-    def _follow(self, process: _Child, progress: Progress | None) -> Mapping[str, Any]:
-        """Pass on what a child says until it is done, or has ended; the last of it."""
+    def _follow(self, child: _Child, progress: Progress | None) -> Mapping[str, Any]:
+        """Pass on what a child says until it is done and stays, or has ended; the last of it."""
         last: Mapping[str, Any] = {}
+        ending = False
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
+            assert child.process.stdout is not None
+            for line in child.process.stdout:
                 event = _event(line)
                 last = event or last
                 if event.get("event") == "progress":
@@ -91,15 +90,17 @@ class TrainingProcess:
                         progress(int(event["step"]), int(event["steps"]))
                 elif event.get("event") != "failed" and event:
                     log.info("%s: %s", self.folder.name, line.strip())
-                if event.get("event") == "done":
+                if event.get("stays"):
                     break
+            else:
+                ending = True
         finally:
             with self._lock:
                 self._process = None
-            if last.get("event") == "done":
-                _kept.keep(process)
+            if last.get("stays"):
+                _kept.swap(child)
             else:
-                _end(process)
+                _end(child.process, ending=ending)
         return last
 
     def cancel(self) -> bool:
@@ -119,8 +120,9 @@ class TrainingProcess:
         with self._lock:
             if self._cancelled:
                 raise Cancelled(f"The training {self.folder.name} was cancelled before it began.")
-            self._process = start(spec)
-            return self._process
+            child = start(spec)
+            self._process = None if child is None else child.process
+            return child
 
     def _died(self, status: int | None) -> str:
         if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
@@ -134,80 +136,75 @@ class TrainingProcess:
 
 def let_go() -> None:
     """End the child that waits for another training, if there is one: no more are to come soon."""
-    _kept.end()
+    _kept.swap(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A process that trains, and what it has from its parent: the environment and the folder that it works in."""
+
+    process: subprocess.Popen[str]
+    surroundings: tuple[dict[str, str], str]
 
 
 class _Kept:
-    """The child that waits for another training: one at most, and not for long."""
+    """The child that waits for another training: one at most. It leaves by itself after a while."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: _Child | None = None
-        self._surroundings: Any = None
-        self._timer: threading.Timer | None = None
+        self._child: _Child | None = None
 
-    def keep(self, process: _Child) -> None:
-        self.end()
+    def swap(self, child: _Child | None) -> None:
+        """Keep a child, and end the one that was kept."""
         with self._lock:
-            self._process, self._surroundings = process, _surroundings()
-            self._timer = threading.Timer(KEEP_S, self.end)
-            self._timer.daemon = True
-            self._timer.start()
+            before, self._child = self._child, child
+        if before is not None:
+            _end(before.process)
 
     def another(self, spec: Path) -> _Child | None:
         """The child, told to train what a spec describes; None where there is none that would train the same."""
-        process, surroundings = self._take()
-        if process is None:
-            return None
-        try:
-            if surroundings == _surroundings() and process.poll() is None:
-                assert process.stdin is not None
-                process.stdin.write(json.dumps(str(spec)) + "\n")
-                process.stdin.flush()
-                return process
-        except OSError:  # it died meanwhile
-            pass
-        _end(process)
-        return None
-
-    def end(self) -> None:
-        process, _ = self._take()
-        if process is not None:
-            _end(process)
-
-    def _take(self) -> tuple[_Child | None, Any]:
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-            process, self._process, self._timer = self._process, None, None
-            return process, self._surroundings
+            child, self._child = self._child, None
+        if child is None:
+            return None
+        with suppress(OSError):  # it has left meanwhile
+            if child.surroundings == _surroundings() and child.process.poll() is None:
+                assert child.process.stdin is not None
+                child.process.stdin.write(json.dumps(str(spec)) + "\n")
+                child.process.stdin.flush()
+                return child
+        _end(child.process)
+        return None
 
 
 _kept = _Kept()
 
 
 def _surroundings() -> tuple[dict[str, str], str]:
-    """What a child has from its parent: the environment and the folder that it works in."""
     return dict(os.environ), os.getcwd()
 
 
 def _open(spec: Path) -> _Child:
     # The child reads the specs of further trainings from its standard input, which ends when this process is gone.
     with (spec.parent / ERRORS).open("w", encoding="utf-8") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "synth_dspy.train", str(spec), "--events"],
+        surroundings = _surroundings()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "synth_dspy.train", str(spec), "--events", "--stay"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             encoding="utf-8",
-            env={"TOKENIZERS_PARALLELISM": "false", **os.environ},
+            env={"TOKENIZERS_PARALLELISM": "false", **surroundings[0]},
         )
+    return _Child(process, surroundings)
 
 
-def _end(process: _Child) -> None:
-    """Have a child end that trains no more, or at once if it still does."""
-    with suppress(OSError), process:  # closes its standard input, at whose end it ends, and waits
+def _end(process: subprocess.Popen[str], *, ending: bool = False) -> None:
+    """Have a child end, unless it is `ending` by itself, and wait until it has given everything back."""
+    if not ending:
+        process.terminate()
+    with suppress(OSError), process:
         pass
 
 

@@ -15,7 +15,6 @@ import os
 import resource
 import shutil
 from contextlib import suppress
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -98,10 +97,8 @@ class _Training:
         from synth_dspy.training.estimate import estimate
 
         _begin_peak()
-        own = _threads()
-        threads = spec.threads or own
-        if threads != torch.get_num_threads():  # setting what it is has consequences too: MKL may no longer take fewer
-            torch.set_num_threads(threads)
+        if spec.threads is not None:
+            torch.set_num_threads(spec.threads)
         set_seed(spec.seed)
         bf16 = uses_bf16(spec)
         model, tokenizer = load_base(
@@ -307,14 +304,6 @@ def _reward(spec: TrainSpec) -> Any:
     if not callable(found):
         raise SetupError(f"training.options.grpo.reward is {spec.reward!r}, and {module} has no function {name!r}.")
     return found
-
-
-@cache
-def _threads() -> int:
-    """How many threads torch takes by itself; asked before any are set."""
-    import torch
-
-    return int(torch.get_num_threads())
 
 
 def release() -> None:

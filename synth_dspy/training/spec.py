@@ -24,9 +24,9 @@ SPEC = "spec.json"
 RESULT = "result.json"
 ADAPTER = "adapter"
 MERGED = "model.gguf"
+ERRORS = "errors.log"
 LOSSES = 2
 """Counts the changes after which the same spec gives another adapter."""
-ERRORS = "errors.log"
 PROMPTS = 32
 """How many prompts the served model is checked on."""
 

@@ -3,7 +3,7 @@
 A thread that spins while it waits goes on at once; one that sleeps must be woken, which takes as long as a small
 layer's work. But a spinning thread keeps its core from whoever has work. LoRA SFT of the 135M model on 2 cores,
 tokens/s: 200 spinning and 118 sleeping with nothing else running, 40 to 70 and 123 beside one busy process. So threads
-spin where the cores are idle when a training begins (OpenMP's default), and sleep where they are not.
+spin where the cores are idle when a training's process begins (OpenMP's default), and sleep where they are not.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ def set_wait_policy(
     *,
     proc: Path = Path("/proc"),
     sleep: Callable[[float], None] = time.sleep,
-) -> None:
+) -> bool | None:
     """Have threads sleep while they wait, unless all cores are idle or the user has said how they wait.
 
-    Takes `SAMPLE_S` seconds. Where the system does not say what its cores do, nothing is changed.
+    Returns:
+        Whether they sleep; None if the user has said it.
     """
     if any(name in environment for name in SETTINGS):
-        return
-    used = _cores_in_use(proc / "stat", sleep)
-    if used is not None and used > BUSY:
+        return None
+    if asleep := busy(proc, sleep):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    return asleep
+
+
+def busy(proc: Path = Path("/proc"), sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Whether other work takes the cores; not where the system does not say it. Takes `SAMPLE_S` seconds."""
+    used = _cores_in_use(proc / "stat", sleep)
+    return used is not None and used > BUSY
 
 
 def _cores_in_use(stat: Path, sleep: Callable[[float], None]) -> float | None:

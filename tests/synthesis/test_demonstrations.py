@@ -23,16 +23,16 @@ SHOTS = [
 
 def test_demonstrations_of_others_are_as_long_of_another_category_and_document(embedder: Any) -> None:
     shown = Demonstrations(SHOTS, embedder.embed, count=2)
-    assert {each.category for each in shown.of_others("insurance", "a", 0)} == {"assignment"}
-    assert {each.category for each in shown.of_others("law", "a", 0)} == {"date"}
-    assert {each.group for each in shown.of_others("insurance", "a", 0)} == {"b", "c"}
+    assert {each.category for each in shown.of_others("insurance", "a")} == {"assignment"}
+    assert {each.category for each in shown.of_others("law", "a")} == {"date"}
+    assert {each.group for each in shown.of_others("insurance", "a")} == {"b", "c"}
 
 
 def test_documents_share_demonstrations(embedder: Any) -> None:
     shown = Demonstrations(SHOTS, embedder.embed, count=2)
-    assert shown.of_others("insurance", "x", 0) == shown.of_others("insurance", "y", 0)
-    assert shown.of_others("unheard of", "x", 0) == shown.of_others("unheard of", "y", 0)
+    assert shown.of_others("insurance", "x") == shown.of_others("insurance", "y")
+    assert shown.of_others("unheard of", "x") == shown.of_others("unheard of", "y")
 
 
 def test_without_seeds_nothing_is_shown(embedder: Any) -> None:
-    assert Demonstrations([], embedder.embed).of_others("law", "a", 0) == ()
+    assert Demonstrations([], embedder.embed).of_others("law", "a") == ()
