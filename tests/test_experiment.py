@@ -14,6 +14,7 @@ from servers import Server, serving
 
 from synth_dspy import experiment
 from synth_dspy.config import CompileConfig
+from synth_dspy.context import QUICK
 from synth_dspy.errors import SetupError
 from synth_dspy.experiment import Experiment
 from synth_dspy.ledger import Ledger
@@ -152,7 +153,7 @@ def test_without_labels_what_is_held_out_is_synthetic_too_and_quick_is_less(tmp_
     results, _ = compile_(tmp_path, server, Rivers(many, labelled=False), quick=True, evaluation={"arms": ["shown"]})
     assert results["held_out"] == "synthetic"
     assert {row["origin"] for name in ("train", "dev", "test") for row in rows_of(tmp_path, name)} == {"synthetic"}
-    assert results["synthesis"]["generated"] == len(rows_of(tmp_path, "train")) == 16
+    assert results["synthesis"]["generated"] == len(rows_of(tmp_path, "train")) == QUICK["candidates"]
     assert [arm["name"] for arm in results["arms"]] == ["zero_shot", "shown"]
 
 

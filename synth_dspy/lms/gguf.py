@@ -100,7 +100,7 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
                 values[types[name]] += math.prod(shape)
                 end = max(end, offset + _size(shape, types[name]))
             alignment = metadata.get("general.alignment", 32)
-            complete = -(-file.tell() // alignment) * alignment + end
+            complete = -(-file.tell() // alignment) * alignment + end if end else file.tell()
     except (struct.error, ValueError, KeyError, OverflowError) as error:
         raise SetupError(f"{path} is a damaged or incomplete GGUF file; fetch it again") from error
     if size < complete:  # OpenVINO would read past its end, and crash
