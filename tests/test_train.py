@@ -382,28 +382,43 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(make: Make, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said", ["", "no JSON\n"])
-def test_a_training_ends_when_its_parent_does_or_makes_no_sense(make: Make, said: str) -> None:
+def test_a_training_ends_when_its_parent_does(make: Make) -> None:
     with start(make(epochs=2000), "--events", "--stay", stdin=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdin is not None
         assert [json.loads(child.stdout.readline())["event"] for _ in range(2)] == ["began", "started"]
-        child.stdin.write(said)
-        if said:
-            child.stdin.flush()
-        else:
-            child.stdin.close()
+        child.stdin.close()
         assert child.wait(20) == 1
 
 
-@pytest.mark.slow
-def test_a_process_that_is_sent_nothing_more_leaves(make: Make) -> None:
-    code = "import sys, synth_dspy.train as t; t.STAY_S = 0.1; sys.exit(t.main(sys.argv[1:]))"
-    arguments = [str(make(threads=None)), "--events", "--stay"]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
-        assert p.stdout is not None
-        assert [json.loads(line).get("stays") for line in p.stdout][-1] is True
-        assert p.wait(20) == 0
+WAITING = """
+import sys
+from pathlib import Path
+from synth_dspy import train
+
+train.STAY_S = float(sys.argv[1])
+config = train.TrainConfig(Path("spec.json"), events=True, stay=True)
+print([spec.name for spec in train._specs(config, None)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said", "status", "trained"),
+    [("0.1", None, 0, "['spec.json']\n"), ("30", "no JSON\n", 1, ""), ("30", "", 1, "")],
+)
+def test_a_process_that_waits_leaves_if_nothing_comes_or_nothing_that_makes_sense(
+    seconds: str, said: str | None, status: int, trained: str
+) -> None:
+    command = [sys.executable, "-c", WAITING, seconds]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        if said == "":
+            child.stdin.close()
+        elif said is not None:
+            child.stdin.write(said)
+            child.stdin.flush()
+        assert (child.stdout.read(), child.wait(20)) == (trained, status)
 
 
 def test_two_processes_do_not_train_in_one_folder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
