@@ -14,7 +14,7 @@ import dspy
 
 from synth_dspy import prompting
 from synth_dspy.errors import ArmError
-from synth_dspy.task import Resources
+from synth_dspy.task import Resources, bounded
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Bootstrap:
             raise ArmError("There are no training rows to take demonstrations from.")
         rows = list(trainset)
         random.Random(self.resources.seed).shuffle(rows)
-        rows = rows[: max(1, self.attempts // 4) if self.resources.quick else self.attempts]
+        rows = rows[: bounded(self.attempts, self.resources)]
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations, self.resources.words)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
         with dspy.context(lm=self.resources.teacher):

@@ -61,17 +61,17 @@ def main(args: list[str]) -> int:
     quiet_libraries()
     asleep = set_wait_policy()
     if not config.events:
-        return _train(config, config.spec)
+        return _train(config, config.spec)[0]
     status = 0
     for spec in _specs(config, asleep):
-        status = _train(config, spec)
-        if status or config.dry_run or not _stays(config, spec):
+        status, stays = _train(config, spec)
+        if not stays:
             break
     return status
 
 
-def _train(config: TrainConfig, spec: Path) -> int:
-    """Run one training; the exit status."""
+def _train(config: TrainConfig, spec: Path) -> tuple[int, bool]:
+    """Run one training; the exit status, and whether this process may train again."""
     from synth_dspy.training.events import json_lines, noise_to, terminal
 
     with ExitStack() as stack:
@@ -88,19 +88,20 @@ def _train(config: TrainConfig, spec: Path) -> int:
                 raise
             kind = "setup" if isinstance(error, SetupError) else getattr(error, "kind", "arm")
             emit({"event": "failed", "kind": kind, "message": str(error)})
-            return FAILED
+            return FAILED, False
         except Exception:
             traceback.print_exc(file=err)
-            return 1
+            return 1, False
+        stays = config.events and not config.dry_run and _stays(config, spec)
         if config.dry_run and config.events:
             emit({"event": "estimated", **result})
         elif config.events:
             release()
-            emit({"event": "done", "stays": _stays(config, spec), **result})
+            emit({"event": "done", "stays": stays, **result})
         else:
             out.write(_summary(result, config.dry_run))
             out.flush()
-    return 0
+    return 0, stays
 
 
 def _summary(result: dict[str, Any], dry_run: bool) -> str:

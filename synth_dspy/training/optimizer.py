@@ -19,7 +19,7 @@ from dspy.teleprompt import Teleprompter
 
 from synth_dspy.errors import ArmError
 from synth_dspy.lms import registry
-from synth_dspy.task import Metric, Resources
+from synth_dspy.task import Metric, Resources, bounded
 from synth_dspy.training.feedback import human_rows
 from synth_dspy.training.provider import origin
 from synth_dspy.training.rows import Rows
@@ -173,7 +173,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
     def bounded(self, number: int) -> int:
         """A number of examples or rows; a quarter of it in a quick run."""
-        return max(1, number // 4) if self.resources.quick else number
+        return bounded(number, self.resources)
 
     def score(self) -> Metric:
         """What the student's answers are scored by: the judge where there is one."""
