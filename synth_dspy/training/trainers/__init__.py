@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +119,11 @@ def _grpo(
 
     from synth_dspy.training.trainers.grpo import Grpo, scored_by
 
-    rows = [{"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)} for row in train.rows]
+    # TRL leaves out the prompts that do not fill a step: the first ones fill it up.
+    full = math.ceil(len(train.rows) / spec.batch) * spec.batch
+    rows = [
+        {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)} for row in islice(cycle(train.rows), full)
+    ]
     arguments = GRPOConfig(
         **_arguments(spec, folder, bf16, spec.generations, spec.batch, False),
         beta=spec.beta,
