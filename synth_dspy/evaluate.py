@@ -11,9 +11,10 @@ after a compile; what they have learned from is left out. For contract QA, lines
 references, and may hold the other fields of data/contracts/questions.jsonl (search is scored where there are spans).
 
 Lines of `--items` hold id, question, references, prediction, and label (1 right, 0 wrong) where it is known; those of
-`--scores` id and score in [0, 1]. A judge behind an OpenAI-compatible server of your own is found by `--api-base` (a
-compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge again, on verdicts
-that also hold a group.
+`--scores` id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that name,
+else the question) are resampled together. A judge behind an OpenAI-compatible server of your own is found by
+`--api-base` (a compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge
+again, on verdicts that also hold a group.
 """
 
 from __future__ import annotations
@@ -145,12 +146,14 @@ def _score(config: EvaluateConfig) -> None:
     )
     print(f"{len(rows)} answers scored by {judge.name}: {config.scores}")
     labelled = [
-        (score, int(row["label"])) for row, score in zip(rows, scores, strict=True) if row.get("label") is not None
+        (score, int(row["label"]), row.get("group", row["question"]))
+        for row, score in zip(rows, scores, strict=True)
+        if row.get("label") is not None
     ]
     if labelled:
         from synth_dspy.evaluation.calibration import agreement
 
-        print(agreement([score for score, _ in labelled], [label for _, label in labelled]))
+        print(agreement(*zip(*labelled, strict=True)))
 
 
 def _judge(config: EvaluateConfig) -> Any:

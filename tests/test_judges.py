@@ -253,6 +253,32 @@ def test_trees_score_like_lightgbm_and_survive_json() -> None:
     assert np.allclose(trees.raw(x), booster.predict(x, raw_score=True), atol=1e-4)
 
 
+def test_agreement_has_an_interval_that_is_wider_where_answers_come_in_groups() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 60)
+    score = np.where(rng.random(60) < 0.8, label, 1 - label) * 0.8 + 0.1 * rng.random(60)
+    alone = agreement(score, label)
+    assert alone.kappa_interval is not None
+    assert alone.auroc_interval is not None
+    assert 0 < alone.kappa_interval[0] < alone.kappa < alone.kappa_interval[1] < 1
+    assert alone.auroc_interval[0] < alone.auroc < alone.auroc_interval[1]
+    # Every answer three times over says no more than once.
+    thrice = agreement(np.repeat(score, 3), np.repeat(label, 3), groups=np.repeat(np.arange(60), 3))
+    assert thrice.kappa == pytest.approx(alone.kappa)
+    assert thrice.kappa_interval == pytest.approx(alone.kappa_interval, abs=0.03)
+    loose = agreement(np.repeat(score, 3), np.repeat(label, 3)).kappa_interval
+    assert loose is not None
+    assert loose[1] - loose[0] < 0.7 * (alone.kappa_interval[1] - alone.kappa_interval[0])
+    assert f"Cohen's kappa {alone.kappa:.3f} (95 % interval {alone.kappa_interval[0]:.3f} to " in str(alone)
+
+
+def test_agreement_of_few_or_of_equal_answers_has_no_interval() -> None:
+    assert agreement([0.9, 0.8, 0.4, 0.2], [1, 0, 1, 0]).kappa_interval is None
+    assert agreement([0.9, 0.1] * 10, [1, 0] * 10).kappa_interval is None
+    assert agreement([0.9, 0.1] * 10, [1, 0] * 9 + [0, 1], groups=["a", "b"] * 10).kappa_interval is None
+    assert agreement([0.9, 0.1] * 10, [1] * 20).auroc_interval is None
+
+
 def test_missing_or_foreign_parameters_say_how_to_mend_it(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"cannot be read.*Fit it again"):
         Parameters.load(tmp_path / "none.json")

@@ -6,22 +6,31 @@ and report `agreement` on the other half.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.evaluation.stats import LEVEL, MIN_GROUPS
+
 Scores = Sequence[float] | NDArray[np.float64]
+Interval = tuple[float, float]
 
 ACCEPTED = 0.5
 """A score from here on counts as "right"."""
 _BINS = 10
+_RESAMPLES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A judge against labels. `auroc` and `kappa` are NaN where all labels are the same."""
+    """A judge against labels. `auroc` and `kappa` are NaN where all labels are the same.
+
+    The intervals (95 %) are percentile bootstraps over groups; None where the groups are fewer than `MIN_GROUPS`, or
+    where judge and labels never differ.
+    """
 
     n: int
     accuracy: float
@@ -32,21 +41,35 @@ class Agreement:
     brier: float
     calibration_error: float
     """Expected calibration error over ten bins of equal width (Naeini et al., 2015)."""
+    kappa_interval: Interval | None = None
+    auroc_interval: Interval | None = None
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         """The figures by name."""
         return asdict(self)
 
     def __str__(self) -> str:
         return (
             f"n {self.n}, accuracy {self.accuracy:.3f}, balanced accuracy {self.balanced_accuracy:.3f}, "
-            f"Cohen's kappa {self.kappa:.3f}, AUROC {self.auroc:.3f}, Brier score {self.brier:.3f}, "
+            f"Cohen's kappa {self.kappa:.3f}{_told(self.kappa_interval)}, "
+            f"AUROC {self.auroc:.3f}{_told(self.auroc_interval)}, Brier score {self.brier:.3f}, "
             f"calibration error {self.calibration_error:.3f}"
         )
 
 
-def agreement(scores: Scores, labels: Sequence[int] | NDArray[np.int64]) -> Agreement:
+def _told(interval: Interval | None) -> str:
+    return "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def agreement(
+    scores: Scores, labels: Sequence[int] | NDArray[np.int64], groups: Sequence[Hashable] | None = None
+) -> Agreement:
     """Figures of `scores` in [0, 1] against `labels` (1 right, 0 wrong).
+
+    Args:
+        scores: shape (n,).
+        labels: shape (n,).
+        groups: what was drawn together, such as answers to one question; resampled whole. None: each by itself.
 
     Raises:
         ValueError: no items, or not one label for each score.
@@ -55,30 +78,56 @@ def agreement(scores: Scores, labels: Sequence[int] | NDArray[np.int64]) -> Agre
     if not len(score) or score.shape != label.shape:
         raise ValueError(f"agreement needs one label for each score, got {len(score)} scores and {len(label)} labels")
     said = (score >= ACCEPTED).astype(np.int64)
-    accuracy = float((said == label).mean())
     recalls = [float((said[label == value] == value).mean()) for value in (0, 1) if (label == value).any()]
-    chance = float(said.mean() * label.mean() + (1 - said.mean()) * (1 - label.mean()))
+    once = np.ones(len(score))
+    kappas, aurocs = _intervals(score, label, np.arange(len(score)) if groups is None else groups)
     return Agreement(
         n=len(score),
-        accuracy=accuracy,
+        accuracy=float((said == label).mean()),
         balanced_accuracy=float(np.mean(recalls)),
-        kappa=(accuracy - chance) / (1 - chance) if chance < 1 else float("nan"),
-        auroc=auroc(score, label),
+        kappa=_kappa(said, label, once),
+        auroc=_auroc(score, label, once),
         brier=float(((score - label) ** 2).mean()),
         calibration_error=_calibration_error(score, label),
+        kappa_interval=kappas,
+        auroc_interval=aurocs,
     )
 
 
 def auroc(scores: Scores, labels: Sequence[int] | NDArray[np.int64]) -> float:
     """Chance that a right answer scores above a wrong one, ties counting half; NaN where one kind is missing."""
-    from scipy.stats import rankdata
+    score = np.asarray(scores, np.float64)
+    return _auroc(score, np.asarray(labels, np.int64), np.ones(len(score)))
 
-    label = np.asarray(labels)
-    right, wrong = int(label.sum()), int(len(label) - label.sum())
-    if not right or not wrong:
-        return float("nan")
-    ranks = rankdata(np.asarray(scores))
-    return float((ranks[label == 1].sum() - right * (right + 1) / 2) / (right * wrong))
+
+def _auroc(score: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+    _, place = np.unique(score, return_inverse=True)
+    right, wrong = np.bincount(place, weight * label), np.bincount(place, weight * (1 - label))
+    pairs = float(right.sum() * wrong.sum())
+    below = np.cumsum(wrong) - wrong
+    return float(right @ (below + wrong / 2)) / pairs if pairs else float("nan")
+
+
+def _kappa(said: NDArray[np.int64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+    same, yes, right = (float(np.average(each, weights=weight)) for each in (said == label, said, label))
+    chance = yes * right + (1 - yes) * (1 - right)
+    return (same - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+def _intervals(
+    score: NDArray[np.float64], label: NDArray[np.int64], groups: Sequence[Hashable] | NDArray[np.int64]
+) -> tuple[Interval | None, Interval | None]:
+    """Of kappa and AUROC, by resampling groups."""
+    _, unit = np.unique([str(group) for group in groups], return_inverse=True)
+    said, count = (score >= ACCEPTED).astype(np.int64), int(unit.max()) + 1
+    if count < MIN_GROUPS or (said == label).all() or not 0 < label.sum() < len(label):
+        return None, None
+    rng, share = np.random.default_rng(0), np.full(count, 1 / count)
+    weights = (rng.multinomial(count, share)[unit].astype(np.float64) for _ in range(_RESAMPLES))
+    drawn = np.array([(_kappa(said, label, weight), _auroc(score, label, weight)) for weight in weights])
+    # A sample in which all labels are the same has neither figure.
+    ends = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return (float(ends[0, 0]), float(ends[1, 0])), (float(ends[0, 1]), float(ends[1, 1]))
 
 
 def _calibration_error(score: NDArray[np.float64], label: NDArray[np.int64]) -> float:

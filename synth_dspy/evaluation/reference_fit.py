@@ -305,13 +305,15 @@ def fit_and_measure(
             raise SetupError("Fitting needs verdicts of several groups: one half of the groups measures the other.")
         examples += _examples(inside, [c for c in clauses if fold(c["contract"], 2) == half], seed)
     read = _read(examples, _frequencies(rows), embedder, progress)
-    scores, labels = [], []
+    scores, labels, groups = [], [], []
     for half in (0, 1):
         fitted = _fit(read.of(lambda e, half=half: fold(e.group, 2) == half), seed, embedder.name, {}, {})  # type: ignore[misc]
         outside = read.of(lambda e, half=half: fold(e.group, 2) != half and e.kind == "natural")  # type: ignore[misc]
         scores += judge(fitted, outside.comparisons, outside.meaning, outside.around.astype(np.float64)).tolist()
         labels += [int(e.target) for e in outside.examples]
-    figures = {key: round(value, 4) for key, value in agreement(scores, labels).as_dict().items()}
+        groups += [e.group for e in outside.examples]
+    told = agreement(scores, labels, groups).as_dict()
+    figures = {key: None if value is None else np.round(value, 4).tolist() for key, value in told.items()}
     measured = {
         **figures,
         "source": source,

@@ -155,6 +155,9 @@ def _environment() -> jinja2.Environment:
         "count": _count,
         "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
+        "within": lambda ends, digits=2: (
+            f" (95\u00a0% interval {ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if ends else ""
+        ),
         "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
         "md": markdown_text,
         "between": lambda c: (

@@ -117,7 +117,7 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
     began, cpu = time.perf_counter(), time.process_time()
     scores = scorer.score([Asked(row["question"], row["references"], row["prediction"]) for row in verdicts])
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    print(f"verdicts: {agreement(scores, [row['label'] for row in verdicts])}")
+    print(f"verdicts: {agreement(scores, [row['label'] for row in verdicts], [row['group'] for row in verdicts])}")
     print(f"speed: {len(verdicts) / wall:.0f} items/s of wall time, {len(verdicts) / cpu:.0f} items/s of one core")
     made: dict[tuple[str, str], list[tuple[Known, str]]] = defaultdict(list)
     for source, items in (
