@@ -8,19 +8,31 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import dspy
 
-from programs._function_synthesis import RequestSynthesizer
+from programs._function_writer import RequestWriter
 from synth_dspy import prompting
 from synth_dspy.executor import Executor
 from synth_dspy.synthesis.pipeline import reason
-from synth_dspy.task import Item
+from synth_dspy.task import Candidate, Filter, Item
+
+
+class Writing(Protocol):
+    """What is improved: units of work, requests written for them by `writer`, and the checks that these must pass."""
+
+    writer: RequestWriter
+    checks: Sequence[Filter]
+
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]: ...
+    def ask(self, wanted: str, shots: Sequence[dspy.Example]) -> str: ...
+    def candidate(self, unit: Item, question: str) -> Candidate: ...
+    def passes(self, candidate: Candidate) -> bool: ...
 
 
 def improve(
-    synthesizer: RequestSynthesizer, items: Sequence[Item], executor: Executor, *, batch: int = 8, most: int = 2
+    synthesizer: Writing, items: Sequence[Item], executor: Executor, *, batch: int = 8, most: int = 2
 ) -> dict[str, Any]:
     """Compile the writer of requests against the filters, before the large batch.
 
@@ -85,7 +97,7 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _yield(synthesizer: RequestSynthesizer, units: Sequence[Item], executor: Executor) -> tuple[float, dict[str, int]]:
+def _yield(synthesizer: Writing, units: Sequence[Item], executor: Executor) -> tuple[float, dict[str, int]]:
     """The share of units whose first request passes all checks, and the causes of the others' rejection."""
 
     def write(unit: Item) -> str:

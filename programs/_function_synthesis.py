@@ -24,6 +24,7 @@ import dspy
 
 from programs._function_details import AND, THAT, Details
 from programs._function_filters import Balanced, Executes, Reply, function_checks, is_executable
+from programs._function_iteration import improve, in_words
 from programs._function_meaning import ReverseQueries
 from programs._function_program import Workshop
 from programs._function_units import UnitPlanner, parse_mix
@@ -91,8 +92,6 @@ class RequestSynthesizer(dspy.Module):
 
     def tune(self, items: Sequence[Item], filters: Sequence[Filter], executor: Executor) -> None:
         """Compile the writer on a small first batch, before the large one."""
-        from programs._function_iteration import improve, in_words
-
         self.findings = in_words(improve(self, items, executor))
 
     def forward(self, item: Item) -> list[Candidate]:

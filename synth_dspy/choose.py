@@ -51,7 +51,8 @@ def main(args: list[str]) -> None:
 
     from rich.console import Console
 
-    from synth_dspy.evaluation.choice import Limits, choose
+    from synth_dspy.evaluation.choice import choose
+    from synth_dspy.evaluation.choice_options import Limits
     from synth_dspy.evaluation.choice_report import markdown, table
     from synth_dspy.evaluation.finished import find_arms, read_runs, write
 

@@ -17,7 +17,6 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 from synth_dspy.errors import SetupError
-from synth_dspy.ledger import in_event_loop
 
 LEAN = {"disable_history": True, "track_usage": False, "warn_on_type_mismatch": False}
 """What DSPy does for each call and nobody here needs: the ledger keeps the calls and counts their tokens."""
@@ -175,3 +174,12 @@ def _in_thread(run: Callable[[], Value]) -> Value:
     context = contextvars.copy_context()
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(context.run, run).result()
+
+
+def in_event_loop() -> bool:
+    """Whether the caller runs inside an event loop, which it would stop by waiting."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

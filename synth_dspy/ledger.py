@@ -27,6 +27,7 @@ from typing import Any
 
 from synth_dspy.accounting import Call, Unit, Usage, measure, unit
 from synth_dspy.errors import SetupError
+from synth_dspy.executor import in_event_loop
 from synth_dspy.locks import lock_run
 from synth_dspy.task import Verdict
 
@@ -297,15 +298,6 @@ def current_ledger() -> Ledger | None:
 
     found: Ledger | None = dspy.settings.get("ledger", None)
     return found
-
-
-def in_event_loop() -> bool:
-    """Whether the caller runs inside an event loop, which it would stop by waiting."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def call_key(determinants: Mapping[str, Any]) -> str:

@@ -14,16 +14,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.choice_options import Limits, Option
 from synth_dspy.evaluation.choice_sentences import exclusions, notes, recommendation
 from synth_dspy.evaluation.figures import HEADLINE, is_yes_no, mean, plain, score
 from synth_dspy.evaluation.finished import Arm, common_items
-from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, Licence, licence_of, strictest
+from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.verdict import ALPHA
 from synth_dspy.lms.registry import REGISTRY
 
@@ -34,54 +35,6 @@ CHEAPER = 0.95
 """What costs more than this share of the other's price is no cheaper: CPU time varies that much from run to run."""
 ALIKE = 0.05
 """Differences of the metric up to which a lower price decides between arms of which neither is shown to be better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the user sets; None sets no limit. `cpu_hour_usd` prices an embedded model's CPU time."""
-
-    max_latency_s: float | None = None
-    max_cost_usd: float | None = None
-    max_memory_mb: float | None = None
-    commercial: bool = False
-    cpu_hour_usd: float = 0.05
-
-
-@dataclass(slots=True)
-class Option:
-    """An arm as a choice.
-
-    Attributes:
-        name: the arm's, with its run's before it where there are several.
-        model: model string of the base model.
-        tuned: whether its weights were tuned.
-        quality: `mean`, `low`, `high`, `n` of the metric.
-        latency_p50_s: half of the answers took no longer.
-        latency_p95_s: 19 of 20 answers took no longer.
-        throughput: answers a second, about.
-        weights_mb: size of the model's files, which memory cannot fall short of; 0 where a server holds them.
-        memory_mb: what the run's process took at most, which bounds memory from above.
-        cost_per_thousand_usd: of a thousand answers.
-        licences: of what the arm is made of, by role.
-        commercial: what these allow together.
-        pareto: whether no other arm is at least as good in everything and better in something.
-        excluded: by flag, why the arm is not within that limit.
-    """
-
-    name: str
-    model: str
-    tuned: bool
-    quality: Json
-    latency_p50_s: float | None
-    latency_p95_s: float | None
-    throughput: float | None
-    weights_mb: float | None
-    memory_mb: float | None
-    cost_per_thousand_usd: float | None
-    licences: dict[str, Licence]
-    commercial: str
-    pareto: bool = False
-    excluded: dict[str, str] = field(default_factory=dict)
 
 
 def choose(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from synth_dspy.evaluation.choice_options import Limits, Option
 from synth_dspy.evaluation.finished import Arm
 from synth_dspy.evaluation.licences import NO, UNKNOWN
 from synth_dspy.evaluation.verdict import points
-
-if TYPE_CHECKING:
-    from synth_dspy.evaluation.choice import Limits, Option
 
 Json = dict[str, Any]
 
