@@ -125,6 +125,17 @@ def test_every_method_trains_and_leaves_an_adapter(make: Make, tmp_path: Path, m
     assert left == {"adapter", "result.json", "replies.json"}  # replies: for whoever serves the adapter
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_a_training_of_one_step_trains(make: Make, method: str) -> None:
+    spec = make(method, rows=2, warmup_steps=3)
+    result, _ = run(spec)
+    assert result["steps"] == 1
+    from safetensors.torch import load_file
+
+    tuned = load_file(spec.parent / "adapter" / "adapter_model.safetensors")
+    assert any(bool(values.any()) for name, values in tuned.items() if "lora_B" in name)  # they begin at zero
+
+
 def test_events_count_the_tokens_that_are_estimated(make: Make) -> None:
     result, events = run(make(epochs=2))
     assert events[0]["tokens"] == result["tokens"]

@@ -25,7 +25,7 @@ RESULT = "result.json"
 ADAPTER = "adapter"
 MERGED = "model.gguf"
 ERRORS = "errors.log"
-LOSSES = 2
+LOSSES = 3
 """Counts the changes after which the same spec gives another adapter."""
 PROMPTS = 32
 """How many prompts the served model is checked on."""
@@ -66,6 +66,7 @@ class TrainSpec(Settings):
     batch: int = Field(default=4, ge=1)
     """Rows of one optimizer step; how many of them are in memory at once is the runner's choice."""
     warmup_steps: int = Field(default=3, ge=0)
+    """Steps until the full learning rate; never more than a tenth of all steps."""
     beta: float = Field(default=0.1, gt=0)
     """Weight of the reference model (dpo, kto, grpo), or of the odds ratio (orpo)."""
     max_tokens: int = Field(default=2048, ge=16)

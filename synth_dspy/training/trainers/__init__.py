@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WITH_REFERENCE = ("dpo", "kto")
 """Methods that compare with the model as it was before training."""
+_WARM_UP = 10
+"""A warm-up is at most one in so many steps."""
 
 
 def build(
@@ -82,7 +84,8 @@ def build(
         micro, extra["train_sampling_strategy"] = 2, "sequential"
     # With packing, as many sequences a step as hold about `batch` rows.
     accumulate = max(1, round(spec.batch * len(batches) / len(own) / micro))
-    arguments = Config(**_arguments(spec, folder, bf16, micro, accumulate, dev is not None), **extra)
+    steps = math.ceil(math.ceil(len(batches) / (micro * accumulate)) * spec.epochs)
+    arguments = Config(**_arguments(spec, folder, bf16, micro, accumulate, steps, dev is not None), **extra)
     return Trainer(
         model=model,
         args=arguments,
@@ -125,7 +128,9 @@ def _grpo(
         {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)} for row in islice(cycle(train.rows), full)
     ]
     arguments = GRPOConfig(
-        **_arguments(spec, folder, bf16, spec.generations, spec.batch, False),
+        **_arguments(
+            spec, folder, bf16, spec.generations, spec.batch, math.ceil(full / spec.batch * spec.epochs), False
+        ),
         beta=spec.beta,
         num_generations=spec.generations,
         max_completion_length=spec.completion_tokens,
@@ -140,7 +145,9 @@ def _grpo(
     )
 
 
-def _arguments(spec: TrainSpec, folder: Path, bf16: bool, micro: int, accumulate: int, dev: bool) -> dict[str, Any]:
+def _arguments(
+    spec: TrainSpec, folder: Path, bf16: bool, micro: int, accumulate: int, steps: int, dev: bool
+) -> dict[str, Any]:
     """What the transformers Trainer is told, whatever the method."""
     import torch
 
@@ -153,7 +160,8 @@ def _arguments(spec: TrainSpec, folder: Path, bf16: bool, micro: int, accumulate
         "num_train_epochs": spec.epochs,
         "learning_rate": spec.learning_rate,
         "lr_scheduler_type": "linear",
-        "warmup_steps": spec.warmup_steps,
+        # The first step of a warm-up is at a rate of 0: of a training of one step it would be all.
+        "warmup_steps": min(spec.warmup_steps, steps // _WARM_UP),
         "optim": "adamw_torch",
         "bf16": bf16,
         "use_cpu": not torch.cuda.is_available(),
