@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from synth_dspy import saved
 from synth_dspy.context import Context
 from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.mistakes import wanted
 from synth_dspy.task import Metric, Resources, Task
 from synth_dspy.training.optimizer import WeightOptimizer, attributes
 from synth_dspy.training.provider import LocalProvider, training_facts
@@ -28,7 +29,7 @@ def arm_names(task: Task, asked: Sequence[str] = ()) -> list[str]:
         SetupError: one that is asked for does not exist; names those that do.
     """
     known = list(task.optimizers)
-    asked = list(asked or task.arms or known)
+    asked = [name for names in asked or task.arms or known for name in names.split(",") if name]
     for name in asked:
         if name not in known:
             raise SetupError(f"There is no arm {name!r}; this task has {', '.join(known)}.")
@@ -49,7 +50,7 @@ def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None
     for method, asked in options.items():
         recipe = _recipe(task, method) if method in task.optimizers else None
         own = attributes(recipe) if recipe else frozenset()
-        check_options(method, {name: value for name, value in asked.items() if name not in own})
+        check_options(method, {name: value for name, value in asked.items() if name not in own}, own)
         if recipe is None:
             continue
         for name in sorted(own & asked.keys()):
@@ -64,11 +65,11 @@ def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None
 
 def _check_attribute(recipe: type[WeightOptimizer], name: str, value: Any, where: str) -> None:
     """Whether a recipe's own setting is of its type; numbers (of examples, samples, rows) are none below 0."""
-    wanted = get_type_hints(recipe)[name]
+    kind = get_type_hints(recipe)[name]
     try:
-        TypeAdapter(Annotated[int, Field(ge=0)] if wanted is int else wanted).validate_python(value, strict=True)
+        TypeAdapter(Annotated[int, Field(ge=0)] if kind is int else kind).validate_python(value, strict=True)
     except ValidationError as error:
-        raise SetupError(f"{where} is {value!r}, which is not right: {error.errors()[0]['msg']}.") from error
+        raise SetupError(f"{where} is {value!r}, which is not right: {wanted(error.errors()[0]['msg'])}.") from error
 
 
 def compile_arms(

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.mistakes import wanted
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -77,10 +78,7 @@ def _sentence(config: type, refused: ValidationError) -> str:
     first = refused.errors()[0]
     parts = [*(_section(config, refused.title) or ()), *map(str, first["loc"])]
     flag = "--" + ".".join(parts).replace("_", "-")
-    wanted = first["msg"].removeprefix("Value error, ")
-    for subject in ("Input ", "String "):
-        wanted = wanted.replace(subject, "it ", 1) if wanted.startswith(subject) else wanted
-    return f"{flag} is {first['input']}: {wanted}."
+    return f"{flag} is {first['input']}: {wanted(first['msg'])}."
 
 
 def _section(config: Any, title: str) -> list[str] | None:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from synth_dspy.database_url import absolute_url
 from synth_dspy.errors import SetupError
+from synth_dspy.mistakes import mistake
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""
@@ -84,7 +85,7 @@ class Evaluation(Settings):
     """What is scored."""
 
     arms: tuple[str, ...] = ()
-    """Arms to run, the task's first always among them; empty: the task's default arms."""
+    """Arms to run, such as `bootstrap sft dpo`, the task's first always among them; empty: the task's default arms."""
     held_out: int = Field(default=40, ge=1)
     """At most this many held-out questions, spread evenly over the held-out documents."""
     validation: int = Field(default=32, ge=1)
@@ -204,9 +205,7 @@ def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"The configuration file {path} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"The configuration file {path} sets {key}: {first['msg']}.") from error
+        raise SetupError(f"In the configuration file {path}, {mistake(error, model)}") from error
 
 
 def absolute(config: CompileConfig) -> CompileConfig:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from synth_dspy.corpus.index import Index
 from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import Executor
+from synth_dspy.mistakes import spelling
 from synth_dspy.task import Resources
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def check_options(models: Models) -> None:
             continue
         known = sorted(roles.embedded_options())
         for name in sorted(asked.keys() - set(known)):
-            close = get_close_matches(name, known)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
-            raise SetupError(f"models.options.{role}.{name} is no option of the embedded model {model}: {hint}")
+            raise SetupError(
+                f"models.options.{role}.{name} is no option of the embedded model {model}: {spelling(name, known)}"
+            )
 
 
 def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider: Any = None) -> dspy.LM:

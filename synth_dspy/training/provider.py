@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from synth_dspy.config import METHODS
 from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.mistakes import mistake
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
 from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve
@@ -173,6 +174,10 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         `<home>/<method>-<fingerprint>`, which holds spec.json, rows.jsonl and what the spec names.
     """
     options = dict(settings)
+    if given := sorted({"adapters", "model", "rows"} & options.keys()):
+        raise SetupError(
+            f"The training setting {given[0]} follows from the LM and the rows that are trained: leave it out."
+        )
     counts = options.pop("counts", None)
     method = options.setdefault("method", "sft")
     if method not in METHODS:
@@ -202,9 +207,7 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         try:
             spec = TrainSpec(model=base, **options)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise SetupError(f"The training setting {key} is not right: {first['msg']}.") from error
+            raise SetupError(f"Of the training settings, {mistake(error, TrainSpec)}") from error
         (new / SPEC).write_text(spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
         if counts is not None:
             (new / COUNTS).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from synth_dspy.config import METHODS, Settings
 from synth_dspy.errors import SetupError
+from synth_dspy.mistakes import mistake
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
@@ -120,8 +121,13 @@ class TrainSpec(Settings):
         return digest.hexdigest()[:16]
 
 
-def check_options(method: str, options: Mapping[str, Any]) -> None:
+def check_options(method: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> None:
     """Whether `[training.options.<method>]` sets what a training has, before any work is done.
+
+    Args:
+        method: of the training.
+        options: settings by name.
+        also: what the method's recipe has beside them, for the spelling of one that does not exist.
 
     Raises:
         SetupError: a setting does not exist, is another's to set, or has a wrong value; names it.
@@ -133,9 +139,7 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"{where}.{key} is not right: {first['msg']}.") from error
+        raise SetupError(mistake(error, TrainSpec, within=f"{where}.", also=also, hidden=RESERVED)) from error
 
 
 def read_spec(path: Path) -> TrainSpec:
@@ -156,9 +160,7 @@ def read_spec(path: Path) -> TrainSpec:
     try:
         spec = TrainSpec.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"The training spec {path} sets {key}: {first['msg']}.") from error
+        raise SetupError(f"In the training spec {path}, {mistake(error, TrainSpec)}") from error
     base = path.resolve().parent
     return spec.model_copy(
         update={

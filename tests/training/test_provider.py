@@ -104,8 +104,10 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(base: Path, tmp_path: Pa
     model = f"embedded/{base}"
     with pytest.raises(SetupError, match="no training method 'ppo'; there are sft, dpo"):
         prepare(tmp_path, model, sft(), {"method": "ppo"})
-    with pytest.raises(SetupError, match="setting learning_rat"):
+    with pytest.raises(SetupError, match=r"learning_rat does not exist: did you mean learning_rate\?"):
         prepare(tmp_path, model, sft(), {"learning_rat": 1})
+    with pytest.raises(SetupError, match="setting adapters follows from the LM"):
+        prepare(tmp_path, model, sft(), {"adapters": ["/none"]})
     with pytest.raises(ArmError, match="no rows"):
         prepare(tmp_path, model, [], {})
     with pytest.raises(SetupError, match="openai/x"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,14 +43,18 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epoch": 2}, "training.options.dpo.epoch is not right"),
-        ({"epochs": 0}, "training.options.dpo.epochs is not right"),
+        ({"epoch": 2}, r"training.options.dpo.epoch does not exist: did you mean epochs\?"),
+        ({"epochs": 0}, "training.options.dpo.epochs is 0: it should be greater than 0"),
+        ({"lora": {"ranks": 4}}, r"training.options.dpo.lora.ranks does not exist: did you mean rank\?"),
+        ({"lora": {"targets": "q_proj"}}, r"lora.targets is 'q_proj': it should be a list, such as \["),
+        ({"quux": 1}, "quux does not exist: there are lora, learning_rate, epochs"),
+        ({"exampels": 1}, r"exampels does not exist: did you mean examples\?"),
         ({"seed": 1}, "training.options.dpo.seed is not set there"),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, int], said: str) -> None:
+def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SetupError, match=said):
-        check_options("dpo", options)
+        check_options("dpo", options, also=["examples"])
 
 
 def test_a_method_that_does_not_exist_is_named(tmp_path: Path) -> None:
