@@ -112,7 +112,10 @@ def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Spl
     feedback, left_out = read_feedback(path, sorted(train[0].inputs().keys()), held_out)
     if left_out:
         noun = context.task.noun
-        context.note(f"{left_out} preferences in {path.name} are about held-out {noun}s and were left out.")
+        context.note(
+            f"Of the preferences in {path.name}, {left_out} name a held-out {noun} and were left out: nothing may be "
+            "learned about it."
+        )
     known = {str(example.group) for example in train} | set(splits["train"].groups)
     rows = [
         {"id": f"human-{n}", "group": next((v for v in e.values() if v in known), None), **e.toDict()}

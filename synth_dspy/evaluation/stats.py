@@ -29,6 +29,8 @@ FEW = 10
 RESAMPLES = 10_000
 LEVEL = 0.95
 POWER = 0.80
+NOTHING = 2.0
+"""The smallest detectable difference where not even the largest one would be found."""
 _EXACT_UP_TO = 14  # sign patterns are enumerated up to 2**14; beyond that they are sampled
 _CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
 
@@ -225,6 +227,8 @@ def smallest_detectable(
     error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
     if error < 1e-12:
         return None
+    if 2.0 ** (1 - units) * tests > 1 - LEVEL:
+        return NOTHING
     from scipy.stats import t
 
     return float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error)

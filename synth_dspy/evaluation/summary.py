@@ -90,6 +90,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             )
             for arm in arms
         ],
+        "alike": _alike(rows),
         "comparisons": comparisons,
         "comparisons_f1": _comparisons(headline, baseline, pairs, seed, "f1") if f1 else [],
         "variants": tuning.variants(variants, every, seed),
@@ -192,6 +193,15 @@ def _abstention(rows: Sequence[Row], seed: int) -> Json:
         "recall": right / len(must) if must else None,
         "accuracy": correct / len(rows) if rows else None,
     }
+
+
+def _alike(rows: Mapping[str, Sequence[Row]]) -> list[list[str]]:
+    """Groups of arms that gave the same answers to the same items."""
+    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name, answers in rows.items():
+        if answers:
+            found.setdefault(tuple((str(r["id"]), str(r.get("prediction"))) for r in answers), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def _measured_scores(rows: Mapping[str, Sequence[Row]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ ALPHA = 0.05
 SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 SMALL_SAMPLE = 30
 PREFERENCES = ("dpo", "orpo", "kto")
+_HUMAN = "human: "
+"""Begins why a preference of people was dropped, in the counts of a training."""
 
 
 def outcome(comparison: Json) -> str:
@@ -112,6 +115,25 @@ def notes(results: Json) -> list[str]:
         found.append(
             f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
             "judged accuracy may be the judge's."
+        )
+    found += [
+        f"{_names(names)} gave the same answer to every item: these items cannot tell them apart, and where they "
+        "differ in latency or cost, that is chance."
+        for names in results["alike"]
+    ]
+    unused = Counter(
+        {
+            why.removeprefix(_HUMAN): count
+            for a in results["arms"]
+            for why, count in ((a["training"] or {}).get("dropped") or {}).items()
+            if why.startswith(_HUMAN)
+        }
+    )
+    if unused:
+        reasons = ", ".join(f"{why}: {count}" for why, count in unused.items())
+        found.append(
+            f"Of the feedback that people gave, {unused.total()} could not be used ({reasons}): preferences need two "
+            "different answers, and a question that the program can be asked."
         )
     taught = [a["name"] for a in results["arms"] if a["n"] and _judge_taught(a["training"] or {})]
     if taught:

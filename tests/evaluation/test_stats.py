@@ -172,6 +172,18 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
 
 
+def test_too_few_items_for_any_p_value_can_show_nothing() -> None:
+    """The sign-flip test's least p is 2 / 2**n: 0.0625 for five items, 0.031 for six."""
+    five, six = [0.5, 0.4, 0.6, 0.5, 0.3], [0.5, 0.4, 0.6, 0.5, 0.3, 0.5]
+    assert stats.sign_flip_p(five) == pytest.approx(0.0625)
+    assert stats.smallest_detectable(five) == stats.NOTHING
+    assert stats.sign_flip_p(six) == pytest.approx(0.03125)
+    least = stats.smallest_detectable(six)
+    assert least is not None
+    assert least < 1
+    assert stats.smallest_detectable(six, tests=2) == stats.NOTHING
+
+
 def test_relative_improvement_over_nothing_is_undefined() -> None:
     assert stats.compare([1.0, 0.0], [0.0, 0.0]).relative_percent is None
     assert stats.compare([0.6, 0.6], [0.4, 0.4]).relative_percent == pytest.approx(50)

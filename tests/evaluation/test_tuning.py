@@ -113,6 +113,24 @@ def test_what_a_training_measures_is_kept_from_results(tuned: tuple[list[Json], 
     assert "seconds" not in json.dumps(results["arms"])
 
 
+def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_alike(
+    tuned: tuple[list[Json], Json],
+) -> None:
+    rows, facts = tuned
+    for arm in facts["arms"]:
+        if arm["name"] in ("dpo", "orpo"):
+            arm["training"]["dropped"] = {"equal": 3, "human: equal": 1, "human: could not be asked": 2}
+    notes = summarise(rows, facts)[0]["notes"]
+    (unused,) = [note for note in notes if "feedback" in note]
+    assert unused.startswith("Of the feedback that people gave, 3 could not be used (equal: 1, could not be asked: 2)")
+    (alike,) = [note for note in notes if "same answer" in note]
+    assert alike.startswith("dpo and sft gave the same answer to every item")
+    rows = [
+        row | {"prediction": "other"} if row["arm"] == "dpo" and row["id"] == rows[0]["id"] else row for row in rows
+    ]
+    assert not any("same answer" in note for note in summarise(rows, facts)[0]["notes"])
+
+
 def test_rows_that_are_too_long_are_subtracted_once(rows: list[Json], facts: Json) -> None:
     counted, uncounted = training("sft"), training("sft", rows=74)
     for key in ("by_origin", "dropped"):  # what a recipe's counts say
