@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Further flags of the run: make compile ARGS=--quick
+ARGS ?=
+
 .PHONY: compile test check weights clean
 
 compile: weights
-	$(BIN)/python -m synth_dspy.compile contract_qa
+	$(BIN)/python -m synth_dspy.compile contract_qa $(ARGS)
 
 test: weights
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -24,7 +24,7 @@ import tyro
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.errors import SetupError, SynthDspyError
-from synth_dspy.training.spec import ERRORS, read_spec
+from synth_dspy.training.spec import ERRORS, SPEC, read_spec
 
 LOG = "train.log"
 FAILED = 2
@@ -37,7 +37,7 @@ class TrainConfig:
     """What to train.
 
     Attributes:
-        spec: The spec file; its folder receives the results.
+        spec: The spec file, or the folder of one that is called spec.json; the folder receives the results.
         dry_run: Print an estimate of time and memory, and stop.
         events: Write JSON lines to standard output, for a parent process.
         stay: With events: train what further specs say too, whose paths the parent writes to standard input.
@@ -53,6 +53,8 @@ def main(args: list[str]) -> int:
     """Parse `args`, train, print the result."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(TrainConfig, verb="train", description=description, args=args)
+    if config.spec.is_dir():
+        config = replace(config, spec=config.spec / SPEC)
     if not config.spec.is_file():
         raise SetupError(f"There is no training spec {config.spec}.")
     from synth_dspy.lms.offline import quiet_libraries

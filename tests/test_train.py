@@ -125,6 +125,15 @@ def test_every_method_trains_and_leaves_an_adapter(make: Make, tmp_path: Path, m
     assert left == {"adapter", "result.json", "replies.json"}  # replies: for whoever serves the adapter
 
 
+def test_the_folder_of_a_spec_stands_for_it(make: Make) -> None:
+    spec = make()
+    named = subprocess.run(
+        [sys.executable, "-m", "synth_dspy.train", str(spec.parent), "--dry-run"], capture_output=True, text=True
+    )
+    assert named.returncode == 0, named.stderr
+    assert named.stdout.startswith("8 rows")
+
+
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_a_training_of_one_step_trains(make: Make, method: str) -> None:
     spec = make(method, rows=2, warmup_steps=3)

@@ -63,3 +63,11 @@ def test_what_the_data_say_can_be_typed_in_a_new_workspace(tmp_path: Path) -> No
             assert (here / path).exists(), f"{readme}: {path}"
         for said in re.findall(r"[^.:]*python -m pytest", text):
             assert "In a checkout of the project" in said, readme
+
+
+def test_the_commands_are_listed_and_all_there() -> None:
+    from synth_dspy.__main__ import COMMANDS
+
+    folder = Path(init.__file__).parent
+    runnable = {path.stem for path in folder.glob("*.py") if "run_verb(main)" in path.read_text(encoding="utf-8")}
+    assert set(COMMANDS) == runnable - {"cli"}

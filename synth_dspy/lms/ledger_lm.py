@@ -219,6 +219,9 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
             model, engine=engine, async_engine=AsyncLedgerEngine(engine), cache=False, num_retries=0, **params
         )
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r})"
+
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs):
             return super().__call__(prompt, messages=messages, **kwargs)
