@@ -3,6 +3,7 @@
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",
     "evaluate": "score saved programs on new items, or answers with a judge",
+    "report": "write a finished run's report again",
     "choose": "which arm or run to take, under limits of latency, cost, memory and licence",
     "blind": "let people vote on answers without knowing whose they are",
     "export": "write what a program learned from as a chat data set",
