@@ -14,6 +14,7 @@ import dspy
 from synth_dspy import datasets
 from synth_dspy.context import Context
 from synth_dspy.errors import SetupError
+from synth_dspy.jsonl import one_of
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.task import Checked, Knowledge, Resources
@@ -96,11 +97,17 @@ def check_feedback(context: Context, knowledge: Knowledge) -> None:
     """Find out now whether the file of people's preferences is as it should be: it is read after the synthesis.
 
     Raises:
-        SetupError: it cannot be read, or a line lacks a side or an input; names the line and the field.
+        SetupError: it cannot be read, or a line lacks a side or an input, or names a group that there is not; names
+            the line and the field.
     """
     path, known = context.config.training.feedback, [*knowledge.labelled, *knowledge.prompts]
-    if path is not None:
-        read_feedback(path, sorted(known[0].inputs().keys()) if known else ())
+    if path is None:
+        return
+    inputs = sorted(known[0].inputs().keys()) if known else []
+    groups = one_of({item.group for item in knowledge.items}, context.task.noun)
+    # An input that is the group of every example there is, such as the document that a question is about.
+    checks = {name: groups for name in inputs if all(example.get(name) == example.get("group") for example in known)}
+    read_feedback(path, inputs, checks=checks)
 
 
 def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Splits) -> Sequence[dspy.Example]:

@@ -8,7 +8,7 @@ A check takes a field's value and gives None, or what to make of the value: the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,17 @@ COUNT = _must(
 OBJECTS = _must(
     "make it a list of objects", lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value)
 )
+
+
+def one_of(names: Collection[str], noun: str) -> Check:
+    """A check that a value is one of the ids of what was read, such as documents."""
+    examples = ", ".join(sorted(names)[:5])
+
+    def check(value: Any) -> str | None:
+        known = isinstance(value, str) and value in names
+        return None if known else f"which is no {noun} that was read; use one of {len(names)} ids such as {examples}"
+
+    return check
 
 
 def read_rows(

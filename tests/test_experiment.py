@@ -179,6 +179,27 @@ def test_a_mistake_is_told_before_a_model_is_asked(
     assert server.requests == []
 
 
+def test_a_preference_about_nothing_that_was_read_ends_the_run_before_any_model_is_asked(
+    tmp_path: Path, server: Server
+) -> None:
+    class Named(Rivers):
+        """What is asked about is an input of the program."""
+
+        def read(self, limit: int | None = None) -> Knowledge:
+            read = super().read(limit)
+            rows = [
+                dspy.Example(**row.toDict(), river=row.group).with_inputs("question", "river") for row in read.labelled
+            ]
+            return Knowledge(read.items, rows)
+
+    path = tmp_path / "preferences.jsonl"
+    lines = [{"question": "How long?", "chosen": "long", "rejected": "short", "river": r} for r in ("Rhine", "Styx")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SetupError, match="line 2: field 'river' is \"Styx\"; which is no river that was read"):
+        compile_(tmp_path, server, Named(), training={"feedback": str(path)})
+    assert not server.requests
+
+
 def test_a_source_that_nobody_could_learn_from_ends_a_new_run_before_any_model_is_asked(
     tmp_path: Path, server: Server
 ) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from synth_dspy.jsonl import FILLED, FILLED_TEXTS, TEXT, Check, read_rows
+from synth_dspy.jsonl import FILLED, FILLED_TEXTS, TEXT, Check, one_of, read_rows
 
 _ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
 _FIELDS: Final[dict[str, Check]] = {**_ASKED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}
@@ -40,13 +40,9 @@ def read_questions(
         SetupError: Naming the file, the line and the field that is missing or wrong.
     """
 
-    def known(value: Any) -> str | None:
-        if documents is None or value in documents:
-            return None
-        return f"which is no document that was read; use one of {len(documents)} ids such as {', '.join(examples)}"
-
-    examples = sorted(documents or ())[:5]
-    fields = {**(_ASKED if scored else _FIELDS), "document": lambda value: FILLED(value) or known(value)}
+    fields = dict(_ASKED if scored else _FIELDS)
+    if documents is not None:
+        fields["document"] = one_of(documents, "document")
     rows = read_rows(path, fields, optional=_OPTIONAL if scored else None, unique="id")
     return [_completed(row) for row in rows] if scored else rows
 

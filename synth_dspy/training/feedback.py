@@ -9,7 +9,7 @@ Each line holds the program's inputs, the better answer and the worse one; furth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import dspy
 
 from synth_dspy.errors import ArmError
 from synth_dspy.executor import Executor
-from synth_dspy.jsonl import FILLED, read_rows
+from synth_dspy.jsonl import FILLED, Check, read_rows
 from synth_dspy.training.rows import Rows, row_of, said, same
 from synth_dspy.training.traces import collect
 
@@ -25,7 +25,7 @@ SIDES = ("chosen", "rejected")
 
 
 def read_feedback(
-    path: Path, inputs: Collection[str], held_out: Collection[str] = ()
+    path: Path, inputs: Collection[str], held_out: Collection[str] = (), checks: Mapping[str, Check] | None = None
 ) -> tuple[list[dspy.Example], int]:
     """The preferences of a file.
 
@@ -33,6 +33,7 @@ def read_feedback(
         path: JSON lines, as above.
         inputs: the program's inputs.
         held_out: groups (documents) that nothing may be learned about; lines that name one are left out.
+        checks: what inputs must be, besides filled in.
 
     Returns:
         An example for each line that is used, and how many were left out.
@@ -40,7 +41,7 @@ def read_feedback(
     Raises:
         SetupError: the file cannot be read, or a line lacks a side or an input; names the line and the field.
     """
-    lines = read_rows(path, dict.fromkeys((*inputs, *SIDES), FILLED))
+    lines = read_rows(path, dict.fromkeys((*inputs, *SIDES), FILLED) | dict(checks or {}))
     used = [line for line in lines if not any(line[name] in held_out for name in inputs)]
     names = (*inputs, *SIDES)
     return [dspy.Example(**{name: line[name] for name in names}) for line in used], len(lines) - len(used)
