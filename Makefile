@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # Further flags of the run: make compile ARGS=--quick
-ARGS ?=
+ARGS =
 
 .PHONY: compile test check weights clean
 

@@ -1,5 +1,9 @@
 """`python -m synth_dspy`: which commands there are."""
 
+from __future__ import annotations
+
+import sys
+
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",
     "evaluate": "score saved programs on new items, or answers with a judge",
@@ -13,7 +17,17 @@ COMMANDS = {
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }
 
+
+def main(args: list[str]) -> int:
+    """Print the commands; with arguments that is no answer, but a mistake."""
+    listed = "\n".join(f"  python -m synth_dspy.{name:9} {does}" for name, does in COMMANDS.items())
+    if not args or args[0] in ("-h", "--help"):
+        print(f"Commands, each with --help:\n\n{listed}")
+        return 0
+    hint = f"did you mean python -m synth_dspy.{args[0]}?" if args[0] in COMMANDS else f"there are\n\n{listed}"
+    print(f"error: A command follows a dot: {hint}", file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
-    print("Commands, each with --help:\n")
-    for name, does in COMMANDS.items():
-        print(f"  python -m synth_dspy.{name:9} {does}")
+    sys.exit(main(sys.argv[1:]))

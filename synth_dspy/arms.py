@@ -29,7 +29,7 @@ def arm_names(task: Task, asked: Sequence[str] = ()) -> list[str]:
         SetupError: one that is asked for does not exist; names those that do.
     """
     known = list(task.optimizers)
-    asked = [name for names in asked or task.arms or known for name in names.split(",") if name]
+    asked = [name.strip() for names in asked for name in names.split(",") if name.strip()] or task.arms or known
     for name in asked:
         if name not in known:
             raise SetupError(f"There is no arm {name!r}; this task has {', '.join(known)}.")

@@ -9,7 +9,7 @@ from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from synth_dspy.errors import SetupError, SynthDspyError
-from synth_dspy.mistakes import wanted
+from synth_dspy.mistakes import tellable, wanted
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -78,7 +78,8 @@ def _sentence(config: type, refused: ValidationError) -> str:
     first = refused.errors()[0]
     parts = [*(_section(config, refused.title) or ()), *map(str, first["loc"])]
     flag = "--" + ".".join(parts).replace("_", "-")
-    return f"{flag} is {first['input']}: {wanted(first['msg'])}."
+    value = f" is {first['input']}" if tellable(first["input"]) else ""
+    return f"{flag}{value}: {wanted(first['msg'])}."
 
 
 def _section(config: Any, title: str) -> list[str] | None:

@@ -146,7 +146,7 @@ def _score(config: EvaluateConfig) -> None:
     )
     print(f"{len(rows)} answers scored by {judge.name}: {config.scores}")
     labelled = [
-        (score, int(row["label"]), row.get("group", row["question"]))
+        (score, int(row["label"]), row.get("group") or row["question"])
         for row, score in zip(rows, scores, strict=True)
         if row.get("label") is not None
     ]

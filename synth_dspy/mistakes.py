@@ -33,12 +33,22 @@ def mistake(
     first = refused.errors()[0]
     where = [str(part) for part in first["loc"]]
     key = within + ".".join(where)
+    if first["type"] == "extra_forbidden" and where[-1] == "api_key":
+        return f"{key} does not exist: a key stands in the environment, in the variable that api_key_name names."
     if first["type"] == "extra_forbidden":
-        known = [name for name in _fields(model, where[:-1]) if name not in hidden]
-        return f"{key} does not exist: {spelling(where[-1], [*known, *also])}"
-    value = first["input"]
-    shown = isinstance(value, bool | int | float | str) and len(str(value)) <= _SHOWN
-    return f"{key}{f' is {value!r}' if shown else ''}: {wanted(first['msg'])}." if key else f"{wanted(first['msg'])}."
+        known = _fields(model, where[:-1])
+        if len(where) == 1:
+            known = [*(name for name in known if name not in hidden), *sorted(also)]
+        return f"{key} does not exist: {spelling(where[-1], known)}"
+    what = f"{key} is {first['input']!r}: " if key and tellable(first["input"]) else f"{key}: " if key else ""
+    return f"{what}{wanted(first['msg'])}."
+
+
+def tellable(value: Any) -> bool:
+    """Whether a value may stand in a message: short, and no URL, which may hold a password."""
+    if isinstance(value, str):
+        return len(value) <= _SHOWN and "://" not in value
+    return isinstance(value, bool | int | float)
 
 
 def wanted(message: str) -> str:

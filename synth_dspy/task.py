@@ -126,8 +126,9 @@ class Checked(Protocol):
 class Judge(Protocol):
     """A judge has a metric's face, and scores many rows at once where that is faster.
 
-    `agreement` says how well it agrees with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`), or is
-    empty where nobody has measured it; the report prints it beside the scores.
+    `agreement` says how well it agrees with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`, and where
+    they are known `kappa_interval` and `auroc_interval`, pairs), or is empty where nobody has measured it; the report
+    prints it beside the scores.
     """
 
     name: str

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from synth_dspy.cli import parse
-from synth_dspy.config import compile_settings, read_toml, task_settings, to_toml
+from synth_dspy.config import CompileConfig, compile_settings, read_toml, task_settings, to_toml
 from synth_dspy.errors import SetupError
 
 TASK = '''
@@ -141,6 +141,22 @@ def test_other_wrong_flags_are_told_as_tyro_does(
         parse(compile_settings(file), verb="compile", description="", args=args)
     assert left.value.code == 2
     assert args[0] in capsys.readouterr().err
+
+
+def test_what_a_message_shows_holds_no_password(file: Path, tmp_path: Path) -> None:
+    class Own(CompileConfig):
+        count: int = 1
+
+    path = tmp_path / "wrong.toml"
+    for text, shown in (("count = 'postgresql://bob:secret@host/x'", False), ("count = 'secret'", True)):
+        path.write_text(text)
+        with pytest.raises(SetupError, match=r"count.*it should be a valid integer") as told:
+            read_toml(path, Own)
+        assert ("secret" in str(told.value)) is shown
+    path.write_text("[models]\napi_key = 'secret'")
+    with pytest.raises(SetupError, match=r"models\.api_key does not exist: a key stands in the environment") as told:
+        read_toml(path, Own)
+    assert "secret" not in str(told.value)
 
 
 def test_a_missing_configuration_file_is_named(file: Path, tmp_path: Path) -> None:

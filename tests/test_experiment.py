@@ -179,6 +179,11 @@ def test_a_mistake_is_told_before_a_model_is_asked(
     assert server.requests == []
 
 
+def test_arms_may_be_listed_with_commas(tmp_path: Path, server: Server) -> None:
+    results, _ = compile_(tmp_path, server, Rivers(), evaluation={"arms": ["zero_shot, shown,"]})
+    assert [arm["name"] for arm in results["arms"]] == ["zero_shot", "shown"]
+
+
 def test_a_preference_about_nothing_that_was_read_ends_the_run_before_any_model_is_asked(
     tmp_path: Path, server: Server
 ) -> None:

@@ -277,6 +277,9 @@ def test_agreement_of_few_or_of_equal_answers_has_no_interval() -> None:
     assert agreement([0.9, 0.1] * 10, [1, 0] * 10).kappa_interval is None
     assert agreement([0.9, 0.1] * 10, [1, 0] * 9 + [0, 1], groups=["a", "b"] * 10).kappa_interval is None
     assert agreement([0.9, 0.1] * 10, [1] * 20).auroc_interval is None
+    ranked = agreement([0.9, 0.8] * 10, [1, 0] * 10)  # all accepted, and yet in perfect order: no spread to be seen
+    assert (ranked.kappa, ranked.auroc) == (0.0, 1.0)
+    assert ranked.kappa_interval is ranked.auroc_interval is None
 
 
 def test_missing_or_foreign_parameters_say_how_to_mend_it(tmp_path: Path) -> None:

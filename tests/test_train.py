@@ -125,15 +125,6 @@ def test_every_method_trains_and_leaves_an_adapter(make: Make, tmp_path: Path, m
     assert left == {"adapter", "result.json", "replies.json"}  # replies: for whoever serves the adapter
 
 
-def test_the_folder_of_a_spec_stands_for_it(make: Make) -> None:
-    spec = make()
-    named = subprocess.run(
-        [sys.executable, "-m", "synth_dspy.train", str(spec.parent), "--dry-run"], capture_output=True, text=True
-    )
-    assert named.returncode == 0, named.stderr
-    assert named.stdout.startswith("8 rows")
-
-
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_a_training_of_one_step_trains(make: Make, method: str) -> None:
     spec = make(method, rows=2, warmup_steps=3)
@@ -344,8 +335,7 @@ def test_a_training_below_its_parity_fails_now_and_when_asked_for_again(
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_a_killed_training_goes_on_to_the_same_adapter(make: Make, method: str) -> None:
     unbroken, broken = (make(method, name, epochs=3, save_steps=2) for name in ("unbroken", "broken"))
-    with start(unbroken, "--events") as whole:
-        whole.communicate()
+    run(unbroken)
     with start(broken, "--events") as killed:
         assert killed.stdout is not None
         for line in killed.stdout:
@@ -545,7 +535,7 @@ def test_a_reward_that_is_not_there_is_found_before_any_work(
 @pytest.mark.slow
 def test_a_dry_run_estimates_and_leaves_nothing(make: Make) -> None:
     spec = make()
-    with start(spec, "--dry-run") as child:
+    with start(spec.parent, "--dry-run") as child:  # the folder stands for the spec in it
         out, err = child.communicate()
     assert child.returncode == 0, err
     assert out.startswith("8 rows (0 left out), ")

@@ -26,10 +26,10 @@ _RESAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A judge against labels. `auroc` and `kappa` are NaN where all labels are the same.
+    """A judge against labels. `auroc` is NaN where all labels are the same, `kappa` where the scores agree with them.
 
-    The intervals (95 %) are percentile bootstraps over groups; None where the groups are fewer than `MIN_GROUPS`, or
-    where judge and labels never differ.
+    The intervals (95 %) are percentile bootstraps over groups; None where the groups are fewer than `MIN_GROUPS`, where
+    all labels are the same, and where no sample gives another figure: that shows no spread, which is not certainty.
     """
 
     n: int
@@ -120,14 +120,20 @@ def _intervals(
     """Of kappa and AUROC, by resampling groups."""
     _, unit = np.unique([str(group) for group in groups], return_inverse=True)
     said, count = (score >= ACCEPTED).astype(np.int64), int(unit.max()) + 1
-    if count < MIN_GROUPS or (said == label).all() or not 0 < label.sum() < len(label):
+    if count < MIN_GROUPS:
         return None, None
     rng, share = np.random.default_rng(0), np.full(count, 1 / count)
     weights = (rng.multinomial(count, share)[unit].astype(np.float64) for _ in range(_RESAMPLES))
     drawn = np.array([(_kappa(said, label, weight), _auroc(score, label, weight)) for weight in weights])
-    # A sample in which all labels are the same has neither figure.
-    ends = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return (float(ends[0, 0]), float(ends[1, 0])), (float(ends[0, 1]), float(ends[1, 1]))
+    kappas, aurocs = drawn[~np.isnan(drawn[:, 1])].T  # a sample in which all labels are the same says nothing
+    return _middle(kappas), _middle(aurocs)
+
+
+def _middle(drawn: NDArray[np.float64]) -> Interval | None:
+    if not len(drawn) or np.ptp(drawn) < 1e-12:
+        return None
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _calibration_error(score: NDArray[np.float64], label: NDArray[np.int64]) -> float:

@@ -226,7 +226,7 @@ def _comparisons(
     found: list[Json] = []
     for other in allowed[1:]:
         ours, theirs = (list(scores[name].values()) for name in (allowed[0].name, other.name))
-        compared = stats.compare(ours, theirs, groups, seed=seed)
+        compared = stats.compare(ours, theirs, groups, tests=len(allowed) - 1, seed=seed)
         difference = compared.difference
         found.append(
             {

@@ -55,7 +55,8 @@ class Comparison:
         difference: mean paired difference with its interval.
         p: two-sided p value of the paired sign-flip test; None without items.
         relative_percent: 100 * (arm - baseline) / baseline; None where the baseline is 0.
-        smallest_detectable: absolute difference found with 80 % power; None where the differences do not vary.
+        smallest_detectable: absolute difference found with 80 % power; None where the differences do not vary, and
+            `NOTHING` where so few items can show none.
     """
 
     difference: Estimate
@@ -223,12 +224,14 @@ def smallest_detectable(
         return None
     sums, counts, _ = _units(values, labels)
     units = len(sums)
+    if np.abs(values).max() < 1e-12:
+        return None
+    if 2.0 ** (1 - units) * tests > 1 - LEVEL:
+        return NOTHING
     residuals = sums - counts * (sums.sum() / counts.sum())
     error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
     if error < 1e-12:
         return None
-    if 2.0 ** (1 - units) * tests > 1 - LEVEL:
-        return NOTHING
     from scipy.stats import t
 
     return float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error)

@@ -196,10 +196,10 @@ def _abstention(rows: Sequence[Row], seed: int) -> Json:
 
 
 def _alike(rows: Mapping[str, Sequence[Row]]) -> list[list[str]]:
-    """Groups of arms that gave the same answers to the same items."""
+    """Groups of arms that gave the same answers to the same items; a call that failed gave none."""
     found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, answers in rows.items():
-        if answers:
+        if answers and not any(r.get("error") for r in answers):
             found.setdefault(tuple((str(r["id"]), str(r.get("prediction"))) for r in answers), []).append(name)
     return [names for names in found.values() if len(names) > 1]
 

@@ -117,18 +117,13 @@ def notes(results: Json) -> list[str]:
             "judged accuracy may be the judge's."
         )
     found += [
-        f"{_names(names)} gave the same answer to every item: these items cannot tell them apart, and where they "
-        "differ in latency or cost, that is chance."
+        f"{_names(names)} gave the same answer to every item: these items cannot tell them apart."
         for names in results["alike"]
     ]
-    unused = Counter(
-        {
-            why.removeprefix(_HUMAN): count
-            for a in results["arms"]
-            for why, count in ((a["training"] or {}).get("dropped") or {}).items()
-            if why.startswith(_HUMAN)
-        }
-    )
+    unused: Counter[str] = Counter()
+    for a in results["arms"]:  # each is given the same preferences
+        dropped = ((a["training"] or {}).get("dropped") or {}).items()
+        unused |= Counter({why.removeprefix(_HUMAN): count for why, count in dropped if why.startswith(_HUMAN)})
     if unused:
         reasons = ", ".join(f"{why}: {count}" for why, count in unused.items())
         found.append(

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from typing import Any
 
 from synth_dspy.training.data import TokenRows
@@ -81,13 +82,15 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     """
     shape = _shape(spec, model.config)
     groups = [_read(spec, group) for group in train.groups]
+    if spec.method == "grpo":  # whose last step is filled up with the first prompts
+        groups = list(islice(cycle(groups), math.ceil(len(groups) / spec.batch) * spec.batch))
     rate = _matmul_rate(model, shape, bf16) * _SHARE.get(model.device.type, _SHARE["cuda"])
     seconds = sum(_flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
     if spec.method == "grpo":
         sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
         seconds += sampled * _DECODE * 2 * shape.layers / rate
     return Estimate(
-        rows=len(groups),
+        rows=len(train.groups),
         left_out=train.left_out,
         tokens=round(sum(read for read, _ in groups) * spec.epochs),
         steps=math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs),

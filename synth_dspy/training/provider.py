@@ -37,6 +37,8 @@ log = logging.getLogger("synth_dspy.training")
 
 PREFIX = "embedded/"
 COUNTS = "counts.json"
+FOLLOWS = frozenset({"adapters", "model", "rows"})
+"""Fields of a spec that follow from the LM and the rows that are trained."""
 Row = Mapping[str, Any]
 
 
@@ -174,7 +176,7 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         `<home>/<method>-<fingerprint>`, which holds spec.json, rows.jsonl and what the spec names.
     """
     options = dict(settings)
-    if given := sorted({"adapters", "model", "rows"} & options.keys()):
+    if given := sorted(FOLLOWS & options.keys()):
         raise SetupError(
             f"The training setting {given[0]} follows from the LM and the rows that are trained: leave it out."
         )
@@ -207,7 +209,7 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         try:
             spec = TrainSpec(model=base, **options)
         except ValidationError as error:
-            raise SetupError(f"Of the training settings, {mistake(error, TrainSpec)}") from error
+            raise SetupError(f"Of the training settings, {mistake(error, TrainSpec, hidden=FOLLOWS)}") from error
         (new / SPEC).write_text(spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
         if counts is not None:
             (new / COUNTS).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

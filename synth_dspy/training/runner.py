@@ -270,7 +270,8 @@ def _finished(spec: TrainSpec, folder: Path) -> dict[str, Any] | None:
         return None
     if result.get("fingerprint") != _fingerprint(spec):
         raise SetupError(
-            f"{folder} holds the result of other settings or rows: train in another folder, or remove its {RESULT}."
+            f"{folder} holds the result of other settings or rows, or of another version of synth_dspy: train in "
+            f"another folder, or remove its {RESULT}."
         )
     if result.get("failed"):
         raise ArmError(str(result["failed"]))

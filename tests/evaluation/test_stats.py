@@ -177,6 +177,8 @@ def test_too_few_items_for_any_p_value_can_show_nothing() -> None:
     five, six = [0.5, 0.4, 0.6, 0.5, 0.3], [0.5, 0.4, 0.6, 0.5, 0.3, 0.5]
     assert stats.sign_flip_p(five) == pytest.approx(0.0625)
     assert stats.smallest_detectable(five) == stats.NOTHING
+    assert stats.smallest_detectable([1.0] * 3) == stats.NOTHING  # every item won: still three items
+    assert stats.smallest_detectable([0.0] * 3) is None
     assert stats.sign_flip_p(six) == pytest.approx(0.03125)
     least = stats.smallest_detectable(six)
     assert least is not None

@@ -23,9 +23,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reserving(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with two reserved special tokens, as SmolLM2 has them."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = tmp_path_factory.mktemp("reserving")
+    torch.manual_seed(0)  # of the rows that are added
     model = AutoModelForCausalLM.from_pretrained(plain)
     tokenizer = AutoTokenizer.from_pretrained(plain)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<gh_stars>", "<empty_output>"]})

@@ -106,6 +106,8 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(base: Path, tmp_path: Pa
         prepare(tmp_path, model, sft(), {"method": "ppo"})
     with pytest.raises(SetupError, match=r"learning_rat does not exist: did you mean learning_rate\?"):
         prepare(tmp_path, model, sft(), {"learning_rat": 1})
+    with pytest.raises(SetupError, match="adapter does not exist: there are method, dev"):
+        prepare(tmp_path, model, sft(), {"adapter": "/none"})
     with pytest.raises(SetupError, match="setting adapters follows from the LM"):
         prepare(tmp_path, model, sft(), {"adapters": ["/none"]})
     with pytest.raises(ArmError, match="no rows"):
