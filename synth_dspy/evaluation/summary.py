@@ -90,7 +90,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             )
             for arm in arms
         ],
-        "alike": _alike(rows),
+        "alike": _alike(headline),
         "comparisons": comparisons,
         "comparisons_f1": _comparisons(headline, baseline, pairs, seed, "f1") if f1 else [],
         "variants": tuning.variants(variants, every, seed),
@@ -196,7 +196,7 @@ def _abstention(rows: Sequence[Row], seed: int) -> Json:
 
 
 def _alike(rows: Mapping[str, Sequence[Row]]) -> list[list[str]]:
-    """Groups of arms that gave the same answers to the same items; a call that failed gave none."""
+    """Groups of arms that gave the same answers to the same items, in the arms' order; a call that failed gave none."""
     found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, answers in rows.items():
         if answers and not any(r.get("error") for r in answers):

@@ -117,7 +117,7 @@ def notes(results: Json) -> list[str]:
             "judged accuracy may be the judge's."
         )
     found += [
-        f"{_names(names)} gave the same answer to every item: these items cannot tell them apart."
+        f"{_names(names)} gave the same answer to every item that is compared: these items cannot tell them apart."
         for names in results["alike"]
     ]
     unused: Counter[str] = Counter()

@@ -125,7 +125,7 @@ def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_ali
     (unused,) = [note for note in notes if "feedback" in note]
     assert unused.startswith("Of the feedback that people gave, 3 could not be used (equal: 1, could not be asked: 2)")
     (alike,) = [note for note in notes if "same answer" in note]
-    assert alike.startswith("dpo and sft gave the same answer to every item")
+    assert alike.startswith("sft and dpo gave the same answer to every item that is compared")
     for changed in ({"prediction": "other"}, {"error": "timed out"}):
         one = next(row for row in rows if row["arm"] == "dpo")
         others = [row | changed if row is one else row for row in rows]
