@@ -136,7 +136,8 @@ class CompileConfig(Settings):
     limit: int | None = Field(default=None, ge=3)
     """At most this many documents."""
     quick: bool = False
-    """A smaller run of every station: less data, fewer held-out questions."""
+    """A smaller run of every station, to see it work: at most 12 candidates, 8 held-out questions and 4 to choose by,
+    whatever is set for these; too few to compare by."""
     seed: int = 0
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)

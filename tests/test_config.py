@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from synth_dspy.cli import parse
 from synth_dspy.config import CompileConfig, compile_settings, read_toml, task_settings, to_toml
+from synth_dspy.context import QUICK
 from synth_dspy.errors import SetupError
 
 TASK = '''
@@ -162,3 +163,12 @@ def test_what_a_message_shows_holds_no_password(file: Path, tmp_path: Path) -> N
 def test_a_missing_configuration_file_is_named(file: Path, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="does not exist"):
         read_toml(tmp_path / "none.toml", compile_settings(file))
+
+
+def test_help_says_how_small_a_quick_run_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(compile_settings(file), verb="compile", description="", args=["--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (
+        f"{QUICK['candidates']} candidates, {QUICK['held_out']} held-out questions and {QUICK['validation']} to" in said
+    )
