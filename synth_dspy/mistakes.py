@@ -40,8 +40,8 @@ def mistake(
         if len(where) == 1:
             known = [*(name for name in known if name not in hidden), *sorted(also)]
         return f"{key} does not exist: {spelling(where[-1], known)}"
-    what = f"{key} is {first['input']!r}: " if key and tellable(first["input"]) else f"{key}: " if key else ""
-    return f"{what}{wanted(first['msg'])}."
+    shown = f" is {first['input']!r}" if tellable(first["input"]) else ""
+    return f"{key}{shown}: {wanted(first['msg'])}." if key else f"{wanted(first['msg'])}."
 
 
 def tellable(value: Any) -> bool:

@@ -79,14 +79,14 @@ def agreement(
         raise ValueError(f"agreement needs one label for each score, got {len(score)} scores and {len(label)} labels")
     said = (score >= ACCEPTED).astype(np.int64)
     recalls = [float((said[label == value] == value).mean()) for value in (0, 1) if (label == value).any()]
-    once = np.ones(len(score))
-    kappas, aurocs = _intervals(score, label, np.arange(len(score)) if groups is None else groups)
+    place, once = _places(score), np.ones(len(score))
+    kappas, aurocs = _intervals(said, place, label, np.arange(len(score)) if groups is None else groups)
     return Agreement(
         n=len(score),
         accuracy=float((said == label).mean()),
         balanced_accuracy=float(np.mean(recalls)),
         kappa=_kappa(said, label, once),
-        auroc=_auroc(score, label, once),
+        auroc=_auroc(place, label, once),
         brier=float(((score - label) ** 2).mean()),
         calibration_error=_calibration_error(score, label),
         kappa_interval=kappas,
@@ -96,12 +96,17 @@ def agreement(
 
 def auroc(scores: Scores, labels: Sequence[int] | NDArray[np.int64]) -> float:
     """Chance that a right answer scores above a wrong one, ties counting half; NaN where one kind is missing."""
-    score = np.asarray(scores, np.float64)
-    return _auroc(score, np.asarray(labels, np.int64), np.ones(len(score)))
+    place = _places(np.asarray(scores, np.float64))
+    return _auroc(place, np.asarray(labels, np.int64), np.ones(len(place)))
 
 
-def _auroc(score: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
-    _, place = np.unique(score, return_inverse=True)
+def _places(score: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The place of each score among the different ones, from the lowest."""
+    places: NDArray[np.int64] = np.unique(score, return_inverse=True)[1]
+    return places
+
+
+def _auroc(place: NDArray[np.int64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
     right, wrong = np.bincount(place, weight * label), np.bincount(place, weight * (1 - label))
     pairs = float(right.sum() * wrong.sum())
     below = np.cumsum(wrong) - wrong
@@ -115,16 +120,19 @@ def _kappa(said: NDArray[np.int64], label: NDArray[np.int64], weight: NDArray[np
 
 
 def _intervals(
-    score: NDArray[np.float64], label: NDArray[np.int64], groups: Sequence[Hashable] | NDArray[np.int64]
+    said: NDArray[np.int64],
+    place: NDArray[np.int64],
+    label: NDArray[np.int64],
+    groups: Sequence[Hashable] | NDArray[np.int64],
 ) -> tuple[Interval | None, Interval | None]:
     """Of kappa and AUROC, by resampling groups."""
     _, unit = np.unique([str(group) for group in groups], return_inverse=True)
-    said, count = (score >= ACCEPTED).astype(np.int64), int(unit.max()) + 1
+    count = int(unit.max()) + 1
     if count < MIN_GROUPS:
         return None, None
     rng, share = np.random.default_rng(0), np.full(count, 1 / count)
     weights = (rng.multinomial(count, share)[unit].astype(np.float64) for _ in range(_RESAMPLES))
-    drawn = np.array([(_kappa(said, label, weight), _auroc(score, label, weight)) for weight in weights])
+    drawn = np.array([(_kappa(said, label, weight), _auroc(place, label, weight)) for weight in weights])
     kappas, aurocs = drawn[~np.isnan(drawn[:, 1])].T  # a sample in which all labels are the same says nothing
     return _middle(kappas), _middle(aurocs)
 

@@ -7,15 +7,19 @@ template writes after it (a line break, as a rule) is trained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synth_dspy import jsonl
 from synth_dspy.errors import ArmError
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import Method
+
+T = TypeVar("T")
 
 Row = dict[str, Any]
 Message = Mapping[str, Any]
@@ -116,6 +120,11 @@ def reply_ids(tokenizer: Any, prompt: Sequence[Message], reply: Sequence[Message
     special = set(tokenizer.all_special_ids)
     end = next((position for position, token in enumerate(ids) if token in special), len(ids))
     return [*ids[:end], ids[end] if end < len(ids) else tokenizer.eos_token_id]
+
+
+def fill_steps(rows: Sequence[T], batch: int) -> list[T]:
+    """The rows, and the first ones again until the last step of `batch` is full: TRL's GRPO drops what fills none."""
+    return list(islice(cycle(rows), math.ceil(len(rows) / batch) * batch))
 
 
 def bins(groups: Sequence[Group], most: int) -> list[tuple[int, ...]]:

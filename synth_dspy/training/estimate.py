@@ -11,10 +11,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
 from typing import Any
 
-from synth_dspy.training.data import TokenRows
+from synth_dspy.training.data import TokenRows, fill_steps
 from synth_dspy.training.sequences import CHUNK, Group
 from synth_dspy.training.spec import TrainSpec
 
@@ -82,8 +81,8 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     """
     shape = _shape(spec, model.config)
     groups = [_read(spec, group) for group in train.groups]
-    if spec.method == "grpo":  # whose last step is filled up with the first prompts
-        groups = list(islice(cycle(groups), math.ceil(len(groups) / spec.batch) * spec.batch))
+    if spec.method == "grpo":
+        groups = fill_steps(groups, spec.batch)
     rate = _matmul_rate(model, shape, bf16) * _SHARE.get(model.device.type, _SHARE["cuda"])
     seconds = sum(_flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
     if spec.method == "grpo":

@@ -33,7 +33,7 @@ def read_feedback(
         path: JSON lines, as above.
         inputs: the program's inputs.
         held_out: groups (documents) that nothing may be learned about; lines that name one are left out.
-        checks: what inputs must be, besides filled in.
+        checks: of inputs that must be more than filled in.
 
     Returns:
         An example for each line that is used, and how many were left out.

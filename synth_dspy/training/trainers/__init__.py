@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.training.data import TokenRows, bins
+from synth_dspy.training.data import TokenRows, bins, fill_steps
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import TrainSpec
 
@@ -122,15 +121,13 @@ def _grpo(
 
     from synth_dspy.training.trainers.grpo import Grpo, scored_by
 
-    # TRL leaves out the prompts that do not fill a step: the first ones fill it up.
-    full = math.ceil(len(train.rows) / spec.batch) * spec.batch
     rows = [
-        {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)} for row in islice(cycle(train.rows), full)
+        {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)}
+        for row in fill_steps(train.rows, spec.batch)
     ]
+    steps = math.ceil(len(rows) / spec.batch * spec.epochs)
     arguments = GRPOConfig(
-        **_arguments(
-            spec, folder, bf16, spec.generations, spec.batch, math.ceil(full / spec.batch * spec.epochs), False
-        ),
+        **_arguments(spec, folder, bf16, spec.generations, spec.batch, steps, False),
         beta=spec.beta,
         num_generations=spec.generations,
         max_completion_length=spec.completion_tokens,
