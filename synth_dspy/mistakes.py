@@ -40,7 +40,8 @@ def mistake(
         if len(where) == 1:
             known = [*(name for name in known if name not in hidden), *sorted(also)]
         return f"{key} does not exist: {spelling(where[-1], known)}"
-    shown = f" is {first['input']!r}" if tellable(first["input"]) else ""
+    # An option of a model may be a key that stands in the wrong place.
+    shown = f" is {first['input']!r}" if tellable(first["input"]) and where[:2] != ["models", "options"] else ""
     return f"{key}{shown}: {wanted(first['msg'])}." if key else f"{wanted(first['msg'])}."
 
 

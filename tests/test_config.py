@@ -154,6 +154,10 @@ def test_what_a_message_shows_holds_no_password(file: Path, tmp_path: Path) -> N
         with pytest.raises(SetupError, match=r"count.*it should be a valid integer") as told:
             read_toml(path, Own)
         assert ("secret" in str(told.value)) is shown
+    path.write_text("[models.options]\nteacher = 'secret'")
+    with pytest.raises(SetupError, match=r"models\.options\.teacher: it should be") as told:
+        read_toml(path, Own)
+    assert "secret" not in str(told.value)
     path.write_text("[models]\napi_key = 'secret'")
     with pytest.raises(SetupError, match=r"models\.api_key does not exist: a key stands in the environment") as told:
         read_toml(path, Own)
