@@ -189,14 +189,16 @@ def check(lm: dspy.LM) -> None:
     engine = lm.engine
     if lm.model.startswith(EMBEDDED):
         from synth_dspy.lms.generation import PipelineError
+        from synth_dspy.lms.precision import ENVIRONMENT, precision
 
         try:
             with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)) as server:
                 server.token_ids("ready?")  # waits for the model, which another thread loads
         except PipelineError as error:
             raise SetupError(
-                f"The {engine.role} model {lm.model} could not be loaded: {' '.join(str(error).split())[:300]}; "
-                f"replace its files, or correct --models.{engine.role}."
+                f"The pipeline that serves the {engine.role} model {lm.model} could not be built in {precision()} on "
+                f"this CPU: {' '.join(str(error).split())[:300]}. Try {ENVIRONMENT}="
+                f"{'f32' if precision() == 'bf16' else 'bf16'}, or name another model with --models.{engine.role}."
             ) from error
         return
     if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):

@@ -171,6 +171,7 @@ def _load(model: str) -> _Loaded:
     import openvino
     from tokenizers import Tokenizer
 
+    from synth_dspy.lms.precision import inference_properties, precision
     from synth_dspy.lms.registry import resolve
 
     folder = resolve(model)
@@ -179,7 +180,8 @@ def _load(model: str) -> _Loaded:
     tokenizer.no_padding()
     tokenizer.enable_truncation(settings["max_seq_length"])
     # One stream per core: batches run beside each other, which beats splitting each over the cores.
-    compiled = openvino.Core().compile_model(str(_converted(folder)), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    properties = {"PERFORMANCE_HINT": "THROUGHPUT", **inference_properties(precision())}
+    compiled = openvino.Core().compile_model(str(_converted(folder)), "CPU", properties)
     return _Loaded(tokenizer, openvino.AsyncInferQueue(compiled), settings["dimension"])
 
 

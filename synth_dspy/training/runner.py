@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from synth_dspy.errors import ArmError, SetupError
 from synth_dspy.lms.cache import publish
+from synth_dspy.lms.precision import precision
 from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,
@@ -249,18 +250,14 @@ class _Training:
 
 
 def uses_bf16(spec: TrainSpec) -> bool:
-    """Whether a training multiplies in bfloat16: if asked to, or if the hardware does that faster."""
+    """Whether a training multiplies in bfloat16: if asked to, or if that is what this machine computes in."""
     if spec.precision != "auto":
         return spec.precision == "bf16"
     import torch
 
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return precision() == "bf16"
 
 
 def _finished(spec: TrainSpec, folder: Path) -> dict[str, Any] | None:

@@ -73,7 +73,7 @@ class TrainSpec(Settings):
     max_tokens: int = Field(default=2048, ge=16)
     """Longest row; longer ones are left out and counted, never cut."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 where the hardware multiplies it, else fp32."""
+    """`auto`: on a GPU bf16 where it has it; on a CPU what models are served in, see `lms/precision.py`."""
     quantize: bool = False
     """Hold the base in 4 bits (QLoRA; needs CUDA and bitsandbytes)."""
     gradient_checkpointing: bool = False
