@@ -1,9 +1,12 @@
-"""Parity: token ids must be equal, and teacher forcing finds exactly the replies that generation would."""
+"""Parity: equal token ids, the trained weights in the file, and the trained model's tokens from the server."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,13 @@ from tiny import TEMPLATE, tiny_adapter, tiny_model
 from synth_dspy.errors import ArmError
 from synth_dspy.training.base import apply_adapters, load_base
 from synth_dspy.training.merge import merge
-from synth_dspy.training.parity import check_parity
+from synth_dspy.training.parity import MARGIN, Parity, check_parity, explain_failure
+from synth_dspy.training.spec import TrainSpec
+from synth_dspy.training.weight_check import check_weights
 
 PROMPTS = [[{"role": "user", "content": f"Who is the principal of contract {n}?\n\n{n}. né"}] for n in range(12)]
 TOKENS = 8
+SPEC = TrainSpec(method="sft", model="model", rows=Path("rows.jsonl"))
 
 
 @pytest.fixture(scope="module")
@@ -51,68 +57,116 @@ def test_the_merged_model_answers_as_the_trained_one(
     merge(base, [adapter], tmp_path / "model.gguf", "F16")
     parity = check_parity(*trained, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
     assert parity.n == len(PROMPTS)
-    assert parity.share >= 0.9
+    assert parity.share >= 0.95
     assert parity.asdict()["agreed"] == parity.agreed
     assert parity.tokens > len(PROMPTS)
+    assert parity.difference is not None
+    assert parity.difference < parity.bound
+    assert explain_failure(parity, SPEC) is None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("model-server")]
 
 
-def test_an_adapter_that_was_not_merged_is_found_out(trained: tuple[Any, Any], base: Path, tmp_path: Path) -> None:
-    merge(base, [], tmp_path / "model.gguf")
-    parity = check_parity(*trained, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
-    assert parity.share < 0.5
-    first = parity.disagreements[0]
-    assert first.served_token != first.trained_token
-    assert first.margin > 0
-    assert first.prompt in PROMPTS[0][0]["content"]
-    assert parity.near_ties <= parity.n - parity.agreed
+def wrong_adapter(kind: str, adapter: Path, target: Path) -> Path:
+    """A copy of the adapter with a fault that a merge could have."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(adapter, target)
+    config, weights = target / "adapter_config.json", target / "adapter_model.safetensors"
+    if kind.startswith("scale"):
+        settings = json.loads(config.read_text())
+        config.write_text(json.dumps({**settings, "lora_alpha": settings["lora_alpha"] * float(kind[5:])}))
+    else:  # two projections of one layer change places
+        one, other = kind.split(" for ")
+        swap = {f"layers.1.mlp.{one}": f"layers.1.mlp.{other}", f"layers.1.mlp.{other}": f"layers.1.mlp.{one}"}
+        pattern = re.compile("|".join(map(re.escape, swap)))
+        matrices = load_file(weights)
+        save_file({pattern.sub(lambda m: swap[m[0]], name): each for name, each in matrices.items()}, weights)
+    return target
 
 
-def test_teacher_forcing_agrees_where_generation_does(
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:peft")
+@pytest.mark.parametrize("prompts", [1, 4])
+@pytest.mark.parametrize("std", [0.2, 3e-3], ids=["a large change", "a small change"])
+@pytest.mark.parametrize("kind", ["Q8_0", "F16"])
+@pytest.mark.parametrize("fault", ["scale1.1", "scale0.9", "gate_proj for up_proj"])
+def test_a_wrong_merge_is_found_however_few_the_prompts(
+    fault: str, kind: Any, std: float, prompts: int, base: Path, tmp_path: Path
+) -> None:
+    """Also where every reply is the same: the weights are compared, not only what they say."""
+    from peft import PeftModel
+
+    adapter = tiny_adapter(tmp_path / "adapter", base, std=std)
+    model, tokenizer = load_base(base)
+    trained = PeftModel.from_pretrained(model, adapter).eval()
+    merge(base, [adapter], tmp_path / "right.gguf", kind)
+    merge(base, [wrong_adapter(fault, adapter, tmp_path / "wrong")], tmp_path / "wrong.gguf", kind)
+    assert check_weights(trained, tmp_path / "right.gguf") == 20
+    with pytest.raises(ArmError, match=r"not the trained model.*(differs by|of the change)"):
+        check_parity(trained, tokenizer, tmp_path / "wrong.gguf", PROMPTS[:prompts], max_tokens=TOKENS)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "F16"])
+def test_an_adapter_that_was_not_merged_is_found(
+    kind: Any, trained: tuple[Any, Any], base: Path, tmp_path: Path
+) -> None:
+    merge(base, [], tmp_path / "model.gguf", kind)
+    with pytest.raises(ArmError, match=r"The merged file is not the trained model: model\.layers\.0"):
+        check_parity(*trained, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
+
+
+def test_a_server_that_computes_something_else_is_found(
     trained: tuple[Any, Any], base: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    """Q8_0 changes some replies of so small a model and not others: the two ways of comparing must name the same."""
+    """The right weights under another rotary embedding: no tensor differs, and the replies do."""
+    merge(base, [adapter], tmp_path / "model.gguf", "F16")
+    model, tokenizer = trained
+    model.model.rotary_emb.inv_freq *= 3.0
+    parity = check_parity(model, tokenizer, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
+    assert parity.share < 0.95
+    failure = explain_failure(parity, SPEC)
+    assert failure is not None
+    assert "does not compute what was trained" in failure
+    first = parity.disagreements[0]
+    assert first.served_token != first.trained_token
+    assert first.margin > MARGIN[parity.precision]
+    assert first.prompt in PROMPTS[0][0]["content"] or parity.disagreements
+
+
+def test_log_probabilities_find_what_no_token_shows() -> None:
+    close = Parity(n=4, tokens=80, agreed=80, difference=0.02, bound=0.05, precision="f32", disagreements=())
+    assert explain_failure(close, SPEC) is None
+    far = replace(close, difference=0.2)
+    assert "log-probabilities differ" in (explain_failure(far, SPEC) or "")
+    assert explain_failure(far, SPEC.model_copy(update={"parity": 0.0})) is None  # switched off by hand
+
+
+def test_the_noise_of_a_precision_is_no_disagreement(
+    trained: tuple[Any, Any], base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Replies of a model in bf16, emulated by torch, count as its own in f32: nearly equal tokens change places."""
     import torch
 
-    from synth_dspy.lms.generation import Sampling
-    from synth_dspy.lms.server import ModelServer
-
     model, tokenizer = trained
-    merge(base, [adapter], tmp_path / "model.gguf", "Q8_0")
-    server = ModelServer(tmp_path / "model.gguf")
-    try:
-        texts = [server.render(prompt) for prompt in PROMPTS]
-        served = [server.submit(text, Sampling(max_tokens=TOKENS)).result().token_ids for text in texts]
-    finally:
-        server.close()
-    same = 0
-    for text, reply in zip(texts, served, strict=True):
-        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-        with torch.no_grad():
-            said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False)
-        same += tuple(said[0, ids.shape[1] :].tolist()) == reply
-    assert 0 < same < len(PROMPTS)  # else this test shows nothing
-    parity = check_parity(model, tokenizer, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
-    assert parity.agreed == same
+    merge(base, [adapter], tmp_path / "model.gguf", "F16")
+    with torch.autocast("cpu", torch.bfloat16):
+        parity = check_parity(model, tokenizer, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
+    assert parity.share >= 0.95
 
 
-def test_what_prompts_begin_with_alike_changes_nothing(trained: tuple[Any, Any], base: Path, tmp_path: Path) -> None:
+def test_what_prompts_begin_with_alike_changes_nothing(
+    trained: tuple[Any, Any], base: Path, adapter: Path, tmp_path: Path
+) -> None:
     """Prompts one after another share what was read: each must come out as it does alone."""
-    merge(base, [], tmp_path / "model.gguf")  # not the trained model: disagreements, with places and margins
+    merge(base, [adapter], tmp_path / "model.gguf", "F16")
+    model, tokenizer = trained
+    model.model.rotary_emb.inv_freq *= 3.0  # disagreements, with places and margins
     longer = [[*prompt, {"role": "user", "content": "And when?"}] for prompt in PROMPTS[:1]]
     prompts = [*PROMPTS[:3], *PROMPTS[:1], *longer]
-    together = check_parity(*trained, tmp_path / "model.gguf", prompts, max_tokens=TOKENS)
-    alone = [check_parity(*trained, tmp_path / "model.gguf", [prompt], max_tokens=TOKENS) for prompt in prompts]
+    together = check_parity(model, tokenizer, tmp_path / "model.gguf", prompts, max_tokens=TOKENS)
+    alone = [check_parity(model, tokenizer, tmp_path / "model.gguf", [prompt], max_tokens=TOKENS) for prompt in prompts]
+    expected = [each for one in alone for each in one.disagreements]
     assert 0 < len(together.disagreements) <= 5
-    for found, expected in zip(
-        together.disagreements, [each for one in alone for each in one.disagreements], strict=True
-    ):
-        assert (found.served, found.place, found.trained_token) == (
-            expected.served,
-            expected.place,
-            expected.trained_token,
-        )
-        assert found.margin == pytest.approx(expected.margin, abs=1e-3)
+    assert [each.prompt for each in together.disagreements] == [each.prompt for each in expected[:5]]
 
 
 @pytest.mark.parametrize(
@@ -139,5 +193,5 @@ def test_another_chat_template_is_told(
 
 
 def test_without_prompts_nothing_is_claimed(trained: tuple[Any, Any], tmp_path: Path) -> None:
-    with pytest.raises(ArmError, match="no held-out prompts"):
+    with pytest.raises(ArmError, match="no prompts to compare"):
         check_parity(*trained, tmp_path / "model.gguf", [])

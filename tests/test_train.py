@@ -319,7 +319,7 @@ def test_a_training_below_its_parity_fails_now_and_when_asked_for_again(
 ) -> None:
     from synth_dspy.training import parity
 
-    low = parity.Parity(n=4, agreed=1, near_ties=0, tokens=9, disagreements=())
+    low = parity.Parity(n=4, tokens=8, agreed=2, difference=2.0, bound=0.1, precision="f32", disagreements=())
     monkeypatch.setattr(parity, "check_parity", lambda *args, **options: low)
     spec = make(gguf="F16", prompts=True)
     for _ in range(2):

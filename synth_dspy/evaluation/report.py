@@ -207,7 +207,10 @@ def _loss(found: Mapping[str, float | None] | None) -> str:
 
 
 def _parity(found: Mapping[str, Any] | None) -> str:
-    return UNKNOWN if not found or found.get("n") is None else f"{found['agreed']} / {found['n']}"
+    if not found or found.get("n") is None:
+        return UNKNOWN
+    whole = found.get("tokens") or found["n"]  # reports of earlier versions count prompts
+    return f"{found['agreed']} / {whole}"
 
 
 def _percent(value: float | None) -> str:

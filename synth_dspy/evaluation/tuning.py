@@ -35,7 +35,7 @@ def training(arm: Mapping[str, Any]) -> Json | None:
     found["dropped"] = {**(facts.get("dropped") or {}), **({"too long": left_out} if left_out else {})}
     found["adapters"] = [PurePath(adapter).name for adapter in facts.get("adapters") or ()]
     found["loss"] = _only(facts.get("loss"), "first", "last")
-    found["parity"] = _only(facts.get("parity"), "n", "agreed", "near_ties", "share")
+    found["parity"] = _only(facts.get("parity"), "n", "held_out", "tokens", "agreed", "share", "difference")
     return found
 
 

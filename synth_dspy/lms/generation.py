@@ -46,6 +46,8 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     grammar: Grammar | None = None
+    logprobs: bool = False
+    """Whether the reply comes with its tokens' log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Generation:
         queue_seconds: From the call to the first step that could include it.
         latency_seconds: From the call to the finished reply.
         token_ids: What the model said, the token that ended the reply included.
+        token_logprobs: Log-probability of each of them, if that was asked for; else empty.
     """
 
     text: str
@@ -68,3 +71,4 @@ class Generation:
     queue_seconds: float
     latency_seconds: float
     token_ids: tuple[int, ...] = ()
+    token_logprobs: tuple[float, ...] = ()

@@ -31,6 +31,8 @@ _CONTROL = 3  # GGUF's kind of token that is not to be shown
 # perplexity on general text is 30.9 so, and 24.9 with the values that the file holds.
 READABLE_TYPES = frozenset({0, 1, 2, 8, 14})
 _F32, F16, _Q8_0 = 0, 1, 8
+WHOLE_TYPES = frozenset({_F32, F16})
+"""Types whose values are as they are: no blocks, no scales."""
 _ALL_F32, _MOSTLY_F16, _MOSTLY_Q8_0 = 0, 1, 7  # values of:
 _FILE_TYPE = "general.file_type"
 _Q8_BLOCK = 32  # a row whose length is no multiple of it stays F16
@@ -252,7 +254,7 @@ def rewrite(reader: Any, target: Path, change: Change, metadata: Mapping[str, An
 
 def _file_type(stated: int | None, kinds: Sequence[int]) -> int:
     """What a file's metadata say of its tensors as a whole: OpenVINO looks for scales only if they say quantised."""
-    quantised = not {_F32, F16}.issuperset(kinds)
+    quantised = not WHOLE_TYPES.issuperset(kinds)
     if stated is None or (quantised and stated in (_ALL_F32, _MOSTLY_F16)):
         return _MOSTLY_Q8_0 if quantised else _MOSTLY_F16
     return stated

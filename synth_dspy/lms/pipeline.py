@@ -53,6 +53,8 @@ def generation_config(sampling: Sampling, stop_ids: set[int]) -> Any:
     config.presence_penalty, config.frequency_penalty = sampling.presence_penalty, sampling.frequency_penalty
     if sampling.stop:
         config.stop_strings = set(sampling.stop)
+    if sampling.logprobs:
+        config.logprobs = 1
     if sampling.grammar is not None:
         config.structured_output_config = openvino_genai.StructuredOutputConfig(grammar=sampling.grammar.ebnf)
     return config
@@ -68,12 +70,12 @@ def state_of(handle: Any) -> Literal["running", "ignored", "finished"]:
     return "ignored" if status == openvino_genai.GenerationStatus.IGNORED else "finished"
 
 
-def read_reply(handle: Any) -> tuple[list[int], bool]:
-    """The token ids of a finished reply, and whether its budget cut it."""
+def read_reply(handle: Any) -> tuple[list[int], list[float], bool]:
+    """The token ids of a finished reply, their log-probabilities, and whether its budget cut it."""
     import openvino_genai
 
     outputs = handle.read_all()  # none for a reply of which a stop string took all there was
     if not outputs:
-        return [], False
+        return [], [], False
     cut = outputs[0].finish_reason == openvino_genai.GenerationFinishReason.LENGTH
-    return list(outputs[0].generated_ids), cut
+    return list(outputs[0].generated_ids), list(outputs[0].generated_log_probs), cut

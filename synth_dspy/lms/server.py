@@ -256,7 +256,7 @@ class ModelServer:
 
     def _finish(self, job: _Job) -> None:
         try:
-            ids, cut = read_reply(job.handle)
+            ids, logprobs, cut = read_reply(job.handle)
             text = self._tokenizer_once_loaded().text(ids)
         except Exception as error:
             _fail(job, PipelineError(f"{self.name}: the reply could not be read: {error}"))
@@ -273,6 +273,7 @@ class ModelServer:
             queue_seconds=job.admitted - job.submitted,
             latency_seconds=now - job.submitted,
             token_ids=tuple(map(int, ids)),
+            token_logprobs=tuple(map(float, logprobs)) if job.sampling.logprobs else (),
         )
         with suppress(Exception):  # cancelled between the check and here
             job.future.set_result(generation)

@@ -121,7 +121,7 @@ def _save_tensors(reader: Any, architecture: str, config: Mapping[str, Any], fol
     from synth_dspy.lms.hf_folder import deinterleaved
 
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
-    names = dict(_names(architecture, int(config["num_hidden_layers"])))
+    names = dict(tensor_names(architecture, int(config["num_hidden_layers"])))
     tensors = {}
     for tensor in reader.tensors:
         name = names[tensor.name]
@@ -138,7 +138,7 @@ def _save_tensors(reader: Any, architecture: str, config: Mapping[str, Any], fol
         raise
 
 
-def _names(architecture: str, layers: int) -> Iterator[tuple[str, str]]:
+def tensor_names(architecture: str, layers: int) -> Iterator[tuple[str, str]]:
     """GGUF's name of every tensor that a model may have, with Hugging Face's."""
     import gguf
 

@@ -87,8 +87,8 @@ class _Training:
         spec = self.spec
         rows = read_rows(spec.rows, spec.method)
         dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
-        # Without held-out prompts the served model is checked on some that it was trained with: better than not at all.
-        prompts = read_prompts(spec.prompts or spec.rows)[:PROMPTS]
+        held_out = read_prompts(spec.prompts)[:PROMPTS] if spec.prompts is not None else []
+        prompts = _filled_up(held_out, read_prompts(spec.rows))
         reward = _reward(spec) if spec.method == "grpo" else None
 
         import torch
@@ -141,6 +141,7 @@ class _Training:
         failed = None
         if spec.gguf != "none":
             result["parity"], failed = self._serve(trained, tokenizer, prompts)
+            result["parity"]["held_out"] = len(held_out)
         else:
             from synth_dspy.training.unmerged import REPLIES, write_replies
 
@@ -215,38 +216,47 @@ class _Training:
             record_base(part, trained)
 
     def _merged(self) -> Any:
+        from peft import PeftModel
+
         from synth_dspy.training.base import load_base
 
-        spec = self.spec
-        model, tokenizer = load_base(spec.model, precision="bf16", adapters=[*spec.adapters, self.folder / ADAPTER])
+        model, tokenizer = load_base(self.spec.model, precision="bf16", adapters=self.spec.adapters)
         self._marked(model, tokenizer)
-        return model
+        return PeftModel.from_pretrained(model, self.folder / ADAPTER).eval()
 
     def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
         """Merge, and compare the served with the trained model: (what parity.asdict() says, what failed)."""
-        import torch
-
         from synth_dspy.training.merge import merge, write_modelfile
-        from synth_dspy.training.parity import check_parity, told_apart
+        from synth_dspy.training.parity import check_parity, explain_failure
 
         spec, target = self.spec, self.folder / MERGED
         assert spec.gguf != "none"
         kinds: list[Literal["Q8_0", "F16"]] = [spec.gguf] if spec.gguf == "F16" else ["Q8_0", "F16"]
-        found: dict[str, Any] = {}
+        facts: dict[str, Any] = {}
+        failure = None
         if spec.quantize:
             # What is merged is the 16-bit base with the adapter; what 4 bits did to the base is not the server's doing.
             trained = self._merged()
-        elif trained.dtype == torch.float32:
-            trained = trained.merge_and_unload()  # the same to rounding, and a fifth faster to read prompts with
         for kind in kinds:  # 16 bits where 8 change too many answers
             merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind, token=self.token)
             write_modelfile(target)
             parity = check_parity(trained.eval(), tokenizer, target, prompts, max_tokens=spec.completion_tokens)
-            held_out = spec.prompts is not None
-            found = {**parity.asdict(), "held_out": held_out, "gguf": kind, "before": found or None}
-            if parity.share >= spec.parity:
-                return found, None
-        return found, told_apart(parity.agreed, parity.n, spec)
+            facts = {**parity.asdict(), "gguf": kind, "before": facts or None}
+            failure = explain_failure(parity, spec)
+            if failure is None:
+                break
+        return facts, failure
+
+
+def _filled_up(prompts: list[Any], more: list[Any]) -> list[Any]:
+    """Held-out prompts, and where they are fewer than `PROMPTS`, distinct ones that were trained on after them."""
+    filled = list(prompts)
+    for prompt in more:
+        if len(filled) >= PROMPTS:
+            break
+        if prompt not in filled:
+            filled.append(prompt)
+    return filled
 
 
 def uses_bf16(spec: TrainSpec) -> bool:

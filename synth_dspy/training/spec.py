@@ -59,7 +59,8 @@ class TrainSpec(Settings):
     dev: Path | None = None
     """Rows of the same form whose loss decides on stopping early; None: never."""
     prompts: Path | None = None
-    """JSON lines with `prompt`: held-out prompts on which the served model must agree with the trained one."""
+    """JSON lines with `prompt`: held-out prompts on which the served model must agree with the trained one; where there
+    are fewer than 32, prompts of `rows` are added."""
     seed: int = 0
     lora: Lora = Lora()
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -98,8 +99,9 @@ class TrainSpec(Settings):
     call_token: str | None = None
     """A string, such as `<tool_call>`, that is to be one token: replies begin a function call with it. A model that
     does not know it gives up an unused token of its vocabulary for it."""
-    parity: float = Field(default=0.9, ge=0, le=1)
-    """Least share of `prompts` that the served and the trained model answer alike."""
+    parity: float = Field(default=0.95, ge=0, le=1)
+    """Least share of the served model's reply tokens that must be the trained model's own, up to the noise of the
+    precision; 0 takes any server that holds the trained weights."""
     threads: int | None = Field(default=None, ge=1)
 
     def fingerprint(self) -> str:

@@ -5,7 +5,8 @@ B1·A1·s1 + B2·A2·s2 to a weight, which is one product of the ranks' sum.
 
 The parity check has two halves, because a GPU has no room for both models: the training writes down what the trained
 model says to the held-out prompts (`write_replies`), and once it has ended the server is asked the same
-(`check_served`). Both replies are greedy, so each that agrees does so token by token.
+(`check_served`). Both replies are greedy; they are compared token by token up to where they part, and a near tie
+there is no difference.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from synth_dspy.errors import ArmError
 from synth_dspy.lms.cache import publish
 from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json
+from synth_dspy.training.data import read_prompts
 from synth_dspy.training.job import Cancelled, Progress
-from synth_dspy.training.parity import NEAR_TIE, Disagreement, Message, Parity, told_apart
+from synth_dspy.training.parity import MARGIN, Disagreement, Message, Parity, explain_failure
 from synth_dspy.training.spec import ADAPTER, SPEC, TrainSpec, read_spec
 from synth_dspy.training.vllm import LOG, ask, servers
 
@@ -30,6 +32,7 @@ PARITY = "parity.json"
 JOINED = "served"
 _PREFIX = "base_model.model."
 _SHOWN, _TAIL = 5, 120
+_PRECISION = "bf16"  # what vLLM computes in on a GPU
 
 
 def serve(folder: Path, *, waiting: Progress | None = None, cancelled: Callable[[], bool] = lambda: False) -> str:
@@ -63,11 +66,11 @@ def _check(folder: Path, spec: TrainSpec, root: str, name: str) -> None:
     if not record.is_file():
         tokenizer = load_tokenizer(spec.model)
         parity = check_served(folder / REPLIES, root, name, tokenizer, max_tokens=spec.completion_tokens)
-        facts = {**parity.asdict(), "held_out": spec.prompts is not None, "gguf": "none", "before": None}
-        write_json(record, facts)
-    facts = json.loads(record.read_text(encoding="utf-8"))
-    if facts["share"] < spec.parity:
-        raise ArmError(told_apart(facts["agreed"], facts["n"], spec))
+        failure = explain_failure(parity, spec)
+        held_out = 0 if spec.prompts is None else min(len(read_prompts(spec.prompts)), parity.n)
+        write_json(record, {**parity.asdict(), "held_out": held_out, "gguf": "none", "failed": failure})
+    if failure := json.loads(record.read_text(encoding="utf-8"))["failed"]:
+        raise ArmError(failure)
 
 
 def on_its_server(lm: Any) -> Any:
@@ -188,6 +191,7 @@ def check_served(path: Path, root: str, name: str, tokenizer: Any, *, max_tokens
     if not expected:
         raise ArmError("There are no held-out prompts to compare the served with the trained model on.")
     disagreements = []
+    tokens = agreed = 0
     for each in expected:
         text, prompt, reply = _asked(root, name, each["messages"], max_tokens)
         if prompt != each["prompt"]:
@@ -197,25 +201,34 @@ def check_served(path: Path, root: str, name: str, tokenizer: Any, *, max_tokens
                 "on: take both from one model."
             )
         parting = _parting(each["reply"], reply, tokenizer.eos_token_id)
-        if parting is not None:
-            said = reply[parting] if parting < len(reply) else tokenizer.eos_token_id
-            wanted = each["reply"][parting] if parting < len(each["reply"]) else tokenizer.eos_token_id
-            margins = each["margins"]
-            disagreements.append(
-                Disagreement(
-                    prompt=each["messages"][-1]["content"][-_TAIL:],
-                    served=text,
-                    place=parting,
-                    served_token=tokenizer.decode([said]),
-                    trained_token=tokenizer.decode([wanted]),
-                    margin=margins[min(parting, len(margins) - 1)],
-                )
+        # Where two replies have parted, what follows cannot be compared.
+        compared = len(each["reply"]) if parting is None else parting + 1
+        tokens, agreed = tokens + compared, agreed + compared
+        if parting is None:
+            continue
+        margin = each["margins"][min(parting, len(each["margins"]) - 1)]
+        if margin <= MARGIN[_PRECISION]:
+            continue
+        agreed -= 1
+        end = tokenizer.eos_token_id
+        served, trained = (side[parting] if parting < len(side) else end for side in (reply, each["reply"]))
+        disagreements.append(
+            Disagreement(
+                prompt=each["messages"][-1]["content"][-_TAIL:],
+                served=text,
+                place=parting,
+                served_token=tokenizer.decode([served]),
+                trained_token=tokenizer.decode([trained]),
+                margin=margin,
             )
+        )
     return Parity(
         n=len(expected),
-        agreed=len(expected) - len(disagreements),
-        near_ties=sum(each.margin < NEAR_TIE for each in disagreements),
-        tokens=sum(len(each["reply"]) for each in expected),
+        tokens=tokens,
+        agreed=agreed,
+        difference=None,
+        bound=0.0,
+        precision=_PRECISION,
         disagreements=tuple(disagreements[:_SHOWN]),
     )
 

@@ -95,7 +95,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     monkeypatch.setattr(server, "context_length", lambda path: WINDOW)
     monkeypatch.setattr(server, "generation_config", lambda sampling, stop_ids: SimpleNamespace())
     monkeypatch.setattr(server, "state_of", lambda h: "running" if h.said < len(h.ids) else "finished")
-    monkeypatch.setattr(server, "read_reply", lambda handle: (list(handle.ids), len(handle.ids) > 8))
+    monkeypatch.setattr(server, "read_reply", lambda handle: (list(handle.ids), [], len(handle.ids) > 8))
     yield opened
     opened.set()
 
