@@ -1,6 +1,7 @@
-"""What the preference recipes share: they start from the SFT model and look at examples that it has not learned.
+"""What the preference recipes share: they start from the SFT model and learn from its own wrong answers.
 
-A tuned model answers what it was trained on as it was told; what it prefers wrongly shows on other examples.
+Examples that SFT has not learned come first: a tuned model answers what it was trained on as it was told, so what it
+prefers wrongly shows on others. After one epoch it shows on the learned ones too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import ClassVar
 import dspy
 
 from optimizers.lora_sft import LoraSft
-from synth_dspy.training.optimizer import Settings, WeightOptimizer
+from synth_dspy.training.optimizer import Settings, WeightOptimizer, learned_sources
 from synth_dspy.training.rows import Rows, preference_rows
 from synth_dspy.training.traces import Trace
 
@@ -26,14 +27,14 @@ class AfterSft(WeightOptimizer):
         most: at most so many rows.
     """
 
-    examples: int = 12
+    examples: int | None = 96
     samples: int = 2
     warm: bool = True
-    most: int = 10
+    most: int = 64
 
     cpu: ClassVar[Settings] = {
         **LoraSft.cpu,
-        "learning_rate": 5e-5,
+        "learning_rate": 2e-4,
         "batch": 4,
         "beta": 0.1,
         "warmup_steps": 1,
@@ -52,10 +53,10 @@ class AfterSft(WeightOptimizer):
     ) -> dspy.Module:
         return self._sft().compile(student, trainset=trainset, valset=valset) if self.warm else student
 
-    def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        learned = {example.id for example in self._sft().chosen(trainset)} if self.warm else set()
-        rows = self.ordered(trainset)
-        return ([row for row in rows if row.id not in learned] or rows)[: self.bound()]
+    def chosen(self, program: dspy.Module, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
+        learned = learned_sources(program)
+        unseen_first = sorted(self.ordered(trainset), key=lambda example: str(example.id) in learned)
+        return unseen_first[: self.bound()]
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return preference_rows(traces, most=self.bounded(self.most))

@@ -18,8 +18,6 @@ from synth_dspy.training.traces import Trace
 class LoraSft(WeightOptimizer):
     """LoRA supervised fine-tuning on the reference answers."""
 
-    examples: int = 64
-
     method: ClassVar[Method] = "sft"
     # As many steps as there are rows, in the upper half of the layers: in the time that 32 rows take in all 30 layers,
     # 64 rows in 15 make eight times the steps of batches of 4, and a model that answers instead of one that stammers.

@@ -64,6 +64,7 @@ class Experiment(Context):
             resources,
             judge=judge,
             training=self.config.training.options,
+            minutes=self.config.training.minutes,
             feedback=gather_feedback(self, rows["train"], splits),
         )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]

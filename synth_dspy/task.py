@@ -161,6 +161,7 @@ class Resources:
         quick: whether a smaller search is wanted.
         judge: the task's judge, once it has been made; scores the student's answers for preferences.
         training: settings of each training method, by its name, as the run's configuration has them.
+        minutes: how long each training may take; None: as long as its rows need.
         feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
         evidence: see `Task.evidence`.
         known_evidence: by the id of a training example, whether there is some, as far as it has been found out.
@@ -180,6 +181,7 @@ class Resources:
     quick: bool = False
     judge: Judge | None = None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    minutes: float | None = None
     feedback: Sequence[dspy.Example] = ()
     evidence: Metric | None = None
     learned: Sequence[dspy.Example] = ()

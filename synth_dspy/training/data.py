@@ -43,6 +43,12 @@ class TokenRows:
     left_out: int = 0
     """How many rows were longer than allowed."""
 
+    def first(self, number: int) -> TokenRows:
+        """The first rows, themselves if these are all."""
+        if number >= len(self.rows):
+            return self
+        return TokenRows(self.rows[:number], self.groups[:number], self.left_out)
+
 
 def _chat(value: Any) -> str | None:
     messages = isinstance(value, list) and bool(value)

@@ -93,7 +93,7 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
         left_out=train.left_out,
         tokens=round(sum(read for read, _ in groups) * spec.epochs),
         steps=math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs),
-        estimate_s=round(seconds, 1),
+        estimate_s=round(seconds, 3),
         estimate_gib=round(_bytes(spec, model, shape, groups, bf16) / 2**30, 2),
     )
 

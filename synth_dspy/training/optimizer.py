@@ -21,18 +21,30 @@ from synth_dspy.errors import ArmError
 from synth_dspy.lms import registry
 from synth_dspy.task import Metric, Resources, bounded
 from synth_dspy.training.feedback import human_rows
-from synth_dspy.training.provider import origin
+from synth_dspy.training.provider import origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
 from synth_dspy.training.spec import PROMPTS, Method
 from synth_dspy.training.traces import Trace, collect, prompts
 
 log = logging.getLogger("synth_dspy.training")
 
-__all__ = ["Method", "Settings", "WeightOptimizer", "attributes", "bare", "has_gpu", "train", "with_defaults"]
+__all__ = [
+    "Method",
+    "Settings",
+    "WeightOptimizer",
+    "attributes",
+    "bare",
+    "has_gpu",
+    "learned_sources",
+    "train",
+    "with_defaults",
+]
 
 Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
 NVIDIA = Path("/proc/driver/nvidia/version")
+QUICK_EXAMPLES = 16
+"""Training examples of a quick run."""
 LARGE = 2 << 30
 """Bytes of weights from which on a model is trained with the settings for a large one."""
 
@@ -58,14 +70,14 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     Attributes:
         resources: the run's models and executor.
         metric: what an answer is accepted by, in [0, 1].
-        examples: training examples to trace, fewer in a quick run.
+        examples: training examples to trace at most; None: all there are. A few in a quick run.
         samples: answers of the student to each.
         settings: `TrainSpec` fields that go before the recipe's own.
     """
 
     resources: Resources
     metric: Metric
-    examples: int = 32
+    examples: int | None = None
     samples: int = 0
     settings: Settings = field(default_factory=dict)
 
@@ -107,7 +119,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
                 "The program is given evidence for no training row's answer: raise --words, or check search."
             )
         program = bare(self.start(student, trainset, valset))
-        made = self.rows(self.traced(program, self.chosen(known)))
+        made = self.rows(self.traced(program, self.chosen(program, known)))
         human = self.human(program)
         rows = [*made.rows, *human.rows]
         unfound = len(trainset) - len(known)
@@ -130,7 +142,8 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
 
     def options(self) -> dict[str, Any]:
         """`TrainSpec` fields: the recipe's for this machine and student, and `settings` before them."""
-        options = {**(self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu), **self.settings}
+        own = self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu
+        options = {"minutes": self.resources.minutes, **own, **self.settings}
         if options.get("quantize") and importlib.util.find_spec("bitsandbytes") is None:
             log.warning("bitsandbytes is not installed: the base is not quantised (pip install 'synth_dspy[gpu]')")
             options["quantize"] = False
@@ -157,8 +170,8 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         known |= {trace.example.id: trace.reference is None or trace.reference.score != 0 for trace in traces}
         return [example for example in trainset if known[example.id]]
 
-    def chosen(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        """The examples that are traced."""
+    def chosen(self, program: dspy.Module, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
+        """The examples that are traced with the program to begin with."""
         return self.ordered(trainset)[: self.bound()]
 
     def ordered(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
@@ -167,9 +180,11 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         random.Random(self.resources.seed).shuffle(rows)
         return rows
 
-    def bound(self) -> int:
-        """How many examples are traced."""
-        return self.bounded(self.examples)
+    def bound(self) -> int | None:
+        """How many examples are traced; None: all."""
+        if not self.resources.quick:
+            return self.examples
+        return QUICK_EXAMPLES if self.examples is None else self.bounded(self.examples)
 
     def bounded(self, number: int) -> int:
         """A number of examples or rows; a quarter of it in a quick run."""
@@ -209,6 +224,15 @@ def _merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dic
 def attributes(recipe: type) -> frozenset[str]:
     """What of a recipe the configuration may set, besides `TrainSpec` fields: its attributes, but no given ones."""
     return frozenset(field.name for field in fields(recipe)) - {"resources", "metric", "settings"}
+
+
+def learned_sources(program: dspy.Module) -> frozenset[str]:
+    """Ids of the examples that the program's LM was trained on last; none of one that was not trained."""
+    for predictor in program.predictors():
+        folder = None if predictor.lm is None else training_of(predictor.lm.model)
+        if folder is not None:
+            return trained_sources(folder)
+    return frozenset()
 
 
 def bare(program: dspy.Module) -> dspy.Module:

@@ -270,6 +270,14 @@ def tuned_lm(lm: Any, weights: Path) -> Any:
     return on_its_server(lm.copy(model=serve(weights.parent)))
 
 
+def trained_sources(folder: Path) -> frozenset[str]:
+    """Ids of the examples whose rows a finished training was on: of all rows those that its time was enough for."""
+    spec, result = read_spec(folder / SPEC), read_result(folder) or {}
+    lines = spec.rows.read_text(encoding="utf-8").splitlines()
+    # Rows that were too long are few, and taking one of them for learned costs nothing.
+    return frozenset(str(json.loads(line).get("source")) for line in lines[: result.get("rows", len(lines))])
+
+
 def training_facts(folder: Path) -> dict[str, Any]:
     """What a report says of a finished training: its method and settings, its rows, its result."""
     result = read_result(folder) or {}

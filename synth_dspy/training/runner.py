@@ -17,7 +17,7 @@ import shutil
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.errors import ArmError, SetupError
 from synth_dspy.lms.cache import publish
@@ -32,8 +32,11 @@ from synth_dspy.training.checkpoints import (
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import told
-from synth_dspy.training.spec import ADAPTER, MERGED, PROMPTS, RESULT, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, MERGED, PLAN, PROMPTS, RESULT, TrainSpec, read_spec
 from synth_dspy.versions import versions
+
+if TYPE_CHECKING:
+    from synth_dspy.training.estimate import Estimate
 
 CHECKPOINTS = "checkpoints"
 WAIT_S = 20.0
@@ -110,9 +113,18 @@ class _Training:
             adapters=spec.adapters,
         )
         tokenizer = self._marked(model, tokenizer)
-        train_rows = self._tokens(rows, tokenizer)
+        every_row = self._tokens(rows, tokenizer)
         dev_rows = self._tokens(dev, tokenizer) if dev else None
-        expected = estimate(spec, train_rows, model, bf16=bf16).asdict()
+        whole = estimate(spec, every_row, model, bf16=bf16)
+        if not dry_run:
+            _begin(self.checkpoints, _fingerprint(spec))
+        plan = self._plan(whole, len(every_row.rows), keep=not dry_run)
+        train_rows = every_row.first(plan["rows"])
+        expected = {
+            **(whole if train_rows is every_row else estimate(spec, train_rows, model, bf16=bf16)).asdict(),
+            "available": plan["available"],
+            "all_rows_s": plan["all_rows_s"],
+        }
         if dry_run:
             return expected
         self.emit({"event": "started", **expected})
@@ -120,14 +132,13 @@ class _Training:
         from synth_dspy.training.trainers import build
         from synth_dspy.training.trainers.watch import Watch
 
-        _begin(self.checkpoints, _fingerprint(spec))
         trainer = build(spec, model, tokenizer, train_rows, dev_rows, folder=self.checkpoints, bf16=bf16, reward=reward)
         trainer.add_callback(
             Watch(trainer, self.emit, method=spec.method, folder=self.checkpoints, patience=spec.patience)
         )
         last = last_checkpoint(self.checkpoints)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        result = self._result(trainer, train_rows, bf16)
+        result = self._result(trainer, train_rows, bf16) | {key: plan[key] for key in ("available", "all_rows_s")}
         trained = trainer.model
         if (best := read_best(self.checkpoints)) is not None:
             from peft import set_peft_model_state_dict
@@ -156,6 +167,20 @@ class _Training:
         if failed is not None:
             raise ArmError(failed)
         return result
+
+    def _plan(self, whole: Estimate, rows: int, *, keep: bool) -> dict[str, Any]:
+        """How many of the rows are trained on in the spec's time: `rows`, `available`, `all_rows_s`."""
+        path = self.checkpoints / PLAN
+        with suppress(OSError, ValueError):
+            plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return plan
+        fitting = rows
+        if self.spec.minutes is not None and whole.estimate_s > 60 * self.spec.minutes:
+            fitting = max(min(rows, self.spec.batch), int(rows * 60 * self.spec.minutes / whole.estimate_s))
+        plan = {"rows": fitting, "available": rows, "all_rows_s": whole.estimate_s}
+        if keep:
+            write_json(path, plan)
+        return plan
 
     def _marked(self, model: Any, tokenizer: Any) -> Any:
         """The tokeniser with the marker of calls, for which the model gets a row."""

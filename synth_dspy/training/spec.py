@@ -23,6 +23,8 @@ RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "
 """Fields that a run fills in."""
 SPEC = "spec.json"
 RESULT = "result.json"
+PLAN = "plan.json"
+"""How many rows a training takes in its time: decided once, since another look at a busy machine would say another."""
 ADAPTER = "adapter"
 MERGED = "model.gguf"
 ERRORS = "errors.log"
@@ -62,6 +64,8 @@ class TrainSpec(Settings):
     """JSON lines with `prompt`: held-out prompts on which the served model must agree with the trained one; where there
     are fewer than 32, prompts of `rows` are added."""
     seed: int = 0
+    minutes: float | None = Field(default=None, gt=0)
+    """Train on the first rows only, as many as this time is estimated to be enough for; None: on all."""
     lora: Lora = Lora()
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: float = Field(default=1.0, gt=0)

@@ -32,19 +32,19 @@ def metric(example: Any, prediction: Any, trace: Any = None) -> float:
 
 def test_the_configuration_goes_before_the_task_and_the_task_before_the_recipe() -> None:
     made = LoraDpo(run(dpo={"most": 3, "epochs": 2}), metric, settings={"epochs": 5, "beta": 0.5})
-    assert (made.most, made.examples) == (3, 12)
-    assert made.options() == {**LoraDpo.cpu, "epochs": 2, "beta": 0.5}
-    assert LoraSft(run(dpo={"epochs": 2}), metric).options() == LoraSft.cpu
+    assert (made.most, made.examples) == (3, 96)
+    assert made.options() == {**LoraDpo.cpu, "minutes": None, "epochs": 2, "beta": 0.5}
+    assert LoraSft(run(dpo={"epochs": 2}), metric).options() == {**LoraSft.cpu, "minutes": None}
 
 
 def test_a_task_s_own_settings_go_before_the_recipe_s_and_reach_the_one_that_it_begins_with() -> None:
     ours = with_defaults(with_defaults(LoraDpo, {"dpo": {"most": 3, "beta": 0.5}}), {"sft": {"examples": 9}})
     assert (ours.__name__, ours.__doc__) == (LoraDpo.__name__, LoraDpo.__doc__)
     made = ours(run(dpo={"beta": 0.2}), metric)
-    assert (made.most, made.options()) == (3, {**LoraDpo.cpu, "beta": 0.2})
+    assert (made.most, made.options()) == (3, {**LoraDpo.cpu, "minutes": None, "beta": 0.2})
     assert made._sft().examples == 9
     assert ours(run(sft={"examples": 4}), metric)._sft().examples == 4
-    assert LoraDpo(run(), metric).most == 10, "the recipe itself stays as it is"
+    assert LoraDpo(run(), metric).most == 64, "the recipe itself stays as it is"
 
 
 def test_a_recipe_for_other_resources_is_set_anew() -> None:
@@ -55,6 +55,8 @@ def test_a_recipe_for_other_resources_is_set_anew() -> None:
 
 def test_a_quick_run_traces_a_quarter() -> None:
     assert LoraSft(replace(run(sft={"examples": 8}), quick=True), metric).bound() == 2
+    assert LoraSft(run(), metric).bound() is None
+    assert LoraSft(replace(run(), quick=True), metric).bound() == 16
 
 
 def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
