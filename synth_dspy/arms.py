@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, get_type_hints
 
 import dspy
@@ -12,29 +13,55 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from synth_dspy import saved
 from synth_dspy.context import Context
-from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.errors import ArmError, SetupError, explain_failure
 from synth_dspy.mistakes import wanted
 from synth_dspy.task import Metric, Resources, Task
-from synth_dspy.training.optimizer import WeightOptimizer, attributes
-from synth_dspy.training.provider import LocalProvider, training_facts
+from synth_dspy.training.optimizer import WeightOptimizer, attributes, without_weights
+from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
 from synth_dspy.training.spec import check_options
 
 log = logging.getLogger("synth_dspy.arms")
 
+OPENAI_TUNED = "ft:"
+"""How the names of models begin that OpenAI tuned."""
 
-def arm_names(task: Task, asked: Sequence[str] = ()) -> list[str]:
-    """The arms that are compared, the baseline first.
+
+def arm_names(task: Task, student: str, asked: Sequence[str] = ()) -> tuple[list[str], str | None]:
+    """The arms that are compared, and which default arms are left out for want of the student's weights.
+
+    Args:
+        task: declares the arms.
+        student: the student's model string.
+        asked: names, perhaps several with commas between them; by default those of the task.
+
+    Returns:
+        The names, the baseline first; and a sentence about those that are left out, None where none are.
 
     Raises:
-        SetupError: one that is asked for does not exist; names those that do.
+        SetupError: one that is asked for does not exist, or trains weights that are not here.
     """
     known = list(task.optimizers)
-    asked = [name.strip() for names in asked for name in names.split(",") if name.strip()] or task.arms or known
-    for name in asked:
+    named = [name.strip() for names in asked for name in names.split(",") if name.strip()]
+    names = named or task.arms or known
+    for name in names:
         if name not in known:
             raise SetupError(f"There is no arm {name!r}; this task has {', '.join(known)}.")
     baseline = known[0]
-    return [baseline, *dict.fromkeys(name for name in asked if name != baseline)]
+    names = [baseline, *dict.fromkeys(name for name in names if name != baseline)]
+    untrainable = [name for name in names if trains_weights(task.optimizers[name])]
+    if has_weights(student) or not untrainable:
+        return names, None
+    listed = f"The arms that train weights ({', '.join(untrainable)})"
+    if named or baseline in untrainable:
+        raise SetupError(f"{listed} cannot run: {without_weights(student)}.")
+    return [name for name in names if name not in untrainable], f"{listed} are left out: {without_weights(student)}."
+
+
+def trains_weights(factory: Callable[..., Any]) -> bool:
+    """Whether an arm's factory says that what it makes trains the student's weights; see `Task.optimizers`."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    return bool(getattr(factory, "trains_weights", False))
 
 
 def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None:
@@ -100,23 +127,23 @@ def compile_arms(
             provider.progress = bar.reach
             program = context.task.program(resources)
             program.set_lm(resources.student)
-            optimizer = context.task.optimizers[name](resources, objective)
-            began = time.perf_counter()
-            failed = None
+            optimizer, began, failed = None, time.perf_counter(), None
             with context.ledger.unit(station="arms", arm=name):
                 try:
+                    optimizer = context.task.optimizers[name](resources, objective)
+                    compiled = program
                     if optimizer is not None:
-                        program = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
-                    programs[name] = program
+                        compiled = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
+                    if saved.tuned_model(compiled, resources.student) is None:
+                        _refuse_tuned_elsewhere(compiled)
+                        compiled.set_lm(resources.student)
+                    saved.save(context.run, name, compiled, context.config)
+                    programs[name] = program = compiled
                 except SetupError:
                     raise
                 except Exception as error:
-                    failed = str(error) if isinstance(error, SynthDspyError) else f"{type(error).__name__}: {error}"
+                    failed = explain_failure(error)
                     log.warning("arm %s failed", name, exc_info=error)
-            if failed is None:
-                if saved.tuned_model(program, resources.student) is None:
-                    program.set_lm(resources.student)
-                saved.save(context.run, name, program, context.config)
             described.append(
                 {
                     "name": name,
@@ -131,6 +158,16 @@ def compile_arms(
     if any(arm["training"] for arm in described):
         context.facts["pairs"] = "all"
     return programs
+
+
+def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
+    """Raise an `ArmError` where OpenAI tuned the student for a task's own recipe: the run would score the student."""
+    for predictor in program.predictors():
+        if predictor.lm is not None and predictor.lm.model.startswith(OPENAI_TUNED):
+            raise ArmError(
+                f"Its provider tuned the student as {predictor.lm.model}: compare that model in a run of its own, with "
+                f"--models.student openai/{predictor.lm.model}."
+            )
 
 
 def _recipe(task: Task, method: str) -> type[WeightOptimizer]:

@@ -85,7 +85,8 @@ class Evaluation(Settings):
     """What is scored."""
 
     arms: tuple[str, ...] = ()
-    """Arms to run, such as `bootstrap sft dpo`, the task's first always among them; empty: the task's default arms."""
+    """Arms to run, such as `bootstrap sft dpo`, the task's first always among them; empty: the task's default arms,
+    without those that train weights where the student is hosted."""
     held_out: int = Field(default=40, ge=1)
     """At most this many held-out questions, spread evenly over the held-out documents."""
     validation: int = Field(default=32, ge=1)

@@ -8,6 +8,10 @@ SynthDspyError
 
 from __future__ import annotations
 
+import re
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
 
 class SynthDspyError(Exception):
     """Base of every error this package raises on purpose."""
@@ -23,3 +27,16 @@ class ArmError(SynthDspyError):
 
 class ModelError(SynthDspyError):
     """A model call that failed for good: after its retries, or because the request can never succeed."""
+
+
+def message_of(error: BaseException) -> str:
+    """An error's message on one line, without the addresses of objects: they differ from run to run."""
+    return _ADDRESS.sub("", " ".join(str(error).split()))
+
+
+def explain_failure(error: BaseException) -> str:
+    """Why something failed, as a sentence for a report: this package's own, or what another library raised."""
+    message = message_of(error)
+    if isinstance(error, SynthDspyError):
+        return message
+    return f"An unexpected {type(error).__name__} ended it ({message or 'without a message'}); run.log says where."

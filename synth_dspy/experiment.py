@@ -40,7 +40,7 @@ class Experiment(Context):
             `results` and `measurements`, as written to the run's folder.
         """
         began = time.perf_counter()
-        names = arm_names(self.task, self.config.evaluation.arms)
+        names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
         check_training(self.task, self.config.training.options)
         check_options(self.config.models)
         if self.bound("retention"):
@@ -53,6 +53,9 @@ class Experiment(Context):
         self.run.begun = True
         again = f"python -m synth_dspy.compile {self.run.task} --resume {self.run.id}"
         self.bars.console.print(f"run {self.run.id}; if it is stopped: {again}", soft_wrap=True, highlight=False)
+        if left_out:
+            self.bars.console.print(left_out, soft_wrap=True, highlight=False, markup=False)
+            self.note(left_out)
         with self.run.station("index"), self.bars.bar("index", None) as bar:
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)

@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.lms.offline import quiet_libraries
@@ -25,6 +26,7 @@ EMBEDDED = "embedded/"
 OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
 """Prefixes of providers that keep their own protocol even when an address is given."""
 
+OLLAMA = ("ollama/", "ollama_chat/")
 SERVER_SETTINGS = ("api_base", "api_key_name", "timeout", "connections", "attempts")
 """Arguments of `lm_for` that say how a server is reached; a model in this process has no use for them."""
 
@@ -108,6 +110,8 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     params.pop("connections", None)
     key_name = params.pop("api_key_name", None)
     client: dict[str, Any] = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
+    if model.startswith(OLLAMA) and "api_base" in client and urlsplit(client["api_base"]).path in ("", "/"):
+        client["api_base"] = client["api_base"].rstrip("/") + "/v1"  # where Ollama speaks the protocol of DSPy's engine
     key = {"api_key": os.environ[key_name]} if key_name and key_name in os.environ else {}
     inner = dspy.LM(model, cache=False, num_retries=params.pop("attempts", 8) - 1, **client, **key)
     wrapped = LedgerEngine(Delegate(inner), asynchronous=AsyncDelegate(inner), ledger=ledger, role=role)

@@ -89,11 +89,16 @@ def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | 
     Args:
         program: perhaps tuned.
         student: the LM that it began with, which may itself have come of an earlier training.
+
+    Raises:
+        Exception: a training failed, and what it raised stands in the LM's place, as DSPy's own providers leave it.
     """
     from synth_dspy.training.provider import weights_of
 
     for predictor in program.predictors():
         lm = predictor.lm
+        if isinstance(lm, Exception):
+            raise lm
         if lm is not None and lm.model != (student and student.model) and weights_of(lm.model) is not None:
             return weights_of(lm.model)
     return None

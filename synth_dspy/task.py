@@ -205,6 +205,8 @@ class Task:
         judge: makes the judge of answers.
         metrics: further scores of every prediction, by name.
         optimizers: arms by name, each a factory of an optimizer; the first is the baseline (None: the program as is).
+            A factory whose attribute `trains_weights` is true is an arm for students whose weights are here only; a
+            `WeightOptimizer` class and what is made of one have it, and a function that calls one can be given it.
         objective: what the optimizers climb: `judged`, or the name of one of the metrics.
         arms: names of the arms that run when none are named.
         wording: question -> language in which the documents are likely to answer it, searched for too.

@@ -11,11 +11,12 @@ import dspy
 
 from synth_dspy import datasets, roles, saved
 from synth_dspy.config import Retention
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.errors import ModelError, SetupError, message_of
 from synth_dspy.evaluation import retention
 from synth_dspy.executor import Executor
 from synth_dspy.lms import registry
 from synth_dspy.progress import Bars
+from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.optimizer import bare
 
 Programs = Mapping[str, dspy.Module]
@@ -88,17 +89,32 @@ def retained(
     if not few or not tuned:
         return None, []
     prompts, text = retention_data(settings, workspace, few)
-    models = {"student": (student, registry.resolve(student.model.removeprefix(roles.EMBEDDED)))}
+    models: dict[str, tuple[dspy.LM, str | Path]] = {"student": (student, student.model.removeprefix(roles.EMBEDDED))}
     models |= {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
-    found, notes = {}, []
-    for name, (lm, model) in models.items():
+    found: dict[str, Any] = {}
+    notes = []
+    for name, (lm, weights) in models.items():
         with bars.bar(f"retention: {name}", len(prompts)) as bar:
             try:
                 followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
-                found[name] = {"ifeval": followed, "perplexity": retention.perplexity(model, text)}
-            except ModelError as error:  # the comparison stands without it
-                notes.append(f"What tuning cost {name} elsewhere could not be measured: {error}")
+                found[name] = {"ifeval": followed}
+                found[name]["perplexity"] = _perplexity(weights, text)
+            except (ModelError, SetupError) as error:  # the comparison stands without it
+                notes.append(f"What tuning cost {name} elsewhere could not be measured in full: {message_of(error)}")
     return (found if "student" in found else None), notes
+
+
+def _perplexity(weights: str | Path, text: str) -> dict[str, Any]:
+    """Perplexity of a text under a model, by its name, or under weights that were tuned.
+
+    Raises:
+        ModelError: it cannot be measured.
+        SetupError: there is no such model, or it is hosted.
+    """
+    path = registry.resolve(weights)
+    if (path / CONFIG).is_file():
+        raise ModelError("perplexity is measured on merged weights, and vLLM serves this adapter unmerged.")
+    return retention.perplexity(path, text)
 
 
 def retention_data(settings: Retention, workspace: Path, few: int | None = None) -> tuple[list[retention.Prompt], str]:

@@ -114,6 +114,13 @@ class Server:
             self._log.write(key + "\n")
         return response
 
+    async def converse(self, request: web.Request) -> web.Response:
+        """The same reply in the protocol of Amazon Bedrock."""
+        self.requests.append({"model": request.match_info["model"], **await request.json()})
+        message = {"role": "assistant", "content": [{"text": self.behaviour.reply.replace("{n}", "0")}]}
+        usage = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
+        return web.json_response({"output": {"message": message}, "stopReason": "end_turn", "usage": usage})
+
     async def list_models(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": name} for name in self.behaviour.models]})
 
@@ -129,6 +136,7 @@ class Server:
         application.router.add_post("/v1/chat/completions", self.handle)
         application.router.add_get("/v1/models", self.list_models)
         application.router.add_post("/v1/embeddings", self.embed)
+        application.router.add_post("/model/{model}/converse", self.converse)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)

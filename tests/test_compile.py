@@ -167,6 +167,7 @@ def test_a_run_that_is_open_elsewhere_is_not_resumed(tmp_path: Path, answering: 
         (["--task.documents", "{few}", "--task.labelled", "{seeds}"], "seeds.jsonl, line 7: field 'references'"),
         (["--models.student", "openai/x", "--models.api-base", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
         (["--models.student", "openai/x"], "OPENAI_API_KEY"),
+        (["--models.student", "openai/x", "--evaluation.arms", "sft"], "weights of the student openai/x are not"),
         (["--limit", "2"], "limit"),
         (["--task.labelled", "{seeds}"], "add --task.documents"),
         (["--task.documents", "{few}", "--task.cuad", "{few}"], "not both"),

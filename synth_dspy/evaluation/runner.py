@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from synth_dspy.errors import message_of
 from synth_dspy.task import Judge, Metric
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ def run_arm(
     rows, predictions = [], []
     outcomes = executor.map(answer, examples, progress=advance)
     for example, outcome in zip(examples, outcomes, strict=True):
+        error = None
         if outcome.error is None:
             prediction, usage = outcome.unwrap()
         else:
+            error = f"{type(outcome.error).__name__}: {message_of(outcome.error)}"
             log.warning("%s: %s failed: %s", arm, example.id, outcome.error)
             prediction, usage = dspy.Prediction(answer="", passages=[]), None
         predictions.append(prediction)
@@ -77,7 +80,7 @@ def run_arm(
                 "completion_tokens": usage.output_tokens if usage else None,
                 "cpu_s": usage.cpu_s if usage else None,
                 "cost_usd": usage.cost_usd if usage else None,
-                "error": None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
+                "error": error,
             }
         )
     with ledger.unit(station="evaluation", arm=arm):

@@ -188,5 +188,5 @@ def _message(body: str) -> str:
 
 
 def wire_name(model: str) -> str:
-    """The model's name as its server knows it: `openai/<name>` without the prefix."""
-    return model.removeprefix("openai/")
+    """The model's name as its server knows it: `openai/<name>` or `hosted_vllm/<name>` without the prefix."""
+    return model.removeprefix("openai/").removeprefix("hosted_vllm/")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from synth_dspy.errors import message_of
 from synth_dspy.task import Candidate, Filter, Item, Verdict
 
 if TYPE_CHECKING:
@@ -256,7 +257,8 @@ def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -
     for candidate, outcome in zip(candidates, executor.map(judge, candidates), strict=True):
         if outcome.error is not None:
             log.warning("%s could not judge %s: %s", judge.name, candidate.id, outcome.error)
-            given.append(Verdict(False, 0.0, f"call failed ({type(outcome.error).__name__}): {outcome.error}"))
+            why = f"call failed ({type(outcome.error).__name__}): {message_of(outcome.error)}"
+            given.append(Verdict(False, 0.0, why))
         else:
             given.append(outcome.unwrap())
     return given

@@ -21,7 +21,7 @@ from synth_dspy.errors import ArmError
 from synth_dspy.lms import registry
 from synth_dspy.task import Metric, Resources, bounded
 from synth_dspy.training.feedback import human_rows
-from synth_dspy.training.provider import origin, trained_sources, training_of
+from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
 from synth_dspy.training.spec import PROMPTS, Method
 from synth_dspy.training.traces import Trace, collect, prompts
@@ -38,6 +38,7 @@ __all__ = [
     "learned_sources",
     "train",
     "with_defaults",
+    "without_weights",
 ]
 
 Settings = Mapping[str, Any]
@@ -55,7 +56,9 @@ def has_gpu() -> bool:
 
 
 def is_large(model: str) -> bool:
-    """Whether a model's weights take more than two GiB on disk."""
+    """Whether a model's weights are here and take more than two GiB on disk."""
+    if not has_weights(model):
+        return False
     path = registry.resolve(origin(model)[0])
     return sum(file.stat().st_size for file in (path.glob("*.safetensors") if path.is_dir() else [path])) > LARGE
 
@@ -81,6 +84,8 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
     samples: int = 0
     settings: Settings = field(default_factory=dict)
 
+    trains_weights: ClassVar[bool] = True
+    """What an arm is recognised by before any work is done; see `Task.optimizers`."""
     method: ClassVar[Method]
     cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
@@ -109,8 +114,9 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         """Trace, make rows, train, and set the LM that comes of it on a copy of the program, without demonstrations.
 
         Raises:
-            ArmError: there is nothing to train on, or the training failed.
+            ArmError: the model's weights are not here, there is nothing to train on, or the training failed.
         """
+        trainable_lm(student)
         if not trainset:
             raise ArmError("There are no training rows.")
         known = self.with_evidence(student, trainset)
@@ -254,19 +260,16 @@ def train(
     """Tune the program's LM on rows and set the result on every predictor, in place.
 
     Args:
-        program: its predictors share one LM, which a `LocalProvider` can train.
+        program: its predictors share one LM, which a `LocalProvider` can train; see `trainable_lm`.
         method: how.
         rows: as `TrainSpec.rows` has them.
         prompts: chat messages on which the served model must agree with the trained one.
         options: further arguments of the training.
 
     Raises:
-        ArmError: the predictors have several LMs, or the training failed.
+        ArmError: the predictors have several LMs, the LM's weights are not here, or the training failed.
     """
-    lms = {predictor.lm.model: predictor.lm for predictor in program.predictors() if predictor.lm is not None}
-    if len(lms) != 1:
-        raise ArmError(f"One model is tuned at a time, and the program has {len(lms)}: set one LM on every predictor.")
-    (lm,) = lms.values()
+    lm = trainable_lm(program)
     settings = {"method": method, "prompts": [{"prompt": list(prompt)} for prompt in prompts], **options}
     job = lm.finetune(list(rows), None, settings)
     try:
@@ -276,3 +279,26 @@ def train(
         raise
     program.set_lm(tuned)
     return program
+
+
+def trainable_lm(program: dspy.Module) -> dspy.LM:
+    """The one LM of a program's predictors, whose weights are here.
+
+    Raises:
+        ArmError: there are several, or none, or it is hosted elsewhere.
+    """
+    lms = {predictor.lm.model: predictor.lm for predictor in program.predictors() if predictor.lm is not None}
+    if len(lms) != 1:
+        raise ArmError(f"One model is tuned at a time, and the program has {len(lms)}: set one LM on every predictor.")
+    ((model, lm),) = lms.items()
+    if not has_weights(model):
+        raise ArmError(f"No weights can be trained: {without_weights(model)}.")
+    return lm
+
+
+def without_weights(model: str) -> str:
+    """Why a hosted model is not trained, and what to do instead: the second half of a sentence."""
+    return (
+        f"the weights of the student {model} are not on this machine; name a student embedded/<name or path>, or see "
+        '"Hosted students" in the README for fine-tuning by a provider such as OpenAI'
+    )

@@ -223,6 +223,11 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         shutil.rmtree(new, ignore_errors=True)
 
 
+def has_weights(model: str) -> bool:
+    """Whether a model's weights are on this machine: it is embedded, or came of a training here."""
+    return model.startswith(PREFIX) or training_of(model) is not None
+
+
 def origin(model: str) -> tuple[str, tuple[Path, ...]]:
     """The base of a model and the adapters on it: those of its training, if it came of one.
 
