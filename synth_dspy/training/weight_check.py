@@ -12,7 +12,7 @@ what it is, up to the rounding of its type. Two figures tell a right merge from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,16 +51,18 @@ def check_weights(model: Any, served: Path) -> int:
     config = model.config
     names = dict(tensor_names(architecture, int(config.num_hidden_layers)))
     heads = {"q_proj": int(config.num_attention_heads), "k_proj": int(config.num_key_value_heads)}
-    expected = dict(_expected(model))
+    parameters, adapted = _parts(model)
     arrivals = []
     for tensor in reader.tensors:
         name = names.get(tensor.name)
-        if name is None or name not in expected:
+        if name is None or name not in parameters:
             raise ArmError(f"The merged file {served} has a tensor {tensor.name} that the trained model has not.")
         values = values_of(tensor)
         if architecture == "llama" and name.split(".")[-2] in heads:
             values = deinterleaved(values, heads[name.split(".")[-2]])
-        problem, arrival = _compare(values, *expected[name], kind=tensor.tensor_type.name)
+        module = adapted.get(name)
+        change = None if module is None else _change(module)  # one at a time: together they are half a model
+        problem, arrival = _compare(values, parameters[name], change, kind=tensor.tensor_type.name)
         if arrival is not None:
             arrivals.append(arrival)
             problem = problem or _missing([arrival])
@@ -72,20 +74,21 @@ def check_weights(model: Any, served: Path) -> int:
     return len(reader.tensors)
 
 
-def _expected(model: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Every parameter by Hugging Face's name: its weights before the adapter, and the adapter's change or None."""
-    wrapped = hasattr(model, "peft_config")
-    base = model.get_base_model() if wrapped else model
-    adapted = {
-        name: sum(module.get_delta_weight(key) for key in module.active_adapters if key in module.lora_A)
-        for name, module in base.named_modules()
-        if wrapped and hasattr(module, "lora_A")
+def _parts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters by Hugging Face's names, without the adapter's; and the module of each that has an adapter."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    parameters = {
+        name.replace(".base_layer", ""): parameter
+        for name, parameter in base.named_parameters()
+        if ".lora_" not in name
     }
-    for name, parameter in base.named_parameters():
-        if ".lora_" in name:
-            continue
-        module = name.removesuffix(".weight").removesuffix(".base_layer")
-        yield name.replace(".base_layer", ""), (parameter, adapted.get(module) if name.endswith("weight") else None)
+    adapted = {f"{name}.weight": module for name, module in base.named_modules() if hasattr(module, "lora_A")}
+    return parameters, adapted
+
+
+def _change(module: Any) -> Any:
+    """What a module's active adapters add to its weights."""
+    return sum(module.get_delta_weight(key) for key in module.active_adapters if key in module.lora_A)
 
 
 @dataclass(frozen=True, slots=True)
