@@ -201,8 +201,8 @@ def check(lm: dspy.LM) -> None:
         except PipelineError as error:
             raise SetupError(
                 f"The pipeline that serves the {engine.role} model {lm.model} could not be built in {precision()} on "
-                f"this CPU: {' '.join(str(error).split())[:300]}. Try {ENVIRONMENT}=f32, replace the model's files if they "
-                f"are damaged, or name another model with --models.{engine.role}."
+                f"this CPU: {' '.join(str(error).split())[:300]}. Try {ENVIRONMENT}=f32, replace the model's files if "
+                f"they are damaged, or name another model with --models.{engine.role}."
             ) from error
         return
     if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
