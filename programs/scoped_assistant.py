@@ -37,9 +37,6 @@ from synth_dspy.task import Resources, Task, task
 from synth_dspy.topics.house import House
 from synth_dspy.topics.source import Topics
 
-ROWS = {"sft": {"examples": 96}}
-"""Without the rules a row is short, and half as many again as usual take no longer than those of other tasks."""
-
 
 class AnswerCustomer(dspy.Signature):
     """Answer the customer, or decline."""  # the house's own words take this place
@@ -94,9 +91,9 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
             "zero_shot": lambda resources, metric: None,
             "bootstrap": Bootstrap,
             "mipro": Mipro,
-            "sft": without_rules(LoraSft, ROWS),
-            "dpo": without_rules(LoraDpo, ROWS),
-            "orpo": without_rules(LoraOrpo, ROWS),
+            "sft": without_rules(LoraSft),
+            "dpo": without_rules(LoraDpo),
+            "orpo": without_rules(LoraOrpo),
         },
         arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         words=60,

@@ -91,8 +91,9 @@ class Evaluation(Settings):
     """At most this many held-out questions, spread evenly over the held-out documents."""
     validation: int = Field(default=32, ge=1)
     """At most this many development questions: prompts are chosen on them, served weights are checked on them."""
-    with_demonstrations: int = Field(default=8, ge=0)
-    """At most this many held-out questions are also asked of tuned models with demonstrations in the prompt."""
+    with_demonstrations: int = Field(default=0, ge=0)
+    """At most this many held-out questions are also asked of tuned models with demonstrations in the prompt; by default
+    none, since a few would show nothing."""
 
 
 class Training(Settings):
