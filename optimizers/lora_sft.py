@@ -16,7 +16,14 @@ from synth_dspy.training.traces import Trace
 
 @dataclass(frozen=True)
 class LoraSft(WeightOptimizer):
-    """LoRA supervised fine-tuning on the reference answers."""
+    """LoRA supervised fine-tuning on the reference answers.
+
+    Attributes:
+        abstentions: at most this share of the rows abstains. There is one wording of silence and there are many of an
+            answer, so that greedy decoding, where the model is in doubt, takes the one that has all its probability.
+    """
+
+    abstentions: float = 1.0
 
     method: ClassVar[Method] = "sft"
     # As many steps as there are rows, in the upper half of the layers: in the time that 32 rows take in all 30 layers,
@@ -39,4 +46,4 @@ class LoraSft(WeightOptimizer):
     }
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
-        return sft_rows(traces)
+        return sft_rows(traces, abstentions=self.abstentions)

@@ -28,6 +28,10 @@ from synth_dspy.corpus.source import Corpus
 from synth_dspy.errors import SetupError
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.task import Resources, Task, task
+from synth_dspy.training.optimizer import with_defaults
+
+TRAINING = {"sft": {"abstentions": 0.08}}
+"""Contracts are silent on a sixth of what they are asked; see `LoraSft.abstentions`."""
 
 
 class AnswerFromPassages(dspy.Signature):
@@ -107,11 +111,11 @@ def contract_qa(
             "random_search": RandomSearch,
             "mipro": Mipro,
             "gepa": Gepa,
-            "sft": LoraSft,
-            "dpo": LoraDpo,
-            "orpo": LoraOrpo,
-            "kto": LoraKto,
-            "grpo": LoraGrpo,
+            "sft": with_defaults(LoraSft, TRAINING),
+            "dpo": with_defaults(LoraDpo, TRAINING),
+            "orpo": with_defaults(LoraOrpo, TRAINING),
+            "kto": with_defaults(LoraKto, TRAINING),
+            "grpo": with_defaults(LoraGrpo, TRAINING),
         },
         objective="f1",  # prompts climb it: it asks for short answers, where the judge only asks for right ones
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),

@@ -92,9 +92,10 @@ def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None
 
 def _check_attribute(recipe: type[WeightOptimizer], name: str, value: Any, where: str) -> None:
     """Whether a recipe's own setting is of its type; numbers (of examples, samples, rows) are none below 0."""
+    count = Annotated[int, Field(ge=0)]
     kind = get_type_hints(recipe)[name]
     try:
-        TypeAdapter(Annotated[int, Field(ge=0)] if kind is int else kind).validate_python(value, strict=True)
+        TypeAdapter({int: count, int | None: count | None}.get(kind, kind)).validate_python(value, strict=True)
     except ValidationError as error:
         raise SetupError(f"{where} is {value!r}, which is not right: {wanted(error.errors()[0]['msg'])}.") from error
 

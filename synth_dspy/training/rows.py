@@ -38,16 +38,24 @@ class Rows:
         return {"rows": len(self.rows), "by_origin": dict(origins), "dropped": dict(self.dropped)}
 
 
-def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT) -> Rows:
+def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, abstentions: float = 1.0) -> Rows:
     """The reference answer of every call, or of the best accepted sample where there is no reference.
 
     Args:
         traces: of the trainset.
         accept: the least score of an answer that is learned.
+        abstentions: at most this share of the examples is learned whose right answer is to abstain.
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
+    traces = list(traces)
+    silent = [trace for trace in traces if not trace.example.get("references", True)]
+    most = int(abstentions / max(1 - abstentions, 1e-9) * (len(traces) - len(silent)))
+    beyond = {id(trace) for trace in silent[most:]}
     for trace in traces:
+        if id(trace) in beyond:
+            dropped["abstentions beyond their share"] += 1
+            continue
         origin, attempt = _origin(trace), trace.reference
         if attempt is None or attempt.score < accept:
             origin, attempt = "ai", max(trace.samples, key=lambda sample: sample.score, default=None)

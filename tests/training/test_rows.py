@@ -16,7 +16,7 @@ from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
 from synth_dspy.training.feedback import human_rows, read_feedback
 from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
-from synth_dspy.training.traces import collect, prompts
+from synth_dspy.training.traces import Attempt, Call, Trace, collect, prompts
 
 
 class Student:
@@ -224,3 +224,16 @@ def test_a_sample_that_fails_leaves_the_others() -> None:
     (trace,) = collect(program, [example()], executor=Executor(1), score=score, samples=2)
     assert trace.reference is not None
     assert [sample.calls[0].reply for sample in trace.samples] == ["Cusco"]
+
+
+def test_abstentions_are_learned_up_to_their_share() -> None:
+    """There is one wording of silence: taught as often as it is right, it is said more often than that."""
+    attempt = Attempt((Call("ask", ({"role": "user", "content": "?"},), "the answer"),), 1.0)
+    traces = [
+        Trace(dspy.Example(id=str(n), references=[] if n % 2 else ["x"], origin="gold"), attempt) for n in range(20)
+    ]
+    assert len(sft_rows(traces).rows) == 20
+    few = sft_rows(traces, abstentions=0.2)
+    assert sum(int(row["source"]) % 2 for row in few.rows) == 2  # of 12
+    assert few.dropped == {"abstentions beyond their share": 8}
+    assert len(sft_rows(traces, abstentions=0.0).rows) == 10
