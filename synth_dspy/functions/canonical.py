@@ -58,20 +58,33 @@ class UnresolvedError(ValueError):
     """A reference that leads nowhere in its document."""
 
 
-def canonical(schema: Any, document: Any = None, *, sent: bool = False) -> dict[str, Any]:
+def canonical(schema: Any, document: Any = None, *, sent: bool = False, inline: bool = True) -> dict[str, Any]:
     """A schema in canonical form.
 
     Args:
         schema: Of any of the dialects.
         document: What `$ref`s point into; the schema itself where it is None.
         sent: Whether it is of what is sent to a server, without the properties that only the server sets.
+        inline: Whether what `$ref`s name takes their places. Without that, a schema that is canonical already is
+            checked in a time that its size limits, whoever made it: its `$ref`s must name its `$defs`.
 
     Raises:
         UnresolvedError: for a reference to elsewhere.
     """
+    if not inline:
+        return _checked(schema)
     reader = _Reader(schema if document is None else document, sent)
     result = reader.of(schema)
     return {**result, "$defs": reader.recursive} if reader.recursive else result
+
+
+def _checked(schema: Any) -> dict[str, Any]:
+    definitions = schema.get("$defs", {}) if isinstance(schema, Mapping) else {}
+    checker = _Checker(schema, definitions)
+    result = checker.of(schema)
+    if definitions:
+        result["$defs"] = {str(name): checker.of(each) for name, each in definitions.items()}
+    return schema if result == schema else result  # in the order of its keys, which prompts show
 
 
 def pointed(reference: str, document: Any) -> Any:
@@ -241,3 +254,21 @@ class _Reader:
                 properties |= part.get("properties") or {}
                 required += part.get("required") or []
         return {**result, **({"properties": properties, "required": required} if properties else {})}
+
+
+class _Checker(_Reader):
+    """Follows no references, and merges nothing: both can make much of little."""
+
+    def __init__(self, schema: Any, definitions: Any) -> None:
+        super().__init__(schema, sent=False)
+        if not isinstance(definitions, Mapping):
+            raise UnresolvedError("its $defs are no object")
+        self._names = {f"#/$defs/{name}" for name in definitions}
+
+    def _followed(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        if schema["$ref"] not in self._names:
+            raise UnresolvedError(f"{schema['$ref']!r} is not among its definitions")
+        return {key: schema[key] for key in ("$ref", "description", "default") if key in schema}
+
+    def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        raise UnresolvedError("its parts are not merged")

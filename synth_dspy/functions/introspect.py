@@ -1,31 +1,30 @@
 """Functions read from where they are defined: Python modules by introspection, described APIs by `openapi.py`.
 
-Of a module, what the signatures, the type hints and the docstrings say. It is imported, as `python module.py` would
-run it: it is the user's own. Its functions are not called here.
+Of a module, what the signatures, the type hints and the docstrings say. It is described in the sandbox's child, by
+`description.py`: nothing of it runs in this process, which believes no more of the answer than that it is what the
+module says of itself.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import hashlib
-import importlib
-import importlib.util
-import inspect
 import sys
-import types
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from synth_dspy.errors import SetupError
 from synth_dspy.functions import openapi
 from synth_dspy.functions.api_files import SUFFIXES
-from synth_dspy.functions.canonical import canonical, gaps_of
-from synth_dspy.functions.docstrings import Docstring, examples_in, read_docstring, stated_type
-from synth_dspy.functions.hints import UnportableHintError, default_value, hints_of, schema_of
-from synth_dspy.functions.schema import Function, Gap, NoFunctionsError
+from synth_dspy.functions.canonical import canonical
+from synth_dspy.functions.description import import_failed
+from synth_dspy.functions.sandbox_process import ChildProcess
+from synth_dspy.functions.sandbox_settings import child_settings, in_words
+from synth_dspy.functions.schema import Call, Function, Gap, NoFunctionsError
+
+_SECONDS, _MEMORY_MB, _FILES_MB = 60.0, 4096, 10  # for importing and describing one module; large libraries need much
 
 
 def read_functions(path: Path) -> tuple[list[Function], list[Gap]]:
@@ -39,25 +38,28 @@ def read_functions(path: Path) -> tuple[list[Function], list[Gap]]:
     Raises:
         SetupError: where there are none, two have one name, or a file cannot be read or imported.
     """
-    if path.is_dir():
-        return _read_folder(path)
+    with ModuleReader() as reader:
+        return _read_folder(path, reader) if path.is_dir() else _read_file(path, reader)
+
+
+def _read_file(path: Path, reader: ModuleReader) -> tuple[list[Function], list[Gap]]:
     if not path.exists():
         path = _module_named(path)
     if path.suffix == ".py":
-        return read_module(path)
+        return reader.read(path)
     if path.suffix in SUFFIXES:
         return openapi.read_document(path)
     raise SetupError(f"{path} holds no functions; expected is a .py module, or a {', '.join(SUFFIXES)} file.")
 
 
-def _read_folder(folder: Path) -> tuple[list[Function], list[Gap]]:
+def _read_folder(folder: Path, reader: ModuleReader) -> tuple[list[Function], list[Gap]]:
     files = [each for each in sorted(folder.glob("*.py")) if not each.name.startswith("_")]
     files = files or [each for each in sorted(folder.iterdir()) if each.suffix in SUFFIXES]
     functions: dict[str, Function] = {}
     gaps: list[Gap] = []
     for file in files:
         try:
-            found, lacking = read_functions(file)
+            found, lacking = _read_file(file, reader)
         except NoFunctionsError:
             continue
         for function in found:
@@ -74,204 +76,155 @@ def _read_folder(folder: Path) -> tuple[list[Function], list[Gap]]:
 
 
 def _module_named(path: Path) -> Path:
-    """The file of an importable module's dotted name."""
-    name = str(path)
-    spec = None
-    if all(part.isidentifier() for part in name.split(".")):
-        with contextlib.suppress(ImportError, ValueError):
-            spec = importlib.util.find_spec(name)
+    """The file of an importable module's dotted name. No package around it is imported for that."""
+    parts = str(path).split(".")
+    spec, places = None, None
+    if all(part.isidentifier() for part in parts):
+        for end in range(1, len(parts) + 1):
+            spec = _spec(".".join(parts[:end]), places)
+            places = spec.submodule_search_locations if spec else None
+            if end < len(parts) and places is None:
+                spec = None
+                break
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise SetupError(f"{path} is neither a file nor a folder, nor an importable Python module; check its name.")
     return Path(spec.origin)
 
 
-def read_module(path: Path) -> tuple[list[Function], list[Gap]]:
-    """The public top-level functions of a Python file, in their order there, and what their documentation lacks.
+def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
+    specs = (finder.find_spec(name, places) for finder in sys.meta_path)
+    return next((spec for spec in specs if spec), None)
 
-    Public are those in `__all__`; without one, those defined in the module whose names begin with a letter.
 
-    Raises:
-        SetupError: where the file cannot be imported, holds no such functions, or two of one name.
-    """
-    source = _Source.of(path)
-    module = _import(path)
-    found = dict(_public(module, path))
-    if not found:
-        raise NoFunctionsError(
-            f"{path} holds no public functions; define some at its top level, or name them in its __all__."
+class _Described(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Function(_Described):
+    """A function as `description.describe_module` gives it."""
+
+    name: Annotated[str, Field(pattern=r"^[^\W\d]\w*$", max_length=200)]
+    description: str
+    parameters: dict[str, Any]
+    returns: dict[str, Any] | None
+    read_only: bool
+    line: Annotated[int, Field(ge=1)]
+    examples: list[dict[str, Any]]
+
+    def placed(self, file: str) -> Function:
+        """The function, with schemas that are checked; ValueError where they are none."""
+        return Function(
+            name=self.name,
+            description=self.description,
+            parameters=canonical(self.parameters, inline=False),
+            returns=None if self.returns is None else canonical(self.returns, inline=False),
+            read_only=self.read_only,
+            target=f"{file}:{self.name}",
+            where=f"{file}:{self.line}",
+            examples=tuple(Call.from_json(each) for each in self.examples),
         )
-    functions: dict[str, Function] = {}
-    gaps: list[Gap] = []
-    for name, value in found.items():
-        functions[name], lacking = _described(name, value, source)
-        gaps += lacking
-    for name, value in found.items():
-        examples = tuple(examples_in(inspect.getdoc(value), functions[name], functions))
-        functions[name] = replace(functions[name], examples=examples)
-    return list(functions.values()), gaps
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A file's syntax tree, for the lines of what is defined in it."""
-
-    path: Path
-    definitions: Mapping[str, ast.FunctionDef | ast.AsyncFunctionDef]
-
-    @classmethod
-    def of(cls, path: Path) -> _Source:
-        try:
-            tree = ast.parse(path.read_bytes(), filename=str(path))
-        except OSError as error:
-            raise SetupError(f"{path} cannot be read: {error.strerror}.") from None
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None) or 1
-            raise SetupError(f"{path}:{line} is not valid Python: {getattr(error, 'msg', error)}.") from None
-        definitions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
-        for node in tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _overloads(node):
-                if node.name in definitions:
-                    raise SetupError(
-                        f"{path} defines two functions named {node.name}, in lines {definitions[node.name].lineno} "
-                        f"and {node.lineno}; rename one."
-                    )
-                definitions[node.name] = node
-        return cls(path, definitions)
-
-    def line(self, function: str, parameter: str = "") -> int:
-        node = self.definitions.get(function)
-        if node is None:
-            return 1
-        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.kwarg]
-        return next((each.lineno for each in arguments if each and each.arg == parameter), node.lineno)
+class _Gap(_Described):
+    line: Annotated[int, Field(ge=1)]
+    function: str
+    parameter: str
+    missing: str
 
 
-def _overloads(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(ast.unparse(each).rsplit(".", 1)[-1] == "overload" for each in node.decorator_list)
+class _Module(_Described):
+    functions: list[_Function]
+    gaps: list[_Gap]
 
 
-def _import(path: Path) -> types.ModuleType:
-    """The module of a file, within its package if it has one, with its folder importable meanwhile."""
-    path = path.resolve()
-    parts, folder = [] if path.stem == "__init__" else [path.stem], path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    sys.path.insert(0, str(folder))
+class ModuleReader:
+    """Reads modules by a child in the sandbox, which serves for all of one folder. To be closed."""
+
+    def __init__(self, *, seconds: float = _SECONDS, memory_mb: int = _MEMORY_MB) -> None:
+        """
+        Args:
+            seconds: Wall-clock time of importing and describing one module.
+            memory_mb: Memory. Large libraries need much.
+
+        Raises:
+            SetupError: This system has no sandbox.
+        """
+        if sys.platform == "win32":
+            raise SetupError(
+                "Python modules are read in a sandbox, which Linux and macOS have: run this there, or in WSL, or name "
+                "a file of schemas."
+            )
+        self._seconds, self._memory_mb = seconds, memory_mb
+        self._child: ChildProcess | None = None
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def read(self, path: Path) -> tuple[list[Function], list[Gap]]:
+        """The public top-level functions of a Python file, in their order there, and what their documentation lacks.
+
+        Public are those in `__all__`; without one, those defined in the module whose names begin with a letter.
+
+        Raises:
+            SetupError: where the file cannot be imported, holds no such functions (`NoFunctionsError`), or two of one
+                name.
+        """
+        file = path.as_posix()
+        answer = self._alive(path.resolve(), file).ask(
+            {"describe": {"path": str(path.resolve()), "file": file}}, self._seconds, refuse=True
+        )
+        if "stopped" in answer:
+            raise self._failure(file, str(answer["stopped"]))
+        if "error_type" in answer:
+            raise SetupError(
+                _one_line(f"The functions of {file} cannot be read: {answer['error_type']}: {answer.get('error')}.")
+            )
+        return _validated(answer.get("result"), file)
+
+    def _alive(self, path: Path, file: str) -> ChildProcess:
+        if self._child is None or self._folder != path.parent or self._child.gone():
+            self.close()
+            settings = child_settings(
+                path, None, memory_mb=self._memory_mb, files_mb=_FILES_MB, cpu_seconds=int(20 * self._seconds + 1)
+            )
+            self._child = ChildProcess(settings, memory=self._memory_mb << 20, files=_FILES_MB << 20)
+            self._folder = path.parent
+            ready = self._child.start(self._seconds)
+            if "layers" not in ready:
+                raise self._failure(file, str(ready.get("stopped") or ready.get("error")))
+        return self._child
+
+    def _failure(self, file: str, stopped: str) -> SetupError:
+        why = in_words(stopped, self._seconds, self._memory_mb, _FILES_MB)
+        return SetupError(_one_line(import_failed(file, f"({why})")))
+
+
+def _validated(described: Any, file: str) -> tuple[list[Function], list[Gap]]:
+    """What the child said, made of nothing but what it may say."""
+    if isinstance(described, dict) and isinstance(described.get("problem"), str):
+        raise (NoFunctionsError if described.get("empty") is True else SetupError)(_one_line(described["problem"]))
     try:
-        if len(parts) > 1 or path.stem == "__init__":
-            module = importlib.import_module(".".join(parts))
-            if module.__file__ and Path(module.__file__).resolve() == path:
-                return module
-        # A name of its own, so that no other module of this process is replaced.
-        name = f"_functions_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise SetupError(f"{path} is no Python module.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # where type hints are looked up
-        spec.loader.exec_module(module)
-        return module
-    except (Exception, SystemExit) as error:
-        line = next((at.tb_lineno for at in reversed(_frames(error)) if at.tb_frame.f_code.co_filename == str(path)), 1)
+        module = _Module.model_validate(described)
+        functions = [each.placed(file) for each in module.functions]
+        if not functions or len({each.name for each in functions}) < len(functions):
+            raise ValueError("no functions, or two of one name")
+    except ValueError as error:
         raise SetupError(
-            f"Importing {path} failed in line {line} ({type(error).__name__}: {' '.join(str(error).split())[:300]}); "
-            "make it importable by itself, with what it needs installed or beside it."
-        ) from error
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
+            _one_line(f"The functions of {file} cannot be read: its description is not as it should be: {error}.")
+        ) from None
+    return functions, [Gap(file=file, **each.model_dump()) for each in module.gaps]
 
 
-def _frames(error: BaseException) -> list[types.TracebackType]:
-    frames, at = [], error.__traceback__
-    while at:
-        frames.append(at)
-        at = at.tb_next
-    return frames
-
-
-def _public(module: types.ModuleType, path: Path) -> Iterator[tuple[str, Callable[..., Any]]]:
-    listed = getattr(module, "__all__", None)
-    for name in listed if listed is not None else list(vars(module)):
-        if not hasattr(module, name):
-            raise SetupError(f"{path} names {name!r} in __all__ but does not define it; define it or take it out.")
-        value = getattr(module, name)
-        own = listed is not None or (not name.startswith("_") and getattr(value, "__module__", "") == module.__name__)
-        if own and callable(value) and inspect.isfunction(inspect.unwrap(value)):
-            yield name, value
-
-
-def _described(name: str, function: Callable[..., Any], source: _Source) -> tuple[Function, list[Gap]]:
-    file = source.path.as_posix()
-    line = source.line(name)
-    docstring = read_docstring(inspect.getdoc(function))
-    hints = hints_of(function)
-    gaps = [] if docstring.description else [Gap(file, line, name, "", "a description")]
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    parameters: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            continue  # cannot be given by name
-        try:
-            schema = _parameter(parameter, hints.get(parameter.name, parameter.empty), docstring)
-        except UnportableHintError as error:
-            gaps.append(Gap(file, source.line(name, parameter.name), name, parameter.name, str(error)))
-            schema = _parameter(parameter, parameter.empty, docstring)
-        if parameter.kind is parameter.VAR_KEYWORD:
-            parameters["additionalProperties"] = schema
-            continue
-        properties[parameter.name] = schema
-        if parameter.default is parameter.empty:
-            required.append(parameter.name)
-    parameters = _together(parameters)
-    known = {gap.parameter for gap in gaps if gap.parameter}  # what is wrong with their types is said already
-    for gap in gaps_of(name, parameters, file, lambda parameter: source.line(name, parameter)):
-        if gap.parameter not in known or gap.missing != "a type":
-            gaps += [gap]
-    returns = None
-    if "return" in hints:
-        with contextlib.suppress(UnportableHintError):
-            returns = canonical(schema_of(hints["return"], result=True))
-            if docstring.returns:
-                returns = {**returns, "description": docstring.returns}
-    else:
-        gaps.append(Gap(file, line, name, "return", "a type"))
-    marked = getattr(function, "__read_only__", False) or getattr(inspect.unwrap(function), "__read_only__", False)
-    return Function(
-        name=name,
-        description=docstring.description,
-        parameters=parameters,
-        returns=returns,
-        read_only=bool(marked or docstring.read_only),
-        target=f"{file}:{name}",
-        where=f"{file}:{line}",
-    ), gaps
-
-
-def _parameter(parameter: inspect.Parameter, hint: Any, docstring: Docstring) -> dict[str, Any]:
-    """The schema of one parameter. Where there is no hint, the docstring's type counts."""
-    schema: dict[str, Any] = {}
-    if hint is not parameter.empty and hint is not Any:
-        schema = dict(schema_of(hint))
-    elif parameter.name in docstring.types:
-        schema = stated_type(docstring.types[parameter.name]) or {}
-    note = docstring.parameters.get(parameter.name)
-    if note:
-        schema["description"] = note  # nearer than what its type says of itself
-    if parameter.default is not parameter.empty:
-        schema.pop("default", None)
-        with contextlib.suppress(ValueError):
-            schema["default"] = default_value(parameter.default)
-    return schema
-
-
-def _together(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments' schema in canonical form; each argument's own `$defs` become the whole's."""
-    definitions: dict[str, Any] = {}
-    schemas = [*parameters["properties"].values(), parameters.get("additionalProperties")]
-    for schema in schemas:
-        if isinstance(schema, dict):
-            definitions |= schema.pop("$defs", {})
-    return canonical({**parameters, "$defs": definitions})
+def _one_line(text: str) -> str:
+    """A text of the child's, without what a terminal would heed."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:2_000]

@@ -1,7 +1,7 @@
 """The sandbox: a user's functions are called in a child process that can do nothing but compute.
 
 The child starts with an empty environment in a session of its own, confines itself before it imports the user's module,
-and serves many calls, so that starting is paid once. What it may do:
+serves many calls, so that starting is paid once, and ends with its parent. What it may do:
 
 - read the interpreter, the installed packages, the module's folder and what `readable` names; nothing in the module's
   folder whose name, or whose folder's, begins with a dot, and nothing outside that a link in it leads to; write in a
@@ -11,42 +11,34 @@ and serves many calls, so that starting is paid once. What it may do:
 - start threads, but no process; open no connection.
 
 A call that writes, connects or starts more is stopped with the reason, the child is ended with all its threads, and the
-next call gets a new one: functions that keep state begin anew then. What it may not read, it finds forbidden; so does a
-module that tries any of this while it is imported. Changes of a file's mode, owner or times do nothing. A function can
-lie about its own result, and the module's state is shared by the calls of one child.
+next call gets a new one: functions that keep state begin anew then, and so they do after a call that leaves a thread
+behind. What it may not read, it finds forbidden; so does a module that tries any of this while it is imported. Changes
+of a file's mode, owner or times do nothing. A function can lie about its own result, and the module's state is shared
+by the calls of one child, but an answer counts for the call that it answers and no other.
 
-On Linux the kernel enforces this (`sandbox_limits.py`: Landlock from Linux 5.13, seccomp filters on x86-64 and ARM64),
-whatever the code does. Elsewhere, macOS included, files, network and processes are guarded by Python's audit hooks
-alone: they stop code that was written in good faith, a mistake, a model's odd arguments, but not C code or code that
-means to get out. `guarantees` says what holds here. Windows has no sandbox.
+On Linux the kernel enforces this (Landlock from Linux 5.13, `sandbox_limits.py`; seccomp filters on x86-64 and ARM64,
+`sandbox_seccomp.py`), whatever the code does. Elsewhere, macOS included, files, network and processes are guarded by
+Python's audit hooks alone: they stop code that was written in good faith, a mistake, a model's odd arguments, but not C
+code or code that means to get out. `guarantees` says what holds here. Windows has no sandbox.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-import sysconfig
-import tempfile
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from synth_dspy.errors import SetupError
-from synth_dspy.functions.sandbox_process import ChildProcess
+from synth_dspy.functions.sandbox_process import OUT_OF_TURN, ChildProcess
+from synth_dspy.functions.sandbox_settings import child_settings, in_words
+from synth_dspy.functions.sandbox_values import SHOWN
 from synth_dspy.functions.schema import Call, Function
-
-# What programs on this system read for time zones, file types and shared libraries.
-_SYSTEM = ("/usr/share/zoneinfo", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/ld.so.cache", "/lib",
-           "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/dev/urandom", "/dev/random")  # fmt: skip
-
-
-_ENTRIES = 20_000  # looked at in the module's folder, for what is hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,8 @@ class Outcome:
     """What became of one call.
 
     Attributes:
-        result: what was returned, as JSON; its `repr` where it is not JSON. None where nothing was returned.
+        result: what was returned, as JSON; its `repr`, to 10,000 characters, where it is not JSON, longer than a
+            million characters or more than 100 levels deep. None where nothing was returned.
         error_type: name of the exception's class; "" where none was raised.
         error: its message.
         stdout: what was printed, to 10,000 characters.
@@ -105,7 +98,8 @@ class Sandbox:
             functions: Those that can be called; those without a `target` cannot.
             seconds: Wall-clock time of a call.
             memory_mb: Memory, modules included. Large libraries need more than the default.
-            files_mb: Size of all files that calls leave behind or, on Linux, have open but removed.
+            files_mb: Size of all files and folders that calls leave behind or, on Linux, have open but removed; each
+                counts for 4 KB at least.
             only_read_only: Refuse functions that are not marked read-only.
             readable: Files and folders that may be read besides.
             start_seconds: Wall-clock time of importing the module.
@@ -156,7 +150,8 @@ class Sandbox:
         return {
             "time": "the process group is killed",
             "memory": space,
-            "files": f"{landlock}; modes, owners and times by {seccomp}; size by a limit on each and looks every 50 ms",
+            "files": f"{landlock}; modes, owners and times by {seccomp}; size by a limit on each and looks every 50 "
+            "ms, which count folders too",
             "environment": f"an empty environment; other processes' by {landlock}",
             "network": seccomp,
             "processes": seccomp,
@@ -182,30 +177,35 @@ class Sandbox:
                 return Outcome(stopped=f"not run: {each.name} is no function that can be called")
             if self.only_read_only and not function.read_only:
                 return Outcome(stopped=f"not run: {each.name} is not marked read-only")
-        child = self._alive()
-        began = time.perf_counter()
-        answer = child.ask(call.as_json(), self.seconds)
-        took = answer.get("seconds")
-        outcome = Outcome(
-            answer.get("result"),
-            str(answer.get("error_type", "")),
-            str(answer.get("error", "")),
-            str(answer.get("stdout", "")),
-            took if isinstance(took, float) else time.perf_counter() - began,
-            self._in_words(str(answer.get("stopped", "")), self.seconds),
-        )
-        child.spent += outcome.seconds
-        if outcome.stopped or answer.get("dirty") or child.spent > 20 * self.seconds or child.is_full():
+        # Of a child that answers what it was not asked, nobody knows which call it answers: another one is asked.
+        for _ in range(2):
+            child = self._alive()
+            began = time.perf_counter()
+            answer = child.ask(call.as_json(), self.seconds)
+            took = time.perf_counter() - began
+            if answer.get("stopped") != OUT_OF_TURN:
+                break
+            self._end()
+        outcome = self._outcome(answer, took)
+        child.spent += took
+        if outcome.stopped or child.spent > 20 * self.seconds or child.is_spoilt():
             self._end()
         return outcome
 
+    def _outcome(self, answer: Mapping[str, Any], took: float) -> Outcome:
+        """What the child said, as far as it may say it."""
+        measured = answer.get("seconds")
+        return Outcome(
+            answer.get("result"),
+            str(answer.get("error_type", ""))[:SHOWN],
+            str(answer.get("error", ""))[:SHOWN],
+            str(answer.get("stdout", ""))[:SHOWN],
+            measured if isinstance(measured, float) and 0 <= measured <= took else took,
+            self._in_words(str(answer.get("stopped", ""))[:SHOWN], self.seconds),
+        )
+
     def _in_words(self, stopped: str, seconds: float) -> str:
-        known = {
-            "time": f"ran longer than {seconds:g} s",
-            "memory": f"used more than {self.memory_mb} MB",
-            "file": f"wrote more than {self.files_mb} MB",
-        }
-        return known.get(stopped, stopped)
+        return in_words(stopped, seconds, self.memory_mb, self.files_mb)
 
     def _alive(self) -> ChildProcess:
         """The child, started where there is none."""
@@ -236,73 +236,11 @@ class Sandbox:
             self._child = None
 
     def _settings(self) -> dict[str, Any]:
-        around, listable = _around(self.module)
-        return {
-            "module": str(self.module),
-            "targets": {name: each.target.rpartition(":")[2] for name, each in self.functions.items() if each.target},
-            "readable": [str(path) for path in (*_libraries(), *around, *self.readable)],
-            "listable": [str(path) for path in listable],
-            "memory": self.memory_mb << 20,
-            "file": self.files_mb << 20,
-            "cpu": int(self._start_seconds + 50 * self.seconds + 1),
-        }
-
-
-def _libraries() -> list[Path]:
-    """The interpreter's library, installed packages, and this one (its decorator marks read-only functions)."""
-    paths = sysconfig.get_paths()
-    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [str(Path(prefix) / "lib") for prefix in (sys.prefix, sys.base_prefix)]
-    for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):
-        folders += filter(None, os.environ.get(name, "").split(os.pathsep))
-    found = [Path(folder).resolve() for folder in (*folders, *_SYSTEM, str(Path(__file__).parents[1]))]
-    return list(dict.fromkeys(path for path in found if path.exists()))
-
-
-def _around(module: Path) -> tuple[list[Path], list[Path]]:
-    """What can be read and what can be listed of the module's folder, or its package's: all but what is hidden (.env).
-
-    In a folder that holds everything else of the user too, the module's file or package alone.
-    """
-    folder, top = module.parent, module
-    while (folder / "__init__.py").is_file():
-        folder, top = folder.parent, folder
-    home = Path.home().resolve()
-    if folder in (home, *home.parents, Path(folder.anchor), Path(tempfile.gettempdir()).resolve()):
-        folder = top
-    return ([folder], []) if folder.is_file() else _shown(folder)
-
-
-def _shown(top: Path) -> tuple[list[Path], list[Path]]:
-    """What lies below a folder without the hidden: folders that hide nothing as a whole, of others each entry.
-
-    Links are left out: to name one would allow what it leads to. What they lead to within the folder is named itself.
-    Folders beyond the first `_ENTRIES` entries, the nearest first, are left out too: nobody knows what they hide.
-
-    Returns:
-        What can be read, and the folders besides that can be listed.
-    """
-    children: dict[Path, list[os.DirEntry[str]]] = {}
-    partial: set[Path] = set()
-    waiting, seen = deque([top]), 0
-    while waiting:
-        folder = waiting.popleft()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if seen < _ENTRIES else None
-        except OSError:
-            entries = None
-        kept = [entry for entry in entries or () if not entry.name.startswith(".") and not entry.is_symlink()]
-        if entries is None or folder == top or any(entry.name.startswith(".") for entry in entries):
-            partial.update((folder, *folder.parents))
-        if entries is not None:
-            children[folder] = kept
-            seen += len(entries)
-            waiting.extend(folder / entry.name for entry in kept if entry.is_dir(follow_symlinks=False))
-    readable = [
-        folder / entry.name
-        for folder, entries in children.items()
-        if folder in partial
-        for entry in entries
-        if folder / entry.name not in partial
-    ]
-    return readable, [folder for folder in children if folder in partial]
+        return child_settings(
+            self.module,
+            {name: each.target.rpartition(":")[2] for name, each in self.functions.items() if each.target},
+            readable=self.readable,
+            memory_mb=self.memory_mb,
+            files_mb=self.files_mb,
+            cpu_seconds=int(self._start_seconds + 50 * self.seconds + 1),
+        )

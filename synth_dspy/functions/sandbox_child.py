@@ -1,46 +1,40 @@
 """The sandbox's child: confines itself, imports the user's module, and answers calls one at a time.
 
-Started by `sandbox.py` with the descriptor of a Unix socket, on which both sides write JSON, one object a line. The
-first line says what to load and what to allow; every further one is a call.
+Started by `sandbox_process.py` with the descriptor of a Unix socket and the parent's process id. On the socket both
+sides write JSON, one object a line. The first line says what to load and what to allow; every further one is a call, or
+asks for the description of a module. A message of the child's carries the token of the line that it answers.
 
-`sandbox_limits.py` has what the kernel enforces, `sandbox_hook.py` the second layer, Python's audit hook.
+`sandbox_limits.py` and `sandbox_seccomp.py` have what the kernel enforces, `sandbox_hook.py` the second layer, Python's
+audit hook.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import enum
 import errno
-import importlib
-import importlib.util
 import inspect
 import io
 import json
-import math
 import os
-import re
 import socket
 import sys
-import threading
 import time
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from datetime import date
-from datetime import time as time_of_day
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the same package as the parent's, installed or not
 from synth_dspy.functions import sandbox_limits as limits
+from synth_dspy.functions.importing import import_file
 from synth_dspy.functions.sandbox_hook import Hook
+from synth_dspy.functions.sandbox_seccomp import restrict_system_calls
+from synth_dspy.functions.sandbox_values import SHOWN, bounded, result_of
 
 del sys.path[0]
 
-_SHOWN = 10_000  # characters of output and of a message
-_LARGEST = 1_000_000  # characters of a result as JSON
 _PLAIN = (str, int, float, bool, type(None), list, dict, object, Any, inspect.Parameter.empty)
 
 
@@ -54,7 +48,7 @@ class Capped(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        self.kept += text[: _SHOWN - len(self.kept)]
+        self.kept += text[: SHOWN - len(self.kept)]
         return len(text)
 
 
@@ -67,26 +61,29 @@ class Child:
         self.output = Capped()
         self.began = 0.0
         self.loading = True
+        self.token = ""
         self.functions: dict[str, tuple[Callable[..., Any], dict[str, Callable[[Any], Any]]]] = {}
 
     def serve(self) -> None:
         """Set up as the first line says, then answer until the parent hangs up."""
         settings = json.loads(self.lines.readline())
+        self.token = settings["token"]
         layers = self._confine(settings)
         with self._watched() as problem:
-            self._load(Path(settings["module"]), settings["targets"])
+            if settings["module"]:
+                self._load(Path(settings["module"]), settings["targets"])
         self.loading = False
         self._send({**problem, "layers": layers})
-        threads = threading.active_count()
         for line in self.lines:
+            message = json.loads(line)
+            self.token = message["token"]
             os.chdir(settings["scratch"])
             result = None
             with self._watched() as problem:
-                result = jsonable(self._evaluate(json.loads(line)))
-                if len(json.dumps(result)) > _LARGEST:
-                    result = repr(result)[:_SHOWN]
-            # A thread that goes on after its call could act in the next one's name: such a child is not used again.
-            problem["dirty"] = threading.active_count() > threads
+                if "describe" in message:
+                    result = self._describe(**message["describe"])
+                else:
+                    result = result_of(self._evaluate(message))
             self._send(problem if "error_type" in problem else {**problem, "result": result})
 
     def stop(self, reason: str) -> typing.NoReturn:
@@ -101,7 +98,7 @@ class Child:
         os._exit(1)
 
     def _send(self, message: dict[str, Any]) -> None:
-        message |= {"stdout": self.output.kept, "seconds": time.perf_counter() - self.began}
+        message |= {"token": self.token, "stdout": self.output.kept, "seconds": time.perf_counter() - self.began}
         self.channel.sendall(json.dumps(message).encode() + b"\n")
 
     def _confine(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -110,20 +107,33 @@ class Child:
         lacking = limits.limit_resources(settings["memory"], settings["file"], settings["cpu"])
         landlock = limits.restrict_files(readable, listable, scratch)
         limits.drop_privileges()
-        how, listener = limits.restrict_system_calls()
-        if listener is not None:
-            socket.send_fds(self.channel, [b"!"], [listener])
-            os.close(listener)  # whoever holds it could let its own violations pass
-        else:
-            self.channel.sendall(b".")
+        how = restrict_system_calls(self._hand_over)
         if not how:
             limits.forbid_processes()
         # Seccomp alone leaves C code the files, Landlock alone the network: ctypes needs both.
         sys.addaudithook(Hook(readable, listable, scratch, self.stop, native=bool(how and landlock)))
         return {"landlock": landlock, "seccomp": how, "lacking": lacking}
 
+    def _hand_over(self, listener: int | None) -> None:
+        """Give the parent the descriptor by which it hears of violations."""
+        if listener is None:
+            self.channel.sendall(b".")
+            return
+        socket.send_fds(self.channel, [b"!"], [listener])
+        os.close(listener)  # whoever holds it could let its own violations pass
+
+    def _describe(self, path: str, file: str) -> dict[str, Any]:
+        """What the functions of a module are, as `describe_module` says it; importing it tries what it may."""
+        from synth_dspy.functions.description import describe_module
+
+        self.loading = True
+        try:
+            return describe_module(Path(path), file)
+        finally:
+            self.loading = False
+
     def _load(self, path: Path, targets: dict[str, str]) -> None:
-        module = _import(path)
+        module = import_file(path)
         for name, qualname in targets.items():
             function: Any = module
             for part in qualname.split("."):
@@ -143,7 +153,7 @@ class Child:
             return [self._resolved(each) for each in value]
         if isinstance(value, dict):
             if set(value) == {"$call"}:
-                return jsonable(self._evaluate(value["$call"]))
+                return bounded(self._evaluate(value["$call"]))
             return {key: self._resolved(each) for key, each in value.items()}
         return value
 
@@ -165,54 +175,7 @@ class Child:
                 problem["stopped"] = "file"
 
 
-def jsonable(value: Any) -> Any:
-    """A result as JSON: enums by value, dates in ISO format, sets sorted, models and data classes as objects.
-
-    Anything else is its `repr`, without addresses, which differ from run to run.
-    """
-    if isinstance(value, enum.Enum):
-        return jsonable(value.value)
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else repr(value)
-    if isinstance(value, (date, time_of_day)):
-        return value.isoformat()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "model_dump") and not isinstance(value, type):
-        return jsonable(value.model_dump())
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return jsonable(value._asdict())
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(jsonable(key)): jsonable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(each) for each in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((jsonable(each) for each in value), key=json.dumps)
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:_SHOWN]
-
-
 # -- the parts ---------------------------------------------------------------------------------------------------------
-
-
-def _import(path: Path) -> types.ModuleType:
-    """The module of a file, within its package if it has one. The standard library wins over its neighbours."""
-    parts, folder = [path.stem], path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    sys.path.append(str(folder))
-    if len(parts) > 1:
-        return importlib.import_module(".".join(parts))
-    name = f"user_{path.stem}" if path.stem in sys.modules or path.stem in sys.stdlib_module_names else path.stem
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _converters(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
@@ -250,10 +213,11 @@ async def _awaited(value: Any) -> Any:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)[:_SHOWN]
+        return str(error)[:SHOWN]
     except Exception:
         return ""
 
 
 if __name__ == "__main__":
+    limits.die_with_parent(int(sys.argv[2]))
     Child(socket.socket(fileno=int(sys.argv[1]))).serve()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from synth_dspy.functions.sandbox_limits import NETWORK, PROCESS
+from synth_dspy.functions.sandbox_seccomp import NETWORK, PROCESS
 
 OUTSIDE = "wrote outside its folder"
 

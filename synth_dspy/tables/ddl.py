@@ -89,8 +89,9 @@ def run_in_duckdb(sql: str, dialect: str) -> None:
     from sqlglot import exp
 
     (statement, *others) = _parsed(sql, dialect) or [None]
-    if others or not isinstance(statement, exp.Create):
-        raise DdlError("does not parse", "it is not one CREATE TABLE")
+    of_columns = isinstance(statement, exp.Create) and isinstance(statement.this, exp.Schema)
+    if others or not of_columns or statement.expression:  # a query could fill the memory
+        raise DdlError("does not parse", "it is not one CREATE TABLE of columns")
     _reduce(statement)
     with _LOCK:  # one database for all statements: opening one takes longer than they do
         connection = _database()

@@ -105,6 +105,17 @@ def test_half_a_character_is_written_down_as_a_question_mark(tmp_path: Path) -> 
     assert run(path, tmp_path / "ledger.sqlite") == said
 
 
+@pytest.mark.parametrize("opening", ["[", '{"a": '])
+def test_a_result_that_is_nested_deep_is_written_down(tmp_path: Path, opening: str) -> None:
+    path = tmp_path / "nested.py"
+    closing = {"[": "]", '{"a": ': "}"}[opening]
+    path.write_text(f"import json\ndef tick():\n    return json.loads({opening!r} * 490 + '1' + {closing!r} * 490)\n")
+    first = run(path, tmp_path / "ledger.sqlite")
+    assert first.ok
+    assert isinstance(first.result, str)
+    assert run(path, tmp_path / "ledger.sqlite") == first
+
+
 def test_what_may_change_something_is_done_each_time(module: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     assert run(module, ledger, read_only=False) != run(module, ledger, read_only=False)

@@ -20,7 +20,7 @@ import pytest
 
 from synth_dspy.errors import SetupError
 from synth_dspy.functions import sandbox as sandboxes
-from synth_dspy.functions import sandbox_process
+from synth_dspy.functions import sandbox_process, sandbox_settings
 from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call, Function
 
@@ -451,7 +451,7 @@ def test_hidden_files_and_what_links_lead_to_cannot_be_read(tmp_path: Path) -> N
 
 
 def test_what_was_not_looked_through_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandboxes, "_ENTRIES", 4)
+    monkeypatch.setattr(sandbox_settings, "_ENTRIES", 4)
     for name in ("a/1.txt", "b/2.txt", "b/c/3.txt", "tools.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(MODULE.replace("import helper", ""))

@@ -1,0 +1,150 @@
+"""The one folder that the sandbox's child may write: made, measured without trust in what it holds, and removed.
+
+It is named after nobody, but locked while its owner lives: what an owner that was killed left behind is removed by the
+next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import secrets
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREFIX = "synth_dspy-sandbox-"
+_BLOCK = 4096  # bytes that any entry counts for, at least: a directory, a link and an empty file take room too
+_DEEPEST = 50  # folders within folders
+_LONGEST = 0.5  # seconds that measuring may take
+
+
+class ScratchFolder:
+    """A new folder of this process's.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self) -> None:
+        _remove_abandoned(os.getpid())
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+            descriptor = _lock(str(self.path))
+            if descriptor is not None:
+                self._descriptor = descriptor
+                return
+
+    def size(self, most: int) -> int:
+        """Bytes that everything in it takes on the disk; more than `most` where that is so, or cannot be told."""
+        return _size(self._descriptor, most, _DEEPEST, time.monotonic() + _LONGEST)
+
+    def is_below(self, path: str) -> bool:
+        """Whether a path, as the kernel writes it, is in the folder."""
+        return path.startswith(f"{self.path}/")
+
+    def remove(self) -> None:
+        """Remove it with all that is in it. Nobody may be writing there any more."""
+        _remove(str(self.path), self._descriptor)
+
+
+@functools.cache
+def _remove_abandoned(process: int) -> None:
+    """Remove the folders of processes that are gone; once in each process."""
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.name.startswith(_PREFIX) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                    descriptor = _lock(entry.path)
+                    if descriptor is not None:
+                        _remove(entry.path, descriptor)
+
+
+def _lock(path: str) -> int | None:
+    """The descriptor of a folder that is locked for as long as it is open; None where another has it, or removed it.
+
+    The kernel gives the lock back when its holder ends, however it ends.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.exists(path):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _remove(path: str, descriptor: int) -> None:
+    """Remove a locked folder, and unlock it."""
+    with contextlib.suppress(OSError):
+        _empty(descriptor)
+        os.rmdir(path)
+    os.close(descriptor)
+
+
+def _size(folder: int, most: int, deepest: int, until: float) -> int:
+    """Bytes of all that is below an open folder; more than `most` where it is too much, too deep or too slow to see.
+
+    By descriptors, as paths may become longer than the system takes, and links may take their places meanwhile.
+    """
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+                total += taken_on_disk(status)
+                if total > most or not deepest or time.monotonic() > until:
+                    return most + 1
+                if stat.S_ISDIR(status.st_mode):
+                    with _opened(entry.name, folder) as below:
+                        total += _size(below, most - total, deepest - 1, until)
+            except FileNotFoundError:
+                continue
+            except OSError:  # a folder that cannot be opened
+                return most + 1
+    return total
+
+
+def taken_on_disk(status: os.stat_result) -> int:
+    """Bytes that a file takes: its length, or its blocks where these are more."""
+    return max(status.st_size, status.st_blocks * 512, _BLOCK)
+
+
+def _empty(folder: int) -> None:
+    """Remove all that is in an open folder, however deep: what folders hold is moved up until they are empty."""
+    while True:
+        names = _remove_files(folder)
+        if not names:
+            return
+        for name in names:
+            os.chmod(name, 0o700, dir_fd=folder)
+            with _opened(name, folder) as below:
+                for inner in _remove_files(below):
+                    os.chmod(inner, 0o700, dir_fd=below)
+                    os.rename(inner, secrets.token_hex(8), src_dir_fd=below, dst_dir_fd=folder)
+            os.rmdir(name, dir_fd=folder)
+
+
+def _remove_files(folder: int) -> list[str]:
+    """Remove the files of an open folder. Returns the names of the folders in it."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+    return [name for name, is_folder in found if is_folder]
+
+
+@contextlib.contextmanager
+def _opened(name: str, folder: int) -> Iterator[int]:
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
