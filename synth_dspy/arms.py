@@ -113,6 +113,7 @@ def compile_arms(
                 except Exception as error:
                     failed = str(error) if isinstance(error, SynthDspyError) else f"{type(error).__name__}: {error}"
                     log.warning("arm %s failed", name, exc_info=error)
+                    context.bars.say(f"{name} failed: {failed}")
             if failed is None:
                 if saved.tuned_model(program, resources.student) is None:
                     program.set_lm(resources.student)

@@ -45,14 +45,13 @@ class Experiment(Context):
         check_options(self.config.models)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention, self.workspace)
-        with self.run.station("source"):
+        with self.run.station("source"), self.bars.status("reading the source"):
             knowledge, splits = read_knowledge(self)
             check_feedback(self, knowledge)
         with self.run.station("models"):
             resources = self._models()
         self.run.begun = True
-        again = f"python -m synth_dspy.compile {self.run.task} --resume {self.run.id}"
-        self.bars.console.print(f"run {self.run.id}; if it is stopped: {again}", soft_wrap=True, highlight=False)
+        self.say(f"run {self.run.id}; if it is stopped: {self.run.again}")
         with self.run.station("index"), self.bars.bar("index", None) as bar:
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
