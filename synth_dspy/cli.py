@@ -109,12 +109,12 @@ def _discard_output() -> None:
 
 def _unboxed(box: str, program: str) -> str:
     """What tyro says in a box, as one sentence: the first paragraph, without the frame and the extract of the help."""
-    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
-    lines = [line.strip("│").rstrip() for line in plain.splitlines()[1:-1]]
-    end = next((n for n, line in enumerate(lines) if not line or line.strip().startswith("──")), len(lines))
-    first, rest = " ".join(" ".join(lines[:end]).split()), " ".join(lines[end:])
+    plain = re.sub(r"[│╰╯]", " ", re.sub(r"\x1b\[[\d;]*m", "", box))  # without UTF-8 the frame is plain
+    lines = [re.sub(r"^\s*[─-]{9,}\s*$", "", line).rstrip() for line in plain.splitlines()[1:]]
+    paragraph, *others = [part for part in "\n".join(lines).split("\n\n") if part.strip()] or [""]
+    first, rest = " ".join(paragraph.split()), " ".join(others)
     if first.startswith("Missing from "):
-        names = [line.strip() for line in lines[1:end] if line.startswith(" " * 5) and line[5] != " "]
+        names = re.findall(r"^ {6}(\S.*)$", paragraph, re.MULTILINE)
         first = f"Not given, and needed: {', '.join(names)}"
     elif wrong := re.match(r"Error parsing (\S+): (.*)", first):
         kind = re.search(rf"\s{re.escape(wrong[1])} (\S+)\s", rest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import sys
 import threading
 import time
@@ -110,8 +110,8 @@ class Bars:
             while not ended.wait(self._every_s):
                 try:
                     line("running for")
-                except SystemExit:  # nobody reads this any more, which is for the main thread to deal with
-                    _thread.interrupt_main()
+                except SystemExit:  # nobody reads this any more: the main thread stops, whatever it waits for
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                     return
 
         self.say(f"{label}: begins")
