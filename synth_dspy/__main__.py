@@ -1,8 +1,14 @@
-"""`python -m synth_dspy`: which commands there are."""
+"""`synth-dspy VERB ...`, and `python -m synth_dspy VERB ...`: which commands there are, and the way to each."""
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
+
+from synth_dspy import __version__
+from synth_dspy.cli import run_verb
+from synth_dspy.errors import SetupError
+from synth_dspy.invocation import SCRIPT, command
+from synth_dspy.mistakes import spelling
 
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",
@@ -18,16 +24,31 @@ COMMANDS = {
 }
 
 
-def main(args: list[str]) -> int:
-    """Print the commands; with arguments that is no answer, but a mistake."""
-    listed = "\n".join(f"  python -m synth_dspy.{name:9} {does}" for name, does in COMMANDS.items())
+def main(args: list[str]) -> int | None:
+    """Run the verb that the arguments begin with; without one, list what there is.
+
+    Raises:
+        SetupError: there is no such verb, or the verb's own.
+    """
     if not args or args[0] in ("-h", "--help"):
+        listed = "\n".join(f"  {command(name):<{len(command('document'))}}  {does}" for name, does in COMMANDS.items())
         print(f"Commands, each with --help:\n\n{listed}")
         return 0
-    hint = f"did you mean python -m synth_dspy.{args[0]}?" if args[0] in COMMANDS else f"there are\n\n{listed}"
-    print(f"error: A command follows a dot: {hint}", file=sys.stderr)
-    return 2
+    if args[0] == "--version":
+        print(f"{SCRIPT} {__version__}")
+        return 0
+    verb, *rest = args
+    if verb not in COMMANDS:
+        kind = "option" if verb.startswith("-") else "command"
+        raise SetupError(f"There is no {kind} {verb!r}: {spelling(verb, [*COMMANDS, '--help', '--version'])}")
+    status: int | None = import_module(f"synth_dspy.{verb}").main(rest)
+    return status
+
+
+def script() -> None:
+    """The console script."""
+    run_verb(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    script()

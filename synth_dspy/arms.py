@@ -145,6 +145,7 @@ def compile_arms(
                 except Exception as error:
                     failed = explain_failure(error)
                     log.warning("arm %s failed", name, exc_info=error)
+                    context.bars.say(f"{name} failed: {failed}")
             described.append(
                 {
                     "name": name,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +13,17 @@ from tyro.conf import Positional
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
+from synth_dspy.invocation import command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from synth_dspy.evaluation.votes import VoteFile
 
-USAGE = """usage: python -m synth_dspy.blind sheets RUN [RUN ...] --arms A B --out DIR [--items N] [--seed S]
-       python -m synth_dspy.blind rate DIR/sheets.jsonl --rater NAME --votes FILE.jsonl
-       python -m synth_dspy.blind rate DIR/sheets.jsonl --judge MODEL --votes FILE.jsonl
-       python -m synth_dspy.blind report DIR --votes FILE [FILE ...]
+USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] [--seed S]
+       {blind} rate DIR/sheets.jsonl --rater NAME --votes FILE.jsonl
+       {blind} rate DIR/sheets.jsonl --judge MODEL --votes FILE.jsonl
+       {blind} report DIR --votes FILE [FILE ...]
 
 Compare answers without knowing whose they are. `sheets` writes outputs in random order and without names, and keeps
 the key apart; raters need the sheets alone. `rate` shows one item at a time, or asks a judge model; a sheets.csv whose
@@ -79,7 +78,7 @@ def main(args: list[str]) -> int:
     """Parse `args`, then make sheets, take votes, or report."""
     parts: Mapping[str, Callable[[list[str]], None]] = {"sheets": _sheets, "rate": _rate, "report": _report}
     if not args or args[0] in ("-h", "--help"):
-        print(USAGE)
+        print(USAGE.format(blind=command("blind")))
         return 0 if args else 2
     if args[0] not in parts:
         raise SetupError(f"blind has no part {args[0]!r}: begin with sheets, rate or report.")
@@ -134,7 +133,7 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
     assert config.judge is not None
     quiet_libraries()
     bars = Bars()
-    with bars.console.status("loading libraries"):
+    with bars.status("loading libraries"):
         import dspy
 
         from synth_dspy import roles
@@ -174,11 +173,9 @@ def _report(args: list[str]) -> None:
 
 
 def _console() -> Console:
-    """Text as it is: names may hold brackets, paths are not broken; tables need room where there is no terminal."""
-    from rich.console import Console
+    from synth_dspy.terminal import standard_output
 
-    width = shutil.get_terminal_size((120, 24)).columns if not sys.stdout.isatty() else None
-    return Console(markup=False, highlight=False, soft_wrap=False, width=width)
+    return standard_output()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import os
+import re
+import select
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
-from typing import TYPE_CHECKING, Any, TypeVar
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.invocation import CLOSED_PIPE, INTERRUPTED, command
 from synth_dspy.mistakes import tellable, wanted
 
 if TYPE_CHECKING:
@@ -16,51 +23,130 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config")
 
-INTERRUPTED = 130
-
 
 def parse(config: type[Config], *, verb: str, description: str, default: Any = None, args: list[str]) -> Config:
-    """Parse `args` into `config` (a frozen pydantic model or dataclass) with tyro; a wrong flag exits with status 2.
+    """Parse `args` into `config` (a frozen pydantic model or dataclass) with tyro.
 
     Raises:
-        SetupError: a value is of the right type and outside its bounds; names the flag.
+        SetupError: a flag does not exist, lacks its value, or has a wrong one; names it.
     """
     import tyro
 
     extra: dict[str, Any] = {} if default is None else {"default": default}
-    said = io.StringIO()  # tyro frames pydantic's whole report in a box, and then exits
+    program, box = command(verb), io.StringIO()
     try:
-        with redirect_stderr(said):
-            parsed: Config = tyro.cli(
+        with redirect_stderr(box):
+            parsed: Config
+            parsed, unknown = tyro.cli(
                 config,
-                prog=f"python -m synth_dspy.{verb}",
+                prog=program,
                 description=description,
                 args=args,
                 config=(tyro.conf.AvoidSubcommands,),
+                return_unknown_args=True,
                 **extra,
             )
     except SystemExit as left:
-        refused = _refused(left) if left.code else None  # help exits too
-        if refused is not None:
-            said = io.StringIO()
-            raise SetupError(_sentence(config, refused)) from None
-        raise
-    finally:
-        print(said.getvalue(), end="", file=sys.stderr)
+        if not left.code:  # --help
+            raise
+        refused = _refused(left)
+        raise SetupError(_sentence(config, refused) if refused else _unboxed(box.getvalue(), program)) from None
+    if unknown:
+        raise SetupError(_not_taken(config, unknown, program))
     return parsed
 
 
-def run_verb(main: Callable[[list[str]], int | None]) -> None:
-    """Run a verb's `main(args)`: `SynthDspyError` prints one message and exits 2; anything else keeps its traceback."""
+def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Run a verb's `main(args)` and exit with its status.
+
+    A `SynthDspyError` prints one message and exits 2. Ctrl-C and a closed pipe (`... | head -1`) end without a
+    traceback; anything else keeps its own.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without dashes is no reason to lose a table
     try:
-        status = main(sys.argv[1:])
+        status = _status(main)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        if not any(map(_closed, (1, 2))):  # a pipe of the program's own
+            raise
+        status = CLOSED_PIPE
+    if status == CLOSED_PIPE:
+        _discard_output()
+    sys.exit(status)
+
+
+def _status(main: Callable[[list[str]], int | None]) -> int | str:
+    """The exit status of a verb, which has said what there is to say."""
+    try:
+        return main(sys.argv[1:]) or 0
     except SynthDspyError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; nothing that was answered is lost", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    sys.exit(status or 0)
+        return 2
+    except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is still closing, without a traceback
+        print(str(stop) or "stopped; nothing that was answered is lost", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as left:
+        return left.code or 0
+
+
+def _closed(fd: int) -> bool:
+    """Whether a pipe's reader has gone."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffers of closed pipes go nowhere: Python flushes them as it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in filter(_closed, (1, 2)):
+        os.dup2(nowhere, fd)
+
+
+def _unboxed(box: str, program: str) -> str:
+    """What tyro says in a box, as one sentence: the first paragraph, without the frame and the extract of the help."""
+    plain = re.sub(r"[│╰╯]", " ", re.sub(r"\x1b\[[\d;]*m", "", box))  # without UTF-8 the frame is plain
+    lines = [re.sub(r"^\s*[─-]{9,}\s*$", "", line).rstrip() for line in plain.splitlines()[1:]]
+    paragraph, *others = [part for part in "\n".join(lines).split("\n\n") if part.strip()] or [""]
+    first, rest = " ".join(paragraph.split()), " ".join(others)
+    if first.startswith("Missing from "):
+        names = re.findall(r"^ {6}(\S.*)$", paragraph, re.MULTILINE)
+        first = f"Not given, and needed: {', '.join(names)}"
+    elif wrong := re.match(r"Error parsing (\S+): (.*)", first):
+        kind = re.search(rf"\s{re.escape(wrong[1])} (\S+)\s", rest)
+        wanted_ = kind and _KINDS.get(kind[1].removeprefix("{None}|"))
+        given = re.search(r"'([^']*)'\]?\.?$", wrong[2])
+        if wanted_ and given:
+            first = f"{wrong[1]} is {given[1]!r}: it should be {wanted_}"
+    return f"{first.rstrip(' .')} (see {program} --help)."
+
+
+_KINDS = {"INT": "a whole number", "FLOAT": "a number"}
+
+
+def _not_taken(config: type, unknown: Sequence[str], program: str) -> str:
+    """About arguments that nothing takes: the first flag among them, else the first."""
+    name = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
+    if not name.startswith("-"):
+        return f"{name!r} is one argument too many; see {program} --help."
+    close = get_close_matches(name.replace("_", "-"), list(_flags(config)), n=1, cutoff=0.7)
+    return f"There is no option {name}: {f'did you mean {close[0]}?' if close else f'see {program} --help.'}"
+
+
+def _flags(config: Any, within: str = "--") -> Iterator[str]:
+    """The flags of a settings model and its sections, or of a dataclass."""
+    if dataclasses.is_dataclass(config):
+        yield from (within + field.name.replace("_", "-") for field in dataclasses.fields(config))
+    for name, field in getattr(config, "model_fields", {}).items():
+        flag = within + name.replace("_", "-")
+        if hasattr(field.annotation, "model_fields"):
+            yield from _flags(field.annotation, f"{flag}.")
+        else:
+            yield flag
 
 
 def _refused(left: BaseException) -> ValidationError | None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import sys
 import time
 from pathlib import Path
-
-from rich.console import Console
 
 from synth_dspy import run as runs
 from synth_dspy import workspace
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.errors import SetupError
+from synth_dspy.invocation import command
 from synth_dspy.lms.offline import quiet_libraries
 from synth_dspy.options import described, take_options
 from synth_dspy.progress import Bars
+from synth_dspy.terminal import standard_output
 
-USAGE = """usage: python -m synth_dspy.compile TASK [options]
-       python -m synth_dspy.compile TASK --resume RUN
-       python -m synth_dspy.compile TASK --help
+USAGE = """usage: {compile} TASK [options]
+       {compile} TASK --resume RUN     its id, or the path of its folder
+       {compile} TASK --help
 
 Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
 """
@@ -28,13 +28,14 @@ Compile a task: index its knowledge, write training data, compile prompts, score
 
 def main(args: list[str]) -> int:
     """Parse `args`, run or resume, print the result table."""
-    if not args or args[0].startswith("-"):
-        here = workspace.find_workspace()
-        print(f"{USAGE}\ntasks here: {', '.join(workspace.task_names(here))}")
-        return 0 if args and args[0] in ("-h", "--help") else 2
+    usage = USAGE.format(compile=command("compile"))
+    if not args or args[0] in ("-h", "--help"):
+        print(f"{usage}\n{_tasks_here()}")
+        return 0 if args else 2
     name, *rest = args
-    here = workspace.find_workspace()
-    model = compile_settings(workspace.task_file(here, name))
+    if name.startswith("-"):
+        raise SetupError(f"The task comes first: {command('compile')} TASK [options]. {_tasks_here()}")
+    typed = f"{command('compile')} {shlex.join(args)}"
     resumed, rest = _take(rest, "--resume")
     toml, rest = _take(rest, "--config")
     if resumed is not None:
@@ -44,18 +45,46 @@ def main(args: list[str]) -> int:
                 "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
-        run, config = runs.resume(here / (folder or model().runs), name, resumed, model)
-        return _compile(here, run, config)
+        return _resume(name, resumed, folder, typed)
+    here = workspace.find_workspace()
+    model = compile_settings(workspace.task_file(here, name))
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
-    usage = f"{USAGE}\n{described()}"
-    config = absolute(parse(model, verb=f"compile {name}", description=usage, default=default, args=rest))
-    run = runs.start(here / config.runs, name, config)
+    about = f"{usage}\n{described()}"
+    config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))
+    run = runs.start(here / config.runs.expanduser(), name, config, here)
     try:
-        return _compile(here, run, config)
+        return _compile(here, run, config, typed)
     except SetupError:
         if not run.begun:  # nothing was answered: a run that a mistake ended is none to go on with
             runs.discard(run)
         raise
+
+
+def _tasks_here() -> str:
+    try:
+        return f"Tasks here: {', '.join(workspace.task_names(workspace.find_workspace()))}."
+    except SetupError as error:
+        return str(error)
+
+
+def _resume(name: str, given: str, folder: str | None, typed: str) -> int:
+    """Go on with a run, by its id in `folder` (by default the workspace's own runs) or by the path of its folder.
+
+    Raises:
+        SetupError: there is no such run, or it is one of another task.
+    """
+    path = Path(given).expanduser().resolve()
+    by_path = os.sep in given or (path / runs.CONFIG).is_file()
+    if by_path and not (path / runs.CONFIG).is_file():
+        raise SetupError(f"There is no run in {path}: name a run's folder, runs/<task>/<id>, or its id.")
+    here = workspace.workspace_of(path) if by_path else workspace.find_workspace()
+    task = path.parent.name
+    if by_path and task != name and task in workspace.task_names(here):
+        raise SetupError(f"{path} is a run of {task}: go on with {command(f'compile {task}')} --resume {given}.")
+    model = compile_settings(workspace.task_file(here, name))
+    kept_in = here / Path(folder or model().runs).expanduser()
+    run, config = runs.resume(kept_in, name, str(path) if by_path else given, model)
+    return _compile(here, run, config, typed)
 
 
 def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
@@ -70,23 +99,35 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
     return None, args
 
 
-def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
+def _compile(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
+    """Run every station and print what came of it; `typed` is the command, for the report."""
+    try:
+        return _run(here, run, config, typed)
+    except SetupError as error:
+        if not run.begun or run.again in str(error):
+            raise
+        raise SetupError(f"{error}\nTo go on then: {run.again}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; nothing that was answered is lost; to go on: {run.again}") from None
+
+
+def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
     began = time.perf_counter()
     bars = Bars()
     quiet_libraries()
-    with bars.console.status("loading libraries"):
-        from synth_dspy.evaluation.report import summary_table
+    with bars.status("loading libraries"):
+        from synth_dspy.evaluation.report import failures, summary_table
         from synth_dspy.experiment import Experiment
         from synth_dspy.ledger import Ledger
         from synth_dspy.saved import build_task
 
         task = build_task(here, run.task, config)
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    command = f"python -m synth_dspy.compile {shlex.join(sys.argv[1:])}"
     with Ledger(run.folder / "ledger.sqlite") as ledger:
-        results, measurements = Experiment(here, task, config, run, ledger, bars, command).compile()
-    console = Console()
-    console.print(summary_table(results, measurements))
+        results, measurements = Experiment(here, task, config, run, ledger, bars, typed).compile()
+    console = standard_output()
+    for part in (summary_table(results, measurements), *failures(results)):
+        console.print(part)
     console.print(f"\n{run.folder / 'report.html'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
     return 0
 

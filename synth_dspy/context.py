@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from synth_dspy.ledger import Ledger
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run
 from synth_dspy.task import Task
+
+log = logging.getLogger("synth_dspy")
 
 QUICK = {"candidates": 12, "held_out": 8, "validation": 4, "with_demonstrations": 0, "retention": 0}
 """Bounds of a `--quick` run: enough to see that everything works, too little to compare by."""
@@ -40,6 +43,11 @@ class Context:
             "retention": self.config.retention.prompts,
         }[name]
         return min(asked, QUICK[name]) if self.config.quick else asked
+
+    def say(self, sentence: str) -> None:
+        """Print a line on the console, and write it to the run's log."""
+        self.bars.say(sentence)
+        log.info(sentence)
 
     def note(self, *sentences: str) -> None:
         """Say something in the report, before its own notes."""

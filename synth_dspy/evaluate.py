@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
 from synth_dspy.files import refuse_to_overwrite, write_whole
+from synth_dspy.invocation import command
 from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
 
 _BATCH = 256
@@ -76,7 +76,7 @@ def main(args: list[str]) -> None:
     description = (__doc__ or "").partition("\n")[0]
     config = parse(EvaluateConfig, verb="evaluate", description=description, args=args)
     if config.runs or config.seeds or config.out:
-        _programs(config)
+        _programs(config, f"{command('evaluate')} {shlex.join(args)}")
         return
     if config.fit is not None:
         _fit(config)
@@ -88,11 +88,10 @@ def main(args: list[str]) -> None:
         )
 
 
-def _programs(config: EvaluateConfig) -> None:
-    from rich.console import Console
-
+def _programs(config: EvaluateConfig, typed: str) -> None:
     from synth_dspy.lms.offline import quiet_libraries
     from synth_dspy.progress import Bars
+    from synth_dspy.terminal import standard_output
 
     if not config.runs or config.seeds is None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
@@ -107,14 +106,14 @@ def _programs(config: EvaluateConfig) -> None:
         refuse_to_overwrite([config.out / "results.json"], force=config.force)
     quiet_libraries()
     bars = Bars()
-    with bars.console.status("loading libraries"):
-        from synth_dspy.evaluation.report import summary_table
+    with bars.status("loading libraries"):
+        from synth_dspy.evaluation.report import failures, summary_table
         from synth_dspy.rescore import rescore
-    command = f"python -m synth_dspy.evaluate {shlex.join(sys.argv[1:])}"
-    results, measurements, folder = rescore(config.runs, config.seeds, config.out, bars=bars, command=command)
-    console = Console()
-    console.print(summary_table(results, measurements))
-    console.print(str(folder / "report.html"), markup=False, highlight=False, soft_wrap=True)
+    results, measurements, folder = rescore(config.runs, config.seeds, config.out, bars=bars, command=typed)
+    console = standard_output()
+    for part in (summary_table(results, measurements), *failures(results)):
+        console.print(part)
+    console.print(str(folder / "report.html"), soft_wrap=True)
 
 
 _DEFAULTS = dict(EvaluateConfig())

@@ -1,7 +1,7 @@
 """Many rows at once: bounded, in order, and a bad row is data, not a crash.
 
 The executor only bounds how many rows are under way. Retries and back-off are the engines', memory is the ledger's, so
-a killed run repeats `map` over the same rows and gets the same outcomes without repeating a call.
+a killed run repeats `map` over the same rows, and those that were answered cost no call.
 """
 
 from __future__ import annotations

@@ -45,16 +45,15 @@ class Experiment(Context):
         check_options(self.config.models)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention, self.workspace)
-        with self.run.station("source"):
+        with self.run.station("source"), self.bars.status("reading the source"):
             knowledge, splits = read_knowledge(self)
             check_feedback(self, knowledge)
         with self.run.station("models"):
             resources = self._models()
         self.run.begun = True
-        again = f"python -m synth_dspy.compile {self.run.task} --resume {self.run.id}"
-        self.bars.console.print(f"run {self.run.id}; if it is stopped: {again}", soft_wrap=True, highlight=False)
+        self.say(f"run {self.run.id}; if it is stopped: {self.run.again}")
         if left_out:
-            self.bars.console.print(left_out, soft_wrap=True, highlight=False, markup=False)
+            self.say(left_out)
             self.note(left_out)
         with self.run.station("index"), self.bars.bar("index", None) as bar:
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)

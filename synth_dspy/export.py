@@ -27,15 +27,13 @@ def main(args: list[str]) -> None:
     """Parse `args`, then export."""
     config = parse(ExportConfig, verb="export", description="Write a run's rows as a chat data set.", args=args)
 
-    from rich.console import Console
-
     from synth_dspy.chat_export import export_run
     from synth_dspy.lms.offline import quiet_libraries
 
     quiet_libraries()
     counts = export_run(config.program, config.out, license=config.license, force=config.force)
     rows = ", ".join(f"{name} {count}" for name, count in counts.items())
-    Console().print(f"{config.out}: {rows}", markup=False, highlight=False, soft_wrap=True)
+    print(f"{config.out}: {rows}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import dspy
 
 from synth_dspy import datasets
 from synth_dspy.context import Context
+from synth_dspy.corpus.documents import Skipped
 from synth_dspy.errors import SetupError
 from synth_dspy.jsonl import one_of
 from synth_dspy.synthesis.decontaminate import decontaminate
@@ -21,6 +22,8 @@ from synth_dspy.task import Checked, Knowledge, Resources
 from synth_dspy.training.feedback import read_feedback
 
 log = logging.getLogger("synth_dspy.gather")
+
+_SHOWN = 3
 
 Splits = Mapping[str, datasets.Split]
 
@@ -43,7 +46,16 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
             f"Add {noun}s, or raise --limit."
         )
     context.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
+    if knowledge.skipped:
+        context.say(_skipped(knowledge.skipped))
     return knowledge, splits
+
+
+def _skipped(skipped: Sequence[Skipped]) -> str:
+    """How much of the source was skipped, and the first few with their reasons."""
+    shown = "; ".join(f"{skip.path} {skip.why}" for skip in skipped[:_SHOWN])
+    more = f"; the report lists the other {len(skipped) - _SHOWN}" if len(skipped) > _SHOWN else ""
+    return f"{len(skipped)} skipped: {shown}{more}."
 
 
 def gather_rows(

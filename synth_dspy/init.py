@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.errors import SetupError
+from synth_dspy.invocation import command
 
 FOLDERS = ("programs", "optimizers", "eval", "data")
 PACKED = Path(__file__).with_name("_starter")
@@ -48,7 +50,8 @@ def main(args: list[str]) -> int:
             shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     except OSError as error:
         raise SetupError(f"Could not make the workspace in {target}: {error.strerror or error}.") from error
-    print(f"{target} is ready. Next:\n\n    cd {target}\n    python -m synth_dspy.compile contract_qa")
+    then = f"cd {shlex.quote(str(target))}\n    {command('compile', anywhere=True)} contract_qa"
+    print(f"{target} is ready. Next:\n\n    {then}")
     return 0
 
 

@@ -2,9 +2,10 @@
 
 One SQLite file per run holds a row for each answered model call, under the SHA-256 of everything that determines the
 answer. The row is committed before the caller sees the answer, so a run that was killed is simply started again: it
-does the same things in the same order, and what was answered before comes from here. Failed calls leave no answer
-(they are made again) but are counted. The filters' verdicts on candidates stand beside the calls, and so do the
-outcomes of functions that were executed: these may read the clock.
+does the same things in the same order, and what was answered before comes from here. Calls that had not been made may
+be answered in other words than if the run had not been killed (`lms/pipeline.py` says why). Failed calls leave no
+answer (they are made again) but are counted. The filters' verdicts on candidates stand beside the calls, and so do
+the outcomes of functions that were executed: these may read the clock.
 
 Who makes a call (station, source, arm) is said by `with ledger.unit(...)`, what a piece of work cost is summed by
 `with ledger.measure() as usage`; both reach into DSPy's threads and tasks because they travel in DSPy's settings.

@@ -1,35 +1,46 @@
-"""Progress of long work: one bar per station with a rate and an estimate; silent when not on a terminal."""
+"""Progress of long work: bars with a rate and an estimate on a terminal, a line for each step elsewhere."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from synth_dspy.terminal import PipeConsole
 
 Advance = Callable[[int], None]
 """`advance(n)`: n more units are done."""
 
 
 class Bar:
-    """A bar under way: call it with the number of units done since the last call."""
+    """A step under way: call it with the number of units done since the last call."""
 
-    def __init__(self, advance: Advance, resize: Advance) -> None:
-        self._advance = advance
-        self._resize = resize
-        self._done = 0
+    def __init__(self, total: int | None, show: Callable[[int, int | None], None] | None = None) -> None:
+        self.done = 0
+        self.total = total
+        self._show = show
 
     def __call__(self, units: int = 1) -> None:
-        self._done += units
-        self._advance(units)
+        self.reach(self.done + units, self.total)
 
-    def reach(self, done: int, total: int) -> None:
+    def reach(self, done: int, total: int | None) -> None:
         """Show `done` of `total` units, for work that only learns its total on the way."""
-        self._resize(total)
-        self(done - self._done)
+        self.done, self.total = done, total
+        if self._show:
+            self._show(done, total)
+
+    def __str__(self) -> str:
+        """As in a line: ", 3 of 8", or nothing where nothing was counted."""
+        if self.total is None:
+            return f", {self.done:,}" if self.done else ""
+        return f", {self.done:,} of {self.total:,}"
 
 
 class _Rate(ProgressColumn):
@@ -39,19 +50,42 @@ class _Rate(ProgressColumn):
 
 
 class Bars:
-    """Progress bars on standard error. They keep their own handle, so libraries' prints can be sent elsewhere."""
+    """Progress on standard error, in its own handle, so that libraries' prints can be sent elsewhere.
 
-    def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
+    Args:
+        file: where to instead.
+        every_s: seconds between the lines about a step that lasts, where there is no terminal.
+    """
+
+    def __init__(self, file: TextIO | None = None, *, every_s: float = 30.0) -> None:
+        stream = sys.stderr if file is None else file
+        self.console = PipeConsole(file=stream)
+        # rich takes a file for a terminal where FORCE_COLOR is set, as it is in many builds.
+        self._animated = self.console.is_interactive and stream.isatty()
+        self._every_s = every_s
+
+    def say(self, sentence: str) -> None:
+        """Print a line, above the bar if there is one."""
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def status(self, label: str) -> Iterator[None]:
+        """Say what is going on while the block runs, where there is nothing to count."""
+        with self.console.status(label) if self._animated else self._lines(label, None):
+            yield
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Iterator[Bar]:
-        """Show one bar while the block runs.
+        """Show one step while the block runs.
 
         Args:
             label: what is going on, a few words.
             total: units in all; None if unknown.
         """
+        if not self._animated:
+            with self._lines(label, total) as bar:
+                yield bar
+            return
         columns = (
             TextColumn("{task.description:<28}"),
             BarColumn(bar_width=28),
@@ -59,12 +93,33 @@ class Bars:
             _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
-        with Progress(
-            *columns,
-            console=self.console,
-            disable=not self.console.is_terminal,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        ) as progress:
+        with Progress(*columns, console=self.console, redirect_stdout=False, redirect_stderr=False) as progress:
             shown = progress.add_task(label, total=total)
-            yield Bar(lambda n: progress.advance(shown, n), lambda total: progress.update(shown, total=total))
+            yield Bar(total, lambda done, total: progress.update(shown, completed=done, total=total))
+
+    @contextmanager
+    def _lines(self, label: str, total: int | None) -> Iterator[Bar]:
+        """A line when the block begins, one every `every_s` while it runs, and one when it has ended."""
+        bar, began, ended = Bar(total), time.monotonic(), threading.Event()
+
+        def line(state: str) -> None:
+            seconds = time.monotonic() - began
+            self.say(f"{label}: {state} {seconds:.{1 if seconds < 10 else 0}f} s{bar}")
+
+        def beat() -> None:  # in a thread: many a step has nothing to count
+            while not ended.wait(self._every_s):
+                try:
+                    line("running for")
+                except SystemExit:  # nobody reads this any more: the main thread stops, whatever it waits for
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    return
+
+        self.say(f"{label}: begins")
+        thread = threading.Thread(target=beat, daemon=True, name=f"progress of {label}")
+        thread.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            thread.join()
+        line("took")

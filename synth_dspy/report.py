@@ -21,12 +21,10 @@ def main(args: list[str]) -> None:
     """Write report.html and report.md into the run's folder."""
     config = parse(ReportConfig, verb="report", description="Render a run's report again.", args=args)
 
-    from rich.console import Console
-
     from synth_dspy.evaluation.report import write_report
 
     for path in write_report(config.run):
-        Console().print(str(path), markup=False, highlight=False, soft_wrap=True)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -111,10 +111,10 @@ def rescore(
     task = saved.build_task(workspace, task_name, config)
     items, notes = _unseen(_items(task, seeds, config), programs, seeds, task.noun)
     for note in notes:
-        bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
+        bars.say(note)
     names = _names(programs)
     folder = out or programs[0].run / EVALUATIONS / _folder_name(seeds, names)
-    run = Run(task_name, folder, again="the same command")
+    run = Run(task_name, folder)
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
 """A run's folder: everything a run reads back or leaves behind, written so that a kill never leaves half a file.
 
 runs/<task>/<id>/
-  config.toml  run.log  ledger.sqlite
+  config.toml  run.log  ledger.sqlite  workspace.txt (where --runs leads out of the workspace)
   datasets/*.jsonl  programs/<arm>/program.json
   predictions.jsonl  results.json  measurements.json  report.html  report.md
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ from typing import Any
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.files import write_whole
+from synth_dspy.invocation import command
+from synth_dspy.workspace import NOTED
 
 CONFIG = "config.toml"
 log = logging.getLogger("synth_dspy")
@@ -31,14 +34,14 @@ log = logging.getLogger("synth_dspy")
 class Run:
     """One run of one task. `seconds` collects how long each station took, in order.
 
-    `again` is what a user goes on with after a file could not be written; by default `--resume <id>`. `begun` is true
-    once settings, knowledge and models were found to be there.
+    `again` is what a user types to go on with it after it was stopped, in any folder. `begun` is true once settings,
+    knowledge and models were found to be there.
     """
 
     task: str
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
-    again: str | None = None
+    again: str = "the same command"
     begun: bool = False
 
     @property
@@ -65,7 +68,7 @@ class Run:
         except OSError as error:
             raise SetupError(
                 f"Could not write {path}: {error.strerror or error}. "
-                f"Free some space or rights, then go on with {self.again or f'--resume {self.id}'}."
+                f"Free some space or rights, then go on with {self.again}."
             ) from error
         return path
 
@@ -78,8 +81,14 @@ class Run:
         return self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def start(runs: Path, task: str, config: CompileConfig) -> Run:
+def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None = None) -> Run:
     """Make the folder of a new run and write its resolved configuration.
+
+    Args:
+        runs: where runs lie.
+        task: what it is a run of.
+        config: how it is to be run.
+        workspace: which workspace the task is from; noted where the folder does not lie in it.
 
     Raises:
         SetupError: the folder cannot be made or written.
@@ -89,13 +98,21 @@ def start(runs: Path, task: str, config: CompileConfig) -> Run:
         folder.mkdir(parents=True)
     except OSError as error:
         raise SetupError(f"Could not make the run's folder {folder}: {error.strerror or error}.") from error
-    run = Run(task, folder)
+    run = Run(task, folder, again=_again(task, folder))
     run.write_text(CONFIG, to_toml(config))
+    if workspace is not None and not folder.resolve().is_relative_to(workspace):
+        run.write_text(NOTED, f"{workspace}\n")
     return run
 
 
 def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:
     """Open an earlier run with the configuration it was started with.
+
+    Args:
+        runs: where runs lie.
+        task: what it is a run of.
+        identifier: the run's id, or its folder's absolute path, wherever that is.
+        model: the settings of the task.
 
     Raises:
         SetupError: there is no such run; names the latest ones.
@@ -107,7 +124,12 @@ def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -
             f"There is no run {identifier!r} of {task} in {runs / task}. "
             f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
         )
-    return Run(task, folder), read_toml(folder / CONFIG, model)
+    return Run(task, folder, again=_again(task, folder)), read_toml(folder / CONFIG, model)
+
+
+def _again(task: str, folder: Path) -> str:
+    """What goes on with a run, in any folder."""
+    return f"{command(f'compile {task}', anywhere=True)} --resume {shlex.quote(str(folder.resolve()))}"
 
 
 def discard(run: Run) -> None:

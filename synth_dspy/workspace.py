@@ -13,6 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 from synth_dspy.errors import SetupError
+from synth_dspy.invocation import command
+
+NOTED = "workspace.txt"
+"""File of a run that lies outside its workspace: says where that is."""
 
 
 def find_workspace(start: Path | None = None) -> Path:
@@ -27,7 +31,7 @@ def find_workspace(start: Path | None = None) -> Path:
             return folder
     raise SetupError(
         f"No workspace found: neither {here} nor a folder above it holds programs/. "
-        "Change into your project, or make one with: python -m synth_dspy.init my-project"
+        f"Change into your project, or make one with: {command('init', anywhere=True)} my-project"
     )
 
 
@@ -74,11 +78,18 @@ def import_from(workspace: Path, module: str) -> ModuleType:
 
 
 def workspace_of(folder: Path) -> Path:
-    """The workspace that a run or a program lies in; of one that was moved out of it, the current folder's.
+    """The workspace of a run, or of a program in it.
+
+    It is the one that the run notes (`--runs` led out of it), else the one that it lies in, else the current folder's.
 
     Raises:
-        SetupError: neither is in a workspace.
+        SetupError: none of them is there.
     """
+    for place in (folder.resolve(), *folder.resolve().parents[:2]):  # a program lies two folders below its run
+        if (place / NOTED).is_file():
+            noted = Path((place / NOTED).read_text(encoding="utf-8").strip())
+            if (noted / "programs" / "__init__.py").is_file():
+                return noted
     try:
         return find_workspace(folder)
     except SetupError:

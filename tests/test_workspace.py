@@ -70,13 +70,4 @@ def test_the_commands_are_listed_and_all_there() -> None:
 
     folder = Path(init.__file__).parent
     runnable = {path.stem for path in folder.glob("*.py") if "run_verb(main)" in path.read_text(encoding="utf-8")}
-    assert set(COMMANDS) == runnable - {"cli"}
-
-
-def test_a_command_after_a_space_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    from synth_dspy.__main__ import main
-
-    assert main(["compile", "contract_qa"]) == 2
-    assert "did you mean python -m synth_dspy.compile?" in capsys.readouterr().err
-    assert main([]) == 0
-    assert "python -m synth_dspy.evaluate" in capsys.readouterr().out
+    assert set(COMMANDS) == runnable - {"cli", "__main__"}

@@ -94,6 +94,11 @@ def summary_table(results: Json, measurements: Json) -> Table:
     return table
 
 
+def failures(results: Json) -> list[str]:
+    """Why arms failed, in full, for below the table."""
+    return [f"{arm['name']} failed: {arm['failed']}" for arm in results["arms"] if arm["failed"]]
+
+
 def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
     """Items with every arm's answer: those where the arms disagree first, then those all got wrong, then the rest.
 

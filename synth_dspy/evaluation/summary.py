@@ -1,7 +1,7 @@
 """From predictions and facts of a run to what is reported: `results` and `measurements`.
 
-`results` is the same, byte for byte, for the same answers: a run that was killed and resumed ends with the results
-of an unbroken one. Whatever differs between two equal runs (time, memory, cost, the run's name) is in
+`results` is the same, byte for byte, for the same answers: a run whose every call was answered gives the same results
+when it is resumed. Whatever differs between two equal runs (time, memory, cost, the run's name) is in
 `measurements`. Both hold only what JSON can: an unknown number is None, never NaN.
 
 Yes/no questions are kept out of the headline figures: small models answer them at chance, and a one-word answer

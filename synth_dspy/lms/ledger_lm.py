@@ -54,8 +54,8 @@ class LedgerEngine:
         ledger: None makes every call anew.
         role: student, teacher or judge.
         seeded: give every sample the seed that follows from its key (the seed asked for is part of it), so that a run
-            that was killed and resumed draws the very samples that it would have drawn unbroken. For engines whose
-            samples are fixed by a seed.
+            that was killed and resumed asks for the samples that it would have asked for unbroken. For engines whose
+            samples follow from a seed.
     """
 
     def __init__(

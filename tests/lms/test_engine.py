@@ -76,15 +76,27 @@ def test_the_system_message_reaches_the_model(lm: Any) -> None:
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_replies_do_not_depend_on_what_else_is_in_the_batch(lm: Any, sampled: bool) -> None:
-    def ask(index: int) -> str | None:
-        config = {"temperature": 1.0, "top_p": 0.95, "seed": index} if sampled else {}
-        return _ask(lm, PROMPTS[index], **config).text
+def test_each_caller_of_a_batch_gets_the_reply_to_its_own_request(lm: Any, sampled: bool) -> None:
+    """In what words is not compared with replies to single requests: the shape of a batch decides the last bits."""
+    prompts = [f"{prompt} {'Please. ' * index}" for index, prompt in enumerate(PROMPTS)]
 
-    alone = [ask(index) for index in range(len(PROMPTS))]
-    with ThreadPoolExecutor(12) as executor:
-        together = list(executor.map(ask, list(range(len(PROMPTS))) * 2))
-    assert together == alone * 2
+    def ask(index: int, **config: Any) -> Response:
+        sampling = {"temperature": 1.0, "top_p": 0.95, "seed": index} if sampled else {}
+        return _ask(lm, prompts[index], **sampling, **config)
+
+    def marked(index: int) -> Response:
+        only = {"type": "object", "properties": {"id": {"enum": [f"number-{index}"]}}}
+        return ask(index, max_tokens=32, response_format={"type": "json_schema", "schema": only})
+
+    alone = [ask(index, max_tokens=1).usage.input_tokens for index in range(len(prompts))]
+    assert len(set(alone)) == len(prompts)
+    order = list(range(len(prompts))) * 2
+    with ThreadPoolExecutor(24) as executor:
+        constrained = [executor.submit(marked, index) for index in order]
+        together = list(executor.map(ask, order))
+    assert [json.loads(each.result().text or "") for each in constrained] == [{"id": f"number-{n}"} for n in order]
+    assert [reply.usage.input_tokens for reply in together] == alone * 2
+    assert all(reply.text and reply.usage.output_tokens for reply in together)
 
 
 def test_seed_chooses_the_sample_and_repeats_without_one_differ(lm: Any) -> None:
