@@ -212,5 +212,6 @@ def function_calling(
             "orpo": with_defaults(LoraOrpo, training),
         },
         noun="function",
+        labels="examples",
         words=150,
     )
