@@ -138,13 +138,14 @@ def _more_items(results: Json, again: str, n: int) -> Iterator[Step]:
             f"Score all {available} held-out items that there are: {purpose}.",
             f"{_without(again, '--evaluation.held-out')} --evaluation.held-out {available}",
         )
+    if available < wanted and "--limit" in _flags(again):
+        yield Step(f"Read everything, without a limit: {purpose}.", _without(again, "--limit"))
     if available < wanted:
         groups = {name: part.get("groups") or 0 for name, part in (results["splits"] or {}).items()}
         share = groups.get("test", 0) / sum(groups.values()) if sum(groups.values()) else 0
         part = f", and one {results['noun']} in {max(2, round(1 / share))} is held out" if share else ""
-        flag = f"--task.{results.get('labels') or 'labelled'}"
         label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
-        yield Step(f"{label}: {purpose}{part}.", f"{_without(again, flag)} {flag} PATH")
+        yield Step(f"{label}: {purpose}{part}.", _with_labels(again, results.get("labels") or ""))
 
 
 def _more_rows(results: Json, measurements: Json, again: str) -> Iterator[Step]:
@@ -174,13 +175,32 @@ def _command(results: Json, measurements: Json, folder: Path) -> str:
     return f"python -m synth_dspy.compile {task}" + (f" --config {_quoted(config)}" if config.exists() else "")
 
 
+def _with_labels(command: str, labels: str) -> str:
+    """A command with the flags that give labelled items, instead of those that give the task other things to know.
+
+    Where it has them all, more is to be labelled in the same place.
+    """
+    wanted = _flags(labels)
+    if wanted <= _flags(command):
+        return command
+    for flag in _flags(command) - wanted:
+        command = _without(command, flag) if flag.startswith("--task.") else command
+    words = shlex.split(labels)
+    missing = [word for i, word in enumerate(words) if words[i - i % 2] not in _flags(command)]
+    return f"{command} {' '.join(missing)}"
+
+
+def _flags(command: str) -> set[str]:
+    return {word.partition("=")[0] for word in shlex.split(command) if word.startswith("--")}
+
+
 def _without(command: str, flag: str) -> str:
     """A command without a flag and its value."""
-    words, kept = iter(shlex.split(command)), []
-    for word in words:
-        if word == flag:
-            next(words, None)
-        elif not word.startswith(f"{flag}="):
+    kept: list[str] = []
+    dropping = False
+    for word in shlex.split(command):
+        dropping = word == flag or (dropping and not word.startswith("--"))
+        if not dropping and not word.startswith(f"{flag}="):
             kept.append(word)
     return shlex.join(kept)
 

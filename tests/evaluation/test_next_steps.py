@@ -23,11 +23,34 @@ def steps(rows: list[dict[str, Any]], facts: dict[str, Any], folder: Path) -> li
 def test_a_quick_run_is_to_be_run_whole_and_too_few_items_are_to_be_more(
     tmp_path: Path, answers: Rows, facts: dict[str, Any]
 ) -> None:
-    facts |= {"command": "python -m synth_dspy.compile my_task --quick --limit 9", "labels": "examples", "splits": {}}
-    whole, label = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
+    facts |= {
+        "command": "python -m synth_dspy.compile my_task --quick --limit 9",
+        "labels": "--task.functions PATH --task.examples FILE",
+    }
+    facts["splits"] = {}
+    rows = answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4})
+    whole, everything = steps(rows, facts, tmp_path)
     assert whole.command == "python -m synth_dspy.compile my_task --limit 9"
-    assert label.command == "python -m synth_dspy.compile my_task --limit 9 --task.examples PATH"
-    assert "about 90 held-out items are needed, not 8" in label.sentence
+    assert everything.command == "python -m synth_dspy.compile my_task"
+    assert "about 90 held-out items are needed, not 8" in everything.sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "advised"),
+    [
+        ("", "--task.documents FOLDER --task.labelled FILE"),
+        ("--task.cuad CUAD.json --seed 3", "--seed 3 --task.documents FOLDER --task.labelled FILE"),
+        ("--task.documents mine", "--task.documents mine --task.labelled FILE"),
+        ("--task.documents=mine --task.labelled=a.jsonl", "--task.documents=mine --task.labelled=a.jsonl"),
+    ],
+)
+def test_labels_are_advised_in_flags_that_go_together(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any], given: str, advised: str
+) -> None:
+    facts |= {"command": f"python -m synth_dspy.compile contract_qa {given}", "splits": {}}
+    facts["labels"] = "--task.documents FOLDER --task.labelled FILE"
+    label, _ = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
+    assert label.command == f"python -m synth_dspy.compile contract_qa {advised}"
 
 
 def test_held_out_items_that_were_not_asked_come_before_new_labels(
