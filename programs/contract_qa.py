@@ -122,5 +122,6 @@ def contract_qa(
         wording=contract_wording,
         evidence=retrieval_recall,
         asks=("labelled", "categories"),
+        labels="--task.documents FOLDER --task.labelled FILE",
         words=350 if documents or cuad else 100,  # the sample contracts are short
     )

@@ -212,5 +212,6 @@ def function_calling(
             "orpo": with_defaults(LoraOrpo, training),
         },
         noun="function",
+        labels="--task.functions PATH --task.examples FILE",
         words=150,
     )

@@ -98,4 +98,5 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
         arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         words=60,
         noun="topic",
+        labels="--task.house FOLDER",
     )

@@ -79,5 +79,6 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
         },
         objective="f1",  # the judge only asks for the right meaning; words of people's own comments teach the style
         noun="table",
+        labels="--task.tables FILE",
         words=60,
     )

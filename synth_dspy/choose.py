@@ -13,6 +13,8 @@ from synth_dspy.config import Settings
 from synth_dspy.errors import SetupError
 from synth_dspy.files import refuse_to_overwrite
 
+NOTHING_WITHIN_LIMITS = 3
+
 
 class ChooseConfig(Settings):
     """What is compared, and what is asked of the choice."""
@@ -41,9 +43,13 @@ class ChooseConfig(Settings):
     """Write over these files where they are there already."""
 
 
-def main(args: list[str]) -> None:
-    """Parse `args`, then weigh the arms and say which to take."""
-    about = "Compare arms and base models by quality, speed, memory, cost and licence, and recommend one."
+def main(args: list[str]) -> int:
+    """Parse `args`, then weigh the arms and say which to take; the exit status is 3 where none is within the limits."""
+    about = (
+        "Compare arms and base models by quality, speed, memory, cost and licence, and recommend one: the best of "
+        "those that the report shows to be better than the baseline, or the baseline. Exit status: 0, or 3 where no "
+        "arm is within the limits."
+    )
     config = parse(ChooseConfig, verb="choose", description=about, args=args)
     stated = dict(_stated(one) for one in config.licence)
     files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
@@ -62,11 +68,12 @@ def main(args: list[str]) -> None:
     console = Console(markup=False, highlight=False)
     console.print(table(results))
     for sentence in (results["recommendation"], *results["notes"]):
-        console.print(sentence)
+        console.print(sentence, soft_wrap=True)
     if files:
         write(files[0], json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
         write(files[1], markdown(results))
         console.print(str(files[1]), soft_wrap=True)
+    return 0 if results["chosen"] is not None else NOTHING_WITHIN_LIMITS
 
 
 def _stated(text: str) -> tuple[str, str]:

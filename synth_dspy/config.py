@@ -87,8 +87,8 @@ class Evaluation(Settings):
     arms: tuple[str, ...] = ()
     """Arms to run, such as `bootstrap sft dpo`, the task's first always among them; empty: the task's default arms,
     without those that train weights where the student is hosted."""
-    held_out: int = Field(default=40, ge=1)
-    """At most this many held-out questions, spread evenly over the held-out documents."""
+    held_out: int | None = Field(default=None, ge=1)
+    """At most this many held-out questions, spread evenly over the held-out documents; by default all there are."""
     validation: int = Field(default=32, ge=1)
     """At most this many development questions: prompts are chosen on them, served weights are checked on them."""
     with_demonstrations: int = Field(default=0, ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Context:
         synthesis, evaluation = self.config.synthesis, self.config.evaluation
         asked = {
             "candidates": synthesis.candidates,
-            "held_out": evaluation.held_out,
+            "held_out": sys.maxsize if evaluation.held_out is None else evaluation.held_out,
             "validation": evaluation.validation,
             "with_demonstrations": evaluation.with_demonstrations,
             "retention": self.config.retention.prompts,

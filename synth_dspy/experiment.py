@@ -6,8 +6,9 @@ the seed. Resuming therefore means doing it all again: what was answered is not 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,9 @@ import dspy
 from synth_dspy import roles, saved, tuned
 from synth_dspy.arms import arm_names, check_training, compile_arms
 from synth_dspy.context import Context
+from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
 from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
@@ -24,6 +27,8 @@ from synth_dspy.opening import check_options, open_embedder, open_retriever, ope
 from synth_dspy.task import Judge, Resources
 from synth_dspy.training.job import let_go
 from synth_dspy.training.provider import LocalProvider
+
+log = logging.getLogger("synth_dspy.experiment")
 
 
 @dataclass
@@ -75,6 +80,7 @@ class Experiment(Context):
             let_go()
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
+            predictions += self._evaluate_references(programs, rows, resources, judge)
         with self.run.station("retention"):
             self._retain(programs, resources)
         self.facts |= {
@@ -145,6 +151,45 @@ class Experiment(Context):
                     ledger=self.ledger,
                     advance=advance,
                 )
+        return predictions
+
+    def _evaluate_references(
+        self,
+        programs: dict[str, dspy.Module],
+        rows: Mapping[str, Sequence[dspy.Example]],
+        resources: Resources,
+        judge: Judge,
+    ) -> list[dict[str, Any]]:
+        """Answers of what stands beside the arms; what cannot be asked or scored is left out of the report."""
+        baseline = next(iter(self.task.optimizers))
+        references: list[Reference] = trivial_answers(rows["train"])
+        if baseline in programs and not self.config.quick:
+            references.append(under_dspy_adapter(baseline, programs[baseline]))
+        predictions: list[dict[str, Any]] = []
+        self.facts["reference_rows"] = described = []
+        for reference in references:
+            with self.bars.bar(f"evaluation: {reference.name}", len(rows["test"])) as advance:
+                try:
+                    answered = runner.run_arm(
+                        reference.name,
+                        reference.program,
+                        rows["test"],
+                        metrics=self.task.metrics,
+                        judge=judge,
+                        executor=resources.executor,
+                        ledger=self.ledger,
+                        advance=advance,
+                    )
+                except SetupError:
+                    raise
+                except (SynthDspyError, AttributeError, KeyError, TypeError, ValueError) as error:
+                    # A task's metric may want more of a prediction than its answer.
+                    log.warning("%s could not be scored", reference.name, exc_info=error)
+                    described.append({**reference.facts(), "skipped": f"{type(error).__name__}: {error}"})
+                    continue
+            described.append(reference.facts())
+            if not described[-1]["skipped"]:
+                predictions += answered
         return predictions
 
     def _retain(self, programs: dict[str, dspy.Module], resources: Resources) -> None:

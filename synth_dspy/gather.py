@@ -5,9 +5,9 @@ What is held out comes first: what is learned from is checked against it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import dspy
 
@@ -20,8 +20,6 @@ from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.task import Checked, Knowledge, Resources
 from synth_dspy.training.feedback import read_feedback
-
-log = logging.getLogger("synth_dspy.gather")
 
 _SHOWN = 3
 
@@ -74,7 +72,7 @@ def gather_rows(
     if not test:
         test = list(_synthesise(context, "test", splits, shown, wanted).kept)
     if not dev:
-        dev = list(_synthesise(context, "dev", splits, shown, max(1, wanted // 3)).kept)
+        dev = list(_synthesise(context, "dev", splits, shown, min(wanted, max(1, wanted // 3))).kept)
     if not test:
         raise SetupError(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
@@ -86,23 +84,43 @@ def gather_rows(
     shown = replace(resources, seeds=gold or prompts, learned=learned, held_out=(*dev, *test))
     synthesis = _synthesise(context, "train", splits, shown, wanted)
     train = datasets.training_rows(gold, synthesis.kept, train_on)
-    if not dev:
-        log.warning("no development questions: prompts are chosen on training rows")
     seed = context.config.seed
     rows = {
         "train": train,
         "dev": datasets.spread(dev or train, context.bound("validation"), seed),
         "test": datasets.spread(test, context.bound("held_out"), seed),
     }
+    if not dev:
+        context.note(
+            "There are no development questions: what the arms are chosen on is training rows, so the choice among "
+            "prompts and the loss on dev look better than they are. The held-out items are not affected."
+        )
     found_later = synthesis.contamination or {}
     context.facts |= {
         "synthesis": synthesis.yield_table,
         "contamination": {kind: count + found_later.get(kind, 0) for kind, count in found.items()},
-        "splits": {name: {"groups": len(splits[name].groups), "items": len(each)} for name, each in rows.items()},
+        "splits": {
+            "train": _split(train, train),
+            "dev": _split(rows["dev"], dev) if dev else _split(rows["dev"], train) | {"origin": "training rows"},
+            "test": _split(rows["test"], test),
+        },
     }
     for name, examples in rows.items():
         context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
     return rows
+
+
+def _split(taken: Sequence[dspy.Example], there: Sequence[dspy.Example]) -> dict[str, Any]:
+    """What the report says of a split: the groups and rows that are used, how many rows there are, whence they come."""
+    origins = sorted({str(row.get("origin")) for row in taken})
+    named = {"gold": "labelled by people", "synthetic": "synthetic"}
+    origin = " and ".join(named.get(each, each) for each in origins)
+    return {
+        "groups": len({row.group for row in taken}),
+        "items": len(taken),
+        "available": len(there),
+        "origin": origin,
+    }
 
 
 def check_feedback(context: Context, knowledge: Knowledge) -> None:

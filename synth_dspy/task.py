@@ -215,6 +215,7 @@ class Task:
         evidence: how much of the evidence for an example's answer a prediction was made from, NaN where none is known;
             weights do not learn answers that were given none of it: they would learn to make answers up.
         asks: names of the task's settings that say what is asked, not what is known: they leave the index as it is.
+        labels: flags that give labelled items of the user's own, with words for their values; the report advises them.
     """
 
     source: Source
@@ -231,6 +232,7 @@ class Task:
     noun: str = "document"
     evidence: Metric | None = None
     asks: tuple[str, ...] = ()
+    labels: str = ""
 
 
 TaskFunction = Callable[..., Task]

@@ -138,6 +138,11 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     assert results["splits"]["test"]["items"] == len(rows_of(tmp_path, "test")) == arms["shown"]["n"]
     assert (results["task"], results["noun"], results["held_out"]) == ("rivers", "river", "human-labelled")
     assert results["judge"] == {"name": "polite", "n": 3}
+    (frequent, adapter) = results["reference_rows"]
+    assert (frequent["answer"], frequent["n"], frequent["scores"]["judged"]["mean"]) == ("sea", arms["shown"]["n"], 0.0)
+    assert (adapter["name"], adapter["n"]) == ("zero_shot (DSPy's adapter)", 0)
+    assert "DSPy's own already" in adapter["skipped"]
+    assert set(measurements["machine"]) == {"cpu", "cores", "precision"}
     assert [station["name"] for station in measurements["stations"]] == [
         *("source", "models", "index", "synthesis", "arms", "evaluation", "retention")
     ]
@@ -147,6 +152,35 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     compile_(tmp_path, server, Rivers())
     assert len(server.requests) == asked > 0
     assert (tmp_path / "results.json").read_bytes() == first
+
+
+def test_dev_rows_that_are_training_rows_are_called_so(tmp_path: Path, server: Server) -> None:
+    class TwoLabelled(Rivers):
+        """Questions about two rivers: one to learn from, one to be scored on."""
+
+        def read(self, limit: int | None = None) -> Knowledge:
+            knowledge = super().read(limit)
+            return Knowledge(knowledge.items, knowledge.labelled[:2])
+
+    results, _ = compile_(tmp_path, server, TwoLabelled(), synthesis={"candidates": 0})
+    train = {row["id"] for row in rows_of(tmp_path, "train")}
+    assert {row["id"] for row in rows_of(tmp_path, "dev")} <= train
+    assert results["splits"]["dev"]["origin"] == "training rows"
+    assert [note for note in results["notes"] if "what the arms are chosen on is training rows" in note]
+    assert "the dev rows are training rows" in (tmp_path / "report.html").read_text()
+
+
+def test_all_held_out_items_are_scored_unless_fewer_are_asked_for(tmp_path: Path, server: Server) -> None:
+    many = [f"river {n}" for n in range(250)]
+    settings: dict[str, Any] = {"synthesis": {"candidates": 0}, "evaluation": {"arms": ["zero_shot"]}}
+    for name in ("all", "few"):
+        (tmp_path / name).mkdir()
+    results, _ = compile_(tmp_path / "all", server, Rivers(many), **settings)
+    test = results["splits"]["test"]
+    assert test["items"] == test["available"] == results["items"]["n"] > 40
+    settings["evaluation"]["held_out"] = 5
+    results, _ = compile_(tmp_path / "few", server, Rivers(many), **settings)
+    assert (results["items"]["n"], results["splits"]["test"]) == (5, {**test, "groups": 5, "items": 5})
 
 
 def test_without_labels_what_is_held_out_is_synthetic_too_and_quick_is_less(tmp_path: Path, server: Server) -> None:

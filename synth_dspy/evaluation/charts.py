@@ -18,7 +18,8 @@ from synth_dspy.evaluation.verdict import points
 Json = Mapping[str, Any]
 
 WIDTH = 480
-LABEL, VALUE = 118, 62  # columns left and right of the plot
+LABEL, VALUE = 166, 62  # columns left and right of the plot
+LONGEST = 20  # characters of a label that fit its column
 ROW, TOP, BOTTOM = 34, 8, 34
 
 
@@ -31,16 +32,17 @@ class Mark:
     low: float
     high: float
     text: str
-    style: str  # "arm", "base" or "open" (no evidence of a difference)
+    style: str  # "arm", "base", "open" (no evidence of a difference) or "reference"
 
 
 def arms_chart(results: Json) -> Markup:
-    """Judged accuracy of every scored arm with its 95 % interval; a line marks the baseline."""
+    """Judged accuracy of every scored arm and reference row with its 95 % interval; a line marks the baseline."""
     marks = []
-    for arm in results["arms"]:
+    references = results.get("reference_rows") or []
+    for arm in [*results["arms"], *references]:
         judged = arm["scores"]["judged"]
         if judged["mean"] is not None:
-            style = "base" if arm["name"] == results["baseline"] else "arm"
+            style = "reference" if arm in references else "base" if arm["name"] == results["baseline"] else "arm"
             text = f"{100 * judged['mean']:.1f} %"
             marks.append(Mark(arm["name"], judged["mean"], judged["low"], judged["high"], text, style))
     if not marks:
@@ -142,7 +144,7 @@ def _intervals(
                 style=m.style,
                 end=LABEL - 12,
                 base=y + 4.5,
-                label=_short(m.label, 16),
+                label=_short(m.label, LONGEST),
                 a=x(m.low),
                 b=x(m.high),
                 c=y - 5,

@@ -4,9 +4,10 @@ All figures are of the items that every arm has in common. Latency is a call's a
 throughput follows from it and from how many were under way (Little's law, L = lambda W; Little 1961). What an embedded
 model costs is its CPU time at the user's price, what a hosted one costs is what its provider charged.
 
-Of arms that score alike, within `ALIKE`, the cheaper one is recommended, unless the paired test on the same items, with
-Holm's correction, finds the dearer one better. Of arms further apart the better-scoring one is, and where the test
-does not bear it out the recommendation says so: too few items are no reason to take the worse arm.
+What is recommended is what the report shows: the best-scoring of the arms that are shown to be better than the
+baseline, or, where none is, the baseline, and then the recommendation says so in the report's words. Of arms that score
+alike with that one, within `ALIKE`, and are not shown to be worse, a cheaper one is taken instead. The tests are the
+report's own where it made them, else the same ones on the items that all arms have in common.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from synth_dspy.evaluation.choice_sentences import exclusions, notes, recommenda
 from synth_dspy.evaluation.figures import HEADLINE, is_yes_no, mean, plain, score
 from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, licence_of, strictest
-from synth_dspy.evaluation.verdict import ALPHA
+from synth_dspy.evaluation.verdict import outcome, own_score_sentences
 from synth_dspy.lms.registry import REGISTRY
 
 Json = dict[str, Any]
@@ -55,8 +56,10 @@ def choose(
         seed: of the resampling.
 
     Returns:
-        JSON data: `metric`, `limits`, `items`, `left_out`, `options`, `comparisons` (the best arm within the limits
-        against the others there), `chosen` (a name or None), `recommendation` (a sentence), `notes`.
+        JSON data: `metric`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others have to beat: of the
+        runs' baselines within the limits the cheapest; where there is none, the cheapest arm), `comparisons` (of the
+        other arms within the limits with it, and of the best with the others), `chosen` (a name or None),
+        `recommendation` (a sentence or two), `notes`.
 
     Raises:
         SetupError: no arm, no item in common, or no such metric.
@@ -77,8 +80,14 @@ def choose(
         option.pareto = not any(_dominates(other, option) for other in options)
         option.excluded = exclusions(option, limits)
     allowed = sorted((o for o in options if not o.excluded), key=_rank)
-    comparisons = _comparisons(allowed, scores, groups, seed)
-    chosen = _chosen(allowed, comparisons)
+    tests = _Tests(_reported(arms, metric), scores, groups, seed)
+    baseline = _baseline(allowed, arms)
+    comparisons = tests.against(baseline, allowed)
+    better = [o for o in allowed if any(row["arm"] == o.name and row["outcome"] == "better" for row in comparisons)]
+    if better:
+        comparisons += tests.of(better[0], [option for option in allowed if option is not baseline])
+    leader = better[0] if better else baseline
+    chosen = _chosen(leader, allowed, comparisons)
     found: Json = plain(
         {
             "task": arms[0].run.results.get("task"),
@@ -87,12 +96,18 @@ def choose(
             "items": len(items),
             "left_out": left_out,
             "options": [asdict(option) for option in options],
+            "baseline": baseline.name if baseline else None,
             "comparisons": comparisons,
             "chosen": chosen.name if chosen else None,
             "recommendation": recommendation(
-                min(options, key=_rank), allowed, chosen, comparisons, metric, commercial=limits.commercial
+                min(options, key=_rank),
+                allowed,
+                (baseline, leader, chosen),
+                comparisons,
+                metric,
+                commercial=limits.commercial,
             ),
-            "notes": notes(arms, options, left_out, bool(comparisons)),
+            "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],
         }
     )
     return found
@@ -219,40 +234,92 @@ def _price(option: Option) -> tuple[float, ...]:
     return (cost, latency, weights)
 
 
-def _comparisons(
-    allowed: Sequence[Option], scores: Mapping[str, Mapping[str, float]], groups: Sequence[Any], seed: int
-) -> list[Json]:
-    """The best arm within the limits against each other one there, on the same items."""
-    found: list[Json] = []
-    for other in allowed[1:]:
-        ours, theirs = (list(scores[name].values()) for name in (allowed[0].name, other.name))
-        compared = stats.compare(ours, theirs, groups, tests=len(allowed) - 1, seed=seed)
-        difference = compared.difference
-        found.append(
-            {
-                "arm": allowed[0].name,
-                "against": other.name,
-                "difference": difference.mean,
-                "low": difference.low,
-                "high": difference.high,
-                "n": difference.n,
-                "smallest_detectable": compared.smallest_detectable,
-                "p": compared.p,
-            }
-        )
-    for row, adjusted in zip(found, stats.holm([row["p"] for row in found]), strict=True):
-        row["p_holm"] = adjusted
-        row["better"] = bool(row["difference"] > 0 and adjusted is not None and adjusted < ALPHA)
-    return found
+def _baseline(allowed: Sequence[Option], arms: Sequence[Arm]) -> Option | None:
+    """What the other arms within the limits have to beat."""
+    baselines = {arm.name for arm in arms if arm.arm == arm.run.results.get("baseline")}
+    return min([o for o in allowed if o.name in baselines] or allowed, key=_price, default=None)
 
 
-def _chosen(allowed: Sequence[Option], comparisons: Sequence[Json]) -> Option | None:
-    """The cheapest of the best arm and those that score alike and that it is not better than."""
-    if not allowed:
+def _own_scores(arms: Sequence[Arm], metric: str) -> list[str]:
+    """What the report of the only run says of the task's own scores where they differ from the judge's."""
+    if metric != HEADLINE or len({arm.run.folder for arm in arms}) > 1:
+        return []
+    results = arms[0].run.results
+    names = {row["score"] for row in results.get("comparisons_own", [])}
+    sentences = own_score_sentences(results, results["verdict"]["best"])
+    return [f"{' '.join(sentences)} --metric chooses by it ({', '.join(sorted(names))})."] if sentences else []
+
+
+def _reported(arms: Sequence[Arm], metric: str) -> list[Json]:
+    """The comparisons that the report of the only run has of the metric; none of several runs."""
+    if len({arm.run.folder for arm in arms}) > 1:
+        return []
+    results = arms[0].run.results
+    made = results.get("comparisons", []) if metric == HEADLINE else results.get("comparisons_own", [])
+    return [row for row in made if row.get("score", HEADLINE) == metric]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """Paired tests: the report's own where it made them, else on the common items, with Holm's correction."""
+
+    reported: Sequence[Json]
+    scores: Mapping[str, Mapping[str, float]]
+    groups: Sequence[Any]
+    seed: int
+
+    def against(self, baseline: Option | None, allowed: Sequence[Option]) -> list[Json]:
+        """The other options against the baseline."""
+        return self._family([(o.name, baseline.name) for o in allowed if baseline and o is not baseline])
+
+    def of(self, leader: Option, allowed: Sequence[Option]) -> list[Json]:
+        """The leader against the other options."""
+        return self._family([(leader.name, o.name) for o in allowed if o is not leader])
+
+    def _family(self, pairs: Sequence[tuple[str, str]]) -> list[Json]:
+        known = {pair: row for pair in pairs if (row := self._known(*pair))}
+        made = {pair: self._compared(*pair, len(pairs)) for pair in pairs if pair not in known}
+        for row, adjusted in zip(made.values(), stats.holm([row["p"] for row in made.values()]), strict=True):
+            row["p_holm"] = adjusted
+        rows = [known.get(pair) or made[pair] for pair in pairs]
+        return [{**row, "outcome": outcome(row)} for row in rows]
+
+    def _known(self, arm: str, other: str) -> Json | None:
+        """The report's comparison of two arms, turned round where it has them so."""
+        keep = ("n", "smallest_detectable", "p", "p_holm")
+        for row in self.reported:
+            sign = {(arm, other): 1, (other, arm): -1}.get((row["arm"], row["against"]))
+            if sign and row["difference"] is not None:
+                ends = sorted((sign * row["low"], sign * row["high"]))
+                turned = {"difference": sign * row["difference"], "low": ends[0], "high": ends[1]}
+                return {"arm": arm, "against": other, **turned, **{key: row[key] for key in keep}}
         return None
-    level = {row["against"] for row in comparisons if not row["better"] and row["difference"] <= ALIKE}
-    cheaper = [option for option in allowed if option.name in level and _cheaper(option, allowed[0])]
-    return min(cheaper, key=_price, default=allowed[0])
+
+    def _compared(self, arm: str, other: str, tests: int) -> Json:
+        ours, theirs = (list(self.scores[name].values()) for name in (arm, other))
+        compared = stats.compare(ours, theirs, self.groups, tests=tests, seed=self.seed)
+        difference = compared.difference
+        return {
+            "arm": arm,
+            "against": other,
+            "difference": difference.mean,
+            "low": difference.low,
+            "high": difference.high,
+            "n": difference.n,
+            "smallest_detectable": compared.smallest_detectable,
+            "p": compared.p,
+        }
+
+
+def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Sequence[Json]) -> Option | None:
+    """The cheapest of the leader and the options that score alike and are not shown to be worse."""
+    if leader is None:
+        return None
+    worse = {row["arm"] for row in comparisons if row["against"] == leader.name and row["outcome"] == "worse"}
+    worse |= {row["against"] for row in comparisons if row["arm"] == leader.name and row["outcome"] == "better"}
+    alike = [o for o in allowed if o.name not in worse and abs(_quality(o) - _quality(leader)) <= ALIKE + 1e-9]
+    level = [option for option in alike if _cheaper(option, leader)]
+    return min(level, key=_price, default=leader)
 
 
 def _cheaper(one: Option, other: Option) -> bool:

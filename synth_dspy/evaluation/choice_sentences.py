@@ -8,7 +8,7 @@ from typing import Any
 from synth_dspy.evaluation.choice_options import Limits, Option
 from synth_dspy.evaluation.finished import Arm
 from synth_dspy.evaluation.licences import NO, UNKNOWN
-from synth_dspy.evaluation.verdict import points
+from synth_dspy.evaluation.verdict import listed, missing_evidence, points
 
 Json = dict[str, Any]
 
@@ -54,26 +54,28 @@ def exclusions(option: Option, limits: Limits) -> dict[str, str]:
 def recommendation(
     best: Option,
     allowed: Sequence[Option],
-    chosen: Option | None,
+    roles: tuple[Option | None, Option | None, Option | None],
     comparisons: Sequence[Json],
     metric: str,
     *,
     commercial: bool,
 ) -> str:
-    """The recommendation, as one sentence.
+    """The recommendation: what the report shows, and what to take.
 
     Args:
-        best: the best arm of all, within the limits or not.
-        allowed: arms within the limits, best first.
-        chosen: the one to take.
-        comparisons: the best of those allowed against the others.
+        best: the best-scoring arm of all, within the limits or not.
+        allowed: arms within the limits, the best-scoring first.
+        roles: the baseline, the leader (the best arm shown to be better than it, or the baseline), the one to take.
+        comparisons: of the arms within the limits with the baseline, then of the leader with the others.
         metric: what quality is called.
         commercial: whether conditions of commercial use are told.
     """
-    if chosen is None:
-        why = "; ".join(f"{reason} ({flag})" for flag, reason in best.excluded.items())
+    baseline, leader, chosen = roles
+    excluded = "; ".join(f"{reason} ({flag})" for flag, reason in best.excluded.items())
+    if baseline is None or leader is None or chosen is None:
         return (
-            f"No arm is within the limits: the best, {best.name} ({_figures(best, metric)}), is excluded because {why}."
+            f"No arm is within the limits: the best, {best.name} ({_figures(best, metric)}), is excluded because "
+            f"{excluded}."
         )
     text = f"Take {chosen.name}: {_figures(chosen, metric)}, {_measures(chosen)}"
     conditions = [
@@ -81,24 +83,28 @@ def recommendation(
     ]
     if commercial and conditions:
         text += f", commercially on conditions ({'; '.join(conditions)})"
+    against = {row["arm"]: row for row in comparisons if row["against"] == baseline.name}
+    if chosen is not leader:
+        difference = leader.quality["mean"] - chosen.quality["mean"]
+        text += f"; {leader.name} differs by {points(difference)}, which is not shown to be a difference, and "
+        text += _dearer(leader, chosen)
+    beaten = [row["against"] for row in comparisons if row["arm"] == chosen.name and row["outcome"] == "better"]
+    beaten += [row["arm"] for row in comparisons if row["against"] == chosen.name and row["outcome"] == "worse"]
+    if beaten:
+        text += f"; it is better than {listed(list(dict.fromkeys(beaten)))} (p < 0.05 after Holm's correction)"
     top = allowed[0]
-    if chosen is not top:
-        row = next(row for row in comparisons if row["against"] == chosen.name)
+    if leader is baseline and top not in (baseline, chosen) and top.name in against:
+        row = against[top.name]
         text += (
-            f"; {top.name} scores {points(row['difference'])} more, which is not shown to be better (95 % interval "
-            f"{points(row['low'], unit=False)} to {points(row['high'], unit=False)}, n = {row['n']}), and "
-            f"{_dearer(top, chosen)}"
+            f"; {top.name} scores highest ({points(row['difference'])}, 95 % interval "
+            f"{points(row['low'], unit=False)} to {points(row['high'])}, n = {row['n']}), which is not shown to be "
+            "better"
         )
-    else:
-        beaten = [row["against"] for row in comparisons if row["better"]]
-        unshown = [row["against"] for row in comparisons if not row["better"]]
-        if beaten:
-            text += f"; it is better than {', '.join(beaten)} (p < 0.05 after Holm's correction)"
-        if unshown:
-            text += f"; that it is better than {', '.join(unshown)} is not shown (n = {comparisons[0]['n']})"
     if best.excluded:
-        text += f"; {best.name}, the best of all ({_figures(best, metric)}), is excluded because "
-        text += "; ".join(f"{reason} ({flag})" for flag, reason in best.excluded.items())
+        text += f"; {best.name}, the best of all ({_figures(best, metric)}), is excluded because {excluded}"
+    if leader is baseline and against:
+        n = max(row["n"] for row in against.values())
+        text = f"{missing_evidence(baseline.name, n)} {text}"
     return f"{text}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,15 @@ HEADLINE = "judged"
 SCORES = ("judged", "f1", "exact")
 """Scores of every answer: one that ended in an error has none of it right."""
 RETRIEVAL = ("recall", "mrr")
+RIGHT = 0.5
+"""An answer judged at least this counts as right."""
+TRIVIAL = ("silent", "frequent")
+"""Kinds of reference rows that answer every question alike."""
+PROMPTS = "prompts"
+"""The kind of reference row that is the baseline under DSPy's own adapter."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Where in memory an object lies, in Python's words for it: another place in every run."""
 
 
 def is_yes_no(row: Row) -> bool:
@@ -37,6 +47,16 @@ def estimate(rows: Sequence[Row], name: str, seed: int, resamples: int = stats.R
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
+def outcomes(rows: Sequence[Row]) -> Json:
+    """How many answers were right and wrong, and abstained rightly and wrongly; calls that failed are wrong."""
+    counts = {"right": 0, "wrong": 0, "abstained_right": 0, "abstained_wrong": 0}
+    for row in rows:
+        right = not row.get("error") and (score(row, HEADLINE) or 0.0) >= RIGHT
+        kind = "right" if right else "wrong"
+        counts[f"abstained_{kind}" if row.get("abstained") and not row.get("error") else kind] += 1
+    return counts
+
+
 def mean(rows: Sequence[Row], key: str) -> float | None:
     """The mean of a field over the rows that have it."""
     values = [float(r[key]) for r in rows if r.get(key) is not None]
@@ -44,13 +64,18 @@ def mean(rows: Sequence[Row], key: str) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None."""
+    """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None.
+
+    Texts lose the addresses of objects ("<Provider object at 0x7f...>"), which no two runs share.
+    """
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()
+    if isinstance(value, str):
+        return _ADDRESS.sub("", value)
     if isinstance(value, float):
         return round(value, 6) + 0.0 if math.isfinite(value) else None  # + 0.0: no "-0.0"
     return value

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth_dspy.evaluation.figures import RIGHT
 from synth_dspy.evaluation.finished import read_run, write
-from synth_dspy.evaluation.verdict import p_value, points
+from synth_dspy.evaluation.next_steps import next_steps
+from synth_dspy.evaluation.verdict import p_value, points, score_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 SAMPLES = 10
-RIGHT = 0.5  # an answer judged at least this is shown as right
 UNKNOWN = "–"
 ORIGINS = {"ai": "AI feedback", "gold": "gold answers", "human": "people's feedback", "synthetic": "synthetic"}
 
@@ -43,6 +44,10 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         "m": measurements,
         "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
         "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
+        "own": own_comparisons(results),
+        "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
+        "date": (measurements.get("date") or "").replace("T", " ")[:16],
+        "next": next_steps(results, measurements, folder),
         "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
     }
     environment = _environment()
@@ -62,7 +67,12 @@ def summary_table(results: Json, measurements: Json) -> Table:
     # Narrow enough for a terminal of 80 columns: a wrapped interval cannot be read.
     table = Table(title=Text(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
     table.box, table.pad_edge, table.padding, table.collapse_padding = SIMPLE_HEAD, False, (0, 1), True
-    table.caption, table.caption_justify = Text(f"{verdict['headline']} {verdict['detail']}"), "left"
+    lines = [f"{verdict['headline']} {verdict['detail']}"]
+    references = [row for row in results.get("reference_rows") or [] if row["n"]]
+    if references:
+        scores = [f"{row['name']} {_percent(row['scores']['judged']['mean'])} %" for row in references]
+        lines.append(f"For comparison: {', '.join(scores)}.")
+    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
     further = [name for arm in results["arms"] for name in arm["further"]]
@@ -97,6 +107,13 @@ def summary_table(results: Json, measurements: Json) -> Table:
 def failures(results: Json) -> list[str]:
     """Why arms failed, in full, for below the table."""
     return [f"{arm['name']} failed: {arm['failed']}" for arm in results["arms"] if arm["failed"]]
+
+
+def own_comparisons(results: Json) -> list[Json]:
+    """Comparisons of the task's own scores; runs of earlier versions have those of token F1."""
+    if "comparisons_own" in results:
+        return list(results["comparisons_own"])
+    return [{**c, "score": "f1"} for c in results.get("comparisons_f1") or []]
 
 
 def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
@@ -165,6 +182,7 @@ def _environment() -> jinja2.Environment:
         ),
         "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
         "md": markdown_text,
+        "score": score_name,
         "between": lambda c: (
             UNKNOWN if c["low"] is None else " to ".join(points(c[k], unit=False) for k in ("low", "high"))
         ),

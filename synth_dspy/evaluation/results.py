@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import resource
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from synth_dspy.config import CompileConfig
 from synth_dspy.evaluation.report import write_report
 from synth_dspy.evaluation.summary import summarise
+from synth_dspy.lms.precision import precision
 from synth_dspy.run import Run
 from synth_dspy.task import Judge, Task
 from synth_dspy.versions import versions
@@ -39,12 +44,16 @@ def write_results(
     every = {
         "task": run.task,
         "noun": task.noun,
+        "objective": task.objective,
+        "labels": task.labels,
         "run_id": run.id,
         "seed": config.seed,
         "models": {role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
         "versions": versions(),
         "judge": {"name": judge.name, **judge.agreement},
         "concurrency": config.concurrency,
+        "date": datetime.now().astimezone().isoformat(timespec="minutes"),
+        "machine": _machine(),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **facts,
     }
@@ -54,3 +63,21 @@ def write_results(
     run.write_json("measurements.json", measurements)
     write_report(run.folder)
     return results, measurements
+
+
+def _machine() -> dict[str, Any]:
+    """The CPU's name, how many of its cores this process may use, and the precision that models here compute in."""
+    return {"cpu": _cpu(), "cores": _cores(), "precision": precision()}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

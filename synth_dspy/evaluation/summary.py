@@ -14,16 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.evaluation import stats, tuning, verdict
+from synth_dspy.evaluation import notes, stats, tuning, verdict
 from synth_dspy.evaluation.figures import (
     HEADLINE,
+    PROMPTS,
     RETRIEVAL,
     SCORES,
+    TRIVIAL,
     Json,
     Row,
     estimate,
     is_yes_no,
     mean,
+    outcomes,
     plain,
     score,
 )
@@ -43,8 +46,9 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             (sentences that come before the report's own), and the measured run_id, command, stations, concurrency,
             wall_s, peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of
             arms, else each is compared with the baseline; Holm's correction covers the comparisons with the baseline,
-            and all others by themselves, of judged accuracy and of token F1 (where the task has it). Of weights that
-            were tuned: `training` of each arm, `variants` and `retention`, see `tuning`.
+            and all others by themselves, of judged accuracy and of the task's own scores (token F1 and exact match
+            where it has them, and its `objective`). Of weights that were tuned: `training` of each arm, `variants` and
+            `retention`, see `tuning`. `reference_rows`: what stands beside the arms, see `reference_rows`.
 
     Raises:
         ValueError: two rows for the same arm and item.
@@ -53,21 +57,24 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
     baseline = str(facts.get("baseline") or "rag")
     every = _by_arm(predictions)
     variants = {variant["name"]: variant["of"] for variant in facts.get("variants") or []}
-    rows = {name: found for name, found in every.items() if name not in variants}
+    reference = [dict(row) for row in facts.get("reference_rows") or []]
+    beside = {*variants, *(row["name"] for row in reference)}
+    rows = {name: found for name, found in every.items() if name not in beside}
     arms = _arms(facts, rows)
     pairs = str(facts.get("pairs") or "baseline")
     scored = [arm["name"] for arm in arms if rows.get(arm["name"])]
     headline = {name: [r for r in rows[name] if not is_yes_no(r)] for name in scored}
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
-    comparisons = _comparisons(headline, baseline, pairs, seed)
+    comparisons = _comparisons(headline, baseline, pairs, seed, (HEADLINE,))
     measured = _measured_scores(rows)
-    f1 = "f1" in _measured_scores(headline)
+    own = _own_scores(_measured_scores(headline), facts.get("objective"))
     further = [name for name in measured if name not in (*SCORES, *RETRIEVAL)]
     results: Json = {
         "task": facts.get("task"),
         "noun": facts.get("noun") or "document",
         "scores": measured,
         "baseline": baseline,
+        "labels": facts.get("labels") or "",
         "seed": seed,
         "models": facts.get("models") or {},
         "versions": facts.get("versions") or {},
@@ -92,7 +99,8 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
         ],
         "alike": _alike(headline),
         "comparisons": comparisons,
-        "comparisons_f1": _comparisons(headline, baseline, pairs, seed, "f1") if f1 else [],
+        "comparisons_own": _comparisons(headline, baseline, pairs, seed, own) if own else [],
+        **_reference(reference, every, headline, baseline, further, seed),
         "variants": tuning.variants(variants, every, seed),
         "tokens_saved": tuning.tokens_saved(arms, rows),
         "retention": tuning.retention(facts.get("retention") or {}, seed),
@@ -104,7 +112,7 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
         },
     }
     results["verdict"] = verdict.verdict(results)
-    results["notes"] = [*(facts.get("notes") or []), *verdict.notes(results)]
+    results["notes"] = notes.notes(results, facts.get("notes") or [])
     return plain(results), plain(_measurements(facts, arms, rows))
 
 
@@ -170,6 +178,7 @@ def _arm(
         "retrieval": {name: estimate(rows, name, seed) for name in RETRIEVAL},
         "further": {name: estimate(rows, name, seed) for name in further},
         "abstention": _abstention(rows, seed),
+        "outcomes": outcomes(headline),
         "tokens": {k: mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
     }
 
@@ -213,10 +222,19 @@ def _measured_scores(rows: Mapping[str, Sequence[Row]]) -> list[str]:
     return [name for name, there in found.items() if there and name not in (HEADLINE, "abstention")]
 
 
+def _own_scores(measured: Sequence[str], objective: str | None) -> list[str]:
+    """The task's own scores that are tested beside the judge's: its objective, token F1, exact match."""
+    wanted = dict.fromkeys((objective or HEADLINE, *SCORES))
+    return [name for name in wanted if name in measured and name != HEADLINE]
+
+
 def _comparisons(
-    headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int, name: str = HEADLINE
+    headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int, scores: Sequence[str]
 ) -> list[Json]:
-    """Paired comparisons of one score; those with the baseline and all others are two families of Holm's correction."""
+    """Paired comparisons of some scores; those with the baseline and all others are two families of Holm's correction.
+
+    What the report is about, does an arm beat the baseline, is decided by itself; the other pairs are another family.
+    """
     names = list(headline)
     if pairs == "all":  # the baseline, where there, is always the second of its pairs
         order = [baseline] * (baseline in names) + [n for n in names if n != baseline]
@@ -224,17 +242,51 @@ def _comparisons(
     else:
         wanted = [(arm, baseline) for arm in names if arm != baseline and baseline in names]
     compared = []
-    # What the report is about, does an arm beat the baseline, is decided by itself; the other pairs are another family.
     for against in (True, False):
-        family = [pair for pair in wanted if (pair[1] == baseline) is against]
-        rows = [_compare(arm, other, headline, seed, name, len(family)) for arm, other in family]
-        for row, adjusted in zip(rows, stats.holm([row["p"] for row in rows]), strict=True):
-            row["p_holm"] = adjusted
-        compared += rows
-    for row in compared:
-        row["outcome"] = verdict.outcome(row)
-        row["sentence"] = ("" if name == HEADLINE else "In token F1: ") + verdict.sentence(row)
+        family = [(score, *pair) for score in scores for pair in wanted if (pair[1] == baseline) is against]
+        compared += _family(family, headline, seed)
     return compared
+
+
+def _family(family: Sequence[tuple[str, str, str]], rows: Mapping[str, Sequence[Row]], seed: int) -> list[Json]:
+    """Comparisons, each a score, an arm and the other one, that are corrected for together."""
+    compared = [_compare(arm, other, rows, seed, name, len(family)) for name, arm, other in family]
+    for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
+        row["p_holm"] = adjusted
+        row["outcome"] = verdict.outcome(row)
+        label = "" if row["score"] == HEADLINE else f"In {verdict.score_name(row['score'])}: "
+        row["sentence"] = label + verdict.sentence(row)
+    return compared
+
+
+def _reference(
+    declared: Sequence[Json],
+    every: Mapping[str, Sequence[Row]],
+    headline: Mapping[str, Sequence[Row]],
+    baseline: str,
+    further: Sequence[str],
+    seed: int,
+) -> Json:
+    """What stands beside the arms, with its scores, and its comparisons: they take no part in the arms' corrections.
+
+    Each arm is compared with the better of the trivial answers, one family; the baseline's other prompts with its own.
+    """
+    found = []
+    for row in declared:
+        asked = every.get(row["name"], [])
+        scored = [r for r in asked if not is_yes_no(r)]
+        figures = {"n": len(asked), "errors": sum(bool(r.get("error")) for r in asked), "outcomes": outcomes(scored)}
+        figures |= {"scores": {name: estimate(scored, name, seed) for name in SCORES}}
+        found.append({**row, **figures, "further": {name: estimate(asked, name, seed) for name in further}})
+    rows = {**headline, **{row["name"]: [r for r in every.get(row["name"], []) if not is_yes_no(r)] for row in found}}
+    trivial = [row for row in found if row["kind"] in TRIVIAL and row["scores"][HEADLINE]["mean"] is not None]
+    best = max(trivial, key=lambda row: float(row["scores"][HEADLINE]["mean"]), default=None)
+    prompts = [row["name"] for row in found if row["kind"] == PROMPTS and row["n"] and baseline in headline]
+    return {
+        "reference_rows": found,
+        "comparisons_trivial": _family([(HEADLINE, arm, best["name"]) for arm in headline if best], rows, seed),
+        "comparisons_prompts": _family([(HEADLINE, name, baseline) for name in prompts], rows, seed),
+    }
 
 
 def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int, name: str, tests: int) -> Json:
@@ -248,6 +300,7 @@ def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: 
         seed=seed,
     )
     return {
+        "score": name,
         "arm": arm,
         "against": other,
         "n": found.difference.n,
@@ -299,5 +352,5 @@ def _measurements(facts: Mapping[str, Any], arms: Sequence[Json], rows: Mapping[
             "cpu_s_per_item": mean(ours, "cpu_s"),
             "cost_usd_per_item": mean(ours, "cost_usd"),
         }
-    known = ("run_id", "command", "concurrency", "wall_s", "peak_rss_mb", "stations")
+    known = ("run_id", "date", "machine", "command", "concurrency", "wall_s", "peak_rss_mb", "stations")
     return {**{key: facts.get(key) for key in known}, "arms": measured}

@@ -1,46 +1,59 @@
-"""The report's sentences: which arm is best, how sure that is, and what the reader should be wary of."""
+"""The report's first sentences: which arm is best, and how sure that is."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from synth_dspy.evaluation.figures import HEADLINE
 
 Json = Mapping[str, Any]
 
 ALPHA = 0.05
-SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 SMALL_SAMPLE = 30
-PREFERENCES = ("dpo", "orpo", "kto")
-_HUMAN = "human: "
-"""Begins why a preference of people was dropped, in the counts of a training."""
+"""Below this many items no difference is called one, whatever the test says: small samples are too often special."""
+FAR = 0.15
+"""An arm whose score is this much lower than the baseline's is named in the headline, shown to be worse or not."""
+TOO_FEW, NOT_COMPARED, LEVEL = "too few items", "not compared", "no evidence of a difference"
+_NAMES = {HEADLINE: "judged accuracy", "f1": "token F1", "exact": "exact match"}
 
 
 def outcome(comparison: Json) -> str:
-    """ "better", "worse", "no evidence of a difference" or "not compared", at 5 % after Holm's correction."""
+    """ "better" or "worse" (5 %, after Holm's correction), or why it is neither: `LEVEL`, `TOO_FEW`, `NOT_COMPARED`."""
     p = comparison["p_holm"]
     if p is None:
-        return "not compared"
+        return NOT_COMPARED
+    if comparison["n"] < SMALL_SAMPLE:
+        return TOO_FEW
     if p >= ALPHA:
-        return "no evidence of a difference"
+        return LEVEL
     return "better" if comparison["difference"] > 0 else "worse"
 
 
 def sentence(comparison: Json) -> str:
     """One comparison in words."""
     arm, other, n = comparison["arm"], comparison["against"], comparison["n"]
-    found = outcome(comparison)
-    if found == "not compared":
+    shown = outcome(comparison)
+    if shown == NOT_COMPARED:
         return f"{arm} and {other} have no item in common, so they could not be compared."
     figures = (
         f"{points(comparison['difference'])}, 95 % interval {points(comparison['low'], unit=False)} to "
         f"{points(comparison['high'])}, adjusted {p_value(comparison['p_holm'])}, n = {n}"
     )
-    if found == "no evidence of a difference":
+    if shown == TOO_FEW:
+        return f"Too few items to say whether {arm} and {other} differ ({figures})."
+    if shown == LEVEL:
         text = f"No evidence of a difference between {arm} and {other} ({figures})."
         least = comparison["smallest_detectable"]
         return text + (f" {_least(least, n)}" if least else "")
-    return f"{arm} is {found} than {other} ({figures})."
+    return f"{arm} is {shown} than {other} ({figures})."
+
+
+def missing_evidence(baseline: str, n: int) -> str:
+    """That no arm is shown to be better, and why; `choose` says it in the same words."""
+    if n < SMALL_SAMPLE:
+        return f"Too few items to say whether any arm is better than {baseline} (n = {n})."
+    return f"No evidence that any arm is better than {baseline}."
 
 
 def verdict(results: Json) -> dict[str, Any]:
@@ -62,100 +75,66 @@ def verdict(results: Json) -> dict[str, Any]:
     # Equal scores: the baseline wins, being the simplest; then the arm declared first.
     highest = max(scored, key=lambda name: (scored[name]["scores"]["judged"]["mean"], name == baseline))
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
-    judged = f"{highest}: {_accuracy(scored[highest])}"
     if baseline not in scored or len(scored) == 1:
+        n = scored[highest]["scores"]["judged"]["n"]
+        judged = f"Too few items to say how good {highest} is (n = {n})"
+        if n >= SMALL_SAMPLE:
+            judged = f"{highest}: {_accuracy(scored[highest])}"
         why = f"the baseline {baseline} was not scored" if baseline not in scored else "no other arm was scored"
-        return {
-            "best": None,
-            "highest": highest,
-            "outcome": "not compared",
-            "headline": f"{judged}; {why}, so there is no comparison.",
-            "detail": "One score alone does not say whether an optimizer helped.",
-        }
+        said = {"best": None, "highest": highest, "outcome": NOT_COMPARED}
+        said |= {"headline": f"{judged}; {why}, so there is no comparison."}
+        return said | {"detail": "One score alone does not say whether an optimizer helped."}
     winners = [name for name, c in against.items() if c["outcome"] == "better"]
+    worse = [name for name, c in against.items() if c["outcome"] == "worse"]
     if winners:
         top = max(winners, key=lambda name: scored[name]["scores"]["judged"]["mean"])
-        return _a_winner(top, highest, scored, against[top], results)
-    worse = [name for name, c in against.items() if c["outcome"] == "worse"]
-    detail = _detectable(against.get(highest), against)
-    if worse and len(worse) == len(against):
-        return {
+        said = _a_winner(top, highest, scored, against[top], results)
+    elif worse and len(worse) == len(against):
+        said = {
             "best": baseline,
             "highest": highest,
             "outcome": "baseline",
             "headline": f"{baseline} is best, every other arm is worse: {_accuracy(scored[baseline])}.",
             "detail": " ".join(c["sentence"] for c in against.values()),
         }
-    listed = f" {_names(worse)} {'is' if len(worse) == 1 else 'are'} worse." if worse else ""
-    return {
-        "best": None,
-        "highest": highest,
-        "outcome": "no evidence of a difference",
-        "headline": f"No evidence that any arm is better than {baseline}.{listed}",
-        "detail": detail,
-    }
+    else:
+        n = max(c["n"] for c in against.values())
+        few = any(c["outcome"] == TOO_FEW for c in against.values()) and n < SMALL_SAMPLE
+        said = {
+            "best": None,
+            "highest": highest,
+            "outcome": TOO_FEW if few else LEVEL,
+            "headline": missing_evidence(baseline, n),
+            "detail": _detectable(against.get(highest), against),
+        }
+    further = own_score_sentences(results, said["best"])
+    headline = [said["headline"], *([] if said["outcome"] == "baseline" else _far_below(against)), *further[:1]]
+    detail = [said["detail"], *further[1:], *trivial_sentences(results, [said["best"] or baseline])]
+    if further:
+        detail.append(_judge_error(results["judge"] or {}))
+    return said | {"headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
 
 
-def notes(results: Json) -> list[str]:
-    """What limits the figures, plainly, most important first. Empty if nothing does."""
-    found = [f"{a['name']} failed and has no score: {a['failed']}" for a in results["arms"] if a["failed"]]
-    if results["held_out"] == "synthetic":
-        found.append(
-            "The held-out items are synthetic, written by the teacher: nobody has labelled these "
-            f"{results['noun']}s, so real questions may be answered better or worse."
-        )
-    judge = results["judge"] or {}
-    kappa = judge.get("kappa")
-    if kappa is None:
-        found.append(
-            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
-            "sample answers."
-        )
-    elif kappa < SUBSTANTIAL_KAPPA:
-        found.append(
-            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
-            "judged accuracy may be the judge's."
-        )
-    found += [
-        f"{_names(names)} gave the same answer to every item that is compared: these items cannot tell them apart."
-        for names in results["alike"]
+def trivial_sentences(results: Json, names: Iterable[str]) -> list[str]:
+    """Of some arms those that are not shown to beat the best answer that is the same for every question, in words.
+
+    Empty where there are too few items to show it, or no such answer.
+    """
+    compared = {c["arm"]: c for c in results.get("comparisons_trivial") or []}
+    level = [name for name in names if compared.get(name, {}).get("outcome") in (LEVEL, "worse")]
+    if not level:
+        return []
+    trivial = compared[level[0]]["against"]
+    (score,) = (row["scores"]["judged"]["mean"] for row in results["reference_rows"] if row["name"] == trivial)
+    return [
+        f"There is no evidence that {listed(level, 'or')} does better than one answer to every question: "
+        f"{trivial!r} scores {100 * score:.1f} %."
     ]
-    unused: Counter[str] = Counter()
-    for a in results["arms"]:  # each is given the same preferences
-        dropped = ((a["training"] or {}).get("dropped") or {}).items()
-        unused |= Counter({why.removeprefix(_HUMAN): count for why, count in dropped if why.startswith(_HUMAN)})
-    if unused:
-        reasons = ", ".join(f"{why}: {count}" for why, count in unused.items())
-        found.append(
-            f"Of the feedback that people gave, {unused.total()} could not be used ({reasons}): preferences need two "
-            "different answers, and a question that the program can be asked."
-        )
-    taught = [a["name"] for a in results["arms"] if a["n"] and _judge_taught(a["training"] or {})]
-    if taught:
-        beside = "token F1" if results["comparisons_f1"] else "the sample answers"
-        found.append(
-            f"The judge that scores {_names(taught)} also chose the answers that "
-            f"{'it' if len(taught) == 1 else 'they'} learned from: read {beside} beside judged accuracy."
-        )
-    items = results["items"]
-    if 0 < items["headline"] < SMALL_SAMPLE:
-        found.append(f"Only {items['headline']} items were scored: nothing but large differences can show.")
-    if results["method"]["unit"] == "items" and 0 < items["groups"] < items["n"]:
-        few = f"{items['groups']} {results['noun']}{'s' if items['groups'] != 1 else ''}"
-        found.append(
-            f"The items come from only {few}, too few to resample: intervals treat items as independent and may be "
-            f"too narrow for new {results['noun']}s."
-        )
-    found += [
-        f"{a['name']} answered {a['n']} of {items['n']} items; comparisons use the items that both arms answered."
-        for a in results["arms"]
-        if 0 < a["n"] < items["n"]
-    ]
-    errors = [f"{a['name']} {a['errors']} of {a['n']}" for a in results["arms"] if a["errors"]]
-    if errors:
-        found.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
-    found += [lost for model in results["retention"] if "change" in model and (lost := _lost(model))]
-    return found
+
+
+def score_name(name: str) -> str:
+    """What a score is called in a sentence."""
+    return _NAMES.get(name, name.replace("_", " "))
 
 
 def points(value: float | None, *, unit: bool = True) -> str:
@@ -169,6 +148,11 @@ def points(value: float | None, *, unit: bool = True) -> str:
 def p_value(p: float | None) -> str:
     """ "p = 0.03" or "p < 0.001"."""
     return "p unknown" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """ "a", "a and b" or "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
 def _accuracy(arm: Json) -> str:
@@ -188,18 +172,19 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
         f"On the same {won['n']} held-out items the difference is {points(won['difference'])}{times} (95 % interval "
         f"{points(won['low'], unit=False)} to {points(won['high'])}, {p_value(won['p_holm'])} after Holm's correction)."
     ]
+    detail += _agreeing_scores(top, results)
     rivals = [name for name in scored if name not in (top, baseline)]
     pairs = {frozenset((c["arm"], c["against"])): c for c in results["comparisons"]}
     tested = {name: pairs.get(frozenset((top, name))) for name in rivals}
-    level = [n for n, c in tested.items() if c is not None and c["outcome"] == "no evidence of a difference"]
-    untested = [n for n, c in tested.items() if c is None]
+    level = [n for n, c in tested.items() if c is not None and c["outcome"] == LEVEL]
+    untested = [n for n, c in tested.items() if c is None or c["outcome"] in (TOO_FEW, NOT_COMPARED)]
     beaten = [n for n, c in tested.items() if c is not None and _beats(top, c)]
     if beaten:
-        detail.append(f"It is also better than {_names(beaten)}.")
+        detail.append(f"It is also better than {listed(beaten)}.")
     if level:
-        detail.append(f"There is no evidence of a difference between {top} and {_names(level, 'or')}.")
+        detail.append(f"There is no evidence of a difference between {top} and {listed(level, 'or')}.")
     if untested:
-        detail.append(f"Whether it differs from {_names(untested, 'or')} was not tested.")
+        detail.append(f"Whether it differs from {listed(untested, 'or')} was not tested.")
     return {
         "best": top,
         "highest": highest,
@@ -214,25 +199,74 @@ def _beats(arm: str, comparison: Json) -> bool:
     return bool(comparison["outcome"] == ("better" if comparison["arm"] == arm else "worse"))
 
 
-def _judge_taught(training: Json) -> bool:
-    """Whether an arm was tuned on the judge's labels: an answer it accepted, or a side of a preference it judged.
+def _far_below(against: Mapping[str, Json]) -> list[str]:
+    """The arms that are worse than the baseline, and those that scored far lower without being shown to be."""
+    worse = [name for name, c in against.items() if c["outcome"] == "worse"]
+    sentences = [f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} worse."] if worse else []
+    low = [c for name, c in against.items() if name not in worse and c["n"] and c["difference"] <= -FAR]
+    if low:
+        lost = sorted({f"{-100 * c['difference']:.0f}" for c in low}, key=int)
+        score = "scores" if len(low) == 1 else "score"
+        span = f"{lost[0]} to {lost[-1]}" if len(lost) > 1 else lost[0]
+        sentences.append(f"{listed([c['arm'] for c in low])} {score} {span} points lower.")
+    return sentences
 
-    A preference of "gold" or "synthetic" origin sets a reference against an answer that the judge found wrong; only
-    those of people owe the judge nothing.
+
+def own_score_sentences(results: Json, best: str | None) -> list[str]:
+    """Differences from the baseline that the task's own scores show and the judge does not, or contradicts.
+
+    One sentence a score. They are corrected together, over all these scores and arms, so that none is found by trying
+    many.
     """
-    origins = {origin for origin, n in (training.get("by_origin") or {}).items() if n}
-    return "ai" in origins or (training.get("method") in PREFERENCES and bool(origins - {"human"}))
+    judged = {c["arm"]: c["outcome"] for c in results["comparisons"] if c["against"] == results["baseline"]}
+    sentences = []
+    own = [c for c in results.get("comparisons_own") or [] if c["against"] == results["baseline"]]
+    for name in dict.fromkeys(c["score"] for c in own):
+        shown = [
+            c
+            for c in own
+            if c["score"] == name and c["outcome"] in ("better", "worse") and c["outcome"] != judged.get(c["arm"])
+        ]
+        label = score_name(name)
+        label = label[0].upper() + label[1:]
+        contradicting = [c for c in shown if judged.get(c["arm"]) in ("better", "worse")]
+        showing = [c for c in shown if c not in contradicting]
+        parts = [f"{'also shows' if best else 'does show'} a difference: {_gains(showing)}"] if showing else []
+        parts += [f"says the opposite of the judge: {_gains(contradicting)}"] if contradicting else []
+        sentences += [f"{label} {'; it '.join(parts)}."] if parts else []
+    return sentences
 
 
-def _lost(model: Json) -> str | None:
-    """What a tuned model has demonstrably lost elsewhere, as a sentence; None if nothing."""
-    change, found = model["change"], []
-    followed, perplexity = change["ifeval"], change["perplexity"]
-    if followed and followed["difference"] < 0 and followed["p_holm"] < ALPHA:
-        found.append(f"it follows fewer instructions ({points(followed['difference'])})")
-    if perplexity and perplexity["percent"] > 0 and perplexity["p_holm"] < ALPHA:
-        found.append(f"general text surprises it more (perplexity {perplexity['percent']:+.0f} %)")
-    return f"Tuning cost {model['model']} something elsewhere: {' and '.join(found)}." if found else None
+def _agreeing_scores(top: str, results: Json) -> list[str]:
+    """What the task's own scores say of the judge's winner, where they do not contradict it."""
+    sentences = []
+    for c in results["comparisons_own"]:
+        if c["arm"] != top or c["against"] != results["baseline"]:
+            continue
+        figures = f"({points(c['difference'])}, {p_value(c['p_holm'])})"
+        if c["outcome"] == "better":
+            sentences.append(f"By {score_name(c['score'])} it is better too {figures}.")
+        elif c["outcome"] == LEVEL:
+            sentences.append(f"By {score_name(c['score'])} there is no evidence of it {figures}.")
+    return sentences
+
+
+def _gains(comparisons: Sequence[Json]) -> str:
+    return listed([f"{c['arm']} {points(c['difference'])} ({p_value(c['p_holm'])})" for c in comparisons])
+
+
+def _judge_error(judge: Json) -> str:
+    """How often the judge is mistaken, where a score that needs no judge says otherwise."""
+    accuracy, n = judge.get("accuracy"), judge.get("n")
+    words = "a score of words may miss one of meaning"
+    if accuracy is None:
+        return f"How often the judge is mistaken is unknown, so it may miss a difference; {words}."
+    source = f" ({judge['source']})" if judge.get("source") else ""
+    return (
+        f"The judge differed from people on {100 * (1 - accuracy):.1f} % of "
+        f"{f'{n:,}' if n else 'the'} answers that it was measured on"
+        f"{source}, so it may miss a difference; {words}."
+    )
 
 
 def _detectable(nearest: Json | None, against: Mapping[str, Json]) -> str:
@@ -258,7 +292,3 @@ def _least(least: float, n: int) -> str:
     return (
         f"With n = {n}, only a difference of about {100 * least:.0f} points or more would be found four times in five."
     )
-
-
-def _names(names: list[str], last: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

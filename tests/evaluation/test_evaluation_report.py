@@ -133,13 +133,13 @@ def test_differences_in_token_f1_are_read_off_with_their_intervals(
     for i, row in enumerate(made):
         row["scores"]["f1"] = 0.1 + 0.01 * (i % 5) + (0.5 if row["arm"] == "sft" else 0.0)
     html, markdown = _write(tmp_path, made, facts)
-    (compared,) = json.loads((tmp_path / "results.json").read_text())["comparisons_f1"]
+    compared, _ = json.loads((tmp_path / "results.json").read_text())["comparisons_own"]
     assert compared["low"] > 0.4
     low, high = (f"+{100 * compared[end]:.1f}" for end in ("low", "high"))
-    part = markdown.split("### Differences in token F1")[1].split("###")[0]
-    assert f"| sft | rag | +{100 * compared['difference']:.1f} | {low} to {high} | &lt; 0.001 |" in part
-    assert "Corrected like them" in part
-    part = html.split("<h3>Differences in token F1</h3>")[1].split("<h3>")[0]
+    part = markdown.split("Differences in the task's own scores</summary>")[1].split("</details>")[0]
+    assert f"| sft | rag | token F1 | +{100 * compared['difference']:.1f} | {low} to {high} | &lt; 0.001 |" in part
+    assert "Corrected together" in part
+    part = html.split("<summary>Differences in the task’s own scores</summary>")[1].split("</details>")[0]
     assert f"<td>{low} to {high}</td><td>&lt; 0.001</td>" in part
 
 

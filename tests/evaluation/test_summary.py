@@ -103,7 +103,7 @@ def _with_f1(rows: list[dict[str, Any]], f1: dict[str, list[float | None]]) -> l
     return [{**row, "scores": {**row["scores"], "f1": next(left[row["arm"]])}} for row in rows]
 
 
-def test_token_f1_is_compared_as_a_family_of_its_own(answers: Rows, facts: dict[str, Any]) -> None:
+def test_the_task_s_own_scores_are_compared_as_a_family_of_their_own(answers: Rows, facts: dict[str, Any]) -> None:
     judged = {arm: [0, 1, 1, 0] * 12 for arm in ("rag", "a", "b")}  # alike to the judge
     wobble = [0.01 * (i % 5) for i in range(48)]
     f1: dict[str, list[float | None]] = {
@@ -111,30 +111,31 @@ def test_token_f1_is_compared_as_a_family_of_its_own(answers: Rows, facts: dict[
     }  # fmt: skip
     rows = _with_f1(answers(judged), f1)
     results, _ = summarise(rows, facts)
-    a, b = results["comparisons_f1"]
+    a, b, *exact = results["comparisons_own"]
     assert [c["p_holm"] for c in results["comparisons"]] == [1, 1]
     assert a.keys() == results["comparisons"][0].keys()
-    assert (a["arm"], a["against"], a["n"], a["unit"]) == ("a", "rag", 48, "groups")
+    assert (a["score"], a["arm"], a["against"], a["n"], a["unit"]) == ("f1", "a", "rag", 48, "groups")
+    assert [(c["score"], c["arm"]) for c in exact] == [("exact", "a"), ("exact", "b")]
     assert a["difference"] == pytest.approx(0.5 - 2 * sum(wobble) / 48)
     assert 0.4 < a["low"] < a["difference"] < a["high"]
     assert (a["outcome"], b["outcome"]) == ("better", "no evidence of a difference")
-    assert a["p_holm"] == pytest.approx(2 * a["p"], abs=2e-6)  # two comparisons, not four
+    assert a["p_holm"] == pytest.approx(4 * a["p"], abs=4e-6)  # two arms, two scores; the judge's are not among them
     assert a["sentence"].startswith("In token F1: a is better than rag")
     every, _ = summarise(rows, {**facts, "pairs": "all"})
-    assert {(c["arm"], c["against"]) for c in every["comparisons_f1"]} == {("a", "rag"), ("b", "rag"), ("b", "a")}
+    assert {(c["arm"], c["against"]) for c in every["comparisons_own"]} == {("a", "rag"), ("b", "rag"), ("b", "a")}
 
 
 def test_token_f1_of_yes_no_items_is_not_compared(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
     rows = [predict(arm, i, 0.0) for arm in ("rag", "a") for i in range(12)]
     rows += [predict(arm, i, float(arm == "a"), answer_type="yes_no") for arm in ("rag", "a") for i in range(12, 20)]
-    (compared,) = summarise(rows, facts)[0]["comparisons_f1"]
+    compared, _ = summarise(rows, facts)[0]["comparisons_own"]
     assert (compared["n"], compared["difference"]) == (12, 0)
 
 
 def test_a_task_without_token_f1_has_no_comparisons_of_it(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
     rows = [predict(arm, i, 1.0, scores={"judged": 1.0}) for arm in ("rag", "a") for i in range(12)]
     results, _ = summarise(rows, facts)
-    assert (len(results["comparisons"]), results["comparisons_f1"]) == (1, [])
+    assert (len(results["comparisons"]), results["comparisons_own"]) == (1, [])
 
 
 def test_yes_no_items_are_apart(predict: Callable[..., Any], facts: dict[str, Any]) -> None:

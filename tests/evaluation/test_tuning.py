@@ -161,7 +161,8 @@ def test_arms_that_their_own_judge_taught_are_named(
     facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": training(method, by_origin=origins)}]
     said = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
     wanted = (
-        "The judge that scores sft also chose the answers that it learned from: read token F1 beside judged accuracy."
+        "The judge that scores sft also chose the answers that it learned from: read token F1 and exact match "
+        "beside judged accuracy."
     )
     assert said == ([wanted] if taught else [])
 
@@ -197,7 +198,7 @@ def test_what_tuning_cost_elsewhere_is_tested_and_told(tuned: tuple[list[Json], 
     assert dpo["change"]["ifeval"]["p_holm"] == 1
     assert dpo["change"]["perplexity"]["percent"] == 0
     (note,) = [note for note in results["notes"] if "elsewhere" in note]
-    assert note.startswith("Tuning cost sft something elsewhere: it follows fewer instructions (−50.0 points) and")
+    assert note.startswith("Tuning cost sft something elsewhere: fewer instructions followed (−50.0 points) and")
     assert "followed" not in json.dumps(results["retention"])
 
 
@@ -258,8 +259,8 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
         for part in (
             "Every pair",
             "all other pairs by themselves",
-            "Differences in token F1",
-            "Corrected like them, apart from them",
+            "own scores",
+            "Corrected together, over all these scores",
             "The judge that scores sft, dpo, orpo, kto and sft_synthetic also chose the answers that they learned from",
             "gold answers: 54, AI feedback: 20",
             "margin: 4, equal: 3, too long: 2",
@@ -295,14 +296,14 @@ def test_a_report_of_prompt_arms_only_has_no_such_parts(tmp_path: Path, rows: li
 def test_results_of_an_older_run_still_make_a_report(tmp_path: Path, rows: list[Json], facts: Json) -> None:
     _write(tmp_path, rows, facts)
     results = json.loads((tmp_path / "results.json").read_text())
-    for key in ("variants", "tokens_saved", "retention", "comparisons_f1"):
+    for key in ("variants", "tokens_saved", "retention", "comparisons_own", "reference_rows", "comparisons_trivial"):
         del results[key]
     for arm in results["arms"]:
         del arm["training"]
     (tmp_path / "results.json").write_text(json.dumps(results))
     html, _ = write_report(tmp_path)
     assert "Tuned weights" not in html.read_text()
-    assert "Differences in token F1" not in html.read_text()
+    assert "own scores" not in html.read_text()
 
 
 def test_the_terminal_table_of_eight_arms_fits_80_columns(tuned: tuple[list[Json], Json]) -> None:

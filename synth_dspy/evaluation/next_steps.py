@@ -1,0 +1,215 @@
+"""What to do next after a run: two sentences with their commands, chosen by rule from what the report found.
+
+They are made when a report is written, not kept in the results: they name the run's folder, which may have moved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.evaluation.verdict import SMALL_SAMPLE, listed, trivial_sentences
+
+Json = Mapping[str, Any]
+
+WANTED = 0.15
+"""The difference that a comparison should be able to show, four times in five."""
+MOST_ROWS = 0.8
+"""An arm that learned from less than this share of the rows there are might learn more from the others."""
+_SPREAD = 0.5
+"""The standard deviation that is supposed of paired differences where there are too few to measure it."""
+_SHOWN = 300
+"""Characters of a question up to which it is put on a command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do, as a sentence, and the command for it."""
+
+    sentence: str
+    command: str
+
+
+def next_steps(results: Json, measurements: Json, folder: Path) -> list[Step]:
+    """The two steps that are likeliest to help most, the first one first.
+
+    Args:
+        results: of a run; of an older one, too.
+        measurements: of it.
+        folder: where it lies.
+    """
+    return list(_steps(results, measurements, _shown(folder)))[:2]
+
+
+def needed_items(results: Json) -> int:
+    """How many held-out items would show a difference of `WANTED`, about: by the spread that these items have."""
+    baseline = results["baseline"]
+    least = [
+        (c["n"], c["smallest_detectable"])
+        for c in results["comparisons"]
+        if c["against"] == baseline and c["n"] >= SMALL_SAMPLE and c["smallest_detectable"]
+    ]
+    items: float
+    if least:
+        items = max(n * (value / WANTED) ** 2 for n, value in least)
+    else:
+        from scipy.stats import norm
+
+        tests = max(1, sum(c["against"] == baseline for c in results["comparisons"]))
+        items = float(((norm.ppf(1 - 0.025 / tests) + norm.ppf(0.8)) * _SPREAD / WANTED) ** 2)
+    return math.ceil(items / 10) * 10
+
+
+def _steps(results: Json, measurements: Json, folder: Path) -> Iterator[Step]:
+    verdict, baseline = results["verdict"], results["baseline"]
+    again = _command(results, measurements, folder)
+    n, best = results["items"]["headline"], verdict["best"]
+    if "--quick" in shlex.split(measurements.get("command") or ""):
+        yield Step("A quick run only shows that everything works: run it whole, which asks every held-out item.", again)
+    if best is not None and best != baseline:
+        yield from _use(best, folder)
+    few = n < SMALL_SAMPLE
+    if few or (best is None and needed_items(results) > n):
+        yield from _more_items(results, again, n)
+    yield from _more_rows(results, measurements, again)
+    if best is None and trivial_sentences(results, [baseline]):
+        yield Step(
+            "The model does no better than one answer to every question: name a stronger student.",
+            f"{again} --models.student ollama_chat/llama3.2",
+        )
+    if best in (None, baseline):
+        yield Step(
+            "Training rows are as good as the model that writes them: name a stronger teacher.",
+            f"{again} --models.teacher openai/gpt-5-mini",
+        )
+    arms = [arm["name"] for arm in results["arms"] if arm["n"]]
+    if len(arms) > 1:
+        highest = best or verdict["highest"]
+        pair = [baseline, next(a for a in (highest, *arms) if a != baseline)] if baseline in arms else arms[:2]
+        yield Step(
+            f"Let people vote on {listed(pair)} without knowing whose answer is whose.",
+            f"python -m synth_dspy.blind sheets {_quoted(folder)} --arms {shlex.join(pair)} --out blind",
+        )
+    yield Step(
+        "Weigh the arms against each other by quality, latency, memory, cost and licence.",
+        f"python -m synth_dspy.choose {_quoted(folder)}",
+    )
+
+
+def _use(best: str, folder: Path) -> Iterator[Step]:
+    """How to put an arm to work."""
+    program = folder / "programs" / best
+    if program.is_dir():
+        code = f"import synth_dspy; print(synth_dspy.load({str(program)!r})({_asked(folder)}).answer)"
+        yield Step(
+            f"Ask {best}; in Python, `synth_dspy.load` gives the same program.", f"python -c {shlex.quote(code)}"
+        )
+    yield Step(
+        f"See whether {best} is worth its latency, memory and cost, and which licences it depends on.",
+        f"python -m synth_dspy.choose {_quoted(folder)}",
+    )
+
+
+def _asked(folder: Path) -> str:
+    """A held-out question of the run as the arguments of its program, or `...` where none is short and plain."""
+    try:
+        with (folder / "datasets" / "test.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
+                if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _SHOWN:
+                    return ", ".join(f"{name}={value!r}" for name, value in inputs.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return "..."
+
+
+def _more_items(results: Json, again: str, n: int) -> Iterator[Step]:
+    test = (results["splits"] or {}).get("test") or {}
+    wanted, available = needed_items(results), test.get("available") or 0
+    purpose = f"to find a difference of {100 * WANTED:.0f} points about {wanted} held-out items are needed, not {n}"
+    if available > test.get("items", 0):
+        yield Step(
+            f"Score all {available} held-out items that there are: {purpose}.",
+            f"{_without(again, '--evaluation.held-out')} --evaluation.held-out {available}",
+        )
+    if available < wanted and "--limit" in _flags(again):
+        yield Step(f"Read everything, without a limit: {purpose}.", _without(again, "--limit"))
+    if available < wanted:
+        groups = {name: part.get("groups") or 0 for name, part in (results["splits"] or {}).items()}
+        share = groups.get("test", 0) / sum(groups.values()) if sum(groups.values()) else 0
+        part = f", and one {results['noun']} in {max(2, round(1 / share))} is held out" if share else ""
+        label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
+        yield Step(f"{label}: {purpose}{part}.", _with_labels(again, results.get("labels") or ""))
+
+
+def _more_rows(results: Json, measurements: Json, again: str) -> Iterator[Step]:
+    """Where an arm learned from few of the rows there were: the time it would take to learn from all."""
+    there = ((results["splits"] or {}).get("train") or {}).get("items") or 0
+    for arm in results["arms"]:
+        training = arm.get("training") or {}
+        rows = training.get("rows") or 0
+        if training.get("method") == "sft" and 0 < rows < MOST_ROWS * there:
+            seconds = ((measurements["arms"].get(arm["name"]) or {}).get("training") or {}).get("seconds") or 0
+            minutes = max(5, math.ceil(1.2 * seconds * there / rows / 60))
+            yield Step(
+                f"{arm['name']} learned from {rows} of the {there} training rows that there are: give training more "
+                "time.",
+                f"{_without(again, '--training.minutes')} --training.minutes {minutes}",
+            )
+            return
+
+
+def _command(results: Json, measurements: Json, folder: Path) -> str:
+    """What runs the same again, whole: the command that was typed, or one with the run's configuration."""
+    typed = shlex.split(measurements.get("command") or "")
+    if typed and "--resume" not in typed and not any(word.startswith("--resume=") for word in typed):
+        return shlex.join(word for word in typed if word != "--quick")
+    task = results.get("task") or "TASK"
+    config = folder / "config.toml"
+    return f"python -m synth_dspy.compile {task}" + (f" --config {_quoted(config)}" if config.exists() else "")
+
+
+def _with_labels(command: str, labels: str) -> str:
+    """A command with the flags that give labelled items, instead of those that give the task other things to know.
+
+    Where it has them all, more is to be labelled in the same place.
+    """
+    wanted = _flags(labels)
+    if wanted <= _flags(command):
+        return command
+    for flag in _flags(command) - wanted:
+        command = _without(command, flag) if flag.startswith("--task.") else command
+    words = shlex.split(labels)
+    missing = [word for i, word in enumerate(words) if words[i - i % 2] not in _flags(command)]
+    return f"{command} {' '.join(missing)}"
+
+
+def _flags(command: str) -> set[str]:
+    return {word.partition("=")[0] for word in shlex.split(command) if word.startswith("--")}
+
+
+def _without(command: str, flag: str) -> str:
+    """A command without a flag and its value."""
+    kept: list[str] = []
+    dropping = False
+    for word in shlex.split(command):
+        dropping = word == flag or (dropping and not word.startswith("--"))
+        if not dropping and not word.startswith(f"{flag}="):
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def _shown(folder: Path) -> Path:
+    """The folder as it is named from here, whole where it lies elsewhere."""
+    whole = folder.expanduser().resolve()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,152 @@
+"""What the reader of a report should be wary of, plainly: one sentence for each thing that limits the figures."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from synth_dspy.evaluation.verdict import ALPHA, SMALL_SAMPLE, listed, points, score_name, trivial_sentences
+
+Json = Mapping[str, Any]
+
+SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
+PREFERENCES = ("dpo", "orpo", "kto")
+_HUMAN = "human: "
+"""Begins why a preference of people was dropped, in the counts of a training."""
+
+
+def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
+    """What limits the figures, most important first; empty if nothing does.
+
+    Args:
+        results: without their notes.
+        first: sentences of the run's own; those that differ by the name of an arm alone become one.
+    """
+    arms = results["arms"]
+    made = _merged(first, [a["name"] for a in arms])
+    made += [
+        f"{listed(names)} failed and {'has' if len(names) == 1 else 'have'} no score: {reason}"
+        for reason, names in _by((a["failed"], a["name"]) for a in arms if a["failed"])
+    ]
+    if results["held_out"] == "synthetic":
+        made.append(
+            "The held-out items are synthetic, written by the teacher: nobody has labelled these "
+            f"{results['noun']}s, so real questions may be answered better or worse."
+        )
+    judge = results["judge"] or {}
+    kappa = judge.get("kappa")
+    if kappa is None:
+        made.append(
+            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
+            "sample answers."
+        )
+    elif kappa < SUBSTANTIAL_KAPPA:
+        made.append(
+            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
+            "judged accuracy may be the judge's."
+        )
+    made += trivial_sentences(results, [a["name"] for a in arms if a["n"]])
+    made += _prompts(results)
+    made += [
+        f"{listed(names)} gave the same answer to every item that is compared: these items cannot tell them apart."
+        for names in results["alike"]
+    ]
+    made += _unused_feedback(arms)
+    taught = [a["name"] for a in arms if a["n"] and _judge_taught(a["training"] or {})]
+    if taught:
+        own = list(dict.fromkeys(score_name(c["score"]) for c in results["comparisons_own"]))
+        beside = listed(own) if own else "the sample answers"
+        made.append(
+            f"The judge that scores {listed(taught)} also chose the answers that "
+            f"{'it' if len(taught) == 1 else 'they'} learned from: read {beside} beside judged accuracy."
+        )
+    items = results["items"]
+    if 0 < items["headline"] < SMALL_SAMPLE:
+        made.append(f"Only {items['headline']} items were scored: nothing but large differences can show.")
+    if results["method"]["unit"] == "items" and 0 < items["groups"] < items["n"]:
+        few = f"{items['groups']} {results['noun']}{'s' if items['groups'] != 1 else ''}"
+        made.append(
+            f"The items come from only {few}, too few to resample: intervals treat items as independent and may be "
+            f"too narrow for new {results['noun']}s."
+        )
+    made += [
+        f"{listed(names)} answered {n} of {items['n']} items; comparisons use the items that both arms answered."
+        for n, names in _by((a["n"], a["name"]) for a in arms if 0 < a["n"] < items["n"])
+    ]
+    errors = [f"{a['name']} {a['errors']} of {a['n']}" for a in arms if a["errors"]]
+    if errors:
+        made.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
+    lost = ((_lost(model), model["model"]) for model in results["retention"] if "change" in model)
+    made += [f"Tuning cost {listed(names)} something elsewhere: {what}." for what, names in _by(lost) if what]
+    return made
+
+
+def _by(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
+    """Names by what is said of them, in the order in which it is first said."""
+    grouped: dict[Any, list[str]] = defaultdict(list)
+    for key, name in pairs:
+        grouped[key].append(name)
+    return list(grouped.items())
+
+
+def _merged(sentences: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Sentences of which those that are equal but for an arm's name, as a word of its own, are said once."""
+    merged = []
+    for parts, about in _by(_about(sentence, names) for sentence in sentences):
+        merged.append(parts[0] if len(parts) == 1 else listed(about).join(parts))
+    return merged
+
+
+def _about(sentence: str, names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """A sentence without the first arm that it names, and that arm; whole, and nothing, if it names none."""
+    for name in sorted(names, key=len, reverse=True):
+        before, there, after = f" {sentence} ".partition(f" {name} ")
+        if there:
+            return (f"{before} ".lstrip(), f" {after}".rstrip()), name
+    return (sentence,), ""
+
+
+def _prompts(results: Json) -> list[str]:
+    """A baseline that DSPy's own adapter serves better: what arms gain on it may be no more than that."""
+    return [
+        f"Under DSPy's own adapter {c['against']} is better ({points(c['difference'])}): what other arms gain may be "
+        "the prompt's format, not what they learned."
+        for c in results["comparisons_prompts"]
+        if c["outcome"] == "better"
+    ]
+
+
+def _unused_feedback(arms: Sequence[Json]) -> list[str]:
+    unused: Counter[str] = Counter()
+    for a in arms:  # each is given the same preferences
+        dropped = ((a["training"] or {}).get("dropped") or {}).items()
+        unused |= Counter({why.removeprefix(_HUMAN): count for why, count in dropped if why.startswith(_HUMAN)})
+    if not unused:
+        return []
+    reasons = ", ".join(f"{why}: {count}" for why, count in unused.items())
+    return [
+        f"Of the feedback that people gave, {unused.total()} could not be used ({reasons}): preferences need two "
+        "different answers, and a question that the program can be asked."
+    ]
+
+
+def _judge_taught(training: Json) -> bool:
+    """Whether an arm was tuned on the judge's labels: an answer it accepted, or a side of a preference it judged.
+
+    A preference of "gold" or "synthetic" origin sets a reference against an answer that the judge found wrong; only
+    those of people owe the judge nothing.
+    """
+    origins = {origin for origin, n in (training.get("by_origin") or {}).items() if n}
+    return "ai" in origins or (training.get("method") in PREFERENCES and bool(origins - {"human"}))
+
+
+def _lost(model: Json) -> str:
+    """What a tuned model has demonstrably lost elsewhere; nothing if nothing."""
+    change, losses = model["change"], []
+    followed, perplexity = change["ifeval"], change["perplexity"]
+    if followed and followed["difference"] < 0 and followed["p_holm"] < ALPHA:
+        losses.append(f"fewer instructions followed ({points(followed['difference'])})")
+    if perplexity and perplexity["percent"] > 0 and perplexity["p_holm"] < ALPHA:
+        losses.append(f"perplexity of general text rose {perplexity['percent']:.0f} %")
+    return " and ".join(losses)

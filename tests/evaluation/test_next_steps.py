@@ -1,0 +1,104 @@
+"""What a report advises, and that its commands are ones that exist."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth_dspy.evaluation.next_steps import Step, needed_items, next_steps
+from synth_dspy.evaluation.summary import summarise
+
+Rows = Callable[..., list[dict[str, Any]]]
+
+
+def steps(rows: list[dict[str, Any]], facts: dict[str, Any], folder: Path) -> list[Step]:
+    return next_steps(*summarise(rows, facts), folder)
+
+
+def test_a_quick_run_is_to_be_run_whole_and_too_few_items_are_to_be_more(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any]
+) -> None:
+    facts |= {
+        "command": "python -m synth_dspy.compile my_task --quick --limit 9",
+        "labels": "--task.functions PATH --task.examples FILE",
+    }
+    facts["splits"] = {}
+    rows = answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4})
+    whole, everything = steps(rows, facts, tmp_path)
+    assert whole.command == "python -m synth_dspy.compile my_task --limit 9"
+    assert everything.command == "python -m synth_dspy.compile my_task"
+    assert "about 90 held-out items are needed, not 8" in everything.sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "advised"),
+    [
+        ("", "--task.documents FOLDER --task.labelled FILE"),
+        ("--task.cuad CUAD.json --seed 3", "--seed 3 --task.documents FOLDER --task.labelled FILE"),
+        ("--task.documents mine", "--task.documents mine --task.labelled FILE"),
+        ("--task.documents=mine --task.labelled=a.jsonl", "--task.documents=mine --task.labelled=a.jsonl"),
+    ],
+)
+def test_labels_are_advised_in_flags_that_go_together(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any], given: str, advised: str
+) -> None:
+    facts |= {"command": f"python -m synth_dspy.compile contract_qa {given}", "splits": {}}
+    facts["labels"] = "--task.documents FOLDER --task.labelled FILE"
+    label, _ = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
+    assert label.command == f"python -m synth_dspy.compile contract_qa {advised}"
+
+
+def test_held_out_items_that_were_not_asked_come_before_new_labels(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any]
+) -> None:
+    facts["command"] = "python -m synth_dspy.compile contract_qa --evaluation.held-out 12"
+    facts["splits"] = {"test": {"groups": 4, "items": 12, "available": 400}}
+    step, _ = steps(answers({"rag": [0, 1] * 6, "sft": [1, 0] * 6}), facts, tmp_path)
+    assert step.command == "python -m synth_dspy.compile contract_qa --evaluation.held-out 400"
+
+
+def test_a_winner_is_put_to_work_with_a_question_of_the_run(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "runs" / "it's one"
+    (run / "programs" / "sft").mkdir(parents=True)
+    (run / "datasets").mkdir()
+    row = {"id": "1", "question": 'Who\'s "it"?', "document": "a b", "inputs": ["document", "question"]}
+    (run / "datasets" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.chdir(tmp_path)
+    use, choose = steps(answers({"rag": [0, 0, 1, 0] * 12, "sft": [1, 1, 1, 0] * 12}), facts, run)
+    python, flag, code = shlex.split(use.command)
+    assert (python, flag) == ("python", "-c")
+    compile(code, "step", "exec")
+    assert "load(\"runs/it's one/programs/sft\")(document='a b', question='Who\\'s \"it\"?').answer" in code
+    assert shlex.split(choose.command) == ["python", "-m", "synth_dspy.choose", "runs/it's one"]
+
+
+def test_rows_that_were_not_learned_from_and_a_stronger_teacher(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any]
+) -> None:
+    facts |= {"command": "python -m synth_dspy.compile contract_qa --resume x"}
+    facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": {"method": "sft", "rows": 30, "seconds": 240}}]
+    facts["splits"] = {"train": {"items": 90}}
+    (tmp_path / "config.toml").write_text("")
+    rows, teacher = steps(answers({"rag": [0, 1] * 200, "sft": [0, 1] * 200}), facts, tmp_path)
+    again = f"python -m synth_dspy.compile contract_qa --config {tmp_path}/config.toml"
+    assert "30 of the 90 training rows" in rows.sentence
+    assert rows.command == f"{again} --training.minutes 15"  # 240 s for a third, and a fifth more
+    assert teacher.command.startswith(f"{again} --models.teacher ")
+
+
+def test_there_are_always_two(tmp_path: Path, answers: Rows) -> None:
+    for rows in ([], answers({"rag": [1.0] * 3}), answers({"rag": [1, 0] * 24, "a": [0, 0] * 24})):
+        assert len(steps(rows, {"task": "t"}, tmp_path)) == 2
+
+
+def test_needed_items_follow_from_the_spread_of_these(answers: Rows, facts: dict[str, Any]) -> None:
+    results, _ = summarise(answers({"rag": [0, 1, 0] * 16, "sft": [1, 0, 0, 1] * 12}), facts)
+    least = results["comparisons"][0]["smallest_detectable"]
+    assert needed_items(results) == pytest.approx(48 * (least / 0.15) ** 2, abs=10)

@@ -1,0 +1,131 @@
+"""What the first lines of a report say, and what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from synth_dspy.evaluation.summary import summarise
+
+Rows = Callable[..., list[dict[str, Any]]]
+REFERENCES = [
+    {"name": "always silent", "kind": "silent", "answer": "Silent."},
+    {"name": "rag (DSPy's adapter)", "kind": "prompts", "answer": None},
+]
+
+
+def verdict(rows: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
+    return summarise(rows, facts)[0]["verdict"]
+
+
+@pytest.mark.parametrize(("n", "enough"), [(28, False), (32, True)])
+def test_below_thirty_items_nothing_is_called_better(
+    answers: Rows, facts: dict[str, Any], n: int, enough: bool
+) -> None:
+    results, _ = summarise(answers({"rag": [0] * n, "sft": [1] * n}), facts)
+    assert results["comparisons"][0]["p_holm"] < 0.001 or not enough
+    assert results["verdict"]["headline"].startswith(
+        "sft is better than rag" if enough else f"Too few items to say whether any arm is better than rag (n = {n})."
+    )
+    assert (results["verdict"]["best"], results["comparisons"][0]["outcome"]) == (
+        ("sft", "better") if enough else (None, "too few items")
+    )
+
+
+def test_an_arm_that_scores_far_lower_is_in_the_headline(answers: Rows, facts: dict[str, Any]) -> None:
+    few = verdict(answers({"rag": [1, 0] * 4, "sft": [0] * 8, "dpo": [0] * 7 + [1], "kto": [1, 0] * 4}), facts)
+    assert few["headline"].endswith("(n = 8). dpo and sft score 38 to 50 points lower.")
+    scores = {"rag": [1, 0] * 24, "sft": [1] * 48, "dpo": [0] * 48}
+    many = verdict(answers(scores), facts)
+    assert many["headline"].startswith("sft is better than rag")
+    assert many["headline"].endswith("dpo is worse.")
+
+
+def _scored(answers: Rows, judged: dict[str, list[float]], f1: dict[str, float]) -> list[dict[str, Any]]:
+    rows = answers(judged)
+    for i, row in enumerate(rows):
+        row["scores"] |= {"f1": f1[row["arm"]] + 0.01 * (i % 5), "exact": None}
+    return rows
+
+
+def test_a_difference_that_only_the_task_s_own_score_shows_is_in_the_headline(
+    answers: Rows, facts: dict[str, Any]
+) -> None:
+    judged: dict[str, list[float]] = {arm: [0, 1, 1, 0] * 12 for arm in ("rag", "sft", "dpo")}
+    said = verdict(_scored(answers, judged, {"rag": 0.2, "sft": 0.5, "dpo": 0.2}), facts)
+    assert said["headline"].startswith("No evidence that any arm is better than rag. Token F1 does show a difference: ")
+    assert "sft +30" in said["headline"]
+    assert "dpo" not in said["headline"]
+    assert (said["best"], "The judge differed from people on 6.0 % of 900 answers" in said["detail"]) == (None, True)
+
+
+def test_a_score_that_contradicts_the_judge_is_not_hidden(answers: Rows, facts: dict[str, Any]) -> None:
+    judged: dict[str, list[float]] = {"rag": [0, 0, 1, 0] * 12, "sft": [1, 1, 1, 0] * 12}
+    said = verdict(_scored(answers, judged, {"rag": 0.5, "sft": 0.2}), facts)
+    assert "sft is better than rag" in said["headline"]
+    assert "Token F1 says the opposite of the judge: sft \u221229.9 points" in said["headline"]
+    agreeing = verdict(_scored(answers, judged, {"rag": 0.2, "sft": 0.5}), facts)
+    assert "Token F1" not in agreeing["headline"]
+    assert "By token F1 it is better too (+30" in agreeing["detail"]
+
+
+def test_own_scores_are_those_that_the_task_declares(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    rows = [
+        predict(arm, i, float(i % 2), scores={"judged": float(i % 2), "right_name": float(arm == "sft" or i % 4 == 0)})
+        for arm in ("rag", "sft")
+        for i in range(48)
+    ]
+    assert summarise(rows, facts)[0]["comparisons_own"] == []
+    said = verdict(rows, {**facts, "objective": "right_name"})
+    assert "Right name does show a difference: sft +75.0 points" in said["headline"]
+
+
+def test_rows_beside_the_arms_change_nothing_about_the_arms(answers: Rows, facts: dict[str, Any]) -> None:
+    arms = {"rag": [1, 0, 0, 0] * 12, "sft": [1, 1, 0, 1] * 12}
+    alone, _ = summarise(answers(arms), facts)
+    beside = answers({"always silent": [0, 0, 0, 1] * 12, "rag (DSPy's adapter)": [1, 1, 1, 1] * 12})
+    results, measurements = summarise(answers(arms) + beside, {**facts, "reference_rows": REFERENCES})
+    for key in ("arms", "comparisons", "comparisons_own", "items", "breakdown", "alike"):
+        assert results[key] == alone[key], key
+    assert set(measurements["arms"]) == {"rag", "sft"}
+    silent, prompts = results["reference_rows"]
+    assert (silent["scores"]["judged"]["mean"], prompts["scores"]["judged"]["mean"]) == (0.25, 1.0)
+    assert {(c["arm"], c["against"]) for c in results["comparisons_trivial"]} == {
+        ("rag", "always silent"), ("sft", "always silent")
+    }  # fmt: skip
+    (level,) = [note for note in results["notes"] if "one answer to every question" in note]
+    assert "evidence that rag does better" in level  # sft does
+    assert any("Under DSPy's own adapter rag is better (+75.0 points)" in note for note in results["notes"])
+
+
+def test_a_baseline_no_better_than_a_trivial_answer_is_flagged_beside_the_headline(
+    answers: Rows, facts: dict[str, Any]
+) -> None:
+    rows = answers({"rag": [1, 0] * 24, "sft": [0, 1] * 24, "always silent": [1, 0] * 24})
+    detail = verdict(rows, {**facts, "reference_rows": REFERENCES})["detail"]
+    assert "There is no evidence that rag does better than one answer to every question" in detail
+
+
+def test_wrong_and_abstained_are_counted_apart(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    rows = [predict("rag", i, 1.0) for i in range(5)]
+    rows += [predict("rag", i, 0.4) for i in range(5, 9)]
+    rows += [predict("rag", i, 1.0, references=[], abstained=True) for i in range(9, 12)]
+    rows += [predict("rag", i, 0.0, abstained=True) for i in range(12, 14)]
+    rows += [predict("rag", 14, 0.0, abstained=True, error="timed out")]
+    rows += [predict("rag", 15, 1.0, answer_type="yes_no")]
+    (arm,) = summarise(rows, facts)[0]["arms"]
+    assert arm["outcomes"] == {"right": 5, "wrong": 5, "abstained_right": 3, "abstained_wrong": 2}
+
+
+def test_what_is_true_of_several_arms_is_said_once(answers: Rows, facts: dict[str, Any]) -> None:
+    reason = "Provider <dspy.Provider object at 0x7f3a10b2c4d0> does not support fine-tuning"
+    facts["arms"] = [{"name": "rag"}, *({"name": name, "failed": reason} for name in ("sft", "dpo", "orpo"))]
+    facts["notes"] = [f"What tuning cost {name} elsewhere could not be measured: no room" for name in ("sft", "dpo")]
+    results, _ = summarise(answers({"rag": [0, 1] * 20}), facts)
+    assert results["notes"][:2] == [
+        "What tuning cost sft and dpo elsewhere could not be measured: no room",
+        "sft, dpo and orpo failed and have no score: Provider <dspy.Provider object> does not support fine-tuning",
+    ]
+    assert "0x7f" not in str(results)
