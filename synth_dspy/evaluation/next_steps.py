@@ -150,16 +150,16 @@ def _more_items(results: Json, again: str, n: int) -> Iterator[Step]:
 
 def _more_rows(results: Json, measurements: Json, again: str) -> Iterator[Step]:
     """Where an arm learned from few of the rows there were: the time it would take to learn from all."""
-    there = ((results["splits"] or {}).get("train") or {}).get("items") or 0
     for arm in results["arms"]:
         training = arm.get("training") or {}
-        rows = training.get("rows") or 0
+        rows, there = training.get("rows") or 0, training.get("available") or 0
         if training.get("method") == "sft" and 0 < rows < MOST_ROWS * there:
-            seconds = ((measurements["arms"].get(arm["name"]) or {}).get("training") or {}).get("seconds") or 0
-            minutes = max(5, math.ceil(1.2 * seconds * there / rows / 60))
+            measured = (measurements["arms"].get(arm["name"]) or {}).get("training") or {}
+            seconds = measured.get("all_rows_s") or (measured.get("seconds") or 0) * there / rows
+            minutes = math.ceil(1.2 * seconds / 60) + 1
             yield Step(
-                f"{arm['name']} learned from {rows} of the {there} training rows that there are: give training more "
-                "time.",
+                f"{arm['name']} learned from {rows} of {there} rows; all of them take about {math.ceil(seconds / 60)} "
+                "minutes: give training more time.",
                 f"{_without(again, '--training.minutes')} --training.minutes {minutes}",
             )
             return

@@ -12,6 +12,8 @@ Json = Mapping[str, Any]
 
 SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 PREFERENCES = ("dpo", "orpo", "kto")
+FEW_PREFERENCES = 32
+"""Below this many preferences a training makes only a few steps."""
 _HUMAN = "human: "
 """Begins why a preference of people was dropped, in the counts of a training."""
 
@@ -52,6 +54,7 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
         f"{listed(names)} gave the same answer to every item that is compared: these items cannot tell them apart."
         for names in results["alike"]
     ]
+    made += _few_preferences(arms)
     made += _unused_feedback(arms)
     taught = [a["name"] for a in arms if a["n"] and _judge_taught(a["training"] or {})]
     if taught:
@@ -80,6 +83,23 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
     lost = ((_lost(model), model["model"]) for model in results["retention"] if "change" in model)
     made += [f"Tuning cost {listed(names)} something elsewhere: {what}." for what, names in _by(lost) if what]
     return made
+
+
+def _few_preferences(arms: Sequence[Json]) -> list[str]:
+    """Why arms that learn from preferences had only few of them."""
+    reasons = []
+    for arm in arms:
+        training = arm["training"] or {}
+        rows, dropped = training.get("rows") or 0, training.get("dropped") or {}
+        if training.get("method") in PREFERENCES and 0 < rows < FEW_PREFERENCES:
+            reasons.append(((rows, dropped.get("equal", 0), dropped.get("margin", 0)), arm["name"]))
+    return [
+        f"{listed(names)} learned from only {rows} preference{'s' if rows != 1 else ''}, too few to move a model far: "
+        f"of the pairs of sampled answers {equal} were the same text and {close} were judged about alike. More come of "
+        f"more examples and samples (training.options.{names[0]}.examples, .samples) and of people's feedback "
+        "(--training.feedback)."
+        for (rows, equal, close), names in _by(reasons)
+    ]
 
 
 def _by(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:

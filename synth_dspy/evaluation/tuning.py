@@ -15,7 +15,7 @@ from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.figures import HEADLINE, Json, Row, estimate, is_yes_no, mean, score
 
 _RESULTS = ("method", "learning_rate", "rank", "by_origin", "dev_loss", "tokens", "epochs", "steps", "stopped")
-_MEASURED = ("seconds", "tokens_per_second", "peak_rss_mb", "peak_gpu_mb", "device")
+_MEASURED = ("seconds", "minutes", "all_rows_s", "tokens_per_second", "peak_rss_mb", "peak_gpu_mb", "device")
 _PART = 64
 """Tokens of one resampled part of the general text: losses of neighbouring tokens are correlated."""
 
@@ -23,15 +23,18 @@ _PART = 64
 def training(arm: Mapping[str, Any]) -> Json | None:
     """How an arm's weights were tuned, without what differs between two equal trainings; None for a prompt arm.
 
-    `rows` are those that it was trained on. A recipe counts its rows by origin (`by_origin`, `rows`) before those that
-    are too long are left out; a training that no recipe counted has no `by_origin`, and `rows` without those.
+    `rows` are those that it was trained on: of the `available` ones as many as its time was enough for. A recipe counts
+    its rows by origin (`by_origin`, `rows`) before those that are too long are left out; a training that no recipe
+    counted has no `by_origin`, and `rows` without those.
     """
     facts = arm.get("training")
     if not facts:
         return None
     found: Json = {key: facts.get(key) for key in _RESULTS}
     rows, left_out = facts.get("rows"), facts.get("left_out") or 0
-    found["rows"] = rows - left_out if rows is not None and facts.get("by_origin") is not None else rows
+    given = rows - left_out if rows is not None and facts.get("by_origin") is not None else rows
+    trained = facts.get("trained_rows")
+    found["rows"], found["available"] = (given if trained is None else trained), given
     found["dropped"] = {**(facts.get("dropped") or {}), **({"too long": left_out} if left_out else {})}
     found["adapters"] = [PurePath(adapter).name for adapter in facts.get("adapters") or ()]
     found["loss"] = _only(facts.get("loss"), "first", "last")

@@ -293,6 +293,8 @@ def training_facts(folder: Path) -> dict[str, Any]:
         result["parity"] = json.loads(parity.read_text(encoding="utf-8"))
     return {
         **result,
+        "trained_rows": result.get("rows"),  # the counts below are of the rows that it was given
+        "minutes": spec.minutes,
         "method": spec.method,
         "learning_rate": spec.learning_rate,
         "rank": spec.lora.rank,

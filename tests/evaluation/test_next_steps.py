@@ -83,13 +83,13 @@ def test_rows_that_were_not_learned_from_and_a_stronger_teacher(
     tmp_path: Path, answers: Rows, facts: dict[str, Any]
 ) -> None:
     facts |= {"command": "python -m synth_dspy.compile contract_qa --resume x"}
-    facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": {"method": "sft", "rows": 30, "seconds": 240}}]
-    facts["splits"] = {"train": {"items": 90}}
+    training = {"method": "sft", "rows": 90, "trained_rows": 30, "seconds": 240, "all_rows_s": 720.0}
+    facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": training}]
     (tmp_path / "config.toml").write_text("")
     rows, teacher = steps(answers({"rag": [0, 1] * 200, "sft": [0, 1] * 200}), facts, tmp_path)
     again = f"python -m synth_dspy.compile contract_qa --config {tmp_path}/config.toml"
-    assert "30 of the 90 training rows" in rows.sentence
-    assert rows.command == f"{again} --training.minutes 15"  # 240 s for a third, and a fifth more
+    assert "sft learned from 30 of 90 rows; all of them take about 12 minutes" in rows.sentence
+    assert rows.command == f"{again} --training.minutes 16"  # a fifth more than estimated
     assert teacher.command.startswith(f"{again} --models.teacher ")
 
 

@@ -99,7 +99,7 @@ def test_what_a_training_measures_is_kept_from_results(tuned: tuple[list[Json], 
     rows, facts = tuned
     results, measured = summarise(rows, facts)
     seen = {"seconds": 92.4, "tokens_per_second": 510.2, "peak_rss_mb": 3120.4, "peak_gpu_mb": None, "device": None}
-    assert measured["arms"]["dpo"]["training"] == seen
+    assert measured["arms"]["dpo"]["training"] == {**seen, "minutes": None, "all_rows_s": None}
     facts["arms"] = [
         {**arm, "training": arm["training"] and {**arm["training"], "seconds": 1.0, "adapters": ["/else/where/sft"]}}
         for arm in facts["arms"]
@@ -111,6 +111,19 @@ def test_what_a_training_measures_is_kept_from_results(tuned: tuple[list[Json], 
     again, _ = summarise(rows, facts)
     assert next(arm for arm in again["arms"] if arm["name"] == "orpo")["training"]["adapters"] == ["sft"]
     assert "seconds" not in json.dumps(results["arms"])
+
+
+def test_rows_that_time_was_not_enough_for_and_few_preferences_are_told(tuned: tuple[list[Json], Json]) -> None:
+    rows, facts = tuned
+    for arm in facts["arms"]:
+        if arm["name"] in ("dpo", "orpo"):
+            arm["training"] |= {"rows": 9, "trained_rows": 7, "by_origin": {"gold": 9}}
+    results, _ = summarise(rows, facts)
+    dpo = next(arm for arm in results["arms"] if arm["name"] == "dpo")["training"]
+    assert (dpo["rows"], dpo["available"]) == (7, 7)  # two of nine were too long
+    (few,) = [note for note in results["notes"] if "learned from only" in note]
+    assert few.startswith("dpo and orpo learned from only 7 preferences, too few to move a model far: of the pairs")
+    assert "3 were the same text and 4 were judged about alike" in few
 
 
 def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_alike(
