@@ -26,7 +26,7 @@ class Bootstrap:
         metric: what a trace is accepted by, in [0, 1].
         threshold: the least score of an accepted trace.
         demonstrations: at most this many, fewer where they do not fit the budget.
-        attempts: training examples that the teacher may try; a quarter of them in a quick run.
+        attempts: training examples that the teacher may try; an eighth of them in a quick run.
         budget: tokens that demonstrations may take in a prompt.
     """
 

@@ -189,8 +189,8 @@ class Resources:
 
 
 def bounded(number: int, resources: Resources) -> int:
-    """A number of examples or rows that a recipe takes; a quarter of it in a quick run."""
-    return max(1, number // 4) if resources.quick else number
+    """A number of examples or rows that a recipe takes; an eighth of it in a quick run."""
+    return max(1, number // 8) if resources.quick else number
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ __all__ = [
 Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
 NVIDIA = Path("/proc/driver/nvidia/version")
-QUICK_EXAMPLES = 16
+QUICK_EXAMPLES = 12
 """Training examples of a quick run."""
 LARGE = 2 << 30
 """Bytes of weights from which on a model is trained with the settings for a large one."""
@@ -193,7 +193,7 @@ class WeightOptimizer(Teleprompter):  # type: ignore[misc]
         return QUICK_EXAMPLES if self.examples is None else self.bounded(self.examples)
 
     def bounded(self, number: int) -> int:
-        """A number of examples or rows; a quarter of it in a quick run."""
+        """A number of examples or rows; an eighth of it in a quick run."""
         return bounded(number, self.resources)
 
     def score(self) -> Metric:

@@ -53,10 +53,10 @@ def test_a_recipe_for_other_resources_is_set_anew() -> None:
     assert made.options()["parity"] == 0.5
 
 
-def test_a_quick_run_traces_a_quarter() -> None:
-    assert LoraSft(replace(run(sft={"examples": 8}), quick=True), metric).bound() == 2
+def test_a_quick_run_traces_an_eighth() -> None:
+    assert LoraSft(replace(run(sft={"examples": 16}), quick=True), metric).bound() == 2
     assert LoraSft(run(), metric).bound() is None
-    assert LoraSft(replace(run(), quick=True), metric).bound() == 16
+    assert LoraSft(replace(run(), quick=True), metric).bound() == 12
 
 
 def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
