@@ -14,7 +14,7 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import roles, saved, tuned
+from synth_dspy import datasets, roles, saved, tuned
 from synth_dspy.arms import arm_names, check_training, compile_arms
 from synth_dspy.context import Context
 from synth_dspy.errors import SetupError, SynthDspyError
@@ -168,12 +168,13 @@ class Experiment(Context):
         predictions: list[dict[str, Any]] = []
         self.facts["reference_rows"] = described = []
         for reference in references:
-            with self.bars.bar(f"evaluation: {reference.name}", len(rows["test"])) as advance:
+            examples = datasets.spread(rows["test"], reference.most(len(rows["test"])), self.config.seed)
+            with self.bars.bar(f"evaluation: {reference.name}", len(examples)) as advance:
                 try:
                     answered = runner.run_arm(
                         reference.name,
                         reference.program,
-                        rows["test"],
+                        examples,
                         metrics=self.task.metrics,
                         judge=judge,
                         executor=resources.executor,

@@ -80,12 +80,12 @@ def _steps(results: Json, measurements: Json, folder: Path) -> Iterator[Step]:
     if best is None and trivial_sentences(results, [baseline]):
         yield Step(
             "The model does no better than one answer to every question: name a stronger student.",
-            f"{again} --models.student ollama_chat/llama3.2",
+            f"{_without(again, '--models.student')} --models.student ollama_chat/llama3.2",
         )
-    if best in (None, baseline):
+    if best in (None, baseline) and str(results["models"].get("teacher")).startswith("embedded/"):
         yield Step(
             "Training rows are as good as the model that writes them: name a stronger teacher.",
-            f"{again} --models.teacher openai/gpt-5-mini",
+            f"{_without(again, '--models.teacher')} --models.teacher openai/gpt-5-mini",
         )
     arms = [arm["name"] for arm in results["arms"] if arm["n"]]
     if len(arms) > 1:

@@ -7,6 +7,7 @@ arm's gain may be the prompt's format. None of them is an arm: nobody would use 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.evaluation.figures import PROMPTS, is_yes_no
+from synth_dspy.evaluation.verdict import SMALL_SAMPLE
 
 FREQUENT = 0.1
 """An answer that this share of the training rows has, and at least two rows, is worth giving to every question."""
@@ -44,6 +46,14 @@ class Reference:
     program: dspy.Module
     answer: str | None = None
     adapters: Adapters | None = None
+
+    def most(self, items: int) -> int:
+        """How many of the held-out items it is asked.
+
+        DSPy's adapter asks twice where a reply cannot be parsed: of half the items that costs no more than an arm.
+        Fewer items than can be compared would be wasted.
+        """
+        return items if self.adapters is None else max(SMALL_SAMPLE, math.ceil(items / 2))
 
     def facts(self) -> dict[str, Any]:
         """What `summarise` is told of it once its program was run; `skipped` says why its answers do not count."""
