@@ -55,17 +55,16 @@ def main(args: list[str]) -> int:
     files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
     refuse_to_overwrite(files, force=config.force)
 
-    from rich.console import Console
-
     from synth_dspy.evaluation.choice import choose
     from synth_dspy.evaluation.choice_options import Limits
     from synth_dspy.evaluation.choice_report import markdown, table
     from synth_dspy.evaluation.finished import find_arms, read_runs, write
+    from synth_dspy.terminal import standard_output
 
     wanted = [name for given in config.arms for name in given.split(",") if name]
     limits = Limits(config.max_latency, config.max_cost, config.max_memory, config.commercial, config.cpu_hour_usd)
     results = choose(find_arms(read_runs(config.runs), wanted), limits, metric=config.metric, stated=stated)
-    console = Console(markup=False, highlight=False)
+    console = standard_output()
     console.print(table(results))
     for sentence in (results["recommendation"], *results["notes"]):
         console.print(sentence, soft_wrap=True)
