@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,31 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
     answer = program(question=found["question"], document=found["document"]).answer
     judged = ReferenceJudge(EmbeddedEmbedder()).score_many([{**items[0], "prediction": answer, "abstained": False}])
     assert judged[0] >= 0.5, answer
+
+
+@pytest.mark.slow
+def test_the_fine_tuning_lines_run_as_they_stand(workspace: Path, tmp_path: Path) -> None:
+    """They end with two tuned models: on every CPU, although so short a training leaves many tokens nearly equal."""
+    readme = (workspace / "README.md").read_text(encoding="utf-8")
+    block = readme[readme.index("    from synth_dspy.roles import lm_for") :].split("\n\nWhat was tuned", 1)[0]
+    code = textwrap.dedent(block) + "\nprint(tuned.model, better.model)\n"
+    environment = {**os.environ, "SYNTH_DSPY_HOME": str(_home_with_weights(tmp_path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    tuned, better = done.stdout.split()[-2:]
+    assert re.search(r"sft-[0-9a-f]{16}", tuned)
+    assert re.search(r"dpo-[0-9a-f]{16}", better)
+
+
+def _home_with_weights(folder: Path) -> Path:
+    """A cache of its own with the fetched weights in it: the training is not to be found in the user's."""
+    from synth_dspy.lms.cache import cache_home
+
+    home = folder / "home"
+    home.mkdir()
+    for name in ("weights", "models"):
+        if (cache_home() / name).exists():
+            (home / name).symlink_to(cache_home() / name)
+    return home
