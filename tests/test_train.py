@@ -586,8 +586,8 @@ def test_what_the_user_got_wrong_is_one_sentence(make: Make, settings: dict[str,
     with start(spec) as child:
         out, err = child.communicate()
     assert (child.returncode, out) == (2, "")
-    assert err.startswith("error: ")
-    assert len(err.strip().splitlines()) == 1
+    (_, sentence) = err.strip().splitlines()  # after the line that says what begins
+    assert sentence.startswith("error: ")
 
 
 @pytest.mark.slow
