@@ -27,10 +27,10 @@ class AfterSft(WeightOptimizer):
         most: at most so many rows.
     """
 
-    examples: int | None = 96
+    examples: int | None = 64
     samples: int = 2
     warm: bool = True
-    most: int = 64
+    most: int = 40
 
     cpu: ClassVar[Settings] = {
         **LoraSft.cpu,

@@ -19,7 +19,7 @@ from synth_dspy.training.traces import Trace
 class LoraKto(AfterSft):
     """LoRA Kahneman-Tversky optimisation on single answers labelled right or wrong, after SFT."""
 
-    most: int = 96
+    most: int = 64
 
     method: ClassVar[Method] = "kto"
 

@@ -99,7 +99,7 @@ class Evaluation(Settings):
 class Training(Settings):
     """How weights are tuned, where the recipes in `optimizers/` are to be overridden."""
 
-    minutes: float = Field(default=8.0, gt=0)
+    minutes: float = Field(default=12.0, gt=0)
     """At most so many minutes for each training, estimated before it begins: it takes as many rows as fit into them."""
     feedback: Path | None = None
     """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
@@ -119,7 +119,7 @@ class Training(Settings):
 class Retention(Settings):
     """What is asked of tuned models besides the task, to see what tuning cost elsewhere."""
 
-    prompts: int = Field(default=8, ge=0)
+    prompts: int = Field(default=4, ge=0)
     """At most this many prompts with checkable instructions; 0 turns the check off."""
     ifeval: Path | None = None
     """IFEval's own prompts (JSON lines), instead of those that come with the project."""
