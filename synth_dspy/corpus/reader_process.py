@@ -33,7 +33,8 @@ _CODE: Final = f"import sys; sys.path.append({_ROOT!r}); from synth_dspy.corpus.
 _INHERITED: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _LOOK_S: Final = 0.2
 _START_S: Final = 120.0
-_WAITING: Final = 6  # of the time it may compute: on a busy machine, reading takes longer than that
+# How often the time that it may compute it may take by the clock: on a busy machine it is often kept waiting.
+_WAITING: Final = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,13 +84,18 @@ def stream_object(content: bytes, entries: bytes = b"") -> bytes:
     return b"<< /Length %d %s>>\nstream\n%s\nendstream" % (len(content), entries, content)
 
 
-def _bomb_docx() -> bytes:
-    """250 kB that unpack to 256 MiB."""
-    out = io.BytesIO(docx())
-    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as file, file.open("word/media/a.bin", "w") as part:
-        for _ in range(256):
-            part.write(bytes(MIB))
-    return out.getvalue()
+def _bomb_docx(unit: bytes, mib: int) -> bytes:
+    """A few hundred kB whose body unpacks to so many MiB of one thing."""
+    start, end = docx(), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(start)) as whole, zipfile.ZipFile(end, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in whole.namelist()[:-1]:
+            file.writestr(name, whole.read(name))
+        with file.open("word/document.xml", "w") as part:
+            part.write(f"<w:document {_W}><w:body>".encode())
+            for _ in range(mib):
+                part.write(unit * (MIB // len(unit)))
+            part.write(b"</w:body></w:document>")
+    return end.getvalue()
 
 
 def _lying_docx() -> bytes:
@@ -217,7 +222,8 @@ PAGES: Final[list[Attack]] = [
 ]
 
 WORDS: Final[list[Attack]] = [
-    ("bomb.docx", _bomb_docx, r"unpacks to too much \(256 MiB; at most 200 MiB"),
+    ("bomb.docx", lambda: _bomb_docx(b" ", 256), r"unpacks to too much \(256 MiB; at most 200 MiB"),
+    ("swelling.docx", lambda: _bomb_docx(b"<w:p/>", 100), "MiB of memory|takes longer|is not a DOCX|crashes"),
     ("overlapping.docx", _overlapping_docx, "unpacks to too much|is not a DOCX"),
     ("lying.docx", _lying_docx, "is not a DOCX"),
     ("laughs.docx", lambda: docx(f"{_P}<w:p><w:r><w:t>&a12;</w:t></w:r></w:p>", _LAUGHS), EITHER),

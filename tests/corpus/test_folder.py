@@ -127,7 +127,7 @@ def test_folders_named_like_files_are_folders(folder: Path) -> None:
 
 
 def test_folders_nested_deeper_than_calls_may_be_are_read(folder: Path) -> None:
-    depth = 1_500
+    depth = 1_100
     place = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("a", dir_fd=place)

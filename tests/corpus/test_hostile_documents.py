@@ -65,11 +65,10 @@ def test_a_child_that_loops_or_sleeps_is_ended(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "c.html").write_text("x = bytearray(2**40)")
     (tmp_path / "d.html").write_text(f"<p>{SENTENCE}</p>")
     _change_child(monkeypatch, "exec(data) if not data.startswith(b'<') else None")
-    documents, skipped = read_folder(tmp_path, Limits(seconds=0.5))
+    documents, skipped = read_folder(tmp_path, Limits(seconds=0.1))
     assert [document.id for document in documents] == ["d"]
-    assert [item.why for item in skipped] == [
-        "takes longer than 1 s to read", "takes longer than 1 s to read", "takes more than 1024 MiB of memory to read",
-    ]  # fmt: skip
+    assert [item.why.split(" than ")[0] for item in skipped] == ["takes longer", "takes longer", "takes more"]
+    assert skipped[2].why == "takes more than 1024 MiB of memory to read"
 
 
 def test_memory_is_bounded_where_the_kernel_does_not_bound_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,21 @@ def damaged_parts(archive: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(choices).map(packed)
 
 
+def _element(name: str, inner: list[str]) -> str:
+    return f"<w:{name}>{''.join(inner)}</w:{name}>"
+
+
+elements = st.recursive(
+    st.sampled_from(
+        ["<w:p><w:r><w:t>The price is due.</w:t></w:r></w:p>", "<w:br/>", "<w:tab/>", "<w:vMerge/>", "<w:sectPr/>"]
+    )
+    | st.integers(-1, 10**6).map(lambda span: f'<w:tcPr><w:gridSpan w:val="{span}"/></w:tcPr>'),
+    lambda inner: st.builds(_element, st.sampled_from(["p", "r", "tbl", "tr", "tc", "tcPr", "sdt"]), st.lists(inner)),
+    max_leaves=40,
+)
+"""What a DOCX file's body holds: its elements, in each other as they come."""
+
+
 @pytest.fixture(scope="module")
 def process() -> Iterator[ReaderProcess]:
     with ReaderProcess(Limits(seconds=10.0)) as process:
@@ -130,7 +145,7 @@ def test_damaged_documents_are_read_or_skipped(
 ) -> None:
     inputs = damaged(SEEDS[suffix])
     if suffix == ".docx":
-        inputs |= damaged_parts(SEEDS[suffix][0])
+        inputs |= damaged_parts(SEEDS[suffix][0]) | elements.map(docx)
 
     @_settings(request)
     @given(inputs)
