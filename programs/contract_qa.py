@@ -77,7 +77,11 @@ class ContractQA(dspy.Module):
 
 @task
 def contract_qa(
-    documents: Path | None = None, labelled: Path | None = None, cuad: Path | None = None, categories: str = ""
+    documents: Path | None = None,
+    labelled: Path | None = None,
+    cuad: Path | None = None,
+    categories: str = "",
+    max_mib: int = 20,
 ) -> Task:
     """Questions about contracts.
 
@@ -86,6 +90,7 @@ def contract_qa(
         labelled: labelled questions about them, as in data/contracts/questions.jsonl.
         cuad: the CUAD data, as CUAD_v1.json or as a folder, instead of your own.
         categories: which of CUAD's 41 categories are asked about, with commas between them; by default all.
+        max_mib: files of your own that are larger are skipped.
     """
     asked = tuple(name.strip() for name in categories.split(",") if name.strip())
     if asked and cuad is None:
@@ -93,7 +98,7 @@ def contract_qa(
     sample = Path(__file__).resolve().parents[1] / "data" / "contracts"
 
     return Task(
-        source=Corpus(sample, ABSTENTION, documents, labelled, cuad, asked),
+        source=Corpus(sample, ABSTENTION, documents, labelled, cuad, asked, max_mib),
         program=ContractQA,
         synthesizer=contract_synthesizer,
         filters=contract_filters,

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from synth_dspy.database_url import absolute_url
 from synth_dspy.errors import SetupError
 from synth_dspy.mistakes import mistake
+from synth_dspy.printable import printable_name
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""
@@ -225,10 +226,20 @@ def absolute(config: CompileConfig) -> CompileConfig:
 
 
 def to_toml(config: CompileConfig) -> str:
-    """The resolved configuration as TOML; reading it back gives an equal model."""
+    """The resolved configuration as TOML; reading it back gives an equal model.
+
+    Raises:
+        SetupError: a path in it is not UTF-8, which TOML cannot hold.
+    """
     import tomli_w
 
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        (line,) = text[text.rfind("\n", 0, error.start) + 1 :].splitlines()[:1]
+        raise SetupError(f"The setting {printable_name(line)} is not UTF-8 text: rename the file or folder.") from None
+    return text
 
 
 def _flag_type(annotation: ast.expr | None) -> Any:

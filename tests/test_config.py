@@ -184,3 +184,9 @@ def test_help_says_how_small_a_quick_run_is(file: Path, capsys: pytest.CaptureFi
     assert (
         f"{QUICK['candidates']} candidates, {QUICK['held_out']} held-out questions and {QUICK['validation']} to" in said
     )
+
+
+def test_a_path_that_is_not_utf_8_is_one_sentence() -> None:
+    config = CompileConfig(runs=Path("runs\udcff\x1b"))
+    with pytest.raises(SetupError, match=r"runs\\xff.* is not UTF-8 text: rename"):
+        to_toml(config)

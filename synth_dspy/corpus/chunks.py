@@ -16,6 +16,8 @@ from synth_dspy.corpus.documents import Document
 
 CHUNK_WORDS: Final = 40
 _LONGEST: Final = 2.5  # a sentence is kept whole up to so many times the words of a chunk
+_LONGEST_WORD: Final = 256  # characters: what is longer is data, not a word, and is cut
+_TAIL: Final = 64  # characters before a boundary that tell whether a sentence ends there
 
 # What "." does not end a sentence after: titles, corporate forms, references to a numbered thing, initials.
 _ABBREVIATIONS: Final = re.compile(
@@ -24,7 +26,7 @@ _ABBREVIATIONS: Final = re.compile(
     r"sept?|oct|nov|dec|[a-hj-z])",
     re.I,
 )
-_BOUNDARY: Final = re.compile(r"(?:[.!?][\"'”’)\]]*|[;:])\s+(?=[\"'“‘(\[]?[A-Z0-9(\[“\"])")
+_BOUNDARY: Final = re.compile(r"([.!?][\"'”’)\]]*|[;:])\s+(?=[\"'“‘(\[]?[A-Z0-9(\[“\"])")
 _LAST_WORD: Final = re.compile(r"([A-Za-z.]+?)[.!?]?[\"'”’)\]]*\s*$")
 _NUMBERED: Final = re.compile(r"\s*(?:section|article|clause)?\s*\d{1,3}(?:\.\d{1,3})*[.)]?\s*$", re.I)
 # A section begins so; conversions often run sections together on one line, so this is looked for in every sentence.
@@ -81,21 +83,21 @@ def sentences(paragraph: str) -> list[str]:
     out: list[str] = []
     start = 0
     for match in _BOUNDARY.finditer(paragraph):
-        piece = paragraph[start : match.end()]
-        if paragraph[match.start()] == "." and not _ends(piece):
+        if paragraph[match.start()] == "." and not _ends(paragraph, start, match.end(1)):
             continue
-        out.append(piece.strip())
+        out.append(paragraph[start : match.end(1)].strip())
         start = match.end()
     if tail := paragraph[start:].strip():
         out.append(tail)
     return out
 
 
-def _ends(piece: str) -> bool:
-    """Whether the "." that `piece` ends in ends a sentence."""
-    if _NUMBERED.fullmatch(piece):
+def _ends(paragraph: str, start: int, end: int) -> bool:
+    """Whether the "." before `end` ends the sentence that begins at `start`."""
+    tail = paragraph[max(start, end - _TAIL) : end]
+    if end - start <= _TAIL and _NUMBERED.fullmatch(tail):
         return False  # "4.2 Payment": the number belongs to what follows
-    match = _LAST_WORD.search(piece)
+    match = _LAST_WORD.search(tail)
     if match is None:
         return True
     return not _ABBREVIATIONS.fullmatch(match.group(1).strip("."))
@@ -133,16 +135,21 @@ def _units(text: str, words: int) -> Iterator[tuple[str, bool, bool]]:
 
 def _at_most(sentence: str, words: int) -> Iterator[str]:
     """A sentence, cut into equal parts at commas where there are any nearby, if it is too long."""
-    parts = sentence.split()
-    while len(parts) > words:
-        pieces_left = -(-len(parts) // words)
-        target = -(-len(parts) // pieces_left)
+    parts = [piece for word in sentence.split() for piece in _pieces(word)]
+    start = 0
+    while (left := len(parts) - start) > words:
+        pieces_left = -(-left // words)
+        target = -(-left // pieces_left)
         nearby = range(min(words, target + words // 4), max(1, target - words // 4) - 1, -1)
-        cut = next((i for i in nearby if parts[i - 1][-1] in ",;:)"), min(words, target))
-        yield " ".join(parts[:cut])
-        parts = parts[cut:]
-    if parts:
-        yield " ".join(parts)
+        cut = next((i for i in nearby if parts[start + i - 1][-1] in ",;:)"), min(words, target))
+        yield " ".join(parts[start : start + cut])
+        start += cut
+    if start < len(parts):
+        yield " ".join(parts[start:])
+
+
+def _pieces(word: str) -> list[str]:
+    return [word[i : i + _LONGEST_WORD] for i in range(0, len(word), _LONGEST_WORD)]
 
 
 def _is_heading(unit: tuple[str, bool]) -> bool:

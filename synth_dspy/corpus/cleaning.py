@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from statistics import median
 from typing import Final
 
@@ -20,12 +20,16 @@ _REPLACED: Final = str.maketrans(
      "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\u2060": None, "\ufeff": None, "\ufffd": None,
      "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
 )  # fmt: skip
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# Normalising sorts the marks on a letter by a method that is quadratic in their number. No writing has more than a few;
+# UAX #15 allows for 30.
+_MOST_MARKS: Final = 30
+_LONG_RUN: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST_MARKS + 1},}}")
 _NUMBER_LINE: Final = re.compile(r"[-–—\s]*(\d{1,4})[-–—\s]*")
 _PAGE_LINE: Final = re.compile(
     r"[-–—\s]*page\s+\d{1,4}(\s*(of|/)\s*\d{1,4})?[-–—\s.]*|[-–—]\s*[ivxl]{1,6}\s*[-–—]", re.I
 )
-_HYPHENATED: Final = re.compile(r"(\w*[a-z])-[ \t]*\n\s*([a-z]+)")
+_HYPHEN: Final = re.compile(r"(?<=[a-z])-[ \t]*\n\s*([a-z]+)")
 _WORD: Final = re.compile(r"[a-z]{3,}")
 # How a clause or a list item begins: a new line there is a boundary, not a wrapped line.
 _ITEM: Final = re.compile(
@@ -72,13 +76,23 @@ class Cleaner:
             elif bare in self._headers or bare in self._numbers:
                 continue
             kept.append(line)
-        joined = _HYPHENATED.sub(self._join, "\n".join(kept))
-        return _paragraphs(_INLINE_ITEM.sub("\n\n", joined))
+        return _paragraphs(_INLINE_ITEM.sub("\n\n", self._join_hyphenated("\n".join(kept))))
 
-    def _join(self, match: re.Match[str]) -> str:
+    def _join_hyphenated(self, text: str) -> str:
         # "termi-/nation" is one word because the document has it elsewhere; "non-/exclusive" keeps its hyphen.
-        first, second = match.group(1), match.group(2)
-        return first + second if (first + second).lower() in self._words else f"{first}-{second}"
+        parts: list[str] = []
+        end = 0
+        for match in _HYPHEN.finditer(text):
+            # The word is looked for backwards from its hyphen: a pattern would try every letter of a long one.
+            hyphen = start = match.start()
+            while start > end and (text[start - 1].isalnum() or text[start - 1] == "_"):
+                start -= 1
+            if start == hyphen:  # it was just joined to the line before
+                continue
+            word = text[start:hyphen] + match[1]
+            parts += [text[end:hyphen], "" if word.lower() in self._words else "-", match[1]]
+            end = match.end()
+        return "".join([*parts, text[end:]])
 
 
 def clean(text: str) -> str:
@@ -93,7 +107,13 @@ def normalise_space(text: str) -> str:
 
 def _characters(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)
+    text = _LONG_RUN.sub(_without_excess_marks, text)
     return _CONTROL.sub("", unicodedata.normalize("NFC", text))
+
+
+def _without_excess_marks(run: re.Match[str]) -> str:
+    groups = groupby(run[0], key=lambda character: unicodedata.combining(character) > 0)
+    return "".join(c for is_mark, group in groups for c in (islice(group, _MOST_MARKS) if is_mark else group))
 
 
 def _furniture(text: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -110,7 +130,7 @@ def _furniture(text: str) -> tuple[frozenset[str], frozenset[str]]:
             numbers.append((int(number.group(1)), offset, line))
         elif _PAGE_LINE.fullmatch(line):
             counting.add(line)
-        elif 2 <= len(line.split()) <= 24 and not line.endswith((";", ",", ":")):
+        elif 2 <= len(line.split(maxsplit=25)) <= 24 and not line.endswith((";", ",", ":")):
             shape = re.sub(r"\d+", "0", line)
             places[shape].append(offset)
             lines[shape].add(line)
@@ -132,26 +152,29 @@ def _are_pages_apart(where: list[int]) -> bool:
 
 def _paragraphs(text: str) -> str:
     """Wrapped lines joined, paragraphs kept, each on one line."""
-    out: list[str] = []
+    paragraphs: list[list[str]] = []  # the lines of each
+    length = 0  # of the last paragraph, in characters
     after_blank = True
     for raw in text.split("\n"):
         line = normalise_space(raw)
         if not line:
             after_blank = True
             continue
-        if out and _continues(out[-1], line, after_blank):
-            out[-1] = f"{out[-1]} {line}"
+        if paragraphs and _continues(paragraphs[-1], length, line, after_blank):
+            paragraphs[-1].append(line)
+            length += 1 + len(line)
         else:
-            out.append(line)
+            paragraphs.append([line])
+            length = len(line)
         after_blank = False
-    return "\n".join(out)
+    return "\n".join(map(" ".join, paragraphs))
 
 
-def _continues(previous: str, line: str, after_blank: bool) -> bool:
-    """Whether `line` goes on with the sentence that `previous` left open."""
+def _continues(previous: list[str], length: int, line: str, after_blank: bool) -> bool:
+    """Whether `line` goes on with the sentence that the lines of `previous` left open."""
     if _ITEM.match(line):
         return False
-    is_open = previous[-1] not in ".;:!?"
+    is_open = previous[-1][-1] not in ".;:!?"
     if after_blank:  # a page break within a sentence
         return is_open and line[0].islower()
-    return not previous.startswith("#") and (line[0].islower() or (len(previous) > 60 and is_open))
+    return not previous[0].startswith("#") and (line[0].islower() or (length > 60 and is_open))

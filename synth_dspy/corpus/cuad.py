@@ -191,7 +191,7 @@ def _read(path: Path) -> list[_Contract]:
             return _read_squad(file)
     except OSError as error:
         raise SetupError(f"Tried to read CUAD from {path}: {error.strerror or error}; check the path.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SetupError(
             f"Tried to read CUAD from {path}, which is not in either of its layouts ({type(error).__name__}: {error}); "
             "fetch CUAD_v1.zip again from The Atticus Project."

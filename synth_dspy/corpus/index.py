@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synth_dspy.lms.embedder import Embedder
 
 _BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
-_CUT: Final = 1  # raise when chunk_document cuts differently, so that indexes made before are brought up to date
+_CUT: Final = 2  # raise when chunk_document cuts differently, so that indexes made before are brought up to date
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]

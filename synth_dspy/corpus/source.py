@@ -11,8 +11,9 @@ import dspy
 
 from synth_dspy.corpus.chunks import Chunk, chunk_document
 from synth_dspy.corpus.cuad import read_cuad
-from synth_dspy.corpus.documents import Skipped, read_folder
+from synth_dspy.corpus.documents import Document, Skipped, read_folder
 from synth_dspy.corpus.labelled import read_questions
+from synth_dspy.corpus.reader_process import Limits
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.errors import SetupError
 from synth_dspy.task import Item, Knowledge
@@ -34,6 +35,7 @@ class Corpus:
         labelled: labelled questions about those documents (JSONL).
         cuad: CUAD, as a folder of contracts or as the publisher's CUAD_v1.json, instead of either.
         categories: of CUAD's, those that are asked about; all if there are none.
+        max_mib: larger files of the user's own documents are skipped.
     """
 
     sample: Path
@@ -42,6 +44,7 @@ class Corpus:
     labelled: Path | None = None
     cuad: Path | None = None
     categories: tuple[str, ...] = ()
+    max_mib: int = 20
 
     def read(self, limit: int | None = None) -> Knowledge:
         """Read and cut the documents; `limit` takes that many in an order that their names' hashes give.
@@ -60,7 +63,7 @@ class Corpus:
         if self.cuad is not None:
             documents, rows = read_cuad(self.cuad, limit, categories=self.categories)
         elif self.documents is not None:
-            documents, skipped = read_folder(self.documents)
+            documents, skipped = self._read_own(self.documents)
             if self.labelled is not None:
                 rows = read_questions(self.labelled, {document.id for document in documents})
         else:
@@ -89,6 +92,11 @@ class Corpus:
         rows = read_questions(path, documents.keys(), scored=True)
         chunks = {name: chunk_document(documents[name]) for name in {row["document"] for row in rows}}
         return [self._example(row, chunks[row["document"]]) for row in rows]
+
+    def _read_own(self, folder: Path) -> tuple[list[Document], list[Skipped]]:
+        if self.max_mib < 1:
+            raise SetupError(f"--task.max-mib is {self.max_mib}, and no document is that small: make it 1 or more.")
+        return read_folder(folder, Limits(file_bytes=self.max_mib * 2**20))
 
     def _sample_questions(self) -> list[dspy.Example]:
         documents, _ = read_folder(self.sample / DOCUMENTS)
