@@ -45,6 +45,8 @@ def main(args: list[str]) -> int:
                 f"{' '.join(rest) or '--config'}."
             )
         run, config = runs.resume(here / (folder or model().runs), name, resumed, model)
+        # A run that was moved has its index beside it, wherever it was made.
+        config = config.model_copy(update={"runs": Path(folder or model().runs)})
         return _compile(here, run, config)
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
     usage = f"{USAGE}\n{described()}"
@@ -83,7 +85,9 @@ def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
         task = build_task(here, run.task, config)
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
     command = f"python -m synth_dspy.compile {shlex.join(sys.argv[1:])}"
-    with Ledger(run.folder / "ledger.sqlite") as ledger:
+    where = "" if config.runs == type(config)().runs else f" --runs {shlex.quote(str(config.runs))}"
+    run.again = f"python -m synth_dspy.compile {run.task} --resume {run.id}{where}"
+    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
         results, measurements = Experiment(here, task, config, run, ledger, bars, command).compile()
     console = Console()
     console.print(summary_table(results, measurements))

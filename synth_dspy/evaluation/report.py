@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.evaluation.finished import read_run, write
+from synth_dspy.evaluation.finished import Finished, read_run, write
 from synth_dspy.evaluation.verdict import p_value, points
 
 if TYPE_CHECKING:
@@ -36,7 +36,15 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     Raises:
         SetupError: one of the three files is missing or is not what a run writes, or a report cannot be written.
     """
-    run = read_run(folder)
+    written = []
+    for name, text in render(read_run(folder)).items():
+        write(folder / name, text)
+        written.append(folder / name)
+    return written[0], written[1]
+
+
+def render(run: Finished) -> dict[str, str]:
+    """The texts of `report.html` and `report.md`, by these names."""
     results, measurements = run.results, run.measurements
     context = {
         "r": results,
@@ -46,10 +54,7 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
     }
     environment = _environment()
-    written = (folder / "report.html", folder / "report.md")
-    for path in written:
-        write(path, environment.get_template(f"{path.name}.j2").render(context))
-    return written
+    return {name: environment.get_template(f"{name}.j2").render(context) for name in ("report.html", "report.md")}
 
 
 def summary_table(results: Json, measurements: Json) -> Table:
