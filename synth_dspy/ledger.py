@@ -340,7 +340,7 @@ class Ledger:
                 self._kept_changes = changes
             except (OSError, *_ERRORS) as error:
                 if is_damage(error):
-                    raise self._failed(error) from error
+                    raise self.failed(error) from error
                 log.warning("no snapshot of the ledger could be written: %s", error)
 
     def _keep_snapshots(self) -> None:
@@ -360,13 +360,14 @@ class Ledger:
             try:
                 yield
             except (DamageError, ForeignError, OSError, sqlite3.OperationalError) as error:
-                raise self._failed(error) from error
+                raise self.failed(error) from error
             except sqlite3.DatabaseError as error:
                 if is_damage(error):
-                    raise self._failed(error) from error
+                    raise self.failed(error) from error
                 raise
 
-    def _failed(self, error: Exception) -> SetupError:
+    def failed(self, error: Exception | str) -> SetupError:
+        """Use the file no more, and say why: what SQLite says of it, here or in the run's HTTP process."""
         go_on = f"go on with `{self.again}`" if self.again else "resume the run"
         why = f"{error}".rstrip(".")
         if isinstance(error, ForeignError):

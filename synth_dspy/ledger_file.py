@@ -51,7 +51,12 @@ TABLES = {
 """Columns and their types, by table; behind them stands the row's checksum."""
 _CONSTRAINTS = {"verdicts": ", primary key (candidate, filter)"}
 _STORED = {"text": str, "integer": int, "real": float}
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGE = (
+    "database disk image is malformed",  # what SQLite says
+    "file is not a database",
+    "malformed database schema",
+    "Could not decode to UTF-8",  # what Python's sqlite3 says
+)
 
 
 class DamageError(Exception):
@@ -136,7 +141,7 @@ def _version(db: sqlite3.Connection) -> int | None:
 
 def checksum(values: Sequence[Any]) -> str:
     """Sixteen hexadecimal digits of a row's values as they are stored."""
-    return hashlib.blake2b(json.dumps(values).encode("ascii"), digest_size=8).hexdigest()
+    return hashlib.blake2b("\0".join(map(str, values)).encode(), digest_size=8).hexdigest()
 
 
 def write_row(db: sqlite3.Connection, table: str, values: Sequence[Any], *, replace: bool = False) -> None:
@@ -161,11 +166,7 @@ def verified(row: Sequence[Any]) -> Sequence[Any]:
         DamageError: they do not match it.
     """
     *values, expected = row
-    try:
-        matches = checksum(values) == expected
-    except TypeError:  # of bytes, where there were none
-        matches = False
-    if not matches:
+    if checksum(values) != expected:
         raise DamageError(f"the row {str(values[0])[:16]!r} does not match its checksum")
     return values
 
@@ -217,11 +218,12 @@ def count_rows(db: sqlite3.Connection) -> dict[str, int]:
     return {table: db.execute(f"select count(*) from {table}").fetchone()[0] for table in TABLES}
 
 
-def is_damage(error: Exception) -> bool:
-    """Whether an error of SQLite's means that the file is damaged, and not that it cannot be reached or written."""
-    code = getattr(error, "sqlite_errorcode", 0) or 0
-    text = str(error)  # Python's own error, without a code, for text that is not UTF-8
-    return isinstance(error, DamageError) or code & 0xFF in _DAMAGE or text.startswith("Could not decode to UTF-8")
+def is_damage(error: Exception | str) -> bool:
+    """Whether an error of the file means that it is damaged, and not that it cannot be reached or written.
+
+    SQLite's texts tell it, as its codes do not come over from the process that does HTTP.
+    """
+    return isinstance(error, DamageError) or str(error).startswith(_DAMAGE)
 
 
 def _stored(value: Any, kind: str) -> Any:

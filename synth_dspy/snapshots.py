@@ -34,8 +34,8 @@ from synth_dspy.ledger_file import (
 )
 
 _RESTORED = ".restored"
-_UNREADABLE_ROWS = 100_000
-"""So many rows in a row that cannot be read are taken for the end of a table."""
+_NEAR = 1000
+"""So many rows after one that cannot be read are tried one by one, then as many again in growing steps."""
 
 
 def snapshot_of(ledger: Path) -> Path:
@@ -155,7 +155,7 @@ def _readable(source: Path, table: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a table that can be read, checksums included; where a page cannot, the reading goes on behind it."""
     last = unreadable = 0
     with closing(connect(source, read_only=True)) as db:
-        while unreadable < _UNREADABLE_ROWS:
+        while unreadable < 2 * _NEAR:
             try:
                 rows = db.execute(f"select rowid, * from {table} not indexed where rowid > ? order by rowid", (last,))
                 for rowid, *row in rows:
@@ -165,7 +165,7 @@ def _readable(source: Path, table: str) -> Iterator[tuple[Any, ...]]:
                         yield *values, checksum(values)
                 return
             except sqlite3.DatabaseError:
-                last += 1
+                last += max(1, unreadable - _NEAR)
                 unreadable += 1
 
 

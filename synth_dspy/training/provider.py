@@ -196,7 +196,9 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
     if earlier is not None and (marker := read_spec(earlier / SPEC).call_token) is not None:
         options.setdefault("call_token", marker)
     home.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))  # which nobody else may enter
+    if home.stat().st_mode & 0o077 == 0o050:  # a run's that is shared with the group
+        new.chmod(0o750)
     try:
         for name, values in (
             ("rows", rows),
