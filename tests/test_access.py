@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from servers import Behaviour, serving
 
+from synth_dspy import run as runs
+from synth_dspy.accounting import Call
+from synth_dspy.config import CompileConfig
+from synth_dspy.ledger import Ledger
 from synth_dspy.training.provider import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,43 +30,64 @@ def modes(folder: Path) -> dict[str, set[int]]:
     }
 
 
-def compile_under(umask: int, *args: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *args],
-        cwd=ROOT,
-        umask=umask,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def under() -> Iterator[Callable[[int], int]]:
+    """Sets the umask, until the test ends."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+PRIVATE = {"folders": {0o700}, "files": {0o600}}
+SHARED = {"folders": {0o750}, "files": {0o640}}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize(("share", "expected"), [(False, PRIVATE), (True, SHARED)])
+def test_a_run_is_private_or_shared_as_it_says_whatever_the_umask(
+    tmp_path: Path, under: Callable[[int], int], umask: int, share: bool, expected: dict[str, set[int]]
+) -> None:
+    under(umask)
+    run = runs.start(tmp_path / "runs", "demo", CompileConfig(share=share))
+    runs.log_to(run)
+    with Ledger(run.folder / "ledger.sqlite") as ledger:
+        ledger.record(Call("k", "{}", "m", "student"))
+        assert (run.folder / "ledger.sqlite-wal").exists()
+        assert modes(run.folder) == expected
+    run.write_json("programs/rag/program.json", {})
+    run.write_texts({"results.json": "{}", "report.md": "."}, ".results")
+    assert modes(run.folder) == expected
+    assert (run.folder / "ledger.snapshot.sqlite").exists()
+    assert stat.S_IMODE(run.folder.parent.stat().st_mode) == 0o755
+
+    # A copy, or an older version, may have left it open: going on with it closes it.
+    under(umask)
+    for path in (run.folder, *run.folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    runs.resume(tmp_path / "runs", "demo", run.id, CompileConfig)
+    run.write_text("report.md", "new")
+    assert modes(run.folder) == expected
 
 
 @pytest.mark.slow
-def test_a_run_is_private_whatever_the_umask_and_shared_where_asked(tmp_path: Path) -> None:
+def test_nothing_that_a_compile_writes_is_left_open(tmp_path: Path) -> None:
     with serving(Behaviour()) as server:
         flags = ["--models.student", "openai/mock", "--models.teacher", "openai/mock", "--models.api-base", server.url]
         flags += ["--quick", "--evaluation.arms", "rag", "--synthesis.candidates", "4", "--limit", "6"]
-        flags += ["--evaluation.held-out", "2"]
-        runs = tmp_path / "runs"
-        compile_under(0o000, *flags, "--runs", str(runs))
-        (private,) = (path.parent for path in runs.glob("contract_qa/*/config.toml"))
-        assert modes(private) == {"folders": {0o700}, "files": {0o600}}
-        assert {"ledger.sqlite", "ledger.snapshot.sqlite", "run.log", "report.html"} <= set(os.listdir(private))
-        assert modes(runs / "contract_qa" / "indexes") == {"folders": {0o700}, "files": {0o600}}
-        assert stat.S_IMODE((runs / "contract_qa").stat().st_mode) == 0o755
-
-        compile_under(0o077, *flags, "--share", "--runs", str(runs))
-        (shared,) = (path.parent for path in runs.glob("contract_qa/*/config.toml") if path.parent != private)
-        assert modes(shared) == {"folders": {0o750}, "files": {0o640}}
-
-        # A copy, or an older version, may have left a run open to others: going on with it closes it.
-        shutil.rmtree(shared)
-        for path in (private, *private.rglob("*")):
-            path.chmod(0o777 if path.is_dir() else 0o666)
-        compile_under(0o000, "--resume", private.name, "--runs", str(runs))
-        assert modes(private) == {"folders": {0o700}, "files": {0o600}}
+        flags += ["--evaluation.held-out", "2", "--runs", str(tmp_path)]
+        done = subprocess.run(
+            [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *flags],
+            cwd=ROOT,
+            umask=0o000,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    (run,) = (path.parent for path in tmp_path.glob("contract_qa/*/config.toml"))
+    assert modes(run) == PRIVATE
+    assert {"ledger.sqlite", "ledger.snapshot.sqlite", "run.log", "report.html"} <= set(os.listdir(run))
+    assert modes(tmp_path / "contract_qa" / "indexes") == PRIVATE
 
 
 CACHED = """
@@ -95,15 +120,14 @@ def test_what_is_cached_is_as_open_as_the_cache_which_is_private_by_default(
 
 
 @pytest.mark.parametrize(("home", "expected"), [(0o755, 0o700), (0o700, 0o700), (0o750, 0o750)])
-def test_what_is_trained_on_is_private_unless_its_run_is_shared(tmp_path: Path, home: int, expected: int) -> None:
+def test_what_is_trained_on_is_private_unless_its_run_is_shared(
+    tmp_path: Path, under: Callable[[int], int], home: int, expected: int
+) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     folder = tmp_path / "adapters"
     folder.mkdir()
     folder.chmod(home)
     row = {"prompt": [{"role": "user", "content": "?"}], "completion": [{"role": "assistant", "content": "!"}]}
-    previous = os.umask(0o000)
-    try:
-        training = prepare(folder, f"embedded/{tmp_path / 'model.gguf'}", [row], {})
-    finally:
-        os.umask(previous)
+    under(0o000)
+    training = prepare(folder, f"embedded/{tmp_path / 'model.gguf'}", [row], {})
     assert stat.S_IMODE(training.stat().st_mode) == expected
