@@ -109,8 +109,6 @@ class Ledger:
                 require_current(self._db)
             else:
                 prepare(self._db)
-                self._db.execute("begin immediate")  # what cannot be written is told before an answer is paid for
-                self._db.execute("rollback")
             self._known = check(self._db)
             self._models = [model for (model,) in self._db.execute("select distinct model from calls")]
             if lost := 0 if self.read_only else snapshots.lost_rows(self.path, self._db):

@@ -87,6 +87,7 @@ def prepare(db: sqlite3.Connection) -> None:
     """
     version = _version(db)
     if version == VERSION:
+        db.execute(f"pragma user_version = {VERSION}")  # what cannot be written is told before an answer is paid for
         return
     if version == 0:
         _require_intact(db)

@@ -326,6 +326,13 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, limit: int) -> No
         assert [call.key for call in ledger.calls()] == [f"{number:064x}" for number in range(int(written))]
 
 
+def test_whatever_stands_in_the_lock_the_run_is_open_elsewhere(run: Path) -> None:
+    with Ledger(run / "ledger.sqlite"):
+        (run / "ledger.sqlite.lock").write_bytes(b"\xff\xfe\0")
+        with pytest.raises(SetupError, match="already open in process"):
+            Ledger(run / "ledger.sqlite")
+
+
 def test_restoring_says_what_is_wrong(tmp_path: Path, run: Path) -> None:
     with pytest.raises(SetupError, match=r"There is no ledger\.sqlite"):
         restore.main([str(tmp_path / "nowhere")])
