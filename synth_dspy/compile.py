@@ -82,9 +82,14 @@ def _resume(name: str, given: str, folder: str | None, typed: str) -> int:
     if by_path and task != name and task in workspace.task_names(here):
         raise SetupError(f"{path} is a run of {task}: go on with {command(f'compile {task}')} --resume {given}.")
     model = compile_settings(workspace.task_file(here, name))
-    kept_in = here / Path(folder or model().runs).expanduser()
-    run, config = runs.resume(kept_in, name, str(path) if by_path else given, model)
-    return _compile(here, run, config, typed)
+    kept_in = Path(folder or model().runs).expanduser()
+    run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
+    if by_path and task == name:
+        kept_in = path.parents[1]
+    if kept_in.is_relative_to(here):
+        kept_in = kept_in.relative_to(here)
+    # A run that was moved has its index beside it, wherever it was made.
+    return _compile(here, run, config.model_copy(update={"runs": kept_in}), typed)
 
 
 def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
@@ -123,7 +128,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
 
         task = build_task(here, run.task, config)
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / "ledger.sqlite") as ledger:
+    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
         results, measurements = Experiment(here, task, config, run, ledger, bars, typed).compile()
     console = standard_output()
     for part in (summary_table(results, measurements), *failures(results)):

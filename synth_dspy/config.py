@@ -148,6 +148,8 @@ class CompileConfig(Settings):
     """Model calls under way at once."""
     runs: Path = Path("runs")
     """Folder that receives `<task>/<id>/`, relative to the workspace."""
+    share: bool = False
+    """Let your group read the run's folder, which is otherwise yours alone."""
 
 
 def task_settings(path: Path) -> type[Settings]:

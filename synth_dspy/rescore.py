@@ -23,6 +23,7 @@ from synth_dspy.errors import SetupError
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
+from synth_dspy.files import limit_access, limit_access_to
 from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
 from synth_dspy.opening import open_role, open_saved
@@ -115,12 +116,14 @@ def rescore(
     names = _names(programs)
     folder = out or programs[0].run / EVALUATIONS / _folder_name(seeds, names)
     run = Run(task_name, folder)
+    limit_access(share=config.share)
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
+        limit_access_to(run.folder, share=config.share)
     except OSError as error:
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
-    with Ledger(run.folder / "ledger.sqlite") as ledger:
+    with Ledger(run.folder / "ledger.sqlite", again=command) as ledger:
         executor = Executor(config.concurrency)
         judge = _judge(task, config, executor, ledger)
         predictions: list[dict[str, Any]] = []
@@ -138,6 +141,7 @@ def rescore(
                     ledger=ledger,
                     advance=advance,
                 )
+        ledger.snapshot()  # what it says is true to the last byte, or nothing is written
     arms = [{**_described(program), "name": name} for name, program in zip(names, programs, strict=True)]
     facts = {
         "baseline": _baseline(task, programs, names),

@@ -74,11 +74,14 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
 def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
     from synth_dspy.lms.engine import AsyncEmbeddedEngine, EmbeddedEngine
     from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+    from synth_dspy.training.provider import names_in_keys
 
     for server_setting in SERVER_SETTINGS:
         params.pop(server_setting, None)
     engine, asynchronous = EmbeddedEngine(), AsyncEmbeddedEngine()
-    wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True)
+    wrapped = LedgerEngine(
+        engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True, names=names_in_keys
+    )
     return LedgerLM(model, engine=wrapped, portable={"engine": engine, "async_engine": asynchronous}, **params)
 
 

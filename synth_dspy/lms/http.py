@@ -120,6 +120,8 @@ class HttpEngine:
         }
 
         def error(found: dict[str, Any]) -> Exception:
+            if ledger is not None and found["kind"] == "ledger":
+                return ledger.failed(found["message"])
             typed = self._error(found, request.model, call.role)
             if ledger is not None:
                 ledger.record_failure(replace(call, attempts=found["attempts"]), typed)
@@ -130,8 +132,6 @@ class HttpEngine:
     def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
         """What went wrong, as the type that the caller reacts to."""
         kind, status, message, attempts = found["kind"], found["status"], found["message"], found.get("attempts", 1)
-        if kind == "ledger":
-            return SetupError(f"Could not write the ledger: {message}; free some space there, then resume the run.")
         if kind == "unreachable":
             return self._unreachable(model, message)
         if kind != "status":

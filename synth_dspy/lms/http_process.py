@@ -50,6 +50,8 @@ class HttpProcess:
         self.waiting: set[asyncio.Task[None]] = set()
         self.sending: set[asyncio.Task[None]] = set()
         self.orphaned = False
+        self.unusable: str | None = None
+        """Why the ledger cannot be written: then nothing is sent, since an answer would be lost."""
 
     async def serve(self) -> None:
         """Serve until the parent closes its end, then finish what is on the wire."""
@@ -86,6 +88,8 @@ class HttpProcess:
 
     async def attempt(self, frame: dict[str, Any], call: Call) -> Call | dict[str, Any]:
         """One attempt: the committed call, or what went wrong and whether another attempt makes sense."""
+        if self.unusable is not None:
+            return failure("ledger", self.unusable, None, None, retry=False)
         task = asyncio.current_task()
         assert task is not None
         self.sending.add(task)
@@ -130,7 +134,8 @@ class HttpProcess:
         except ValueError as error:
             return failure("malformed", str(error), status, retry_after, retry=True)
         except sqlite3.Error as error:
-            return failure("ledger", str(error), status, None, retry=False)
+            self.unusable = str(error)
+            return failure("ledger", self.unusable, status, None, retry=False)
         except Exception as error:  # whatever an endpoint brings about: without a reply, the caller waits for ever
             return failure("unexpected", f"{type(error).__name__}: {error}", status, retry_after, retry=True)
         finally:
@@ -218,12 +223,17 @@ async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
 
 
 async def main(fd: int, ledger: Path | None) -> None:
-    lock, db = None, None
+    lock, db, unusable = None, None, None
     if ledger is not None:
-        lock = lock_file(http_lock(ledger), wait_s=DRAIN_S)
-        db = connect(ledger)
+        try:
+            lock = lock_file(http_lock(ledger), wait_s=DRAIN_S)
+            db = connect(ledger)
+        except (OSError, sqlite3.Error) as error:
+            unusable = str(error)
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=1 << 22)
-    await HttpProcess(db, reader, writer).serve()
+    process = HttpProcess(db, reader, writer)
+    process.unusable = unusable
+    await process.serve()
     if db is not None:
         db.close()
     if lock is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -56,16 +56,26 @@ class LedgerEngine:
         seeded: give every sample the seed that follows from its key (the seed asked for is part of it), so that a run
             that was killed and resumed asks for the samples that it would have asked for unbroken. For engines whose
             samples follow from a seed.
+        names: of a model and the models that the ledger has answers of, what keys name it by: first as they are made,
+            then as older ones were. By default its model string.
     """
 
     def __init__(
-        self, inner: Any, *, asynchronous: Any = None, ledger: Ledger | None, role: str, seeded: bool = False
+        self,
+        inner: Any,
+        *,
+        asynchronous: Any = None,
+        ledger: Ledger | None,
+        role: str,
+        seeded: bool = False,
+        names: Callable[[str, Sequence[str]], Sequence[str]] = lambda model, _: (model,),
     ) -> None:
         self.inner = inner
         self.inner_async = asynchronous
         self.ledger = ledger
         self.role = role
         self.seeded = seeded
+        self.names = names
         self.supports_response_schema = bool(getattr(inner, "supports_response_schema", False))
         self.supports_function_calling = bool(getattr(inner, "supports_function_calling", False))
         self.supports_reasoning = bool(getattr(inner, "supports_reasoning", False))
@@ -110,9 +120,13 @@ class LedgerEngine:
         determinants["rollout"] = None if request.config.temperature == 0 else rollout
         determinants["sample"] = samples[0]
         samples[0] += 1
-        key = call_key(determinants)
+        names = self.names(request.model, self.ledger.models() if self.ledger else ())
+        keys = (call_key(determinants | {"model": name}) for name in names)
+        key = next(keys)
         if self.seeded and request.config.temperature:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
+        if self.ledger and not self.ledger.knows(key):
+            key = next((older for older in keys if self.ledger.knows(older)), key)
         return Call(key, "", request.model, self.role, current_unit()), request
 
     @contextmanager
@@ -293,4 +307,4 @@ def _response(call: Call, request: lm15.Request, *, from_ledger: bool) -> lm15.R
         raise lm15.ContextLengthError(body["refused"])
     if "choices" in body:
         return lm15.response_from_openai_chat(body, model=request.model)
-    return response_from_dict(body)
+    return response_from_dict(body | {"model": request.model})  # which may lie elsewhere now

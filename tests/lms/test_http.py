@@ -100,6 +100,15 @@ def test_a_usage_that_can_be_read_is_kept_with_the_text_as_it_came() -> None:
     assert completion(text) == (text, {"prompt_tokens": 10})
 
 
+def test_nothing_is_sent_where_its_answer_could_not_be_kept(ledger: Ledger) -> None:
+    ledger.path.unlink()  # before the process that commits the answers opens it
+    ledger.path.mkdir()
+    with pytest.raises(SetupError, match=r"Could not write the ledger .*: unable to open database file; free some"):
+        ask(http.HttpEngine("http://127.0.0.1:9/v1"), ledger)  # where nobody listens, which it does not find out
+    with pytest.raises(SetupError, match="unable to open database file"):
+        ledger.record(Call("key", "{}", "openai/mock", "teacher"))
+
+
 def test_a_malformed_address_is_not_tried_again(ledger: Ledger) -> None:
     with pytest.raises(SetupError, match=r"could not be reached \(.*is not an address\)"):
         ask(http.HttpEngine("http://:1:2/v1"), ledger)
