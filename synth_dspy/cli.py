@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.masking import mask_message
 from synth_dspy.mistakes import tellable, wanted
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
             raise SetupError(_sentence(config, refused)) from None
         raise
     finally:
-        print(said.getvalue(), end="", file=sys.stderr)
+        print(mask_message(said.getvalue()), end="", file=sys.stderr)
     return parsed
 
 
@@ -55,7 +56,7 @@ def run_verb(main: Callable[[list[str]], int | None]) -> None:
     try:
         status = main(sys.argv[1:])
     except SynthDspyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {mask_message(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; nothing that was answered is lost", file=sys.stderr)

@@ -29,6 +29,7 @@ from synth_dspy.accounting import Call, Unit, Usage, measure, unit
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import in_event_loop
 from synth_dspy.locks import lock_run
+from synth_dspy.masking import mask_message
 from synth_dspy.task import Verdict
 
 SCHEMA = """
@@ -162,7 +163,7 @@ class Ledger:
 
     def record_failure(self, call: Call, error: BaseException) -> None:
         """Note that `call` failed for good; it has no answer, so it will be made again."""
-        values = (call.key, type(error).__name__, str(error)[:2000], call.model, call.role)
+        values = (call.key, type(error).__name__, mask_message(str(error)[:8000])[:2000], call.model, call.role)
         unit = (call.unit.station, call.unit.source, call.unit.arm)
         with self._lock, _writing(self.path):
             self._db.execute(

@@ -22,6 +22,7 @@ from typing import Any
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.files import write_whole
+from synth_dspy.masking import MaskingFormatter
 
 CONFIG = "config.toml"
 log = logging.getLogger("synth_dspy")
@@ -123,7 +124,7 @@ def discard(run: Run) -> None:
 def log_to(run: Run) -> None:
     """Send this package's log, and warnings of the libraries below it, to the run's `run.log`."""
     handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for other in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(other)
