@@ -15,11 +15,13 @@ from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.masking import mask_message
 from synth_dspy.options import described, take_options
 from synth_dspy.progress import Bars
+from synth_dspy.trust import ROLES, Caller, run_settings, settle
 
 USAGE = """usage: python -m synth_dspy.compile TASK [options]
-       python -m synth_dspy.compile TASK --resume RUN
+       python -m synth_dspy.compile TASK --resume RUN [--runs FOLDER] [--trust] [--api-base URL] [--api-key-name NAME]
        python -m synth_dspy.compile TASK --help
 
 Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
@@ -38,14 +40,31 @@ def main(args: list[str]) -> int:
     resumed, rest = _take(rest, "--resume")
     toml, rest = _take(rest, "--config")
     if resumed is not None:
+        trusted, rest = _take_flag(rest, "--trust")
+        allow_http, rest = _take_flag(rest, "--allow-http")
+        api_base, rest = _take(rest, "--api-base")
+        api_key_name, rest = _take(rest, "--api-key-name")
         folder, rest = _take(rest, "--runs")
         if rest or toml:
             raise SetupError(
                 "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
-        run, config = runs.resume(here / (folder or model().runs), name, resumed, model)
-        return _compile(here, run, config)
+        place = Path(folder) if folder else model().runs
+        run, config = runs.resume(here / place, name, resumed, model)
+        own = runs.is_own(run, here)
+        caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
+        config = settle(
+            config,
+            caller,
+            own=own,
+            what=f"The run {run.folder}",
+            workspace=here,
+            folder=run.folder.resolve(),
+            roles=ROLES,
+            further=[] if own else list(run_settings(config, here)),
+        )
+        return _compile(here, run, config if own else config.model_copy(update={"runs": place}))
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
     usage = f"{USAGE}\n{described()}"
     config = absolute(parse(model, verb=f"compile {name}", description=usage, default=default, args=rest))
@@ -70,6 +89,11 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
     return None, args
 
 
+def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:
+    """Whether a flag without a value is there, and the other arguments."""
+    return flag in args, [argument for argument in args if argument != flag]
+
+
 def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
     began = time.perf_counter()
     bars = Bars()
@@ -82,7 +106,7 @@ def _compile(here: Path, run: runs.Run, config: CompileConfig) -> int:
 
         task = build_task(here, run.task, config)
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    command = f"python -m synth_dspy.compile {shlex.join(sys.argv[1:])}"
+    command = mask_message(f"python -m synth_dspy.compile {shlex.join(sys.argv[1:])}")
     with Ledger(run.folder / "ledger.sqlite") as ledger:
         results, measurements = Experiment(here, task, config, run, ledger, bars, command).compile()
     console = Console()

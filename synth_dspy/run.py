@@ -14,17 +14,21 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synth_dspy import signing
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.files import write_whole
 from synth_dspy.masking import MaskingFormatter
+from synth_dspy.workspace import find_workspace
 
 CONFIG = "config.toml"
+SIGNATURE = ".signature"
+"""Says that this user began the run here, see `synth_dspy.signing`."""
 log = logging.getLogger("synth_dspy")
 
 
@@ -91,8 +95,20 @@ def start(runs: Path, task: str, config: CompileConfig) -> Run:
     except OSError as error:
         raise SetupError(f"Could not make the run's folder {folder}: {error.strerror or error}.") from error
     run = Run(task, folder)
-    run.write_text(CONFIG, to_toml(config))
+    text = to_toml(config)
+    run.write_text(CONFIG, text)
+    with suppress(SetupError):  # begun outside of any workspace
+        run.write_text(SIGNATURE, signing.sign(find_workspace(), task, text) or "")
     return run
+
+
+def is_own(run: Run, workspace: Path) -> bool:
+    """Whether this user began the run, in this workspace, with the configuration that it has."""
+    try:
+        signature = (run.folder / SIGNATURE).read_text(encoding="utf-8")
+        return signing.is_own(signature, workspace, run.task, (run.folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:

@@ -8,6 +8,7 @@ at its bound, or a filter took it back).
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -25,19 +26,29 @@ def completion(text: str) -> tuple[str, dict[str, int]]:
 
     A `usage` that is no table of counts is cut out of the text, and so are log probabilities that are none: the answer
     is good (and billed), but whoever reads it back would stumble over them. Halves of surrogate pairs, which no file
-    can hold, are replaced.
+    can hold, are replaced, and so are numbers that JSON does not have (NaN, Infinity).
 
     Raises:
         ValueError: the text is not a chat completion; says why.
     """
+    endless: list[str] = []
+
+    def number(written: str) -> float | None:
+        if math.isfinite(value := float(written)):
+            return value
+        endless.append(written)
+        return None
+
     try:
-        body = json.loads(text)
+        body = json.loads(text, parse_constant=endless.append, parse_float=number)
     except RecursionError:
         raise ValueError(f"the reply is nested too deeply: {text[:SHOWN]!r}") from None
     except ValueError as error:
         raise ValueError(f"the reply is not JSON ({error}): {text[:SHOWN]!r}") from None
     if why := _problem(body):
         raise ValueError(f"the reply is no chat completion ({why}): {text[:SHOWN]!r}")
+    if endless:
+        text = json.dumps(body)
     if "\\ud" in text.lower() and _HALF.search(whole := json.dumps(body, ensure_ascii=False)):
         text = without_halves(whole)
         body = json.loads(text)
@@ -110,6 +121,7 @@ def _scored(logprobs: Any) -> bool:
             and isinstance(each.get("token"), str)
             and type(each.get("logprob")) in (int, float)
             and _scored(each.get("top_logprobs"))
+            and all(type(byte) is int and byte >= 0 for byte in each.get("bytes") or ())
             for each in tokens
         )
     )

@@ -127,12 +127,10 @@ class Connection:
             self._process.wait(timeout=1.0)
             self._stderr.seek(0)
             said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        why = f": {said[-1]}" if said else "."
+        why = f": {mask_message(said[-1])}" if said else "."
         for future, _ in pending.values():
             if future.set_running_or_notify_cancel():
-                future.set_exception(
-                    ModelError(f"The process that makes this run's HTTP calls ended{mask_message(why)}")
-                )
+                future.set_exception(ModelError(f"The process that makes this run's HTTP calls ended{why}"))
 
 
 _connections: dict[Path | None, Connection] = {}
