@@ -120,10 +120,12 @@ def _escaped(secret: str) -> str:
 def _character(character: str) -> str:
     """One character as it may stand in HTML, an address, a JSON or Python text."""
     code = ord(character)
-    percent = "".join(f"%(?:25)*{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    percent = "".join(f"%(?:25){{0,4}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     forms = [f"&{name};" for name, meant in _HTML.items() if meant == character]
-    forms += [f"(?i:&#0*{code};|&#x0*{code:x};)", f"(?i:{percent})", rf"(?i:\\+(?:u{{?0*|x0*){code:x}}}?)"]
-    forms.append(re.escape(character) if character.isalnum() else r"\\*" + re.escape(character))
+    forms += [f"(?i:&#0{{0,6}}{code};|&#x0{{0,6}}{code:x};)", f"(?i:{percent})"]
+    # Bounded, as all repetitions here: a server may send as many backslashes as it likes.
+    forms.append(rf"(?i:\\{{1,8}}(?:u{{?0{{0,6}}|x0{{0,6}}){code:x}}}?)")
+    forms.append(re.escape(character) if character.isalnum() else r"\\{0,8}" + re.escape(character))
     return f"(?:{'|'.join(forms)})"
 
 

@@ -149,7 +149,7 @@ def test_a_model_of_its_own_in_the_state(shared: Path) -> None:
 def test_a_trusted_program_goes_where_its_reader_says(shared: Path) -> None:
     """Neither to the addresses in its two files, nor with another variable's value."""
     change(shared, predictor(lm={"model": "openai/other", "api_base": EVIL, "temperature": 0.0}), saved.PROGRAM)
-    with answering(lambda _: Reply(chat({"content": "[[ ## answer ## ]]\nOregon"}))) as server:
+    with answering(lambda _: Reply(chat())) as server:
         program = synth_dspy.load(shared, trust=True, api_base=server.url)
         assert program(question="Which law governs?", document="agency").answer == "Oregon"
         assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
@@ -164,7 +164,7 @@ def test_a_trusted_program_goes_where_its_reader_says(shared: Path) -> None:
 
 @pytest.mark.slow
 def test_one_s_own_run_is_followed_and_a_changed_one_is_not(tmp_path: Path, workspace: Path) -> None:
-    with answering(lambda _: Reply(chat({"content": "[[ ## answer ## ]]\nOregon"}))) as server:
+    with answering(lambda _: Reply(chat())) as server:
         hosted = dict.fromkeys(("student", "embedder"), "openai/mock") | {"api_base": server.url}
         folder = make_run(tmp_path, workspace, ("rag",), **hosted) / "programs" / "rag"
         assert synth_dspy.load(folder)(question="Which law?", document="lease").answer == "Oregon"

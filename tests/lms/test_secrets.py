@@ -86,6 +86,13 @@ def test_what_looks_like_a_credential_leaves_a_message(text: str, left: str) -> 
     assert mask_message(text) == left
 
 
+@pytest.mark.parametrize("text", ["http://", "\\", "%25", "&#000", "Bearer ", "api_key  ", "@", "sk-Zq7"])
+def test_no_text_keeps_the_masking_busy(text: str) -> None:
+    """100,000 characters that nearly match; a pattern that backtracks over them takes minutes."""
+    assert mask_message(text * (100_000 // len(text)), [KEY])
+    assert mask_reply("%" + text * (100_000 // len(text)), [KEY])
+
+
 def test_a_variable_that_is_named_like_a_secret_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "kkkk-1234-kkkk")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter22@proxy:3128")
