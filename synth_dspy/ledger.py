@@ -46,6 +46,7 @@ from synth_dspy.ledger_file import (
     write_row,
 )
 from synth_dspy.locks import lock_run
+from synth_dspy.masking import mask_message
 from synth_dspy.task import Verdict
 
 __all__ = ["Ledger", "call_key", "connect", "current_ledger", "insert"]
@@ -216,7 +217,7 @@ class Ledger:
 
     def record_failure(self, call: Call, error: BaseException) -> None:
         """Note that `call` failed for good; it has no answer, so it will be made again."""
-        what = (call.key, type(error).__name__, str(error)[:2000], call.model, call.role)
+        what = (call.key, type(error).__name__, mask_message(str(error)[:8000])[:2000], call.model, call.role)
         unit = (call.unit.station, call.unit.source, call.unit.arm)
         self._write("failures", [*what, *unit, call.attempts, time.time()])
 

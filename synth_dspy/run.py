@@ -18,18 +18,22 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synth_dspy import signing
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
 from synth_dspy.files import limit_access, limit_access_to, write_together, write_whole
 from synth_dspy.invocation import command
-from synth_dspy.workspace import NOTED
+from synth_dspy.masking import MaskingFormatter
+from synth_dspy.workspace import NOTED, find_workspace
 
 CONFIG = "config.toml"
+SIGNATURE = ".signature"
+"""Says that this user began the run here, see `synth_dspy.signing`."""
 log = logging.getLogger("synth_dspy")
 
 
@@ -108,7 +112,8 @@ def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None =
         runs: where runs lie.
         task: what it is a run of.
         config: how it is to be run.
-        workspace: which workspace the task is from; noted where the folder does not lie in it.
+        workspace: which workspace the task is from, by default the current folder's; noted where it is given and the
+            run does not lie in it.
 
     Raises:
         SetupError: the folder cannot be made or written.
@@ -122,10 +127,22 @@ def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None =
     except OSError as error:
         raise SetupError(f"Could not make the run's folder {folder}: {error.strerror or error}.") from error
     run = Run(task, folder, again=_again(task, folder))
-    run.write_text(CONFIG, to_toml(config))
+    text = to_toml(config)
+    run.write_text(CONFIG, text)
+    with suppress(SetupError):  # begun outside of any workspace
+        run.write_text(SIGNATURE, signing.sign(workspace or find_workspace(), task, text) or "")
     if workspace is not None and not folder.resolve().is_relative_to(workspace):
         run.write_text(NOTED, f"{workspace}\n")
     return run
+
+
+def is_own(run: Run, workspace: Path) -> bool:
+    """Whether this user began the run, in this workspace, with the configuration that it has."""
+    try:
+        signature = (run.folder / SIGNATURE).read_text(encoding="utf-8")
+        return signing.is_own(signature, workspace, run.task, (run.folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:
@@ -194,7 +211,7 @@ def log_to(run: Run) -> None:
         raise SetupError(
             f"Could not write {path}: {error.strerror or error}; see to it that you may write in the run's folder."
         ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for other in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(other)

@@ -154,7 +154,7 @@ def test_damage_is_told_with_the_snapshot_and_the_commands_and_restored(run: Pat
     assert f"{command}`" in said
     assert f"go on with `{AGAIN}`" in said
 
-    restore.main(shlex.split(command)[3:])
+    restore.main(shlex.split(command)[2:])
     answers = read_all(path)
     assert answers.items() <= ANSWERS.items()  # nothing false
     assert len(answers) >= 120  # nothing lost that the snapshot had

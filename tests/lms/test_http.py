@@ -66,7 +66,7 @@ def ask(engine: http.HttpEngine, ledger: Ledger | None = None) -> Call:
 def test_an_answer_nested_too_deeply_fails_the_call_and_not_the_process(ledger: Ledger) -> None:
     deep = "[" * 100_000 + "]" * 100_000
     with endpoint(deep, deep, json.dumps({"choices": CHOICES})) as url:
-        with pytest.raises(ModelError, match=r"1 times, at last with: RecursionError"):
+        with pytest.raises(ModelError, match=r"1 times, at last with: the reply is nested too deeply"):
             ask(http.HttpEngine(url, attempts=1), ledger)
         assert ask(http.HttpEngine(url), ledger).attempts == 2
 
