@@ -13,6 +13,7 @@ from synth_dspy.mistakes import spelling
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",
     "evaluate": "score saved programs on new items, or answers with a judge",
+    "restore": "put a damaged ledger together again",
     "report": "write a finished run's report again",
     "choose": "which arm or run to take, under limits of latency, cost, memory and licence",
     "blind": "let people vote on answers without knowing whose they are",

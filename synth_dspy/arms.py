@@ -138,7 +138,7 @@ def compile_arms(
                     if saved.tuned_model(compiled, resources.student) is None:
                         _refuse_tuned_elsewhere(compiled)
                         compiled.set_lm(resources.student)
-                    saved.save(context.run, name, compiled, context.config)
+                    saved.save(context.run, name, compiled, context.config, context.workspace)
                     programs[name] = program = compiled
                 except SetupError:
                     raise

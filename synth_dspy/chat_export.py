@@ -20,9 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth_dspy.config import Models
 from synth_dspy.errors import SetupError
 from synth_dspy.files import refuse_to_overwrite, write_whole
 from synth_dspy.jsonl import OBJECTS, read_rows
+from synth_dspy.trust import Caller
 
 if TYPE_CHECKING:
     import dspy
@@ -243,7 +245,13 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], about: Mapp
 
 
 def export_run(
-    program: Path, out: Path, *, license: str = "other", workspace: Path | None = None, force: bool = False
+    program: Path,
+    out: Path,
+    *,
+    license: str = "other",
+    workspace: Path | None = None,
+    force: bool = False,
+    caller: Caller | None = None,
 ) -> dict[str, int]:
     """A finished run's rows as one saved program of it would be asked them.
 
@@ -253,6 +261,7 @@ def export_run(
         license: of the data, as the Hub names it.
         workspace: the folder with the program's declaration.
         force: write over an export that is there already; what it had of a split without rows is removed.
+        caller: what a program that somebody else made is allowed.
 
     Raises:
         SetupError: the program or its run cannot be read, or `out` holds such files already.
@@ -265,7 +274,7 @@ def export_run(
     refuse_to_overwrite([*files.values(), out / CARD], force=force)
     folder = program.expanduser().resolve()
     run = folder.parents[1]
-    module = saved.load(folder, workspace=workspace)
+    module = saved.open_program(folder, caller or Caller(), workspace=workspace)
     splits: dict[str, list[Row]] = {}
     for name, called in SPLITS.items():
         path = run / "datasets" / f"{name}.jsonl"
@@ -275,9 +284,9 @@ def export_run(
     facts = {
         "name": f"{about['task']} ({run.name})",
         "task": about["task"],
-        "teacher": about["config"]["models"]["teacher"],
+        "teacher": about["config"].get("models", {}).get("teacher", Models().teacher),
         "license": license,
-        "notes": [f"Prompts are those of the arm `{about['arm']}`."],
+        "notes": [f"Prompts are those of the arm `{about.get('arm', folder.name)}`."],
     }
     counts = write_dataset(out, splits, facts)
     for name in files.keys() - counts.keys():

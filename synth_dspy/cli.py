@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.invocation import CLOSED_PIPE, INTERRUPTED, command
+from synth_dspy.masking import mask_message
 from synth_dspy.mistakes import tellable, wanted
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _status(main: Callable[[list[str]], int | None]) -> int | str:
     try:
         return main(sys.argv[1:]) or 0
     except SynthDspyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {mask_message(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is still closing, without a traceback

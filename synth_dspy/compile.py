@@ -14,12 +14,15 @@ from synth_dspy.config import CompileConfig, absolute, compile_settings, read_to
 from synth_dspy.errors import SetupError
 from synth_dspy.invocation import command
 from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.masking import mask_message
 from synth_dspy.options import described, take_options
 from synth_dspy.progress import Bars
 from synth_dspy.terminal import standard_output
+from synth_dspy.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
 
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
+           [--runs FOLDER] [--trust] [--api-base URL] [--api-key-name NAME] [--allow-http]
        {compile} TASK --help
 
 Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
@@ -35,17 +38,22 @@ def main(args: list[str]) -> int:
     name, *rest = args
     if name.startswith("-"):
         raise SetupError(f"The task comes first: {command('compile')} TASK [options]. {_tasks_here()}")
-    typed = f"{command('compile')} {shlex.join(args)}"
+    typed = mask_message(f"{command('compile')} {shlex.join(args)}")
     resumed, rest = _take(rest, "--resume")
     toml, rest = _take(rest, "--config")
     if resumed is not None:
+        trusted, rest = _take_flag(rest, "--trust")
+        allow_http, rest = _take_flag(rest, "--allow-http")
+        api_base, rest = _take(rest, "--api-base")
+        api_key_name, rest = _take(rest, "--api-key-name")
         folder, rest = _take(rest, "--runs")
         if rest or toml:
             raise SetupError(
                 "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
-        return _resume(name, resumed, folder, typed)
+        caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
+        return _resume(name, resumed, folder, caller, typed)
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
@@ -67,23 +75,42 @@ def _tasks_here() -> str:
         return str(error)
 
 
-def _resume(name: str, given: str, folder: str | None, typed: str) -> int:
+def _resume(name: str, given: str, folder: str | None, caller: Caller, typed: str) -> int:
     """Go on with a run, by its id in `folder` (by default the workspace's own runs) or by the path of its folder.
 
     Raises:
-        SetupError: there is no such run, or it is one of another task.
+        SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
     """
     path = Path(given).expanduser().resolve()
     by_path = os.sep in given or (path / runs.CONFIG).is_file()
     if by_path and not (path / runs.CONFIG).is_file():
         raise SetupError(f"There is no run in {path}: name a run's folder, runs/<task>/<id>, or its id.")
-    here = workspace.workspace_of(path) if by_path else workspace.find_workspace()
+    if by_path:
+        here, further = find_trusted_workspace(path, lambda place: runs.is_own(runs.Run(name, path), place))
+    else:
+        here, further = workspace.find_workspace(), []
     task = path.parent.name
     if by_path and task != name and task in workspace.task_names(here):
         raise SetupError(f"{path} is a run of {task}: go on with {command(f'compile {task}')} --resume {given}.")
     model = compile_settings(workspace.task_file(here, name))
-    kept_in = here / Path(folder or model().runs).expanduser()
-    run, config = runs.resume(kept_in, name, str(path) if by_path else given, model)
+    kept_in = Path(folder or model().runs).expanduser()
+    run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
+    run.again = shlex.join([*shlex.split(run.again), *caller.arguments()])
+    own = runs.is_own(run, here)
+    config = settle(
+        config,
+        caller,
+        own=own,
+        what=f"The run {run.folder}",
+        workspace=here,
+        folder=run.folder.resolve(),
+        roles=ROLES,
+        further=[] if own else [*further, *run_settings(config, here)],
+    )
+    if own:  # a run that was moved has its index beside it, wherever it was made
+        kept_in = path.parents[1] if by_path and task == name else kept_in
+        kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
+        config = config.model_copy(update={"runs": kept_in})
     return _compile(here, run, config, typed)
 
 
@@ -97,6 +124,11 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
                 raise SetupError(f"{flag} needs a value.")
             return args[position + 1], args[:position] + args[position + 2 :]
     return None, args
+
+
+def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:
+    """Whether a flag without a value is there, and the other arguments."""
+    return flag in args, [argument for argument in args if argument != flag]
 
 
 def _compile(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
@@ -123,7 +155,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
 
         task = build_task(here, run.task, config)
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / "ledger.sqlite") as ledger:
+    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
         results, measurements = Experiment(here, task, config, run, ledger, bars, typed).compile()
     console = standard_output()
     for part in (summary_table(results, measurements), *failures(results)):

@@ -8,6 +8,7 @@ it, so that `--help` stays quick.
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from synth_dspy.database_url import absolute_url
 from synth_dspy.errors import SetupError
+from synth_dspy.lms.addresses import refuse_credentials
+from synth_dspy.lms.completion import MAX_REPLY_MB
 from synth_dspy.mistakes import mistake
 from synth_dspy.printable import printable_name
 
@@ -35,6 +38,11 @@ PARAMETER_TYPES: dict[str, Any] = {
     "DatabaseUrl": DatabaseUrl,
     "DatabaseUrl | None": DatabaseUrl | None,
 }
+
+_KEY_NAME = re.compile(
+    r"(api|access|secret|subscription)[-_]?key(?![-_]?name)|authorization|passw|secret|(access|auth|session|bearer)[-_]?token",
+    re.IGNORECASE,
+)
 
 METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
 """Methods of weight training."""
@@ -59,6 +67,10 @@ class Models(Settings):
     """The model that embeds passages and questions."""
     api_base: str | None = None
     """Address of an OpenAI-compatible server, for the roles whose model is not embedded."""
+    allow_http: bool = False
+    """Send keys over http:// to other machines too, where everyone on the way can read them."""
+    max_reply_mb: float = Field(default=MAX_REPLY_MB, gt=0, le=1024)
+    """Longest reply that is read from a server, in MB (10^6 bytes); a longer one is a failed attempt."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7`."""
 
@@ -68,9 +80,14 @@ class Models(Settings):
         unknown = sorted(set(options) - {"student", "teacher", "judge"})
         if unknown:
             raise ValueError(f"{unknown[0]} is no role; the roles with options are student, teacher and judge")
-        if any("api_key" in given for given in options.values()):
+        if _holds_key(options):
             raise ValueError("a key never stands in a configuration; name its environment variable with api_key_name")
+        for given in options.values():
+            address = given.get("api_base")
+            refuse_credentials(address if isinstance(address, str) else None)
         return options
+
+    _api_base_without_credentials = field_validator("api_base")(refuse_credentials)
 
 
 class Synthesis(Settings):
@@ -149,6 +166,8 @@ class CompileConfig(Settings):
     """Model calls under way at once."""
     runs: Path = Path("runs")
     """Folder that receives `<task>/<id>/`, relative to the workspace."""
+    share: bool = False
+    """Let your group read the run's folder, which is otherwise yours alone."""
 
 
 def task_settings(path: Path) -> type[Settings]:
@@ -240,6 +259,13 @@ def to_toml(config: CompileConfig) -> str:
         (line,) = text[text.rfind("\n", 0, error.start) + 1 :].splitlines()[:1]
         raise SetupError(f"The setting {printable_name(line)} is not UTF-8 text: rename the file or folder.") from None
     return text
+
+
+def _holds_key(options: Any) -> bool:
+    """Whether an option, at any depth, is called as keys and passwords are."""
+    if not isinstance(options, dict):
+        return isinstance(options, list) and any(map(_holds_key, options))
+    return any(_KEY_NAME.search(name) or _holds_key(value) for name, value in options.items())
 
 
 def _flag_type(annotation: ast.expr | None) -> Any:

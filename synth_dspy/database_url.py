@@ -6,7 +6,7 @@ Three slashes come before a relative path, four before an absolute one; people w
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 DUCKDB, SQLITE, SCRIPT = "duckdb", "sqlite", "script"
 _ENDINGS = {
@@ -38,8 +38,30 @@ def file_of(url: str) -> tuple[str, Path] | None:
     return _ENDINGS[path.suffix.lower()], path.resolve()
 
 
+def refuse_password(url: str) -> None:
+    """Refuse a URL that holds a password: runs store and show the URLs of their databases.
+
+    Raises:
+        ValueError: it does, or is no URL at all.
+    """
+    try:
+        parts = urlsplit(url)
+        # A password may hold a slash, where the host then seems to end.
+        rest = url.partition("://")[2]
+        password = parts.password or (not rest.startswith("/") and ":" in rest.rpartition("@")[0])
+    except ValueError:
+        raise ValueError("it is not a database's URL") from None
+    if password or any("passw" in name.lower() for name in parse_qs(parts.query)):
+        raise ValueError("a database's URL holds no password, which runs would store: put it into PGPASSWORD")
+
+
 def absolute_url(url: str) -> str:
-    """The same database by a URL (or path) that means it in any folder; what names no file is given back as it is."""
+    """The same database by a URL (or path) that means it in any folder; what names no file is given back as it is.
+
+    Raises:
+        ValueError: the URL holds a password.
+    """
+    refuse_password(url)
     found = file_of(url)
     if found is None:
         return url

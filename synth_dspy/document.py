@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
+from synth_dspy.trust import Caller
 
 
 class DocumentConfig(Settings):
@@ -32,6 +33,11 @@ class DocumentConfig(Settings):
         only: names of the tables to document; all unless given.
         again: write comments also where there are some.
         samples: values of each column that the program is shown; 0 shows none.
+        trust: follow what a program that somebody else made names: files to read or run, databases, models; without,
+            it is listed (docs/trust.md).
+        api_base: address of the server of its models, in place of the one that it names.
+        api_key_name: the environment variable that holds the key for it.
+        allow_http: send that key over http:// to another machine too.
     """
 
     program: Positional[Path]
@@ -42,6 +48,10 @@ class DocumentConfig(Settings):
     only: tuple[str, ...] = ()
     again: bool = False
     samples: int = Field(default=0, ge=0)
+    trust: bool = False
+    api_base: str | None = None
+    api_key_name: str | None = None
+    allow_http: bool = False
 
 
 def main(args: list[str]) -> None:
@@ -66,6 +76,7 @@ def main(args: list[str]) -> None:
         again=config.again,
         samples=config.samples,
         bars=bars,
+        caller=Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True),
     )
     print(done)
 

@@ -33,6 +33,8 @@ from synth_dspy.errors import SetupError
 from synth_dspy.files import refuse_to_overwrite, write_whole
 from synth_dspy.invocation import command
 from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
+from synth_dspy.masking import mask_message
+from synth_dspy.trust import Caller
 
 _BATCH = 256
 REFERENCE = "reference"
@@ -47,8 +49,13 @@ class EvaluateConfig(Settings):
         out: folder of the saved programs' scores; by default one in the first run's evaluations.
         force: write over a finished evaluation that is in --out already (calls that it made are not made again), or
             over the file of --scores.
+        trust: follow what programs that somebody else made name: files to read or run, databases, models; without, it
+            is listed (docs/trust.md).
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
-        api_base: address of an OpenAI-compatible server that serves the judge's model.
+        api_base: address of an OpenAI-compatible server that serves the judge's model, or the models of saved programs
+            in place of the one that they name.
+        api_key_name: the environment variable that holds the key for it; OPENAI_API_KEY unless given.
+        allow_http: send that key over http:// to another machine too.
         items: answers to score, as JSON lines.
         scores: where to write the scores, as JSON lines.
         fit: human verdicts to fit the reference judge on, as JSON lines.
@@ -61,8 +68,11 @@ class EvaluateConfig(Settings):
     seeds: Path | None = None
     out: Path | None = None
     force: bool = False
+    trust: bool = False
     judge: str = REFERENCE
     api_base: str | None = None
+    api_key_name: str | None = None
+    allow_http: bool = False
     items: Path | None = None
     scores: Path | None = None
     fit: Path | None = None
@@ -97,7 +107,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
         raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
     # Which judge and which seed is the task's affair: the run's configuration says.
-    own = ("runs", "seeds", "out", "force")
+    own = ("runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http")
     given = [name for name, value in config if name not in own and value != _DEFAULTS[name]]
     if given:
         flag = f"--{given[0].replace('_', '-')}"
@@ -109,7 +119,10 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
     with bars.status("loading libraries"):
         from synth_dspy.evaluation.report import failures, summary_table
         from synth_dspy.rescore import rescore
-    results, measurements, folder = rescore(config.runs, config.seeds, config.out, bars=bars, command=typed)
+    caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
+    results, measurements, folder = rescore(
+        config.runs, config.seeds, config.out, bars=bars, command=mask_message(typed), caller=caller
+    )
     console = standard_output()
     for part in (summary_table(results, measurements), *failures(results)):
         console.print(part)
@@ -163,7 +176,13 @@ def _judge(config: EvaluateConfig) -> Any:
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
     from synth_dspy import roles
 
-    lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base)
+    lm = roles.lm_for(
+        config.judge,
+        role="judge",
+        api_base=config.api_base,
+        api_key_name=config.api_key_name,
+        allow_http=config.allow_http,
+    )
     roles.check(lm)
     return judges.FactualityJudge(lm)
 

@@ -89,6 +89,7 @@ class Experiment(Context):
             "wall_s": time.perf_counter() - began,
             "command": self.command,
         }
+        self.ledger.snapshot()  # what it says is true to the last byte, or nothing is written
         return write_results(self.run, self.task, self.config, judge, predictions, self.facts)
 
     def _models(self) -> Resources:

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import Settings
+from synth_dspy.trust import Caller
 
 
 class ExportConfig(Settings):
@@ -21,6 +22,15 @@ class ExportConfig(Settings):
     """Write over these files where they are there already."""
     license: str = "other"
     """Licence of the data, as the Hugging Face Hub names it, for example cc-by-4.0."""
+    trust: bool = False
+    """Follow what a program that somebody else made names: files to read or run, databases, models; without, it is
+    listed (docs/trust.md)."""
+    api_base: str | None = None
+    """Address of the server of its models, in place of the one that it names."""
+    api_key_name: str | None = None
+    """The environment variable that holds the key for it."""
+    allow_http: bool = False
+    """Send that key over http:// to another machine too."""
 
 
 def main(args: list[str]) -> None:
@@ -31,7 +41,8 @@ def main(args: list[str]) -> None:
     from synth_dspy.lms.offline import quiet_libraries
 
     quiet_libraries()
-    counts = export_run(config.program, config.out, license=config.license, force=config.force)
+    caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
+    counts = export_run(config.program, config.out, license=config.license, force=config.force, caller=caller)
     rows = ", ".join(f"{name} {count}" for name, count in counts.items())
     print(f"{config.out}: {rows}")
 

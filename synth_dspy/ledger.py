@@ -16,42 +16,48 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
+import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from synth_dspy import snapshots
 from synth_dspy.accounting import Call, Unit, Usage, measure, unit
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import in_event_loop
+from synth_dspy.invocation import command
+from synth_dspy.ledger_file import (
+    DamageError,
+    ForeignError,
+    check,
+    connect,
+    insert,
+    is_damage,
+    prepare,
+    require_current,
+    verified,
+    write_row,
+)
 from synth_dspy.locks import lock_run
+from synth_dspy.masking import mask_message
 from synth_dspy.task import Verdict
 
-SCHEMA = """
-create table if not exists calls (
-    key text primary key, status text not null, response text not null,
-    model text not null, role text not null, station text not null, source text not null, arm text not null,
-    input_tokens integer, output_tokens integer, latency_s real, cpu_s real, cost_usd real,
-    attempts integer not null, created real not null
-);
-create table if not exists failures (
-    key text not null, error text not null, message text not null,
-    model text not null, role text not null, station text not null, source text not null, arm text not null,
-    attempts integer not null, created real not null
-);
-create table if not exists verdicts (
-    candidate text not null, filter text not null, keep integer not null, score real not null, why text not null,
-    primary key (candidate, filter)
-);
-create table if not exists executions (
-    key text primary key, outcome text not null, created real not null
-);
-"""
+__all__ = ["Ledger", "call_key", "connect", "current_ledger", "insert"]
+
+SNAPSHOT_S = 120.0
+"""Least seconds between two snapshots while calls come in."""
+_SNAPSHOT_SHARE = 0.01
+"""Most of the time that is spent on snapshots of a large ledger."""
+_ERRORS = (DamageError, sqlite3.DatabaseError)
+
+log = logging.getLogger("synth_dspy.ledger")
 
 
 class _Abandoned(Exception):
@@ -61,45 +67,93 @@ class _Abandoned(Exception):
 class Ledger:
     """The calls and verdicts of one run. Safe to use from many threads; one process writes at a time.
 
+    The whole file is checked when it is opened, and every row when it is read. After an error of the file nothing is
+    read or written any more: what a run makes of missing answers would be false.
+
+    Args:
+        path: the file, made if it is not there.
+        again: the command that goes on with the run, for errors.
+        read_only: for a look at a run that may be open elsewhere.
+
     Raises:
-        SetupError: another process has this run open, or the file cannot be written.
+        SetupError: another process has this run open, the file cannot be written, or it is damaged.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, again: str = "", read_only: bool = False) -> None:
         self.path = Path(path)
+        self.again = again
         self.read_only = read_only
         self._lock = threading.RLock()
+        self._snapshotting = threading.Lock()
         self._asking: dict[str, Future[Call]] = {}
         self._closing: list[Callable[[], None]] = []
+        self._failure: SetupError | None = None
+        self._closed = threading.Event()
+        self._changes = self._kept_changes = 0
         self.lock_fd = -1 if read_only else lock_run(self.path)
         try:
-            self._db = connect(self.path, read_only=read_only)
-            self._known = {key for (key,) in self._db.execute("select key from calls")}
-        except sqlite3.Error as error:
+            with self._file():
+                self._open()
+        except BaseException:
             self._unlock()
-            raise SetupError(f"Could not open the ledger {self.path}: {error}.") from error
+            raise
+        if not read_only:
+            threading.Thread(target=self._keep_snapshots, name="synth-dspy-snapshots", daemon=True).start()
+
+    def _open(self) -> None:
+        if not self.read_only:
+            snapshots.finish_restoring(self.path)
+            wal = self.path.with_name(self.path.name + "-wal")
+            if wal.exists() and wal.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
+                raise DamageError("it is empty, and the log of its last pages is not")  # which SQLite would remove
+        self._db = connect(self.path, read_only=self.read_only)
+        try:
+            if self.read_only:
+                require_current(self._db)
+            else:
+                prepare(self._db)
+            self._known = check(self._db)
+            self._models = [model for (model,) in self._db.execute("select distinct model from calls")]
+            if lost := 0 if self.read_only else snapshots.lost_rows(self.path, self._db):
+                raise DamageError(f"it lacks {lost} rows that its snapshot has")
+        except BaseException:
+            self._db.close()
+            raise
+        self._changes += bool(self._known) and not snapshots.snapshot_of(self.path).exists()
 
     def lookup(self, key: str) -> Call | None:
-        """The answer under `key`, or None."""
+        """The answer under `key`, or None.
+
+        Raises:
+            SetupError: the ledger is damaged.
+        """
         if key not in self._known:  # what this process answered it knows, and no other process writes
             return None
-        with self._lock:
-            row = self._db.execute(
-                "select response, model, role, station, source, arm, status, input_tokens, output_tokens, latency_s,"
-                " cpu_s, cost_usd, attempts from calls where key = ?",
-                (key,),
-            ).fetchone()
-        return None if row is None else _call(key, *row)
+        with self._file():
+            row = self._db.execute("select * from calls where key = ?", (key,)).fetchone()
+            call = None if row is None else _call(verified(row))
+            if call is None or call.key != key:
+                raise DamageError(f"the answer {key[:16]!r} is not found where it was written")
+        return call
+
+    def knows(self, key: str) -> bool:
+        """Whether there is an answer under `key`."""
+        return key in self._known
+
+    def models(self) -> list[str]:
+        """The model strings of the calls that were answered before this ledger was opened."""
+        return self._models
 
     def record(self, call: Call) -> None:
         """Commit an answer. The first answer under a key stays."""
-        with self._lock, _writing(self.path):
+        with self._file():
             insert(self._db, call)
-            self._known.add(call.key)
+            self.recorded(call.key)
 
     def recorded(self, key: str) -> None:
         """Say that the run's HTTP process has committed the answer under `key`."""
         self._known.add(key)
+        self._changes += 1
 
     def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
         """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
@@ -163,26 +217,23 @@ class Ledger:
 
     def record_failure(self, call: Call, error: BaseException) -> None:
         """Note that `call` failed for good; it has no answer, so it will be made again."""
-        values = (call.key, type(error).__name__, str(error)[:2000], call.model, call.role)
+        what = (call.key, type(error).__name__, mask_message(str(error)[:8000])[:2000], call.model, call.role)
         unit = (call.unit.station, call.unit.source, call.unit.arm)
-        with self._lock, _writing(self.path):
-            self._db.execute(
-                "insert into failures values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, *unit, call.attempts, time.time()),
-            )
+        self._write("failures", [*what, *unit, call.attempts, time.time()])
 
     def record_verdict(self, candidate: str, filter: str, verdict: Verdict) -> None:
         """Keep what `filter` said of the candidate with the id `candidate`; saying it again changes nothing."""
-        with self._lock, _writing(self.path):
-            self._db.execute(
-                "insert or replace into verdicts values (?, ?, ?, ?, ?)",
-                (candidate, filter, int(verdict.keep), verdict.score, verdict.why),
-            )
+        self._write("verdicts", [candidate, filter, verdict.keep, verdict.score, verdict.why], replace=True)
+
+    def _write(self, table: str, values: Sequence[Any], *, replace: bool = False) -> None:
+        with self._file():
+            write_row(self._db, table, values, replace=replace)
+            self._changes += 1
 
     def verdicts(self) -> dict[tuple[str, str], Verdict]:
         """All verdicts by (candidate id, filter name)."""
-        with self._lock:
-            rows = self._db.execute("select * from verdicts order by candidate, filter").fetchall()
+        with self._file():
+            rows = [verified(row) for row in self._db.execute("select * from verdicts order by candidate, filter")]
         return {(candidate, name): Verdict(bool(keep), score, why) for candidate, name, keep, score, why in rows}
 
     def executed(self, key: str, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -190,16 +241,20 @@ class Ledger:
 
         The first outcome under a key stays: of two callers that execute at the same time, both get the same.
         """
-        query = "select outcome from executions where key = ?"
-        with self._lock:
-            row = self._db.execute(query, (key,)).fetchone()
-        if row is None:
-            outcome = json.dumps(execute(), ensure_ascii=False)
-            with self._lock, _writing(self.path):
-                self._db.execute("insert or ignore into executions values (?, ?, ?)", (key, outcome, time.time()))
-                row = self._db.execute(query, (key,)).fetchone()
-        found: dict[str, Any] = json.loads(row[0])
-        return found
+        text = self._outcome(key)
+        if text is None:
+            made = json.dumps(execute(), ensure_ascii=False)
+            with self._lock:
+                self._write("executions", [key, made, time.time()])
+                text = self._outcome(key)
+        assert text is not None
+        outcome: dict[str, Any] = json.loads(text)
+        return outcome
+
+    def _outcome(self, key: str) -> str | None:
+        with self._file():
+            row = self._db.execute("select * from executions where key = ?", (key,)).fetchone()
+            return None if row is None else str(verified(row)[1])
 
     def totals(self, *by: str) -> list[dict[str, Any]]:
         """Calls, failures, tokens, seconds and cost, grouped by any of `role`, `station`, `arm`, `source`, `model`.
@@ -218,7 +273,7 @@ class Ledger:
             " coalesce(sum(cpu_s), 0) as cpu_s,"
             " case when count(cost_usd) = count(*) then sum(cost_usd) end as cost_usd"
         )
-        with self._lock:
+        with self._file():
             cursor = self._db.execute(f"select {columns}{comma}{sums} from calls{group}")
             names = [column[0] for column in cursor.description]
             groups = [dict(zip(names, row, strict=True)) for row in cursor]
@@ -241,13 +296,9 @@ class Ledger:
         if unknown:
             raise ValueError(f"cannot select calls by {sorted(unknown)}")
         condition = " where " + " and ".join(f"{name} = ?" for name in where) if where else ""
-        with self._lock:
-            rows = self._db.execute(
-                "select key, response, model, role, station, source, arm, status, input_tokens, output_tokens,"
-                f" latency_s, cpu_s, cost_usd, attempts from calls{condition} order by created, key",
-                tuple(where.values()),
-            ).fetchall()
-        return [_call(*row) for row in rows]
+        with self._file():
+            rows = self._db.execute(f"select * from calls{condition} order by created, key", tuple(where.values()))
+            return [_call(verified(row)) for row in rows]
 
     def unit(
         self, *, station: str | None = None, source: str | None = None, arm: str | None = None
@@ -273,10 +324,79 @@ class Ledger:
         """Call `callback` before the file is closed."""
         self._closing.append(callback)
 
+    def snapshot(self) -> None:
+        """Check the whole ledger and keep a copy of it; nothing is done if nothing was written since the last one.
+
+        A copy that cannot be written is a warning in the log.
+
+        Raises:
+            SetupError: the ledger is damaged, or an error of its file has been met before.
+        """
+        if self._failure is not None:
+            raise self._failure
+        with self._snapshotting:
+            changes = self._changes
+            if changes == self._kept_changes or self.read_only:
+                return
+            try:
+                snapshots.write_snapshot(self.path)
+                self._kept_changes = changes
+            except (OSError, *_ERRORS) as error:
+                if is_damage(error):
+                    raise self.failed(error) from error
+                log.warning("no snapshot of the ledger could be written: %s", error)
+
+    def _keep_snapshots(self) -> None:
+        wait = SNAPSHOT_S
+        while not self._closed.wait(wait):
+            began = time.monotonic()
+            with suppress(SetupError):  # the next call raises it
+                self.snapshot()
+            wait = max(SNAPSHOT_S, (time.monotonic() - began) / _SNAPSHOT_SHARE)
+
+    @contextmanager
+    def _file(self) -> Iterator[None]:
+        """Hold the lock of the file, and tell its errors."""
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                yield
+            except (DamageError, ForeignError, OSError, sqlite3.OperationalError) as error:
+                raise self.failed(error) from error
+            except sqlite3.DatabaseError as error:
+                if is_damage(error):
+                    raise self.failed(error) from error
+                raise
+
+    def failed(self, error: Exception | str) -> SetupError:
+        """Use the file no more, and say why: what SQLite says of it, here or in the run's HTTP process."""
+        go_on = f"go on with `{self.again}`" if self.again else "resume the run"
+        why = f"{error}".rstrip(".")
+        if isinstance(error, ForeignError):
+            text = f"{self.path} cannot be used as a ledger: {why}."
+        elif is_damage(error):
+            snapshot = snapshots.describe_snapshot(self.path)
+            restore = f"{command('restore', anywhere=True)} {shlex.quote(str(self.path.parent.resolve()))}"
+            text = (
+                f"The ledger {self.path} is damaged ({why}), so nothing more was read from it and no result was "
+                f"written. {f'Its last good snapshot is {snapshot}' if snapshot else 'It has no good snapshot'}: "
+                f"`{restore}` {'puts together' if snapshot else 'saves'} all answers that are whole; then {go_on}."
+            )
+        else:
+            text = f"Could not write the ledger {self.path}: {why}; free some space or rights there, then {go_on}."
+        self._failure = self._failure or SetupError(text)
+        return self._failure
+
     def close(self) -> None:
-        """Close the file and let another process open the run."""
+        """Keep a snapshot, close the file, and let another process open the run."""
         while self._closing:
             self._closing.pop()()
+        self._closed.set()
+        try:
+            self.snapshot()
+        except SetupError as error:
+            log.warning("no snapshot of the ledger was kept: %s", error)
         with self._lock:
             self._db.close()
             self._unlock()
@@ -307,42 +427,7 @@ def call_key(determinants: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a ledger's file without taking the run's lock: for readers, and for the process that does HTTP."""
-    if read_only:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    db.execute("pragma journal_mode = wal")
-    # A commit survives the death of the process, SIGKILL too; only a loss of power can take the last ones back.
-    db.execute("pragma synchronous = normal")
-    db.executescript(SCHEMA)
-    return db
-
-
-def insert(db: sqlite3.Connection, call: Call) -> None:
-    """Commit `call` unless its key has an answer already."""
-    values = call.to_dict()
-    values["station"], values["source"], values["arm"] = values.pop("unit")
-    db.execute(
-        "insert or ignore into calls (key, status, response, model, role, station, source, arm, input_tokens,"
-        " output_tokens, latency_s, cpu_s, cost_usd, attempts, created) values (:key, :status, :response, :model,"
-        " :role, :station, :source, :arm, :input_tokens, :output_tokens, :latency_s, :cpu_s, :cost_usd, :attempts,"
-        " :created)",
-        {**values, "created": time.time()},
-    )
-
-
-def _call(
-    key: str, response: str, model: str, role: str, station: str, source: str, arm: str, status: str, *figures: Any
-) -> Call:
+def _call(row: Sequence[Any]) -> Call:
+    """The call of a row of `calls`."""
+    key, status, response, model, role, station, source, arm, *figures, _created = row
     return Call(key, response, model, role, Unit(station, source, arm), status, *figures)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise SetupError(
-            f"Could not write the ledger {path}: {error}; free some space or rights there, then resume the run."
-        ) from error

@@ -42,7 +42,7 @@ def lock_run(path: Path) -> int:
     try:
         fd = lock_file(lock)
         if fd is None:
-            holder = lock.read_text(encoding="ascii").strip() or "unknown"
+            holder = lock.read_text(encoding="ascii", errors="replace").strip() or "unknown"
             raise SetupError(
                 f"The run in {path.parent} is already open in process {holder}: wait until it ends, or end it, "
                 "then resume."
@@ -59,5 +59,8 @@ def lock_run(path: Path) -> int:
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode("ascii"), 0)
     except OSError as error:
-        raise SetupError(f"Could not open the ledger {path}: {error.strerror or error}.") from error
+        raise SetupError(
+            f"Could not open the ledger {path}: {error.strerror or error}; free some space, or see to it that you may "
+            "write there."
+        ) from error
     return fd

@@ -67,14 +67,16 @@ def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider:
     if provider is not None and model.startswith(roles.EMBEDDED):
         options["provider"] = provider
     options |= {"connections": config.concurrency, **config.models.options.get(role, {})}
-    if config.models.api_base and not model.startswith(roles.EMBEDDED):
-        options.setdefault("api_base", config.models.api_base)
+    if not model.startswith(roles.EMBEDDED):
+        for name in ("api_base", "allow_http", "max_reply_mb"):
+            options.setdefault(name, getattr(config.models, name))
     return roles.lm_for(model, role=role, ledger=ledger, **options)
 
 
 def open_embedder(config: CompileConfig) -> Embedder:
     """The embedder that the run's configuration names."""
-    return roles.embedder_for(config.models.embedder, api_base=config.models.api_base)
+    models = config.models
+    return roles.embedder_for(models.embedder, api_base=models.api_base, allow_http=models.allow_http)
 
 
 def open_retriever(

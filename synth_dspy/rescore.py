@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,20 @@ from typing import Any
 import dspy
 
 from synth_dspy import roles, saved
-from synth_dspy.config import CompileConfig, compile_settings
+from synth_dspy.config import CompileConfig
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.executor import Executor
+from synth_dspy.files import limit_access, limit_access_to
 from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
 from synth_dspy.opening import open_role, open_saved
 from synth_dspy.progress import Bars
 from synth_dspy.run import Run, log_to
+from synth_dspy.saved_files import Saved
 from synth_dspy.task import Judge, Task
-from synth_dspy.workspace import task_file, workspace_of
+from synth_dspy.trust import Caller
 
 log = logging.getLogger("synth_dspy.rescore")
 
@@ -39,25 +41,15 @@ LEARNED_FROM = ("train", "dev", FEEDBACK)
 """Splits whose rows a program has seen: in its prompt or its weights, or when it was chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A saved program: its folder, its run's folder, and what `about.json` says."""
-
-    folder: Path
-    run: Path
-    about: Mapping[str, Any]
-
-    @property
-    def arm(self) -> str:
-        """What its run called it."""
-        return str(self.about.get("arm") or self.folder.name)
-
-
-def find_programs(paths: Sequence[Path]) -> list[Saved]:
+def find_programs(paths: Sequence[Path], caller: Caller | None = None) -> list[Saved]:
     """The programs of runs (`runs/<task>/<id>`, all of them) and of single folders (`.../programs/<arm>`), in order.
 
+    Args:
+        paths: the folders.
+        caller: what they are allowed.
+
     Raises:
-        SetupError: a folder holds none, or they are of different tasks.
+        SetupError: a folder holds none, they are of different tasks, or one asks for more than the caller allows.
     """
     found: dict[Path, Saved] = {}
     for path in paths:
@@ -71,13 +63,10 @@ def find_programs(paths: Sequence[Path]) -> list[Saved]:
                 f"There is no saved program in {path}: name a run, runs/<task>/<id>, or a folder of one, "
                 "runs/<task>/<id>/programs/<arm>."
             )
-        order = [arm["name"] for arm in _json(folders[0].parent.parent / "results.json").get("arms", [])]
+        order = [arm["name"] for arm in _arms(folders[0].parent.parent)]
         folders.sort(key=lambda each: order.index(each.name) if each.name in order else len(order))
         for each in folders:
-            about = _json(each / saved.ABOUT)
-            if "task" not in about:
-                raise SetupError(f"The saved program {each} names no task: its {saved.ABOUT} is damaged.")
-            found[each] = Saved(each, each.parent.parent, about)
+            found[each] = saved.read_saved(each, caller or Caller(), roles=("student", "judge", "embedder"))
     tasks = sorted({program.about["task"] for program in found.values()})
     if len(tasks) > 1:
         raise SetupError(f"Programs of one task can be compared, these are of {', '.join(tasks)}: name runs of one.")
@@ -85,7 +74,13 @@ def find_programs(paths: Sequence[Path]) -> list[Saved]:
 
 
 def rescore(
-    paths: Sequence[Path], seeds: Path, out: Path | None, *, bars: Bars, command: str = ""
+    paths: Sequence[Path],
+    seeds: Path,
+    out: Path | None,
+    *,
+    bars: Bars,
+    command: str = "",
+    caller: Caller | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Score saved programs on labelled items and write predictions, results and report.
 
@@ -95,6 +90,7 @@ def rescore(
         out: where the results go; by default into the first run's `evaluations/`.
         bars: shows the progress.
         command: what was typed, for the report.
+        caller: what programs that somebody else made are allowed.
 
     Returns:
         `results`, `measurements`, and the folder that they were written to.
@@ -104,10 +100,11 @@ def rescore(
             had different settings of the task or different limits.
     """
     began = time.perf_counter()
-    programs = find_programs(paths)
+    caller = caller or Caller()
+    programs = find_programs(paths, caller)
     task_name = programs[0].about["task"]
-    workspace = workspace_of(programs[0].folder)
-    config = _settings(programs, compile_settings(task_file(workspace, task_name)))
+    workspace = programs[0].workspace
+    config = _settings(programs)
     task = saved.build_task(workspace, task_name, config)
     items, notes = _unseen(_items(task, seeds, config), programs, seeds, task.noun)
     for note in notes:
@@ -115,17 +112,19 @@ def rescore(
     names = _names(programs)
     folder = out or programs[0].run / EVALUATIONS / _folder_name(seeds, names)
     run = Run(task_name, folder)
+    limit_access(share=config.share)
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
+        limit_access_to(run.folder, share=config.share)
     except OSError as error:
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
-    with Ledger(run.folder / "ledger.sqlite") as ledger:
+    with Ledger(run.folder / "ledger.sqlite", again=command) as ledger:
         executor = Executor(config.concurrency)
         judge = _judge(task, config, executor, ledger)
         predictions: list[dict[str, Any]] = []
         for name, program in zip(names, programs, strict=True):
-            module = saved.load(program.folder, workspace=workspace)
+            module = saved.rebuild(program, caller)
             _remember(module, ledger)
             with bars.bar(f"evaluation: {name}", len(items)) as advance:
                 predictions += runner.run_arm(
@@ -138,6 +137,7 @@ def rescore(
                     ledger=ledger,
                     advance=advance,
                 )
+        ledger.snapshot()  # what it says is true to the last byte, or nothing is written
     arms = [{**_described(program), "name": name} for name, program in zip(names, programs, strict=True)]
     facts = {
         "baseline": _baseline(task, programs, names),
@@ -152,17 +152,17 @@ def rescore(
     return results, measurements, run.folder
 
 
-def _settings(programs: Sequence[Saved], model: type[CompileConfig]) -> CompileConfig:
+def _settings(programs: Sequence[Saved]) -> CompileConfig:
     """The first run's settings; all runs must have read the same knowledge, for the items are about that.
 
     Raises:
         SetupError: two runs differ in the task's settings or the limit; names what.
     """
     first, *others = {program.run: program for program in programs}.values()
-    config = model.model_validate(first.about["config"])
+    config = first.config
     ours = _knowledge(config)
     for other in others:
-        theirs = _knowledge(model.model_validate(other.about["config"]))
+        theirs = _knowledge(other.config)
         differing = [f"{key} ({theirs[key]}, not {ours[key]})" for key in ours if theirs[key] != ours[key]]
         if differing:
             raise SetupError(
@@ -268,8 +268,7 @@ def _baseline(task: Task, programs: Sequence[Saved], names: Sequence[str]) -> st
 
 def _described(program: Saved) -> dict[str, Any]:
     """What the run's own report says of the arm."""
-    arms = _json(program.run / "results.json").get("arms", [])
-    found: Mapping[str, Any] = next((arm for arm in arms if arm["name"] == program.arm), {})
+    found: Mapping[str, Any] = next((arm for arm in _arms(program.run) if arm["name"] == program.arm), {})
     return {key: found.get(key) for key in ("optimizer", "description", "demos", "training")}
 
 
@@ -278,9 +277,10 @@ def _folder_name(seeds: Path, names: Sequence[str]) -> str:
     return f"{seeds.stem}-{digest[:8]}"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _arms(run: Path) -> list[Mapping[str, Any]]:
+    """What a run's report says of its arms; nothing where there is none that can be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        arms = json.loads((run / "results.json").read_text(encoding="utf-8"))["arms"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [arm for arm in arms if isinstance(arm, dict) and "name" in arm] if isinstance(arms, list) else []

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.lms.addresses import refuse_plain_http
+from synth_dspy.lms.completion import MAX_REPLY_MB
 from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.masking import mask_message, url_secrets, without_credentials
 
 if TYPE_CHECKING:
     import dspy
@@ -27,7 +30,7 @@ OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "
 """Prefixes of providers that keep their own protocol even when an address is given."""
 
 OLLAMA = ("ollama/", "ollama_chat/")
-SERVER_SETTINGS = ("api_base", "api_key_name", "timeout", "connections", "attempts")
+SERVER_SETTINGS = ("api_base", "api_key_name", "allow_http", "timeout", "connections", "attempts", "max_reply_mb")
 """Arguments of `lm_for` that say how a server is reached; a model in this process has no use for them."""
 
 
@@ -46,11 +49,13 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
         role: student, teacher or judge: whom the ledger books the calls to.
         ledger: None makes every call anew.
         params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
-            `api_key_name` (the environment variable that holds the key), `timeout` in seconds, `connections` on the
-            wire at once, and `attempts` at a call. None means not given.
+            `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
+            unencrypted to another machine), `timeout` in seconds, `connections` on the wire at once, `attempts` at a
+            call, and `max_reply_mb` (a longer reply is a failed attempt). None means not given.
 
     Raises:
-        SetupError: the model string is malformed, no such embedded model exists, or the key is missing.
+        SetupError: the model string is malformed, no such embedded model exists, the key is missing, or would be sent
+            unencrypted to another machine.
     """
     quiet_libraries()
     from dspy.utils.exceptions import LMError
@@ -68,17 +73,21 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
     try:
         return make(model, role, ledger, params)
     except (LMError, ValueError) as error:
-        raise SetupError(f"The {role} model {model} cannot be set up: {' '.join(str(error).split())}.") from error
+        why = mask_message(" ".join(str(error).split()))
+        raise SetupError(f"The {role} model {model} cannot be set up: {why}.") from error
 
 
 def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
     from synth_dspy.lms.engine import AsyncEmbeddedEngine, EmbeddedEngine
     from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+    from synth_dspy.training.provider import names_in_keys
 
     for server_setting in SERVER_SETTINGS:
         params.pop(server_setting, None)
     engine, asynchronous = EmbeddedEngine(), AsyncEmbeddedEngine()
-    wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True)
+    wrapped = LedgerEngine(
+        engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True, names=names_in_keys
+    )
     return LedgerLM(model, engine=wrapped, portable={"engine": engine, "async_engine": asynchronous}, **params)
 
 
@@ -86,7 +95,9 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     from synth_dspy.lms.http import OPENAI, HttpEngine
     from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
 
-    settings = {name: params.pop(name) for name in ("timeout", "connections", "attempts") if name in params}
+    names = ("timeout", "connections", "attempts", "max_reply_mb")
+    settings = {name: params.pop(name) for name in names if name in params}
+    allowed = params.pop("allow_http", False)
     # Resolved here: left to DSPy, these variables would silently move every call to a slower engine.
     ambient = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
     api_base = params.pop("api_base", None) or ambient or OPENAI
@@ -97,9 +108,11 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
             f"The {role} model {model} needs a key: set {key_name} in the environment, "
             "or name a server that needs none with --models.api-base."
         )
+    if key:
+        refuse_plain_http(api_base, key_name, role=role, allowed=allowed)
     engine = HttpEngine(api_base, api_key=key, key_name=key_name, **settings)
     wrapped = LedgerEngine(engine, ledger=ledger, role=role)
-    return LedgerLM(model, engine=wrapped, portable={"api_base": api_base}, **params)
+    return LedgerLM(model, engine=wrapped, portable={"api_base": without_credentials(api_base)}, **params)
 
 
 def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
@@ -108,21 +121,40 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     from synth_dspy.lms.ledger_lm import AsyncDelegate, Delegate, LedgerEngine, LedgerLM
 
     params.pop("connections", None)
+    allowed, max_bytes = params.pop("allow_http", False), int(params.pop("max_reply_mb", MAX_REPLY_MB) * 1e6)
     key_name = params.pop("api_key_name", None)
     client: dict[str, Any] = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
     if model.startswith(OLLAMA) and "api_base" in client and urlsplit(client["api_base"]).path in ("", "/"):
         client["api_base"] = client["api_base"].rstrip("/") + "/v1"  # where Ollama speaks the protocol of DSPy's engine
     key = {"api_key": os.environ[key_name]} if key_name and key_name in os.environ else {}
+    _refuse_plain_http(model, client.get("api_base"), key_name, role=role, allowed=allowed)
     inner = dspy.LM(model, cache=False, num_retries=params.pop("attempts", 8) - 1, **client, **key)
-    wrapped = LedgerEngine(Delegate(inner), asynchronous=AsyncDelegate(inner), ledger=ledger, role=role)
+    engine, asynchronous = Delegate(inner, max_bytes=max_bytes), AsyncDelegate(inner, max_bytes=max_bytes)
+    wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role)
+    if "api_base" in client:
+        client["api_base"] = without_credentials(client["api_base"])
     return LedgerLM(model, engine=wrapped, portable=client, **params)
 
 
-def embedder_for(model: str, *, api_base: str | None = None) -> Embedder:
+def _refuse_plain_http(model: str, api_base: str | None, key_name: str | None, *, role: str, allowed: bool) -> None:
+    """The same for a provider that LiteLLM knows, which reads its address and its key from the environment itself."""
+    provider = model.partition("/")[0].removesuffix("_chat").upper()
+    address = api_base or os.environ.get(f"{provider}_API_BASE")
+    key_name = key_name or f"{provider}_API_KEY"
+    if address and os.environ.get(key_name):
+        refuse_plain_http(address, key_name, role=role, allowed=allowed)
+
+
+def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = False) -> Embedder:
     """The embedder that a model string names: texts to unit vectors.
 
+    Args:
+        model: the model string.
+        api_base: address of an OpenAI-compatible server.
+        allow_http: whether the key may be sent unencrypted to another machine.
+
     Raises:
-        SetupError: the model string is malformed.
+        SetupError: the model string is malformed, or the key would be sent unencrypted to another machine.
     """
     prefix, slash, name = model.partition("/")
     if not prefix or not slash or not name:
@@ -131,6 +163,8 @@ def embedder_for(model: str, *, api_base: str | None = None) -> Embedder:
         from synth_dspy.lms.embedder import EmbeddedEmbedder
 
         return EmbeddedEmbedder(name)
+    own_key = api_base is None or model.partition("/")[0] in OWN_API
+    _refuse_plain_http(model, api_base, None if own_key else "OPENAI_API_KEY", role="embedder", allowed=allow_http)
     return HostedEmbedder(model, api_base=api_base)
 
 
@@ -168,10 +202,16 @@ class HostedEmbedder:
         try:
             vectors = dspy.Embedder(self.name, caching=False, **self._client)(list(texts))
         except Exception as error:  # LiteLLM's own types, one family for each provider
+            why = mask_message(" ".join(str(error)[:8000].split()), url_secrets(self._client.get("api_base", "")))[:300]
             raise SetupError(
-                f"The embedder {self.name} could not be used: {' '.join(str(error).split())[:300]}. "
+                f"The embedder {self.name} could not be used: {why}. "
                 "Correct --models.embedder or the address, or set the provider's key in the environment."
             ) from error
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+            raise SetupError(
+                f"The embedder {self.name} answered {len(texts)} texts with {vectors.shape} numbers, or with some that "
+                "are none: correct --models.embedder or its server."
+            )
         self._dimension = int(vectors.shape[1])
         unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return unit

@@ -1,9 +1,12 @@
 """A run's folder: everything a run reads back or leaves behind, written so that a kill never leaves half a file.
 
 runs/<task>/<id>/
-  config.toml  run.log  ledger.sqlite  workspace.txt (where --runs leads out of the workspace)
+  config.toml  run.log  ledger.sqlite  ledger.snapshot.sqlite  workspace.txt (where --runs leads out of the workspace)
   datasets/*.jsonl  programs/<arm>/program.json
   predictions.jsonl  results.json  measurements.json  report.html  report.md
+
+Questions, passages and answers are in nearly all of these, so a run's folder is its user's alone, whatever the umask;
+`--share` lets the user's group read it.
 """
 
 from __future__ import annotations
@@ -14,19 +17,23 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synth_dspy import signing
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
-from synth_dspy.files import write_whole
+from synth_dspy.files import limit_access, limit_access_to, write_together, write_whole
 from synth_dspy.invocation import command
-from synth_dspy.workspace import NOTED
+from synth_dspy.masking import MaskingFormatter
+from synth_dspy.workspace import NOTED, find_workspace
 
 CONFIG = "config.toml"
+SIGNATURE = ".signature"
+"""Says that this user began the run here, see `synth_dspy.signing`."""
 log = logging.getLogger("synth_dspy")
 
 
@@ -63,50 +70,85 @@ class Run:
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run whole or not at all."""
         path = self.folder / name
+        self._write(path, lambda: write_whole(path, text))
+        return path
+
+    def write_texts(self, texts: Mapping[str, str], staged: str) -> None:
+        """Write files that belong together, all of them or none; see `files.write_together`."""
+        self._write(self.folder / next(iter(texts)), lambda: write_together(self.folder, texts, staged))
+
+    def _write(self, path: Path, write: Callable[[], None]) -> None:
         try:
-            write_whole(path, text)
+            write()
         except OSError as error:
             raise SetupError(
                 f"Could not write {path}: {error.strerror or error}. "
                 f"Free some space or rights, then go on with {self.again}."
             ) from error
-        return path
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write JSON with sorted keys: equal values give equal files."""
-        return self.write_text(name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        return self.write_text(name, json_text(value))
 
     def write_jsonl(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write one JSON object a line."""
-        return self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return self.write_text(name, jsonl_text(rows))
+
+
+def json_text(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal texts."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None = None) -> Run:
-    """Make the folder of a new run and write its resolved configuration.
+    """Make the folder of a new run and write its resolved configuration. From then on, what is written is private.
 
     Args:
         runs: where runs lie.
         task: what it is a run of.
         config: how it is to be run.
-        workspace: which workspace the task is from; noted where the folder does not lie in it.
+        workspace: which workspace the task is from, by default the current folder's; noted where it is given and the
+            run does not lie in it.
 
     Raises:
         SetupError: the folder cannot be made or written.
     """
     folder = runs / task / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     try:
-        folder.mkdir(parents=True)
+        # These hold names only, and runs that are shared lie in them too.
+        _make_reachable(folder.parent)
+        limit_access(share=config.share)
+        folder.mkdir()
     except OSError as error:
         raise SetupError(f"Could not make the run's folder {folder}: {error.strerror or error}.") from error
     run = Run(task, folder, again=_again(task, folder))
-    run.write_text(CONFIG, to_toml(config))
+    text = to_toml(config)
+    run.write_text(CONFIG, text)
+    with suppress(SetupError):  # begun outside of any workspace
+        run.write_text(SIGNATURE, signing.sign(workspace or find_workspace(), task, text) or "")
     if workspace is not None and not folder.resolve().is_relative_to(workspace):
         run.write_text(NOTED, f"{workspace}\n")
     return run
 
 
+def is_own(run: Run, workspace: Path) -> bool:
+    """Whether this user began the run, in this workspace, with the configuration that it has."""
+    try:
+        signature = (run.folder / SIGNATURE).read_text(encoding="utf-8")
+        return signing.is_own(signature, workspace, run.task, (run.folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
 def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:
     """Open an earlier run with the configuration it was started with.
+
+    Its folder is made private, or shared, as that says: a copy, or an older version, may have left it open to others.
 
     Args:
         runs: where runs lie.
@@ -124,7 +166,18 @@ def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -
             f"There is no run {identifier!r} of {task} in {runs / task}. "
             f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
         )
-    return Run(task, folder, again=_again(task, folder)), read_toml(folder / CONFIG, model)
+    config = read_toml(folder / CONFIG, model)
+    limit_access(share=config.share)
+    limit_access_to(folder, share=config.share)
+    return Run(task, folder, again=_again(task, folder)), config
+
+
+def _make_reachable(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, such as every user may enter."""
+    if not folder.exists():
+        _make_reachable(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
 
 
 def _again(task: str, folder: Path) -> str:
@@ -142,10 +195,23 @@ def discard(run: Run) -> None:
     shutil.rmtree(run.folder, ignore_errors=True)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short, in silence: what cannot go on without room says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out."""
+
+
 def log_to(run: Run) -> None:
     """Send this package's log, and warnings of the libraries below it, to the run's `run.log`."""
-    handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    path = run.folder / "run.log"
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(
+            f"Could not write {path}: {error.strerror or error}; see to it that you may write in the run's folder."
+        ) from error
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for other in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(other)

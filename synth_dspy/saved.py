@@ -3,7 +3,8 @@
     programs/<arm>/program.json   DSPy's state: instructions, demonstrations, the LM without keys
     programs/<arm>/about.json     the task, its settings, and where its index lies
 
-`load` rebuilds the program from the declaration in the workspace, so the file never decides which code runs.
+`load` rebuilds the program from the declaration in the workspace, so the file never decides which code runs. What else
+the two files name is followed where this user made them here; see `synth_dspy.trust` and docs/trust.md.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.config import CompileConfig, compile_settings
-from synth_dspy.errors import SetupError
-from synth_dspy.workspace import import_from, task_file, workspace_of
+from synth_dspy import signing
+from synth_dspy.config import CompileConfig
+from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
+from synth_dspy.trust import SAMPLING, Caller
+from synth_dspy.workspace import find_workspace, import_from, task_file
 
 if TYPE_CHECKING:
     import dspy
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
     from synth_dspy.run import Run
     from synth_dspy.task import Task
 
-PROGRAM = "program.json"
-ABOUT = "about.json"
+__all__ = [
+    "ABOUT", "INDEXES", "PROGRAM", "Saved", "build_task", "fingerprint", "index_folder", "load", "open_program",
+    "read_saved", "rebuild", "save", "tuned_model",
+]  # fmt: skip
+
 INDEXES = "indexes"
-ENGINES = frozenset({"synth_dspy.lms.engine:EmbeddedEngine", "synth_dspy.lms.engine:AsyncEmbeddedEngine"})
-"""The only engine classes that a saved program may name."""
 
 
 def fingerprint(value: Any) -> str:
@@ -65,8 +69,8 @@ def index_folder(workspace: Path, name: str, config: CompileConfig, task: Task) 
     return workspace / config.runs / name / INDEXES / fingerprint({"task": known, "limit": config.limit})
 
 
-def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Path:
-    """Write a compiled program into its run.
+def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, workspace: Path | None = None) -> Path:
+    """Write a compiled program into its run, signed for the workspace, by default the current folder's.
 
     Returns:
         The folder that `load` takes.
@@ -75,10 +79,14 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig) -> Pat
 
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
-    about = {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")}
+    about: dict[str, Any] = {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")}
     trained = tuned_model(program)
     if trained is not None:
         about["weights"] = os.path.relpath(trained, run.folder)
+    try:
+        about["signature"] = signing.sign(workspace or find_workspace(), about, state)
+    except SetupError:  # made outside of any workspace
+        about["signature"] = None
     run.write_json(f"programs/{arm}/{ABOUT}", about)
     return run.folder / "programs" / arm
 
@@ -104,88 +112,103 @@ def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | 
     return None
 
 
-def load(path: str | Path, *, workspace: Path | None = None) -> dspy.Module:
+def load(
+    path: str | Path,
+    *,
+    trust: bool = False,
+    workspace: Path | None = None,
+    api_base: str | None = None,
+    api_key_name: str | None = None,
+    allow_http: bool = False,
+) -> dspy.Module:
     """A ready program from a run: `load("runs/contract_qa/<id>/programs/bootstrap")(question=..., document=...)`.
 
     Args:
         path: the program's folder.
-        workspace: the folder with its declaration; by default the nearest one above `path`, else above the current
-            folder.
+        trust: follow what a program that somebody else made names: files to read or run, databases, models. The error
+            that comes without lists it. Addresses and keys are not among it.
+        workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
+            it, else above the current folder.
+        api_base: address of the server of its models, in place of the one that it names.
+        api_key_name: the environment variable that holds the key for it, in place of the one that it names.
+        allow_http: send that key over http:// to another machine too.
 
     Raises:
-        SetupError: the folder holds no program, its task is gone, or the file names code that is not this package's.
+        SetupError: the folder holds no program, its task is gone, it names code that is not this package's, or asks for
+            more than the arguments allow.
+    """
+    return open_program(Path(path), Caller(trust, api_base, api_key_name, allow_http), workspace=workspace)
+
+
+def open_program(path: Path, caller: Caller, *, workspace: Path | None = None) -> dspy.Module:
+    """`load` for a caller who may sit at a command line."""
+    return rebuild(read_saved(path, caller, workspace=workspace), caller)
+
+
+def rebuild(saved: Saved, caller: Caller) -> dspy.Module:
+    """The program that was read, on its models and its index.
+
+    Raises:
+        SetupError: a model or its knowledge cannot be opened, or the state does not fit the declaration.
     """
     from synth_dspy.opening import open_retriever, open_saved
     from synth_dspy.training.provider import tuned_lm
 
-    folder = Path(path).expanduser().resolve()
-    state, about = _read(folder / PROGRAM), _read(folder / ABOUT)
-    _refuse_foreign_code(state, folder / PROGRAM)
-    here = workspace or workspace_of(folder)
-    model = compile_settings(task_file(here, about["task"]))
-    config = model.model_validate(about["config"])
-    task = build_task(here, about["task"], config)
+    name, config = saved.about["task"], saved.config
+    task = build_task(saved.workspace, name, config)
     resources = open_saved(config, task)
     documents = task.source.read(config.limit).documents
-    index = index_folder(here, about["task"], config, task)
+    index = index_folder(saved.workspace, name, config, task)
     retriever = open_retriever(index, task, documents, resources.embedder)
     program = task.program(replace(resources, retriever=retriever))
-    program.load_state(state, allow_unsafe_lm_state=True)
+    _load_state(program, saved)
     student = resources.student
-    if "weights" in about:
-        student = tuned_lm(student, _weights(folder, about["weights"]))
+    if "weights" in saved.about:
+        student = tuned_lm(student, _weights(saved.folder, saved.about["weights"]))
         program.set_lm(student)
+    elif not saved.own:
+        _open_models(program, saved, caller, student.model)
     for predictor in program.predictors():
         if predictor.lm is None or predictor.lm.model == student.model:
             predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
 
 
+def _load_state(program: dspy.Module, saved: Saved) -> None:
+    """Put the saved state into a program; models that somebody else saved are left out, with their addresses."""
+    state = {
+        key: value if saved.own or key == "metadata" else {**value, "lm": None} for key, value in saved.state.items()
+    }
+    try:
+        program.load_state(state, allow_unsafe_lm_state=saved.own)
+    except SynthDspyError:
+        raise
+    except Exception as error:  # whatever a file that does not fit brings about
+        raise SetupError(
+            f"The saved program {saved.folder / PROGRAM} does not fit the task {saved.about['task']} of "
+            f"{saved.workspace} ({type(error).__name__}: {str(error)[:200]}): it is damaged, or the task has changed."
+        ) from error
+
+
+def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: str) -> None:
+    """Open the models, other than the student, that a trusted program names for its predictors."""
+    from synth_dspy import roles
+
+    named = models_in(saved.state)
+    for key, predictor in program.named_predictors():
+        if key in named and named[key]["model"] != student:
+            options = {option: value for option, value in named[key].items() if option in SAMPLING}
+            options |= {"api_base": caller.api_base, "api_key_name": caller.api_key_name}
+            options["allow_http"] = caller.allow_http
+            predictor.lm = roles.lm_for(named[key]["model"], role="student", **options)
+
+
 def _weights(folder: Path, name: str) -> Path:
     """The tuned weights of the program in `<run>/programs/<arm>`: beside it, wherever the run lies now."""
-    path = (folder.parents[1] / name).resolve()
+    path = (folder.parent.parent / name).resolve()
     if not path.exists():
         raise SetupError(
             f"The program {folder} needs its tuned weights {path}, which are missing: copy the run's folder whole, or "
             "make them again with --resume."
         )
     return path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SetupError(
-            f"There is no saved program in {path.parent}: {path.name} is missing; {_instead(path.parent)}."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise SetupError(f"The saved program {path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise SetupError(f"The saved program {path} is not a JSON object.")
-    return value
-
-
-def _instead(folder: Path) -> str:
-    """What to name instead of a folder that is no program: where it is a run, one of its programs."""
-    found = [*folder.glob(f"programs/*/{PROGRAM}"), *folder.glob(f"*/{PROGRAM}")]
-    if not found:
-        return "name a folder runs/<task>/<id>/programs/<arm>"
-    return f"name one of those in it: {', '.join(sorted(str(path.parent.relative_to(folder)) for path in found))}"
-
-
-def _refuse_foreign_code(state: Mapping[str, Any], path: Path) -> None:
-    """A state may name DSPy's own LM class and this package's engine; any other import path is refused."""
-    for predictor in state.values():
-        lm = predictor.get("lm") if isinstance(predictor, dict) else None
-        if not isinstance(lm, dict):
-            continue
-        named = [lm[key]["class"] for key in ("engine", "async_engine") if isinstance(lm.get(key), dict)]
-        foreign = [name for name in named if name not in ENGINES]
-        if lm.get("_dspy_lm_class", "dspy.clients.lm.LM") not in ("dspy.clients.lm.LM",):
-            foreign.append(str(lm["_dspy_lm_class"]))
-        if foreign:
-            raise SetupError(
-                f"The saved program {path} asks to import {', '.join(foreign)}; only this package's own engine is "
-                "loaded from a file. Remove its `lm` entry and set the LM yourself."
-            )

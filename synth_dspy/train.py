@@ -25,6 +25,7 @@ import tyro
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.training.spec import ERRORS, SPEC, read_spec
+from synth_dspy.workspace import find_workspace
 
 LOG = "train.log"
 FAILED = 2
@@ -40,12 +41,14 @@ class TrainConfig:
         spec: The spec file, or the folder of one that is called spec.json; the folder receives the results.
         dry_run: Print an estimate of time and memory, and stop.
         events: Write JSON lines to standard output, for a parent process.
+        trust: Import the spec's reward from a workspace other than the current folder's.
         stay: With events: train what further specs say too, whose paths the parent writes to standard input.
     """
 
     spec: tyro.conf.Positional[Path]
     dry_run: bool = False
     events: bool = False
+    trust: bool = False
     stay: bool = False
 
 
@@ -60,6 +63,8 @@ def main(args: list[str]) -> int:
     from synth_dspy.lms.offline import quiet_libraries
     from synth_dspy.training.waiting import set_wait_policy
 
+    if not config.trust:
+        _refuse_foreign_reward(config.spec)
     quiet_libraries()
     asleep = set_wait_policy()
     if not config.events:
@@ -70,6 +75,22 @@ def main(args: list[str]) -> int:
         if not stays:
             break
     return status
+
+
+def _refuse_foreign_reward(path: Path) -> None:
+    """A spec may come from somebody else, and names a function that is run."""
+    spec = read_spec(path)
+    if spec.reward is None or spec.workspace is None:
+        return
+    try:
+        here = find_workspace()
+    except SetupError:
+        here = None
+    if spec.workspace != here:
+        raise SetupError(
+            f"The training spec {path} runs {spec.reward} of {spec.workspace}, which is not the current folder's "
+            "workspace: change into that folder, or allow it with --trust (docs/trust.md)."
+        )
 
 
 def _train(config: TrainConfig, spec: Path) -> tuple[int, bool]:

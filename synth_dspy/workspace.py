@@ -77,20 +77,18 @@ def import_from(workspace: Path, module: str) -> ModuleType:
     return loaded
 
 
-def workspace_of(folder: Path) -> Path:
-    """The workspace of a run, or of a program in it.
+def workspace_of(run: Path) -> Path:
+    """The workspace of a run: the one that it notes (`--runs` led out of it), else the nearest one that it lies in.
 
-    It is the one that the run notes (`--runs` led out of it), else the one that it lies in, else the current folder's.
+    Whoever made the run may have noted any folder: see `trust.find_trusted_workspace`.
 
     Raises:
-        SetupError: none of them is there.
+        SetupError: neither is there.
     """
-    for place in (folder.resolve(), *folder.resolve().parents[:2]):  # a program lies two folders below its run
-        if (place / NOTED).is_file():
-            noted = Path((place / NOTED).read_text(encoding="utf-8").strip())
-            if (noted / "programs" / "__init__.py").is_file():
-                return noted
     try:
-        return find_workspace(folder)
-    except SetupError:
-        return find_workspace()
+        noted = (run / NOTED).read_text(encoding="utf-8").strip() if (run / NOTED).is_file() else ""
+        if noted and (Path(noted) / "programs" / "__init__.py").is_file():
+            return Path(noted).resolve()
+    except (OSError, ValueError):  # one that nobody can read
+        pass
+    return find_workspace(run.resolve().parent)

@@ -212,7 +212,7 @@ class TestExport:
         """A program of a run with rows to learn from, and no others."""
         greeter = Greeter()
         greeter.set_lm(dspy.LM("test/silent", engine=Silent()))
-        monkeypatch.setattr("synth_dspy.saved.load", lambda folder, workspace=None: greeter)
+        monkeypatch.setattr("synth_dspy.saved.open_program", lambda *_, **__: greeter)
         row = {
             "id": "1",
             "group": "g",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import synth_dspy
+from synth_dspy.ledger import Ledger
 from synth_dspy.lms.pool import pool
 from tests.tiny import tiny_model
 
@@ -40,7 +42,7 @@ def start(base: Path, runs: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
-def test_tuned_arms_are_killed_in_dpo_resumed_compared_and_loaded(tmp_path: Path) -> None:
+def test_tuned_arms_are_killed_in_dpo_resumed_compared_loaded_and_moved(tmp_path: Path) -> None:
     base, runs = tiny_model(tmp_path / "tiny"), tmp_path / "runs"
     process = start(base, runs)
     try:
@@ -82,3 +84,22 @@ def test_tuned_arms_are_killed_in_dpo_resumed_compared_and_loaded(tmp_path: Path
     assert {Path(predictor.lm.model.removeprefix("embedded/")).parent for predictor in program.predictors()} == {dpo}
     assert isinstance(program(question=row["question"], document=row["group"]).answer, str)
     pool().close()
+
+    # Moved elsewhere, where its tuned models have other paths, it asks nothing and trains nothing.
+    moved = Path(shutil.copytree(run, tmp_path / "elsewhere" / "contract_qa" / run.name))
+    runs.rename(tmp_path / "gone")
+    before = calls(moved)
+    trained_files = {path: path.stat().st_mtime_ns for path in moved.glob("adapters/*/*")}
+    again = start(base, tmp_path / "elsewhere", "--resume", run.name)
+    _, err = again.communicate(timeout=400)
+    assert again.returncode == 0, err
+    assert calls(moved) == before
+    assert {path: path.stat().st_mtime_ns for path in moved.glob("adapters/*/*")} == trained_files
+    gone = tmp_path / "gone" / "contract_qa" / run.name
+    assert (moved / "results.json").read_bytes() == (gone / "results.json").read_bytes()
+    assert not runs.exists()
+
+
+def calls(run: Path) -> list[str]:
+    with Ledger(run / "ledger.sqlite") as ledger:
+        return [call.key for call in ledger.calls()]

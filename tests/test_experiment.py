@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,28 @@ def test_all_held_out_items_are_scored_unless_fewer_are_asked_for(tmp_path: Path
     settings["evaluation"]["held_out"] = 5
     results, _ = compile_(tmp_path / "few", server, Rivers(many), **settings)
     assert (results["items"]["n"], results["splits"]["test"]) == (5, {**test, "groups": 5, "items": 5})
+
+
+@pytest.mark.parametrize("damage", ["update calls set response = '{}'", "update calls set output_tokens = 1"])
+def test_a_ledger_that_is_damaged_meanwhile_ends_the_run_and_its_results_stay(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    compile_(tmp_path, server, Rivers())
+    names = ("results.json", "measurements.json", "predictions.jsonl", "report.html", "report.md")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+
+    def damaging(self: Shown, student: dspy.Module, **_: Any) -> dspy.Module:
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+            db.execute(damage)
+        db.close()
+        return student
+
+    monkeypatch.setattr(Shown, "compile", damaging)
+    with pytest.raises(
+        SetupError, match=r"ledger\.sqlite is damaged .* Its last good snapshot is .*synth_dspy\.restore"
+    ):
+        compile_(tmp_path, server, Rivers())
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
 
 
 def test_without_labels_what_is_held_out_is_synthetic_too_and_quick_is_less(tmp_path: Path, server: Server) -> None:

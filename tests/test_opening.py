@@ -18,7 +18,7 @@ from synth_dspy.roles import embedded_options
         ("temperatur", r"models\.options\.judge\.temperatur is no .* embedded/judge: did you mean temperature\?$"),
         ("max_token", "did you mean max_tokens"),
         ("penalty", "presence_penalty"),
-        ("zzz", "there are api_base, api_key_name, .*, temperature, .*top_p\.$"),
+        ("zzz", "there are .*, api_base, api_key_name, .*, temperature, .*top_p\.$"),
     ],
 )
 def test_an_option_that_no_embedded_model_knows_is_named_with_those_like_it(option: str, sentence: str) -> None:

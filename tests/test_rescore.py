@@ -147,8 +147,8 @@ def test_programs_of_two_tasks_are_not_compared(
     monkeypatch.chdir(workspace)
     run = make_run(tmp_path, workspace)
     about = run / "programs" / "rag" / saved.ABOUT
-    about.write_text(json.dumps({**json.loads(about.read_text()), "task": "another"}))
-    with pytest.raises(SetupError, match="these are of another, contract_qa"):
+    about.write_text(json.dumps({**json.loads(about.read_text()), "task": "scoped_assistant", "config": {}}))
+    with pytest.raises(SetupError, match="these are of contract_qa, scoped_assistant"):
         evaluate.main([str(run), "--seeds", str(lines(tmp_path / "s.jsonl", NEW))])
 
 
@@ -172,7 +172,7 @@ def test_programs_of_runs_over_different_knowledge_are_not_compared(
         path.write_text(json.dumps({**about, "config": about["config"] | change | {"task": task}}))
     seeds = str(lines(tmp_path / "s.jsonl", NEW))
     with pytest.raises(SetupError, match=rf"run-2 differs from .*run-1 in {differs}\. Evaluate each by itself"):
-        evaluate.main([str(one), str(other), "--seeds", seeds])
+        evaluate.main([str(one), str(other), "--seeds", seeds, "--trust"])
 
 
 def test_runs_over_the_same_knowledge_may_differ_otherwise(
@@ -187,7 +187,7 @@ def test_runs_over_the_same_knowledge_may_differ_otherwise(
         path.write_text(json.dumps({**about, "config": {**about["config"], "seed": 7}}))
     seeds = str(lines(tmp_path / "seen.jsonl", [item(1, TRAINED["question"])]))
     with pytest.raises(SetupError, match="have learned from every item"):  # what is looked at next
-        evaluate.main([str(one), str(other), "--seeds", seeds])
+        evaluate.main([str(one), str(other), "--seeds", seeds, "--trust"])
 
 
 def test_a_file_that_cannot_be_written_is_mended_by_the_same_command(tmp_path: Path) -> None:

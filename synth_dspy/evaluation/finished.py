@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
-from synth_dspy.files import write_whole
+from synth_dspy.files import finish_writing, write_whole
 
 Json = Mapping[str, Any]
+
+STAGED = ".results"
+"""Folder of a run in which its results stand before they take their places together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,13 @@ def read_run(folder: Path, name: str = "") -> Finished:
     Raises:
         SetupError: one of the three files is missing or is not what a run writes.
     """
+    try:
+        finish_writing(folder, STAGED)
+    except OSError as error:
+        raise SetupError(
+            f"The results in {folder} were being replaced when their run was killed, and the rest cannot be done "
+            f"({error.strerror or error}): see to it that you may write there."
+        ) from error
     texts = {}
     for part in ("results.json", "measurements.json", "predictions.jsonl"):
         try:
@@ -60,6 +70,15 @@ def read_run(folder: Path, name: str = "") -> Finished:
                 f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
                 "the run with compile's --resume."
             ) from None
+    return parse_run(folder, texts, name)
+
+
+def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> Finished:
+    """A run of the texts of its three files, by their names.
+
+    Raises:
+        SetupError: one is not what a run writes.
+    """
     try:
         results, measurements = (json.loads(texts[part]) for part in ("results.json", "measurements.json"))
         rows = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]

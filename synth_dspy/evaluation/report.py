@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.evaluation.figures import RIGHT
-from synth_dspy.evaluation.finished import read_run, write
+from synth_dspy.evaluation.finished import Finished, read_run, write
 from synth_dspy.evaluation.next_steps import next_steps
 from synth_dspy.evaluation.verdict import p_value, points, score_name
 
@@ -37,7 +37,15 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     Raises:
         SetupError: one of the three files is missing or is not what a run writes, or a report cannot be written.
     """
-    run = read_run(folder)
+    written = []
+    for name, text in render(read_run(folder)).items():
+        write(folder / name, text)
+        written.append(folder / name)
+    return written[0], written[1]
+
+
+def render(run: Finished) -> dict[str, str]:
+    """The texts of `report.html` and `report.md`, by these names."""
     results, measurements = run.results, run.measurements
     context = {
         "r": results,
@@ -47,14 +55,11 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         "own": own_comparisons(results),
         "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
         "date": (measurements.get("date") or "").replace("T", " ")[:16],
-        "next": next_steps(results, measurements, folder),
+        "next": next_steps(results, measurements, run.folder),
         "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
     }
     environment = _environment()
-    written = (folder / "report.html", folder / "report.md")
-    for path in written:
-        write(path, environment.get_template(f"{path.name}.j2").render(context))
-    return written
+    return {name: environment.get_template(f"{name}.j2").render(context) for name in ("report.html", "report.md")}
 
 
 def summary_table(results: Json, measurements: Json) -> Table:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.config import CompileConfig
-from synth_dspy.evaluation.report import write_report
+from synth_dspy.evaluation.finished import STAGED, parse_run
+from synth_dspy.evaluation.report import render
 from synth_dspy.evaluation.summary import summarise
 from synth_dspy.lms.precision import precision
-from synth_dspy.run import Run
+from synth_dspy.run import Run, json_text, jsonl_text
 from synth_dspy.task import Judge, Task
 from synth_dspy.versions import versions
 
@@ -27,7 +28,7 @@ def write_results(
     predictions: Sequence[dict[str, Any]],
     facts: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Aggregate the predictions and write everything down.
+    """Aggregate the predictions and write everything down: the new files together, or what was there stays.
 
     Args:
         run: where to.
@@ -58,10 +59,12 @@ def write_results(
         **facts,
     }
     results, measurements = summarise(predictions, every)
-    run.write_jsonl("predictions.jsonl", predictions)
-    run.write_json("results.json", results)
-    run.write_json("measurements.json", measurements)
-    write_report(run.folder)
+    texts = {
+        "predictions.jsonl": jsonl_text(predictions),
+        "results.json": json_text(results),
+        "measurements.json": json_text(measurements),
+    }
+    run.write_texts(texts | render(parse_run(run.folder, texts)), STAGED)
     return results, measurements
 
 

@@ -6,7 +6,9 @@ The cache is `SYNTH_DSPY_HOME`, else the user's cache folder:
     downloads/*.part       interrupted downloads, which the next attempt continues
     converted/...          files made from weights (GGUF with other tensor types, OpenVINO models, tokenizers)
 
-Two processes that want the same file wait for each other on a lock.
+Two processes that want the same file wait for each other on a lock. The folder is its user's alone when it is made
+here; in one that others may read (as an administrator makes it), weights and what is made of them are as open as it
+is, whatever a run's umask. What was trained on a user's data never is.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synth_dspy.errors import SetupError
@@ -38,6 +40,8 @@ def exclusive(target: Path) -> Iterator[None]:
 
     lock = filelock.FileLock(target.with_name(target.name + ".lock"))
     with _disk_errors(target):
+        if not cache_home().exists():
+            cache_home().mkdir(parents=True, mode=0o700, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
@@ -55,7 +59,8 @@ def publish(target: Path) -> Iterator[Path]:
         remove(part)
         try:
             yield part
-            remove(target)
+            if target.is_dir() or part.is_dir():  # a file is replaced in one step
+                remove(target)
             part.replace(target)
         finally:
             remove(part)
@@ -73,7 +78,18 @@ def kept(name: str, write: Callable[[Path], None]) -> Path:
             if not target.exists():  # another process may have made it meanwhile
                 with publish(target) as part:
                     write(part)
+                    open_as_home(part)
     return target
+
+
+def open_as_home(part: Path) -> None:
+    """Give a file or folder that is being published in the cache, and the folder that it will lie in, the access that
+    the cache's own folder gives."""
+    others = cache_home().stat().st_mode & 0o055
+    for path in (part.parent, part, *part.rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        with suppress(PermissionError):  # what is another user's
+            path.chmod(mode | (others if path.is_dir() or mode & 0o100 else others & 0o044))
 
 
 def remove(path: Path) -> None:

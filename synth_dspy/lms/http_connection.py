@@ -21,6 +21,7 @@ from synth_dspy.accounting import Call
 from synth_dspy.errors import ModelError
 from synth_dspy.ledger import Ledger
 from synth_dspy.lms.http_process import HEADER, encode_frame
+from synth_dspy.masking import mask_message
 
 
 class Connection:
@@ -126,7 +127,7 @@ class Connection:
             self._process.wait(timeout=1.0)
             self._stderr.seek(0)
             said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        why = f": {said[-1]}" if said else "."
+        why = f": {mask_message(said[-1])}" if said else "."
         for future, _ in pending.values():
             if future.set_running_or_notify_cancel():
                 future.set_exception(ModelError(f"The process that makes this run's HTTP calls ended{why}"))

@@ -29,12 +29,16 @@ import aiohttp
 
 from synth_dspy.accounting import Call
 from synth_dspy.ledger import connect, insert
+from synth_dspy.lms.completion import completion
 from synth_dspy.locks import DRAIN_S, http_lock, lock_file
+from synth_dspy.masking import environment_secrets, mask_message, mask_reply, url_secrets
 
 HEADER = struct.Struct("!I")
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_WAIT_S = 60.0
-MAX_COUNT = (1 << 63) - 1  # what SQLite holds
+SHOWN = 20_000
+"""Characters of a server's message that leave this process."""
+PROXIES = environment_secrets({name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")})
 
 
 class HttpProcess:
@@ -50,6 +54,8 @@ class HttpProcess:
         self.waiting: set[asyncio.Task[None]] = set()
         self.sending: set[asyncio.Task[None]] = set()
         self.orphaned = False
+        self.unusable: str | None = None
+        """Why the ledger cannot be written: then nothing is sent, since an answer would be lost."""
 
     async def serve(self) -> None:
         """Serve until the parent closes its end, then finish what is on the wire."""
@@ -77,6 +83,8 @@ class HttpProcess:
             if isinstance(outcome, Call):
                 self.reply({"id": frame["id"], "call": outcome.to_dict()})
                 return
+            # Nothing that a server says of a call leaves this process with a secret in it, nor at any length.
+            outcome["message"] = mask_message(outcome["message"][: 2 * SHOWN], sent_secrets(frame))[:SHOWN]
             outcome["attempts"] = attempt
             if not outcome.pop("retry") or attempt == attempts or self.orphaned:
                 break
@@ -86,6 +94,8 @@ class HttpProcess:
 
     async def attempt(self, frame: dict[str, Any], call: Call) -> Call | dict[str, Any]:
         """One attempt: the committed call, or what went wrong and whether another attempt makes sense."""
+        if self.unusable is not None:
+            return failure("ledger", self.unusable, None, None, retry=False)
         task = asyncio.current_task()
         assert task is not None
         self.sending.add(task)
@@ -94,15 +104,19 @@ class HttpProcess:
         try:
             timeout = aiohttp.ClientTimeout(total=frame["timeout"], sock_connect=min(frame["timeout"], 10.0))
             body = frame["body"].encode("utf-8")
+            # A redirect is not followed: the key and the texts are sent to the address that the user named, or nowhere.
             async with self.session.post(
-                frame["url"], data=body, headers=frame["headers"], timeout=timeout
+                frame["url"], data=body, headers=frame["headers"], timeout=timeout, allow_redirects=False
             ) as response:
-                text = (await response.read()).decode("utf-8", "replace")
                 status = response.status
                 retry_after = retry_after_s(response.headers.get("Retry-After"))
+                location = response.headers.get("Location", "")
+                text = await read_text(response, frame["max_bytes"])
+            if 300 <= status < 400:
+                return failure("redirect", location, status, None, retry=False)
             if status != 200:
                 return failure("status", text, status, retry_after, retry=status in RETRYABLE)
-            text, usage = completion(text)
+            text, usage = completion(mask_reply(text, sent_secrets(frame)))
             call = replace(
                 call,
                 response=text,
@@ -130,7 +144,8 @@ class HttpProcess:
         except ValueError as error:
             return failure("malformed", str(error), status, retry_after, retry=True)
         except sqlite3.Error as error:
-            return failure("ledger", str(error), status, None, retry=False)
+            self.unusable = str(error)
+            return failure("ledger", self.unusable, status, None, retry=False)
         except Exception as error:  # whatever an endpoint brings about: without a reply, the caller waits for ever
             return failure("unexpected", f"{type(error).__name__}: {error}", status, retry_after, retry=True)
         finally:
@@ -145,40 +160,25 @@ def failure(kind: str, message: str, status: int | None, retry_after: float | No
     return {"kind": kind, "message": message, "status": status, "retry_after": retry_after, "retry": retry}
 
 
-def completion(text: str) -> tuple[str, dict[str, int]]:
-    """A chat completion as it goes into the ledger, and the counts of its `usage`.
-
-    A `usage` that is no table of counts is cut out of the text: the answer is good (and billed), but whoever reads it
-    back would stumble over it.
+async def read_text(response: aiohttp.ClientResponse, limit: int) -> str:
+    """The text of a reply.
 
     Raises:
-        ValueError: the text is not a chat completion.
+        ValueError: it is longer than `limit` bytes, uncompressed; the rest is not read.
     """
-    body = json.loads(text)
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise ValueError(f"the answer is no chat completion: {text[:200]!r}")
-    usage = body.get("usage")
-    if usage is None:
-        return text, {}
-    if not _countable(usage):
-        del body["usage"]
-        return json.dumps(body), {}
-    return text, {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None}
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        data += chunk
+        if len(data) > limit:
+            response.close()
+            raise ValueError(f"the reply is longer than {limit / 1e6:g} MB (--models.max-reply-mb)")
+    return data.decode("utf-8", "replace")
 
 
-def _countable(usage: Any) -> bool:
-    """Whether every `..._tokens` of a `usage`, and of the tables in it, is absent or a count."""
-    if not isinstance(usage, dict):
-        return False
-    for name, value in usage.items():
-        if value is None:
-            continue
-        if name.endswith("_tokens") and not (type(value) is int and 0 <= value <= MAX_COUNT):
-            return False
-        if name.endswith("_tokens_details") and not _countable(value):
-            return False
-    return True
+def sent_secrets(frame: dict[str, Any]) -> tuple[str, ...]:
+    """What is sent to an endpoint, or to a proxy on the way, and may come back from it."""
+    credentials = frame["headers"].get("Authorization", "").removeprefix("Bearer ")
+    return (*filter(None, [credentials]), *url_secrets(frame["url"]), *PROXIES)
 
 
 def retry_after_s(value: str | None) -> float | None:
@@ -218,12 +218,17 @@ async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
 
 
 async def main(fd: int, ledger: Path | None) -> None:
-    lock, db = None, None
+    lock, db, unusable = None, None, None
     if ledger is not None:
-        lock = lock_file(http_lock(ledger), wait_s=DRAIN_S)
-        db = connect(ledger)
+        try:
+            lock = lock_file(http_lock(ledger), wait_s=DRAIN_S)
+            db = connect(ledger)
+        except (OSError, sqlite3.Error) as error:
+            unusable = str(error)
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=1 << 22)
-    await HttpProcess(db, reader, writer).serve()
+    process = HttpProcess(db, reader, writer)
+    process.unusable = unusable
+    await process.serve()
     if db is not None:
         db.close()
     if lock is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -39,6 +39,8 @@ from dspy.utils.exceptions import (
 from synth_dspy.accounting import Call, count_usage, current_unit
 from synth_dspy.errors import ModelError, SetupError
 from synth_dspy.ledger import Ledger, call_key
+from synth_dspy.lms.completion import without_halves
+from synth_dspy.masking import environment_secrets, mask_message, mask_reply
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
 """Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""
@@ -56,16 +58,26 @@ class LedgerEngine:
         seeded: give every sample the seed that follows from its key (the seed asked for is part of it), so that a run
             that was killed and resumed asks for the samples that it would have asked for unbroken. For engines whose
             samples follow from a seed.
+        names: of a model and the models that the ledger has answers of, what keys name it by: first as they are made,
+            then as older ones were. By default its model string.
     """
 
     def __init__(
-        self, inner: Any, *, asynchronous: Any = None, ledger: Ledger | None, role: str, seeded: bool = False
+        self,
+        inner: Any,
+        *,
+        asynchronous: Any = None,
+        ledger: Ledger | None,
+        role: str,
+        seeded: bool = False,
+        names: Callable[[str, Sequence[str]], Sequence[str]] = lambda model, _: (model,),
     ) -> None:
         self.inner = inner
         self.inner_async = asynchronous
         self.ledger = ledger
         self.role = role
         self.seeded = seeded
+        self.names = names
         self.supports_response_schema = bool(getattr(inner, "supports_response_schema", False))
         self.supports_function_calling = bool(getattr(inner, "supports_function_calling", False))
         self.supports_reasoning = bool(getattr(inner, "supports_reasoning", False))
@@ -110,9 +122,13 @@ class LedgerEngine:
         determinants["rollout"] = None if request.config.temperature == 0 else rollout
         determinants["sample"] = samples[0]
         samples[0] += 1
-        key = call_key(determinants)
+        names = self.names(request.model, self.ledger.models() if self.ledger else ())
+        keys = (call_key(determinants | {"model": name}) for name in names)
+        key = next(keys)
         if self.seeded and request.config.temperature:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
+        if self.ledger and not self.ledger.knows(key):
+            key = next((older for older in keys if self.ledger.knows(older)), key)
         return Call(key, "", request.model, self.role, current_unit()), request
 
     @contextmanager
@@ -133,7 +149,7 @@ class LedgerEngine:
     def _record(self, call: Call, answered: list[Any]) -> Call:
         response, seconds = answered
         if isinstance(response, lm15.ContextLengthError):
-            text = json.dumps({"refused": str(response)})
+            text = json.dumps({"refused": mask_message(str(response))})
             call = replace(call, response=text, status="refused", latency_s=seconds)
         else:
             usage = response.usage
@@ -166,10 +182,16 @@ class AsyncLedgerEngine:
 
 
 class Delegate:
-    """A `dspy.LM` as the engine of another: for providers whose protocol DSPy knows and this package does not."""
+    """A `dspy.LM` as the engine of another: for providers whose protocol DSPy knows and this package does not.
 
-    def __init__(self, lm: dspy.LM) -> None:
+    Args:
+        lm: the other.
+        max_bytes: of a reply, as JSON; a longer one is a failed call.
+    """
+
+    def __init__(self, lm: dspy.LM, *, max_bytes: int) -> None:
         self.lm = lm
+        self.max_bytes = max_bytes
         self.supports_response_schema = lm.supports_response_schema
         self.supports_function_calling = lm.supports_function_calling
         self.supports_reasoning = lm.supports_reasoning
@@ -177,11 +199,26 @@ class Delegate:
 
     def with_attempts(self, attempts: int) -> Delegate:
         """The same model, given up earlier or later."""
-        return Delegate(self.lm.copy(num_retries=attempts - 1))
+        return Delegate(self.lm.copy(num_retries=attempts - 1), max_bytes=self.max_bytes)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
-            return self._priced(self.lm(request), request)
+            return self._priced(self._checked(self.lm(request)), request)
+
+    def _checked(self, response: lm15.Response) -> lm15.Response:
+        """The response without secrets of the environment, any of which its provider may have been sent.
+
+        Raises:
+            ModelError: it is too long to be kept.
+        """
+        text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
+        if len(text) > self.max_bytes:
+            raise ModelError(
+                f"The model {self.lm.model} failed a call: its reply is longer than {self.max_bytes / 1e6:g} MB "
+                "(--models.max-reply-mb)."
+            )
+        kept = without_halves(mask_reply(text, environment_secrets()))
+        return response if kept == text else response_from_dict(json.loads(kept))
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
         """The response with DSPy's estimate of its price, where it has one."""
@@ -197,7 +234,7 @@ class AsyncDelegate(Delegate):
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
-            return self._priced(await self.lm.acall(request), request)
+            return self._priced(self._checked(await self.lm.acall(request)), request)
 
 
 class LedgerLM(dspy.LM):  # type: ignore[misc]
@@ -263,7 +300,7 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
         if isinstance(error.__cause__, SetupError | ModelError):
             return error.__cause__
         # Cut what lm15 appends for its own users: settings that do not exist here.
-        text = " ".join(str(error.message or error).split()).partition(" To fix:")[0][:400]
+        text = mask_message(" ".join(str(error.message or error).split()).partition(" To fix:")[0])[:400]
         role = self.engine.role
         if "LLM Provider NOT provided" in text:  # LiteLLM's way to say that it does not know the prefix
             return SetupError(
@@ -293,4 +330,4 @@ def _response(call: Call, request: lm15.Request, *, from_ledger: bool) -> lm15.R
         raise lm15.ContextLengthError(body["refused"])
     if "choices" in body:
         return lm15.response_from_openai_chat(body, model=request.model)
-    return response_from_dict(body)
+    return response_from_dict(body | {"model": request.model})  # which may lie elsewhere now

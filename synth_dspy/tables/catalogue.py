@@ -15,10 +15,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from synth_dspy.database_url import DUCKDB, SCRIPT, file_of
+from synth_dspy.database_url import DUCKDB, SCRIPT, file_of, refuse_password
 from synth_dspy.errors import SetupError
+from synth_dspy.masking import mask_message
 from synth_dspy.tables.ddl import identifier
 from synth_dspy.tables.labelled import read_tables, script_dialect
 from synth_dspy.tables.schema import Column, Table
@@ -54,15 +55,16 @@ def open_catalogue(url: str) -> Catalogue:
     Raises:
         SetupError: there is no such file, no such kind of database, no driver, or the URL holds a password.
     """
-    parts = urlsplit(url)
-    kind = parts.scheme.partition("+")[0]
+    try:
+        refuse_password(url)
+    except ValueError as error:
+        raise SetupError(f"The database cannot be opened: {error}.") from None
+    kind = urlsplit(url).scheme.partition("+")[0]
     if kind in ("postgresql", "postgres"):
-        if parts.password or "password" in parse_qs(parts.query):
-            raise SetupError("The database's URL holds a password, which runs would store: put it into PGPASSWORD.")
         return _Postgres(url)
     found = file_of(url)
     if found is None:
-        raise SetupError(f"{url} names no database that can be read: write {_FORMS}.")
+        raise SetupError(f"{mask_message(url)} names no database that can be read: write {_FORMS}.")
     kind, file = found
     if not file.is_file():
         raise SetupError(f"There is no database file {file}: write {_FORMS}.")
@@ -244,8 +246,8 @@ class _Postgres:
         try:
             return psycopg.connect(self.url)
         except psycopg.OperationalError as error:
-            why = " ".join(str(error).split()).rstrip(".")
-            raise SetupError(f"PostgreSQL cannot be reached at {self.url}: {why}.") from error
+            why = mask_message(" ".join(str(error).split()).rstrip("."))
+            raise SetupError(f"PostgreSQL cannot be reached at {mask_message(self.url)}: {why}.") from error
 
 
 def _assembled(

@@ -16,6 +16,7 @@ from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.documentation import TableDoc, coverage, document
 from synth_dspy.tables.output import FORMATS, has_comments, statements
 from synth_dspy.tables.schema import Table, comment_of, foci
+from synth_dspy.trust import Caller
 
 CONCURRENT = 32
 """Calls under way; the program's model server batches them."""
@@ -52,6 +53,7 @@ def document_database(
     again: bool = False,
     samples: int = 0,
     bars: Bars | None = None,
+    caller: Caller | None = None,
 ) -> Documented:
     """Document what lacks comments in a database.
 
@@ -65,6 +67,7 @@ def document_database(
         again: write comments also where there are some.
         samples: values of each column that the program is shown.
         bars: shows progress.
+        caller: what a program that somebody else made is allowed.
 
     Raises:
         SetupError: nothing can be read, written or applied; everything that can be known before is said before any
@@ -79,7 +82,7 @@ def document_database(
     if apply:
         catalogue.apply([])  # what would prevent it is said now
     tables = _chosen(catalogue.tables(samples), only)
-    write = _loaded(program) if isinstance(program, Path) else program
+    write = _loaded(program, caller or Caller()) if isinstance(program, Path) else program
     bars = bars or Bars()
     missing = sum(again or not comment_of(table, focus) for table in tables for focus in foci(table))
     with bars.bar("comments", missing) as advance:
@@ -97,15 +100,15 @@ def document_database(
     return Documented(tuple(docs), out, len(made), note)
 
 
-def _loaded(program: Path) -> Any:
+def _loaded(program: Path, caller: Caller) -> Any:
     """A saved program that comments on tables.
 
     Raises:
         SetupError: it cannot be loaded, or is another task's.
     """
-    from synth_dspy.saved import load
+    from synth_dspy.saved import open_program
 
-    loaded = load(program)
+    loaded = open_program(program, caller)
     takes = signature(type(loaded).forward)  # DSPy warns of a look at the instance's own
     try:
         takes.bind(loaded, table="", column="")

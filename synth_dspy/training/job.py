@@ -189,7 +189,7 @@ def _open(spec: Path) -> _Child:
     with (spec.parent / ERRORS).open("w", encoding="utf-8") as errors:
         surroundings = _surroundings()
         process = subprocess.Popen(
-            [sys.executable, "-m", "synth_dspy.train", str(spec), "--events", "--stay"],
+            [sys.executable, "-m", "synth_dspy.train", str(spec), "--events", "--stay", "--trust"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

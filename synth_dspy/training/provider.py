@@ -27,6 +27,8 @@ from pydantic import ValidationError
 
 from synth_dspy.config import METHODS
 from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.lms.identity import content_of
+from synth_dspy.lms.registry import REGISTRY
 from synth_dspy.mistakes import mistake
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
 from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
@@ -194,7 +196,9 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
     if earlier is not None and (marker := read_spec(earlier / SPEC).call_token) is not None:
         options.setdefault("call_token", marker)
     home.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))  # which nobody else may enter
+    if home.stat().st_mode & 0o077 == 0o050:  # a run's that is shared with the group
+        new.chmod(0o750)
     try:
         for name, values in (
             ("rows", rows),
@@ -262,6 +266,30 @@ def weights_of(model: str) -> Path | None:
         path = Path(model.removeprefix(PREFIX))
         path = path if path.name == MERGED else None
     return path if path is not None and (path.parent / SPEC).is_file() else None
+
+
+def names_in_keys(model: str, answered: Sequence[str] = ()) -> list[str]:
+    """What the keys of calls to an embedded model name it by: its weights, so that a run may be moved.
+
+    A name of the registry stands for itself, a tuned model for its training, any other file or folder for its content.
+
+    Args:
+        model: `embedded/<name or path>`.
+        answered: model strings under which calls were answered before.
+
+    Returns:
+        The name; behind it, as earlier versions had the path in the key, the paths under which answers may stand.
+    """
+    name = model.removeprefix(PREFIX)
+    path = Path(name).expanduser()
+    if name in REGISTRY or not path.exists():
+        return [model]
+    result = read_result(path.parent) if training_of(model) is not None else None
+    if result is None or not {"method", "fingerprint"} <= result.keys():
+        return [f"{PREFIX}sha256:{content_of(path)}", model]
+    training = f"{result['method']}-{result['fingerprint']}"
+    moved = [each for each in answered if each.endswith(f"/{training}/{MERGED}") and each != model]
+    return [f"{PREFIX}{training}", model, *moved]
 
 
 def tuned_lm(lm: Any, weights: Path) -> Any:

@@ -66,7 +66,7 @@ def ask(engine: http.HttpEngine, ledger: Ledger | None = None) -> Call:
 def test_an_answer_nested_too_deeply_fails_the_call_and_not_the_process(ledger: Ledger) -> None:
     deep = "[" * 100_000 + "]" * 100_000
     with endpoint(deep, deep, json.dumps({"choices": CHOICES})) as url:
-        with pytest.raises(ModelError, match=r"1 times, at last with: RecursionError"):
+        with pytest.raises(ModelError, match=r"1 times, at last with: the reply is nested too deeply"):
             ask(http.HttpEngine(url, attempts=1), ledger)
         assert ask(http.HttpEngine(url), ledger).attempts == 2
 
@@ -98,6 +98,15 @@ def test_a_usage_that_can_be_read_is_kept_with_the_text_as_it_came() -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": None, "prompt_tokens_details": details, "cost": 0.5}
     text = json.dumps({"choices": CHOICES, "usage": usage}, indent=3)
     assert completion(text) == (text, {"prompt_tokens": 10})
+
+
+def test_nothing_is_sent_where_its_answer_could_not_be_kept(ledger: Ledger) -> None:
+    ledger.path.unlink()  # before the process that commits the answers opens it
+    ledger.path.mkdir()
+    with pytest.raises(SetupError, match=r"Could not write the ledger .*: unable to open database file; free some"):
+        ask(http.HttpEngine("http://127.0.0.1:9/v1"), ledger)  # where nobody listens, which it does not find out
+    with pytest.raises(SetupError, match="unable to open database file"):
+        ledger.record(Call("key", "{}", "openai/mock", "teacher"))
 
 
 def test_a_malformed_address_is_not_tried_again(ledger: Ledger) -> None:

@@ -163,14 +163,14 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
         ("mysql://root@localhost/x.db", "names no database that can be read"),
         ("mysql://root@localhost/x", "names no database that can be read"),
         ("notes.txt", "names no database that can be read"),
-        ("postgresql://me:secret@localhost/x", "PGPASSWORD"),
-        ("postgresql://me@localhost/x?password=secret", "PGPASSWORD"),
+        ("postgresql://me:hunter2@localhost/x", "PGPASSWORD"),
+        ("postgresql://me@localhost/x?password=hunter2", "PGPASSWORD"),
     ],
 )
 def test_what_cannot_be_opened_is_said_in_a_sentence(url: str, says: str) -> None:
     with pytest.raises(SetupError, match=says) as caught:
         open_catalogue(url)
-    assert "secret" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_three_slashes_stand_before_an_absolute_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,141 @@
+"""The shape of a chat completion: what is committed as an answer, and what is a failed attempt.
+
+A reply is looked at before it is committed, because what is in the ledger is never asked again. It is an answer where
+whoever reads it back finds one: a text, a refusal, calls of tools, or nothing with the reason why (the reply was cut
+at its bound, or a filter took it back).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+MAX_REPLY_MB = 8.0
+"""How long a reply may be where nothing else is set, in MB (10^6 bytes)."""
+MAX_COUNT = (1 << 63) - 1  # what SQLite holds
+SHOWN = 200
+_EMPTY_FOR = frozenset({"length", "content_filter"})
+"""Reasons for an end with which a reply may be empty: asking again would bring the same."""
+_HALF = re.compile(r"[\ud800-\udfff]")
+
+
+def completion(text: str) -> tuple[str, dict[str, int]]:
+    """A chat completion as it goes into the ledger, and the counts of its `usage`.
+
+    A `usage` that is no table of counts is cut out of the text, and so are log probabilities that are none: the answer
+    is good (and billed), but whoever reads it back would stumble over them. Halves of surrogate pairs, which no file
+    can hold, are replaced, and so are numbers that JSON does not have (NaN, Infinity).
+
+    Raises:
+        ValueError: the text is not a chat completion; says why.
+    """
+    endless: list[str] = []
+
+    def number(written: str) -> float | None:
+        if math.isfinite(value := float(written)):
+            return value
+        endless.append(written)
+        return None
+
+    try:
+        body = json.loads(text, parse_constant=endless.append, parse_float=number)
+    except RecursionError:
+        raise ValueError(f"the reply is nested too deeply: {text[:SHOWN]!r}") from None
+    except ValueError as error:
+        raise ValueError(f"the reply is not JSON ({error}): {text[:SHOWN]!r}") from None
+    if why := _problem(body):
+        raise ValueError(f"the reply is no chat completion ({why}): {text[:SHOWN]!r}")
+    if endless:
+        text = json.dumps(body)
+    if "\\ud" in text.lower() and _HALF.search(whole := json.dumps(body, ensure_ascii=False)):
+        text = without_halves(whole)
+        body = json.loads(text)
+    usage = body.get("usage")
+    if not _scored(body["choices"][0].get("logprobs")):
+        del body["choices"][0]["logprobs"]
+        text = json.dumps(body)
+    if usage is None:
+        return text, {}
+    if not _countable(usage):
+        del body["usage"]
+        return json.dumps(body), {}
+    return text, {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None}
+
+
+def without_halves(text: str) -> str:
+    """The text with halves of surrogate pairs, which UTF-8 cannot hold, replaced."""
+    return _HALF.sub("\ufffd", text)
+
+
+def _problem(body: Any) -> str | None:
+    """Why a reply's body is no answer, or None."""
+    if not isinstance(body, dict):
+        return "it is no object"
+    if body.get("error"):
+        return "it holds an error"
+    choices = body.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        return "it does not hold one choice"
+    choice = choices[0]
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return "its choice holds no message"
+    if not isinstance(choice.get("finish_reason"), str | None):
+        return "its finish_reason is no text"
+    if not isinstance(message.get("refusal"), str | None):
+        return "its refusal is no text"
+    if not isinstance(body.get("model"), str | None):
+        return "its model is no text"
+    calls = message.get("tool_calls")
+    if calls and not (isinstance(calls, list) and all(map(_is_call, calls))):
+        return "its tool_calls are no calls of functions"
+    content = message.get("content")
+    if isinstance(content, list):  # parts, as models that think aloud give them
+        if not all(isinstance(part, dict) and isinstance(part.get("text", ""), str | None) for part in content):
+            return "its content holds a part that is no text"
+        content = "".join(part.get("text") or "" for part in content if part.get("type") == "text") or None
+    if not isinstance(content, str | None):
+        return "its content is no text"
+    if content is None and not (calls or message.get("refusal") or choice.get("finish_reason") in _EMPTY_FOR):
+        return "its message has no content"
+    return None
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or call.get("type") not in (None, "function"):
+        return False
+    name, arguments = function.get("name"), function.get("arguments")
+    return isinstance(name, str) and bool(name) and isinstance(arguments, str | dict | None)
+
+
+def _scored(logprobs: Any) -> bool:
+    """Whether the log probabilities of a reply's tokens are absent, or can be read back."""
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else logprobs
+    return tokens is None or (
+        isinstance(tokens, list)
+        and all(
+            isinstance(each, dict)
+            and isinstance(each.get("token"), str)
+            and type(each.get("logprob")) in (int, float)
+            and _scored(each.get("top_logprobs"))
+            and all(type(byte) is int and byte >= 0 for byte in each.get("bytes") or ())
+            for each in tokens
+        )
+    )
+
+
+def _countable(usage: Any) -> bool:
+    """Whether every `..._tokens` of a `usage`, and of the tables in it, is absent or a count."""
+    if not isinstance(usage, dict):
+        return False
+    for name, value in usage.items():
+        if value is None:
+            continue
+        if name.endswith("_tokens") and not (type(value) is int and 0 <= value <= MAX_COUNT):
+            return False
+        if name.endswith("_tokens_details") and not _countable(value):
+            return False
+    return True

@@ -1,0 +1,179 @@
+"""The two files of a saved program, read and checked before anything that they name is opened or run.
+
+Whoever made them may have written anything: every shape is looked at, import paths other than this package's own are
+refused, and what reaches beyond the workspace is settled with the reader (`synth_dspy.trust`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from synth_dspy import signing
+from synth_dspy.config import CompileConfig, compile_settings
+from synth_dspy.errors import SetupError
+from synth_dspy.mistakes import mistake
+from synth_dspy.trust import Caller, find_trusted_workspace, settle
+from synth_dspy.workspace import task_file
+
+PROGRAM = "program.json"
+ABOUT = "about.json"
+MAX_BYTES = 64_000_000
+"""Size of a file that is still read."""
+ENGINES = frozenset({"synth_dspy.lms.engine:EmbeddedEngine", "synth_dspy.lms.engine:AsyncEmbeddedEngine"})
+"""The only engine classes that a saved program may name."""
+STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
+"""What the state of a predictor holds."""
+_TEXTS = ("task", "arm", "weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A saved program, as its reader lets it be followed.
+
+    Attributes:
+        folder: the program's.
+        workspace: the folder with its declaration.
+        about: what `about.json` says.
+        state: what `program.json` says.
+        config: its run's settings, with addresses and keys as the reader names them.
+        own: whether this user made it in this workspace.
+    """
+
+    folder: Path
+    workspace: Path
+    about: Mapping[str, Any]
+    state: Mapping[str, Any]
+    config: CompileConfig
+    own: bool
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder.parent.parent
+
+    @property
+    def arm(self) -> str:
+        """What its run called it."""
+        return str(self.about.get("arm") or self.folder.name)
+
+
+def read_saved(
+    path: Path, caller: Caller, *, workspace: Path | None = None, roles: Collection[str] = ("student", "embedder")
+) -> Saved:
+    """Read a saved program; nothing that it names is opened or run.
+
+    Args:
+        path: the program's folder.
+        caller: its reader.
+        workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
+            it, else above the current folder.
+        roles: whose models will be opened.
+
+    Raises:
+        SetupError: the folder holds no program, its task is gone, it names code that is not this package's, or more
+            than the caller allows.
+    """
+    folder = path.expanduser().resolve()
+    run = folder.parent.parent
+    state, about = _read(folder / PROGRAM), _read(folder / ABOUT)
+    _check_about(about, folder / ABOUT)
+    _check_state(state, folder / PROGRAM)
+    signed = {key: value for key, value in about.items() if key != "signature"}
+
+    def is_own(place: Path) -> bool:
+        return signing.is_own(about.get("signature"), place, signed, state)
+
+    here, further = find_trusted_workspace(run, is_own) if workspace is None else (workspace.resolve(), [])
+    own = is_own(here)
+    model = compile_settings(task_file(here, about["task"]))
+    try:
+        config = model.model_validate(about["config"])
+    except ValidationError as error:
+        raise SetupError(f"In the saved program {folder / ABOUT}, config.{mistake(error, model)}") from None
+    if not own:
+        further += _requests(run, state, about, config.models.student)
+    what = f"The saved program {folder}"
+    config = settle(config, caller, own=own, what=what, workspace=here, folder=run, roles=roles, further=further)
+    return Saved(folder, here, about, state, config, own)
+
+
+def models_in(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The models that predictors hold as their own, by the predictors' names."""
+    return {key: value["lm"] for key, value in state.items() if key != "metadata" and value.get("lm")}
+
+
+def _requests(run: Path, state: Mapping[str, Any], about: Mapping[str, Any], student: str) -> Iterator[str]:
+    """Lines of what a program's own two files ask for, besides its configuration."""
+    if "weights" not in about:
+        for key, lm in models_in(state).items():
+            if lm["model"] != student:
+                yield f"{key}.lm in {PROGRAM} = {lm['model']!r}: that model is opened"
+        return
+    weights = (run / about["weights"]).resolve()
+    if not weights.is_relative_to(run):
+        yield f"weights = {about['weights']!r}: weights outside its folder are loaded"
+    elif weights.is_dir():
+        yield f"weights = {about['weights']!r}: vLLM is started with them"
+
+
+def _check_about(about: Mapping[str, Any], path: Path) -> None:
+    for key in _TEXTS:
+        if (key in about or key == "task") and not (isinstance(about.get(key), str) and "\0" not in about[key]):
+            raise SetupError(f"The saved program {path} is damaged: its {key} is missing or no text.")
+    if not isinstance(about.get("config"), dict):
+        raise SetupError(f"The saved program {path} is damaged: its config is missing or no object.")
+
+
+def _check_state(state: Mapping[str, Any], path: Path) -> None:
+    """A state holds what `save` wrote, and names DSPy's own LM class and this package's engines, or nothing."""
+    for key, value in state.items():
+        if key == "metadata":
+            continue
+        lm = value.get("lm") if isinstance(value, dict) else None
+        whole = isinstance(value, dict) and isinstance(value.get("demos", []), list) and not value.keys() - STATE
+        if not whole or not (lm is None or isinstance(lm, dict)):
+            raise SetupError(f"The saved program {path} is damaged: {key!r} is no state of a predictor.")
+        if lm is None:
+            continue
+        engines = [lm[name] for name in ("engine", "async_engine") if isinstance(lm.get(name), dict)]
+        foreign = [str(engine.get("class")) for engine in engines if engine.get("class") not in ENGINES]
+        if (named := lm.get("_dspy_lm_class", "dspy.clients.lm.LM")) != "dspy.clients.lm.LM":
+            foreign.append(str(named))
+        if foreign:
+            raise SetupError(
+                f"The saved program {path} asks to import {', '.join(foreign)}; only this package's own engine is "
+                "loaded from a file. Remove its `lm` entry and set the LM yourself."
+            )
+        if not isinstance(lm.get("model"), str):
+            raise SetupError(f"The saved program {path} is damaged: the model of {key!r} has no name.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # nor a pipe, which would be waited for
+        missing = f"There is no saved program in {path.parent}: {path.name} is missing"
+        raise SetupError(f"{missing}; {_instead(path.parent)}.")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SetupError(f"The saved program {path} cannot be read: it is longer than {MAX_BYTES // 10**6} MB.")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise SetupError(f"The saved program {path} cannot be read: it is nested too deeply.") from None
+    except (OSError, ValueError) as error:
+        raise SetupError(f"The saved program {path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise SetupError(f"The saved program {path} is not a JSON object.")
+    return value
+
+
+def _instead(folder: Path) -> str:
+    """What to name instead of a folder that is no program: where it is a run, one of its programs."""
+    found = [*folder.glob(f"programs/*/{PROGRAM}"), *folder.glob(f"*/{PROGRAM}")]
+    if not found:
+        return "name a folder runs/<task>/<id>/programs/<arm>"
+    return f"name one of those in it: {', '.join(sorted(str(path.parent.relative_to(folder)) for path in found))}"
