@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.mistakes import tellable, wanted
+from synth_dspy.visible import visible
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -55,7 +56,7 @@ def run_verb(main: Callable[[list[str]], int | None]) -> None:
     try:
         status = main(sys.argv[1:])
     except SynthDspyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; nothing that was answered is lost", file=sys.stderr)

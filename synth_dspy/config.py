@@ -8,12 +8,12 @@ it, so that `--help` stays quick.
 from __future__ import annotations
 
 import ast
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
+from synth_dspy import reading
 from synth_dspy.database_url import absolute_url
 from synth_dspy.errors import SetupError
 from synth_dspy.mistakes import mistake
@@ -197,14 +197,10 @@ def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
     Raises:
         SetupError: the file is missing, is not TOML, or sets something that does not exist; names the key.
     """
+    if not path.exists():
+        raise SetupError(f"The configuration file {path} does not exist.")
     try:
-        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise SetupError(f"The configuration file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The configuration file {path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SetupError(f"The configuration file {path} is not valid TOML: {error}.") from error
+        return model.model_validate(reading.read_toml(path, "The configuration file"))
     except ValidationError as error:
         raise SetupError(f"In the configuration file {path}, {mistake(error, model)}") from error
 

@@ -27,6 +27,7 @@ from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
 from synth_dspy.opening import open_role, open_saved
 from synth_dspy.progress import Bars
+from synth_dspy.reading import parse_json
 from synth_dspy.run import Run, log_to
 from synth_dspy.task import Judge, Task
 from synth_dspy.workspace import task_file, workspace_of
@@ -221,7 +222,7 @@ def _learned_from(run: Path) -> list[dict[str, Any]]:
         if name == FEEDBACK and not path.exists():
             continue  # nobody gave any
         try:
-            rows += [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+            rows += [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         except (OSError, ValueError) as error:
             raise SetupError(
                 f"What the programs of {run} have learned from cannot be read from {path} ({error}), so nobody can say "
@@ -280,7 +281,7 @@ def _folder_name(seeds: Path, names: Sequence[str]) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,7 +1,7 @@
 """The report of a run: `report.html` (self-contained), `report.md`, and the table on the terminal.
 
 Questions, answers and passages come from documents and models, so they are never trusted: HTML is escaped by Jinja2,
-Markdown by `markdown_text`, terminal text goes through rich's `Text`.
+Markdown by `markdown_text`, terminal text goes through rich's `Text`; and all of it through `visible`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.evaluation.finished import read_run, write
+from synth_dspy.evaluation.finished import as_written, read_run, write
 from synth_dspy.evaluation.verdict import p_value, points
+from synth_dspy.visible import visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -36,19 +37,26 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     Raises:
         SetupError: one of the three files is missing or is not what a run writes, or a report cannot be written.
     """
+    import jinja2
+
     run = read_run(folder)
     results, measurements = run.results, run.measurements
-    context = {
-        "r": results,
-        "m": measurements,
-        "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
-        "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
-        "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
-    }
     environment = _environment()
     written = (folder / "report.html", folder / "report.md")
-    for path in written:
-        write(path, environment.get_template(f"{path.name}.j2").render(context))
+    with as_written(folder):
+        context = {
+            "r": results,
+            "m": measurements,
+            "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
+            "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
+            "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
+        }
+        try:
+            texts = [visible(environment.get_template(f"{path.name}.j2").render(context)) for path in written]
+        except jinja2.TemplateRuntimeError as error:
+            raise KeyError(str(error)) from error
+    for path, text in zip(written, texts, strict=True):
+        write(path, text)
     return written
 
 
@@ -58,22 +66,25 @@ def summary_table(results: Json, measurements: Json) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    def shown(text: str, style: str = "") -> Text:
+        return Text(visible(text), style=style)
+
     verdict = results["verdict"]
     # Narrow enough for a terminal of 80 columns: a wrapped interval cannot be read.
-    table = Table(title=Text(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
+    table = Table(title=shown(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
     table.box, table.pad_edge, table.padding, table.collapse_padding = SIMPLE_HEAD, False, (0, 1), True
-    table.caption, table.caption_justify = Text(f"{verdict['headline']} {verdict['detail']}"), "left"
+    table.caption, table.caption_justify = shown(f"{verdict['headline']} {verdict['detail']}"), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
     further = [name for arm in results["arms"] for name in arm["further"]]
     beside = "f1" if "f1" in results["scores"] else next((n for n in results["scores"] if n in further), "")
     title = "F1 %" if beside == "f1" else f"{beside.replace('_', ' ')} %"
     for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", title, "p50 s", "tokens"):
-        table.add_column(Text(column), justify="right", no_wrap=True)
+        table.add_column(shown(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     for arm in results["arms"]:
         if arm["failed"] and not arm["n"]:
-            table.add_row(Text(arm["name"]), Text("failed", style="red"), *[""] * 6)
+            table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * 6)
             continue
         judged, versus = arm["scores"]["judged"], against.get(arm["name"])
         latency = measurements["arms"].get(arm["name"], {}).get("latency_p50_s")
@@ -89,7 +100,7 @@ def summary_table(results: Json, measurements: Json) -> Table:
         ]
         best = "bold" if arm["name"] == verdict["best"] else ""
         table.add_row(
-            Text(arm["name"], style=best), *[Text(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
+            shown(arm["name"], style=best), *[shown(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
         )
     return table
 

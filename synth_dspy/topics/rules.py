@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import read_text
 
 _CHECK = re.compile(r"^-\s*(?P<kind>[a-z]+):\s*(?P<value>.+?)\s*$")
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
@@ -64,10 +65,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     Raises:
         SetupError: the file cannot be read or holds no rule, or a rule is not as described; names the file and line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The rules {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    lines = read_text(path, "The rules").splitlines()
     rules: list[Rule] = []
     start, name, body = 0, "", list[tuple[int, str]]()
     for number, line in [*enumerate(lines, start=1), (len(lines) + 1, "## ")]:
@@ -116,5 +114,5 @@ def _pattern(value: str, place: str) -> re.Pattern[str]:
         value = value[len(ticks) : -len(ticks)].strip()
     try:
         return re.compile(value, re.IGNORECASE)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SetupError(f"{place}: the pattern {value[:60]!r} is no regular expression ({error}); mend it.") from error
