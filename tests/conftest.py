@@ -30,6 +30,12 @@ quiet_libraries()
 os.environ.setdefault("TERM", "dumb")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz", type=int, default=25, help="inputs for each reader in tests/fuzz; thousands take hours (--timeout 0)"
+    )
+
+
 @pytest.fixture(scope="session")
 def workspace() -> Path:
     return ROOT

@@ -40,6 +40,11 @@ class _Label:
     spans: tuple[tuple[int, str], ...]
     short: str = ""
 
+    def __post_init__(self) -> None:
+        spans = all(type(start) is int and isinstance(text, str) for start, text in self.spans)
+        if not (spans and isinstance(self.category, str) and isinstance(self.short, str)):
+            raise TypeError(f"the label {str(self.category)[:60]!r} holds a value of another kind")
+
 
 @dataclass(frozen=True, slots=True)
 class _Contract:
@@ -48,6 +53,10 @@ class _Contract:
     text: str
     path: str
     labels: tuple[_Label, ...]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(value, str) for value in (self.id, self.title, self.text)):
+            raise TypeError(f"the contract {str(self.title)[:60]!r} holds a value of another kind")
 
 
 def read_cuad(

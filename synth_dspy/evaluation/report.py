@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,7 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
     return chosen
 
 
+@cache
 def _environment() -> jinja2.Environment:
     import jinja2
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 _NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs"})
-_PATTERN_S = 1.0
+_PATTERN_S = 0.2
 _SHOWN = 60  # characters of a value that a problem quotes
 
 
