@@ -157,7 +157,13 @@ def read_spec(path: Path) -> TrainSpec:
         spec = TrainSpec.model_validate(value)
     except ValidationError as error:
         raise SetupError(f"In the training spec {path}, {mistake(error, TrainSpec)}") from error
-    base = path.resolve().parent
+    try:
+        return _absolute(spec, path.resolve().parent)
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        raise SetupError(f"The training spec {path} names a file that cannot be one: {error}.") from error
+
+
+def _absolute(spec: TrainSpec, base: Path) -> TrainSpec:
     return spec.model_copy(
         update={
             "rows": (base / spec.rows).resolve(),
