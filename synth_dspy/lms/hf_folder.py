@@ -7,6 +7,7 @@ Weights are written as float16: what was trained in 16 or 32 bits is served as t
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,13 @@ def write_gguf(folder: Path, target: Path) -> None:
         _add_parameters(writer, config, folder.name)
         _add_tokenizer(writer, config, tokenizer, folder)
         _add_tensors(writer, architecture, config, folder)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
         raise SetupError(
             f"{folder} is not a model folder as Hugging Face writes them ({type(error).__name__}: {error}); fetch it "
             "again"
         ) from error
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 

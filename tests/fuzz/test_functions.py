@@ -111,6 +111,7 @@ def used(path: Path) -> object:
     )
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # "[[" in a pattern
 @pytest.mark.parametrize("valid", [TOOLS, OPENAPI, {"tools": TOOLS}], ids=["tools", "openapi", "listed"])
 def test_functions_in_files(valid: Any, fuzz: Any, fresh: Callable[[], Path]) -> None:
     folder = fresh()
