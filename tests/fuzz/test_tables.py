@@ -115,6 +115,11 @@ def test_a_contracts_name_leads_nowhere_else(tmp_path: Path) -> None:
         read_cuad(tmp_path / "corpus")
 
 
+def test_a_column_without_a_name_is_refused() -> None:
+    with pytest.raises(DdlError, match="does not parse"):
+        parse_table("CREATE TABLE t (a INT, NUMERIC(10, 2) NOT NULL)", "postgres")
+
+
 @pytest.mark.parametrize("depth", [30, 300, 3_000])
 def test_brackets_without_end_do_not_hang(depth: int) -> None:
     for opening, closing in (("(", ")"), ("CASE WHEN 1 THEN ", " END"), ("f(", ")"), ("[", "]"), ("NOT ", "")):
