@@ -18,6 +18,7 @@ from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.invocation import CLOSED_PIPE, INTERRUPTED, command
 from synth_dspy.masking import mask_message
 from synth_dspy.mistakes import tellable, wanted
+from synth_dspy.visible import visible
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -84,7 +85,7 @@ def _status(main: Callable[[list[str]], int | None]) -> int | str:
     try:
         return main(sys.argv[1:]) or 0
     except SynthDspyError as error:
-        print(f"error: {mask_message(str(error))}", file=sys.stderr)
+        print(f"error: {visible(mask_message(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is still closing, without a traceback

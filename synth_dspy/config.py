@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
+from synth_dspy import reading
 from synth_dspy.database_url import absolute_url
 from synth_dspy.errors import SetupError
 from synth_dspy.lms.addresses import refuse_credentials
@@ -176,9 +176,10 @@ def task_settings(path: Path) -> type[Settings]:
     The file is parsed, not imported. Descriptions come from the docstring's `Args:` section.
 
     Raises:
-        SetupError: the file has no function decorated with `@task`, or a parameter of a type that no flag can set.
+        SetupError: the file cannot be read or is not Python, has no function decorated with `@task`, or a parameter
+            whose type no flag can set or whose default is no literal.
     """
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in _parsed(path).body:
         if isinstance(node, ast.FunctionDef) and any(_is_task(decorator) for decorator in node.decorator_list):
             break
     else:
@@ -197,13 +198,27 @@ def task_settings(path: Path) -> type[Settings]:
             )
         if default is None:
             raise SetupError(f"{path}:{argument.lineno}: parameter {argument.arg!r} needs a default.")
-        value = ast.literal_eval(default)
+        try:
+            value = ast.literal_eval(default)
+        except (ValueError, RecursionError) as error:
+            raise SetupError(
+                f"{path}:{argument.lineno}: the default of {argument.arg!r} is no literal; write a text, a number, "
+                "True, False or None."
+            ) from error
         if annotation.startswith("Path") and value is not None:
             value = Path(value)
         description = Field(description=described.get(argument.arg))
         fields[argument.arg] = (Annotated[kind, description], value)
     model: type[Settings] = create_model("TaskSettings", __base__=Settings, **fields)
     return model
+
+
+def _parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(reading.read_text(path, "The task"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise SetupError(f"The task {path} is not Python{line}: {getattr(error, 'msg', error)}.") from error
 
 
 def compile_settings(path: Path) -> type[CompileConfig]:
@@ -221,14 +236,10 @@ def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
     Raises:
         SetupError: the file is missing, is not TOML, or sets something that does not exist; names the key.
     """
+    if not path.exists():
+        raise SetupError(f"The configuration file {path} does not exist.")
     try:
-        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise SetupError(f"The configuration file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The configuration file {path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SetupError(f"The configuration file {path} is not valid TOML: {error}.") from error
+        return model.model_validate(reading.read_toml(path, "The configuration file"))
     except ValidationError as error:
         raise SetupError(f"In the configuration file {path}, {mistake(error, model)}") from error
 
@@ -239,9 +250,16 @@ def absolute(config: CompileConfig) -> CompileConfig:
     for name in ("task", "training", "retention"):
         section = getattr(config, name, None)
         if section is not None:
-            paths = {key: value.expanduser().resolve() for key, value in section if isinstance(value, Path)}
+            paths = {key: _resolved(value) for key, value in section if isinstance(value, Path)}
             sections[name] = section.model_copy(update=paths)
     return config.model_copy(update=sections)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a null byte, nobody's home
+        raise SetupError(f"The path {str(path)[:200]!r} cannot be one: {error}.") from error
 
 
 def to_toml(config: CompileConfig) -> str:

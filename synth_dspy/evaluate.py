@@ -140,7 +140,7 @@ def _score(config: EvaluateConfig) -> None:
         raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
     refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
     assert config.items is not None
-    rows = read_rows(config.items, _ITEM, optional={"label": LABEL})
+    rows = read_items(config.items)
     quiet_libraries()
     judge = _judge(config)
     scores: list[float] = []
@@ -166,6 +166,15 @@ def _score(config: EvaluateConfig) -> None:
         from synth_dspy.evaluation.calibration import agreement
 
         print(agreement(*zip(*labelled, strict=True)))
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """The answers of a file of `--items`.
+
+    Raises:
+        SetupError: the file cannot be read, or a line is not as described; names the line and the field.
+    """
+    return read_rows(path, _ITEM, optional={"label": LABEL, "group": ID})
 
 
 def _judge(config: EvaluateConfig) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import parse_json, read_text
 
 Check = Callable[[Any], str | None]
 
@@ -75,13 +76,7 @@ def read_rows(
         SetupError: the file cannot be read or holds no line, or a line is not as described; names the file, the line
             and the field.
     """
-    try:
-        # splitlines() would also cut at U+2028 inside a string
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise SetupError(f"{path} cannot be read: it is not UTF-8 text; save it as UTF-8.") from error
+    lines = read_text(path).split("\n")  # splitlines() would also cut at U+2028 inside a string
     rows: list[dict[str, Any]] = []
     seen: dict[Any, int] = {}
     for number, line in enumerate(lines, start=1):
@@ -99,9 +94,10 @@ def read_rows(
 
 def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[str, Check]) -> dict[str, Any]:
     try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SetupError(f"{place}: is not valid JSON ({error.msg} at column {error.colno}); mend the line.") from error
+        row = parse_json(line)
+    except ValueError as error:
+        reason = str(error).replace("at line 1 column", "at column")
+        raise SetupError(f"{place}: is not valid JSON ({reason}); mend the line.") from error
     if not isinstance(row, dict):
         raise SetupError(f"{place}: is not a JSON object; write {{...}} with the fields {', '.join(fields)}.")
     for name, check in fields.items():

@@ -13,7 +13,6 @@ expert's short form where there is one and by the marked words, the shorter firs
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -27,6 +26,7 @@ from synth_dspy.corpus.cuad_questions import CLAUSES, FACTS
 from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import parse_json
 
 UNANSWERABLE: Final = 0.15
 YES_NO: Final = 0.10
@@ -40,6 +40,11 @@ class _Label:
     spans: tuple[tuple[int, str], ...]
     short: str = ""
 
+    def __post_init__(self) -> None:
+        spans = all(type(start) is int and isinstance(text, str) for start, text in self.spans)
+        if not (spans and isinstance(self.category, str) and isinstance(self.short, str)):
+            raise TypeError(f"the label {str(self.category)[:60]!r} holds a value of another kind")
+
 
 @dataclass(frozen=True, slots=True)
 class _Contract:
@@ -48,6 +53,10 @@ class _Contract:
     text: str
     path: str
     labels: tuple[_Label, ...]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(value, str) for value in (self.id, self.title, self.text)):
+            raise TypeError(f"the contract {str(self.title)[:60]!r} holds a value of another kind")
 
 
 def read_cuad(
@@ -191,7 +200,7 @@ def _read(path: Path) -> list[_Contract]:
             return _read_squad(file)
     except OSError as error:
         raise SetupError(f"Tried to read CUAD from {path}: {error.strerror or error}; check the path.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise SetupError(
             f"Tried to read CUAD from {path}, which is not in either of its layouts ({type(error).__name__}: {error}); "
             "fetch CUAD_v1.zip again from The Atticus Project."
@@ -206,7 +215,7 @@ def _read_clauses(folder: Path) -> list[_Contract]:
     labels: defaultdict[str, list[_Label]] = defaultdict(list)
     titles: dict[str, str] = {}
     with (folder / "clauses.jsonl").open(encoding="utf-8") as file:
-        for row in map(json.loads, file):
+        for row in map(parse_json, file):
             spans = (
                 () if row["is_impossible"] else tuple(sorted(zip(row["answer_starts"], row["answers"], strict=True)))
             )
@@ -214,6 +223,8 @@ def _read_clauses(folder: Path) -> list[_Contract]:
             titles[row["contract"]] = row["title"]
     contracts = []
     for id, of in labels.items():
+        if "/" in id or "\\" in id:
+            raise ValueError(f"the contract {id[:60]!r} is no name of a file")
         # newline="": the offsets count the characters of the file as it is
         with (folder / "contracts" / f"{id}.txt").open(encoding="utf-8", newline="") as file:
             contracts.append(_Contract(id, titles[id], file.read(), f"contracts/{id}.txt", tuple(of)))
@@ -222,7 +233,7 @@ def _read_clauses(folder: Path) -> list[_Contract]:
 
 def _read_squad(file: Path) -> list[_Contract]:
     contracts = []
-    for entry in json.loads(file.read_text(encoding="utf-8"))["data"]:
+    for entry in parse_json(file.read_bytes())["data"]:
         paragraphs = entry["paragraphs"]
         title = entry["title"]
         labels = tuple(_squad_labels(paragraphs))

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import random
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from typing import Any
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation.finished import Arm, common_items, write
 from synth_dspy.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
+from synth_dspy.reading import read_json_object
+from synth_dspy.visible import visible
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"
 
 Json = Mapping[str, Any]
-# Not line feed and tab: what moves a terminal's cursor, hides text, or turns its direction round.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
@@ -131,25 +130,18 @@ def read_key(folder: Path) -> dict[str, Any]:
         SetupError: the folder has none, or it is damaged.
     """
     path = folder / KEY
+    if not path.is_file():
+        raise SetupError(f"There is no readable {KEY} in {folder}: name the folder that the sheets were written to.")
+    key = read_json_object(path, "The key", "make the sheets again")
     try:
-        key: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = [arm["name"] for arm in key["arms"]]
         whole = bool(key["items"]) and all(sorted(i["order"]) == sorted(names) for i in key["items"].values())
         _ = key["study"], key["counts"], [item["group"] for item in key["items"].values()]
-    except OSError:
-        raise SetupError(
-            f"There is no readable {KEY} in {folder}: name the folder that the sheets were written to."
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise SetupError(f"{path} is damaged ({type(error).__name__}: {error}): make the sheets again.") from None
     if not whole:
         raise SetupError(f"{path} is damaged (its orders do not match its arms): make the sheets again.")
     return key
-
-
-def visible(text: str) -> str:
-    """Untrusted text with control characters made visible: it cannot move a cursor, ring, or hide itself."""
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def _output(arm: Arm, item: str) -> str:

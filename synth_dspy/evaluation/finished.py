@@ -6,15 +6,16 @@ folder with results.json, measurements.json and predictions.jsonl: one of `compi
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.files import finish_writing, write_whole
+from synth_dspy.reading import parse_json
 
 Json = Mapping[str, Any]
 
@@ -79,17 +80,28 @@ def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> Finishe
     Raises:
         SetupError: one is not what a run writes.
     """
-    try:
-        results, measurements = (json.loads(texts[part]) for part in ("results.json", "measurements.json"))
-        rows = [json.loads(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
+    with as_written(folder):
+        results, measurements = (parse_json(texts[part]) for part in ("results.json", "measurements.json"))
+        rows = [parse_json(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
         _ = [arm["name"] for arm in results["arms"]], measurements["arms"].keys(), results["verdict"]
         _ = [(row["arm"], row["id"], row.get("scores")) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SetupError(
-            f"{folder} is no finished run: its files are not as a run writes them ({type(error).__name__}: {error}); "
-            "finish the run with compile's --resume."
-        ) from None
     return Finished(folder, name or folder.name, results, measurements, rows)
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Take what is read of a run as a run writes it; where it is not, say so.
+
+    Raises:
+        SetupError: something was not there, or of another kind.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise SetupError(
+            f"{folder} is no finished run: its files are not as a run writes them ({type(error).__name__}: "
+            f"{str(error)[:200]}); finish the run with compile's --resume."
+        ) from error
 
 
 def read_runs(paths: Iterable[Path]) -> list[Finished]:

@@ -13,21 +13,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from synth_dspy.errors import SetupError
 from synth_dspy.evaluation.answer_features import Comparison, compare_all
 from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
 from synth_dspy.evaluation.calibration import ACCEPTED
 from synth_dspy.evaluation.trees import Trees
+from synth_dspy.reading import read_json_object
 
 FORMAT = 2
 _BATCH = 256
 CONTEXT_FEATURE = "context_affirms"
+_FIT = "python -m synth_dspy.evaluate --judge reference --fit VERDICTS"
 
 
 class Asked(NamedTuple):
@@ -86,31 +90,71 @@ class Parameters:
         """Read what `save` wrote.
 
         Raises:
-            SetupError: there is no such file, or it is of another format.
+            SetupError: there is no such file, it is of another format, or it is damaged.
         """
-        remedy = "Fit it again: python -m synth_dspy.evaluate --judge reference --fit VERDICTS"
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SetupError(
-                f"The reference judge's parameters {path} cannot be read ({error.strerror}). {remedy}"
-            ) from error
-        except ValueError as error:
-            raise SetupError(f"The reference judge's parameters {path} are not JSON ({error}). {remedy}") from error
+        what, remedy = "The reference judge's file", f"fit it again: {_FIT}"
+        stored = read_json_object(path, what, remedy)
         if stored.get("format") != FORMAT:
-            raise SetupError(f"{path} holds parameters of format {stored.get('format')}, not {FORMAT}. {remedy}")
+            raise SetupError(f"{path} holds parameters of format {stored.get('format')!r}, not {FORMAT}; {remedy}.")
+        try:
+            read = _Stored.model_validate(stored)
+            same, stated, intact = (
+                Trees.from_json(trees, len(features))
+                for trees, features in (
+                    (read.same, read.same_features),
+                    (read.stated, read.stated_features),
+                    (read.intact, read.stated_features),
+                )
+            )
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise SetupError(f"{what} {path} is damaged ({place}: {error.errors()[0]['msg']}); {remedy}.") from error
+        except ValueError as error:
+            raise SetupError(f"{what} {path} is damaged ({error}); {remedy}.") from error
         return cls(
-            tuple(stored["same_features"]),
-            Trees.from_json(stored["same"]),
-            tuple(stored["stated_features"]),
-            Trees.from_json(stored["stated"]),
-            Trees.from_json(stored["intact"]),
-            stored["idf"],
-            np.array(stored["context_weights"]),
-            stored["embedder"],
-            stored["provenance"],
-            stored["agreement"],
+            read.same_features,
+            same,
+            read.stated_features,
+            stated,
+            intact,
+            read.idf,
+            np.array(read.context_weights),
+            read.embedder,
+            read.provenance,
+            read.agreement,
         )
+
+
+class _Stored(BaseModel):
+    """What `Parameters.save` writes, its trees apart."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    same_features: tuple[str, ...] = Field(min_length=1)
+    same: dict[str, Any]
+    stated_features: tuple[str, ...] = Field(min_length=1)
+    stated: dict[str, Any]
+    intact: dict[str, Any]
+    idf: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
+    context_weights: list[float] = Field(min_length=2)
+    embedder: str
+    provenance: dict[str, Any]
+    agreement: dict[str, Any]
+
+    @field_validator("same_features", "stated_features")
+    @classmethod
+    def _known(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted({*features} - _features())
+        if unknown:
+            raise ValueError(f"there is no feature {unknown[0]!r}")
+        return features
+
+    @field_validator("idf")
+    @classmethod
+    def _of_unknown_words(cls, idf: dict[str, float]) -> dict[str, float]:
+        if "" not in idf:
+            raise ValueError("the weight of unknown words is missing")
+        return idf
 
 
 class ReferenceScorer:
@@ -126,6 +170,11 @@ class ReferenceScorer:
             raise SetupError(
                 f"The reference judge was fitted with the embedder {parameters.embedder!r}, not {embedder.name!r}: "
                 "use that one, or fit the judge again."
+            )
+        if len(parameters.context_weights) != embedder.dimension + 1:
+            raise SetupError(
+                f"The reference judge weighs {len(parameters.context_weights) - 1} dimensions of a context, and the "
+                f"embedder {embedder.name!r} has {embedder.dimension}; fit it again: {_FIT}."
             )
         self.parameters = parameters
         self._embedder = embedder
@@ -146,6 +195,14 @@ class ReferenceScorer:
         for place, score in zip(comparable, judged, strict=True):
             scores[place] = float(score)
         return scores
+
+
+@cache
+def _features() -> frozenset[str]:
+    """The names of all features, by comparing something with itself."""
+    compared = compare_all("What?", ["it"], "it", lambda _: 1.0)
+    assert compared is not None
+    return frozenset((*compared.values, *MEANING_FEATURES, CONTEXT_FEATURE))
 
 
 def judge(

@@ -1,7 +1,7 @@
 """The report of a run: `report.html` (self-contained), `report.md`, and the table on the terminal.
 
 Questions, answers and passages come from documents and models, so they are never trusted: HTML is escaped by Jinja2,
-Markdown by `markdown_text`, terminal text goes through rich's `Text`.
+Markdown by `markdown_text`, terminal text goes through rich's `Text`; and all of it through `visible`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.evaluation.figures import RIGHT
-from synth_dspy.evaluation.finished import Finished, read_run, write
+from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
 from synth_dspy.evaluation.next_steps import next_steps
 from synth_dspy.evaluation.verdict import p_value, points, score_name
+from synth_dspy.visible import visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -45,21 +47,34 @@ def write_report(folder: Path) -> tuple[Path, Path]:
 
 
 def render(run: Finished) -> dict[str, str]:
-    """The texts of `report.html` and `report.md`, by these names."""
+    """The texts of `report.html` and `report.md`, by these names.
+
+    Raises:
+        SetupError: the run's files are not as a run writes them.
+    """
+    import jinja2
+
     results, measurements = run.results, run.measurements
-    context = {
-        "r": results,
-        "m": measurements,
-        "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
-        "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
-        "own": own_comparisons(results),
-        "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
-        "date": (measurements.get("date") or "").replace("T", " ")[:16],
-        "next": next_steps(results, measurements, run.folder),
-        "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
-    }
     environment = _environment()
-    return {name: environment.get_template(f"{name}.j2").render(context) for name in ("report.html", "report.md")}
+    with as_written(run.folder):
+        context = {
+            "r": results,
+            "m": measurements,
+            "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
+            "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
+            "own": own_comparisons(results),
+            "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
+            "date": (measurements.get("date") or "").replace("T", " ")[:16],
+            "next": next_steps(results, measurements, run.folder),
+            "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
+        }
+        try:
+            return {
+                name: visible(environment.get_template(f"{name}.j2").render(context))
+                for name in ("report.html", "report.md")
+            }
+        except jinja2.TemplateRuntimeError as error:
+            raise KeyError(str(error)) from error
 
 
 def summary_table(results: Json, measurements: Json) -> Table:
@@ -68,27 +83,30 @@ def summary_table(results: Json, measurements: Json) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    def shown(text: str, style: str = "") -> Text:
+        return Text(visible(text), style=style)
+
     verdict = results["verdict"]
     # Narrow enough for a terminal of 80 columns: a wrapped interval cannot be read.
-    table = Table(title=Text(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
+    table = Table(title=shown(f"{results['task'] or ''}, n = {results['items']['headline']}"), title_justify="left")
     table.box, table.pad_edge, table.padding, table.collapse_padding = SIMPLE_HEAD, False, (0, 1), True
     lines = [f"{verdict['headline']} {verdict['detail']}"]
     references = [row for row in results.get("reference_rows") or [] if row["n"]]
     if references:
         scores = [f"{row['name']} {_percent(row['scores']['judged']['mean'])} %" for row in references]
         lines.append(f"For comparison: {', '.join(scores)}.")
-    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
+    table.caption, table.caption_justify = shown("\n".join(lines)), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
     further = [name for arm in results["arms"] for name in arm["further"]]
     beside = "f1" if "f1" in results["scores"] else next((n for n in results["scores"] if n in further), "")
     title = "F1 %" if beside == "f1" else f"{beside.replace('_', ' ')} %"
     for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", title, "p50 s", "tokens"):
-        table.add_column(Text(column), justify="right", no_wrap=True)
+        table.add_column(shown(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     for arm in results["arms"]:
         if arm["failed"] and not arm["n"]:
-            table.add_row(Text(arm["name"]), Text("failed", style="red"), *[""] * 6)
+            table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * 6)
             continue
         judged, versus = arm["scores"]["judged"], against.get(arm["name"])
         latency = measurements["arms"].get(arm["name"], {}).get("latency_p50_s")
@@ -104,7 +122,7 @@ def summary_table(results: Json, measurements: Json) -> Table:
         ]
         best = "bold" if arm["name"] == verdict["best"] else ""
         table.add_row(
-            Text(arm["name"], style=best), *[Text(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
+            shown(arm["name"], style=best), *[shown(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
         )
     return table
 
@@ -157,6 +175,7 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
     return chosen
 
 
+@cache
 def _environment() -> jinja2.Environment:
     import jinja2
 
@@ -164,7 +183,7 @@ def _environment() -> jinja2.Environment:
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("synth_dspy.evaluation", "templates"),
-        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
+        autoescape=jinja2.select_autoescape(["html.j2"]),  # Markdown is escaped by `markdown_text`
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -8,10 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Index = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Stored(BaseModel):
+    """Trees as a file holds them: whole numbers are whole, and all are finite."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    roots: list[Index]
+    feature: list[Index]
+    threshold: list[float]
+    left: list[Index]
+    right: list[Index]
+    missing_left: list[Annotated[int, Field(ge=0, le=1)]]
+    value: list[float]
+    depth: Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +70,37 @@ class Trees:
         }
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Trees:
-        """The trees that `to_json` wrote."""
+    def from_json(cls, stored: Any, features: int) -> Trees:
+        """The trees that `to_json` wrote.
+
+        Args:
+            stored: JSON values; nothing is taken for granted of them.
+            features: how many features the trees were fitted on.
+
+        Raises:
+            ValueError: they are no such trees; says why.
+        """
+        read = _Stored.model_validate(stored)
+        nodes = np.arange(len(read.feature))
+        columns = (read.threshold, read.left, read.right, read.missing_left, read.value)
+        if not len(nodes) or any(len(column) != len(nodes) for column in columns):
+            raise ValueError("the trees' columns differ in length, or are empty")
+        if not read.roots or max(read.roots) >= len(nodes) or max(read.feature) >= features:
+            raise ValueError("a tree names a node or a feature that does not exist")
+        left, right = np.array(read.left, np.int64), np.array(read.right, np.int64)
+        leaf = (left == nodes) & (right == nodes)
+        # A child stands behind its parent, as `from_lightgbm` writes them: so there is no circle.
+        if not np.all(leaf | ((left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes)))):
+            raise ValueError("a child of a tree's node lies outside the trees, or before its parent")
         return cls(
-            np.array(stored["roots"], np.int32),
-            np.array(stored["feature"], np.int32),
-            np.array(stored["threshold"], np.float64),
-            np.array(stored["left"], np.int32),
-            np.array(stored["right"], np.int32),
-            np.array(stored["missing_left"], np.bool_),
-            np.array(stored["value"], np.float64),
-            int(stored["depth"]),
+            np.array(read.roots, np.int32),
+            np.array(read.feature, np.int32),
+            np.array(read.threshold, np.float64),
+            left.astype(np.int32),
+            right.astype(np.int32),
+            np.array(read.missing_left, np.bool_),
+            np.array(read.value, np.float64),
+            min(read.depth, len(nodes)),
         )
 
     @classmethod

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
-from synth_dspy.evaluation.blind import visible
 from synth_dspy.jsonl import FILLED, ID, read_rows
+from synth_dspy.reading import read_text
+from synth_dspy.visible import visible
 
 Json = Mapping[str, Any]
 Choice = int | str
@@ -147,12 +148,7 @@ def _counts(value: Any) -> bool:
 
 
 def _csv_votes(path: Path) -> list[Vote]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise SetupError(f"{path} cannot be read: it is not UTF-8 text; save it as CSV UTF-8.") from error
+    text = read_text(path)
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)  # some spreadsheets save with another than they were given
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))

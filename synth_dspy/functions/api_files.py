@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import parse_json, read_text, tree
 
+_MOST_MERGED = 10_000
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")
 _NAME = re.compile(r"""\b(?:name|operationId)["']?\s*:\s*["']?([\w.-]+)|^\s*["']?(/[^"'\s]*?)["']?\s*:""")
 
@@ -25,11 +26,7 @@ class ApiFile:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise SetupError(f"{path} cannot be read: {reason}.") from None
+        text = read_text(path)
         self.name = path.as_posix()
         self.document = _parsed(text, path)
         self._lines = _lines_of_names(text)
@@ -55,11 +52,14 @@ def _parsed(text: str, path: Path) -> Any:
         import yaml
 
         try:
-            return yaml.load(text, _yaml_loader())
+            return tree(yaml.load(text, _yaml_loader()))  # noqa: S506  (a SafeLoader)
+        except (ValueError, RecursionError) as error:  # of numbers, of aliases, of thousands of brackets
+            raise SetupError(f"{path} cannot be read: {error}; simplify it.") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 1 if mark else 1
-            raise SetupError(f"{path}:{line} is not valid YAML: {getattr(error, 'problem', error)}.") from None
+            reason = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise SetupError(f"{path}:{line} is not valid YAML: {reason}.") from None
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > 1 and all(line.startswith("{") and line.rstrip().endswith("}") for line in lines):
         return [_json(line, path, number) for number, line in enumerate(lines, 1)]  # JSON lines, whatever the name
@@ -68,10 +68,11 @@ def _parsed(text: str, path: Path) -> Any:
 
 def _json(text: str, path: Path, line: int) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
-        at = line + getattr(error, "lineno", 1) - 1
-        raise SetupError(f"{path}:{at} is not valid JSON: {getattr(error, 'msg', error)}.") from None
+        reason, _, place = str(error).partition(" at line ")
+        at = line + int(place.split()[0] if place else 1) - 1
+        raise SetupError(f"{path}:{at} is not valid JSON: {reason}.") from None
 
 
 def _yaml_loader() -> Any:
@@ -79,7 +80,12 @@ def _yaml_loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Without the conversions that JSON does not know."""
+        """Without the conversions that JSON does not know, and without merges (`<<`) that multiply."""
+
+        def flatten_mapping(self, node: Any) -> None:
+            super().flatten_mapping(node)
+            if len(node.value) > _MOST_MERGED:
+                raise ValueError(f"its merges come to more than {_MOST_MERGED:,} keys")
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in rules if not tag.endswith((":timestamp", ":bool"))]

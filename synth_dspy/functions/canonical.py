@@ -36,7 +36,7 @@ def _is_count(value: Any) -> bool:
 def _is_pattern(value: Any) -> bool:
     try:
         re.compile(value)
-    except (TypeError, re.error):  # OpenAPI's patterns are ECMAScript's
+    except (TypeError, re.error, OverflowError, RecursionError):  # OpenAPI's patterns are ECMAScript's
         return False
     return True
 
@@ -54,8 +54,11 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+_DEEPEST, _MOST_PARTS = 64, 50_000  # references are written once and unfold to any size
+
+
 class UnresolvedError(ValueError):
-    """A reference that leads nowhere in its document."""
+    """A reference that leads nowhere in its document, or a schema that unfolds without a reasonable end."""
 
 
 def canonical(schema: Any, document: Any = None, *, sent: bool = False, inline: bool = True) -> dict[str, Any]:
@@ -141,9 +144,21 @@ class _Reader:
         self._document = document
         self._sent = sent
         self._open: list[str] = []  # references being followed
+        self._depth = self._parts = 0
         self.recursive: dict[str, Any] = {}
 
     def of(self, schema: Any) -> dict[str, Any]:
+        self._depth += 1
+        self._parts += 1
+        if self._depth > _DEEPEST or self._parts > _MOST_PARTS:
+            raise UnresolvedError(
+                f"a schema unfolds to more than {_MOST_PARTS:,} parts, or is nested more than {_DEEPEST} deep"
+            )
+        result = self._of(schema)
+        self._depth -= 1
+        return result
+
+    def _of(self, schema: Any) -> dict[str, Any]:
         if not isinstance(schema, Mapping):
             return {} if schema is not False else {"enum": []}
         if isinstance(schema.get("$ref"), str):
@@ -186,7 +201,11 @@ class _Reader:
             more = schema["additionalProperties"]
             result["additionalProperties"] = more if isinstance(more, bool) else self.of(more)
         if isinstance(schema.get("patternProperties"), Mapping):
-            result["patternProperties"] = {key: self.of(each) for key, each in schema["patternProperties"].items()}
+            result["patternProperties"] = {
+                key: self.of(each)
+                for key, each in schema["patternProperties"].items()
+                if _is_pattern(key) and "(" not in key  # without groups, none takes for ever
+            }
         items = schema.get("items")
         if isinstance(schema.get("prefixItems"), list) or isinstance(items, list):
             result["prefixItems"] = [self.of(each) for each in schema.get("prefixItems") or items or ()]
@@ -241,8 +260,10 @@ class _Reader:
         rest = {key: value for key, value in schema.items() if key != "allOf"}
         for part in [*schema["allOf"], rest]:
             seen: list[str] = []
-            while isinstance(part, Mapping) and ("$ref" in part or "allOf" in part):
-                if "$ref" in part:
+            while isinstance(part, Mapping) and (
+                isinstance(part.get("$ref"), str) or isinstance(part.get("allOf"), list)
+            ):
+                if isinstance(part.get("$ref"), str):
                     if part["$ref"] in seen or part["$ref"] in self._open:
                         raise UnresolvedError(f"{part['$ref']!r} includes itself")
                     seen.append(part["$ref"])
@@ -251,8 +272,9 @@ class _Reader:
                     part = self._merged(part)
             if isinstance(part, Mapping):
                 result |= part
-                properties |= part.get("properties") or {}
-                required += part.get("required") or []
+                own, needed = part.get("properties"), part.get("required")
+                properties |= own if isinstance(own, Mapping) else {}
+                required += needed if isinstance(needed, list) else []
         return {**result, **({"properties": properties, "required": required} if properties else {})}
 
 

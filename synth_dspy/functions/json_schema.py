@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 _NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs"})
+_PATTERN_S = 0.2
 _SHOWN = 60  # characters of a value that a problem quotes
 
 
@@ -157,6 +158,7 @@ def _validator() -> Callable[[Mapping[str, Any]], Any]:
     rules = {key: spared(rule) for key, rule in standard.items()}
     rules |= {key: standard[key] for key in ("$ref", "anyOf", "allOf")}  # these hand the value on
     rules["type"] = of_type
+    rules["pattern"] = spared(_matches)
     types = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
@@ -164,6 +166,24 @@ def _validator() -> Callable[[Mapping[str, Any]], Any]:
     for name, parse in _FORMATS.items():
         formats.checks(name, raises=ValueError)(parse)
     return functools.partial(extend(Draft202012Validator, validators=rules, type_checker=types), format_checker=formats)
+
+
+def _matches(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
+    """JSON Schema's `pattern`, whose author need not be one of ours: one that takes for ever is given up."""
+    import regex
+    from jsonschema.exceptions import ValidationError
+
+    if not validator.is_type(instance, "string"):
+        return
+    try:
+        matches = regex.search(pattern, instance, timeout=_PATTERN_S)
+    except regex.error:  # one that Python's own `re` takes, and so a hint at most
+        return
+    except TimeoutError:
+        yield ValidationError(f"the pattern {pattern!r} takes too long to match {short(instance)}")
+        return
+    if not matches:
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
 def _parses(parse: Callable[[str], Any], length: int | None = None) -> Callable[[Any], bool]:

@@ -41,6 +41,11 @@ def read_document(path: Path) -> tuple[list[Function], list[Gap]]:
             functions = list(reader.tools(document))
     except UnresolvedError as error:
         raise SetupError(f"{path} holds a reference that cannot be followed: {error}.") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SetupError(
+            f"{path} does not describe functions as OpenAPI 3 and tool lists do ({type(error).__name__}: "
+            f"{str(error)[:200]}); check it with a validator of the format."
+        ) from error
     if not functions:
         raise NoFunctionsError(
             f"{path} describes no functions; expected are OpenAPI 3 paths, or tools with name, description, parameters."
@@ -101,7 +106,8 @@ class _Reader:
         for tool in self._listed(document):
             if not isinstance(tool, Mapping):
                 raise SetupError(f"{self._file} lists {json.dumps(tool, default=str)[:60]} among its functions.")
-            name = (tool.get("function") or tool).get("name")
+            inner = tool.get("function")
+            name = (inner if isinstance(inner, Mapping) else tool).get("name")
             line = self._line_of(str(name))
             try:
                 function = function_of(tool, f"{self._file}:{line}")

@@ -16,6 +16,9 @@ from synth_dspy.errors import SetupError
 from synth_dspy.functions import json_schema
 from synth_dspy.functions.json_schema import short, thinned
 
+_DEEPEST = 100
+_LARGEST_BITS = 14_000  # Python writes no number of more than 4,300 digits
+_SHOWN = 60
 _NESTED = "$call"  # marks a call inside another's arguments: {"$call": {"name": ..., "arguments": ...}}
 
 
@@ -35,7 +38,7 @@ class Call:
     arguments: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", {k: _json_value(v, k) for k, v in self.arguments.items()})
+        object.__setattr__(self, "arguments", {k: _json_value(v, k, 0) for k, v in self.arguments.items()})
 
     def as_json(self) -> dict[str, Any]:
         """`{"name": ..., "arguments": {...}}`, a nested call as `{"$call": {"name": ..., "arguments": ...}}`."""
@@ -174,23 +177,31 @@ def calls_schema(functions: Sequence[Function], *, most: int | None = None, nest
 # -- calls as JSON ----------------------------------------------------------------------------------------------------
 
 
-def _json_value(value: Any, where: str) -> Any:
-    """`value` with tuples as lists, checked to be JSON or a call."""
-    if value is None or isinstance(value, (str, bool, int, Call)):
+def _json_value(value: Any, where: str, depth: int) -> Any:
+    """`value` with tuples as lists, checked to be JSON or a call, and to be of a size that can be written again."""
+    if depth > _DEEPEST:
+        raise ValueError(f"argument {where[:_SHOWN]}: nested more than {_DEEPEST} deep")
+    if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+        raise ValueError(f"argument {where}: a number of thousands of digits")
+    if isinstance(value, Call):
+        for each in value.arguments.values():
+            _json_value(each, where, depth + 1)
+        return value
+    if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"argument {where}: {value} is not a JSON number")
         return value
     if isinstance(value, (list, tuple)):
-        return [_json_value(each, f"{where}[{i}]") for i, each in enumerate(value)]
+        return [_json_value(each, f"{where}[{i}]", depth + 1) for i, each in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"argument {where}: the key {key!r} of an object is not a string")
             if key == _NESTED:
                 raise ValueError(f'argument {where}: the key "{_NESTED}" is reserved for nested calls')
-        return {key: _json_value(each, f"{where}.{key}") for key, each in value.items()}
+        return {key: _json_value(each, f"{where}.{key}", depth + 1) for key, each in value.items()}
     raise ValueError(f"argument {where}: {short(value)} is not a JSON value")
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+_Open = tuple[str, Any]
+"""What closes the innermost bracket that is open, and what is open around it: an `_Open`, or None."""
+_TRIED = 64
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 
 
@@ -46,12 +50,12 @@ def _read_json_calls(text: str) -> None:
     """Raise ValueError unless `text` is a list of calls that have come to their arguments."""
 
     def check(value: dict[str, Any]) -> dict[str, Any]:
-        if "$call" in value and "arguments" not in value["$call"]:
+        if "$call" in value and not (isinstance(value["$call"], dict) and "arguments" in value["$call"]):
             raise ValueError("not a call")
         return value
 
     calls = json.loads(text, object_hook=check)
-    if not all(isinstance(call, dict) and "arguments" in call for call in calls):
+    if not isinstance(calls, list) or not all(isinstance(call, dict) and "arguments" in call for call in calls):
         raise ValueError("not a list of calls")
 
 
@@ -69,9 +73,10 @@ def _read_python_calls(text: str) -> None:
 
 
 def _closed(text: str, read: Callable[[str], Any]) -> str | None:
-    stack: list[str] = []
+    stack: _Open | None = None
     in_string = escaped = False
-    safe: list[tuple[int, str]] = []  # (length, closers): prefixes of `text` that closers make whole
+    # Prefixes of `text` that closers make whole, by their length; the last ones are enough: a cut is at the end.
+    safe: deque[tuple[int, _Open | None]] = deque(maxlen=_TRIED)
     for position, char in enumerate(text):
         if in_string:
             if escaped:
@@ -84,20 +89,28 @@ def _closed(text: str, read: Callable[[str], Any]) -> str | None:
         if char == '"':
             in_string = True
         elif char in _CLOSERS:
-            stack.append(_CLOSERS[char])
-            safe.append((position + 1, "".join(reversed(stack))))
+            stack = (_CLOSERS[char], stack)
+            safe.append((position + 1, stack))
         elif char in _CLOSERS.values() and stack:
-            stack.pop()
-            safe.append((position + 1, "".join(reversed(stack))))
+            stack = stack[1]
+            safe.append((position + 1, stack))
         elif char == ",":
-            safe.append((position, "".join(reversed(stack))))
-    ending = "".join(reversed(stack))
-    candidates = [(text[:-1] if escaped else text) + ('"' if in_string else "") + ending]
-    candidates += [text[:length] + closers for length, closers in reversed(safe)]
-    for candidate in candidates:
+            safe.append((position, stack))
+    whole = (text[:-1] if escaped else text) + ('"' if in_string else "") + _closers(stack)
+    for candidate in (whole, *(text[:length] + _closers(open_) for length, open_ in reversed(safe))):
         try:
             read(candidate)
         except (ValueError, SyntaxError):
             continue
+        except (RecursionError, MemoryError):  # thousands of brackets
+            return None
         return candidate
     return None
+
+
+def _closers(stack: _Open | None) -> str:
+    closers = []
+    while stack:
+        closer, stack = stack
+        closers.append(closer)
+    return "".join(closers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,14 @@ from typing import Any, BinaryIO
 
 from synth_dspy.errors import SetupError
 from synth_dspy.lms.cache import kept
+from synth_dspy.reading import read_json_object
 
 MAGIC = b"GGUF"
 # Scalar types of GGUF metadata, by their number in the format; 8 is a string, 9 an array.
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_MOST_DIMENSIONS = 4
+_LARGE = 1 << 16  # bytes; a smaller size is not worth a look at the file's
 _CONTROL = 3  # GGUF's kind of token that is not to be shown
 # Tensor types that OpenVINO GenAI 2026.4 reads as they are: F32, F16, Q4_0, Q8_0, Q6_K. It reads Q4_1 and Q4_K too, but
 # rounds the offset of every block to a whole number of steps, which is as coarse as the quantisation itself: SmolLM2's
@@ -65,8 +69,11 @@ def read_header(path: Path) -> Header:
     Raises:
         SetupError: `path` is not a GGUF file, or is cut short.
     """
-    stat = path.stat()
-    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+    try:
+        stat = path.stat()
+        return _read_header(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
 
 
 @lru_cache(maxsize=16)
@@ -75,7 +82,7 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
-                raise SetupError(f"{path} is not a GGUF file; name a GGUF file or a model folder")
+                raise SetupError(f"{path} is not a GGUF file; name a GGUF file or a model folder{_trained(path)}")
             version, tensors, pairs = _unpack(file, "<IQQ")
             if version < 2:
                 raise SetupError(f"{path} is GGUF version {version}; versions 2 and 3 can be read")
@@ -90,24 +97,39 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
                 if key.startswith("tokenizer."):
                     size_of_value = file.tell() - begin
                     file.seek(begin)
-                    tokenizer.update(f"{key}:{size_of_value}:".encode() + file.read(size_of_value))
+                    tokenizer.update(f"{key}:{size_of_value}:".encode() + _take(file, size_of_value))
             types = {}
             values: Counter[int] = Counter()
             end = 0
             for _ in range(tensors):
                 name = _string(file)
                 (dimensions,) = _unpack(file, "<I")
+                if dimensions > _MOST_DIMENSIONS:
+                    raise ValueError("a tensor of too many dimensions")
                 shape = _unpack(file, f"<{dimensions}Q")
                 types[name], offset = _unpack(file, "<IQ")
                 values[types[name]] += math.prod(shape)
                 end = max(end, offset + _size(shape, types[name]))
             alignment = metadata.get("general.alignment", 32)
+            if type(alignment) is not int or alignment <= 0:
+                raise ValueError("an alignment that is none")
             complete = -(-file.tell() // alignment) * alignment + end if end else file.tell()
-    except (struct.error, ValueError, KeyError, OverflowError) as error:
-        raise SetupError(f"{path} is a damaged or incomplete GGUF file; fetch it again") from error
+    except (struct.error, ValueError, KeyError, RecursionError) as error:
+        raise SetupError(f"{path} is a damaged or incomplete GGUF file; {_remedy(path)}") from error
     if size < complete:  # OpenVINO would read past its end, and crash
-        raise SetupError(f"{path} is cut short ({size:,} of {complete:,} bytes); fetch it again")
+        raise SetupError(f"{path} is cut short ({size:,} of {complete:,} bytes); {_remedy(path)}")
     return Header(metadata, types, dict(values), tokenizer.hexdigest())
+
+
+def _remedy(path: Path) -> str:
+    return _trained(path).removeprefix("; ") or "fetch it again"
+
+
+def _trained(path: Path) -> str:
+    """What to do about a damaged model that a training made, which nobody can fetch; empty for any other."""
+    if not (path.parent / "spec.json").is_file():
+        return ""
+    return f"; copy the run's folder whole, or remove {path.parent} and train again with --resume"
 
 
 def control_tokens(path: Path) -> frozenset[int]:
@@ -119,6 +141,8 @@ def control_tokens(path: Path) -> frozenset[int]:
             key, kind = _string(file), _unpack(file, "<I")[0]
             if key == "tokenizer.ggml.token_type":
                 inner, count = _unpack(file, "<IQ")
+                if inner not in _SCALARS:
+                    break
                 kinds = _unpack(file, f"<{count}{_SCALARS[inner][1:]}")
                 return frozenset(index for index, each in enumerate(kinds) if each == _CONTROL)
             _value(file, kind)
@@ -128,10 +152,13 @@ def control_tokens(path: Path) -> frozenset[int]:
 def context_length(path: Path) -> int:
     """The context window, in tokens, of a GGUF file or of an OpenVINO model folder (its config.json)."""
     if path.is_dir():
-        config = json.loads((path / "config.json").read_text())
-        return int(config["max_position_embeddings"])
-    metadata = read_header(path).metadata
-    return int(metadata[f"{metadata['general.architecture']}.context_length"])
+        length = read_json_object(path / "config.json", "The model's").get("max_position_embeddings")
+    else:
+        metadata = read_header(path).metadata
+        length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    if type(length) is not int or length < 1:
+        raise SetupError(f"{path} does not state its context length; name another copy of the model")
+    return length
 
 
 def readable(path: Path) -> Path:
@@ -186,7 +213,11 @@ def _convert(source: Path, target: Path) -> None:
 
 
 def open_gguf(path: Path) -> Any:
-    """A `gguf.GGUFReader` of a file, four times as fast as the library's: it reads a vocabulary word by word."""
+    """A `gguf.GGUFReader` of a file, four times as fast as the library's: it reads a vocabulary word by word.
+
+    Raises:
+        SetupError: `path` is not a GGUF file, or a damaged one.
+    """
     import gguf
     import numpy as np
 
@@ -196,7 +227,11 @@ def open_gguf(path: Path) -> Any:
             values = np.frombuffer(self.data, dtype, int(count), int(offset))
             return values.view(values.dtype.newbyteorder(override_order or self.byte_order))
 
-    return Reader(path)
+    read_header(path)
+    try:
+        return Reader(path)
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise SetupError(f"{path} is a damaged GGUF file ({error}); {_remedy(path)}") from error
 
 
 def values_of(tensor: Any) -> Any:
@@ -292,13 +327,28 @@ def _size(shape: tuple[int, ...], kind: int) -> int:
     return math.prod(shape) // int(block) * int(size)
 
 
+def _take(file: BinaryIO, size: int) -> bytes:
+    return file.read(_checked(file, size))
+
+
+def _skip(file: BinaryIO, size: int) -> None:
+    file.seek(_checked(file, size), os.SEEK_CUR)
+
+
+def _checked(file: BinaryIO, size: int) -> int:
+    """A size that a file states: in a damaged one it may be more than any memory holds, or any file."""
+    if size > _LARGE and size > os.fstat(file.fileno()).st_size - file.tell():
+        raise ValueError("it ends too early")
+    return size
+
+
 def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
     return struct.unpack(form, file.read(struct.calcsize(form)))
 
 
 def _string(file: BinaryIO) -> str:
     (length,) = _unpack(file, "<Q")
-    return file.read(length).decode("utf-8")
+    return _take(file, length).decode("utf-8")
 
 
 def _value(file: BinaryIO, kind: int) -> Any:
@@ -310,10 +360,10 @@ def _value(file: BinaryIO, kind: int) -> Any:
     inner, count = _unpack(file, "<IQ")
     if inner == _STRING:
         for _ in range(count):
-            file.seek(_unpack(file, "<Q")[0], 1)
+            _skip(file, _unpack(file, "<Q")[0])
     elif inner == _ARRAY:
         for _ in range(count):
             _value(file, _ARRAY)
     else:
-        file.seek(count * struct.calcsize(_SCALARS[inner]), 1)
+        _skip(file, count * struct.calcsize(_SCALARS[inner]))
     return None

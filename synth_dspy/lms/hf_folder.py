@@ -7,15 +7,18 @@ Weights are written as float16: what was trained in 16 or 32 bits is served as t
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import parse_json, read_json_object
 
 _ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
 # How GGUF names a BPE's splitting rule: by a part of the rule's pattern in tokenizer.json.
 _LLAMA3_DIGITS, _QWEN2_DIGITS = r"\p{N}{1,3}", r"\p{N}"
+_LARGEST = 10_000_000  # of a vocabulary
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # GGUF's kinds of token
 
 
@@ -27,29 +30,40 @@ def write_gguf(folder: Path, target: Path) -> None:
     """
     import gguf
 
-    config, tokenizer = _read(folder / "config.json"), _read(folder / "tokenizer.json")
-    architecture = _ARCHITECTURES.get((config.get("architectures") or ["unknown"])[0])
-    if architecture is None:
+    config, tokenizer = (_read(folder / name) for name in ("config.json", "tokenizer.json"))
+    stated = config.get("architectures")
+    name = str(stated[0]) if isinstance(stated, list) and stated else "model of no stated kind"
+    if name not in _ARCHITECTURES:
         raise SetupError(
-            f"{folder} holds a {(config.get('architectures') or ['model of no stated kind'])[0]}; folders of "
-            f"{' and '.join(_ARCHITECTURES)} can be served, others as a GGUF file"
+            f"{folder} holds a {name}; folders of {' and '.join(_ARCHITECTURES)} can be served, others as a GGUF file"
         )
+    architecture = _ARCHITECTURES[name]
     writer = gguf.GGUFWriter(target, architecture)
-    _add_parameters(writer, config, folder.name)
-    _add_tokenizer(writer, config, tokenizer, folder)
-    _add_tensors(writer, architecture, config, folder)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
+    try:
+        _check_sizes(config)
+        _add_parameters(writer, config, folder.name)
+        _add_tokenizer(writer, config, tokenizer, folder)
+        _add_tensors(writer, architecture, config, folder)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
+        raise SetupError(
+            f"{folder} is not a model folder as Hugging Face writes them ({type(error).__name__}: {error}); fetch it "
+            "again"
+        ) from error
     writer.write_tensors_to_file()
     writer.close()
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{path.parent} is not a model folder: {path.name} cannot be read ({error})") from error
-    return value
+    return read_json_object(path, "The model's", "name a model folder, or fetch it again")
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Refuse what no model has before memory is taken for it."""
+    for key in ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size"):
+        if not 0 < int(config[key]) < _LARGEST:
+            raise ValueError(f"{key} is {config[key]}")
 
 
 def _add_parameters(writer: Any, config: Mapping[str, Any], name: str) -> None:
@@ -157,29 +171,34 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def tensors_of(path: Path) -> Iterator[tuple[str, Any]]:
-    """The tensors of a safetensors file by name, as float32 arrays. No torch is needed."""
+    """The tensors of a safetensors file by name, as float32 arrays. No torch is needed.
+
+    Raises:
+        SetupError: it cannot be read, or is damaged.
+    """
     import numpy as np
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    header = _safetensors_header(path)
-    bfloat = {name for name, entry in header.items() if name != "__metadata__" and entry["dtype"] == "BF16"}
-    with path.open("rb") as raw_file:
-        start = 8 + int.from_bytes(raw_file.read(8), "little")
-    with safe_open(path, framework="numpy") as file:
-        for name in file.keys():  # noqa: SIM118  (not a mapping)
-            if name not in bfloat:
-                yield name, file.get_tensor(name).astype(np.float32)
-                continue
-            # numpy has no bfloat16: it is the upper half of a float32.
-            first, last = header[name]["data_offsets"]
-            raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
-            yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
+    try:
+        with safe_open(path, framework="numpy") as file:  # checks the header: sizes, and that nothing overlaps
+            header, start = _safetensors_header(path)
+            for name in file.keys():  # noqa: SIM118  (not a mapping)
+                if header[name]["dtype"] != "BF16":
+                    yield name, file.get_tensor(name).astype(np.float32)
+                    continue
+                # numpy has no bfloat16: it is the upper half of a float32.
+                first, last = header[name]["data_offsets"]
+                raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
+                yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a type that numpy has not
+        raise SetupError(f"{path} is no whole safetensors file ({error}); copy or fetch it again") from error
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
+def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file that has been checked, and where its data begin."""
     with path.open("rb") as file:
-        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return header
+        size = int.from_bytes(file.read(8), "little")
+        return parse_json(file.read(size)), 8 + size
 
 
 def interleaved(data: Any, heads: int) -> Any:

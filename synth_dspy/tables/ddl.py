@@ -53,13 +53,18 @@ def parse_script(sql: str, dialect: str) -> list[Statement]:
     from sqlglot import exp
 
     made: dict[str, Statement] = {}
-    for statement in _parsed(sql, dialect):
-        if isinstance(statement, exp.Create) and statement.kind == "TABLE" and isinstance(statement.this, exp.Schema):
-            table = _table(statement, dialect)
-            remarks = tuple(remark.strip() for remark in statement.comments or ())
-            made[_key(table.schema, table.name)] = Statement(table, remarks)
-        elif isinstance(statement, exp.Comment):
-            _comment(statement, made)
+    with _well_formed():
+        for statement in _parsed(sql, dialect):
+            if (
+                isinstance(statement, exp.Create)
+                and statement.kind == "TABLE"
+                and isinstance(statement.this, exp.Schema)
+            ):
+                table = _table(statement, dialect)
+                remarks = tuple(remark.strip() for remark in statement.comments or ())
+                made[_key(table.schema, table.name)] = Statement(table, remarks)
+            elif isinstance(statement, exp.Comment):
+                _comment(statement, made)
     return list(made.values())
 
 
@@ -92,15 +97,15 @@ def run_in_duckdb(sql: str, dialect: str) -> None:
     of_columns = isinstance(statement, exp.Create) and isinstance(statement.this, exp.Schema)
     if others or not of_columns or statement.expression:  # a query could fill the memory
         raise DdlError("does not parse", "it is not one CREATE TABLE of columns")
-    _reduce(statement)
+    with _well_formed():
+        _reduce(statement)
+        parents, reduced = list(_parents(statement)), statement.sql("duckdb")
     with _LOCK:  # one database for all statements: opening one takes longer than they do
         connection = _database()
         connection.begin()
         try:
-            for prepared in _parents(statement):
+            for prepared in (*parents, reduced):
                 connection.execute(prepared)
-            with _quiet():
-                connection.execute(statement.sql("duckdb"))
         except duckdb.Error as error:
             raise DdlError("does not run", str(error).partition("\n")[0]) from error
         finally:
@@ -147,6 +152,20 @@ def known_dialect(name: str) -> bool:
 
 
 @contextmanager
+def _well_formed() -> Iterator[None]:
+    """Read sqlglot's tree; one that has other nodes than a statement's has is of a text that it should have refused.
+
+    Raises:
+        DdlError: it has.
+    """
+    try:
+        with _quiet():
+            yield
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DdlError("does not parse", f"a part is missing or misplaced ({str(error)[:100]})") from error
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """sqlglot says on its logger what the other dialect lacks; here that is expected."""
     logger = logging.getLogger("sqlglot")
@@ -165,7 +184,7 @@ def _parsed(sql: str, dialect: str) -> list[Any]:
     try:
         with _quiet():
             return [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
-    except (SqlglotError, ValueError, RecursionError) as error:
+    except (SqlglotError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DdlError("does not parse", str(error).partition("\n")[0] or type(error).__name__) from error
 
 

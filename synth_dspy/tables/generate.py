@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import csv
 import random
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import read_toml
 from synth_dspy.tables.ddl import identifier, parse_table
 from synth_dspy.tables.naming import Style
 from synth_dspy.tables.schema import WHOLE, Table
@@ -125,8 +125,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
     Raises:
         SetupError: it cannot be read, or an attribute is not "words | kind | meaning"; names it.
     """
+    content = read_toml(path, "The vocabulary")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
         common = tuple(_attribute(text, path) for text in content["common"])
         entities = tuple(
             Entity(
@@ -138,8 +138,6 @@ def read_vocabulary(path: Path) -> Vocabulary:
             )
             for entry in content["entity"]
         )
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SetupError(f"The vocabulary {path} cannot be read: {error}.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise SetupError(f"The vocabulary {path} lacks {error}: see data/industries/README.md.") from error
     return Vocabulary(entities, common)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.jsonl import FILLED, TEXT, read_rows
+from synth_dspy.reading import read_text
 from synth_dspy.tables.ddl import DdlError, known_dialect, parse_script, parse_table
 from synth_dspy.tables.schema import WHOLE, Table, asked, comment_of, foci, line, view
 
@@ -98,10 +99,7 @@ def _id(table: Table, focus: str) -> str:
 def _script(file: Path) -> list[Table]:
     dialect = script_dialect(file)
     try:
-        text = file.read_text(encoding="utf-8")
-        return [statement.table for statement in parse_script(text, dialect)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The script {file} cannot be read: {error}.") from error
+        return [statement.table for statement in parse_script(read_text(file, "The script"), dialect)]
     except DdlError as error:
         raise SetupError(
             f"The script {file} was read as {dialect} and {error}. Put the dialect into the file's name, as in "

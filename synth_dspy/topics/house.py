@@ -12,7 +12,6 @@ All are needed. Nothing is read before it is asked for; `check` reads everything
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.jsonl import BOOL, FILLED, FILLED_TEXTS, ID, OBJECTS, TEXT, read_rows
+from synth_dspy.reading import read_toml
 from synth_dspy.topics.rules import Rule, read_rules, violations
 
 KINDS = ("plain", "borderline", "attempt")
@@ -166,12 +166,7 @@ def _rules(path: Path) -> tuple[Rule, ...]:
 
 @lru_cache(maxsize=16)
 def _words(path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The house {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SetupError(f"The house {path} is not valid TOML: {error}.") from error
+    return read_toml(path, "The house")
 
 
 @lru_cache(maxsize=16)
@@ -180,9 +175,12 @@ def _topics(path: Path) -> tuple[Topic, ...]:
     topics = []
     for row in rows:
         for part in row["subtopics"]:
-            missing = [key for key in ("subtopic", "name", "answer") if not str(part.get(key) or "").strip()]
+            missing = [key for key in ("subtopic", "name", "answer") if FILLED(part.get(key))]
             if missing:
-                raise SetupError(f"{path}, topic {row['topic']!r}: a subtopic lacks {missing[0]!r}; add it.")
+                raise SetupError(
+                    f"{path}, topic {row['topic']!r}: a subtopic lacks {missing[0]!r}; add it, a string that is not "
+                    "empty."
+                )
         if not row["subtopics"]:
             raise SetupError(f"{path}, topic {row['topic']!r}: subtopics is empty; add at least one.")
         parts = tuple(Subtopic(part["subtopic"], part["name"], part["answer"]) for part in row["subtopics"])

@@ -11,7 +11,7 @@ Both are read as JSON lines too, with `text` and `category` (Banking77) or `text
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from synth_dspy.corpus.splits import hash_order
 from synth_dspy.errors import SetupError
 from synth_dspy.jsonl import FILLED, read_rows
+from synth_dspy.reading import parse_json, read_text
 
 BANKING77, CLINC150 = "banking77", "clinc150"
 _BANKING = (
@@ -107,7 +108,7 @@ def is_real(path: Path) -> bool:
         return True
     try:
         with path.open(encoding="utf-8-sig") as file:
-            first = json.loads(next((line for line in file if line.strip()), "null"))
+            first = parse_json(next((line for line in file if line.strip()), "null"))
     except (OSError, ValueError):
         return False
     return isinstance(first, dict) and "text" in first and "question" not in first
@@ -131,21 +132,24 @@ def _read(file: Path) -> Iterator[tuple[str, str, str]]:
         return
     try:
         if file.suffix == ".csv":
-            with file.open(encoding="utf-8-sig", newline="") as lines:
-                for row in csv.DictReader(lines):
-                    yield row["text"], row["category"], BANKING77
+            for row in csv.DictReader(io.StringIO(read_text(file), newline="")):
+                yield _filled(row["text"]), _filled(row["category"]), BANKING77
             return
-        splits: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        splits: Mapping[str, Any] = parse_json(read_text(file))
         for rows in splits.values():
             for text, intent in rows:
-                yield text, intent, CLINC150
-    except OSError as error:
-        raise SetupError(f"{file} cannot be read: {error.strerror or error}; check the path.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+                yield _filled(text), _filled(intent), CLINC150
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise SetupError(
             f"{file} is neither Banking77's CSV nor CLINC150's data_full.json ({type(error).__name__}: {error}); "
             "fetch it again from its publisher."
         ) from error
+
+
+def _filled(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{str(value)[:60]!r} stands where a text belongs")
+    return value
 
 
 def _read_lines(file: Path) -> Iterator[tuple[str, str, str]]:

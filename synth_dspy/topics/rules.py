@@ -11,10 +11,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import regex
 
 from synth_dspy.errors import SetupError
+from synth_dspy.reading import read_text
 
 _CHECK = re.compile(r"^-\s*(?P<kind>[a-z]+):\s*(?P<value>.+?)\s*$")
+_MATCH_S = 0.5
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
 
 
@@ -25,15 +30,15 @@ class Rule:
     Attributes:
         id: its name, as reports give it.
         text: what a model is told.
-        never: patterns that a right answer does not match.
+        never: patterns (`regex.Pattern`) that a right answer does not match.
         always: patterns that it matches.
         words: the most words of an answer; None: as many as it takes.
     """
 
     id: str
     text: str
-    never: tuple[re.Pattern[str], ...] = ()
-    always: tuple[re.Pattern[str], ...] = ()
+    never: tuple[Any, ...] = ()
+    always: tuple[Any, ...] = ()
     words: int | None = None
 
     @property
@@ -42,15 +47,25 @@ class Rule:
         return bool(self.never or self.always or self.words)
 
     def broken_by(self, answer: str) -> bool:
-        """Whether an answer breaks the rule, as far as a program can tell. An empty answer breaks none."""
+        """Whether an answer breaks the rule, as far as a program can tell. An empty answer breaks none.
+
+        Raises:
+            SetupError: a pattern of the rule takes too long.
+        """
         text = answer.translate(_QUOTES)
         if not text.strip():
             return False
-        return (
-            any(pattern.search(text) for pattern in self.never)
-            or not all(pattern.search(text) for pattern in self.always)
-            or (self.words is not None and len(text.split()) > self.words)
-        )
+        try:
+            return (
+                any(pattern.search(text, timeout=_MATCH_S) for pattern in self.never)
+                or not all(pattern.search(text, timeout=_MATCH_S) for pattern in self.always)
+                or (self.words is not None and len(text.split()) > self.words)
+            )
+        except TimeoutError:
+            raise SetupError(
+                f"A pattern of the rule {self.id!r} takes too long to match an answer of {len(text):,} characters: "
+                "write it without alternatives or repetitions inside a repetition."
+            ) from None
 
 
 def violations(answer: str, rules: Sequence[Rule]) -> list[str]:
@@ -64,10 +79,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     Raises:
         SetupError: the file cannot be read or holds no rule, or a rule is not as described; names the file and line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The rules {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    lines = read_text(path, "The rules").splitlines()
     rules: list[Rule] = []
     start, name, body = 0, "", list[tuple[int, str]]()
     for number, line in [*enumerate(lines, start=1), (len(lines) + 1, "## ")]:
@@ -89,8 +101,8 @@ def _rule(path: Path, start: int, name: str, body: Sequence[tuple[int, str]]) ->
     text = " ".join(line for _, line in body if line and not line.startswith("- "))
     if not text:
         raise SetupError(f"{path}, line {start}: the rule {name!r} says nothing; write its sentence below the heading.")
-    never: list[re.Pattern[str]] = []
-    always: list[re.Pattern[str]] = []
+    never: list[Any] = []
+    always: list[Any] = []
     words: int | None = None
     for number, line in body:
         if not line.startswith("- "):
@@ -100,7 +112,7 @@ def _rule(path: Path, start: int, name: str, body: Sequence[tuple[int, str]]) ->
         kind, value = (match["kind"], match["value"]) if match else ("", "")
         if kind in ("never", "always"):
             (never if kind == "never" else always).append(_pattern(value, place))
-        elif kind == "words" and value.isdigit() and int(value):
+        elif kind == "words" and re.fullmatch("[1-9][0-9]{0,5}", value):
             words = int(value)
         else:
             raise SetupError(
@@ -109,12 +121,12 @@ def _rule(path: Path, start: int, name: str, body: Sequence[tuple[int, str]]) ->
     return Rule(name, text, tuple(never), tuple(always), words)
 
 
-def _pattern(value: str, place: str) -> re.Pattern[str]:
+def _pattern(value: str, place: str) -> Any:
     fence = re.match(r"`+", value)
     ticks = fence[0] if fence else ""
     if ticks and value.endswith(ticks) and len(value) > 2 * len(ticks):
         value = value[len(ticks) : -len(ticks)].strip()
     try:
-        return re.compile(value, re.IGNORECASE)
-    except re.error as error:
+        return regex.compile(value, regex.IGNORECASE)  # as `re`, and stops when its time is up
+    except (regex.error, OverflowError, RecursionError) as error:
         raise SetupError(f"{place}: the pattern {value[:60]!r} is no regular expression ({error}); mend it.") from error

@@ -13,9 +13,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from synth_dspy.errors import ArmError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.mistakes import mistake
+from synth_dspy.reading import read_json_object
 
 BASE = "base.json"
 CONFIG = "adapter_config.json"
@@ -24,6 +28,27 @@ _PREFIX = "base_model.model."
 _KEY = re.compile(re.escape(_PREFIX) + r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 # Kinds of LoRA that change a weight by more than B·A, or more than weights.
 _NOT_PLAIN = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "target_parameters", "fan_in_fan_out")
+
+
+def _module_pattern(pattern: str) -> str:
+    """PEFT's patterns name modules. One with a repetition could take for ever to match."""
+    if re.fullmatch(r"[\w.^$|\\-]*", pattern) is None:
+        raise ValueError(f"{pattern[:60]!r} is no name of a module")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern[:60]!r} is no regular expression ({error})") from error
+    return pattern
+
+
+class _Config(BaseModel):
+    """What is read of an adapter_config.json; PEFT writes more."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    lora_alpha: float
+    alpha_pattern: dict[Annotated[str, AfterValidator(_module_pattern)], float] | None = None
+    layers_to_transform: list[int] | int | None = None
 
 
 def record_base(adapter: Path, model: Any) -> None:
@@ -57,9 +82,12 @@ def read_adapter_config(adapter: Path) -> dict[str, Any]:
         ArmError: It is not.
     """
     try:
-        config: dict[str, Any] = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArmError(f"{adapter} is no PEFT adapter: adapter_config.json cannot be read ({error}).") from error
+        config = read_json_object(adapter / CONFIG)
+        _Config.model_validate(config)
+    except SetupError as error:
+        raise ArmError(f"{adapter} is no PEFT adapter: {error}") from error
+    except ValidationError as error:
+        raise ArmError(f"In {adapter / CONFIG}, {mistake(error, _Config)}") from error
     if not (adapter / WEIGHTS).is_file():
         raise ArmError(f"{adapter} has no adapter_model.safetensors; weights in other formats are not loaded.")
     odd = [key for key in _NOT_PLAIN if config.get(key)]
@@ -102,7 +130,7 @@ def check_adapter(
                 f"{advice}."
             )
     record = adapter / BASE
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["fingerprint"] != fingerprint:
+    if record.is_file() and read_json_object(record).get("fingerprint") != fingerprint:
         raise ArmError(f"The adapter {adapter} is for another base of the same shape; {advice}.")
 
 
@@ -112,10 +140,14 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
     Raises:
         ArmError: It holds something else than LoRA matrices, or one of a pair is missing.
     """
+    import numpy as np
+
     from synth_dspy.lms.hf_folder import tensors_of
 
     pairs: dict[str, dict[str, Any]] = {}
     for key, values in tensors_of(adapter / WEIGHTS):
+        if values.ndim != 2 or not np.isfinite(values).all():
+            raise ArmError(f"The adapter {adapter} is damaged: {key} is no matrix of finite numbers; train it again.")
         match = _KEY.fullmatch(key)
         if match is None:
             raise ArmError(f"{adapter} is not a plain LoRA adapter: it holds {key}.")
@@ -123,6 +155,8 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
     for module, pair in pairs.items():
         if len(pair) < 2:
             raise ArmError(f"The adapter {adapter} is incomplete: {module} lacks one of its two matrices.")
+        if not len(pair["A"]) or len(pair["A"]) != pair["B"].shape[1]:
+            raise ArmError(f"The adapter {adapter} is damaged: the two matrices of {module} differ in rank.")
     return {module: (pair["A"], pair["B"]) for module, pair in sorted(pairs.items())}
 
 

@@ -32,6 +32,16 @@ def write_folder(source: Path, folder: Path) -> None:
     from synth_dspy.lms.gguf import open_gguf
 
     reader = open_gguf(source)
+    try:
+        _write(reader, source, folder)
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise SetupError(
+            f"{source} lacks what a model has that can be trained ({type(error).__name__}: {error}); name the model's "
+            "Hugging Face folder"
+        ) from error
+
+
+def _write(reader: Any, source: Path, folder: Path) -> None:
     metadata = {key: field.contents() for key, field in reader.fields.items()}
     architecture = metadata["general.architecture"]
     if architecture not in _ARCHITECTURES or any("rope" in tensor.name for tensor in reader.tensors):

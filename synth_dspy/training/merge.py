@@ -66,7 +66,12 @@ def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, toke
     from synth_dspy.training.call_token import changes, gguf_metadata, gguf_values
 
     reader = open_gguf(source)
-    deltas = _Deltas(source, reader, adapters)
+    try:
+        deltas = _Deltas(source, reader, adapters)
+    except (LookupError, TypeError, ValueError) as error:
+        raise SetupError(
+            f"{source} lacks what a llama or qwen2 model has ({type(error).__name__}: {error}); name another copy of it"
+        ) from error
 
     def change(tensor: Any) -> tuple[int, Any] | None:
         if tensor.name in deltas.targets:

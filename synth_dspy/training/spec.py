@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from synth_dspy.config import METHODS, Settings
 from synth_dspy.errors import SetupError
 from synth_dspy.mistakes import mistake
+from synth_dspy.reading import read_json
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
@@ -154,12 +155,7 @@ def read_spec(path: Path) -> TrainSpec:
     Raises:
         SetupError: there is no such file, or it sets something that does not exist; names the key.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SetupError(f"The training spec {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise SetupError(f"The training spec {path} is not JSON: {error}.") from error
+    value = read_json(path, "The training spec")
     method = value.get("method") if isinstance(value, dict) else None
     if method not in METHODS:
         raise SetupError(f"The training spec {path} names the method {method!r}; there are {', '.join(METHODS)}.")
@@ -167,7 +163,13 @@ def read_spec(path: Path) -> TrainSpec:
         spec = TrainSpec.model_validate(value)
     except ValidationError as error:
         raise SetupError(f"In the training spec {path}, {mistake(error, TrainSpec)}") from error
-    base = path.resolve().parent
+    try:
+        return _absolute(spec, path.resolve().parent)
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        raise SetupError(f"The training spec {path} names a file that cannot be one: {error}.") from error
+
+
+def _absolute(spec: TrainSpec, base: Path) -> TrainSpec:
     return spec.model_copy(
         update={
             "rows": (base / spec.rows).resolve(),

@@ -124,7 +124,7 @@ def joined(adapters: Sequence[Path], target: Path) -> Path:
         "alpha_pattern": {},
     }
     config["target_modules"] = sorted({name.split(".")[-3] for name in tensors})
-    if len({config_.get("layers_to_transform") and tuple(config_["layers_to_transform"]) for config_, _ in parts}) > 1:
+    if len({str(config_.get("layers_to_transform")) for config_, _ in parts}) > 1:
         config["layers_to_transform"] = None
     with publish(target) as part:
         part.mkdir()

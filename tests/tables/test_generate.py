@@ -116,7 +116,7 @@ def test_a_prompt_shows_a_few_columns_next_to_the_one_in_question() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("common = [\n", "cannot be read"),
+        ("common = [\n", "not valid TOML"),
         ("entity = []", "lacks 'common'"),
         ('common = ["created at | moment | when"]\nentity = []', "words | kind | meaning"),
         ('common = ["created at | time"]\nentity = []', "words | kind | meaning"),
