@@ -63,8 +63,6 @@ def main(args: list[str]) -> int:
     from synth_dspy.lms.offline import quiet_libraries
     from synth_dspy.training.waiting import set_wait_policy
 
-    if not config.trust:
-        _refuse_foreign_reward(config.spec)
     quiet_libraries()
     asleep = set_wait_policy()
     if not config.events:
@@ -105,6 +103,8 @@ def _train(config: TrainConfig, spec: Path) -> tuple[int, bool]:
 
             if config.events:
                 emit({"event": "began"})
+            if not config.trust:
+                _refuse_foreign_reward(spec)
             result = train(spec, emit, dry_run=config.dry_run)
         except SynthDspyError as error:
             if not config.events:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hostile import EITHER, PAGES, PAPERS, READ, SENTENCE, TEXTS, WORDS, Attack, docx, many_pages, pdf
+from hostile_files import EITHER, PAGES, PAPERS, READ, SENTENCE, TEXTS, WORDS, Attack, docx, many_pages, pdf
 
 from synth_dspy.corpus import reader_process
 from synth_dspy.corpus.documents import read_folder

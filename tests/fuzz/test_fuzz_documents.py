@@ -23,7 +23,7 @@ from synth_dspy.corpus.reader_process import Limits, ReaderProcess
 from synth_dspy.corpus.readers import Unreadable
 
 sys.path.append(str(Path(__file__).parents[1] / "corpus"))
-from hostile import docx, pdf, stream_object
+from hostile_files import docx, pdf, stream_object
 
 _STREAM = b"BT /F1 12 Tf 1 0 0 1 72 720 Tm [(The) -250 (price)] TJ T* (is due.) ' ET q /X Do Q"
 SEEDS = {

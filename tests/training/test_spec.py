@@ -47,7 +47,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ({"epochs": 0}, "training.options.dpo.epochs is 0: it should be greater than 0"),
         ({"lora": {"ranks": 4}}, r"training.options.dpo.lora.ranks does not exist: did you mean rank\?"),
         ({"lora": {"targets": "q_proj"}}, r"lora.targets is 'q_proj': it should be a list, such as \["),
-        ({"quux": 1}, "quux does not exist: there are lora, learning_rate, epochs"),
+        ({"quux": 1}, "quux does not exist: there are minutes, lora, learning_rate"),
         ({"lora": {"exampels": 4}}, "lora.exampels does not exist: there are rank, alpha"),
         ({"exampels": 1}, r"exampels does not exist: did you mean examples\?"),
         ({"seed": 1}, "training.options.dpo.seed is not set there"),
