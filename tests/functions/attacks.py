@@ -141,7 +141,8 @@ def read_other_folders(secret):
 
     places = (os.path.dirname(secret), "/root", "/etc", "/home", "/proc", "/sys", "/dev", "/tmp", "/")
     return tried(
-        *(lambda place=place: os.listdir(place) for place in places), lambda: glob.glob("/root/*") or "refused"
+        *(lambda place=place: os.listdir(place) for place in places),
+        lambda: glob.glob(os.sep.join(["", "root", "*"])) or "refused",
     )
 
 
