@@ -20,7 +20,7 @@ from synth_dspy.errors import SetupError
 from synth_dspy.lms.addresses import refuse_credentials
 from synth_dspy.lms.completion import MAX_REPLY_MB
 from synth_dspy.mistakes import mistake
-from synth_dspy.printable import printable_name
+from synth_dspy.visible import printable_name
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""

@@ -6,7 +6,6 @@ refused, and what reaches beyond the workspace is settled with the reader (`synt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from synth_dspy import signing
 from synth_dspy.config import CompileConfig, compile_settings
 from synth_dspy.errors import SetupError
 from synth_dspy.mistakes import mistake
+from synth_dspy.reading import read_json_object
 from synth_dspy.trust import Caller, find_trusted_workspace, settle
 from synth_dspy.workspace import task_file
 
@@ -158,17 +158,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():  # nor a pipe, which would be waited for
         missing = f"There is no saved program in {path.parent}: {path.name} is missing"
         raise SetupError(f"{missing}; {_instead(path.parent)}.")
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SetupError(f"The saved program {path} cannot be read: it is longer than {MAX_BYTES // 10**6} MB.")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise SetupError(f"The saved program {path} cannot be read: it is nested too deeply.") from None
-    except (OSError, ValueError) as error:
-        raise SetupError(f"The saved program {path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise SetupError(f"The saved program {path} is not a JSON object.")
-    return value
+    if path.stat().st_size > MAX_BYTES:
+        raise SetupError(f"The saved program {path} cannot be read: it is longer than {MAX_BYTES // 10**6} MB.")
+    return read_json_object(path, "The saved program", "copy it again from where it was made")
 
 
 def _instead(folder: Path) -> str:

@@ -129,7 +129,7 @@ def summary_table(results: Json, measurements: Json) -> Table:
 
 def failures(results: Json) -> list[str]:
     """Why arms failed, in full, for below the table."""
-    return [f"{arm['name']} failed: {arm['failed']}" for arm in results["arms"] if arm["failed"]]
+    return [visible(f"{arm['name']} failed: {arm['failed']}") for arm in results["arms"] if arm["failed"]]
 
 
 def own_comparisons(results: Json) -> list[Json]:

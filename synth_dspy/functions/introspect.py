@@ -23,6 +23,7 @@ from synth_dspy.functions.description import import_failed
 from synth_dspy.functions.sandbox_process import ChildProcess
 from synth_dspy.functions.sandbox_settings import child_settings, in_words
 from synth_dspy.functions.schema import Call, Function, Gap, NoFunctionsError
+from synth_dspy.visible import visible
 
 _SECONDS, _MEMORY_MB, _FILES_MB = 60.0, 4096, 10  # for importing and describing one module; large libraries need much
 
@@ -227,4 +228,4 @@ def _validated(described: Any, file: str) -> tuple[list[Function], list[Gap]]:
 
 def _one_line(text: str) -> str:
     """A text of the child's, without what a terminal would heed."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:2_000]
+    return " ".join(visible(text).split())[:2_000]

@@ -18,7 +18,7 @@ from synth_dspy.corpus import folder as folder_module
 from synth_dspy.corpus.documents import Skipped, read_folder
 from synth_dspy.corpus.index import Index
 from synth_dspy.errors import SetupError
-from synth_dspy.printable import printable_name
+from synth_dspy.visible import printable_name
 
 SENTENCE = "Insurance is due."
 OUTSIDE = "is a link out of the folder, which is not followed"
