@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -142,17 +142,29 @@ class Experiment(Context):
         self.facts["variants"] = [{"name": variant.name, "of": variant.of} for variant in variants]
         for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
-                predictions += runner.run_arm(
-                    name,
-                    program,
-                    examples,
-                    metrics=self.task.metrics,
-                    judge=judge,
-                    executor=resources.executor,
-                    ledger=self.ledger,
-                    advance=advance,
-                )
+                predictions += self._answer(name, program, examples, resources, judge, advance)
         return predictions
+
+    def _answer(
+        self,
+        name: str,
+        program: dspy.Module,
+        examples: Sequence[dspy.Example],
+        resources: Resources,
+        judge: Judge,
+        advance: Callable[[int], None],
+    ) -> list[dict[str, Any]]:
+        """Rows of an arm's, or a reference's, answers to the examples, scored by the task's metrics and the judge."""
+        return runner.run_arm(
+            name,
+            program,
+            examples,
+            metrics=self.task.metrics,
+            judge=judge,
+            executor=resources.executor,
+            ledger=self.ledger,
+            advance=advance,
+        )
 
     def _evaluate_references(
         self,
@@ -172,16 +184,7 @@ class Experiment(Context):
             examples = datasets.spread(rows["test"], reference.most(len(rows["test"])), self.config.seed)
             with self.bars.bar(f"evaluation: {reference.name}", len(examples)) as advance:
                 try:
-                    answered = runner.run_arm(
-                        reference.name,
-                        reference.program,
-                        examples,
-                        metrics=self.task.metrics,
-                        judge=judge,
-                        executor=resources.executor,
-                        ledger=self.ledger,
-                        advance=advance,
-                    )
+                    answered = self._answer(reference.name, reference.program, examples, resources, judge, advance)
                 except SetupError:
                     raise
                 except (SynthDspyError, AttributeError, KeyError, TypeError, ValueError) as error:
