@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from eval.calls import CallScore, score_calls
+from synth_dspy.core.task import Metric
 from synth_dspy.functions.bfcl import may_be_left_out
 from synth_dspy.functions.examples import resolve
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function, validate
 from synth_dspy.functions.syntax import parse
-from synth_dspy.task import Metric
 
 Known = Callable[[], Mapping[str, Function]]
 """Gives the functions by name, once somebody asks: reading them is I/O."""

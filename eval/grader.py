@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import dspy
 
-from synth_dspy.errors import ModelError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import ModelError
+from synth_dspy.core.executor import Executor
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import dspy
 
 from eval.grader import Grader, where_open
 from eval.judges import ReferenceJudge
+from synth_dspy.core.task import Judge, Resources
 from synth_dspy.tables.filters import invented_names, repeats_name
-from synth_dspy.task import Judge, Resources
 
 WORDS = (2, 25)
 """A comment of fewer words says nothing; one of more is not read."""

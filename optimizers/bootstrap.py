@@ -13,8 +13,8 @@ from typing import Any
 import dspy
 
 from synth_dspy import prompting
-from synth_dspy.errors import ArmError
-from synth_dspy.task import Resources, bounded
+from synth_dspy.core.errors import ArmError
+from synth_dspy.core.task import Resources, bounded
 
 
 @dataclass(frozen=True)

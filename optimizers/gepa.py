@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from synth_dspy import prompting
-from synth_dspy.task import Resources
+from synth_dspy.core.task import Resources
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import dspy
 
 from synth_dspy import prompting
-from synth_dspy.task import Resources
+from synth_dspy.core.task import Resources
 
 
 @dataclass(frozen=True)

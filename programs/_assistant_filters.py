@@ -15,10 +15,10 @@ import numpy as np
 
 from eval.assistant import declines
 from programs._assistant_chain import ATTEMPT, BORDERLINE, IN
+from synth_dspy.core.task import Candidate, Filter, Resources, Verdict
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import Embed, NearDuplicate
 from synth_dspy.synthesis.text import tokens
-from synth_dspy.task import Candidate, Filter, Resources, Verdict
 from synth_dspy.topics.house import House
 from synth_dspy.topics.rules import violations
 

@@ -20,10 +20,10 @@ import dspy
 from programs._assistant_chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
 from programs._assistant_filters import checks, filters_of
 from programs._assistant_small import HouseResponses, SeededQuestions
-from synth_dspy.errors import SetupError
-from synth_dspy.jsonl import FILLED, TEXT, read_rows
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, TEXT, read_rows
+from synth_dspy.core.task import Candidate, Filter, Item, Resources
 from synth_dspy.synthesis.pipeline import candidate_id
-from synth_dspy.task import Candidate, Filter, Item, Resources
 from synth_dspy.topics.diversity import diversity
 from synth_dspy.topics.house import House, Subtopic, Topic
 from synth_dspy.topics.source import INPUTS

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from eval.metrics import ABSTENTION
+from synth_dspy.core.task import Candidate, Filter, Resources
 from synth_dspy.corpus.retrieval import Retriever
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
@@ -23,7 +24,6 @@ from synth_dspy.synthesis.roundtrip import (
 )
 from synth_dspy.synthesis.spans import beside, excerpt, find_spans
 from synth_dspy.synthesis.synthesizer import ASKED, SAMPLING, Synthesizer, sentences_of
-from synth_dspy.task import Candidate, Filter, Resources
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _NUMBER = (

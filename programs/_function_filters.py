@@ -15,12 +15,12 @@ from typing import Any
 from programs._function_meaning import LeadsToFunction
 from programs._function_said import CAPITAL, NothingElse, Roles, Said, WellFormed
 from programs._function_values import is_said, leaves, spellings
+from synth_dspy.core.task import Candidate, Filter, Resources, Verdict
 from synth_dspy.functions.sandbox import Outcome
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.syntax import parse
 from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import tokens
-from synth_dspy.task import Candidate, Filter, Resources, Verdict
 
 
 def function_checks(resources: Resources, known: Mapping[str, Function]) -> list[Filter]:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from programs._function_details import what_it_does
-from synth_dspy.executor import Executor
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Candidate, Verdict
 from synth_dspy.functions.schema import Function
 from synth_dspy.synthesis.dedup import Embed
 from synth_dspy.synthesis.filters import KEPT
-from synth_dspy.task import Candidate, Verdict
 
 
 class LeadsToFunction:

@@ -12,12 +12,12 @@ from itertools import pairwise
 from typing import Any
 
 from programs._function_values import is_said, leaves, spellings
+from synth_dspy.core.task import Candidate, Verdict
 from synth_dspy.functions.json_schema import json_types
 from synth_dspy.functions.schema import Call, Function
 from synth_dspy.functions.shown import first_sentence
 from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
-from synth_dspy.task import Candidate, Verdict
 
 CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")

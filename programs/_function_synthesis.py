@@ -29,7 +29,8 @@ from programs._function_meaning import ReverseQueries
 from programs._function_program import Workshop
 from programs._function_units import UnitPlanner, parse_mix
 from programs._function_writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
-from synth_dspy.executor import Executor
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Candidate, Filter, Item, Resources
 from synth_dspy.functions.examples import INPUTS, example_fields
 from synth_dspy.functions.schema import Call, Function
 from synth_dspy.functions.source import Functions
@@ -38,7 +39,6 @@ from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import Embed, NearDuplicate
 from synth_dspy.synthesis.pipeline import candidate_id
 from synth_dspy.synthesis.samples import draw, kept_by
-from synth_dspy.task import Candidate, Filter, Item, Resources
 
 
 class RequestSynthesizer(dspy.Module):

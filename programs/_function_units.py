@@ -22,13 +22,13 @@ from programs._function_filters import is_executable
 from programs._function_program import Workshop
 from programs._function_values import ValueDrawer, leaves
 from programs._function_wording import CLARIFY, SYSTEM_PROMPTS, TALK
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.task import Item
 from synth_dspy.functions.examples import calls_of
 from synth_dspy.functions.json_schema import json_types
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.shown import first_sentence
 from synth_dspy.synthesis.dedup import Embed
-from synth_dspy.task import Item
 
 log = logging.getLogger("synth_dspy.synthesis")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from synth_dspy.core.task import Filter, Resources
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.tables.filters import Identifies, Means, NothingInvented, Runs, SaidAlready, SaysMore, WellWritten
 from synth_dspy.tables.generate import Sampler, read_vocabulary
 from synth_dspy.tables.source import VOCABULARY
 from synth_dspy.tables.synthesizer import TableSynthesizer
-from synth_dspy.task import Filter, Resources
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "industries"
 

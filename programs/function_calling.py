@@ -23,13 +23,13 @@ from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, co
 from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
 from synth_dspy.chat_export import tool_messages
-from synth_dspy.config import METHODS
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.core.config import METHODS
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.task import Resources, Task, task
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import Syntax, parse, render, tools_json
-from synth_dspy.task import Resources, Task, task
 from synth_dspy.training.optimizer import with_defaults
 
 MAX_TOKENS = 128

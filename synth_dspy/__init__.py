@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.errors import ModelError, SetupError, SynthDspyError
+from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
 
 if TYPE_CHECKING:
+    from synth_dspy.core.task import Item, Task, task
     from synth_dspy.saved import load
-    from synth_dspy.task import Item, Task, task
 
 __all__ = ["Item", "ModelError", "SetupError", "SynthDspyError", "Task", "load", "task"]
 
@@ -31,5 +31,5 @@ def __getattr__(name: str) -> Any:
     if name in {"Item", "Task", "task"}:
         import importlib
 
-        return getattr(importlib.import_module("synth_dspy.task"), name)
+        return getattr(importlib.import_module("synth_dspy.core.task"), name)
     raise AttributeError(f"module 'synth_dspy' has no attribute {name!r}")

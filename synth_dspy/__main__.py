@@ -6,9 +6,9 @@ from importlib import import_module
 
 from synth_dspy import __version__
 from synth_dspy.cli import run_verb
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import SCRIPT, command
-from synth_dspy.mistakes import spelling
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import SCRIPT, command
+from synth_dspy.core.validation import spelling
 
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",

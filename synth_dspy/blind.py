@@ -11,9 +11,9 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import Settings
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import command
+from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,8 +127,8 @@ def _rate(args: list[str]) -> None:
 
 
 def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFile) -> int:
+    from synth_dspy.core.progress import Bars
     from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.progress import Bars
 
     assert config.judge is not None
     quiet_libraries()
@@ -137,8 +137,8 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
         import dspy
 
         from synth_dspy import roles
+        from synth_dspy.core.executor import Executor
         from synth_dspy.evaluation.blind_judge import PairwiseJudge, rate
-        from synth_dspy.executor import Executor
         from synth_dspy.opening import EMBEDDED_OPTIONS
     embedded = config.judge.startswith(roles.EMBEDDED)
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
@@ -173,7 +173,7 @@ def _report(args: list[str]) -> None:
 
 
 def _console() -> Console:
-    from synth_dspy.terminal import standard_output
+    from synth_dspy.core.terminal import standard_output
 
     return standard_output()
 

@@ -20,16 +20,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.config import Models
-from synth_dspy.errors import SetupError
-from synth_dspy.files import refuse_to_overwrite, write_whole
-from synth_dspy.jsonl import OBJECTS, read_rows
+from synth_dspy.core.config import Models
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
+from synth_dspy.core.io.jsonl import OBJECTS, read_rows
 from synth_dspy.trust import Caller
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.executor import Executor
+    from synth_dspy.core.executor import Executor
 
 Row = dict[str, Any]
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
@@ -267,8 +267,8 @@ def export_run(
         SetupError: the program or its run cannot be read, or `out` holds such files already.
     """
     from synth_dspy import saved
+    from synth_dspy.core.executor import Executor
     from synth_dspy.datasets import from_row
-    from synth_dspy.executor import Executor
 
     files = {name: out / f"{name}.jsonl" for name in SPLITS.values()}
     refuse_to_overwrite([*files.values(), out / CARD], force=force)

@@ -9,9 +9,9 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import Settings
-from synth_dspy.errors import SetupError
-from synth_dspy.files import refuse_to_overwrite
+from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.files import refuse_to_overwrite
 
 NOTHING_WITHIN_LIMITS = 3
 
@@ -55,11 +55,11 @@ def main(args: list[str]) -> int:
     files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
     refuse_to_overwrite(files, force=config.force)
 
+    from synth_dspy.core.terminal import standard_output
     from synth_dspy.evaluation.choice import choose
     from synth_dspy.evaluation.choice_options import Limits
     from synth_dspy.evaluation.choice_report import markdown, table
     from synth_dspy.evaluation.finished import find_arms, read_runs, write
-    from synth_dspy.terminal import standard_output
 
     wanted = [name for given in config.arms for name in given.split(",") if name]
     limits = Limits(config.max_latency, config.max_cost, config.max_memory, config.commercial, config.cpu_hour_usd)

@@ -14,11 +14,11 @@ from contextlib import redirect_stderr
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from synth_dspy.errors import SetupError, SynthDspyError
-from synth_dspy.invocation import CLOSED_PIPE, INTERRUPTED, command
-from synth_dspy.masking import mask_message
-from synth_dspy.mistakes import tellable, wanted
-from synth_dspy.visible import visible
+from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.invocation import CLOSED_PIPE, INTERRUPTED, command
+from synth_dspy.core.masking import mask_message
+from synth_dspy.core.printable import visible
+from synth_dspy.core.validation import tellable, wanted
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -7,17 +7,17 @@ import shlex
 import time
 from pathlib import Path
 
-from synth_dspy import run as runs
-from synth_dspy import workspace
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import CompileConfig, absolute, compile_settings, read_toml
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import command
+from synth_dspy.core import run as runs
+from synth_dspy.core import workspace
+from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
+from synth_dspy.core.masking import mask_message
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.terminal import standard_output
 from synth_dspy.lms.offline import quiet_libraries
-from synth_dspy.masking import mask_message
 from synth_dspy.options import described, take_options
-from synth_dspy.progress import Bars
-from synth_dspy.terminal import standard_output
 from synth_dspy.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
 
 USAGE = """usage: {compile} TASK [options]
@@ -148,9 +148,9 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
     bars = Bars()
     quiet_libraries()
     with bars.status("loading libraries"):
+        from synth_dspy.core.ledger import Ledger
         from synth_dspy.evaluation.report import failures, summary_table
         from synth_dspy.experiment import Experiment
-        from synth_dspy.ledger import Ledger
         from synth_dspy.saved import build_task
 
         task = build_task(here, run.task, config)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.config import CompileConfig
-from synth_dspy.ledger import Ledger
-from synth_dspy.progress import Bars
-from synth_dspy.run import Run
-from synth_dspy.task import Task
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.run import Run
+from synth_dspy.core.task import Task
 
 log = logging.getLogger("synth_dspy")
 

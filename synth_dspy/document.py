@@ -17,7 +17,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import Settings
+from synth_dspy.core.config import Settings
 from synth_dspy.trust import Caller
 
 
@@ -58,8 +58,8 @@ def main(args: list[str]) -> None:
     """Parse `args`, document, write, perhaps apply."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(DocumentConfig, verb="document", description=description, args=args)
+    from synth_dspy.core.progress import Bars
     from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.progress import Bars
 
     quiet_libraries()
     bars = Bars()

@@ -28,12 +28,12 @@ from typing import Any
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import Settings
-from synth_dspy.errors import SetupError
-from synth_dspy.files import refuse_to_overwrite, write_whole
-from synth_dspy.invocation import command
-from synth_dspy.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
-from synth_dspy.masking import mask_message
+from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
+from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
+from synth_dspy.core.io.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
+from synth_dspy.core.masking import mask_message
 from synth_dspy.trust import Caller
 
 _BATCH = 256
@@ -99,9 +99,9 @@ def main(args: list[str]) -> None:
 
 
 def _programs(config: EvaluateConfig, typed: str) -> None:
+    from synth_dspy.core.progress import Bars
+    from synth_dspy.core.terminal import standard_output
     from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.progress import Bars
-    from synth_dspy.terminal import standard_output
 
     if not config.runs or config.seeds is None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
@@ -133,8 +133,8 @@ _DEFAULTS = dict(EvaluateConfig())
 
 
 def _score(config: EvaluateConfig) -> None:
+    from synth_dspy.core.progress import Bars
     from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.progress import Bars
 
     if config.scores is None:
         raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
@@ -178,7 +178,7 @@ def read_items(path: Path) -> list[dict[str, Any]]:
 
 
 def _judge(config: EvaluateConfig) -> Any:
-    from synth_dspy.workspace import find_workspace, import_from
+    from synth_dspy.core.workspace import find_workspace, import_from
 
     judges = import_from(find_workspace(), "eval.judges")
     if config.judge == REFERENCE:
@@ -197,11 +197,11 @@ def _judge(config: EvaluateConfig) -> Any:
 
 
 def _fit(config: EvaluateConfig) -> None:
-    from synth_dspy.config import Models
+    from synth_dspy.core.config import Models
+    from synth_dspy.core.progress import Bars
+    from synth_dspy.core.workspace import find_workspace, import_from
     from synth_dspy.evaluation.reference_fit import fit_and_measure
     from synth_dspy.lms.offline import quiet_libraries
-    from synth_dspy.progress import Bars
-    from synth_dspy.workspace import find_workspace, import_from
 
     if config.judge != REFERENCE:
         raise SetupError(f"Only the judge {REFERENCE} is fitted, not {config.judge}: leave out --judge or --fit.")

@@ -10,8 +10,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import command
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
 
 FOLDERS = ("programs", "optimizers", "eval", "data")
 PACKED = Path(__file__).with_name("_starter")

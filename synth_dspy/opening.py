@@ -12,22 +12,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy import locks, roles
-from synth_dspy.config import CompileConfig, Models
+from synth_dspy import roles
+from synth_dspy.core.config import CompileConfig, Models
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.io import locks
+from synth_dspy.core.task import Resources
+from synth_dspy.core.validation import spelling
 from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.index import Index
 from synth_dspy.corpus.retrieval import Retriever
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
-from synth_dspy.mistakes import spelling
-from synth_dspy.task import Resources
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.ledger import Ledger
+    from synth_dspy.core.task import Task
     from synth_dspy.lms.embedder import Embedder
-    from synth_dspy.task import Task
 
 log = logging.getLogger("synth_dspy.opening")
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from synth_dspy.config import METHODS, CompileConfig, Settings
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import METHODS, CompileConfig, Settings
+from synth_dspy.core.errors import SetupError
 
 Config = TypeVar("Config", bound=CompileConfig)
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dspy
 
-from synth_dspy.errors import ArmError
-from synth_dspy.executor import Executor
-from synth_dspy.task import Resources
+from synth_dspy.core.errors import ArmError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Resources
 
 log = logging.getLogger("synth_dspy.prompting")
 

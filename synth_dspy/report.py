@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.config import Settings
+from synth_dspy.core.config import Settings
 
 
 class ReportConfig(Settings):

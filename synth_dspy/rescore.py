@@ -18,20 +18,20 @@ from typing import Any
 import dspy
 
 from synth_dspy import roles, saved
-from synth_dspy.config import CompileConfig
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.io.files import limit_access, limit_access_to
+from synth_dspy.core.io.reading import parse_json
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.run import Run, log_to
+from synth_dspy.core.task import Judge, Task
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
-from synth_dspy.executor import Executor
-from synth_dspy.files import limit_access, limit_access_to
-from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
 from synth_dspy.opening import open_role, open_saved
-from synth_dspy.progress import Bars
-from synth_dspy.reading import parse_json
-from synth_dspy.run import Run, log_to
 from synth_dspy.saved_files import Saved
-from synth_dspy.task import Judge, Task
 from synth_dspy.trust import Caller
 
 log = logging.getLogger("synth_dspy.rescore")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from synth_dspy import snapshots
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.errors import SetupError
-from synth_dspy.ledger_file import DamageError, ForeignError
-from synth_dspy.locks import lock_run
+from synth_dspy.core import snapshots
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.locks import lock_run
+from synth_dspy.core.ledger_file import DamageError, ForeignError
 
 LEDGER = "ledger.sqlite"
 

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.lms.addresses import refuse_plain_http
+from synth_dspy.core.addresses import refuse_plain_http
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
 from synth_dspy.lms.completion import MAX_REPLY_MB
 from synth_dspy.lms.offline import quiet_libraries
-from synth_dspy.masking import mask_message, url_secrets, without_credentials
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.ledger import Ledger
     from synth_dspy.lms.embedder import Embedder, Vectors
 
 EMBEDDED = "embedded/"
@@ -228,7 +228,7 @@ def check(lm: dspy.LM) -> None:
     """
     from dspy import lm15
 
-    from synth_dspy.accounting import unit
+    from synth_dspy.core.usage import unit
 
     engine = lm.engine
     if lm.model.startswith(EMBEDDED):

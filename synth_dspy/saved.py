@@ -16,18 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy import signing
-from synth_dspy.config import CompileConfig
-from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.core import signing
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.workspace import find_workspace, import_from, task_file
 from synth_dspy.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
 from synth_dspy.trust import SAMPLING, Caller
-from synth_dspy.workspace import find_workspace, import_from, task_file
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.run import Run
-    from synth_dspy.task import Task
+    from synth_dspy.core.run import Run
+    from synth_dspy.core.task import Task
 
 __all__ = [
     "ABOUT", "INDEXES", "PROGRAM", "Saved", "build_task", "fingerprint", "index_folder", "load", "open_program",
@@ -49,7 +49,7 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> Task:
     Raises:
         SetupError: no such task, or the file declares none.
     """
-    from synth_dspy.task import Task
+    from synth_dspy.core.task import Task
 
     task_file(workspace, name)
     module = import_from(workspace, f"programs.{name}")

@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synth_dspy import signing
-from synth_dspy.config import CompileConfig, compile_settings
-from synth_dspy.errors import SetupError
-from synth_dspy.mistakes import mistake
-from synth_dspy.reading import read_json_object
+from synth_dspy.core import signing
+from synth_dspy.core.config import CompileConfig, compile_settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_json_object
+from synth_dspy.core.validation import mistake
+from synth_dspy.core.workspace import task_file
 from synth_dspy.trust import Caller, find_trusted_workspace, settle
-from synth_dspy.workspace import task_file
 
 PROGRAM = "program.json"
 ABOUT = "about.json"

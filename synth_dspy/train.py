@@ -23,9 +23,9 @@ from typing import Any
 import tyro
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.errors import SetupError, SynthDspyError
+from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.workspace import find_workspace
 from synth_dspy.training.spec import ERRORS, SPEC, read_spec
-from synth_dspy.workspace import find_workspace
 
 LOG = "train.log"
 FAILED = 2

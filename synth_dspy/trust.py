@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from synth_dspy.config import CompileConfig
-from synth_dspy.database_url import file_of
-from synth_dspy.errors import SetupError
-from synth_dspy.masking import mask_message
-from synth_dspy.workspace import find_workspace, workspace_of
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.database_url import file_of
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.masking import mask_message
+from synth_dspy.core.workspace import find_workspace, workspace_of
 
 Config = TypeVar("Config", bound=CompileConfig)
 

@@ -15,7 +15,7 @@ from typing import Literal
 import tyro
 
 from synth_dspy.cli import parse, run_verb
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import dspy
 from dspy import lm15
 from embedders import WordEmbedder
 
-from synth_dspy.executor import Executor
-from synth_dspy.task import Resources
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Resources
 
 
 class ScriptedEngine:

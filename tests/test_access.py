@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from servers import Behaviour, serving
 
-from synth_dspy import run as runs
-from synth_dspy.accounting import Call
-from synth_dspy.config import CompileConfig
-from synth_dspy.ledger import Ledger
+from synth_dspy.core import run as runs
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.usage import Call
 from synth_dspy.training.provider import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +93,7 @@ def test_nothing_that_a_compile_writes_is_left_open(tmp_path: Path) -> None:
 CACHED = """
 import os, pathlib, sys
 os.environ["SYNTH_DSPY_HOME"] = sys.argv[1]
-from synth_dspy.files import limit_access
+from synth_dspy.core.io.files import limit_access
 from synth_dspy.lms.cache import kept
 limit_access(share=False)
 kept("model.gguf", lambda part: part.write_text("weights"))

@@ -23,7 +23,7 @@ from eval.assistant import (
     scope,
 )
 from eval.assistant_judge import DECIDED, AssistantJudge, RuleJudge
-from synth_dspy.executor import Executor
+from synth_dspy.core.executor import Executor
 from synth_dspy.topics import House, violations
 
 ANSWER = "Open Cards in the app and choose Freeze."

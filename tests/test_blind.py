@@ -22,14 +22,14 @@ from rich.console import Console
 from servers import Behaviour, serving
 
 from synth_dspy import blind
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.agreement import agreement, position_p
 from synth_dspy.evaluation.blind import read_key, read_sheet
 from synth_dspy.evaluation.blind_judge import PairwiseJudge, rate
 from synth_dspy.evaluation.blind_terminal import ask
 from synth_dspy.evaluation.votes import VoteFile, read_votes
-from synth_dspy.executor import Executor
-from synth_dspy.visible import visible
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from synth_dspy.chat_export import (
     write_chat,
     write_dataset,
 )
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
 from synth_dspy.functions.schema import Function
 from synth_dspy.functions.syntax import parse, tools_json
 from synth_dspy.lms.adapter import PlainAdapter

@@ -13,7 +13,7 @@ import pytest
 from finished_runs import SMALL, make_run, row
 
 from synth_dspy import choose
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation.licences import CONDITIONS, NO, UNKNOWN, YES, licence_of, named, strictest
 
 N = 40

@@ -111,7 +111,7 @@ def test_killed_at_random_moments_and_resumed_it_makes_no_answered_call_again(
     tmp_path: Path, answering: tuple[list[str], Path]
 ) -> None:
     """Nor is it promised to ask what an unbroken run asks: vectors of passages are computed in other batches."""
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.ledger import Ledger
 
     flags, log = answering
     log.touch()
@@ -151,7 +151,7 @@ def test_killed_at_random_moments_and_resumed_it_makes_no_answered_call_again(
 
 @pytest.mark.slow
 def test_a_run_that_is_open_elsewhere_is_not_resumed(tmp_path: Path, answering: tuple[list[str], Path]) -> None:
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.ledger import Ledger
 
     flags, _ = answering
     status, _, err = compile_(*SMALL, *flags, "--runs", str(tmp_path), "--evaluation.arms", "rag")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import synth_dspy
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.ledger import Ledger
 from synth_dspy.lms.pool import pool
 from tests.tiny import tiny_model
 

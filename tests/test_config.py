@@ -8,14 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from synth_dspy.cli import parse
-from synth_dspy.config import CompileConfig, compile_settings, read_toml, task_settings, to_toml
 from synth_dspy.context import QUICK
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import CompileConfig, compile_settings, read_toml, task_settings, to_toml
+from synth_dspy.core.errors import SetupError
 
 TASK = '''
 from pathlib import Path
 
-from synth_dspy.task import task
+from synth_dspy.core.task import task
 
 
 @task

@@ -9,7 +9,7 @@ import pytest
 from scripted import scripted_lm, scripted_resources
 
 from programs.contract_qa import ContractQA, contract_qa
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 
 class Cabinet:

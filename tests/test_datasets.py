@@ -7,7 +7,7 @@ from collections import Counter
 import dspy
 
 from synth_dspy import datasets
-from synth_dspy.task import Item, Knowledge
+from synth_dspy.core.task import Item, Knowledge
 
 
 def example(group: str, number: int) -> dspy.Example:

@@ -13,7 +13,7 @@ from servers import Behaviour, serving
 
 from synth_dspy import evaluate
 from synth_dspy.cli import run_verb
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.core.errors import ModelError, SetupError
 
 GOOD = {"id": "a", "question": "Which law?", "references": ["Delaware"], "prediction": "Delaware"}
 

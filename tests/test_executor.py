@@ -11,8 +11,8 @@ from typing import Any
 import dspy
 import pytest
 
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
 
 
 def threaded(fn: Callable[[int], Any]) -> Callable[[int], Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy.files import write_whole
+from synth_dspy.core.io.files import write_whole
 
 
 def test_text_comes_through_as_it_is_in_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from programs._function_units import CATEGORIES, parse_mix
 from programs.function_calling import FunctionCaller, function_calling
 from synth_dspy import datasets
 from synth_dspy.arms import check_training
-from synth_dspy.config import task_settings
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.config import task_settings
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
 from synth_dspy.functions.examples import calls_of
 from synth_dspy.functions.shown import show_functions, show_request
 from synth_dspy.functions.source import Functions

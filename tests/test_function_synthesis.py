@@ -22,15 +22,15 @@ from programs._function_synthesis import function_filters, function_synthesizer
 from programs._function_units import parse_mix
 from programs._function_values import ValueDrawer, as_said, is_said, leaves, spellings
 from synth_dspy import datasets
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.task import Candidate, Item
 from synth_dspy.functions.examples import calls_of, example_fields
 from synth_dspy.functions.schema import Call, Function, validate
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import parse
-from synth_dspy.ledger import Ledger
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
-from synth_dspy.task import Candidate, Item
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"
 SOURCE = Functions(SAMPLE)

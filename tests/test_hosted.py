@@ -22,20 +22,20 @@ from optimizers.lora_sft import LoraSft
 from optimizers.without_rules import without_rules
 from synth_dspy import experiment, roles, tuned
 from synth_dspy.arms import arm_names, trains_weights
-from synth_dspy.config import CompileConfig, Retention, compile_settings
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.config import CompileConfig, Retention, compile_settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.run import Run
+from synth_dspy.core.task import Knowledge, Task
+from synth_dspy.core.workspace import task_file
 from synth_dspy.experiment import Experiment
-from synth_dspy.ledger import Ledger
-from synth_dspy.progress import Bars
-from synth_dspy.run import Run
 from synth_dspy.saved import build_task
-from synth_dspy.task import Knowledge, Task
 from synth_dspy.training import optimizer, vllm
 from synth_dspy.training.optimizer import WeightOptimizer, with_defaults
 from synth_dspy.training.spec import TrainSpec
 from synth_dspy.training.vllm import VllmServers
-from synth_dspy.workspace import task_file
 from tests.test_experiment import Rivers, Shown, toy
 from tests.training import fake_vllm
 

@@ -15,14 +15,14 @@ import pytest
 from dspy.utils import DummyLM
 
 from eval.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
-from synth_dspy.answer_text import parse
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.text import parse
 from synth_dspy.evaluation.answer_features import compare, compare_all
 from synth_dspy.evaluation.calibration import Calibration, agreement
 from synth_dspy.evaluation.judge_examples import Known, changed, names_reference
 from synth_dspy.evaluation.reference_judge import Parameters
 from synth_dspy.evaluation.trees import Trees
-from synth_dspy.executor import Executor
 
 
 def asked(*references: str) -> dspy.Example:

@@ -17,12 +17,12 @@ import dspy
 import pytest
 from dspy import lm15
 
-from synth_dspy.accounting import Call, Unit
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.task import Verdict
+from synth_dspy.core.usage import Call, Unit
 from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
-from synth_dspy.task import Verdict
 
 
 class Model:
@@ -310,7 +310,7 @@ def test_the_engine_shows_what_the_inner_one_supports(ledger: Ledger) -> None:
 def test_one_process_writes_a_run(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     program = (
-        "import sys, time, pathlib; from synth_dspy.ledger import Ledger;"
+        "import sys, time, pathlib; from synth_dspy.core.ledger import Ledger;"
         "ledger = Ledger(pathlib.Path(sys.argv[1])); print('open', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as other:
@@ -327,7 +327,7 @@ def test_one_process_writes_a_run(tmp_path: Path) -> None:
 def test_what_was_answered_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     program = (
-        "import sys, pathlib; from synth_dspy.ledger import Call, Ledger\n"
+        "import sys, pathlib; from synth_dspy.core.ledger import Call, Ledger\n"
         "ledger = Ledger(pathlib.Path(sys.argv[1]))\n"
         "for number in range(10**9):\n"
         "    ledger.record(Call(str(number), '{}', 'm', 'teacher'))\n"

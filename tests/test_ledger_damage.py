@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from synth_dspy import restore
-from synth_dspy.accounting import Call, Unit
-from synth_dspy.errors import SetupError
-from synth_dspy.ledger import Ledger
-from synth_dspy.task import Verdict
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.task import Verdict
+from synth_dspy.core.usage import Call, Unit
 
 PAGE = 4096
 AGAIN = "python -m synth_dspy.compile demo --resume r1"
@@ -300,9 +300,9 @@ def test_answers_that_a_lost_log_of_pages_held_are_missed(tmp_path: Path) -> Non
 
 WRITE_UNTIL_FULL = """
 import pathlib, resource, sys
-from synth_dspy.accounting import Call
-from synth_dspy.errors import SetupError
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.usage import Call
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.ledger import Ledger
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 written = 0
 try:

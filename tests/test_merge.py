@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny import tiny_adapter, tiny_model
 
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.lms.gguf import rewrite, values_of
 from synth_dspy.training.adapters import record_base
 from synth_dspy.training.base import apply_adapters, base_folder, load_base, load_tokenizer

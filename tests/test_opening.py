@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.config import Models
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import Models
+from synth_dspy.core.errors import SetupError
 from synth_dspy.opening import check_options
 from synth_dspy.roles import embedded_options
 

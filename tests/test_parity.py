@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tiny import TEMPLATE, tiny_adapter, tiny_model
 
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
 from synth_dspy.training.base import apply_adapters, load_base
 from synth_dspy.training.merge import merge
 from synth_dspy.training.parity import MARGIN, Parity, check_parity, explain_failure

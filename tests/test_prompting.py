@@ -15,8 +15,8 @@ from optimizers.gepa import Gepa
 from optimizers.mipro import Mipro
 from optimizers.random_search import RandomSearch
 from synth_dspy import prompting
-from synth_dspy.errors import ArmError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import ArmError
+from synth_dspy.core.executor import Executor
 
 
 class Echo(dspy.Module):

@@ -12,10 +12,10 @@ import pytest
 from servers import Behaviour, serving
 
 from synth_dspy import evaluate, saved
-from synth_dspy.config import CompileConfig, compile_settings
-from synth_dspy.errors import SetupError
-from synth_dspy.run import Run
-from synth_dspy.workspace import task_file
+from synth_dspy.core.config import CompileConfig, compile_settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.run import Run
+from synth_dspy.core.workspace import task_file
 
 LEASE = "This lease ends on 31 March 2027. It is governed by the laws of Oregon. The rent is $900 a month."
 FIELDS = {"document": "lease", "references": ["Oregon"], "spans": ["Oregon"], "category": "Law", "answer_type": "law"}

@@ -21,9 +21,9 @@ import pytest
 from servers import Behaviour, Server, command, serving
 
 from synth_dspy import roles
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.executor import Executor
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -274,8 +274,8 @@ def server_process(**behaviour: Any) -> Iterator[str]:
 RUN = """
 import sys, pathlib, dspy
 from synth_dspy import roles
-from synth_dspy.executor import Executor
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
 kind, api_base, path = sys.argv[1:]
 with Ledger(pathlib.Path(path)) as ledger:
     predict = dspy.Predict("question -> answer")

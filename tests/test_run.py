@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy import run as runs
-from synth_dspy.config import CompileConfig
-from synth_dspy.errors import SetupError
+from synth_dspy.core import run as runs
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.errors import SetupError
 
 
 def test_a_run_is_resumed_with_the_configuration_it_was_started_with(tmp_path: Path) -> None:

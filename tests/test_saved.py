@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import synth_dspy
-from synth_dspy.config import compile_settings
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import compile_settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.workspace import task_file
 from synth_dspy.saved import ABOUT, PROGRAM, build_task, fingerprint, index_folder
-from synth_dspy.workspace import task_file
 
 
 def write(folder: Path, lm: Any) -> Path:

@@ -26,16 +26,16 @@ from programs._assistant_synthesis import AssistantSynthesizer, assistant_filter
 from programs.scoped_assistant import ScopedAssistant, scoped_assistant
 from synth_dspy import saved
 from synth_dspy.chat_export import export_run, read_chat
-from synth_dspy.config import compile_settings
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.config import compile_settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.run import Run
+from synth_dspy.core.task import Candidate, Item, Resources
+from synth_dspy.core.workspace import task_file
 from synth_dspy.lms.chat_adapter import ChatTurnsAdapter, turns
-from synth_dspy.run import Run
 from synth_dspy.synthesis.pipeline import synthesise
-from synth_dspy.task import Candidate, Item, Resources
 from synth_dspy.topics import House, Topics
 from synth_dspy.training.optimizer import WeightOptimizer
-from synth_dspy.workspace import task_file
 
 DECLINE = "Sorry, I can't help with that. I answer questions about everyday banking at Northmoor."
 

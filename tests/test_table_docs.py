@@ -15,8 +15,8 @@ from dspy.utils import DummyLM
 
 from eval.tables import AgreementJudge, UsefulnessJudge, brevity, covered, length, nothing_invented, says_more
 from programs.table_docs import TableDocumenter, table_docs
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.prompting import estimate_tokens
 from synth_dspy.tables.database import document_database

@@ -19,13 +19,13 @@ from servers import Behaviour, Server, serving
 
 from synth_dspy import __version__, init
 from synth_dspy.__main__ import COMMANDS
-from synth_dspy.config import CompileConfig
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.run import start
+from synth_dspy.core.terminal import standard_output
+from synth_dspy.core.workspace import workspace_of
 from synth_dspy.evaluation.report import failures, summary_table
-from synth_dspy.progress import Bars
-from synth_dspy.run import start
-from synth_dspy.terminal import standard_output
-from synth_dspy.workspace import workspace_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = [sys.executable, "-m", "synth_dspy"]
@@ -37,7 +37,7 @@ TASK = '''
 import dspy
 
 from synth_dspy.corpus.documents import Skipped
-from synth_dspy.task import Item, Knowledge, Task, task
+from synth_dspy.core.task import Item, Knowledge, Task, task
 
 NAMES = ("Amazon", "Danube", "Ganges", "Mekong", "Niger", "Rhine", "Volga", "Yukon", "Zambezi", "Congo")
 
@@ -250,7 +250,7 @@ def test_an_encoding_without_dashes_loses_no_table() -> None:
 
 STEPS = """
 import sys, time
-from synth_dspy.progress import Bars
+from synth_dspy.core.progress import Bars
 bars = Bars(every_s=0.05)
 with bars.status("loading libraries"):
     pass

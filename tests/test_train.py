@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.training.failures import TrainingError
 from synth_dspy.training.runner import train
 from synth_dspy.training.spec import read_spec
@@ -457,7 +457,7 @@ def test_a_process_that_waits_leaves_if_nothing_comes_or_nothing_that_makes_sens
 
 
 def test_two_processes_do_not_train_in_one_folder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synth_dspy.locks import lock_file
+    from synth_dspy.core.io.locks import lock_file
     from synth_dspy.training import runner
 
     spec = make()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.training.data import SIDES, bins, prompt_ids, read_prompts, read_rows, reply_ids, tokenize
 from synth_dspy.training.sequences import Group, completion_logps, pack, token_logps
 from tests.tiny import tiny_model

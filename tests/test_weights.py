@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synth_dspy import weights
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 
 @pytest.fixture(autouse=True)

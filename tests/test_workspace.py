@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from synth_dspy import init
-from synth_dspy.config import compile_settings
-from synth_dspy.errors import SetupError
-from synth_dspy.workspace import find_workspace, task_file, task_names
+from synth_dspy.core.config import compile_settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.workspace import find_workspace, task_file, task_names
 
 
 def test_found_from_a_folder_below(workspace: Path) -> None:

@@ -21,12 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import parse_json
+from synth_dspy.core.splits import hash_order
 from synth_dspy.corpus.cleaning import Cleaner
 from synth_dspy.corpus.cuad_questions import CLAUSES, FACTS
 from synth_dspy.corpus.documents import Document
-from synth_dspy.corpus.splits import hash_order
-from synth_dspy.errors import SetupError
-from synth_dspy.reading import parse_json
 
 UNANSWERABLE: Final = 0.15
 YES_NO: Final = 0.10

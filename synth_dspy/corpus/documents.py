@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.printable import printable_name
 from synth_dspy.corpus.folder import list_files, read_file
 from synth_dspy.corpus.reader_process import Limits, ReaderProcess
 from synth_dspy.corpus.readers import KINDS, PLAIN, READERS, Unreadable, read_document
-from synth_dspy.errors import SetupError
-from synth_dspy.visible import printable_name
 
 # Plain text up to here is read without a child process: decoding and cleaning take a time that grows as the text does.
 _READ_HERE_BYTES: Final = 2**20

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus.chunks import CHUNK_WORDS, Chunk, chunk_document
 from synth_dspy.corpus.documents import Document
-from synth_dspy.errors import SetupError
 
 if TYPE_CHECKING:
     from synth_dspy.lms.embedder import Embedder

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from synth_dspy.jsonl import FILLED, FILLED_TEXTS, TEXT, Check, one_of, read_rows
+from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, TEXT, Check, one_of, read_rows
 
 _ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
 _FIELDS: Final[dict[str, Check]] = {**_ASKED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}

@@ -18,8 +18,8 @@ _ANY_NUMBER_OF_SECONDS: Final = 10**8
 
 def main() -> None:
     """Serve until the connection is closed."""
+    from synth_dspy.core.process_limits import limit_resources
     from synth_dspy.corpus.readers import Unreadable, read_document
-    from synth_dspy.functions.sandbox_limits import limit_resources
 
     channel = Connection(int(sys.argv[1]))
     # It writes nothing: no file may grow.

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.printable import printable_name
 from synth_dspy.corpus.reader_child import MEMORY, READY, TEXT
 from synth_dspy.corpus.readers import Unreadable
-from synth_dspy.errors import SetupError
-from synth_dspy.visible import printable_name
 
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 # Not by `-m`, which looks for modules in the working folder first, nor by PYTHONPATH, which comes before the standard

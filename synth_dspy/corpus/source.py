@@ -9,14 +9,14 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.corpus.chunks import Chunk, chunk_document
 from synth_dspy.corpus.cuad import read_cuad
 from synth_dspy.corpus.documents import Document, Skipped, read_folder
 from synth_dspy.corpus.labelled import read_questions
 from synth_dspy.corpus.reader_process import Limits
-from synth_dspy.corpus.splits import hash_order
-from synth_dspy.errors import SetupError
-from synth_dspy.task import Item, Knowledge
 
 DOCUMENTS = "documents"
 QUESTIONS = "questions.jsonl"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synth_dspy.answer_text import MONTHS, STOPWORDS, Text
+from synth_dspy.core.text import MONTHS, STOPWORDS, Text
 from synth_dspy.evaluation.answer_parts import Answer, Reference, reference_of
 
 MANY_REFERENCES = 200

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synth_dspy.answer_text import words
+from synth_dspy.core.text import words
 
 CUES: dict[str, frozenset[str]] = {
     "neg": words(

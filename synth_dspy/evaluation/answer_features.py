@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from synth_dspy.answer_text import Text, words
+from synth_dspy.core.text import Text, words
 from synth_dspy.evaluation.answer_conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.answer_text import STOPWORDS, Text
+from synth_dspy.core.text import STOPWORDS, Text
 from synth_dspy.evaluation.answer_features import Comparison
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from synth_dspy.answer_text import Text, parse
+from synth_dspy.core.text import Text, parse
 
 
 @dataclass(frozen=True, slots=True)

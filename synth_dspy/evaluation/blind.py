@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
+from synth_dspy.core.io.reading import read_json_object
+from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.finished import Arm, common_items, write
-from synth_dspy.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
-from synth_dspy.reading import read_json_object
-from synth_dspy.visible import visible
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"

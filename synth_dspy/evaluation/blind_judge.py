@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import dspy
 
-from synth_dspy.errors import ModelError
+from synth_dspy.core.errors import ModelError
+from synth_dspy.core.executor import Executor
 from synth_dspy.evaluation.votes import TIE, VoteFile
-from synth_dspy.executor import Executor
 
 log = logging.getLogger(__name__)
 

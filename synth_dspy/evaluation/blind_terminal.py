@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.votes import VoteFile, parse_choice
-from synth_dspy.visible import visible
 
 
 def ask(

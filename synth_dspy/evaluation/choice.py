@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice_options import Limits, Option
 from synth_dspy.evaluation.choice_sentences import exclusions, notes, recommendation

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.files import finish_writing, write_whole
-from synth_dspy.reading import parse_json
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.files import finish_writing, write_whole
+from synth_dspy.core.io.reading import parse_json
 
 Json = Mapping[str, Any]
 

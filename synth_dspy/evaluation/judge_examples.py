@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synth_dspy.answer_text import MONTHS, parse
+from synth_dspy.core.text import MONTHS, parse
 from synth_dspy.evaluation import perturb
 
 

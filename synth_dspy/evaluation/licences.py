@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms.registry import REGISTRY
 
 YES, CONDITIONS, NO, UNKNOWN = "yes", "yes, with conditions", "no", "unknown"

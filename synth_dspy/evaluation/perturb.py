@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from synth_dspy.answer_text import MONTHS, parse
+from synth_dspy.core.text import MONTHS, parse
 
 Templates = Mapping[str, Sequence[str]]
 """Kind -> phrasings with {x} the answer, {y} and {z} other answers of its type, {q} the question."""

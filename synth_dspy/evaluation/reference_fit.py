@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.answer_text import parse, words
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.text import parse, words
 from synth_dspy.evaluation import judge_examples
 from synth_dspy.evaluation.answer_features import Comparison
 from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.evaluation.answer_features import Comparison, compare_all
 from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
 from synth_dspy.evaluation.calibration import ACCEPTED
 from synth_dspy.evaluation.trees import Trees
-from synth_dspy.reading import read_json_object
 
 FORMAT = 2
 _BATCH = 256

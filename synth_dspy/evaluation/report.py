@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.figures import RIGHT
 from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
 from synth_dspy.evaluation.next_steps import next_steps
 from synth_dspy.evaluation.verdict import p_value, points, score_name
-from synth_dspy.visible import visible
 
 if TYPE_CHECKING:
     import jinja2

@@ -10,14 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.config import CompileConfig
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.run import Run, json_text, jsonl_text
+from synth_dspy.core.task import Judge, Task
+from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.finished import STAGED, parse_run
 from synth_dspy.evaluation.report import render
 from synth_dspy.evaluation.summary import summarise
 from synth_dspy.lms.precision import precision
-from synth_dspy.run import Run, json_text, jsonl_text
-from synth_dspy.task import Judge, Task
-from synth_dspy.versions import versions
 
 
 def write_results(

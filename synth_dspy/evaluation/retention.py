@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy import jsonl
-from synth_dspy.accounting import unit
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.io import jsonl
+from synth_dspy.core.usage import unit
 from synth_dspy.evaluation import ifeval, stats
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.executor import Executor
+    from synth_dspy.core.executor import Executor
 
 STATION = "retention"
 MAX_TOKENS = 64

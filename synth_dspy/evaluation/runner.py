@@ -7,14 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.errors import message_of
-from synth_dspy.task import Judge, Metric
+from synth_dspy.core.errors import message_of
+from synth_dspy.core.task import Judge, Metric
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.executor import Executor
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.executor import Executor
+    from synth_dspy.core.ledger import Ledger
 
 log = logging.getLogger("synth_dspy.evaluation")
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import agreement, position_p
 from synth_dspy.evaluation.figures import plain

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.jsonl import FILLED, ID, read_rows
-from synth_dspy.reading import read_text
-from synth_dspy.visible import visible
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
+from synth_dspy.core.io.reading import read_text
+from synth_dspy.core.printable import visible
 
 Json = Mapping[str, Any]
 Choice = int | str

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.reading import parse_json, read_text, tree
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import parse_json, read_text, tree
 
 _MOST_MERGED = 10_000
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")

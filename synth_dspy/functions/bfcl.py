@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import ID, OBJECTS, Check, read_rows
 from synth_dspy.functions.canonical import canonical
 from synth_dspy.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.functions.syntax import parse
-from synth_dspy.jsonl import ID, OBJECTS, Check, read_rows
 
 CATEGORIES = (
     "simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance", "live_simple", "live_multiple",

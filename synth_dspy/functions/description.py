@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.canonical import canonical, gaps_of
 from synth_dspy.functions.docstrings import Docstring, examples_in, read_docstring, stated_type
 from synth_dspy.functions.hints import UnportableHintError, default_value, hints_of, schema_of

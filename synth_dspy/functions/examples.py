@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy import jsonl
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io import jsonl
 from synth_dspy.functions.bfcl import EMPTY, OMITTED, accepted_form
 from synth_dspy.functions.openapi import function_of
 from synth_dspy.functions.schema import Call, Function, validate

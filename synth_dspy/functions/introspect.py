@@ -15,7 +15,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.printable import visible
 from synth_dspy.functions import openapi
 from synth_dspy.functions.api_files import SUFFIXES
 from synth_dspy.functions.canonical import canonical
@@ -23,7 +24,6 @@ from synth_dspy.functions.description import import_failed
 from synth_dspy.functions.sandbox_process import ChildProcess
 from synth_dspy.functions.sandbox_settings import child_settings, in_words
 from synth_dspy.functions.schema import Call, Function, Gap, NoFunctionsError
-from synth_dspy.visible import visible
 
 _SECONDS, _MEMORY_MB, _FILES_MB = 60.0, 4096, 10  # for importing and describing one module; large libraries need much
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.api_files import ApiFile
 from synth_dspy.functions.canonical import UnresolvedError, canonical, gaps_of, pointed
 from synth_dspy.functions.schema import Call, Function, Gap, NoFunctionsError, validate

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from synth_dspy.core.ledger import call_key, current_ledger
 from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call
-from synth_dspy.ledger import call_key, current_ledger
 
 
 class RecordedSandbox:

@@ -34,7 +34,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.sandbox_process import OUT_OF_TURN, ChildProcess
 from synth_dspy.functions.sandbox_settings import child_settings, in_words
 from synth_dspy.functions.sandbox_values import SHOWN

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the same package as the parent's, installed or not
-from synth_dspy.functions import sandbox_limits as limits
+from synth_dspy.core import process_limits as limits
 from synth_dspy.functions.importing import import_file
 from synth_dspy.functions.sandbox_hook import Hook
 from synth_dspy.functions.sandbox_seccomp import restrict_system_calls

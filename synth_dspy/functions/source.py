@@ -14,16 +14,16 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.corpus.documents import Document, Skipped
-from synth_dspy.corpus.splits import hash_order
-from synth_dspy.errors import SetupError
 from synth_dspy.functions.bfcl import BfclItem, read_bfcl
 from synth_dspy.functions.examples import INPUTS, calls_of, example_fields, grouped, read_examples, subject_of
 from synth_dspy.functions.introspect import read_functions
 from synth_dspy.functions.schema import Function
 from synth_dspy.functions.shown import Turn, show_functions
 from synth_dspy.functions.syntax import Syntax
-from synth_dspy.task import Item, Knowledge
 
 EXAMPLES = "examples.jsonl"
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 
 def cache_home() -> Path:

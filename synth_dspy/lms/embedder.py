@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 if TYPE_CHECKING:
     import numpy as np

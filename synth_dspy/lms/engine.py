@@ -24,7 +24,7 @@ from typing import Any
 from dspy import lm15
 from dspy.lm15 import Config, Message, Request, Response, TextPart, Usage
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms import grammar as grammars
 from synth_dspy.lms.generation import (
     DEFAULT_MAX_TOKENS,

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import command
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
 from synth_dspy.lms.cache import cache_home, exclusive, open_as_home, publish
 from synth_dspy.lms.download import UnreachableError, download, sha256_of
 from synth_dspy.lms.sources import HubSource, Weights, WheelSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synth_dspy.errors import ModelError
+from synth_dspy.core.errors import ModelError
 from synth_dspy.lms.grammar import Grammar
 
 DEFAULT_MAX_TOKENS = 512

@@ -19,9 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.lms.cache import kept
-from synth_dspy.reading import read_json_object
 
 MAGIC = b"GGUF"
 # Scalar types of GGUF metadata, by their number in the format; 8 is a string, 9 an array.

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.reading import parse_json, read_json_object
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import parse_json, read_json_object
 
 _ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
 # How GGUF names a BPE's splitting rule: by a part of the rule's pattern in tokenizer.json.

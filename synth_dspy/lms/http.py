@@ -18,13 +18,13 @@ from typing import Any
 import httpx
 from dspy import lm15
 
-from synth_dspy.accounting import Call
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.masking import mask_message, url_secrets
+from synth_dspy.core.usage import Call
 from synth_dspy.lms.completion import MAX_REPLY_MB
 from synth_dspy.lms.http_connection import connection
 from synth_dspy.lms.http_process import RETRYABLE
-from synth_dspy.masking import mask_message, url_secrets
 
 OPENAI = "https://api.openai.com/v1"
 _SHOWN = 20_000

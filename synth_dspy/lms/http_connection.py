@@ -17,11 +17,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.accounting import Call
-from synth_dspy.errors import ModelError
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.errors import ModelError
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.masking import mask_message
+from synth_dspy.core.usage import Call
 from synth_dspy.lms.http_process import HEADER, encode_frame
-from synth_dspy.masking import mask_message
 
 
 class Connection:

@@ -27,11 +27,11 @@ from typing import Any
 
 import aiohttp
 
-from synth_dspy.accounting import Call
-from synth_dspy.ledger import connect, insert
+from synth_dspy.core.io.locks import DRAIN_S, http_lock, lock_file
+from synth_dspy.core.ledger import connect, insert
+from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply, url_secrets
+from synth_dspy.core.usage import Call
 from synth_dspy.lms.completion import completion
-from synth_dspy.locks import DRAIN_S, http_lock, lock_file
-from synth_dspy.masking import environment_secrets, mask_message, mask_reply, url_secrets
 
 HEADER = struct.Struct("!I")
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})

@@ -36,11 +36,11 @@ from dspy.utils.exceptions import (
     LMUnsupportedModelError,
 )
 
-from synth_dspy.accounting import Call, count_usage, current_unit
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Ledger, call_key
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.ledger import Ledger, call_key
+from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
+from synth_dspy.core.usage import Call, count_usage, current_unit
 from synth_dspy.lms.completion import without_halves
-from synth_dspy.masking import environment_secrets, mask_message, mask_reply
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
 """Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import Literal
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 Precision = Literal["f32", "bf16"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import command
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
 from synth_dspy.lms.fetch import cached, pull
 from synth_dspy.lms.sources import HubSource, Weights, WheelSource
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms.generation import ContextWindowError, Generation, PipelineError, Sampling, ServerSettings
 from synth_dspy.lms.gguf import context_length
 from synth_dspy.lms.pipeline import generation_config, open_pipeline, read_reply, state_of

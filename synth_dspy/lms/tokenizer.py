@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms.cache import kept, remove
 from synth_dspy.lms.gguf import control_tokens, read_header
 

@@ -14,7 +14,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms.cache import cache_home
 from synth_dspy.lms.download import UnreachableError, download
 from synth_dspy.lms.sources import Weights, WheelSource

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.core.task import Candidate, Verdict
 from synth_dspy.synthesis.text import jaccard, ngrams, tokens
-from synth_dspy.task import Candidate, Verdict
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from synth_dspy.errors import message_of
-from synth_dspy.task import Candidate, Filter, Item, Verdict
+from synth_dspy.core.errors import message_of
+from synth_dspy.core.task import Candidate, Filter, Item, Verdict
 
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.executor import Executor
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.executor import Executor
+    from synth_dspy.core.ledger import Ledger
 
 log = logging.getLogger("synth_dspy.synthesis")
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.task import Candidate, Filter, Item
 from synth_dspy.corpus.chunks import sentences
 from synth_dspy.corpus.labelled import answer_type
 from synth_dspy.lms.adapter import PlainAdapter
@@ -30,7 +31,6 @@ from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_o
 from synth_dspy.synthesis.quoting import quoted
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 from synth_dspy.synthesis.spans import Patterns, beside, excerpt, find_spans
-from synth_dspy.task import Candidate, Filter, Item
 
 SPAN, FREE, ASKED, SILENT = "span", "free", "asked", "silent"
 SHOT_WORDS = 30

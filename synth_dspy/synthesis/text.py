@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from synth_dspy.answer_text import parse
+from synth_dspy.core.text import parse
 
 
 @lru_cache(maxsize=8192)

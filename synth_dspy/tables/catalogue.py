@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from synth_dspy.database_url import DUCKDB, SCRIPT, file_of, refuse_password
-from synth_dspy.errors import SetupError
-from synth_dspy.masking import mask_message
+from synth_dspy.core.database_url import DUCKDB, SCRIPT, file_of, refuse_password
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.masking import mask_message
 from synth_dspy.tables.ddl import identifier
 from synth_dspy.tables.labelled import read_tables, script_dialect
 from synth_dspy.tables.schema import Column, Table

@@ -8,10 +8,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
-from synth_dspy.files import refuse_to_overwrite, write_whole
-from synth_dspy.progress import Bars
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
+from synth_dspy.core.progress import Bars
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.documentation import TableDoc, coverage, document
 from synth_dspy.tables.output import FORMATS, has_comments, statements

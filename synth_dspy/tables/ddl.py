@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.errors import SynthDspyError
+from synth_dspy.core.errors import SynthDspyError
 from synth_dspy.tables.schema import Column, Table
 
 if TYPE_CHECKING:

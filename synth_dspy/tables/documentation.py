@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
 from synth_dspy.tables.schema import WHOLE, Table, comment_of, foci, line, view
 
 log = logging.getLogger("synth_dspy.tables")

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.core.task import Candidate, Verdict
 from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, numbers, tokens
 from synth_dspy.tables.ddl import DdlError, parse_table, run_in_duckdb
 from synth_dspy.tables.generate import Generated
 from synth_dspy.tables.naming import abbreviated
 from synth_dspy.tables.schema import WHOLE, foci, words
-from synth_dspy.task import Candidate, Verdict
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
-from synth_dspy.reading import read_toml
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_toml
 from synth_dspy.tables.ddl import identifier, parse_table
 from synth_dspy.tables.naming import Style
 from synth_dspy.tables.schema import WHOLE, Table

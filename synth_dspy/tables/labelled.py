@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.jsonl import FILLED, TEXT, read_rows
-from synth_dspy.reading import read_text
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, TEXT, read_rows
+from synth_dspy.core.io.reading import read_text
 from synth_dspy.tables.ddl import DdlError, known_dialect, parse_script, parse_table
 from synth_dspy.tables.schema import WHOLE, Table, asked, comment_of, foci, line, view
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.tables.ddl import identifier, literal
 from synth_dspy.tables.definition import with_remarks
 from synth_dspy.tables.documentation import Comment, TableDoc

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import dspy
 
-from synth_dspy.corpus.splits import hash_order
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.generate import Industry, read_industries
 from synth_dspy.tables.labelled import read_tables, rows_of
 from synth_dspy.tables.schema import WHOLE, Table, view
-from synth_dspy.task import Item, Knowledge
 
 INDUSTRIES = "naics.csv"
 TABLES = "tables"

@@ -22,7 +22,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.corpus.splits import hash_order
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Candidate, Filter, Item
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
@@ -32,7 +33,6 @@ from synth_dspy.tables.generate import DIALECTS, Generated, Industry, Sampler
 from synth_dspy.tables.labelled import INPUTS, row_fields
 from synth_dspy.tables.schema import WHOLE, Table, comment_of, foci, line, view
 from synth_dspy.tables.source import INDUSTRY
-from synth_dspy.task import Candidate, Filter, Item
 
 DECODING = {"max_tokens": 40, "temperature": 0.0, "stop": ["\n"]}
 SAMPLING = {"temperature": 0.5, "top_p": 0.9}

@@ -18,9 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.jsonl import BOOL, FILLED, FILLED_TEXTS, ID, OBJECTS, TEXT, read_rows
-from synth_dspy.reading import read_toml
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import BOOL, FILLED, FILLED_TEXTS, ID, OBJECTS, TEXT, read_rows
+from synth_dspy.core.io.reading import read_toml
 from synth_dspy.topics.rules import Rule, read_rules, violations
 
 KINDS = ("plain", "borderline", "attempt")

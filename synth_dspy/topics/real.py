@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.corpus.splits import hash_order
-from synth_dspy.errors import SetupError
-from synth_dspy.jsonl import FILLED, read_rows
-from synth_dspy.reading import parse_json, read_text
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, read_rows
+from synth_dspy.core.io.reading import parse_json, read_text
+from synth_dspy.core.splits import hash_order
 
 BANKING77, CLINC150 = "banking77", "clinc150"
 _BANKING = (

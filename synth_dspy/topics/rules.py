@@ -15,8 +15,8 @@ from typing import Any
 
 import regex
 
-from synth_dspy.errors import SetupError
-from synth_dspy.reading import read_text
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_text
 
 _CHECK = re.compile(r"^-\s*(?P<kind>[a-z]+):\s*(?P<value>.+?)\s*$")
 _MATCH_S = 0.5

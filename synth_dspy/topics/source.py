@@ -9,8 +9,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.corpus.splits import hash_order
-from synth_dspy.task import Item, Knowledge
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.topics.house import House, Subtopic, Topic
 from synth_dspy.topics.real import RealQuestion, balanced, is_real, read_real
 

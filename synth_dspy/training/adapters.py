@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from synth_dspy.errors import ArmError, SetupError
-from synth_dspy.mistakes import mistake
-from synth_dspy.reading import read_json_object
+from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.io.reading import read_json_object
+from synth_dspy.core.validation import mistake
 
 BASE = "base.json"
 CONFIG = "adapter_config.json"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 
 def load_base(

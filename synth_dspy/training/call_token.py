@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 _RESERVED = re.compile(
     r"<\|?(reserved|unused|extra|dummy)\w*\|?>|\[(PAD|unused)\d+\]"

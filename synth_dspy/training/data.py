@@ -14,8 +14,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from synth_dspy import jsonl
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
+from synth_dspy.core.io import jsonl
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import Method
 

@@ -35,7 +35,7 @@ def json_lines(stream: TextIO) -> Emit:
 @contextmanager
 def terminal(stream: TextIO) -> Iterator[Emit]:
     """An `Emit` that shows a bar on a stream, or lines if that is not a terminal."""
-    from synth_dspy.progress import Bars
+    from synth_dspy.core.progress import Bars
 
     bars = Bars(stream)
     with bars.bar("training", None) as bar:

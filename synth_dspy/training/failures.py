@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 from typing import Literal
 
-from synth_dspy.errors import ArmError, SynthDspyError
+from synth_dspy.core.errors import ArmError, SynthDspyError
 from synth_dspy.training.spec import TrainSpec
 
 Kind = Literal["arm", "memory", "loss"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.errors import ArmError
-from synth_dspy.executor import Executor
-from synth_dspy.jsonl import FILLED, Check, read_rows
+from synth_dspy.core.errors import ArmError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.io.jsonl import FILLED, Check, read_rows
 from synth_dspy.training.rows import Rows, row_of, said, same
 from synth_dspy.training.traces import collect
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
 from synth_dspy.training.spec import ERRORS, RESULT, SPEC
 
 log = logging.getLogger("synth_dspy.training")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.training.adapters import check_adapter, identity, modules, read_adapter_config, scaling
 from synth_dspy.training.call_token import CallToken
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ArmError, ModelError
+from synth_dspy.core.errors import ArmError, ModelError
 from synth_dspy.training.spec import TrainSpec
 
 MARGIN = {"f32": 0.1, "bf16": 0.4}

@@ -25,11 +25,11 @@ from dspy.clients.provider import Provider, TrainingJob
 from dspy.clients.utils_finetune import TrainingStatus
 from pydantic import ValidationError
 
-from synth_dspy.config import METHODS
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.config import METHODS
+from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.validation import mistake
 from synth_dspy.lms.identity import content_of
 from synth_dspy.lms.registry import REGISTRY
-from synth_dspy.mistakes import mistake
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
 from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve

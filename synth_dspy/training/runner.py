@@ -19,7 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.versions import versions
 from synth_dspy.lms.cache import publish
 from synth_dspy.lms.precision import precision
 from synth_dspy.training.call_token import CallToken
@@ -33,7 +34,6 @@ from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokeniz
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import told
 from synth_dspy.training.spec import ADAPTER, MERGED, PLAN, PROMPTS, RESULT, TrainSpec, read_spec
-from synth_dspy.versions import versions
 
 if TYPE_CHECKING:
     from synth_dspy.training.estimate import Estimate
@@ -54,7 +54,7 @@ def train(path: Path, emit: Emit, *, dry_run: bool = False) -> dict[str, Any]:
         SetupError: the spec or its rows are not right, or another process trains in the folder.
         ArmError: the training failed, or the served model does not answer like the trained one.
     """
-    from synth_dspy.locks import lock_file
+    from synth_dspy.core.io.locks import lock_file
 
     spec = read_spec(path)
     folder = path.resolve().parent
@@ -331,7 +331,7 @@ def _begin(checkpoints: Path, fingerprint: str) -> None:
 
 
 def _reward(spec: TrainSpec) -> Any:
-    from synth_dspy.workspace import import_from
+    from synth_dspy.core.workspace import import_from
 
     if spec.reward is None or spec.workspace is None:
         raise SetupError("grpo needs training.options.grpo.reward, a function of the workspace as module:function.")

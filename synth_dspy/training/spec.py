@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from synth_dspy.config import METHODS, Settings
-from synth_dspy.errors import SetupError
-from synth_dspy.mistakes import mistake
-from synth_dspy.reading import read_json
+from synth_dspy.core.config import METHODS, Settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_json
+from synth_dspy.core.validation import mistake
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})

@@ -16,9 +16,9 @@ import dspy
 from dspy import lm15
 from dspy.utils.callback import BaseCallback
 
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import Executor
-from synth_dspy.task import Metric
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Metric
 
 log = logging.getLogger("synth_dspy.training")
 

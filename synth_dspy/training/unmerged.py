@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
 from synth_dspy.lms.cache import publish
 from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json

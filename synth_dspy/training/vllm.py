@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 DEADLINE_S = 900.0
 """How long a server may take to load its base, compile, and answer."""

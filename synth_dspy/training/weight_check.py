@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
 
 LARGEST_ERROR = {"Q8_0": 2e-2}
 """Relative error of a tensor, by the file's type: twice what rounding to it makes, and more."""

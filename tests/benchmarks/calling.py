@@ -33,17 +33,17 @@ import dspy
 from calling_synthesis import synthesis
 
 from synth_dspy import roles, saved
-from synth_dspy.corpus.splits import hash_order
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.workspace import find_workspace, import_from
 from synth_dspy.evaluation import stats
-from synth_dspy.executor import Executor
 from synth_dspy.functions.bfcl import BfclItem, read_bfcl
 from synth_dspy.functions.examples import resolve
 from synth_dspy.functions.schema import CallSyntaxError, Function, calls_schema
 from synth_dspy.functions.shown import show_functions, show_request
 from synth_dspy.functions.syntax import parse
-from synth_dspy.ledger import Ledger
 from synth_dspy.lms.adapter import PlainAdapter
-from synth_dspy.workspace import find_workspace, import_from
 
 STUDENT = "embedded/smollm2-135m-instruct"
 WORKSPACE = find_workspace(Path(__file__).parent)

@@ -13,15 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy import jsonl, saved
+from synth_dspy import saved
 from synth_dspy.compile import main as compile_task
-from synth_dspy.config import compile_settings, read_toml
-from synth_dspy.executor import Executor
+from synth_dspy.core.config import compile_settings, read_toml
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.io import jsonl
+from synth_dspy.core.run import CONFIG
+from synth_dspy.core.workspace import find_workspace, import_from, task_file
 from synth_dspy.functions.schema import Function
 from synth_dspy.functions.syntax import parse, render
-from synth_dspy.run import CONFIG
 from synth_dspy.synthesis.pipeline import FilterYield, reason
-from synth_dspy.workspace import find_workspace, import_from, task_file
 
 WORKSPACE = find_workspace(Path(__file__).parent)
 TASK = "function_calling"

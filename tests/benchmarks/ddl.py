@@ -67,7 +67,7 @@ def main() -> None:
 
 def _sampled(sampler: object, industries: list, count: int) -> Iterator:
     """Candidates without a comment, one for each statement, spread evenly over the industries."""
-    from synth_dspy.task import Candidate, Item
+    from synth_dspy.core.task import Candidate, Item
 
     for number in range(count):
         industry = industries[number % len(industries)]
@@ -83,8 +83,8 @@ def _written(source: object, sampler: object, args: argparse.Namespace) -> Itera
     import dspy
 
     from synth_dspy import roles
-    from synth_dspy.executor import Executor
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.executor import Executor
+    from synth_dspy.core.ledger import Ledger
     from synth_dspy.tables.synthesizer import TableSynthesizer
 
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:

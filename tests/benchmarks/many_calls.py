@@ -90,8 +90,8 @@ def ours(kind: str, api_base: str, rows: int, concurrency: int, ledger_path: Pat
     import dspy
 
     from synth_dspy import roles
-    from synth_dspy.executor import Executor
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.executor import Executor
+    from synth_dspy.core.ledger import Ledger
 
     with Ledger(ledger_path) as ledger:
         lm = roles.lm_for(

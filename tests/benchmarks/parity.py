@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
 from synth_dspy.lms.gguf import open_gguf, rewrite
 from synth_dspy.training.base import load_base
 from synth_dspy.training.data import read_prompts

@@ -20,13 +20,13 @@ from typing import Any
 import dspy
 
 from synth_dspy import datasets, rescore, saved
-from synth_dspy.config import compile_settings
+from synth_dspy.core.config import compile_settings
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.workspace import find_workspace, import_from, task_file
 from synth_dspy.evaluation import runner
-from synth_dspy.executor import Executor
-from synth_dspy.ledger import Ledger
-from synth_dspy.progress import Bars
 from synth_dspy.topics.real import read_real, some
-from synth_dspy.workspace import find_workspace, import_from, task_file
 
 
 def real_questions(task: Any, banking77: Path, clinc150: Path, number: int) -> list[dspy.Example]:

@@ -37,13 +37,13 @@ def main() -> None:
     from programs._contract_synthesis import contract_filters, contract_synthesizer
     from programs._contract_wording import contract_wording
     from synth_dspy import datasets, roles
+    from synth_dspy.core.executor import Executor
+    from synth_dspy.core.ledger import Ledger
+    from synth_dspy.core.task import Resources
     from synth_dspy.corpus.index import Index
     from synth_dspy.corpus.retrieval import Retriever
     from synth_dspy.corpus.source import Corpus
-    from synth_dspy.executor import Executor
-    from synth_dspy.ledger import Ledger
     from synth_dspy.synthesis.pipeline import synthesise
-    from synth_dspy.task import Resources
 
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")

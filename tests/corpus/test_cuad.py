@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus.cleaning import normalise_space
 from synth_dspy.corpus.cuad import _in_words, read_cuad
-from synth_dspy.errors import SetupError
 
 TEXT = (
     'ENDORSEMENT AGREEMENT\n\nThis Agreement is made on January 13, 2005 between TOM WATSON ("CONSULTANT") and ADAMS '

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus.documents import read_folder
-from synth_dspy.errors import SetupError
 
 SENTENCE = "The Supplier shall keep the Goods insured until delivery."
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from hashing_embedder import HashingEmbedder
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.printable import printable_name
 from synth_dspy.corpus import documents as documents_module
 from synth_dspy.corpus import folder as folder_module
 from synth_dspy.corpus.documents import Skipped, read_folder
 from synth_dspy.corpus.index import Index
-from synth_dspy.errors import SetupError
-from synth_dspy.visible import printable_name
 
 SENTENCE = "Insurance is due."
 OUTSIDE = "is a link out of the folder, which is not followed"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hostile_files import EITHER, PAGES, PAPERS, READ, SENTENCE, TEXTS, WORDS, Attack, docx, many_pages, pdf
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus import reader_process
 from synth_dspy.corpus.documents import read_folder
 from synth_dspy.corpus.reader_process import Limits, ReaderProcess
 from synth_dspy.corpus.readers import Unreadable
-from synth_dspy.errors import SetupError
 
 LIMITS = Limits(memory_bytes=512 * 2**20)
 

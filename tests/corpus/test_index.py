@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hashing_embedder import HashingEmbedder
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.index import Index
-from synth_dspy.errors import SetupError
 
 
 def documents(count: int = 4, sections: int = 12) -> list[Document]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus.labelled import read_questions
-from synth_dspy.errors import SetupError
 
 
 def rows(count: int = 8) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from synth_dspy.corpus.splits import split_groups
+from synth_dspy.core.splits import split_groups
 
 
 def test_sizes_are_as_near_as_possible() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation.report import samples, summary_table, write_report
 from synth_dspy.evaluation.summary import summarise
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import ModelError, SetupError
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.executor import Executor
 from synth_dspy.evaluation import ifeval, retention
-from synth_dspy.executor import Executor
 
 GOOD = {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 
@@ -94,7 +94,7 @@ def test_a_failed_call_follows_nothing_and_a_model_that_never_answers_is_an_erro
 @pytest.mark.slow
 def test_the_ledger_remembers_whose_prompts_were_asked(tmp_path: Path) -> None:
     from synth_dspy import roles
-    from synth_dspy.ledger import Ledger
+    from synth_dspy.core.ledger import Ledger
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         lm = roles.lm_for("embedded/smollm2-135m-instruct", role="student", ledger=ledger)

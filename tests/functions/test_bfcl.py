@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.bfcl import read_bfcl
 
 AREA = {

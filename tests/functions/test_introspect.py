@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions import read_only
 from synth_dspy.functions.introspect import read_functions
 from synth_dspy.functions.schema import Call, Function, Gap, validate

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.introspect import ModuleReader, read_functions
 from synth_dspy.functions.schema import Function
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.introspect import read_functions
 from synth_dspy.functions.openapi import function_of
 from synth_dspy.functions.schema import Call, Function, validate

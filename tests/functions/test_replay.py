@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from synth_dspy.core.ledger import Ledger
 from synth_dspy.functions.replay import RecordedSandbox
 from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call, Function
-from synth_dspy.ledger import Ledger
 
 MODULE = """
 import random, time

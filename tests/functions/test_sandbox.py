@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions import sandbox as sandboxes
 from synth_dspy.functions import sandbox_process, sandbox_settings
 from synth_dspy.functions.sandbox import Outcome, Sandbox

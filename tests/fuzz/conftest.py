@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from synth_dspy.errors import SynthDspyError
+from synth_dspy.core.errors import SynthDspyError
 
 SLOWEST_S = 10
 MOST_MEMORY_MIB = 1024

@@ -21,15 +21,15 @@ from typing import Any
 
 import pytest
 
-from synth_dspy import run as runs
-from synth_dspy import snapshots
-from synth_dspy.accounting import Call
-from synth_dspy.config import CompileConfig, read_toml
+from synth_dspy.core import run as runs
+from synth_dspy.core import snapshots
+from synth_dspy.core.config import CompileConfig, read_toml
+from synth_dspy.core.io.files import write_whole
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.run import Run
+from synth_dspy.core.usage import Call
 from synth_dspy.evaluation.finished import STAGED, read_run
-from synth_dspy.files import write_whole
-from synth_dspy.ledger import Ledger
 from synth_dspy.lms.cache import publish
-from synth_dspy.run import Run
 
 pytestmark = pytest.mark.slow
 

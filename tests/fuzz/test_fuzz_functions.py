@@ -14,7 +14,7 @@ from dspy.utils.exceptions import AdapterParseError
 from hypothesis import strategies as st
 from inputs import ESCAPES, altered, as_json, damaged, json_files
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.canonical import gaps_of
 from synth_dspy.functions.openapi import read_document
 from synth_dspy.functions.schema import Call, Function, calls_schema, validate

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from inputs import ESCAPES, ROOT, as_json, damaged, line_files
 
-from synth_dspy import evaluate, jsonl
+from synth_dspy import evaluate
 from synth_dspy.chat_export import read_chat
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io import jsonl
 from synth_dspy.corpus.labelled import read_questions
-from synth_dspy.errors import SetupError
 from synth_dspy.evaluation.blind import read_sheet
 from synth_dspy.evaluation.retention import read_prompts
 from synth_dspy.evaluation.votes import VoteFile, read_votes

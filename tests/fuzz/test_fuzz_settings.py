@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from inputs import ROOT, damaged, json_files
 
-from synth_dspy.config import absolute, compile_settings, read_toml, to_toml
-from synth_dspy.errors import SetupError
+from synth_dspy.core.config import absolute, compile_settings, read_toml, to_toml
+from synth_dspy.core.errors import SetupError
 from synth_dspy.tables.generate import read_industries, read_vocabulary
 from synth_dspy.topics.house import House
 from synth_dspy.topics.rules import read_rules

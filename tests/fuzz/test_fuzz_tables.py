@@ -11,8 +11,8 @@ import pytest
 from hypothesis import strategies as st
 from inputs import damaged, json_files, line_files
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.corpus.cuad import read_cuad
-from synth_dspy.errors import SetupError
 from synth_dspy.tables.ddl import DdlError, parse_script, parse_table, run_in_duckdb
 from synth_dspy.tables.labelled import read_tables
 

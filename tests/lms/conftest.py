@@ -10,7 +10,7 @@ STUDENT = "smollm2-135m-instruct"
 @pytest.fixture(scope="session")
 def student() -> str:
     """The name of the default student, with its weights in the cache."""
-    from synth_dspy.errors import SetupError
+    from synth_dspy.core.errors import SetupError
     from synth_dspy.lms.registry import resolve
 
     try:

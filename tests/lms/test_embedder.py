@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms.embedder import EmbeddedEmbedder
 from synth_dspy.lms.registry import resolve
 

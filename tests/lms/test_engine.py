@@ -18,7 +18,7 @@ import pytest
 from dspy.lm15 import Config, FunctionTool, Message, Request, Response, UnsupportedModelError
 from dspy.utils.exceptions import ContextWindowExceededError, LMUnsupportedFeatureError, LMUnsupportedModelError
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.functions.schema import Function, calls_schema
 from synth_dspy.functions.syntax import Syntax
 from synth_dspy.functions.syntax import parse as parse_calls

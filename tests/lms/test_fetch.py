@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms import download, fetch
 from synth_dspy.lms.registry import REGISTRY, resolve
 from synth_dspy.lms.sources import HubSource, Weights, WheelSource

@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms.gguf import READABLE_TYPES, context_length, open_gguf, read_header, readable
 
 Types = gguf.GGMLQuantizationType

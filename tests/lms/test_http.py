@@ -19,9 +19,9 @@ import pytest
 from dspy import lm15
 
 from synth_dspy import roles
-from synth_dspy.accounting import Call
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.usage import Call
 from synth_dspy.lms import http
 from synth_dspy.lms.http_connection import connection
 from synth_dspy.lms.http_process import HttpProcess, completion

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms import pool
 from synth_dspy.lms.generation import ServerSettings
 from synth_dspy.lms.pool import GIB, MEMORY, ModelPool, estimate_gib

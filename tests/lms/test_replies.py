@@ -16,8 +16,8 @@ from dspy import lm15
 from echo import MESSAGE, Reply, answering, chat
 
 from synth_dspy import roles
-from synth_dspy.errors import ModelError
-from synth_dspy.ledger import Ledger
+from synth_dspy.core.errors import ModelError
+from synth_dspy.core.ledger import Ledger
 from synth_dspy.lms.completion import completion
 
 GOOD = chat()

@@ -15,11 +15,11 @@ from test_rescore import NEW, lines, make_run
 
 from synth_dspy import evaluate, roles
 from synth_dspy.cli import parse
-from synth_dspy.config import CompileConfig
-from synth_dspy.errors import ModelError, SetupError
-from synth_dspy.ledger import Ledger
-from synth_dspy.lms.addresses import is_this_machine
-from synth_dspy.masking import mask_message, mask_reply
+from synth_dspy.core.addresses import is_this_machine
+from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.masking import mask_message, mask_reply
 
 KEY = "sk-Zq7/Kd+29_xW&vT=41mNbY8u"
 FORMS: dict[str, Callable[[str], str]] = {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import openvino_genai
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.lms import tokenizer
 from synth_dspy.lms.gguf import Header
 from synth_dspy.lms.tokenizer import open_tokenizer

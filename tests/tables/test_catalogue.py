@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from chinook import COLUMNS, TABLES, make_chinook
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.database import document_database
 from synth_dspy.tables.documentation import coverage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.tables.ddl import parse_table, run_in_duckdb
 from synth_dspy.tables.generate import (
     DIALECTS,

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from synth_dspy import datasets
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.tables.labelled import read_tables, rows_of
 from synth_dspy.tables.source import Industries
 

@@ -16,7 +16,7 @@ from hostile import NAMES, TEXTS, hostile
 from markdown_it import MarkdownIt
 from sqlglot import exp
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.tables.catalogue import open_catalogue
 from synth_dspy.tables.ddl import identifier
 from synth_dspy.tables.documentation import Comment, TableDoc

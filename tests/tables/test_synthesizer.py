@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from dspy import lm15
 
-from synth_dspy.executor import Executor
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Candidate, Item
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.tables.filters import (
     Identifies,
@@ -28,7 +29,6 @@ from synth_dspy.tables.labelled import row_fields
 from synth_dspy.tables.schema import WHOLE, Column, Table
 from synth_dspy.tables.source import Industries
 from synth_dspy.tables.synthesizer import TableSynthesizer, statement_in, use_cases
-from synth_dspy.task import Candidate, Item
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "industries"
 SAMPLER = Sampler(read_vocabulary(DATA / "vocabulary.toml"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.training.call_token import CallToken, find, renamed, set_rows
 from tests.tiny import tiny_model
 

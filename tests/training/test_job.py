@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from synth_dspy.errors import ArmError
+from synth_dspy.core.errors import ArmError
 from synth_dspy.training.job import TrainingProcess, let_go
 from tests.tiny import tiny_model
 

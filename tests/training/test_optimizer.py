@@ -12,7 +12,7 @@ from scripted import scripted_lm, scripted_resources
 
 from optimizers.lora_dpo import LoraDpo
 from optimizers.lora_sft import LoraSft
-from synth_dspy.task import Resources
+from synth_dspy.core.task import Resources
 from synth_dspy.training import optimizer
 from synth_dspy.training.optimizer import with_defaults
 

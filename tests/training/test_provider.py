@@ -13,7 +13,7 @@ import pytest
 from dspy.clients.utils_finetune import TrainingStatus
 
 from synth_dspy import roles
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.lms.pool import pool
 from synth_dspy.training.job import Cancelled

@@ -10,8 +10,8 @@ import dspy
 import pytest
 from dspy import lm15
 
-from synth_dspy.errors import ArmError, SetupError
-from synth_dspy.executor import Executor
+from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.executor import Executor
 from synth_dspy.lms.adapter import PlainAdapter
 from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
 from synth_dspy.training.feedback import human_rows, read_feedback

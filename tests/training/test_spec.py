@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 from synth_dspy.training.spec import check_options, read_spec
 
 

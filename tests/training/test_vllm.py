@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from synth_dspy.errors import ArmError, SetupError
+from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.training import vllm
 from synth_dspy.training.vllm import VllmServers
 from tests.tiny import tiny_adapter, tiny_model

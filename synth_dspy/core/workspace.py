@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from synth_dspy.errors import SetupError
-from synth_dspy.invocation import command
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
 
 NOTED = "workspace.txt"
 """File of a run that lies outside its workspace: says where that is."""

@@ -20,8 +20,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.files import sync_folder
-from synth_dspy.ledger_file import (
+from synth_dspy.core.io.files import sync_folder
+from synth_dspy.core.ledger_file import (
     TABLES,
     DamageError,
     check,

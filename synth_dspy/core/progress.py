@@ -13,7 +13,7 @@ from typing import TextIO
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from synth_dspy.terminal import PipeConsole
+from synth_dspy.core.terminal import PipeConsole
 
 Advance = Callable[[int], None]
 """`advance(n)`: n more units are done."""

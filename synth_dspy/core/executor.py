@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 LEAN = {"disable_history": True, "track_usage": False, "warn_on_type_mismatch": False}
 """What DSPy does for each call and nobody here needs: the ledger keeps the calls and counts their tokens."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.accounting import Call
+from synth_dspy.core.usage import Call
 
 APPLICATION = 0x5344_4C47
 """SQLite's `application_id` of a ledger."""

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import dspy
 
+    from synth_dspy.core.executor import Executor
     from synth_dspy.corpus.documents import Document, Skipped
     from synth_dspy.corpus.retrieval import Retriever
-    from synth_dspy.executor import Executor
     from synth_dspy.lms.embedder import Embedder
 
 

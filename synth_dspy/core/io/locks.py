@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 DRAIN_S = 120.0
 """How long a run that was killed and is resumed waits for the calls that it still had under way."""

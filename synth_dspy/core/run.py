@@ -23,17 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synth_dspy import signing
-from synth_dspy.config import CompileConfig, read_toml, to_toml
-from synth_dspy.errors import SetupError
-from synth_dspy.files import limit_access, limit_access_to, write_together, write_whole
-from synth_dspy.invocation import command
-from synth_dspy.masking import MaskingFormatter
-from synth_dspy.workspace import NOTED, find_workspace
+from synth_dspy.core import signing
+from synth_dspy.core.config import CompileConfig, read_toml, to_toml
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
+from synth_dspy.core.io.files import limit_access, limit_access_to, write_together, write_whole
+from synth_dspy.core.masking import MaskingFormatter
+from synth_dspy.core.workspace import NOTED, find_workspace
 
 CONFIG = "config.toml"
 SIGNATURE = ".signature"
-"""Says that this user began the run here, see `synth_dspy.signing`."""
+"""Says that this user began the run here, see `synth_dspy.core.signing`."""
 log = logging.getLogger("synth_dspy")
 
 

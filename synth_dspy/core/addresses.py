@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from synth_dspy.errors import SetupError
-from synth_dspy.masking import mask_message
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.masking import mask_message
 
 
 def is_this_machine(address: str) -> bool:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from synth_dspy.invocation import CLOSED_PIPE
+from synth_dspy.core.invocation import CLOSED_PIPE
 
 _UNBOUNDED = 1000
 """Columns where there is no terminal: tables are as wide as their content, and nothing is cut."""

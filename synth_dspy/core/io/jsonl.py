@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.errors import SetupError
-from synth_dspy.reading import parse_json, read_text
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import parse_json, read_text
 
 Check = Callable[[Any], str | None]
 

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
-from synth_dspy import reading
-from synth_dspy.database_url import absolute_url
-from synth_dspy.errors import SetupError
-from synth_dspy.lms.addresses import refuse_credentials
+from synth_dspy.core.addresses import refuse_credentials
+from synth_dspy.core.database_url import absolute_url
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io import reading
+from synth_dspy.core.printable import printable_name
+from synth_dspy.core.validation import mistake
 from synth_dspy.lms.completion import MAX_REPLY_MB
-from synth_dspy.mistakes import mistake
-from synth_dspy.visible import printable_name
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""

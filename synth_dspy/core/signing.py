@@ -16,7 +16,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger("synth_dspy.signing")
+log = logging.getLogger("synth_dspy.core.signing")
 
 _BYTES = 32
 

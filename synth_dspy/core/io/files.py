@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from synth_dspy.errors import SetupError
+from synth_dspy.core.errors import SetupError
 
 PRIVATE, SHARED = 0o077, 0o027
 """Masks of what nobody, or only the user's group, may read."""

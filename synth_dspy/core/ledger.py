@@ -28,12 +28,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from synth_dspy import snapshots
-from synth_dspy.accounting import Call, Unit, Usage, measure, unit
-from synth_dspy.errors import SetupError
-from synth_dspy.executor import in_event_loop
-from synth_dspy.invocation import command
-from synth_dspy.ledger_file import (
+from synth_dspy.core import snapshots
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import in_event_loop
+from synth_dspy.core.invocation import command
+from synth_dspy.core.io.locks import lock_run
+from synth_dspy.core.ledger_file import (
     DamageError,
     ForeignError,
     check,
@@ -45,9 +45,9 @@ from synth_dspy.ledger_file import (
     verified,
     write_row,
 )
-from synth_dspy.locks import lock_run
-from synth_dspy.masking import mask_message
-from synth_dspy.task import Verdict
+from synth_dspy.core.masking import mask_message
+from synth_dspy.core.task import Verdict
+from synth_dspy.core.usage import Call, Unit, Usage, measure, unit
 
 __all__ = ["Ledger", "call_key", "connect", "current_ledger", "insert"]
 
@@ -57,7 +57,7 @@ _SNAPSHOT_SHARE = 0.01
 """Most of the time that is spent on snapshots of a large ledger."""
 _ERRORS = (DamageError, sqlite3.DatabaseError)
 
-log = logging.getLogger("synth_dspy.ledger")
+log = logging.getLogger("synth_dspy.core.ledger")
 
 
 class _Abandoned(Exception):
