@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 import numpy as np
 
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.topics.house import House
 from synth_dspy.topics.rules import violations
 

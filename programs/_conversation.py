@@ -8,7 +8,7 @@ from typing import Any, Literal
 import dspy
 
 from synth_dspy.functions.shown import Turn, show_request
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 
 History = Literal["prune", "summary", "all"]
 

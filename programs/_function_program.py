@@ -19,10 +19,10 @@ from synth_dspy.functions.sandbox import Outcome, Sandbox
 from synth_dspy.functions.schema import Call, Function, calls_schema
 from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.syntax import Syntax, parse, render
-from synth_dspy.lms.adapter import PlainAdapter
-from synth_dspy.lms.embedder import Embedder
-from synth_dspy.lms.grammar import CALL_TOKEN, grammar_format, python_calls_grammar
-from synth_dspy.roles import EMBEDDED
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.models.embedder import Embedder
+from synth_dspy.models.grammar.constraints import CALL_TOKEN, grammar_format, python_calls_grammar
+from synth_dspy.models.roles import EMBEDDED
 
 SHOWN = 6
 """Functions that are shown at most; of more, the most relevant."""

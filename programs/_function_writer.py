@@ -15,7 +15,7 @@ from programs._function_program import in_object, is_embedded, json_format
 from programs._function_wording import REPLIES
 from synth_dspy.functions.schema import Function
 from synth_dspy.functions.shown import first_sentence
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.samples import draw
 
 DECODING: dict[str, Any] = {"max_tokens": 48, "temperature": 0.0, "stop": ["\n"]}

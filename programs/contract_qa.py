@@ -27,7 +27,7 @@ from programs._contract_wording import contract_wording
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.task import Resources, Task, task
 from synth_dspy.corpus.source import Corpus
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.optimizer import with_defaults
 
 TRAINING = {"sft": {"abstentions": 0.08}}

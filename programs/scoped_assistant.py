@@ -33,7 +33,7 @@ from optimizers.mipro import Mipro
 from optimizers.without_rules import without_rules
 from programs._assistant_synthesis import assistant_filters, assistant_synthesizer
 from synth_dspy.core.task import Resources, Task, task
-from synth_dspy.lms.chat_adapter import ChatTurnsAdapter
+from synth_dspy.models.chat_adapter import ChatTurnsAdapter
 from synth_dspy.topics.house import House
 from synth_dspy.topics.source import Topics
 

@@ -21,7 +21,7 @@ from optimizers.lora_sft import LoraSft
 from programs._table_synthesis import SAMPLE, table_filters, table_synthesizer
 from synth_dspy.core.config import DatabaseUrl
 from synth_dspy.core.task import Resources, Task, task
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.tables.documentation import clean
 from synth_dspy.tables.source import Industries
 

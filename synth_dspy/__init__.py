@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # Lazy, because `python -m synth_dspy.<verb> --help` imports this package first.
     if name == "load":
-        from synth_dspy.lms.offline import quiet_libraries
+        from synth_dspy.models.offline import quiet_libraries
 
         quiet_libraries()
         from synth_dspy.saved import load

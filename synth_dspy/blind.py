@@ -128,7 +128,7 @@ def _rate(args: list[str]) -> None:
 
 def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFile) -> int:
     from synth_dspy.core.progress import Bars
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     assert config.judge is not None
     quiet_libraries()
@@ -136,9 +136,9 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
     with bars.status("loading libraries"):
         import dspy
 
-        from synth_dspy import roles
         from synth_dspy.core.executor import Executor
         from synth_dspy.evaluation.blind_judge import PairwiseJudge, rate
+        from synth_dspy.models import roles
         from synth_dspy.opening import EMBEDDED_OPTIONS
     embedded = config.judge.startswith(roles.EMBEDDED)
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}

@@ -16,7 +16,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.terminal import standard_output
-from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.options import described, take_options
 from synth_dspy.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
 

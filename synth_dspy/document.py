@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
     description = (__doc__ or "").partition("\n")[0]
     config = parse(DocumentConfig, verb="document", description=description, args=args)
     from synth_dspy.core.progress import Bars
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     quiet_libraries()
     bars = Bars()

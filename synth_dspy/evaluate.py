@@ -101,7 +101,7 @@ def main(args: list[str]) -> None:
 def _programs(config: EvaluateConfig, typed: str) -> None:
     from synth_dspy.core.progress import Bars
     from synth_dspy.core.terminal import standard_output
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     if not config.runs or config.seeds is None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
@@ -134,7 +134,7 @@ _DEFAULTS = dict(EvaluateConfig())
 
 def _score(config: EvaluateConfig) -> None:
     from synth_dspy.core.progress import Bars
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     if config.scores is None:
         raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
@@ -183,7 +183,7 @@ def _judge(config: EvaluateConfig) -> Any:
     judges = import_from(find_workspace(), "eval.judges")
     if config.judge == REFERENCE:
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
-    from synth_dspy import roles
+    from synth_dspy.models import roles
 
     lm = roles.lm_for(
         config.judge,
@@ -201,7 +201,7 @@ def _fit(config: EvaluateConfig) -> None:
     from synth_dspy.core.progress import Bars
     from synth_dspy.core.workspace import find_workspace, import_from
     from synth_dspy.evaluation.reference_fit import fit_and_measure
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     if config.judge != REFERENCE:
         raise SetupError(f"Only the judge {REFERENCE} is fitted, not {config.judge}: leave out --judge or --fit.")
@@ -233,7 +233,7 @@ def token_embedder(model: str) -> Any:
     Raises:
         SetupError: it does not.
     """
-    from synth_dspy import roles
+    from synth_dspy.models import roles
 
     embedder = roles.embedder_for(model)
     if not hasattr(embedder, "embed_tokens"):

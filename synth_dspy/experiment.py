@@ -14,7 +14,7 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets, roles, saved, tuned
+from synth_dspy import datasets, saved, tuned
 from synth_dspy.arms import arm_names, check_training, compile_arms
 from synth_dspy.context import Context
 from synth_dspy.core.errors import SetupError, SynthDspyError
@@ -24,6 +24,7 @@ from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
+from synth_dspy.models import roles
 from synth_dspy.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.training.job import let_go
 from synth_dspy.training.provider import LocalProvider

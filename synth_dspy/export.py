@@ -38,7 +38,7 @@ def main(args: list[str]) -> None:
     config = parse(ExportConfig, verb="export", description="Write a run's rows as a chat data set.", args=args)
 
     from synth_dspy.chat_export import export_run
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     quiet_libraries()
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy import roles
 from synth_dspy.core.config import CompileConfig, Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -22,13 +21,14 @@ from synth_dspy.core.validation import spelling
 from synth_dspy.corpus.documents import Document
 from synth_dspy.corpus.index import Index
 from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.models import roles
 
 if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.task import Task
-    from synth_dspy.lms.embedder import Embedder
+    from synth_dspy.models.embedder import Embedder
 
 log = logging.getLogger("synth_dspy.opening")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import roles, saved
+from synth_dspy import saved
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -29,7 +29,8 @@ from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import Judge, Task
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
-from synth_dspy.lms.ledger_lm import LedgerEngine
+from synth_dspy.models import roles
+from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.opening import open_role, open_saved
 from synth_dspy.saved_files import Saved
 from synth_dspy.trust import Caller

@@ -192,7 +192,7 @@ def _load_state(program: dspy.Module, saved: Saved) -> None:
 
 def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: str) -> None:
     """Open the models, other than the student, that a trusted program names for its predictors."""
-    from synth_dspy import roles
+    from synth_dspy.models import roles
 
     named = models_in(saved.state)
     for key, predictor in program.named_predictors():

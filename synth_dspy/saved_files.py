@@ -25,7 +25,9 @@ PROGRAM = "program.json"
 ABOUT = "about.json"
 MAX_BYTES = 64_000_000
 """Size of a file that is still read."""
-ENGINES = frozenset({"synth_dspy.lms.engine:EmbeddedEngine", "synth_dspy.lms.engine:AsyncEmbeddedEngine"})
+ENGINES = frozenset(
+    {"synth_dspy.models.embedded.engine:EmbeddedEngine", "synth_dspy.models.embedded.engine:AsyncEmbeddedEngine"}
+)
 """The only engine classes that a saved program may name."""
 STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
 """What the state of a predictor holds."""

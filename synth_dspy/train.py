@@ -60,7 +60,7 @@ def main(args: list[str]) -> int:
         config = replace(config, spec=config.spec / SPEC)
     if not config.spec.is_file():
         raise SetupError(f"There is no training spec {config.spec}.")
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
     from synth_dspy.training.waiting import set_wait_policy
 
     quiet_libraries()

@@ -184,7 +184,7 @@ def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[st
 
 
 def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folder: Path) -> Iterator[str]:
-    from synth_dspy.lms.registry import REGISTRY
+    from synth_dspy.models.weights.registry import REGISTRY
 
     for role in roles:
         model = getattr(config.models, role)

@@ -9,13 +9,14 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets, roles, saved
+from synth_dspy import datasets, saved
 from synth_dspy.core.config import Retention
 from synth_dspy.core.errors import ModelError, SetupError, message_of
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.progress import Bars
 from synth_dspy.evaluation import retention
-from synth_dspy.lms import registry
+from synth_dspy.models import roles
+from synth_dspy.models.weights import registry
 from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.optimizer import bare
 

@@ -35,9 +35,9 @@ def main(args: list[str]) -> None:
     """Parse `args`, then list or pull."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(WeightsConfig, verb="weights", description=description, args=args)
-    from synth_dspy.lms.cache import cache_home
-    from synth_dspy.lms.fetch import cached, pull
-    from synth_dspy.lms.registry import REGISTRY
+    from synth_dspy.models.weights.cache import cache_home
+    from synth_dspy.models.weights.fetch import cached, pull
+    from synth_dspy.models.weights.registry import REGISTRY
 
     if config.action == "pull":
         if not config.names:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy.lms.offline import quiet_libraries
+from synth_dspy.models.offline import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 

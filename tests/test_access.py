@@ -94,7 +94,7 @@ CACHED = """
 import os, pathlib, sys
 os.environ["SYNTH_DSPY_HOME"] = sys.argv[1]
 from synth_dspy.core.io.files import limit_access
-from synth_dspy.lms.cache import kept
+from synth_dspy.models.weights.cache import kept
 limit_access(share=False)
 kept("model.gguf", lambda part: part.write_text("weights"))
 def folder(part):

@@ -25,7 +25,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.functions.schema import Function
 from synth_dspy.functions.syntax import parse, tools_json
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.traces import Call
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import synth_dspy
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.lms.pool import pool
+from synth_dspy.models.embedded.pool import pool
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]

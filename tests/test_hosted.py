@@ -20,7 +20,7 @@ from servers import Server, serving
 from optimizers.lora_dpo import LoraDpo
 from optimizers.lora_sft import LoraSft
 from optimizers.without_rules import without_rules
-from synth_dspy import experiment, roles, tuned
+from synth_dspy import experiment, tuned
 from synth_dspy.arms import arm_names, trains_weights
 from synth_dspy.core.config import CompileConfig, Retention, compile_settings
 from synth_dspy.core.errors import SetupError
@@ -31,6 +31,7 @@ from synth_dspy.core.run import Run
 from synth_dspy.core.task import Knowledge, Task
 from synth_dspy.core.workspace import task_file
 from synth_dspy.experiment import Experiment
+from synth_dspy.models import roles
 from synth_dspy.saved import build_task
 from synth_dspy.training import optimizer, vllm
 from synth_dspy.training.optimizer import WeightOptimizer, with_defaults

@@ -22,7 +22,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.task import Verdict
 from synth_dspy.core.usage import Call, Unit
-from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 
 
 class Model:

@@ -15,7 +15,7 @@ import pytest
 from tiny import tiny_adapter, tiny_model
 
 from synth_dspy.core.errors import ArmError, SetupError
-from synth_dspy.lms.gguf import rewrite, values_of
+from synth_dspy.models.weights.gguf import rewrite, values_of
 from synth_dspy.training.adapters import record_base
 from synth_dspy.training.base import apply_adapters, base_folder, load_base, load_tokenizer
 from synth_dspy.training.merge import merge, write_modelfile
@@ -377,8 +377,8 @@ def _same_in_llama_cpp(path: Path, prompts: list[list[dict[str, str]]]) -> float
     xllamacpp = pytest.importorskip("xllamacpp")
     import httpx
 
-    from synth_dspy.lms.generation import Sampling
-    from synth_dspy.lms.server import ModelServer
+    from synth_dspy.models.embedded.generation import Sampling
+    from synth_dspy.models.embedded.server import ModelServer
 
     server = ModelServer(path)
     try:

@@ -20,10 +20,10 @@ import dspy
 import pytest
 from servers import Behaviour, Server, command, serving
 
-from synth_dspy import roles
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
+from synth_dspy.models import roles
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -194,7 +194,7 @@ def test_an_embedded_model_that_cannot_be_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_check_waits_until_an_embedded_model_is_loaded() -> None:
-    from synth_dspy.lms import registry
+    from synth_dspy.models.weights import registry
 
     try:
         registry.resolve("smollm2-135m-instruct")
@@ -315,7 +315,7 @@ def test_the_process_that_makes_the_calls_may_die(ledger: Ledger) -> None:
     with serving(Behaviour(latency_s=0.05)) as server:
         predict = predictor(teacher(server, ledger))
         predict(question="first")
-        from synth_dspy.lms import http_connection
+        from synth_dspy.models.http import connection as http_connection
 
         http_connection._connections[ledger.path.absolute()]._process.kill()
         outcomes = Executor(1).map(lambda row: predict(question=row).answer, ["a", "b", "c"])
@@ -339,7 +339,7 @@ def test_a_hosted_embedder_gives_unit_vectors() -> None:
 def llama_server() -> Iterator[str]:
     """llama.cpp's own server, in a process of its own, on the model of the default student."""
     pytest.importorskip("xllamacpp")
-    from synth_dspy.lms import registry
+    from synth_dspy.models.weights import registry
 
     try:
         weights = registry.resolve("smollm2-135m-instruct")

@@ -32,7 +32,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.run import Run
 from synth_dspy.core.task import Candidate, Item, Resources
 from synth_dspy.core.workspace import task_file
-from synth_dspy.lms.chat_adapter import ChatTurnsAdapter, turns
+from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.topics import House, Topics
 from synth_dspy.training.optimizer import WeightOptimizer

@@ -17,7 +17,7 @@ from eval.tables import AgreementJudge, UsefulnessJudge, brevity, covered, lengt
 from programs.table_docs import TableDocumenter, table_docs
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.prompting import estimate_tokens
 from synth_dspy.tables.database import document_database
 from synth_dspy.tables.documentation import LONGEST, clean, coverage, document

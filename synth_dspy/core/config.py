@@ -20,7 +20,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.validation import mistake
-from synth_dspy.lms.completion import MAX_REPLY_MB
+from synth_dspy.models.completion import MAX_REPLY_MB
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synth_dspy.core.executor import Executor
     from synth_dspy.corpus.documents import Document, Skipped
     from synth_dspy.corpus.retrieval import Retriever
-    from synth_dspy.lms.embedder import Embedder
+    from synth_dspy.models.embedder import Embedder
 
 
 @dataclass(frozen=True, slots=True)

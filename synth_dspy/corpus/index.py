@@ -24,7 +24,7 @@ from synth_dspy.corpus.chunks import CHUNK_WORDS, Chunk, chunk_document
 from synth_dspy.corpus.documents import Document
 
 if TYPE_CHECKING:
-    from synth_dspy.lms.embedder import Embedder
+    from synth_dspy.models.embedder import Embedder
 
 _BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
 _CUT: Final = 2  # raise when chunk_document cuts differently, so that indexes made before are brought up to date

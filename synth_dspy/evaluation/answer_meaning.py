@@ -18,7 +18,7 @@ from synth_dspy.core.text import STOPWORDS, Text
 from synth_dspy.evaluation.answer_features import Comparison
 
 if TYPE_CHECKING:
-    from synth_dspy.lms.embedder import TokenVectors
+    from synth_dspy.models.embedder import TokenVectors
 
     Array = NDArray[np.float32]
 

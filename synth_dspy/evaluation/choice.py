@@ -27,7 +27,7 @@ from synth_dspy.evaluation.figures import HEADLINE, is_yes_no, mean, plain, scor
 from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.verdict import outcome, own_score_sentences
-from synth_dspy.lms.registry import REGISTRY
+from synth_dspy.models.weights.registry import REGISTRY
 
 Json = dict[str, Any]
 

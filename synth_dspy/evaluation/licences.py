@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.lms.registry import REGISTRY
+from synth_dspy.models.weights.registry import REGISTRY
 
 YES, CONDITIONS, NO, UNKNOWN = "yes", "yes, with conditions", "no", "unknown"
 _ORDER = (YES, CONDITIONS, UNKNOWN, NO)
@@ -116,7 +116,7 @@ def _from_files(path: Path) -> str | None:
     card = path / "README.md" if path.is_dir() else path.with_name("README.md")
     try:
         if path.suffix == ".gguf" and path.is_file():
-            from synth_dspy.lms.gguf import read_header
+            from synth_dspy.models.weights.gguf import read_header
 
             stated = read_header(path).metadata.get("general.license")
             if stated is not None:

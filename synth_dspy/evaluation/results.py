@@ -17,7 +17,7 @@ from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.finished import STAGED, parse_run
 from synth_dspy.evaluation.report import render
 from synth_dspy.evaluation.summary import summarise
-from synth_dspy.lms.precision import precision
+from synth_dspy.models.embedded.precision import precision
 
 
 def write_results(

@@ -160,9 +160,9 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any
     import openvino
     import openvino_genai
 
-    from synth_dspy.lms.generation import ServerSettings
-    from synth_dspy.lms.gguf import context_length, readable
-    from synth_dspy.lms.pipeline import open_pipeline
+    from synth_dspy.models.embedded.generation import ServerSettings
+    from synth_dspy.models.embedded.pipeline import open_pipeline
+    from synth_dspy.models.weights.gguf import context_length, readable
 
     path = readable(model)
     window = min(window, context_length(path) - 1)

@@ -24,7 +24,7 @@ import dspy
 from synth_dspy.core.task import Candidate, Filter, Item
 from synth_dspy.corpus.chunks import sentences
 from synth_dspy.corpus.labelled import answer_type
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
 from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic

@@ -24,7 +24,7 @@ import dspy
 
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.task import Candidate, Filter, Item
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 from synth_dspy.tables.ddl import DdlError, parse_table

@@ -142,7 +142,7 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
     """
     import numpy as np
 
-    from synth_dspy.lms.hf_folder import tensors_of
+    from synth_dspy.models.weights.hf_folder import tensors_of
 
     pairs: dict[str, dict[str, Any]] = {}
     for key, values in tensors_of(adapter / WEIGHTS):

@@ -85,8 +85,8 @@ def base_folder(model: str | Path) -> Path:
     Raises:
         SetupError: No such model, or it cannot be trained.
     """
-    from synth_dspy.lms.gguf import cached_copy, read_header
-    from synth_dspy.lms.registry import resolve
+    from synth_dspy.models.weights.gguf import cached_copy, read_header
+    from synth_dspy.models.weights.registry import resolve
     from synth_dspy.training.gguf_folder import write_folder
 
     path = resolve(model)
@@ -156,7 +156,7 @@ def _quantized_with(folder: Path, adapters: Sequence[Path], options: Mapping[str
 
     from transformers import AutoModelForCausalLM
 
-    from synth_dspy.lms.cache import cache_home
+    from synth_dspy.models.weights.cache import cache_home
 
     with tempfile.TemporaryDirectory(dir=cache_home(), prefix="merged-") as scratch:
         merged = apply_adapters(AutoModelForCausalLM.from_pretrained(folder, **options), adapters)

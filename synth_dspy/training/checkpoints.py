@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.lms.cache import publish
+from synth_dspy.models.weights.cache import publish
 
 if TYPE_CHECKING:
     import torch

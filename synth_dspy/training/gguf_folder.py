@@ -1,4 +1,4 @@
-"""A GGUF file as a Hugging Face folder, which torch trains: the way back from `synth_dspy.lms.hf_folder`.
+"""A GGUF file as a Hugging Face folder, which torch trains: the way back from `synth_dspy.models.weights.hf_folder`.
 
 transformers reads GGUF files too. It is not used because it takes the vocabulary apart three times (half a minute for
 a small model), and because it splits text by GPT-2's rule whatever `tokenizer.ggml.pre` says: "\\n\\n1." became other
@@ -29,7 +29,7 @@ def write_folder(source: Path, folder: Path) -> None:
     Raises:
         SetupError: The model's family, or its tokeniser, is not one that can be converted.
     """
-    from synth_dspy.lms.gguf import open_gguf
+    from synth_dspy.models.weights.gguf import open_gguf
 
     reader = open_gguf(source)
     try:
@@ -127,8 +127,8 @@ def _save_tensors(reader: Any, architecture: str, config: Mapping[str, Any], fol
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    from synth_dspy.lms.gguf import values_of
-    from synth_dspy.lms.hf_folder import deinterleaved
+    from synth_dspy.models.weights.gguf import values_of
+    from synth_dspy.models.weights.hf_folder import deinterleaved
 
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     names = dict(tensor_names(architecture, int(config["num_hidden_layers"])))

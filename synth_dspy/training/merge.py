@@ -48,9 +48,9 @@ def merge(
         ArmError: An adapter belongs to another base, or is not a plain LoRA.
         SetupError: No such base, a family that cannot be served, or a full disk.
     """
-    from synth_dspy.lms.cache import publish
-    from synth_dspy.lms.gguf import readable
-    from synth_dspy.lms.registry import resolve
+    from synth_dspy.models.weights.cache import publish
+    from synth_dspy.models.weights.gguf import readable
+    from synth_dspy.models.weights.registry import resolve
 
     path = resolve(base)
     if path.is_dir():
@@ -62,7 +62,7 @@ def merge(
 
 
 def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, token: CallToken | None) -> None:
-    from synth_dspy.lms.gguf import READABLE_TYPES, open_gguf, rewrite, values_of
+    from synth_dspy.models.weights.gguf import READABLE_TYPES, open_gguf, rewrite, values_of
     from synth_dspy.training.call_token import changes, gguf_metadata, gguf_values
 
     reader = open_gguf(source)
@@ -123,7 +123,7 @@ class _Deltas:
 
     def of(self, name: str) -> Any:
         """The sum of B·A·scale for one tensor, [rows, columns] as the file has them."""
-        from synth_dspy.lms.hf_folder import interleaved
+        from synth_dspy.models.weights.hf_folder import interleaved
 
         delta = sum((b @ a) * scale for a, b, scale in self.targets[name])
         heads = self.heads.get(name.split(".")[-2])
@@ -169,8 +169,8 @@ def write_modelfile(gguf: Path) -> Path:
     Raises:
         SetupError: The disk is full.
     """
-    from synth_dspy.lms.cache import publish
-    from synth_dspy.lms.gguf import context_length, read_header
+    from synth_dspy.models.weights.cache import publish
+    from synth_dspy.models.weights.gguf import context_length, read_header
 
     metadata = read_header(gguf).metadata
     lines = [f"FROM ./{gguf.name}"]

@@ -19,7 +19,7 @@ from dspy.teleprompt import Teleprompter
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.task import Metric, Resources, bounded
-from synth_dspy.lms import registry
+from synth_dspy.models.weights import registry
 from synth_dspy.training.feedback import human_rows
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows

@@ -130,7 +130,7 @@ def check_parity(
         ArmError: The file holds other weights; the token ids differ, so that the served model would read something
             that was never trained; the file cannot be served; or there are no prompts.
     """
-    from synth_dspy.lms.precision import precision
+    from synth_dspy.models.embedded.precision import precision
     from synth_dspy.training.weight_check import check_weights
 
     if not prompts:
@@ -177,8 +177,8 @@ def _served(
     served: Path, tokenizer: Any, prompts: Sequence[Sequence[Message]], max_tokens: int
 ) -> tuple[list[list[int]], list[Any]]:
     """The prompts' token ids, the same on both sides, and the served model's greedy replies."""
-    from synth_dspy.lms.generation import Sampling
-    from synth_dspy.lms.server import ModelServer
+    from synth_dspy.models.embedded.generation import Sampling
+    from synth_dspy.models.embedded.server import ModelServer
 
     server = ModelServer(served)
     sampling = Sampling(max_tokens=max_tokens, logprobs=True)
@@ -213,7 +213,7 @@ def _same_ids(server: Any, tokenizer: Any, prompt: Sequence[Message]) -> list[in
 
 def _quantised(served: Path) -> bool:
     """Whether any tensor of the file is in fewer than 16 bits."""
-    from synth_dspy.lms.gguf import WHOLE_TYPES, read_header
+    from synth_dspy.models.weights.gguf import WHOLE_TYPES, read_header
 
     return not WHOLE_TYPES.issuperset(read_header(served).tensor_types.values())
 
@@ -225,7 +225,7 @@ def _merged(model: Any) -> Any:
     """
     import torch
 
-    from synth_dspy.lms.precision import precision
+    from synth_dspy.models.embedded.precision import precision
 
     if model.dtype != torch.float32:
         return model

@@ -28,8 +28,8 @@ from pydantic import ValidationError
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import mistake
-from synth_dspy.lms.identity import content_of
-from synth_dspy.lms.registry import REGISTRY
+from synth_dspy.models.embedded.fingerprint import content_of
+from synth_dspy.models.weights.registry import REGISTRY
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
 from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve
@@ -119,7 +119,7 @@ class LocalProvider(Provider):  # type: ignore[misc]
     @staticmethod
     def kill(lm: Any, launch_kwargs: dict[str, Any] | None = None) -> None:
         """Free the model's memory; the next call loads it again."""
-        from synth_dspy.lms.pool import pool
+        from synth_dspy.models.embedded.pool import pool
 
         if lm.model.startswith(PREFIX):  # vLLM stops by itself while something is trained
             pool().unload(lm.model.removeprefix(PREFIX))
@@ -146,7 +146,7 @@ class LocalProvider(Provider):  # type: ignore[misc]
             ArmError: the training failed, or its result did not answer like the trained model.
             SetupError: a setting that does not exist, or a model that cannot be trained here.
         """
-        from synth_dspy.lms.pool import pool
+        from synth_dspy.models.embedded.pool import pool
 
         folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
         process = job.begin(folder)
@@ -166,7 +166,7 @@ class LocalProvider(Provider):  # type: ignore[misc]
         """Where trainings are kept."""
         if self.folder is not None:
             return self.folder
-        from synth_dspy.lms.cache import cache_home
+        from synth_dspy.models.weights.cache import cache_home
 
         return cache_home() / "adapters"
 

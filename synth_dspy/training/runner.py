@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.versions import versions
-from synth_dspy.lms.cache import publish
-from synth_dspy.lms.precision import precision
+from synth_dspy.models.embedded.precision import precision
+from synth_dspy.models.weights.cache import publish
 from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,

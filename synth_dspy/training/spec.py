@@ -184,7 +184,7 @@ def _absolute(spec: TrainSpec, base: Path) -> TrainSpec:
 
 def _weights(model: str) -> list[Path]:
     """The files that hold the base's weights."""
-    from synth_dspy.lms.registry import resolve
+    from synth_dspy.models.weights.registry import resolve
 
     path = resolve(model)
     return sorted(path.glob("*.safetensors")) if path.is_dir() else [path]

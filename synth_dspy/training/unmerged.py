@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.lms.cache import publish
+from synth_dspy.models.weights.cache import publish
 from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json
 from synth_dspy.training.data import read_prompts
@@ -78,8 +78,8 @@ def on_its_server(lm: Any) -> Any:
     found = servers().where(lm.model.removeprefix(SERVED)) if lm.model.startswith(SERVED) else None
     if found is None:
         return lm
-    from synth_dspy.lms.http import HttpEngine
-    from synth_dspy.lms.ledger_lm import AsyncLedgerEngine, LedgerEngine
+    from synth_dspy.models.http.engine import HttpEngine
+    from synth_dspy.models.ledger_lm import AsyncLedgerEngine, LedgerEngine
 
     http = HttpEngine(found[0])
     http.fingerprint = "vllm"  # the port is another each time, and the name says which training it is

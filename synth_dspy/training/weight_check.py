@@ -42,8 +42,8 @@ def check_weights(model: Any, served: Path) -> int:
     Raises:
         ArmError: the file holds other weights; names the first tensor that differs, and how.
     """
-    from synth_dspy.lms.gguf import open_gguf, values_of
-    from synth_dspy.lms.hf_folder import deinterleaved
+    from synth_dspy.models.weights.gguf import open_gguf, values_of
+    from synth_dspy.models.weights.hf_folder import deinterleaved
     from synth_dspy.training.gguf_folder import tensor_names
 
     reader = open_gguf(served)

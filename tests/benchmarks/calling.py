@@ -32,7 +32,7 @@ from typing import Any
 import dspy
 from calling_synthesis import synthesis
 
-from synth_dspy import roles, saved
+from synth_dspy import saved
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.splits import hash_order
@@ -43,7 +43,8 @@ from synth_dspy.functions.examples import resolve
 from synth_dspy.functions.schema import CallSyntaxError, Function, calls_schema
 from synth_dspy.functions.shown import show_functions, show_request
 from synth_dspy.functions.syntax import parse
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models import roles
+from synth_dspy.models.adapter import PlainAdapter
 
 STUDENT = "embedded/smollm2-135m-instruct"
 WORKSPACE = find_workspace(Path(__file__).parent)

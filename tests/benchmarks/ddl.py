@@ -82,9 +82,9 @@ def _written(source: object, sampler: object, args: argparse.Namespace) -> Itera
 
     import dspy
 
-    from synth_dspy import roles
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
+    from synth_dspy.models import roles
     from synth_dspy.tables.synthesizer import TableSynthesizer
 
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:

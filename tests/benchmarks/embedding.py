@@ -37,8 +37,8 @@ def main() -> None:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    from synth_dspy.lms.embedder import EmbeddedEmbedder
-    from synth_dspy.lms.registry import resolve
+    from synth_dspy.models.embedder import EmbeddedEmbedder
+    from synth_dspy.models.weights.registry import resolve
 
     ours = EmbeddedEmbedder()
     theirs = SentenceTransformer(str(resolve("all-minilm-l6-v2")), device="cpu")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     quiet_libraries(offline=True)
     main()

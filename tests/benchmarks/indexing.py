@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synth_dspy.corpus.cuad import read_cuad
 from synth_dspy.corpus.index import Index
-from synth_dspy.lms.embedder import EmbeddedEmbedder
+from synth_dspy.models.embedder import EmbeddedEmbedder
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from synth_dspy.evaluation.calibration import agreement
 from synth_dspy.evaluation.judge_examples import Known, fold
 from synth_dspy.evaluation.reference_fit import fit
 from synth_dspy.evaluation.reference_judge import Asked, Parameters, ReferenceScorer
-from synth_dspy.lms.embedder import EmbeddedEmbedder
+from synth_dspy.models.embedder import EmbeddedEmbedder
 
 UNSEEN_ATTACKS = {
     "negation": (

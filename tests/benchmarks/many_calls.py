@@ -89,9 +89,9 @@ def ours(kind: str, api_base: str, rows: int, concurrency: int, ledger_path: Pat
     """A DSPy program of one predictor, as synthesis runs it."""
     import dspy
 
-    from synth_dspy import roles
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
+    from synth_dspy.models import roles
 
     with Ledger(ledger_path) as ledger:
         lm = roles.lm_for(

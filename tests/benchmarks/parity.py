@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.lms.gguf import open_gguf, rewrite
+from synth_dspy.models.weights.gguf import open_gguf, rewrite
 from synth_dspy.training.base import load_base
 from synth_dspy.training.data import read_prompts
 from synth_dspy.training.merge import merge

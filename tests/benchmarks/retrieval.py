@@ -23,7 +23,7 @@ from synth_dspy.corpus.cleaning import normalise_space
 from synth_dspy.corpus.cuad import read_cuad
 from synth_dspy.corpus.index import Index
 from synth_dspy.corpus.retrieval import PASSAGE_WORDS, Retriever
-from synth_dspy.lms.embedder import EmbeddedEmbedder
+from synth_dspy.models.embedder import EmbeddedEmbedder
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def timed(work: Callable[[str], int], inputs: Sequence[str], threads: int) -> tu
 
 def embedded(max_tokens: int) -> Callable[[str], int]:
     """A call of the embedded server through `dspy.LM`; returns the tokens it read and wrote."""
-    from synth_dspy.lms.engine import embedded_lm
+    from synth_dspy.models.embedded.engine import embedded_lm
 
     lm = embedded_lm(MODEL, max_tokens=max_tokens)
     lm(_request(lm.model, "Hello"))  # loads the model
@@ -81,8 +81,8 @@ def against_llama(count: int) -> float:
     import httpx
     import xllamacpp
 
-    from synth_dspy.lms.pool import pool
-    from synth_dspy.lms.registry import resolve
+    from synth_dspy.models.embedded.pool import pool
+    from synth_dspy.models.weights.registry import resolve
 
     inputs = prompts(count, 800, seed=3)
     ours = timed(embedded(OUTPUT_TOKENS), inputs, threads=count)
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from synth_dspy.lms.offline import quiet_libraries
+    from synth_dspy.models.offline import quiet_libraries
 
     quiet_libraries()
     main()

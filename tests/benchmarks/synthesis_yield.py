@@ -36,13 +36,14 @@ def main() -> None:
     from eval.metrics import ABSTENTION
     from programs._contract_synthesis import contract_filters, contract_synthesizer
     from programs._contract_wording import contract_wording
-    from synth_dspy import datasets, roles
+    from synth_dspy import datasets
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.task import Resources
     from synth_dspy.corpus.index import Index
     from synth_dspy.corpus.retrieval import Retriever
     from synth_dspy.corpus.source import Corpus
+    from synth_dspy.models import roles
     from synth_dspy.synthesis.pipeline import synthesise
 
     with tempfile.TemporaryDirectory() as folder:

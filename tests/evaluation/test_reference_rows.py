@@ -9,7 +9,7 @@ import pytest
 from scripted import scripted_lm
 
 from synth_dspy.evaluation.reference_rows import trivial_answers, under_dspy_adapter
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 
 
 def example(answer: str, *references: str, **more: Any) -> dspy.Example:

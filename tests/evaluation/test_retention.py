@@ -93,8 +93,8 @@ def test_a_failed_call_follows_nothing_and_a_model_that_never_answers_is_an_erro
 
 @pytest.mark.slow
 def test_the_ledger_remembers_whose_prompts_were_asked(tmp_path: Path) -> None:
-    from synth_dspy import roles
     from synth_dspy.core.ledger import Ledger
+    from synth_dspy.models import roles
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         lm = roles.lm_for("embedded/smollm2-135m-instruct", role="student", ledger=ledger)
@@ -107,7 +107,7 @@ def test_the_ledger_remembers_whose_prompts_were_asked(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_perplexity_tells_text_from_shuffled_words_and_is_repeatable(workspace: Path) -> None:
-    from synth_dspy.lms.registry import resolve
+    from synth_dspy.models.weights.registry import resolve
 
     model = resolve("smollm2-135m-instruct")
     text = (workspace / "data" / "retention" / "general.txt").read_text()

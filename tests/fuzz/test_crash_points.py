@@ -29,7 +29,7 @@ from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.run import Run
 from synth_dspy.core.usage import Call
 from synth_dspy.evaluation.finished import STAGED, read_run
-from synth_dspy.lms.cache import publish
+from synth_dspy.models.weights.cache import publish
 
 pytestmark = pytest.mark.slow
 

@@ -20,9 +20,9 @@ from synth_dspy.functions.openapi import read_document
 from synth_dspy.functions.schema import Call, Function, calls_schema, validate
 from synth_dspy.functions.shown import show_functions
 from synth_dspy.functions.syntax import CallSyntaxError, describe, parse, render
-from synth_dspy.lms.adapter import PlainAdapter
-from synth_dspy.lms.calls_stream import split_stream
-from synth_dspy.lms.cut_replies import close_json, close_json_calls, close_python_calls
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.models.grammar.calls_stream import split_stream
+from synth_dspy.models.grammar.close import close_json, close_json_calls, close_python_calls
 
 SCHEMA = {
     "type": "object",

@@ -22,7 +22,7 @@ from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
 from synth_dspy.evaluation.reference_judge import Asked, Parameters, ReferenceScorer
 from synth_dspy.evaluation.report import summary_table, write_report
 from synth_dspy.evaluation.trees import Trees
-from synth_dspy.lms.embedder import TokenVectors
+from synth_dspy.models.embedder import TokenVectors
 
 
 class Tokens:

@@ -15,8 +15,8 @@ from inputs import damaged, json_files
 from tiny import tiny_adapter, tiny_model
 
 from synth_dspy.core.errors import ArmError, SetupError
-from synth_dspy.lms.gguf import context_length, control_tokens, open_gguf, read_header
-from synth_dspy.lms.hf_folder import tensors_of, write_gguf
+from synth_dspy.models.weights.gguf import context_length, control_tokens, open_gguf, read_header
+from synth_dspy.models.weights.hf_folder import tensors_of, write_gguf
 from synth_dspy.training.adapters import check_adapter, modules, read_adapter_config, scaling
 from synth_dspy.training.gguf_folder import write_folder
 from synth_dspy.training.merge import merge

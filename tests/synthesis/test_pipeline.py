@@ -14,7 +14,7 @@ from dspy.utils import DummyLM
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.task import Candidate, Item, Verdict
-from synth_dspy.lms.adapter import PlainAdapter
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, synthesise
 from synth_dspy.synthesis.synthesizer import Synthesizer
 

@@ -108,8 +108,8 @@ def test_its_row_is_its_own(reserving: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trained_marker_is_one_token_in_the_served_model(reserving: Path, tmp_path: Path) -> None:
-    from synth_dspy import roles
-    from synth_dspy.lms.pool import pool
+    from synth_dspy.models import roles
+    from synth_dspy.models.embedded.pool import pool
     from synth_dspy.training.provider import LocalProvider, training_facts, training_of
 
     rows = [

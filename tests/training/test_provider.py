@@ -12,10 +12,10 @@ import dspy
 import pytest
 from dspy.clients.utils_finetune import TrainingStatus
 
-from synth_dspy import roles
 from synth_dspy.core.errors import ArmError, SetupError
-from synth_dspy.lms.adapter import PlainAdapter
-from synth_dspy.lms.pool import pool
+from synth_dspy.models import roles
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.models.embedded.pool import pool
 from synth_dspy.training.job import Cancelled
 from synth_dspy.training.provider import LocalProvider, origin, prepare, training_facts, training_of
 from synth_dspy.training.spec import ADAPTER, RESULT, SPEC, read_spec

@@ -12,8 +12,8 @@ from dspy import lm15
 
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.lms.adapter import PlainAdapter
-from synth_dspy.lms.ledger_lm import LedgerEngine, LedgerLM
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 from synth_dspy.training.feedback import human_rows, read_feedback
 from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
 from synth_dspy.training.traces import Attempt, Call, Trace, collect, prompts

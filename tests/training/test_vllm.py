@@ -245,7 +245,7 @@ PAIRS = [
 
 
 def tune(base: Path, home: Path, **settings: Any) -> Any:
-    from synth_dspy import roles
+    from synth_dspy.models import roles
     from synth_dspy.training.provider import LocalProvider
 
     fast = {"learning_rate": 1e-2, "epochs": 1, "batch": 2, "gguf": "none", "completion_tokens": 6}

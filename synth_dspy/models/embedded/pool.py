@@ -1,0 +1,171 @@
+"""The models of this process: one server each, by name, under a memory bound.
+
+A call leases its model's server; a model that is not loaded is loaded first, and idle ones leave, least recently used
+first, until it fits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.models.embedded.generation import ServerSettings
+from synth_dspy.models.embedded.server import ModelServer
+
+logger = logging.getLogger(__name__)
+
+GIB = 1 << 30
+MEMORY = "SYNTH_DSPY_MODEL_MEMORY_GIB"
+"""The environment's variable for what all loaded models may take."""
+_CGROUP = Path("/sys/fs/cgroup")
+_BUFFERS_GIB = 0.25
+_LEAST_GIB = 4.5
+
+
+class ModelPool:
+    """The servers of this process, by model, under a memory bound.
+
+    Args:
+        memory_gib: What all loaded models may take together, by estimate (see `estimate_gib`). When a model is asked
+            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded. None:
+            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a sixth of the machine's (or container's) memory, and at least
+            4.5, which hold two of the default student.
+        settings: How each is served.
+
+    Raises:
+        SetupError: `SYNTH_DSPY_MODEL_MEMORY_GIB` is no number.
+    """
+
+    def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
+        self.memory_gib = memory_gib or _memory_gib()
+        self.settings = settings or ServerSettings()
+        self._servers: OrderedDict[str, tuple[ModelServer, float]] = OrderedDict()  # and its estimate in GiB
+        self._users: Counter[str] = Counter()
+        self._lock = threading.Condition()
+
+    @contextmanager
+    def lease(self, model: str) -> Iterator[ModelServer]:
+        """The server of `model` (a registry name or a path), loaded if need be and not unloaded meanwhile.
+
+        Raises:
+            SetupError: There is no such model, or its weights cannot be fetched.
+        """
+        server = self._acquire(model)
+        try:
+            yield server
+        finally:
+            with self._lock:
+                self._users[model] -= 1
+                self._lock.notify_all()
+
+    def loaded(self) -> list[str]:
+        """The models in memory, least recently used first."""
+        with self._lock:
+            return list(self._servers)
+
+    def unload(self, model: str) -> None:
+        """Free a model, if it is loaded; requests in flight fail."""
+        with self._lock:
+            entry = self._servers.pop(model, None)
+        if entry is not None:
+            entry[0].close()
+
+    def close(self) -> None:
+        """Free every model."""
+        for model in self.loaded():
+            self.unload(model)
+
+    def _acquire(self, model: str) -> ModelServer:
+        with self._lock:
+            entry = self._servers.get(model)
+        # Fetching or converting may take minutes: not under the lock, which every call needs (they have their own).
+        path = None if entry is not None and entry[0].alive else self._path(model)
+        with self._lock:
+            entry = self._servers.get(model)
+            if entry is None or not entry[0].alive:
+                entry = self._start(model, path or self._path(model))
+            self._servers[model] = entry
+            self._servers.move_to_end(model)
+            self._users[model] += 1
+            return entry[0]
+
+    def _path(self, model: str) -> Path:
+        from synth_dspy.models.weights.gguf import readable
+        from synth_dspy.models.weights.registry import resolve
+
+        return readable(resolve(model))
+
+    def _start(self, model: str, path: Path) -> tuple[ModelServer, float]:
+        """Make room, then load; under the lock, which waiting for room gives up meanwhile."""
+        estimate = estimate_gib(path, self.settings)
+        self._servers.pop(model, None)
+        while self._servers and sum(each for _, each in self._servers.values()) + estimate > self.memory_gib:
+            idle = next((name for name in self._servers if not self._users[name]), None)
+            if idle is None:
+                self._lock.wait()  # for a lease to end
+                continue
+            logger.info("unloading %s to make room for %s", idle, model)
+            self._servers.pop(idle)[0].close()
+        # While waiting, another caller may have loaded it.
+        return self._servers.get(model) or (ModelServer(path, name=model, settings=self.settings), estimate)
+
+
+def estimate_gib(path: Path, settings: ServerSettings) -> float:
+    """What a model takes once it has served for a while, in GiB.
+
+    The file's size twice, for weights as they are read and as they are multiplied; four bytes more for each weight in
+    F16, which becomes a float32 value; a quarter of a GiB for buffers and grammars; and the cache, which fills up to
+    its bound and stays full. That is what the default student was seen to take (OpenVINO 2026.4, a CPU with AVX2):
+    besides the cache 0.52 GiB in Q8_0, and 1.1 GiB with its blocks in F16, as it is tuned. No larger model was
+    measured, nor any with other types, nor a model folder.
+
+    Args:
+        path: A GGUF file, or a folder with an OpenVINO model.
+        settings: How it is served.
+    """
+    from synth_dspy.models.weights.gguf import F16, read_header
+
+    if path.is_dir():
+        weights = 2 * sum(file.stat().st_size for file in path.iterdir())
+    else:
+        weights = 2 * path.stat().st_size + 4 * read_header(path).values.get(F16, 0)
+    return weights / GIB + _BUFFERS_GIB + settings.kv_cache_gib
+
+
+def _memory_gib() -> float:
+    said = os.environ.get(MEMORY)
+    try:
+        return float(said) if said else _share_of_memory()
+    except ValueError:
+        raise SetupError(f"{MEMORY} is {said!r}: set it to a number of GiB, such as 6, or leave it out.") from None
+
+
+def _share_of_memory() -> float:
+    import psutil  # type: ignore[import-untyped]
+
+    total = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, which psutil does not look at
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            total = min(total, int((_CGROUP / name).read_text()))
+    return max(_LEAST_GIB, total / GIB / 6)
+
+
+_POOL: ModelPool | None = None
+_POOL_LOCK = threading.Lock()
+
+
+def pool() -> ModelPool:
+    """The process's pool, made on first use and closed when the interpreter exits."""
+    global _POOL
+    with _POOL_LOCK:
+        if _POOL is None:
+            _POOL = ModelPool()
+            atexit.register(_POOL.close)
+        return _POOL

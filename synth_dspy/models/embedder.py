@@ -1,0 +1,254 @@
+"""Embedding: texts to unit vectors, with a small transformer run by OpenVINO in this process.
+
+    embedder = EmbeddedEmbedder("all-minilm-l6-v2")
+    embedder.embed(["a contract", "an agreement"])          # float32, shape (2, 384), rows of length 1
+
+The model is a sentence-transformers folder (mean pooling), converted once by torch and cached; later runs import
+neither torch nor transformers. As in sentence-transformers, a text is read up to the model's `max_seq_length` tokens
+(256 for MiniLM, about 190 words): chunk what is longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from synth_dspy.core.errors import SetupError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+_BATCH_TOKENS = 512  # texts of similar length are run together up to this many tokens: what stays in a core's cache
+_BATCH_TEXTS = 32
+_IR = "embedder.xml"
+_FORMAT = 3  # raise it when the converted model changes
+
+
+class Embedder(Protocol):
+    """What turns texts into vectors. `name` changes whenever the vectors do."""
+
+    name: str
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of `texts`, float32, shape (texts, dimension)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """A text's tokens in context: `vectors[i]` belongs to `tokens[i]`, which is `text[offsets[i][0]:offsets[i][1]]`.
+
+    `vectors` is float32, shape (tokens, dimension), rows of length 1; the model's own marks are left out.
+    """
+
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    vectors: Vectors
+
+
+class EmbeddedEmbedder:
+    """An embedding model in this process. Loaded on first use; safe to call from several threads.
+
+    Args:
+        model: A registered name, or the path of a sentence-transformers folder with mean pooling.
+
+    Raises (on first use):
+        SetupError: No such model, or the folder is not one this can run.
+    """
+
+    def __init__(self, model: str = "all-minilm-l6-v2") -> None:
+        self.name = f"embedded/{model}"
+        self._model = model
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; loads the model."""
+        return self._load().dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of `texts`, float32, shape (texts, dimension)."""
+        import numpy as np
+
+        loaded = self._load()
+        encodings = loaded.tokenizer.encode_batch_fast(list(texts))
+        vectors = np.zeros((len(encodings), loaded.dimension), np.float32)
+
+        def keep(batch: Sequence[int], request: Any) -> None:
+            vectors[list(batch)] = request.get_output_tensor(0).data
+
+        self._run(loaded, encodings, keep)
+        return vectors
+
+    def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """Each text's tokens with their contextual vectors, for comparing texts word by word."""
+        import numpy as np
+
+        loaded = self._load()
+        encodings = loaded.tokenizer.encode_batch(list(texts))
+        results: list[TokenVectors | None] = [None] * len(encodings)
+
+        def keep(batch: Sequence[int], request: Any) -> None:
+            states = request.get_output_tensor(1).data
+            for row, index in enumerate(batch):
+                encoding = encodings[index]
+                own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+                vectors = np.array(states[row, own], np.float32).reshape(len(own), loaded.dimension)
+                vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+                results[index] = TokenVectors(
+                    tuple(encoding.tokens[i] for i in own), tuple(encoding.offsets[i] for i in own), vectors
+                )
+
+        self._run(loaded, encodings, keep)
+        return [result for result in results if result is not None]
+
+    def _run(self, loaded: _Loaded, encodings: Sequence[Any], keep: Any) -> None:
+        """Run every encoding once, in batches of similar length; `keep(indices, request)` takes each batch's result."""
+        import numpy as np
+
+        failures: list[Exception] = []
+
+        def done(request: Any, batch: Sequence[int]) -> None:
+            try:
+                keep(batch, request)
+            except Exception as error:  # an exception would be lost in OpenVINO's thread
+                failures.append(error)
+
+        with self._lock:
+            loaded.queue.set_callback(done)
+            for batch in _batches([len(encoding) for encoding in encodings]):
+                width = len(encodings[batch[-1]])
+                ids = np.zeros((len(batch), width), np.int64)
+                mask = np.zeros_like(ids)
+                for row, index in enumerate(batch):
+                    ids[row, : len(encodings[index])] = encodings[index].ids
+                    mask[row, : len(encodings[index])] = 1
+                loaded.queue.start_async({0: ids, 1: mask}, batch)
+            loaded.queue.wait_all()
+        if failures:
+            raise failures[0]
+
+    def _load(self) -> _Loaded:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._model)
+            return self._loaded
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    tokenizer: Any  # tokenizers.Tokenizer
+    queue: Any  # openvino.AsyncInferQueue
+    dimension: int
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices in batches of similar length, shortest first within and among batches."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        current = batches[-1] if batches else []
+        if not current or len(current) == _BATCH_TEXTS or (len(current) + 1) * lengths[index] > _BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def _load(model: str) -> _Loaded:
+    import openvino
+    from tokenizers import Tokenizer
+
+    from synth_dspy.models.embedded.precision import inference_properties, precision
+    from synth_dspy.models.weights.registry import resolve
+
+    folder = resolve(model)
+    settings = _settings(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(settings["max_seq_length"])
+    # One stream per core: batches run beside each other, which beats splitting each over the cores.
+    properties = {"PERFORMANCE_HINT": "THROUGHPUT", **inference_properties(precision())}
+    compiled = openvino.Core().compile_model(str(_converted(folder)), "CPU", properties)
+    return _Loaded(tokenizer, openvino.AsyncInferQueue(compiled), settings["dimension"])
+
+
+def _settings(folder: Path) -> dict[str, int]:
+    """The length and width of a sentence-transformers model, if it is of the kind this can run."""
+    try:
+        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text())
+        sentence = json.loads((folder / "sentence_bert_config.json").read_text())
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{folder} is not a sentence-transformers folder ({error})") from error
+    if not pooling.get("pooling_mode_mean_tokens"):
+        raise SetupError(f"{folder} does not pool by the mean; only mean pooling is supported for embedding")
+    return {"max_seq_length": int(sentence["max_seq_length"]), "dimension": int(config["hidden_size"])}
+
+
+def _converted(folder: Path) -> Path:
+    """The OpenVINO model of `folder`, converted now if it has not been before."""
+    from synth_dspy.models.weights.cache import kept
+
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise SetupError(f"{folder} has no model.safetensors; embedding needs one")
+    stat = weights.stat()
+    key = f"{_FORMAT}|{folder.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+
+    def write(part: Path) -> None:
+        part.mkdir()
+        _convert(folder, part / _IR)
+
+    return kept(f"{folder.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}", write) / _IR
+
+
+def _convert(folder: Path, target: Path) -> None:
+    """Trace the transformer with pooling and normalisation into an OpenVINO model of two outputs."""
+    import warnings
+
+    import openvino
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+    class Pooled(torch.nn.Module):  # type: ignore[misc]
+        """Token ids and mask to (unit vector of the text, vectors of the tokens)."""
+
+        def __init__(self, transformer: Any) -> None:
+            super().__init__()
+            self.transformer = transformer
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            states = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            weights = attention_mask.unsqueeze(-1).to(states.dtype)
+            mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+            return torch.nn.functional.normalize(mean, p=2.0, dim=1), states
+
+    transformer = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    example = torch.ones((2, 8), dtype=torch.int64)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer: shapes are dynamic below, and a test compares the vectors
+        traced = torch.jit.trace(Pooled(transformer), (example, example))
+        # By the frontend itself: openvino.convert_model would do the same, and report it to its makers.
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape({0: [-1, -1], 1: [-1, -1]})
+    openvino.save_model(model, target, compress_to_fp16=False)

@@ -1,0 +1,228 @@
+"""Chat models behind OpenAI-compatible servers, many calls at once.
+
+An `HttpEngine` turns a DSPy request into a chat completion and hands it to the run's HTTP process
+(`synth_dspy.models.http.process`), which retries, commits the answer to the ledger, and reports. Sync and async callers
+share its connections.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import httpx
+from dspy import lm15
+
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.masking import mask_message, url_secrets
+from synth_dspy.core.usage import Call
+from synth_dspy.models.completion import MAX_REPLY_MB
+from synth_dspy.models.http.connection import connection
+from synth_dspy.models.http.process import RETRYABLE
+
+OPENAI = "https://api.openai.com/v1"
+_SHOWN = 20_000
+_CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many tokens", re.IGNORECASE)
+
+
+class _TooLongError(Exception):
+    """A list of models that is too long, or too long in coming."""
+
+
+class HttpEngine:
+    """One OpenAI-compatible endpoint.
+
+    Args:
+        api_base: its address, such as `http://127.0.0.1:8000/v1`.
+        api_key: sent as a bearer token; None sends none.
+        key_name: the environment variable that holds the key, named in errors.
+        timeout: seconds that one attempt may take.
+        connections: requests on the wire at once.
+        attempts: attempts at a call before it fails for good.
+        max_reply_mb: longest reply that is read, in MB.
+    """
+
+    supports_response_schema = True
+    supports_function_calling = True
+    supports_reasoning = False
+    supported_params = frozenset(
+        {"temperature", "max_tokens", "top_p", "stop", "seed", "response_format", "presence_penalty",
+         "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "tools", "tool_choice",
+         "parallel_tool_calls"}
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        api_base: str,
+        *,
+        api_key: str | None = None,
+        key_name: str = "OPENAI_API_KEY",
+        timeout: float = 600.0,
+        connections: int = 64,
+        attempts: int = 8,
+        max_reply_mb: float = MAX_REPLY_MB,
+    ) -> None:
+        self.api_base = api_base.rstrip("/")
+        self.shown = mask_message(self.api_base)
+        self.fingerprint = self.api_base
+        self.key_name = key_name
+        self.timeout = timeout
+        self.connections = connections
+        self.attempts = attempts
+        self.max_bytes = int(max_reply_mb * 1e6)
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        # Servers other than OpenAI's own know `max_tokens`, not all of them its later name.
+        compat = None if self.api_base == OPENAI else lm15.OpenAIChatCompat(max_tokens_field="max_tokens")
+        self._dialect = lm15.OpenAIChatLM(api_key="in the header", base_url=self.api_base, compat=compat)
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        """DSPy's engine interface, without a ledger."""
+        call = self.submit(request, Call("", "", request.model, ""), None).result()
+        return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
+
+    def with_attempts(self, attempts: int) -> HttpEngine:
+        """The same endpoint, given up earlier or later."""
+        other = copy.copy(self)
+        other.attempts = attempts
+        return other
+
+    def lists(self, model: str) -> bool:
+        """Whether the endpoint names this model among those it serves. Many servers answer to other names as well.
+
+        Raises:
+            SetupError: the endpoint cannot be reached, or refuses the key.
+        """
+        try:
+            status, text = self._get_models()
+        except (httpx.TimeoutException, _TooLongError):
+            return False
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise self._unreachable(model, mask_message(str(error), self._secrets())) from None
+        if status in (401, 403):
+            message = mask_message(text[:_SHOWN], self._secrets())
+            raise self._error({"kind": "status", "status": status, "message": message}, model, "")
+        try:
+            return wire_name(model) in {entry["id"] for entry in json.loads(text)["data"]}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
+
+    def _get_models(self) -> tuple[int, str]:
+        """The status and the text of the list of models, read within ten seconds and the bound of replies."""
+        seconds = min(self.timeout, 10.0)
+        until = time.monotonic() + seconds
+        data = bytearray()
+        with httpx.stream("GET", f"{self.api_base}/models", headers=self._headers, timeout=seconds) as response:
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > self.max_bytes or time.monotonic() > until:
+                    raise _TooLongError
+        return response.status_code, data.decode("utf-8", "replace")
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What is sent to the endpoint and shown to nobody."""
+        key = self._headers.get("Authorization", "").removeprefix("Bearer ")
+        return (*filter(None, [key]), *url_secrets(self.api_base))
+
+    def submit(self, request: lm15.Request, call: Call, ledger: Ledger | None) -> Future[Call]:
+        """Make `call`; its future brings it answered and committed.
+
+        The future raises lm15's typed error (a context too long, a refused request), `SetupError` (no such model, a
+        refused key, an endpoint that cannot be reached) or `ModelError` (every attempt failed).
+        """
+        payload = self._dialect._payload(replace(request, model=wire_name(request.model)), stream=False)
+        frame = {
+            "url": f"{self.api_base}/chat/completions",
+            "headers": self._headers,
+            "body": json.dumps(payload, ensure_ascii=False),
+            "timeout": self.timeout,
+            "connections": self.connections,
+            "attempts": self.attempts,
+            "max_bytes": self.max_bytes,
+            "prices": self._prices(request.model),
+            "call": call.to_dict(),
+        }
+
+        def error(found: dict[str, Any]) -> Exception:
+            if ledger is not None and found["kind"] == "ledger":
+                return ledger.failed(found["message"])
+            typed = self._error(found, request.model, call.role)
+            if ledger is not None:
+                ledger.record_failure(replace(call, attempts=found["attempts"]), typed)
+            return typed
+
+        return connection(ledger).send(frame, error)
+
+    def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
+        """What went wrong, as the type that the caller reacts to."""
+        kind, status, message, attempts = found["kind"], found["status"], found["message"], found.get("attempts", 1)
+        if kind == "unreachable":
+            return self._unreachable(model, message)
+        if kind == "redirect":
+            return SetupError(
+                f"The endpoint {self.shown} redirects to {message or 'nowhere'} ({status}), and keys and texts go only "
+                "where you say: name that address with --models.api-base if it is right."
+            )
+        if kind != "status":
+            return ModelError(
+                f"The endpoint {self.shown} failed a call to {model} {attempts} times, at last with: {message}."
+            )
+        error = self._dialect.normalize_error(status, message)
+        text = _message(message)
+        if status in (401, 403):
+            return SetupError(
+                f"The endpoint {self.shown} refused the key in {self.key_name} ({status}: {text}): correct it."
+                if "Authorization" in self._headers
+                else f"The endpoint {self.shown} wants a key ({status}: {text}): set {self.key_name}."
+            )
+        if status == 404:
+            return SetupError(
+                f"The endpoint {self.shown} has no model {wire_name(model)!r} ({status}: {text}): "
+                f"correct --models.{role or 'teacher'} or --models.api-base."
+            )
+        if status == 400 and _CONTEXT.search(text) and not isinstance(error, lm15.ContextLengthError):
+            error = lm15.ContextLengthError(text, status=status)
+        if status in RETRYABLE:
+            return ModelError(
+                f"The endpoint {self.shown} refused a call to {model} {attempts} times, at last: {status} {text}."
+            )
+        refusal: Exception = error
+        return refusal
+
+    def _prices(self, model: str) -> list[float] | None:
+        """US dollars for a token in and out at OpenAI's list price; None for any other server."""
+        if self.api_base != OPENAI:
+            return None
+        from dspy.clients.model_metadata import model_info, rate
+
+        info = model_info("openai", wire_name(model))
+        prices = [rate(info, f"{side}_cost_per_token") for side in ("input", "output")]
+        return None if None in prices else prices
+
+    def _unreachable(self, model: str, why: str) -> SetupError:
+        return SetupError(
+            f"The endpoint {self.shown} of the model {model} could not be reached ({why}): "
+            "start the server, or correct --models.api-base."
+        )
+
+
+def _message(body: str) -> str:
+    """What a server's error says, on one line."""
+    try:
+        error = json.loads(body)["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        text = body
+    return " ".join(text.split())[:300] or "no message"
+
+
+def wire_name(model: str) -> str:
+    """The model's name as its server knows it: `openai/<name>` or `hosted_vllm/<name>` without the prefix."""
+    return model.removeprefix("openai/").removeprefix("hosted_vllm/")

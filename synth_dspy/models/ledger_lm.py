@@ -1,0 +1,333 @@
+"""A role's LM: `dspy.LM` whose every call goes through the ledger.
+
+    LedgerLM (dspy.LM) -> LedgerEngine -> the engine that answers: embedded, HTTP, or DSPy's own
+
+DSPy drops `rollout_id` and the index of a sample before an engine sees the request, though both determine the answer;
+`LedgerLM` carries them past it. A program that holds such an LM is saved as if it held the plain one: no ledger, no
+key and no path of a run gets into a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import dspy
+from dspy import lm15
+from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
+from dspy.clients import execution
+from dspy.clients.call_result import combine
+from dspy.clients.costs import estimate_cost
+from dspy.clients.errors import error_boundary
+from dspy.utils.callback import with_callbacks
+from dspy.utils.exceptions import (
+    ContextWindowExceededError,
+    LMAuthError,
+    LMConfigurationError,
+    LMError,
+    LMTransportError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
+
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.ledger import Ledger, call_key
+from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
+from synth_dspy.core.usage import Call, count_usage, current_unit
+from synth_dspy.models.completion import without_halves
+
+_sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
+"""Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""
+
+
+class LedgerEngine:
+    """Answers from the ledger what was answered before; otherwise asks `inner` and commits its answer.
+
+    Args:
+        inner: a DSPy engine: `complete(Request) -> Response`. If it has `submit(request, call, ledger)`, that is used
+            instead: it returns a future of the completed `call`, which it has committed itself.
+        asynchronous: the engine for `acall`: `async complete(Request) -> Response`; not needed with `submit`.
+        ledger: None makes every call anew.
+        role: student, teacher or judge.
+        seeded: give every sample the seed that follows from its key (the seed asked for is part of it), so that a run
+            that was killed and resumed asks for the samples that it would have asked for unbroken. For engines whose
+            samples follow from a seed.
+        names: of a model and the models that the ledger has answers of, what keys name it by: first as they are made,
+            then as older ones were. By default its model string.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        *,
+        asynchronous: Any = None,
+        ledger: Ledger | None,
+        role: str,
+        seeded: bool = False,
+        names: Callable[[str, Sequence[str]], Sequence[str]] = lambda model, _: (model,),
+    ) -> None:
+        self.inner = inner
+        self.inner_async = asynchronous
+        self.ledger = ledger
+        self.role = role
+        self.seeded = seeded
+        self.names = names
+        self.supports_response_schema = bool(getattr(inner, "supports_response_schema", False))
+        self.supports_function_calling = bool(getattr(inner, "supports_function_calling", False))
+        self.supports_reasoning = bool(getattr(inner, "supports_reasoning", False))
+        self.supported_params = set(getattr(inner, "supported_params", ()) or ())
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        call, request = self._begin(request)
+
+        def ask() -> Call:
+            if hasattr(self.inner, "submit"):
+                done: Call = self.inner.submit(request, call, self.ledger).result()
+                return done
+            with self._attempt(call) as answered:
+                answered.append(self.inner.complete(request))
+            return self._record(call, answered)
+
+        done, known = self.ledger.answer(call.key, ask) if self.ledger else (ask(), False)
+        return _response(done, request, from_ledger=known)
+
+    async def acomplete(self, request: lm15.Request) -> lm15.Response:
+        call, request = self._begin(request)
+
+        async def ask() -> Call:
+            if hasattr(self.inner, "submit"):
+                return await asyncio.wrap_future(self.inner.submit(request, call, self.ledger))
+            with self._attempt(call) as answered:
+                answered.append(await self.inner_async.complete(request))
+            return self._record(call, answered)
+
+        done, known = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
+        return _response(done, request, from_ledger=known)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
+        return self  # copies of a program share the ledger and the model
+
+    def _begin(self, request: lm15.Request) -> tuple[Call, lm15.Request]:
+        """The call to be made, all but its answer, and the request as it is sent."""
+        rollout, samples = _sampling.get() or (None, [0])
+        determinants = request_to_dict(request)
+        determinants["engine"] = getattr(self.inner, "fingerprint", "")
+        # A rollout id only matters where there is chance; without, another rollout is the same call.
+        determinants["rollout"] = None if request.config.temperature == 0 else rollout
+        determinants["sample"] = samples[0]
+        samples[0] += 1
+        names = self.names(request.model, self.ledger.models() if self.ledger else ())
+        keys = (call_key(determinants | {"model": name}) for name in names)
+        key = next(keys)
+        if self.seeded and request.config.temperature:
+            request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
+        if self.ledger and not self.ledger.knows(key):
+            key = next((older for older in keys if self.ledger.knows(older)), key)
+        return Call(key, "", request.model, self.role, current_unit()), request
+
+    @contextmanager
+    def _attempt(self, call: Call) -> Iterator[list[Any]]:
+        """Yields a list for the response; appends the seconds it took, or notes the failure."""
+        answered: list[Any] = []
+        began = time.perf_counter()
+        try:
+            yield answered
+        except lm15.ContextLengthError as error:
+            answered.append(error)  # asking again can only give the same refusal
+        except Exception as error:
+            if self.ledger:
+                self.ledger.record_failure(call, error)
+            raise
+        answered.append(time.perf_counter() - began)
+
+    def _record(self, call: Call, answered: list[Any]) -> Call:
+        response, seconds = answered
+        if isinstance(response, lm15.ContextLengthError):
+            text = json.dumps({"refused": mask_message(str(response))})
+            call = replace(call, response=text, status="refused", latency_s=seconds)
+        else:
+            usage = response.usage
+            data = response.provider_data or {}
+            call = replace(
+                call,
+                response=json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False),
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                latency_s=data.get("latency_seconds", seconds),
+                cpu_s=data.get("cpu_seconds"),
+                cost_usd=data.get("cost_usd"),
+            )
+        if self.ledger:
+            self.ledger.record(call)
+        return call
+
+
+class AsyncLedgerEngine:
+    """The face of a `LedgerEngine` that `dspy.LM.acall` takes."""
+
+    def __init__(self, engine: LedgerEngine) -> None:
+        self.engine = engine
+
+    async def complete(self, request: lm15.Request) -> lm15.Response:
+        return await self.engine.acomplete(request)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AsyncLedgerEngine:
+        return self
+
+
+class Delegate:
+    """A `dspy.LM` as the engine of another: for providers whose protocol DSPy knows and this package does not.
+
+    Args:
+        lm: the other.
+        max_bytes: of a reply, as JSON; a longer one is a failed call.
+    """
+
+    def __init__(self, lm: dspy.LM, *, max_bytes: int) -> None:
+        self.lm = lm
+        self.max_bytes = max_bytes
+        self.supports_response_schema = lm.supports_response_schema
+        self.supports_function_calling = lm.supports_function_calling
+        self.supports_reasoning = lm.supports_reasoning
+        self.supported_params = lm.supported_params
+
+    def with_attempts(self, attempts: int) -> Delegate:
+        """The same model, given up earlier or later."""
+        return Delegate(self.lm.copy(num_retries=attempts - 1), max_bytes=self.max_bytes)
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        with dspy.settings.context(disable_history=True):
+            return self._priced(self._checked(self.lm(request)), request)
+
+    def _checked(self, response: lm15.Response) -> lm15.Response:
+        """The response without secrets of the environment, any of which its provider may have been sent.
+
+        Raises:
+            ModelError: it is too long to be kept.
+        """
+        text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
+        if len(text) > self.max_bytes:
+            raise ModelError(
+                f"The model {self.lm.model} failed a call: its reply is longer than {self.max_bytes / 1e6:g} MB "
+                "(--models.max-reply-mb)."
+            )
+        kept = without_halves(mask_reply(text, environment_secrets()))
+        return response if kept == text else response_from_dict(json.loads(kept))
+
+    def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
+        """The response with DSPy's estimate of its price, where it has one."""
+        provider, _, name = request.model.partition("/")
+        cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
+        if cost is None:
+            return response
+        return replace(response, provider_data={**(response.provider_data or {}), "cost_usd": cost})
+
+
+class AsyncDelegate(Delegate):
+    """The async twin of `Delegate`."""
+
+    async def complete(self, request: lm15.Request) -> lm15.Response:
+        with dspy.settings.context(disable_history=True):
+            return self._priced(self._checked(await self.lm.acall(request)), request)
+
+
+class LedgerLM(dspy.LM):  # type: ignore[misc]
+    """A `dspy.LM` on a `LedgerEngine`. Calls raise `SetupError` for what the user can mend, `ModelError` for the rest.
+
+    `ContextWindowExceededError` and `LMUnsupportedFeatureError` stay DSPy's own, because its modules react to them.
+
+    Args:
+        model: the model string.
+        engine: asked for what the ledger does not know.
+        portable: what a saved program's state holds in place of the engine: further arguments of `dspy.LM`.
+        params: arguments of `dspy.LM`.
+    """
+
+    def __init__(self, model: str, *, engine: LedgerEngine, portable: dict[str, Any] | None = None, **params: Any):
+        self.portable = portable or {}
+        # The ledger is the only memory, and the engines retry by themselves.
+        super().__init__(
+            model, engine=engine, async_engine=AsyncLedgerEngine(engine), cache=False, num_retries=0, **params
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r})"
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        with self._calling(kwargs):
+            return super().__call__(prompt, messages=messages, **kwargs)
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        # As dspy.LM.acall, without its two trips to a thread for each call (reading media files, looking up prices),
+        # which cost more than the rest of the call.
+        with self._calling(kwargs):
+            call = execution.prepare(self, prompt, messages, kwargs, asynchronous=True)
+            request = execution._canonical(call)
+            results = []
+            for _ in range(call.n):
+                with error_boundary(self.model, unexpected=True):
+                    response = await self.engine.acomplete(request)
+                results.append(execution._result(self, response, call, None, request, estimate=False))
+            result = results[0] if call.n == 1 else combine(results, model_type=self.model_type)
+            return execution.finalize(self, call, result)
+
+    def dump_state(self) -> dict[str, Any]:
+        plain = dspy.LM(self.model, model_type=self.model_type, cache=False, **self.portable)
+        state: dict[str, Any] = plain.dump_state()
+        return {**state, **{key: value for key, value in self.kwargs.items() if key != "api_key"}}
+
+    @contextmanager
+    def _calling(self, kwargs: dict[str, Any]) -> Iterator[None]:
+        token = _sampling.set(({**self.kwargs, **kwargs}.get("rollout_id"), [0]))
+        try:
+            yield
+        except (ContextWindowExceededError, LMUnsupportedFeatureError):
+            raise
+        except LMError as error:
+            typed = self._typed(error)
+            raise typed from (None if typed is error.__cause__ else error)
+        finally:
+            _sampling.reset(token)
+
+    def _typed(self, error: LMError) -> Exception:
+        if isinstance(error.__cause__, SetupError | ModelError):
+            return error.__cause__
+        # Cut what lm15 appends for its own users: settings that do not exist here.
+        text = mask_message(" ".join(str(error.message or error).split()).partition(" To fix:")[0])[:400]
+        role = self.engine.role
+        if "LLM Provider NOT provided" in text:  # LiteLLM's way to say that it does not know the prefix
+            return SetupError(
+                f"The model string {self.model!r} of the role {role} names no known provider: write embedded/<name>, "
+                "openai/<name> (with --models.api-base for a server of your own), or provider/name as LiteLLM does."
+            )
+        if isinstance(error, LMAuthError | LMConfigurationError):
+            return SetupError(
+                f"The {role} model {self.model} refused the credentials or found none: {text}. "
+                "Set the provider's key in the environment."
+            )
+        if isinstance(error, LMUnsupportedModelError):
+            return SetupError(f"There is no model {self.model} for the role {role}: {text}. Correct --models.{role}.")
+        if isinstance(error, LMTransportError):
+            return SetupError(
+                f"The endpoint of the {role} model {self.model} could not be reached: {text}. "
+                "Correct --models.api-base, or start the server."
+            )
+        return ModelError(f"The {role} model {self.model} failed a call for good: {text}")
+
+
+def _response(call: Call, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
+    """Rebuild the response: the same way for a new answer and for one of the ledger, so that both are equal."""
+    count_usage(call, from_ledger=from_ledger)
+    body = json.loads(call.response)
+    if call.status == "refused":
+        raise lm15.ContextLengthError(body["refused"])
+    if "choices" in body:
+        return lm15.response_from_openai_chat(body, model=request.model)
+    return response_from_dict(body | {"model": request.model})  # which may lie elsewhere now

@@ -1,0 +1,257 @@
+"""Roles: student, teacher, judge and embedder, each named by a model string.
+
+`embedded/<name or path>` is served in this process; anything else is what dspy.LM takes. Chat models behind
+OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) go through this package's own HTTP engine, the
+others (`bedrock/...`, `ollama_chat/...`, ...) through DSPy's.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from synth_dspy.core.addresses import refuse_plain_http
+from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
+from synth_dspy.models.completion import MAX_REPLY_MB
+from synth_dspy.models.offline import quiet_libraries
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.core.ledger import Ledger
+    from synth_dspy.models.embedder import Embedder, Vectors
+
+EMBEDDED = "embedded/"
+OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
+"""Prefixes of providers that keep their own protocol even when an address is given."""
+
+OLLAMA = ("ollama/", "ollama_chat/")
+SERVER_SETTINGS = ("api_base", "api_key_name", "allow_http", "timeout", "connections", "attempts", "max_reply_mb")
+"""Arguments of `lm_for` that say how a server is reached; a model in this process has no use for them."""
+
+
+def embedded_options() -> frozenset[str]:
+    """The arguments of `lm_for` that mean something to an embedded model, or are passed over for it."""
+    from synth_dspy.models.embedded.engine import EmbeddedEngine
+
+    return EmbeddedEngine.supported_params | {"n", "rollout_id"} | set(SERVER_SETTINGS)
+
+
+def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any) -> dspy.LM:
+    """The LM of a role; its calls go through `ledger`.
+
+    Args:
+        model: the model string.
+        role: student, teacher or judge: whom the ledger books the calls to.
+        ledger: None makes every call anew.
+        params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
+            `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
+            unencrypted to another machine), `timeout` in seconds, `connections` on the wire at once, `attempts` at a
+            call, and `max_reply_mb` (a longer reply is a failed attempt). None means not given.
+
+    Raises:
+        SetupError: the model string is malformed, no such embedded model exists, the key is missing, or would be sent
+            unencrypted to another machine.
+    """
+    quiet_libraries()
+    from dspy.utils.exceptions import LMError
+
+    params = {name: value for name, value in params.items() if value is not None}
+    prefix, slash, name = model.partition("/")
+    if not model or (slash and not name):
+        raise SetupError(f"The model string {model!r} of the role {role} names no model: write it as provider/name.")
+    if model.startswith(EMBEDDED):
+        make = _embedded_lm
+    elif prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
+        make = _http_lm
+    else:
+        make = _dspy_lm
+    try:
+        return make(model, role, ledger, params)
+    except (LMError, ValueError) as error:
+        why = mask_message(" ".join(str(error).split()))
+        raise SetupError(f"The {role} model {model} cannot be set up: {why}.") from error
+
+
+def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+    from synth_dspy.models.embedded.engine import AsyncEmbeddedEngine, EmbeddedEngine
+    from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
+    from synth_dspy.training.provider import names_in_keys
+
+    for server_setting in SERVER_SETTINGS:
+        params.pop(server_setting, None)
+    engine, asynchronous = EmbeddedEngine(), AsyncEmbeddedEngine()
+    wrapped = LedgerEngine(
+        engine, asynchronous=asynchronous, ledger=ledger, role=role, seeded=True, names=names_in_keys
+    )
+    return LedgerLM(model, engine=wrapped, portable={"engine": engine, "async_engine": asynchronous}, **params)
+
+
+def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+    from synth_dspy.models.http.engine import OPENAI, HttpEngine
+    from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
+
+    names = ("timeout", "connections", "attempts", "max_reply_mb")
+    settings = {name: params.pop(name) for name in names if name in params}
+    allowed = params.pop("allow_http", False)
+    # Resolved here: left to DSPy, these variables would silently move every call to a slower engine.
+    ambient = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
+    api_base = params.pop("api_base", None) or ambient or OPENAI
+    key_name = params.pop("api_key_name", "OPENAI_API_KEY")
+    key = os.environ.get(key_name)
+    if api_base == OPENAI and not key:
+        raise SetupError(
+            f"The {role} model {model} needs a key: set {key_name} in the environment, "
+            "or name a server that needs none with --models.api-base."
+        )
+    if key:
+        refuse_plain_http(api_base, key_name, role=role, allowed=allowed)
+    engine = HttpEngine(api_base, api_key=key, key_name=key_name, **settings)
+    wrapped = LedgerEngine(engine, ledger=ledger, role=role)
+    return LedgerLM(model, engine=wrapped, portable={"api_base": without_credentials(api_base)}, **params)
+
+
+def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+    import dspy
+
+    from synth_dspy.models.ledger_lm import AsyncDelegate, Delegate, LedgerEngine, LedgerLM
+
+    params.pop("connections", None)
+    allowed, max_bytes = params.pop("allow_http", False), int(params.pop("max_reply_mb", MAX_REPLY_MB) * 1e6)
+    key_name = params.pop("api_key_name", None)
+    client: dict[str, Any] = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
+    if model.startswith(OLLAMA) and "api_base" in client and urlsplit(client["api_base"]).path in ("", "/"):
+        client["api_base"] = client["api_base"].rstrip("/") + "/v1"  # where Ollama speaks the protocol of DSPy's engine
+    key = {"api_key": os.environ[key_name]} if key_name and key_name in os.environ else {}
+    _refuse_plain_http(model, client.get("api_base"), key_name, role=role, allowed=allowed)
+    inner = dspy.LM(model, cache=False, num_retries=params.pop("attempts", 8) - 1, **client, **key)
+    engine, asynchronous = Delegate(inner, max_bytes=max_bytes), AsyncDelegate(inner, max_bytes=max_bytes)
+    wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role)
+    if "api_base" in client:
+        client["api_base"] = without_credentials(client["api_base"])
+    return LedgerLM(model, engine=wrapped, portable=client, **params)
+
+
+def _refuse_plain_http(model: str, api_base: str | None, key_name: str | None, *, role: str, allowed: bool) -> None:
+    """The same for a provider that LiteLLM knows, which reads its address and its key from the environment itself."""
+    provider = model.partition("/")[0].removesuffix("_chat").upper()
+    address = api_base or os.environ.get(f"{provider}_API_BASE")
+    key_name = key_name or f"{provider}_API_KEY"
+    if address and os.environ.get(key_name):
+        refuse_plain_http(address, key_name, role=role, allowed=allowed)
+
+
+def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = False) -> Embedder:
+    """The embedder that a model string names: texts to unit vectors.
+
+    Args:
+        model: the model string.
+        api_base: address of an OpenAI-compatible server.
+        allow_http: whether the key may be sent unencrypted to another machine.
+
+    Raises:
+        SetupError: the model string is malformed, or the key would be sent unencrypted to another machine.
+    """
+    prefix, slash, name = model.partition("/")
+    if not prefix or not slash or not name:
+        raise SetupError(f"The model string {model!r} of the embedder names no model: write it as provider/name.")
+    if model.startswith(EMBEDDED):
+        from synth_dspy.models.embedder import EmbeddedEmbedder
+
+        return EmbeddedEmbedder(name)
+    own_key = api_base is None or model.partition("/")[0] in OWN_API
+    _refuse_plain_http(model, api_base, None if own_key else "OPENAI_API_KEY", role="embedder", allowed=allow_http)
+    return HostedEmbedder(model, api_base=api_base)
+
+
+class HostedEmbedder:
+    """An embedding model behind an OpenAI-compatible server, or any provider that LiteLLM knows."""
+
+    def __init__(self, model: str, *, api_base: str | None = None) -> None:
+        self.name = model
+        self._client = {"api_base": api_base} if api_base else {}
+        if api_base and "OPENAI_API_KEY" not in os.environ:
+            self._client["api_key"] = "none"  # a local server asks for none, but the client library for some
+        self._dimension: int | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; asks for one if none has been made."""
+        if self._dimension is None:
+            self.embed(["dimension"])
+        assert self._dimension is not None
+        return self._dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of `texts`, float32, shape (texts, dimension).
+
+        Raises:
+            SetupError: the model cannot be reached or used.
+        """
+        import numpy as np
+
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        quiet_libraries()
+        import dspy
+
+        try:
+            vectors = dspy.Embedder(self.name, caching=False, **self._client)(list(texts))
+        except Exception as error:  # LiteLLM's own types, one family for each provider
+            why = mask_message(" ".join(str(error)[:8000].split()), url_secrets(self._client.get("api_base", "")))[:300]
+            raise SetupError(
+                f"The embedder {self.name} could not be used: {why}. "
+                "Correct --models.embedder or the address, or set the provider's key in the environment."
+            ) from error
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+            raise SetupError(
+                f"The embedder {self.name} answered {len(texts)} texts with {vectors.shape} numbers, or with some that "
+                "are none: correct --models.embedder or its server."
+            )
+        self._dimension = int(vectors.shape[1])
+        unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit
+
+
+def check(lm: dspy.LM) -> None:
+    """Find out whether a role's model can be used before an hour of work is spent.
+
+    An embedded model is loaded. A server is asked for its list of models, which costs nothing; one that does not list
+    this model, and any other provider, is asked for one token.
+
+    Raises:
+        SetupError: it cannot be used; says why.
+    """
+    from dspy import lm15
+
+    from synth_dspy.core.usage import unit
+
+    engine = lm.engine
+    if lm.model.startswith(EMBEDDED):
+        from synth_dspy.models.embedded.generation import PipelineError
+        from synth_dspy.models.embedded.precision import ENVIRONMENT, precision
+
+        try:
+            with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)) as server:
+                server.token_ids("ready?")  # waits for the model, which another thread loads
+        except PipelineError as error:
+            raise SetupError(
+                f"The pipeline that serves the {engine.role} model {lm.model} could not be built in {precision()} on "
+                f"this CPU: {' '.join(str(error).split())[:300]}. Try {ENVIRONMENT}=f32, replace the model's files if "
+                f"they are damaged, or name another model with --models.{engine.role}."
+            ) from error
+        return
+    if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
+        return
+    prober = copy.copy(engine)
+    prober.inner = engine.inner.with_attempts(2)  # a wrong address should not take a minute of retries to show
+    request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
+    try:
+        with unit(station="check"):
+            lm.copy(engine=prober, async_engine=lm._async_engine_spec)(request)
+    except ModelError as error:
+        raise SetupError(str(error)) from error
