@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import dspy
 
 from programs._function_writer import RequestWriter
-from synth_dspy import prompting
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.task import Candidate, Filter, Item
 from synth_dspy.synthesis.pipeline import reason
+from synth_dspy.training import prompting
 
 
 class Writing(Protocol):

@@ -13,15 +13,6 @@ import dspy
 
 from eval.judges import make_judge
 from eval.metrics import ABSTENTION, abstains, abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
-from optimizers.bootstrap import Bootstrap
-from optimizers.gepa import Gepa
-from optimizers.lora_dpo import LoraDpo
-from optimizers.lora_grpo import LoraGrpo
-from optimizers.lora_kto import LoraKto
-from optimizers.lora_orpo import LoraOrpo
-from optimizers.lora_sft import LoraSft
-from optimizers.mipro import Mipro
-from optimizers.random_search import RandomSearch
 from programs._contract_synthesis import contract_filters, contract_synthesizer
 from programs._contract_wording import contract_wording
 from synth_dspy.core.errors import SetupError
@@ -29,6 +20,15 @@ from synth_dspy.core.task import Resources, Task, task
 from synth_dspy.corpus.source import Corpus
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.optimizer import with_defaults
+from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.gepa import Gepa
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_grpo import LoraGrpo
+from synth_dspy.training.recipes.lora_kto import LoraKto
+from synth_dspy.training.recipes.lora_orpo import LoraOrpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
+from synth_dspy.training.recipes.mipro import Mipro
+from synth_dspy.training.recipes.random_search import RandomSearch
 
 TRAINING = {"sft": {"abstentions": 0.08}}
 """Contracts are silent on a sixth of what they are asked; see `LoraSft.abstentions`."""

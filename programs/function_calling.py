@@ -14,10 +14,6 @@ from typing import Any, Literal
 import dspy
 
 from eval.call_judge import CallJudge, call_metrics
-from optimizers.bootstrap import Bootstrap
-from optimizers.lora_dpo import LoraDpo
-from optimizers.lora_orpo import LoraOrpo
-from optimizers.lora_sft import LoraSft
 from programs._conversation import History, RunningSummary, prune
 from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
 from programs._function_synthesis import function_filters, function_synthesizer
@@ -31,6 +27,10 @@ from synth_dspy.functions.shown import Turn, show_functions, show_request
 from synth_dspy.functions.source import Functions
 from synth_dspy.functions.syntax import Syntax, parse, render, tools_json
 from synth_dspy.training.optimizer import with_defaults
+from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_orpo import LoraOrpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
 
 MAX_TOKENS = 128
 

@@ -25,17 +25,17 @@ from eval.assistant import (
     scope,
 )
 from eval.assistant_judge import make_assistant_judge
-from optimizers.bootstrap import Bootstrap
-from optimizers.lora_dpo import LoraDpo
-from optimizers.lora_orpo import LoraOrpo
-from optimizers.lora_sft import LoraSft
-from optimizers.mipro import Mipro
-from optimizers.without_rules import without_rules
 from programs._assistant_synthesis import assistant_filters, assistant_synthesizer
 from synth_dspy.core.task import Resources, Task, task
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter
 from synth_dspy.topics.house import House
 from synth_dspy.topics.source import Topics
+from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_orpo import LoraOrpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
+from synth_dspy.training.recipes.mipro import Mipro
+from synth_dspy.training.recipes.without_rules import without_rules
 
 
 class AnswerCustomer(dspy.Signature):

@@ -14,16 +14,16 @@ import dspy
 
 from eval.metrics import token_f1
 from eval.tables import covered, length, make_table_judge, nothing_invented, says_more
-from optimizers.bootstrap import Bootstrap
-from optimizers.lora_dpo import LoraDpo
-from optimizers.lora_orpo import LoraOrpo
-from optimizers.lora_sft import LoraSft
 from programs._table_synthesis import SAMPLE, table_filters, table_synthesizer
 from synth_dspy.core.config import DatabaseUrl
 from synth_dspy.core.task import Resources, Task, task
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.tables.documentation import clean
 from synth_dspy.tables.source import Industries
+from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_orpo import LoraOrpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
 
 
 class DescribeColumn(dspy.Signature):

@@ -17,9 +17,6 @@ import pytest
 from embedders import WordEmbedder
 from servers import Server, serving
 
-from optimizers.lora_dpo import LoraDpo
-from optimizers.lora_sft import LoraSft
-from optimizers.without_rules import without_rules
 from synth_dspy import experiment, tuned
 from synth_dspy.arms import arm_names, trains_weights
 from synth_dspy.core.config import CompileConfig, Retention, compile_settings
@@ -35,6 +32,9 @@ from synth_dspy.models import roles
 from synth_dspy.saved import build_task
 from synth_dspy.training import optimizer, vllm
 from synth_dspy.training.optimizer import WeightOptimizer, with_defaults
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
+from synth_dspy.training.recipes.without_rules import without_rules
 from synth_dspy.training.spec import TrainSpec
 from synth_dspy.training.vllm import VllmServers
 from tests.test_experiment import Rivers, Shown, toy

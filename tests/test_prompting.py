@@ -10,13 +10,13 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
-from optimizers.bootstrap import Bootstrap
-from optimizers.gepa import Gepa
-from optimizers.mipro import Mipro
-from optimizers.random_search import RandomSearch
-from synth_dspy import prompting
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.executor import Executor
+from synth_dspy.training import prompting
+from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.gepa import Gepa
+from synth_dspy.training.recipes.mipro import Mipro
+from synth_dspy.training.recipes.random_search import RandomSearch
 
 
 class Echo(dspy.Module):

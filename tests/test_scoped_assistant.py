@@ -17,8 +17,6 @@ import pytest
 from dspy.utils import DummyLM
 from embedders import WordEmbedder
 
-from optimizers.lora_dpo import LoraDpo
-from optimizers.without_rules import short, without_rules
 from programs._assistant_chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
 from programs._assistant_filters import Asked, Belongs, DecidedAlike, KeepsRules
 from programs._assistant_small import HouseResponses
@@ -36,6 +34,8 @@ from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.topics import House, Topics
 from synth_dspy.training.optimizer import WeightOptimizer
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.without_rules import short, without_rules
 
 DECLINE = "Sorry, I can't help with that. I answer questions about everyday banking at Northmoor."
 

@@ -18,11 +18,11 @@ from programs.table_docs import TableDocumenter, table_docs
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.prompting import estimate_tokens
 from synth_dspy.tables.database import document_database
 from synth_dspy.tables.documentation import LONGEST, clean, coverage, document
 from synth_dspy.tables.generate import Sampler, read_vocabulary
 from synth_dspy.tables.schema import WHOLE, Column, Table
+from synth_dspy.training.prompting import estimate_tokens
 from synth_dspy.training.traces import prompts
 
 ROOT = Path(__file__).resolve().parents[1]

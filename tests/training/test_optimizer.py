@@ -10,11 +10,11 @@ import dspy
 import pytest
 from scripted import scripted_lm, scripted_resources
 
-from optimizers.lora_dpo import LoraDpo
-from optimizers.lora_sft import LoraSft
 from synth_dspy.core.task import Resources
 from synth_dspy.training import optimizer
 from synth_dspy.training.optimizer import with_defaults
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
 
 
 @pytest.fixture(autouse=True)

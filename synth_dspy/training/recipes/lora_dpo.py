@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optimizers._lora_preferences import AfterSft
 from synth_dspy.training.optimizer import Method
+from synth_dspy.training.recipes.preferences import AfterSft
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import prompting
 from synth_dspy.core.task import Resources
+from synth_dspy.training import prompting
 
 
 @dataclass(frozen=True)

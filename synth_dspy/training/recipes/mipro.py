@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import dspy
 
-from synth_dspy import prompting
 from synth_dspy.core.task import Resources
+from synth_dspy.training import prompting
 
 
 @dataclass(frozen=True)

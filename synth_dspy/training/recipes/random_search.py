@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import dspy
 
-from optimizers.bootstrap import Bootstrap
+from synth_dspy.training.recipes.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from synth_dspy.core.errors import ArmError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.task import Resources
 
-log = logging.getLogger("synth_dspy.prompting")
+log = logging.getLogger("synth_dspy.training.prompting")
 
 CHARACTERS_PER_TOKEN = 3.5
 TOKENS_PER_WORD = 1.8

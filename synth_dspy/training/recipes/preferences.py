@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import dspy
 
-from optimizers.lora_sft import LoraSft
 from synth_dspy.training.optimizer import Settings, WeightOptimizer, learned_sources
+from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.rows import Rows, preference_rows
 from synth_dspy.training.traces import Trace
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import prompting
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.task import Resources, bounded
+from synth_dspy.training import prompting
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optimizers._lora_preferences import AfterSft
 from synth_dspy.training.optimizer import Method, Settings
+from synth_dspy.training.recipes.preferences import AfterSft
 from synth_dspy.training.rows import Rows, grpo_rows
 from synth_dspy.training.traces import Trace
 
