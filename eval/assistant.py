@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.judges import ReferenceJudge
+from synth_dspy.evaluation.judges import ReferenceJudge
 from synth_dspy.topics.house import House
 from synth_dspy.topics.rules import Rule, violations
 

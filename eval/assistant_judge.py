@@ -14,9 +14,9 @@ from typing import Any
 import dspy
 
 from eval.assistant import broken_rules, has_reference, in_scope, scope, text_of
-from eval.judges import ReferenceJudge
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.task import Judge, Resources
+from synth_dspy.evaluation.judges import ReferenceJudge
 from synth_dspy.topics.house import House
 from synth_dspy.topics.rules import Rule
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import dspy
 
-from eval.grader import Grader, where_open
-from eval.judges import ReferenceJudge
 from synth_dspy.core.task import Judge, Resources
+from synth_dspy.evaluation.grader import Grader, where_open
+from synth_dspy.evaluation.judges import ReferenceJudge
 from synth_dspy.tables.filters import invented_names, repeats_name
 
 WORDS = (2, 25)

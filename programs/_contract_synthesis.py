@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from eval.metrics import ABSTENTION
 from synth_dspy.core.task import Candidate, Filter, Resources
 from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.evaluation.metrics import ABSTENTION
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate

@@ -11,13 +11,21 @@ from pathlib import Path
 
 import dspy
 
-from eval.judges import make_judge
-from eval.metrics import ABSTENTION, abstains, abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
 from programs._contract_synthesis import contract_filters, contract_synthesizer
 from programs._contract_wording import contract_wording
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.task import Resources, Task, task
 from synth_dspy.corpus.source import Corpus
+from synth_dspy.evaluation.judges import make_judge
+from synth_dspy.evaluation.metrics import (
+    ABSTENTION,
+    abstains,
+    abstention,
+    exact_match,
+    retrieval_mrr,
+    retrieval_recall,
+    token_f1,
+)
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.optimizer import with_defaults
 from synth_dspy.training.recipes.bootstrap import Bootstrap

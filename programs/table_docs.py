@@ -12,11 +12,11 @@ from pathlib import Path
 
 import dspy
 
-from eval.metrics import token_f1
 from eval.tables import covered, length, make_table_judge, nothing_invented, says_more
 from programs._table_synthesis import SAMPLE, table_filters, table_synthesizer
 from synth_dspy.core.config import DatabaseUrl
 from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.evaluation.metrics import token_f1
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.tables.documentation import clean
 from synth_dspy.tables.source import Industries

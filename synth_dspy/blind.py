@@ -18,7 +18,7 @@ from synth_dspy.core.invocation import command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from synth_dspy.evaluation.votes import VoteFile
+    from synth_dspy.evaluation.blind.votes import VoteFile
 
 USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] [--seed S]
        {blind} rate DIR/sheets.jsonl --rater NAME --votes FILE.jsonl
@@ -87,7 +87,7 @@ def main(args: list[str]) -> int:
 
 
 def _sheets(args: list[str]) -> None:
-    from synth_dspy.evaluation.blind import CSV, KEY, SHEETS, make_sheets
+    from synth_dspy.evaluation.blind.sheets import CSV, KEY, SHEETS, make_sheets
     from synth_dspy.evaluation.finished import find_arms, read_runs
 
     about = "Write sheets with the outputs in random order and without names."
@@ -104,9 +104,9 @@ def _sheets(args: list[str]) -> None:
 
 
 def _rate(args: list[str]) -> None:
-    from synth_dspy.evaluation.blind import read_sheet
-    from synth_dspy.evaluation.blind_terminal import ask
-    from synth_dspy.evaluation.votes import VoteFile
+    from synth_dspy.evaluation.blind.sheets import read_sheet
+    from synth_dspy.evaluation.blind.terminal import ask
+    from synth_dspy.evaluation.blind.votes import VoteFile
 
     about = "Vote on one item at a time; stop and go on as you like."
     config = parse(RateConfig, verb="blind rate", description=about, args=args)
@@ -137,7 +137,7 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
         import dspy
 
         from synth_dspy.core.executor import Executor
-        from synth_dspy.evaluation.blind_judge import PairwiseJudge, rate
+        from synth_dspy.evaluation.blind.judge import PairwiseJudge, rate
         from synth_dspy.models import roles
         from synth_dspy.opening import EMBEDDED_OPTIONS
     embedded = config.judge.startswith(roles.EMBEDDED)
@@ -154,11 +154,11 @@ def _report(args: list[str]) -> None:
     about = "Merge votes and say who won, how sure that is, and how far the raters agree."
     config = parse(ReportConfig, verb="blind report", description=about, args=args)
 
-    from synth_dspy.evaluation.blind import read_key
-    from synth_dspy.evaluation.blind_report import markdown, sentences, tables
+    from synth_dspy.evaluation.blind.report import markdown, sentences, tables
+    from synth_dspy.evaluation.blind.sheets import read_key
+    from synth_dspy.evaluation.blind.tally import unblind
+    from synth_dspy.evaluation.blind.votes import read_votes
     from synth_dspy.evaluation.finished import write
-    from synth_dspy.evaluation.unblind import unblind
-    from synth_dspy.evaluation.votes import read_votes
 
     key = read_key(config.folder)
     results = unblind(key, [vote for path in config.votes for vote in read_votes(path)])

@@ -56,9 +56,9 @@ def main(args: list[str]) -> int:
     refuse_to_overwrite(files, force=config.force)
 
     from synth_dspy.core.terminal import standard_output
-    from synth_dspy.evaluation.choice import choose
-    from synth_dspy.evaluation.choice_options import Limits
-    from synth_dspy.evaluation.choice_report import markdown, table
+    from synth_dspy.evaluation.choice.candidates import choose
+    from synth_dspy.evaluation.choice.options import Limits
+    from synth_dspy.evaluation.choice.report import markdown, table
     from synth_dspy.evaluation.finished import find_arms, read_runs, write
 
     wanted = [name for given in config.arms for name in given.split(",") if name]

@@ -149,7 +149,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
     quiet_libraries()
     with bars.status("loading libraries"):
         from synth_dspy.core.ledger import Ledger
-        from synth_dspy.evaluation.report import failures, summary_table
+        from synth_dspy.evaluation.report.render import failures, summary_table
         from synth_dspy.experiment import Experiment
         from synth_dspy.saved import build_task
 

@@ -117,7 +117,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
     quiet_libraries()
     bars = Bars()
     with bars.status("loading libraries"):
-        from synth_dspy.evaluation.report import failures, summary_table
+        from synth_dspy.evaluation.report.render import failures, summary_table
         from synth_dspy.rescore import rescore
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     results, measurements, folder = rescore(
@@ -163,7 +163,7 @@ def _score(config: EvaluateConfig) -> None:
         if row.get("label") is not None
     ]
     if labelled:
-        from synth_dspy.evaluation.calibration import agreement
+        from synth_dspy.evaluation.reference_judge.calibration import agreement
 
         print(agreement(*zip(*labelled, strict=True)))
 
@@ -180,7 +180,7 @@ def read_items(path: Path) -> list[dict[str, Any]]:
 def _judge(config: EvaluateConfig) -> Any:
     from synth_dspy.core.workspace import find_workspace, import_from
 
-    judges = import_from(find_workspace(), "eval.judges")
+    judges = import_from(find_workspace(), "synth_dspy.evaluation.judges")
     if config.judge == REFERENCE:
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
     from synth_dspy.models import roles
@@ -200,7 +200,7 @@ def _fit(config: EvaluateConfig) -> None:
     from synth_dspy.core.config import Models
     from synth_dspy.core.progress import Bars
     from synth_dspy.core.workspace import find_workspace, import_from
-    from synth_dspy.evaluation.reference_fit import fit_and_measure
+    from synth_dspy.evaluation.reference_judge.fit import fit_and_measure
     from synth_dspy.models.offline import quiet_libraries
 
     if config.judge != REFERENCE:
@@ -208,7 +208,7 @@ def _fit(config: EvaluateConfig) -> None:
     assert config.fit is not None
     rows = read_rows(config.fit, _VERDICT)
     clauses = read_rows(config.clauses, _CLAUSE) if config.clauses else []
-    target = config.parameters or import_from(find_workspace(), "eval.judges").PARAMETERS
+    target = config.parameters or import_from(find_workspace(), "synth_dspy.evaluation.judges").PARAMETERS
     quiet_libraries()
     with Bars().bar("fitting", 300) as bar:
         fitted = fit_and_measure(

@@ -21,7 +21,7 @@ def main(args: list[str]) -> None:
     """Write report.html and report.md into the run's folder."""
     config = parse(ReportConfig, verb="report", description="Render a run's report again.", args=args)
 
-    from synth_dspy.evaluation.report import write_report
+    from synth_dspy.evaluation.report.render import write_report
 
     for path in write_report(config.run):
         print(path)

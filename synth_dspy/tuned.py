@@ -14,7 +14,7 @@ from synth_dspy.core.config import Retention
 from synth_dspy.core.errors import ModelError, SetupError, message_of
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.progress import Bars
-from synth_dspy.evaluation import retention
+from synth_dspy.evaluation.retention import measure as retention
 from synth_dspy.models import roles
 from synth_dspy.models.weights import registry
 from synth_dspy.training.adapters import CONFIG

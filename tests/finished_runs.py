@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.report.summary import summarise
 
 SMALL = "embedded/smollm2-135m-instruct"
 MODELS = {"student": SMALL, "teacher": SMALL, "judge": "reference", "embedder": "embedded/all-minilm-l6-v2"}

@@ -26,10 +26,10 @@ from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.agreement import agreement, position_p
-from synth_dspy.evaluation.blind import read_key, read_sheet
-from synth_dspy.evaluation.blind_judge import PairwiseJudge, rate
-from synth_dspy.evaluation.blind_terminal import ask
-from synth_dspy.evaluation.votes import VoteFile, read_votes
+from synth_dspy.evaluation.blind.judge import PairwiseJudge, rate
+from synth_dspy.evaluation.blind.sheets import read_key, read_sheet
+from synth_dspy.evaluation.blind.terminal import ask
+from synth_dspy.evaluation.blind.votes import VoteFile, read_votes
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from finished_runs import SMALL, make_run, row
 
 from synth_dspy import choose
 from synth_dspy.core.errors import SetupError
-from synth_dspy.evaluation.licences import CONDITIONS, NO, UNKNOWN, YES, licence_of, named, strictest
+from synth_dspy.evaluation.choice.licences import CONDITIONS, NO, UNKNOWN, YES, licence_of, named, strictest
 
 N = 40
 ARMS = {  # share right, seconds, CPU seconds

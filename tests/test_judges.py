@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from dspy.utils import DummyLM
 
-from eval.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.text import parse
-from synth_dspy.evaluation.answer_features import compare, compare_all
-from synth_dspy.evaluation.calibration import Calibration, agreement
-from synth_dspy.evaluation.judge_examples import Known, changed, names_reference
-from synth_dspy.evaluation.reference_judge import Parameters
-from synth_dspy.evaluation.trees import Trees
+from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
+from synth_dspy.evaluation.reference_judge.calibration import Calibration, agreement
+from synth_dspy.evaluation.reference_judge.examples import Known, changed, names_reference
+from synth_dspy.evaluation.reference_judge.features import compare, compare_all
+from synth_dspy.evaluation.reference_judge.judge import Parameters
+from synth_dspy.evaluation.reference_judge.trees import Trees
 
 
 def asked(*references: str) -> dspy.Example:
@@ -113,7 +113,7 @@ class TestFailedGrades:
     )
     def test_one_scores_nothing_and_is_named(self, error: Exception, caplog: pytest.LogCaptureFixture) -> None:
         judge = FactualityJudge(FailingLM({"Which court": error}))
-        with caplog.at_level(logging.WARNING, logger="eval.grader"):
+        with caplog.at_level(logging.WARNING, logger="synth_dspy.evaluation.grader"):
             assert graded(judge, "Which law?", "Which court?", "Which term?") == [1.0, 0.0, 1.0]
         assert [record.getMessage() for record in caplog.records if "'Which court?'" in record.getMessage()]
 

@@ -7,7 +7,7 @@ import math
 import dspy
 import pytest
 
-from eval import metrics
+from synth_dspy.evaluation import metrics
 
 
 def example(*references: str, spans: tuple[str, ...] = ()) -> dspy.Example:

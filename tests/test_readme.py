@@ -21,8 +21,8 @@ EXAMPLE = re.compile(
 @pytest.mark.slow
 def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_path: Path) -> None:
     """With the untuned arm, which needs no training; tuned ones answer it in fewer words."""
-    from eval.judges import ReferenceJudge
     from synth_dspy import load
+    from synth_dspy.evaluation.judges import ReferenceJudge
     from synth_dspy.models.embedder import EmbeddedEmbedder
 
     found = EXAMPLE.search((workspace / "README.md").read_text(encoding="utf-8"))

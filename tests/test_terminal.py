@@ -25,7 +25,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import start
 from synth_dspy.core.terminal import standard_output
 from synth_dspy.core.workspace import workspace_of
-from synth_dspy.evaluation.report import failures, summary_table
+from synth_dspy.evaluation.report.render import failures, summary_table
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = [sys.executable, "-m", "synth_dspy"]

@@ -15,8 +15,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.evaluation.figures import PROMPTS, is_yes_no
-from synth_dspy.evaluation.verdict import SMALL_SAMPLE
+from synth_dspy.evaluation.report.figures import PROMPTS, is_yes_no
+from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
 
 FREQUENT = 0.1
 """An answer that this share of the training rows has, and at least two rows, is worth giving to every question."""

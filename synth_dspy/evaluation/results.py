@@ -15,8 +15,8 @@ from synth_dspy.core.run import Run, json_text, jsonl_text
 from synth_dspy.core.task import Judge, Task
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.finished import STAGED, parse_run
-from synth_dspy.evaluation.report import render
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.report.render import render
+from synth_dspy.evaluation.report.summary import summarise
 from synth_dspy.models.embedded.precision import precision
 
 

@@ -21,12 +21,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from eval.judges import PARAMETERS, settled
-from synth_dspy.evaluation import judge_examples, perturb
-from synth_dspy.evaluation.calibration import agreement
-from synth_dspy.evaluation.judge_examples import Known, fold
-from synth_dspy.evaluation.reference_fit import fit
-from synth_dspy.evaluation.reference_judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.judges import PARAMETERS, settled
+from synth_dspy.evaluation.reference_judge import examples as judge_examples
+from synth_dspy.evaluation.reference_judge import perturb
+from synth_dspy.evaluation.reference_judge.calibration import agreement
+from synth_dspy.evaluation.reference_judge.examples import Known, fold
+from synth_dspy.evaluation.reference_judge.fit import fit
+from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
 from synth_dspy.models.embedder import EmbeddedEmbedder
 
 UNSEEN_ATTACKS = {

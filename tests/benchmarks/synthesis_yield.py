@@ -33,7 +33,6 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     import dspy
 
-    from eval.metrics import ABSTENTION
     from programs._contract_synthesis import contract_filters, contract_synthesizer
     from programs._contract_wording import contract_wording
     from synth_dspy import datasets
@@ -43,6 +42,7 @@ def main() -> None:
     from synth_dspy.corpus.index import Index
     from synth_dspy.corpus.retrieval import Retriever
     from synth_dspy.corpus.source import Corpus
+    from synth_dspy.evaluation.metrics import ABSTENTION
     from synth_dspy.models import roles
     from synth_dspy.synthesis.pipeline import synthesise
 

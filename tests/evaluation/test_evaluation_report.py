@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.evaluation.report import samples, summary_table, write_report
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.report.render import samples, summary_table, write_report
+from synth_dspy.evaluation.report.summary import summarise
 
 Rows = Callable[..., list[dict[str, Any]]]
 VOID = {"meta", "link", "br", "hr", "img", "input"}

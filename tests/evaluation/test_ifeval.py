@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.evaluation.ifeval import KINDS, count_sentences, follows
+from synth_dspy.evaluation.retention.ifeval import KINDS, count_sentences, follows
 
 ENGLISH = "cows eat grass and they like it very much when the weather is good."
 CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.evaluation.next_steps import Step, needed_items, next_steps
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps
+from synth_dspy.evaluation.report.summary import summarise
 
 Rows = Callable[..., list[dict[str, Any]]]
 

@@ -12,7 +12,8 @@ import pytest
 
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.evaluation import ifeval, retention
+from synth_dspy.evaluation.retention import ifeval
+from synth_dspy.evaluation.retention import measure as retention
 
 GOOD = {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.report.summary import summarise
 
 Rows = Callable[..., list[dict[str, Any]]]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synth_dspy.evaluation.report import summary_table, write_report
-from synth_dspy.evaluation.summary import summarise
+from synth_dspy.evaluation.report.render import summary_table, write_report
+from synth_dspy.evaluation.report.summary import summarise
 
 Json = dict[str, Any]
 ARMS = ("rag", "bootstrap", "random_search", "sft", "dpo", "orpo", "kto", "sft_synthetic")

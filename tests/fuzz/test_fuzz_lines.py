@@ -14,9 +14,9 @@ from synth_dspy.chat_export import read_chat
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import jsonl
 from synth_dspy.corpus.labelled import read_questions
-from synth_dspy.evaluation.blind import read_sheet
-from synth_dspy.evaluation.retention import read_prompts
-from synth_dspy.evaluation.votes import VoteFile, read_votes
+from synth_dspy.evaluation.blind.sheets import read_sheet
+from synth_dspy.evaluation.blind.votes import VoteFile, read_votes
+from synth_dspy.evaluation.retention.measure import read_prompts
 from synth_dspy.functions.bfcl import read_bfcl
 from synth_dspy.functions.examples import read_examples
 from synth_dspy.functions.schema import Function

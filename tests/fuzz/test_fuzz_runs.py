@@ -17,11 +17,11 @@ from rich.console import Console
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.blind import KEY, make_sheets, read_key
+from synth_dspy.evaluation.blind.sheets import KEY, make_sheets, read_key
 from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
-from synth_dspy.evaluation.reference_judge import Asked, Parameters, ReferenceScorer
-from synth_dspy.evaluation.report import summary_table, write_report
-from synth_dspy.evaluation.trees import Trees
+from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.reference_judge.trees import Trees
+from synth_dspy.evaluation.report.render import summary_table, write_report
 from synth_dspy.models.embedder import TokenVectors
 
 

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.evaluation import notes, stats, tuning, verdict
-from synth_dspy.evaluation.figures import (
+from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.report import notes, tuning, verdict
+from synth_dspy.evaluation.report.figures import (
     HEADLINE,
     PROMPTS,
     RETRIEVAL,

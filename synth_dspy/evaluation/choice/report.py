@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.evaluation.choice_sentences import percent, usd
+from synth_dspy.evaluation.choice.sentences import percent, usd
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def table(results: Json) -> Table:
 
 def markdown(results: Json) -> str:
     """The choice as Markdown; names come through as they are."""
-    from synth_dspy.evaluation.report import markdown_text as escape
+    from synth_dspy.evaluation.report.render import markdown_text as escape
 
     head = ["arm", "model", f"{results['metric']} %", "95 % interval", "p50 s", "p95 s", "answers/s"]
     head += ["weights MB", "memory MB", "$/1000", "commercial", "licences", "within the limits"]

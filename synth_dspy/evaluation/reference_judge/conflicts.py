@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from synth_dspy.core.text import MONTHS, STOPWORDS, Text
-from synth_dspy.evaluation.answer_parts import Answer, Reference, reference_of
+from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, reference_of
 
 MANY_REFERENCES = 200
 """References beyond these are not looked at."""

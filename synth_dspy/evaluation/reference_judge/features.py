@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth_dspy.core.text import Text, words
-from synth_dspy.evaluation.answer_conflicts import (
+from synth_dspy.evaluation.reference_judge.conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,
     name_features,
     number_features,
     stranger_features,
 )
-from synth_dspy.evaluation.answer_cues import cue_features, is_negation
-from synth_dspy.evaluation.answer_parts import Answer, Reference, answer_of, reference_of
+from synth_dspy.evaluation.reference_judge.cues import cue_features, is_negation
+from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, answer_of, reference_of
 
 Weight = Callable[[str], float]
 """How telling a token is: its inverse document frequency."""

@@ -14,14 +14,14 @@ from typing import Any
 
 import dspy
 
-from eval.grader import Grader, answer_row, where_open
-from eval.metrics import abstains
 from synth_dspy.core.task import Judge, Resources
-from synth_dspy.evaluation.answer_meaning import TokenEmbedder
-from synth_dspy.evaluation.reference_judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.grader import Grader, answer_row, where_open
+from synth_dspy.evaluation.metrics import abstains
+from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.reference_judge.meaning import TokenEmbedder
 from synth_dspy.models import roles
 
-PARAMETERS = Path(__file__).with_name("reference_judge.json")
+PARAMETERS = Path(__file__).with_name("reference_judge") / "parameters.json"
 """What the reference judge was fitted to; `python -m synth_dspy.evaluate --judge reference --fit ...` writes it."""
 
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.evaluation.verdict import ALPHA, SMALL_SAMPLE, listed, points, score_name, trivial_sentences
+from synth_dspy.evaluation.report.verdict import ALPHA, SMALL_SAMPLE, listed, points, score_name, trivial_sentences
 
 Json = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.evaluation.verdict import SMALL_SAMPLE, listed, trivial_sentences
+from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
 
 Json = Mapping[str, Any]
 

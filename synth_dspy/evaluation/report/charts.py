@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synth_dspy.evaluation.verdict import points
+from synth_dspy.evaluation.report.verdict import points
 
 Json = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.votes import VoteFile, parse_choice
+from synth_dspy.evaluation.blind.votes import VoteFile, parse_choice
 
 
 def ask(

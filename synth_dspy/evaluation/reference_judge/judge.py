@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.evaluation.answer_features import Comparison, compare_all
-from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
-from synth_dspy.evaluation.calibration import ACCEPTED
-from synth_dspy.evaluation.trees import Trees
+from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED
+from synth_dspy.evaluation.reference_judge.features import Comparison, compare_all
+from synth_dspy.evaluation.reference_judge.meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
+from synth_dspy.evaluation.reference_judge.trees import Trees
 
 FORMAT = 2
 _BATCH = 256

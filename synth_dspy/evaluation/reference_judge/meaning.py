@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.text import STOPWORDS, Text
-from synth_dspy.evaluation.answer_features import Comparison
+from synth_dspy.evaluation.reference_judge.features import Comparison
 
 if TYPE_CHECKING:
     from synth_dspy.models.embedder import TokenVectors

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synth_dspy.core.text import MONTHS, parse
-from synth_dspy.evaluation import perturb
+from synth_dspy.evaluation.reference_judge import perturb
 
 
 @dataclass(frozen=True, slots=True)

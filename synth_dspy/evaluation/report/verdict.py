@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.evaluation.figures import HEADLINE
+from synth_dspy.evaluation.report.figures import HEADLINE
 
 Json = Mapping[str, Any]
 

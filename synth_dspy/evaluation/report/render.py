@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.figures import RIGHT
 from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
-from synth_dspy.evaluation.next_steps import next_steps
-from synth_dspy.evaluation.verdict import p_value, points, score_name
+from synth_dspy.evaluation.report.figures import RIGHT
+from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.verdict import p_value, points, score_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -179,10 +179,10 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    from synth_dspy.evaluation import charts
+    from synth_dspy.evaluation.report import charts
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synth_dspy.evaluation", "templates"),
+        loader=jinja2.PackageLoader("synth_dspy.evaluation.report", "templates"),
         autoescape=jinja2.select_autoescape(["html.j2"]),  # Markdown is escaped by `markdown_text`
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,

@@ -15,9 +15,9 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import agreement, position_p
-from synth_dspy.evaluation.figures import plain
-from synth_dspy.evaluation.verdict import ALPHA, p_value
-from synth_dspy.evaluation.votes import SKIP, TIE, Vote, merge
+from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
+from synth_dspy.evaluation.report.figures import plain
+from synth_dspy.evaluation.report.verdict import ALPHA, p_value
 
 Json = dict[str, Any]
 

@@ -21,12 +21,12 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation import stats
-from synth_dspy.evaluation.choice_options import Limits, Option
-from synth_dspy.evaluation.choice_sentences import exclusions, notes, recommendation
-from synth_dspy.evaluation.figures import HEADLINE, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.choice.licences import EMBEDDED, UNKNOWN, licence_of, strictest
+from synth_dspy.evaluation.choice.options import Limits, Option
+from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommendation
 from synth_dspy.evaluation.finished import Arm, common_items
-from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, licence_of, strictest
-from synth_dspy.evaluation.verdict import outcome, own_score_sentences
+from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.report.verdict import outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth_dspy.evaluation.licences import Licence
+from synth_dspy.evaluation.choice.licences import Licence
 
 Json = dict[str, Any]
 

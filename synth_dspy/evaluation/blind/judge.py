@@ -17,7 +17,7 @@ import dspy
 
 from synth_dspy.core.errors import ModelError
 from synth_dspy.core.executor import Executor
-from synth_dspy.evaluation.votes import TIE, VoteFile
+from synth_dspy.evaluation.blind.votes import TIE, VoteFile
 
 log = logging.getLogger(__name__)
 

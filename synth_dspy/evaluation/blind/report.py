@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.evaluation.unblind import interval, percent
-from synth_dspy.evaluation.verdict import ALPHA, p_value
+from synth_dspy.evaluation.blind.tally import interval, percent
+from synth_dspy.evaluation.report.verdict import ALPHA, p_value
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +50,7 @@ def sentences(results: Json) -> list[str]:
 
 def markdown(results: Json) -> str:
     """The report as Markdown; names of arms and raters come through as they are."""
-    from synth_dspy.evaluation.report import markdown_text as escape
+    from synth_dspy.evaluation.report.render import markdown_text as escape
 
     counts = results["counts"]
     lines = [

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.text import parse, words
-from synth_dspy.evaluation import judge_examples
-from synth_dspy.evaluation.answer_features import Comparison
-from synth_dspy.evaluation.answer_meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder
-from synth_dspy.evaluation.judge_examples import Example, fold
-from synth_dspy.evaluation.reference_judge import (
+from synth_dspy.evaluation.reference_judge import examples as judge_examples
+from synth_dspy.evaluation.reference_judge.examples import Example, fold
+from synth_dspy.evaluation.reference_judge.features import Comparison
+from synth_dspy.evaluation.reference_judge.judge import (
     CONTEXT_FEATURE,
     Asked,
     Parameters,
@@ -31,7 +30,8 @@ from synth_dspy.evaluation.reference_judge import (
     judge,
     tabulate,
 )
-from synth_dspy.evaluation.trees import Trees
+from synth_dspy.evaluation.reference_judge.meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder
+from synth_dspy.evaluation.reference_judge.trees import Trees
 
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
@@ -296,7 +296,7 @@ def fit_and_measure(
         rows, embedder, clauses, seed, progress: as for `fit`.
         source: name of the verdicts, for the report.
     """
-    from synth_dspy.evaluation.calibration import agreement
+    from synth_dspy.evaluation.reference_judge.calibration import agreement
 
     examples: list[Example] = []
     for half in (0, 1):

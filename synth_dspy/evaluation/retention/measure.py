@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.io import jsonl
 from synth_dspy.core.usage import unit
-from synth_dspy.evaluation import ifeval, stats
+from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.retention import ifeval
 
 if TYPE_CHECKING:
     import dspy
