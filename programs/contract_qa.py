@@ -11,11 +11,11 @@ from pathlib import Path
 
 import dspy
 
-from programs._contract_synthesis import contract_filters, contract_synthesizer
-from programs._contract_wording import contract_wording
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.task import Resources, Task, task
-from synth_dspy.corpus.source import Corpus
+from synth_dspy.domains.documents.contract_synthesis import contract_filters, contract_synthesizer
+from synth_dspy.domains.documents.contract_wording import contract_wording
+from synth_dspy.domains.documents.source import Corpus
 from synth_dspy.evaluation.judges import make_judge
 from synth_dspy.evaluation.metrics import (
     ABSTENTION,

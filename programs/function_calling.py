@@ -13,19 +13,19 @@ from typing import Any, Literal
 
 import dspy
 
-from eval.call_judge import CallJudge, call_metrics
-from programs._conversation import History, RunningSummary, prune
-from programs._function_program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
-from programs._function_synthesis import function_filters, function_synthesizer
-from programs._function_units import parse_mix
 from synth_dspy.chat_export import tool_messages
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.task import Resources, Task, task
-from synth_dspy.functions.schema import Call, CallSyntaxError, Function
-from synth_dspy.functions.shown import Turn, show_functions, show_request
-from synth_dspy.functions.source import Functions
-from synth_dspy.functions.syntax import Syntax, parse, render, tools_json
+from synth_dspy.domains.functions.conversation import History, RunningSummary, prune
+from synth_dspy.domains.functions.judge import CallJudge, call_metrics
+from synth_dspy.domains.functions.program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
+from synth_dspy.domains.functions.prompts import Turn, show_functions, show_request
+from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
+from synth_dspy.domains.functions.source import Functions
+from synth_dspy.domains.functions.syntax import Syntax, parse, render, tools_json
+from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
+from synth_dspy.domains.functions.units import parse_mix
 from synth_dspy.training.optimizer import with_defaults
 from synth_dspy.training.recipes.bootstrap import Bootstrap
 from synth_dspy.training.recipes.lora_dpo import LoraDpo

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import dspy
 
-from eval.assistant import (
+from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.domains.assistant.house import House
+from synth_dspy.domains.assistant.judge import make_assistant_judge
+from synth_dspy.domains.assistant.metrics import (
     RulesKept,
     answers_right,
     declines,
@@ -24,12 +27,9 @@ from eval.assistant import (
     length,
     scope,
 )
-from eval.assistant_judge import make_assistant_judge
-from programs._assistant_synthesis import assistant_filters, assistant_synthesizer
-from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.domains.assistant.source import Topics
+from synth_dspy.domains.assistant.synthesis import assistant_filters, assistant_synthesizer
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter
-from synth_dspy.topics.house import House
-from synth_dspy.topics.source import Topics
 from synth_dspy.training.recipes.bootstrap import Bootstrap
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_orpo import LoraOrpo

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import dspy
 
-from eval.tables import covered, length, make_table_judge, nothing_invented, says_more
-from programs._table_synthesis import SAMPLE, table_filters, table_synthesizer
 from synth_dspy.core.config import DatabaseUrl
 from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.domains.tables.documentation import clean
+from synth_dspy.domains.tables.judge import covered, length, make_table_judge, nothing_invented, says_more
+from synth_dspy.domains.tables.source import Industries
+from synth_dspy.domains.tables.synthesis import SAMPLE, table_filters, table_synthesizer
 from synth_dspy.evaluation.metrics import token_f1
 from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.tables.documentation import clean
-from synth_dspy.tables.source import Industries
 from synth_dspy.training.recipes.bootstrap import Bootstrap
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_orpo import LoraOrpo
@@ -35,7 +35,7 @@ class DescribeColumn(dspy.Signature):
 
 
 class TableDocumenter(dspy.Module):
-    """Comments on one column, or on the table itself; `synth_dspy.tables.documentation.document` does whole tables."""
+    """Comments on one column, or on the table itself; `domains.tables.documentation.document` does whole tables."""
 
     def __init__(self, resources: Resources) -> None:
         super().__init__()

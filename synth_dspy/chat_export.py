@@ -93,7 +93,7 @@ def tool_messages(turns: Iterable[Mapping[str, Any]], system: str = "") -> list[
             text `[]`.
         system: the system message; none where empty.
     """
-    from synth_dspy.functions.schema import Call
+    from synth_dspy.domains.functions.schema import Call
 
     messages: list[Row] = [{"role": "system", "content": system}] if system else []
     for turn in turns:

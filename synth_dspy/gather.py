@@ -16,7 +16,7 @@ from synth_dspy.context import Context
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import one_of
 from synth_dspy.core.task import Checked, Knowledge, Resources
-from synth_dspy.corpus.documents import Skipped
+from synth_dspy.domains.documents.documents import Skipped
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.training.feedback import read_feedback

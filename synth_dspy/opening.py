@@ -18,9 +18,9 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.io import locks
 from synth_dspy.core.task import Resources
 from synth_dspy.core.validation import spelling
-from synth_dspy.corpus.documents import Document
-from synth_dspy.corpus.index import Index
-from synth_dspy.corpus.retrieval import Retriever
+from synth_dspy.domains.documents.documents import Document
+from synth_dspy.domains.documents.index import Index
+from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
 
 if TYPE_CHECKING:

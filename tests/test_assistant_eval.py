@@ -11,7 +11,10 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
-from eval.assistant import (
+from synth_dspy.core.executor import Executor
+from synth_dspy.domains.assistant import House, violations
+from synth_dspy.domains.assistant.judge import DECIDED, AssistantJudge, RuleJudge
+from synth_dspy.domains.assistant.metrics import (
     RulesKept,
     answers_right,
     broken_rules,
@@ -22,9 +25,6 @@ from eval.assistant import (
     length,
     scope,
 )
-from eval.assistant_judge import DECIDED, AssistantJudge, RuleJudge
-from synth_dspy.core.executor import Executor
-from synth_dspy.topics import House, violations
 
 ANSWER = "Open Cards in the app and choose Freeze."
 DECLINE = "Sorry, I can't help with that. I give no advice on tax or law."

@@ -10,10 +10,20 @@ from typing import Any
 
 import pytest
 
-from eval.calls import MISSING, NAME, NEEDLESS, NUMBER, TYPE, UNKNOWN, VALUE, score_calls, score_turns
-from synth_dspy.functions.bfcl import accepted_form, read_bfcl
-from synth_dspy.functions.examples import calls_of
-from synth_dspy.functions.schema import Call, Function
+from synth_dspy.domains.functions.bfcl import accepted_form, read_bfcl
+from synth_dspy.domains.functions.examples import calls_of
+from synth_dspy.domains.functions.metrics import (
+    MISSING,
+    NAME,
+    NEEDLESS,
+    NUMBER,
+    TYPE,
+    UNKNOWN,
+    VALUE,
+    score_calls,
+    score_turns,
+)
+from synth_dspy.domains.functions.schema import Call, Function
 
 WEATHER = Function(
     "weather.get",

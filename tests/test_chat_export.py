@@ -23,8 +23,8 @@ from synth_dspy.chat_export import (
 )
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.functions.schema import Function
-from synth_dspy.functions.syntax import parse, tools_json
+from synth_dspy.domains.functions.schema import Function
+from synth_dspy.domains.functions.syntax import parse, tools_json
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.traces import Call
 

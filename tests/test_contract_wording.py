@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from programs._contract_wording import contract_wording
+from synth_dspy.domains.documents.contract_wording import contract_wording
 
 
 @pytest.mark.parametrize(

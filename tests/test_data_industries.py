@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy.tables.ddl import Statement, parse_script, run_in_duckdb
-from synth_dspy.tables.filters import repeats_name
-from synth_dspy.tables.generate import read_industries, read_vocabulary
+from synth_dspy.domains.tables.ddl import Statement, parse_script, run_in_duckdb
+from synth_dspy.domains.tables.filters import repeats_name
+from synth_dspy.domains.tables.generate import read_industries, read_vocabulary
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "industries"
 SECTORS = set(re.findall(r"\d+", "11 21 22 23 31 32 33 42 44 45 48 49 51 52 53 54 55 56 61 62 71 72 81 92"))

@@ -12,19 +12,19 @@ import pytest
 from embedders import WordEmbedder
 from scripted import ScriptedEngine, scripted_lm, scripted_resources
 
-from eval.call_judge import CallJudge, call_metrics
-from programs._conversation import RunningSummary, prune
-from programs._function_program import Assistant, Finder, Workshop, constraint
-from programs._function_units import CATEGORIES, parse_mix
 from programs.function_calling import FunctionCaller, function_calling
 from synth_dspy import datasets
 from synth_dspy.arms import check_training
 from synth_dspy.core.config import task_settings
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.functions.examples import calls_of
-from synth_dspy.functions.shown import show_functions, show_request
-from synth_dspy.functions.source import Functions
+from synth_dspy.domains.functions.conversation import RunningSummary, prune
+from synth_dspy.domains.functions.examples import calls_of
+from synth_dspy.domains.functions.judge import CallJudge, call_metrics
+from synth_dspy.domains.functions.program import Assistant, Finder, Workshop, constraint
+from synth_dspy.domains.functions.prompts import show_functions, show_request
+from synth_dspy.domains.functions.source import Functions
+from synth_dspy.domains.functions.units import CATEGORIES, parse_mix
 from synth_dspy.training.rows import sft_rows
 from synth_dspy.training.traces import collect
 

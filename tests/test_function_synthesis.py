@@ -12,24 +12,24 @@ import pytest
 from embedders import WordEmbedder
 from scripted import scripted_lm, scripted_resources
 
-from programs._function_details import Details
-from programs._function_filters import Balanced, Executes, Reply, Schema, says_result
-from programs._function_iteration import improve, in_words
-from programs._function_meaning import LeadsToFunction, ReverseQueries
-from programs._function_program import Workshop
-from programs._function_said import NothingElse, Roles, Said, WellFormed
-from programs._function_synthesis import function_filters, function_synthesizer
-from programs._function_units import parse_mix
-from programs._function_values import ValueDrawer, as_said, is_said, leaves, spellings
 from synth_dspy import datasets
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.task import Candidate, Item
-from synth_dspy.functions.examples import calls_of, example_fields
-from synth_dspy.functions.schema import Call, Function, validate
-from synth_dspy.functions.source import Functions
-from synth_dspy.functions.syntax import parse
+from synth_dspy.domains.functions.details import Details
+from synth_dspy.domains.functions.examples import calls_of, example_fields
+from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, Schema, says_result
+from synth_dspy.domains.functions.iteration import improve, in_words
+from synth_dspy.domains.functions.meaning_filters import LeadsToFunction, ReverseQueries
+from synth_dspy.domains.functions.program import Workshop
+from synth_dspy.domains.functions.schema import Call, Function, validate
+from synth_dspy.domains.functions.source import Functions
+from synth_dspy.domains.functions.syntax import parse
+from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
+from synth_dspy.domains.functions.units import parse_mix
+from synth_dspy.domains.functions.values import ValueDrawer, as_said, is_said, leaves, spellings
+from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormed
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"

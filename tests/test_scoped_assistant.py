@@ -17,10 +17,6 @@ import pytest
 from dspy.utils import DummyLM
 from embedders import WordEmbedder
 
-from programs._assistant_chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
-from programs._assistant_filters import Asked, Belongs, DecidedAlike, KeepsRules
-from programs._assistant_small import HouseResponses
-from programs._assistant_synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
 from programs.scoped_assistant import ScopedAssistant, scoped_assistant
 from synth_dspy import saved
 from synth_dspy.chat_export import export_run, read_chat
@@ -30,9 +26,13 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.run import Run
 from synth_dspy.core.task import Candidate, Item, Resources
 from synth_dspy.core.workspace import task_file
+from synth_dspy.domains.assistant import House, Topics
+from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
+from synth_dspy.domains.assistant.filters import Asked, Belongs, DecidedAlike, KeepsRules
+from synth_dspy.domains.assistant.small_teacher import HouseResponses
+from synth_dspy.domains.assistant.synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
 from synth_dspy.synthesis.pipeline import synthesise
-from synth_dspy.topics import House, Topics
 from synth_dspy.training.optimizer import WeightOptimizer
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.without_rules import short, without_rules

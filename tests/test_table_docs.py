@@ -12,16 +12,24 @@ import dspy
 import duckdb
 import pytest
 from dspy.utils import DummyLM
+from synth_dspy.domains.tables.database import document_database
 
-from eval.tables import AgreementJudge, UsefulnessJudge, brevity, covered, length, nothing_invented, says_more
 from programs.table_docs import TableDocumenter, table_docs
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
+from synth_dspy.domains.tables.documentation import LONGEST, clean, coverage, document
+from synth_dspy.domains.tables.generate import Sampler, read_vocabulary
+from synth_dspy.domains.tables.judge import (
+    AgreementJudge,
+    UsefulnessJudge,
+    brevity,
+    covered,
+    length,
+    nothing_invented,
+    says_more,
+)
+from synth_dspy.domains.tables.schema import WHOLE, Column, Table
 from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.tables.database import document_database
-from synth_dspy.tables.documentation import LONGEST, clean, coverage, document
-from synth_dspy.tables.generate import Sampler, read_vocabulary
-from synth_dspy.tables.schema import WHOLE, Column, Table
 from synth_dspy.training.prompting import estimate_tokens
 from synth_dspy.training.traces import prompts
 
@@ -100,7 +108,7 @@ def test_the_program_comments_on_what_it_is_asked() -> None:
 
 
 def test_prompts_of_wide_tables_stay_within_200_tokens() -> None:
-    from synth_dspy.tables.labelled import row
+    from synth_dspy.domains.tables.labelled import row
 
     sampler = Sampler(read_vocabulary(VOCABULARY))
     industry = next(item for item in table_docs().source.read(1).items if item.meta["kind"] == "industry")

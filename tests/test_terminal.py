@@ -36,7 +36,7 @@ TASK = '''
 
 import dspy
 
-from synth_dspy.corpus.documents import Skipped
+from synth_dspy.domains.documents.documents import Skipped
 from synth_dspy.core.task import Item, Knowledge, Task, task
 
 NAMES = ("Amazon", "Danube", "Ganges", "Mekong", "Niger", "Rhine", "Volga", "Yukon", "Zambezi", "Congo")

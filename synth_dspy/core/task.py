@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.core.executor import Executor
-    from synth_dspy.corpus.documents import Document, Skipped
-    from synth_dspy.corpus.retrieval import Retriever
+    from synth_dspy.domains.documents.documents import Document, Skipped
+    from synth_dspy.domains.documents.retrieval import Retriever
     from synth_dspy.models.embedder import Embedder
 
 

@@ -12,10 +12,10 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
 from synth_dspy.core.progress import Bars
-from synth_dspy.tables.catalogue import open_catalogue
-from synth_dspy.tables.documentation import TableDoc, coverage, document
-from synth_dspy.tables.output import FORMATS, has_comments, statements
-from synth_dspy.tables.schema import Table, comment_of, foci
+from synth_dspy.domains.tables.catalogue import open_catalogue
+from synth_dspy.domains.tables.documentation import TableDoc, coverage, document
+from synth_dspy.domains.tables.output import FORMATS, has_comments, statements
+from synth_dspy.domains.tables.schema import Table, comment_of, foci
 from synth_dspy.trust import Caller
 
 CONCURRENT = 32

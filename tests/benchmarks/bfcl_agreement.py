@@ -1,4 +1,4 @@
-"""Does `eval/calls.py` agree with BFCL's own checker? Every item, with right calls and with calls that were changed.
+"""Do our metrics of calls agree with BFCL's own checker? Every item, with right calls and with calls that were changed.
 
     python tests/benchmarks/bfcl_agreement.py ../shared/data/bfcl
 
@@ -33,10 +33,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from eval.calls import MISSING, NAME, NUMBER, TYPE, UNKNOWN, VALUE, CallScore, score_calls, score_turns
-from synth_dspy.functions.bfcl import OMITTED, BfclItem, read_bfcl
-from synth_dspy.functions.python_calls import python_call
-from synth_dspy.functions.schema import Call, Function
+from synth_dspy.domains.functions.bfcl import OMITTED, BfclItem, read_bfcl
+from synth_dspy.domains.functions.metrics import (
+    MISSING,
+    NAME,
+    NUMBER,
+    TYPE,
+    UNKNOWN,
+    VALUE,
+    CallScore,
+    score_calls,
+    score_turns,
+)
+from synth_dspy.domains.functions.python_calls import python_call
+from synth_dspy.domains.functions.schema import Call, Function
 
 VERSION = "2026.3.23"
 CAUSE_OF = {

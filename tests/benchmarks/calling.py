@@ -26,6 +26,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.workspace import find_workspace, import_from
+from synth_dspy.domains.functions.bfcl import BfclItem, read_bfcl
+from synth_dspy.domains.functions.examples import resolve
+from synth_dspy.domains.functions.prompts import show_functions, show_request
+from synth_dspy.domains.functions.schema import CallSyntaxError, Function, calls_schema
+from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.evaluation import stats
-from synth_dspy.functions.bfcl import BfclItem, read_bfcl
-from synth_dspy.functions.examples import resolve
-from synth_dspy.functions.schema import CallSyntaxError, Function, calls_schema
-from synth_dspy.functions.shown import show_functions, show_request
-from synth_dspy.functions.syntax import parse
 from synth_dspy.models import roles
 from synth_dspy.models.adapter import PlainAdapter
 
@@ -151,7 +152,7 @@ def _words(functions: Sequence[Function]) -> int:
 
 def bfcl(run: Path, folder: Path, number: int) -> None:
     """A run's programs on BFCL."""
-    calls = import_from(WORKSPACE, "eval.calls")
+    calls = import_module("synth_dspy.domains.functions.metrics")
     items = [item for kind in ("simple_python", "multiple") for item in items_of(folder, (kind,), number // 2)]
     executor = Executor(16)
     right: dict[str, list[float]] = {}
@@ -180,8 +181,8 @@ def bfcl(run: Path, folder: Path, number: int) -> None:
 
 def many(run: Path, folder: Path, number: int) -> None:
     """Many functions to choose from."""
-    calls = import_from(WORKSPACE, "eval.calls")
-    finder = import_from(WORKSPACE, "programs._function_program").Finder
+    calls = import_module("synth_dspy.domains.functions.metrics")
+    finder = import_module("synth_dspy.domains.functions.program").Finder
     task = import_from(WORKSPACE, "programs.function_calling").function_calling()
     knowledge = task.source.read()
     own = task.source.own()

@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from synth_dspy.core.config import compile_settings, read_toml
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io import jsonl
 from synth_dspy.core.run import CONFIG
-from synth_dspy.core.workspace import find_workspace, import_from, task_file
-from synth_dspy.functions.schema import Function
-from synth_dspy.functions.syntax import parse, render
+from synth_dspy.core.workspace import find_workspace, task_file
+from synth_dspy.domains.functions.schema import Function
+from synth_dspy.domains.functions.syntax import parse, render
 from synth_dspy.synthesis.pipeline import FilterYield, reason
 
 WORKSPACE = find_workspace(Path(__file__).parent)
@@ -86,8 +87,8 @@ def filter_yields(rows: Sequence[Mapping[str, Any]]) -> list[FilterYield]:
 
 def called_again(rows: Sequence[Mapping[str, Any]], functions: Mapping[str, Function]) -> list[str]:
     """Of each candidate, what came of making its calls again in a sandbox that nobody has used."""
-    workshop = import_from(WORKSPACE, "programs._function_program").Workshop
-    is_executable = import_from(WORKSPACE, "programs._function_filters").is_executable
+    workshop = import_module("synth_dspy.domains.functions.program").Workshop
+    is_executable = import_module("synth_dspy.domains.functions.filters").is_executable
 
     def again(row: Mapping[str, Any]) -> str:
         calls = parse(row["answer"], "json")

@@ -29,11 +29,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write every statement with its verdict to this JSONL file")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from programs._table_synthesis import SAMPLE
+    from synth_dspy.domains.tables.filters import Runs
+    from synth_dspy.domains.tables.generate import Sampler, read_industries, read_vocabulary
+    from synth_dspy.domains.tables.source import INDUSTRIES, VOCABULARY, Industries
+    from synth_dspy.domains.tables.synthesis import SAMPLE
     from synth_dspy.synthesis.pipeline import reason
-    from synth_dspy.tables.filters import Runs
-    from synth_dspy.tables.generate import Sampler, read_industries, read_vocabulary
-    from synth_dspy.tables.source import INDUSTRIES, VOCABULARY, Industries
 
     sampler = Sampler(read_vocabulary(SAMPLE / VOCABULARY), args.seed)
     industries = read_industries(args.naics or SAMPLE / INDUSTRIES)
@@ -84,8 +84,8 @@ def _written(source: object, sampler: object, args: argparse.Namespace) -> Itera
 
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
+    from synth_dspy.domains.tables.synthesizer import TableSynthesizer
     from synth_dspy.models import roles
-    from synth_dspy.tables.synthesizer import TableSynthesizer
 
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
         teacher = roles.lm_for(args.teacher, role="teacher", ledger=ledger)

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from synth_dspy.corpus.cuad import read_cuad
-from synth_dspy.corpus.index import Index
+from synth_dspy.domains.documents.cuad import read_cuad
+from synth_dspy.domains.documents.index import Index
 from synth_dspy.models.embedder import EmbeddedEmbedder
 
 

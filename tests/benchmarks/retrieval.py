@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from programs._contract_wording import contract_wording
 from synth_dspy.core.splits import split_groups
-from synth_dspy.corpus.cleaning import normalise_space
-from synth_dspy.corpus.cuad import read_cuad
-from synth_dspy.corpus.index import Index
-from synth_dspy.corpus.retrieval import PASSAGE_WORDS, Retriever
+from synth_dspy.domains.documents.cleaning import normalise_space
+from synth_dspy.domains.documents.contract_wording import contract_wording
+from synth_dspy.domains.documents.cuad import read_cuad
+from synth_dspy.domains.documents.index import Index
+from synth_dspy.domains.documents.retrieval import PASSAGE_WORDS, Retriever
 from synth_dspy.models.embedder import EmbeddedEmbedder
 
 

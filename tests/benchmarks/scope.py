@@ -14,6 +14,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.workspace import find_workspace, import_from, task_file
+from synth_dspy.domains.assistant.real import read_real, some
 from synth_dspy.evaluation import runner
-from synth_dspy.topics.real import read_real, some
 
 
 def real_questions(task: Any, banking77: Path, clinc150: Path, number: int) -> list[dspy.Example]:
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the figures, as JSON")
     args = parser.parse_args()
     workspace = find_workspace(Path(__file__).parent)
-    assistant = import_from(workspace, "eval.assistant")
+    assistant = import_module("synth_dspy.domains.assistant.metrics")
     task = import_from(workspace, "programs.scoped_assistant").scoped_assistant()
     questions = real_questions(task, args.banking77, args.clinc150, args.number)
     attempts = task.source.read_labelled(task.source.house.folder / "adversarial.jsonl")

@@ -33,15 +33,15 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     import dspy
 
-    from programs._contract_synthesis import contract_filters, contract_synthesizer
-    from programs._contract_wording import contract_wording
     from synth_dspy import datasets
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.task import Resources
-    from synth_dspy.corpus.index import Index
-    from synth_dspy.corpus.retrieval import Retriever
-    from synth_dspy.corpus.source import Corpus
+    from synth_dspy.domains.documents.contract_synthesis import contract_filters, contract_synthesizer
+    from synth_dspy.domains.documents.contract_wording import contract_wording
+    from synth_dspy.domains.documents.index import Index
+    from synth_dspy.domains.documents.retrieval import Retriever
+    from synth_dspy.domains.documents.source import Corpus
     from synth_dspy.evaluation.metrics import ABSTENTION
     from synth_dspy.models import roles
     from synth_dspy.synthesis.pipeline import synthesise

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synth_dspy.corpus.chunks import chunk_document
-from synth_dspy.corpus.documents import Document, read_folder
-from synth_dspy.corpus.reader_process import Limits, ReaderProcess
-from synth_dspy.corpus.readers import Unreadable
+from synth_dspy.domains.documents.chunks import chunk_document
+from synth_dspy.domains.documents.documents import Document, read_folder
+from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
+from synth_dspy.domains.documents.readers import Unreadable
 
 sys.path.append(str(Path(__file__).parents[1] / "corpus"))
 from hostile_files import docx, pdf, stream_object

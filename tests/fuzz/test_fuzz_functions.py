@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from inputs import ESCAPES, altered, as_json, damaged, json_files
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.functions.canonical import gaps_of
-from synth_dspy.functions.openapi import read_document
-from synth_dspy.functions.schema import Call, Function, calls_schema, validate
-from synth_dspy.functions.shown import show_functions
-from synth_dspy.functions.syntax import CallSyntaxError, describe, parse, render
+from synth_dspy.domains.functions.canonical import gaps_of
+from synth_dspy.domains.functions.openapi import read_document
+from synth_dspy.domains.functions.prompts import show_functions
+from synth_dspy.domains.functions.schema import Call, Function, calls_schema, validate
+from synth_dspy.domains.functions.syntax import CallSyntaxError, describe, parse, render
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.models.grammar.calls_stream import split_stream
 from synth_dspy.models.grammar.close import close_json, close_json_calls, close_python_calls

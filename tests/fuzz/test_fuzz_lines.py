@@ -13,16 +13,16 @@ from synth_dspy import evaluate
 from synth_dspy.chat_export import read_chat
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import jsonl
-from synth_dspy.corpus.labelled import read_questions
+from synth_dspy.domains.assistant.house import House
+from synth_dspy.domains.assistant.real import is_real, read_real
+from synth_dspy.domains.documents.labelled import read_questions
+from synth_dspy.domains.functions.bfcl import read_bfcl
+from synth_dspy.domains.functions.examples import read_examples
+from synth_dspy.domains.functions.schema import Function
+from synth_dspy.domains.tables.labelled import read_tables
 from synth_dspy.evaluation.blind.sheets import read_sheet
 from synth_dspy.evaluation.blind.votes import VoteFile, read_votes
 from synth_dspy.evaluation.retention.measure import read_prompts
-from synth_dspy.functions.bfcl import read_bfcl
-from synth_dspy.functions.examples import read_examples
-from synth_dspy.functions.schema import Function
-from synth_dspy.tables.labelled import read_tables
-from synth_dspy.topics.house import House
-from synth_dspy.topics.real import is_real, read_real
 from synth_dspy.training import data
 from synth_dspy.training.feedback import read_feedback
 

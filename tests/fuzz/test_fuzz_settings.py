@@ -11,9 +11,9 @@ from inputs import ROOT, damaged, json_files
 
 from synth_dspy.core.config import absolute, compile_settings, read_toml, to_toml
 from synth_dspy.core.errors import SetupError
-from synth_dspy.tables.generate import read_industries, read_vocabulary
-from synth_dspy.topics.house import House
-from synth_dspy.topics.rules import read_rules
+from synth_dspy.domains.assistant.house import House
+from synth_dspy.domains.assistant.rules import read_rules
+from synth_dspy.domains.tables.generate import read_industries, read_vocabulary
 from synth_dspy.training.spec import read_spec
 
 CONFIG = b"""

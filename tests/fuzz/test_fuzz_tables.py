@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from inputs import damaged, json_files, line_files
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.corpus.cuad import read_cuad
-from synth_dspy.tables.ddl import DdlError, parse_script, parse_table, run_in_duckdb
-from synth_dspy.tables.labelled import read_tables
+from synth_dspy.domains.documents.cuad import read_cuad
+from synth_dspy.domains.tables.ddl import DdlError, parse_script, parse_table, run_in_duckdb
+from synth_dspy.domains.tables.labelled import read_tables
 
 DIALECTS = {
     "postgres": """CREATE TABLE shop.orders (id SERIAL PRIMARY KEY, customer INT REFERENCES shop.customers (id),

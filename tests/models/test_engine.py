@@ -19,9 +19,9 @@ from dspy.lm15 import Config, FunctionTool, Message, Request, Response, Unsuppor
 from dspy.utils.exceptions import ContextWindowExceededError, LMUnsupportedFeatureError, LMUnsupportedModelError
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.functions.schema import Function, calls_schema
-from synth_dspy.functions.syntax import Syntax
-from synth_dspy.functions.syntax import parse as parse_calls
+from synth_dspy.domains.functions.schema import Function, calls_schema
+from synth_dspy.domains.functions.syntax import Syntax
+from synth_dspy.domains.functions.syntax import parse as parse_calls
 from synth_dspy.models.embedded.engine import EmbeddedEngine, embedded_lm
 from synth_dspy.models.embedded.generation import PipelineError, Sampling, ServerSettings
 from synth_dspy.models.embedded.pool import ModelPool, pool

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from synth_dspy.core.task import Candidate, Item
-from synth_dspy.synthesis.cues import Cues
+from synth_dspy.domains.documents.cues import Cues
+from synth_dspy.domains.documents.roundtrip import AnswerRoundTrip, Place, ReverseQuery, Silent, SpanRoundTrip
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
-from synth_dspy.synthesis.roundtrip import AnswerRoundTrip, Place, ReverseQuery, Silent, SpanRoundTrip
 
 TEXT = "The lease begins on 1 May 2020 and ends on 30 April 2025. Tenant pays $900 a month."
 

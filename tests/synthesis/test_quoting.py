@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synth_dspy.synthesis.quoting import quoted
+from synth_dspy.domains.documents.quoting import quoted
 
 TEXT = (
     'This Agreement is made on 9 May 2021 between Alder Ltd. ("Alder") and Birch GmbH.\nIt is governed by the laws of '

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from synth_dspy.domains.documents.spans import beside, excerpt, find_spans, kind_of
 from synth_dspy.synthesis.demonstrations import Demonstrations, Shot
-from synth_dspy.synthesis.spans import beside, excerpt, find_spans, kind_of
 
 PATTERNS = {
     "date": re.compile(r"\d{1,2} May \d{4}"),

@@ -1,0 +1,188 @@
+"""The house: what its assistant may talk about, the rules it keeps, how it speaks, and labelled questions.
+
+A folder holds it, as `data/bank` does:
+
+    house.toml       role, short (the tuned assistant's whole prompt), decline, general
+    topics.jsonl     topic, name, in_scope, about, subtopics (subtopic, name, answer)
+    rules.md tone.md plain text with checks, see `rules`
+    examples.jsonl   topic, question, in_scope, references; conversation, answer, subtopic and kind where there are any
+
+All are needed. Nothing is read before it is asked for; `check` reads everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import BOOL, FILLED, FILLED_TEXTS, ID, OBJECTS, TEXT, read_rows
+from synth_dspy.core.io.reading import read_toml
+from synth_dspy.domains.assistant.rules import Rule, read_rules, violations
+
+KINDS = ("plain", "borderline", "attempt")
+"""Of a question: an ordinary one, one at the border of the scope, an attempt to talk the assistant out of its rules."""
+_TOPIC = {"topic": FILLED, "name": FILLED, "in_scope": BOOL, "about": FILLED, "subtopics": OBJECTS}
+_EXAMPLE = {"id": ID, "topic": FILLED, "question": FILLED, "in_scope": BOOL, "references": FILLED_TEXTS}
+_WORDS = ("role", "short", "decline", "general")
+_OPTIONAL = {"conversation": TEXT, "answer": FILLED, "subtopic": TEXT, "kind": TEXT, "breaks": TEXT}
+
+
+@dataclass(frozen=True, slots=True)
+class Subtopic:
+    """A part of a topic, and what the house says about it: the answer, or the words that decline."""
+
+    id: str
+    name: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What customers ask about. What is out of scope is a topic too."""
+
+    id: str
+    name: str
+    in_scope: bool
+    about: str
+    subtopics: tuple[Subtopic, ...]
+
+
+@dataclass(frozen=True)
+class House:
+    """A folder as described above."""
+
+    folder: Path
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What customers ask about, in and out of scope."""
+        return _topics(self.folder / "topics.jsonl")
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What no answer may break."""
+        return _rules(self.folder / "rules.md")
+
+    @property
+    def tone(self) -> tuple[Rule, ...]:
+        """How answers sound, as rules too."""
+        return _rules(self.folder / "tone.md")
+
+    def words(self, key: str) -> str:
+        """An entry of house.toml.
+
+        Raises:
+            SetupError: it is missing.
+        """
+        path = self.folder / "house.toml"
+        value = _words(path).get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise SetupError(f'{path} lacks {key!r}: add {key} = "..." to it.')
+        return value
+
+    def check(self) -> None:
+        """Read the whole house, so that every mistake in it is told before anything is learned from it.
+
+        Raises:
+            SetupError: a file is missing or not as it should be; nothing is in scope, or nothing out of it; or the
+                house's own words break its rules, so that nobody could learn them from it.
+        """
+        for key in _WORDS:
+            self.words(key)
+        _check_scopes(self.folder / "topics.jsonl", "topic", {topic.in_scope for topic in self.topics})
+        rows = self.examples()
+        _check_scopes(self.folder / "examples.jsonl", "question", {row["in_scope"] for row in rows})
+        self._check_answers(rows)
+
+    def _check_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        said = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]
+        for topic in self.topics:
+            said += [(f"subtopic {part.id!r} of {topic.id!r} in topics.jsonl", part.answer) for part in topic.subtopics]
+        for row in rows:
+            answers = [row["answer"]] if row.get("answer") else row["references"][:1]
+            said += [(f"question {row['id']!r} of examples.jsonl", answer) for answer in answers]
+        rules = (*self.rules, *self.tone)
+        broken = [(place, found[0]) for place, answer in said if (found := violations(answer, rules))]
+        if broken:
+            place, rule = broken[0]
+            raise SetupError(
+                f"The house {self.folder} breaks its own rules in {len(broken)} of its answers, first the rule "
+                f"{rule!r} in {place}: mend the answers, or the checks in rules.md and tone.md."
+            )
+
+    def instructions(self) -> str:
+        """The whole page: role, scope, rules and tone, as an assistant needs it that was not tuned."""
+        scope = "; ".join(topic.name for topic in self.topics if topic.in_scope)
+        rules = " ".join(rule.text for rule in self.rules)
+        tone = " ".join(rule.text for rule in self.tone)
+        decline = f"To decline, write: {self.words('decline')}"
+        return "\n".join((self.words("role"), f"In scope: {scope}.", f"Rules: {rules}", f"Tone: {tone}", decline))
+
+    def examples(self, path: Path | None = None) -> list[dict[str, Any]]:
+        """Labelled questions of the house, or of another file in the same form.
+
+        Raises:
+            SetupError: a line is not as it should be; names the line and the field.
+        """
+        path = path or self.folder / "examples.jsonl"
+        rows = read_rows(path, _EXAMPLE, optional=_OPTIONAL, unique="id")
+        topics = {topic.id for topic in self.topics}
+        for row in rows:
+            wrong = _wrong(row, topics)
+            if wrong:
+                raise SetupError(f"{path}, question {row['id']!r}: {wrong}")
+        return rows
+
+
+def _check_scopes(path: Path, what: str, scopes: Collection[bool]) -> None:
+    for scope, lesson in ((True, "answer"), (False, "decline")):
+        if scope not in scopes:
+            raise SetupError(
+                f'{path} has no {what} with "in_scope": {str(scope).lower()}: add some, or nothing teaches the '
+                f"assistant to {lesson}."
+            )
+
+
+def _wrong(row: Mapping[str, Any], topics: Sequence[str] | set[str]) -> str | None:
+    if row["topic"] not in topics:
+        return f"there is no topic {row['topic']!r} in topics.jsonl; correct it, or add the topic."
+    if row["in_scope"] and not row["references"]:
+        return "it is in scope, so add at least one accepted answer to references."
+    if not row["in_scope"] and row["references"]:
+        return "it is out of scope, so leave references empty (the words that decline go into answer)."
+    if row.get("kind") and row["kind"] not in KINDS:
+        return f"kind is {row['kind']!r}; make it one of {', '.join(KINDS)}."
+    return None
+
+
+@lru_cache(maxsize=16)
+def _rules(path: Path) -> tuple[Rule, ...]:
+    return read_rules(path)
+
+
+@lru_cache(maxsize=16)
+def _words(path: Path) -> Mapping[str, Any]:
+    return read_toml(path, "The house")
+
+
+@lru_cache(maxsize=16)
+def _topics(path: Path) -> tuple[Topic, ...]:
+    rows = read_rows(path, _TOPIC, unique="topic")
+    topics = []
+    for row in rows:
+        for part in row["subtopics"]:
+            missing = [key for key in ("subtopic", "name", "answer") if FILLED(part.get(key))]
+            if missing:
+                raise SetupError(
+                    f"{path}, topic {row['topic']!r}: a subtopic lacks {missing[0]!r}; add it, a string that is not "
+                    "empty."
+                )
+        if not row["subtopics"]:
+            raise SetupError(f"{path}, topic {row['topic']!r}: subtopics is empty; add at least one.")
+        parts = tuple(Subtopic(part["subtopic"], part["name"], part["answer"]) for part in row["subtopics"])
+        topics.append(Topic(row["topic"], row["name"], row["in_scope"], row["about"], parts))
+    return tuple(topics)

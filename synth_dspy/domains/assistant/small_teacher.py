@@ -1,0 +1,76 @@
+"""How a small teacher writes: one more question like those it is shown, and responses in the house's own words.
+
+A model of 135M parameters can neither analyse a topic nor keep a page of rules in mind. It can write one more line like
+four it has seen; filters keep what fits. What it would say to the customer is not asked: the house has said it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dspy
+import numpy as np
+
+from synth_dspy.domains.assistant.house import House
+from synth_dspy.domains.assistant.rules import violations
+from synth_dspy.models.adapter import PlainAdapter
+
+
+class WriteLike(dspy.Signature):
+    """Write a message that a customer types into the chat of a bank."""
+
+    about: str = dspy.InputField()
+    message: str = dspy.OutputField()
+
+
+class SeededQuestions(dspy.Module):
+    """One question for a small teacher: a topic and a subtopic, after labelled questions of the same kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write = dspy.Predict(WriteLike)
+
+    def forward(self, about: str, shown: Sequence[tuple[str, str]], turn: int = 0) -> dspy.Prediction:
+        """`questions`, one of them. Samples share their whole prompt, which a server with prefix caching reads once.
+
+        Args:
+            about: topic and subtopic in words.
+            shown: (about, question) of labelled questions.
+            turn: which sample.
+        """
+        demos = [dspy.Example(about=what, message=question) for what, question in shown]
+        config = {"max_tokens": 32, "temperature": 0.7, "top_p": 0.9, "stop": ["\n"], "rollout_id": turn + 1}
+        with dspy.context(adapter=PlainAdapter()):
+            said = self.write(about=about, demos=demos, config=config).message
+        return dspy.Prediction(questions=[" ".join(str(said).split("\n")[0].split())])
+
+
+class HouseResponses(dspy.Module):
+    """The house's own words: about the subtopic, or the way of declining that fits the labelled question most alike.
+
+    Sentences that break a rule are left out; what then is left may be nothing, which the filters reject.
+    """
+
+    def __init__(self, house: House, seeds: Sequence[dspy.Example], embed: Any) -> None:
+        super().__init__()
+        self.house = house
+        self.embed = embed
+        self.declined = [seed for seed in seeds if not seed.references]
+        self._vectors = embed([seed.question for seed in self.declined]) if self.declined else None
+
+    def forward(self, question: str, conversation: str = "", house_says: str = "") -> dspy.Prediction:
+        """`answer` and `in_scope`: what the house says is the answer; where it says nothing, it declines."""
+        answer = house_says or self._decline(question)
+        rules = (*self.house.rules, *self.house.tone)
+        broken = violations(answer, rules)
+        if broken:
+            sentences = [part.strip() + "." for part in answer.split(".") if part.strip()]
+            answer = " ".join(sentence for sentence in sentences if not violations(sentence, rules))
+        return dspy.Prediction(answer=answer, in_scope=bool(house_says), broken=broken)
+
+    def _decline(self, question: str) -> str:
+        if self._vectors is None:
+            return self.house.words("decline")
+        nearest = int(np.argmax(self._vectors @ self.embed([question])[0]))
+        return str(self.declined[nearest].answer)

@@ -1,0 +1,290 @@
+"""Writing customers' questions and the house's responses: what about, by which route, what is kept.
+
+Two routes. Where a capable teacher is named, it writes both (`_assistant_chain.py`). The small default model can do
+neither freely, but it can write one more line like four it is shown: it is given a topic and labelled questions of
+other topics, of the same kind, and filters keep what fits; responses are the house's own sentences about the subtopic,
+checked by the rules. Questions and responses are modules of their own in both.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, TEXT, read_rows
+from synth_dspy.core.task import Candidate, Filter, Item, Resources
+from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
+from synth_dspy.domains.assistant.diversity import diversity
+from synth_dspy.domains.assistant.filters import checks, filters_of
+from synth_dspy.domains.assistant.house import House, Subtopic, Topic
+from synth_dspy.domains.assistant.small_teacher import HouseResponses, SeededQuestions
+from synth_dspy.domains.assistant.source import INPUTS
+from synth_dspy.synthesis.pipeline import candidate_id
+
+SHARES = {IN: 0.5, OUT: 0.26, BORDERLINE: 0.12, ATTEMPT: 0.12}
+"""Of the candidates, by kind."""
+CONVERSATIONS = 5
+"""One question in so many comes after an earlier one and its answer."""
+SHOWN = 4
+SAMPLES = 3
+PER_CALL = 4
+"""Questions that a capable teacher writes at once."""
+
+
+class AssistantSynthesizer(dspy.Module):
+    """Questions, then responses. `plan` spreads units over topics and kinds.
+
+    Args:
+        house: topics, rules, tone.
+        questions: the module that writes questions.
+        responses: the module that writes responses.
+        seeds: labelled questions of the training topics.
+        embed: texts to unit vectors.
+        tries: filters without model calls that a small teacher's question must pass, or it writes another.
+        asked: questions of an earlier run, whose responses alone are written.
+        seed: of what is chosen at random.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        questions: dspy.Module,
+        responses: dspy.Module,
+        seeds: Sequence[dspy.Example],
+        embed: Any,
+        *,
+        tries: Sequence[Filter] = (),
+        asked: Sequence[dict[str, Any]] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.house = house
+        self.questions = questions
+        self.responses = responses
+        self.seeds = list(seeds)
+        self.embed = embed
+        self.tries = list(tries)
+        self.asked = list(asked)
+        self.seed = seed
+        self.names = {topic.id: topic for topic in house.topics}
+        self._written: list[dict[str, Any]] = []
+        self._planned: list[str] = []
+
+    @property
+    def free(self) -> bool:
+        """Whether the teacher writes several questions at once, and the responses."""
+        return isinstance(self.questions, ChainQuestions)
+
+    @property
+    def findings(self) -> list[str]:
+        """How varied the questions are that were written, before any filter, in a sentence for the report."""
+        if not self._written:
+            return []
+        rows = sorted(self._written, key=lambda row: row["question"])
+        found = diversity(rows, self.embed, expected=self._planned)
+        return [
+            f"The {found.n} questions written cover {found.coverage:.0%} of the training topics; two of them are "
+            f"{found.spread:.2f} apart (mean cosine distance), the nearest {found.nearest:.2f}, and "
+            f"{found.near_duplicates:.0%} nearly repeat another."
+        ]
+
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
+        """Units: items whose `meta` has the kind of question and its number. At most `limit` candidates' worth."""
+        items = [item for item in items if "subtopic" in item.meta]
+        self._planned = sorted({item.group for item in items})
+        if self.asked:
+            return self._asked_units(items)[:limit]
+        total = limit if limit is not None else 2 * len(items)
+        units: list[Item] = []
+        for kind, share in SHARES.items():
+            mine = _by_turns([item for item in items if item.meta["in_scope"] == (kind != OUT)], self.seed)
+            if mine:
+                number = round(total * share / (PER_CALL if self.free else 1))
+                units += [_unit(mine[i % len(mine)], kind, i // len(mine), i) for i in range(max(1, number))]
+        return units[: None if self.free else total]
+
+    def forward(self, item: Item) -> list[Candidate]:
+        """The candidates of a unit that `plan` made; of a plain item, those of its units."""
+        if "kind" not in item.meta:
+            return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
+        conversation = self._conversation(item)
+        if "asked" in item.meta:
+            asked = item.meta["asked"]
+            questions, conversation = [asked["question"]], asked.get("conversation") or ""
+        elif self.free:
+            questions = self._written_freely(item)
+        else:
+            questions = [self._tried(item, conversation)]
+        candidates = [self._responded(item, question, conversation, i) for i, question in enumerate(questions)]
+        self._written += [{"question": one.fields["question"], "group": item.group} for one in candidates]
+        return candidates
+
+    def _written_freely(self, unit: Item) -> list[str]:
+        topic, part, kind = unit.meta["topic"], unit.meta["subtopic"], unit.meta["kind"]
+        own = [seed.question for seed in self.seeds if seed.group == topic.id and _kind(seed) == kind]
+        examples = own or [question for _, question in self._shown(unit)]
+        said = self.questions(
+            topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.meta["turn"]
+        )
+        return list(said.questions)
+
+    def _tried(self, unit: Item, conversation: str) -> str:
+        """The first of a few samples that passes the checks, else the first of all."""
+        shown, about, first = self._shown(unit), _about(unit), ""
+        for turn in range(SAMPLES):
+            question = self.questions(about=about, shown=shown, turn=unit.meta["turn"] * SAMPLES + turn).questions[0]
+            first = first or question
+            trial = self._candidate(unit, question, conversation, "", 0)
+            if all(check(trial).keep for check in self.tries):
+                return str(question)
+        return str(first)
+
+    def _responded(self, unit: Item, question: str, conversation: str, number: int) -> Candidate:
+        says = unit.meta["subtopic"].answer if unit.meta["kind"] == IN else ""
+        if unit.meta["kind"] == OUT and not self.free:  # a topic out of scope has its own words for declining
+            answer, decided = unit.meta["subtopic"].answer, False
+        else:
+            said = self.responses(question=question, conversation=conversation, house_says=says)
+            answer, decided = said.answer, bool(said.in_scope)
+        return self._candidate(unit, question, conversation, answer, number, decided)
+
+    def _candidate(
+        self, unit: Item, question: str, conversation: str, answer: str, number: int, decided: bool | None = None
+    ) -> Candidate:
+        kind = unit.meta["kind"]
+        should = kind == IN
+        fields = {
+            "question": question,
+            "conversation": conversation,
+            "answer": answer,
+            "references": [answer] if should else [],
+            "expected": {"in_scope": should, "reference": True, "breaks": ""},
+            "answer_type": "answer" if should else "decline",
+            "subtopic": unit.meta["subtopic"].id,
+            "decided": should if decided is None else decided,
+        }
+        return Candidate(candidate_id(unit, number), unit, fields, kind, INPUTS)
+
+    def _shown(self, unit: Item) -> list[tuple[str, str]]:
+        """Labelled questions of the same kind about other topics; where there are too few, of any kind."""
+        kind, group = unit.meta["kind"], unit.group
+        others = [seed for seed in self.seeds if seed.group != group and not seed.get("conversation")]
+        mine = [seed for seed in others if _kind(seed) == kind] or others
+        picked = random.Random(f"{self.seed} {kind} {unit.meta['turn']}").sample(mine, min(SHOWN, len(mine)))
+        return [(self._about_seed(seed), seed.question) for seed in picked]
+
+    def _about_seed(self, seed: dspy.Example) -> str:
+        topic = self.names.get(seed.group)
+        if topic is None:
+            return str(seed.get("subtopic") or seed.group).replace("_", " ")
+        part = next((part for part in topic.subtopics if part.id == seed.get("subtopic")), None)
+        return _named(topic, part)
+
+    def _conversation(self, unit: Item) -> str:
+        """What was said before, for one unit in a few: an earlier question of an in-scope topic and its answer."""
+        if unit.meta["number"] % CONVERSATIONS != CONVERSATIONS - 1:
+            return ""
+        before = [seed for seed in self.seeds if seed.references and not seed.get("conversation")]
+        same = [seed for seed in before if seed.group == unit.group and seed.subtopic != unit.meta["subtopic"].id]
+        if not before:
+            return ""
+        seed = random.Random(f"{self.seed} {unit.id}").choice(same or before)
+        return f"Customer: {seed.question}\nAssistant: {seed.answer}"
+
+    def _asked_units(self, items: Sequence[Item]) -> list[Item]:
+        known = {item.id: item for item in items}
+        units = []
+        for number, row in enumerate(self.asked):
+            item = known.get("/".join(str(row["item"]).split("/")[:2]))
+            if item is not None:
+                unit = _unit(item, row["category"], 0, number)
+                units.append(replace(unit, meta={**unit.meta, "asked": row}))
+        return units
+
+
+def assistant_synthesizer(
+    house: House, asked: Path | None, resources: Resources, free: bool | None = None
+) -> AssistantSynthesizer:
+    """The module that writes questions and responses.
+
+    Args:
+        house: topics, rules, tone; compiled prompts in its folder `prompts` (questions.json, responses.json) are used.
+        asked: candidates of an earlier run, whose responses alone are written.
+        resources: seeds, embedder and seed.
+        free: let the teacher write both freely; by default where it is another model than the student.
+    """
+    embed = resources.embedder.embed
+    free = is_capable(resources) if free is None else free
+    questions = ChainQuestions() if free else SeededQuestions()
+    responses = ChainResponses(house) if free else HouseResponses(house, resources.seeds, embed)
+    for name, module in (("questions", questions), ("responses", responses)):
+        if free and (path := house.folder / "prompts" / f"{name}.json").is_file():
+            module.load(str(path))
+    return AssistantSynthesizer(
+        house,
+        questions,
+        responses,
+        resources.seeds,
+        embed,
+        tries=checks(house, resources),
+        asked=_read_asked(asked) if asked else (),
+        seed=resources.seed,
+    )
+
+
+def assistant_filters(house: House, resources: Resources) -> list[Filter]:
+    """What a candidate must pass, cheapest first."""
+    return filters_of(house, resources)
+
+
+def is_capable(resources: Resources) -> bool:
+    """A teacher that was named on purpose is taken for a capable one."""
+    return bool(resources.teacher.model != resources.student.model)
+
+
+def _read_asked(path: Path) -> list[dict[str, Any]]:
+    rows = read_rows(path, {"question": FILLED, "item": FILLED, "category": FILLED}, optional={"conversation": TEXT})
+    unknown = [row["category"] for row in rows if row["category"] not in SHARES]
+    if unknown:
+        raise SetupError(f"{path} has a question of the category {unknown[0]!r}; there are {', '.join(SHARES)}.")
+    return rows
+
+
+def _unit(item: Item, kind: str, turn: int, number: int) -> Item:
+    meta = {**item.meta, "kind": kind, "turn": turn, "number": number}
+    return replace(item, id=f"{item.id}/{kind}/{number}", meta=meta)
+
+
+def _by_turns(items: Sequence[Item], seed: int) -> list[Item]:
+    """A first item of every topic, then the second ones, and so on; subtopics and topics in an order of the seed."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.group, []).append(item)
+    rng = random.Random(seed)
+    lists = list(groups.values())
+    rng.shuffle(lists)
+    for members in lists:
+        rng.shuffle(members)
+    return [item for row in zip_longest(*lists) for item in row if item is not None]
+
+
+def _about(unit: Item) -> str:
+    part = unit.meta["subtopic"] if unit.meta["kind"] in (IN, OUT) else None
+    return _named(unit.meta["topic"], part)
+
+
+def _named(topic: Topic, part: Subtopic | None) -> str:
+    return f"{topic.name}: {part.name}" if part else topic.name
+
+
+def _kind(seed: dspy.Example) -> str:
+    if seed.category in (BORDERLINE, ATTEMPT):
+        return str(seed.category)
+    return IN if seed.references else OUT

@@ -1,0 +1,214 @@
+"""Writing questions about contracts: what can be asked for, and how the teacher is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from synth_dspy.core.task import Candidate, Filter, Resources
+from synth_dspy.domains.documents.cues import Cues
+from synth_dspy.domains.documents.retrieval import Retriever
+from synth_dspy.domains.documents.roundtrip import (
+    AnswerRoundTrip,
+    Place,
+    Relevance,
+    RetrievalRoundTrip,
+    ReverseQuery,
+    Silent,
+    SpanRoundTrip,
+)
+from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
+from synth_dspy.domains.documents.synthesizer import ASKED, SAMPLING, Synthesizer, sentences_of
+from synth_dspy.evaluation.metrics import ABSTENTION
+from synth_dspy.synthesis.decontaminate import Decontaminated
+from synth_dspy.synthesis.dedup import NearDuplicate
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
+
+_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_NUMBER = (
+    "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|eighteen|twenty|thirty|forty|"
+    "fifty|sixty|seventy|eighty|ninety|hundred)"
+)
+_NUMBERS = rf"(?:{_NUMBER}(?:[- ](?:and )?{_NUMBER})*(?:\s*\(\d+\))?|\d+)"
+_PLACE = r"[A-Z][\w'’-]+(?: (?:and|of|the) [A-Z][\w'’-]+| [A-Z][\w'’-]+){0,3}"
+_ADJECTIVES = (
+    "English|Scots|Irish|German|Dutch|French|Spanish|Italian|Swedish|Norwegian|Danish|Swiss|Austrian|Belgian|Japanese|"
+    "Chinese|Indian|Australian|Canadian|Singapore|California|Delaware|Nevada|Oregon|Texas|Florida|Ohio|Illinois|"
+    "New York"
+)
+_FIRM = (
+    r"(?:Inc\.?|LLC|L\.L\.C\.|Ltd\.?|Limited|Corp\.?|Corporation|Company|Cooperative|GmbH|AG|AB|B\.V\.|N\.V\.|S\.A\.|S\.L\.|"
+    r"SAS|SARL|L\.P\.|LLP|plc|PLC|Pte\.? Ltd\.?|N\.A\.|INC\.?|LTD\.?|CORP\.?|CORPORATION|COMPANY)"
+)
+
+PATTERNS = {
+    "name": re.compile(
+        r"\A#*\s*(?P<answer>[A-Z][A-Za-z ,&'’-]{0,60}"
+        r"(?:AGREEMENT|Agreement|CONTRACT|Contract|LEASE|Lease|ADDENDUM|AMENDMENT)(?: [A-Z][A-Za-z]+){0,4})"
+        r"[^\n.;]{0,40}$",
+        re.M,
+    ),
+    "date": re.compile(
+        rf"\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:day\s+of\s+)?{_MONTH},?\s+\d{{4}}\b"
+    ),
+    "amount": re.compile(
+        r"(?:\b(?:US|CAD|USD|EUR|GBP|CHF|SEK|SGD|AUD|NOK|DKK)\s?[$€£]?\s?|[$€£]\s?)\d(?:[\d,.’']*\d)?(?:\s(?:million|billion))?"
+        rf"|\b(?:{_NUMBERS})(?:-half)?\s(?:percent|per cent)(?:\s\(\d+(?:\.\d+)?%\))?|\b\d+(?:\.\d+)?\s?%"
+    ),
+    "period": re.compile(
+        rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?(?:day|week|month|year)s?\b"
+        rf"(?! of (?:{_MONTH}))",
+        re.I,
+    ),
+    "law": re.compile(
+        rf"\blaws? of (?:the )?(?P<answer>(?:State|Commonwealth|Province|Republic) of {_PLACE}|{_PLACE})"
+        rf"|\b(?:{_ADJECTIVES}) law\b"
+    ),
+    "party": re.compile(
+        rf"(?P<answer>(?:[A-ZÀ-Þ][\w&'’-]*,? ){{1,5}}{_FIRM})(?=[\W]|$)"
+    ),
+}  # fmt: skip
+
+ASKS = {
+    "date": re.compile(r"\bwhen\b|\bdates?\b|\bday\b|\b(?:until|till|since|from) w", re.I),
+    "amount": re.compile(
+        r"\bhow (?:much|many|large|high|big|far)\b|\bamounts?\b|\bsums?\b|\bfees?\b|\bprices?\b|\bpercent|\brates?\b|"
+        r"\bshare\b|\bcosts?\b|\blimit|\bcap\b|\bmaximum\b|\bminimum\b|\bleast\b|\bmost\b|\bdiscount\b|\broyalt|\bcommission\b|"
+        r"\binsur|\bcover|\bpaid\b|\bpays?\b|\bpenalty\b|\bvalue\b|\bwhat .* (?:rent|deposit|bonus|interest|payment)",
+        re.I,
+    ),
+    "period": re.compile(
+        r"\bhow (?:long|much (?:notice|time|advance)|many \w*\s?(?:days?|weeks?|months?|years?)|often|soon|early)\b|"
+        r"\bperiods?\b|\bterm\b|\bnotice\b|\btime\b|\bduration\b|\blength\b|"
+        r"\bwhat .*(?:days|months|years|warranty|deadline)\b|\bwithin (?:what|which|how)|\bwhen\b",
+        re.I,
+    ),
+    "name": re.compile(r"\bname|\bcalled\b|\btitle|\bdocument\b|\bkind\b|\btype\b", re.I),
+    "law": re.compile(r"\blaws?\b|\bstate|\bcountry|\bprovince|\bjurisdiction|\bgovern", re.I),
+    "party": re.compile(r"\bwho|\bwhich\b|\bcompany\b|\bname|\bparty\b|\bparties\b|\bfirm\b", re.I),
+}  # fmt: skip
+
+
+CUES = Cues(
+    {
+        "ends": (
+            r"\bend|expir|terminat|laps|close|until|complet",
+            r"\bend|expir|terminat|laps|close|until|complet|through|last day",
+        ),
+        "begins": (
+            r"\bbegin|commenc|\bstart|effect|\bopen",
+            r"\bbegin|commenc|\bstart|effect|\bopen|\bfrom\b|as of|\bon\b",
+        ),
+        "is made": (
+            r"\bsign|dated?\b.*(?:agreement|contract|letter|lease)|\bmade\b",
+            r"\bsign|\bdate|\bmade\b|execut|enter|conclu|as of|day of|^\W*[\w ,]{0,20}\d{4}\W*$|,",
+        ),
+        "renews": (r"renew|extend|extension|prolong", r"renew|extend|extension|prolong|continu|further|additional"),
+        "notice": (r"\bnotice", r"\bnotice|notif|beforehand|advance|announce"),
+        "insures": (r"insur", r"insur|cover"),
+        "warrants": (r"warrant|guarantee", r"warrant|guarantee"),
+        "audits": (r"\baudit|inspect", r"\baudit|inspect|examin|book|record|check"),
+        "limits": (r"liabilit", r"liabl|liabilit|insur|cover"),
+        "law": (r"\blaws?\b", r"\blaws?\b"),
+        "excludes": (r"exclusiv", r"exclusiv|\bsole|\bonly\b|compet"),
+        "assigns": (r"\bassign", r"assign|transfer|delegat|successor"),
+        "licenses": (r"\blicen[cs]e\b", r"licen[cs]|\bgrant|right to use"),
+        "commits": (r"\bminimum", r"minimum|at least|less than|fewer|commit|quota|purchase|order"),
+    }
+)
+"""What a question speaks of, and the words of which one must stand by its answer."""
+
+
+def contract_synthesizer(resources: Resources, free: bool | None = None) -> Synthesizer:
+    """The module that writes questions about contracts.
+
+    Args:
+        resources: the seeds and the embedder are used; the teacher is set on the module by whoever runs it.
+        free: let the teacher choose what to ask about a chunk. By default where it is another model than the
+            student: a teacher that was named on purpose is taken for a capable one.
+    """
+    return Synthesizer(
+        PATTERNS,
+        resources.seeds,
+        resources.embedder.embed,
+        abstention=ABSTENTION,
+        free=_is_capable(resources) if free is None else free,
+        count=3,
+        samples=2,
+        search=_passages(resources),
+        learned=resources.learned,
+        checks=_checks(resources),
+        seed=resources.seed,
+    )
+
+
+def contract_filters(resources: Resources, free: bool | None = None) -> list[Filter]:
+    """What a candidate must pass, cheapest first; `free` as for the synthesizer."""
+    embed = resources.embedder.embed
+    free = _is_capable(resources) if free is None else free
+    teacher = contract_synthesizer(resources, free)
+    teacher.set_lm(resources.teacher)
+
+    def answer(candidate: Candidate) -> str:
+        question = str(candidate.fields["question"])
+        assert teacher.search is not None
+        # What was answered from a search is answered from the one passage again, and what was from one, by a search.
+        found_by_search = candidate.item.meta["mode"] == ASKED
+        passages = [candidate.fields["source"]] if found_by_search else teacher.search(question, candidate.item.group)
+        return teacher.answer_from("\n".join(passages), question, candidate.item.meta["choice"].shots)
+
+    def ask(candidate: Candidate) -> str:
+        fields = candidate.fields
+        return teacher.ask(
+            str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING
+        )
+
+    filters = _checks(resources)
+    if resources.retriever is not None:
+        document = _documents(resources.retriever)
+        filters += [
+            RetrievalRoundTrip(resources.retriever, resources.words),
+            SpanRoundTrip(lambda group: _places(document(group)), embed),
+            Silent(embed, lambda group: sentences_of(document(group)), 0.4, CUES),
+        ]
+    filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
+    if free and resources.retriever is not None:
+        return [*filters, AnswerRoundTrip(answer)]
+    return [*filters, ReverseQuery(ask, embed, 0.5)]
+
+
+def _is_capable(resources: Resources) -> bool:
+    return bool(resources.teacher.model != resources.student.model)
+
+
+def _checks(resources: Resources) -> list[Filter]:
+    common = common_words((example.group, example.question) for example in resources.seeds)
+    document = _documents(resources.retriever) if resources.retriever is not None else None
+    relevant = Relevance(resources.embedder.embed, 0.3)
+    return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document), relevant]
+
+
+def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
+    """A question and a document to the passages that the program would be given."""
+    retriever = resources.retriever
+    if retriever is None:
+        return None
+    return lambda question, group: [passage.text for passage in retriever.search(question, group, resources.words)]
+
+
+def _documents(retriever: Retriever) -> Callable[[str], str]:
+    """A document's id to its text."""
+
+    @lru_cache(maxsize=256)
+    def text(document: str) -> str:
+        return "\n".join(chunk.text for chunk in retriever.index.chunks(document)[0])
+
+    return text
+
+
+def _places(text: str) -> list[Place]:
+    return [
+        Place(span.kind, span.text, beside(text, span.start, span.end), excerpt(text, span.start, span.end))
+        for span in find_spans(text, PATTERNS)
+    ]

@@ -1,0 +1,112 @@
+"""Documents in: every readable file of a folder as clean text, and every other file named with why it was skipped.
+
+Text, Markdown, HTML, PDF and DOCX are read; the text of each is cleaned once, here, so that whatever is cut, indexed
+or shown later is the same text. One bad file never stops a run: it becomes a `Skipped` that the report lists. Only a
+folder with nothing to read in it is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.printable import printable_name
+from synth_dspy.domains.documents.folder import list_files, read_file
+from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
+from synth_dspy.domains.documents.readers import KINDS, PLAIN, READERS, Unreadable, read_document
+
+# Plain text up to here is read without a child process: decoding and cleaning take a time that grows as the text does.
+_READ_HERE_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as the rest of the engine sees it.
+
+    Attributes:
+        id: Stable from run to run: the file's stem where that is unique in its folder, else with a hash of its path.
+        title: For people: the file's stem, or the title that a data set gives.
+        text: Cleaned text; paragraphs are separated by newlines.
+        path: Where it was read from, relative to the folder that was given.
+    """
+
+    id: str
+    title: str
+    text: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was not read: its path relative to the folder, and why, as a phrase that follows the path."""
+
+    path: str
+    why: str
+
+
+def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Document], list[Skipped]]:
+    """Read every file below `folder`, in the order of their paths. Hidden files and folders are not looked at.
+
+    Args:
+        folder: The folder; subfolders are read too, links out of it are not. A single file is taken as a folder of one.
+        limits: What one file may cost. None: the usual.
+
+    Returns:
+        The documents, and the files that were skipped with why. Their names are as `printable_name` shows them.
+
+    Raises:
+        SetupError: If the folder does not exist, holds no files, or holds none that can be read.
+    """
+    limits = limits or Limits()
+    shown = printable_name(str(folder))
+    try:
+        root = Path(folder).expanduser()
+        files, other = list_files(root)
+    except FileNotFoundError:
+        raise SetupError(f"Looked for documents in {shown}, which does not exist; check the path.") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(
+            f"Looked for documents in {shown}, which cannot be opened ({reason}); check the path."
+        ) from None
+    if not files and not other:
+        raise SetupError(f"Looked for documents in {shown}, which holds no files; put {KINDS} into it.")
+    stems = Counter(printable_name(file.stem) for file in files if file.suffix.lower() in READERS)
+    documents: list[Document] = []
+    skipped = [Skipped(printable_name(file.as_posix()), why) for file, why in other]
+    with ReaderProcess(limits) as process:
+        for file in files:
+            name, stem = printable_name(file.as_posix()), printable_name(file.stem)
+            try:
+                text = _read(root, file, limits, process)
+            except Unreadable as why:
+                skipped.append(Skipped(name, str(why)))
+                continue
+            digest = hashlib.sha256(file.as_posix().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            id = stem if stems[stem] == 1 else f"{stem}-{digest}"
+            documents.append(Document(id=id, title=stem, text=text, path=name))
+    skipped.sort(key=lambda item: item.path)
+    if not documents:
+        first = "; ".join(f"{item.path} {item.why}" for item in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        raise SetupError(
+            f"Looked for documents in {shown}, and none of its {len(skipped)} files can be read ({first}{more}); "
+            f"put {KINDS} into it."
+        )
+    return documents, skipped
+
+
+def _read(root: Path, file: Path, limits: Limits, process: ReaderProcess) -> str:
+    """The clean text of one file, or `Unreadable`."""
+    suffix = file.suffix.lower()
+    if suffix not in READERS:
+        kind = f"is of a kind that is not read ({printable_name(suffix)})" if suffix else "has no file name extension"
+        raise Unreadable(f"{kind}; {KINDS} are")
+    data = read_file(root, file, limits.file_bytes)
+    if suffix in PLAIN and len(data) <= _READ_HERE_BYTES:
+        return read_document(suffix, data)
+    return process.read(suffix, data)

@@ -1,0 +1,207 @@
+"""The index: chunks with their embeddings in a persistent Chroma collection, kept in step with the documents.
+
+Every chunk carries the version of its document and how many chunks that version has. What is in the index is read off
+the collection itself, so there is no second record that could disagree with it: after a crash half-way, the next
+update finds a document with chunks missing, and embeds just those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.domains.documents.chunks import CHUNK_WORDS, Chunk, chunk_document
+from synth_dspy.domains.documents.documents import Document
+
+if TYPE_CHECKING:
+    from synth_dspy.models.embedder import Embedder
+
+_BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
+_CUT: Final = 2  # raise when chunk_document cuts differently, so that indexes made before are brought up to date
+
+Vectors = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """What an update did: numbers of documents, of chunks embedded now, of chunks in the index, and seconds."""
+
+    added: int
+    changed: int
+    unchanged: int
+    removed: int
+    embedded: int
+    chunks: int
+    seconds: float
+
+
+class Index:
+    """A persistent collection of embedded chunks, one per embedder, in a folder.
+
+    Args:
+        folder: Where Chroma keeps its files; made if it is not there.
+        embedder: Embeds chunks here and queries in the retriever. Another embedder gets another collection.
+        words: Most words in a chunk.
+
+    Raises:
+        SetupError: If the folder cannot be opened as an index.
+    """
+
+    def __init__(self, folder: Path, embedder: Embedder, words: int = CHUNK_WORDS) -> None:
+        self.folder = Path(folder)
+        self.embedder = embedder
+        self.words = words
+        self.generation = 0  # counts updates, so that a retriever knows when what it holds is stale
+        self._collection = _open(self.folder, embedder.name)
+
+    def update(self, documents: Iterable[Document], progress: Progress | None = None) -> IndexStats:
+        """Bring the index in step with `documents`: embed what is new or changed, drop what is gone.
+
+        Args:
+            documents: All documents that the index is to hold.
+            progress: Called with (chunks embedded so far, chunks to embed).
+
+        Returns:
+            What was done. A chunk whose text is unchanged is not embedded again, even in a changed document.
+
+        Raises:
+            SetupError: If the index cannot be written, for example because the disk is full.
+        """
+        start = time.perf_counter()
+        wanted = {document.id: document for document in documents}
+        held = self._held()
+        unchanged = {
+            id for id, document in wanted.items() if held.get(id, _ABSENT).is_complete(self._version(document))
+        }
+        todo = [document for id, document in wanted.items() if id not in unchanged]
+        known = {chunk for id in held for chunk in held[id].chunks}
+        stale = {chunk for id in held.keys() - unchanged for chunk in held[id].chunks}
+        fresh: list[tuple[Chunk, dict[str, Any]]] = []
+        moved: list[tuple[Chunk, dict[str, Any]]] = []
+        for document in todo:
+            chunks = chunk_document(document, self.words)
+            for chunk in chunks:
+                meta = {
+                    "document": document.id,
+                    "position": chunk.position,
+                    "version": self._version(document),
+                    "of": len(chunks),
+                }
+                (moved if chunk.id in known else fresh).append((chunk, meta))
+                stale.discard(chunk.id)
+        # New chunks go in first, and old ones go out last: a crash in between leaves documents incomplete or
+        # with chunks of two versions, never one that looks whole and is not.
+        for i in range(0, len(fresh), _BATCH):
+            batch = fresh[i : i + _BATCH]
+            texts = [chunk.text for chunk, _ in batch]
+            self._write(
+                self._collection.upsert,
+                ids=[chunk.id for chunk, _ in batch],
+                documents=texts,
+                embeddings=self.embedder.embed(texts),
+                metadatas=[meta for _, meta in batch],
+            )
+            if progress:
+                progress(min(i + _BATCH, len(fresh)), len(fresh))
+        for i in range(0, len(moved), _BATCH):
+            batch = moved[i : i + _BATCH]
+            self._write(
+                self._collection.update,
+                ids=[chunk.id for chunk, _ in batch],
+                metadatas=[meta for _, meta in batch],
+            )
+        gone = sorted(stale)
+        for i in range(0, len(gone), _BATCH):
+            self._write(self._collection.delete, ids=gone[i : i + _BATCH])
+        self.generation += 1
+        return IndexStats(
+            added=sum(document.id not in held for document in todo),
+            changed=sum(document.id in held for document in todo),
+            unchanged=len(unchanged),
+            removed=len(held.keys() - wanted.keys()),
+            embedded=len(fresh),
+            chunks=int(self._collection.count()),
+            seconds=time.perf_counter() - start,
+        )
+
+    def chunks(self, document: str | None = None) -> tuple[list[Chunk], Vectors]:
+        """The chunks of one document (or of all) in order, and their embeddings, float32 of shape (chunks, d)."""
+        where = {"document": document} if document is not None else None
+        found = self._collection.get(where=where, include=["documents", "metadatas", "embeddings"])
+        rows = sorted(
+            zip(found["ids"], found["documents"], found["metadatas"], found["embeddings"], strict=True),
+            key=lambda row: (row[2]["document"], row[2]["position"]),
+        )
+        chunks = [Chunk(id, meta["document"], text, meta["position"], len(text.split())) for id, text, meta, _ in rows]
+        vectors = np.asarray([row[3] for row in rows], dtype=np.float32)
+        return chunks, vectors
+
+    def _write(self, write: Callable[..., Any], **rows: Any) -> None:
+        from chromadb.errors import ChromaError
+
+        try:
+            write(**rows)
+        except (ChromaError, OSError) as error:
+            raise SetupError(
+                f"Tried to write to the index in {self.folder}: {error}; make room on the disk, or delete the folder "
+                "to have it built again."
+            ) from error
+
+    def _version(self, document: Document) -> str:
+        return hashlib.sha256(f"{_CUT}\n{self.words}\n{document.text}".encode()).hexdigest()[:16]
+
+    def _held(self) -> dict[str, _Held]:
+        """What the collection holds, by document."""
+        found = self._collection.get(include=["metadatas"])
+        held: defaultdict[str, _Held] = defaultdict(_Held)
+        for id, meta in zip(found["ids"], found["metadatas"], strict=True):
+            entry = held[meta["document"]]
+            entry.chunks.append(id)
+            entry.versions[meta["version"], meta["of"]] += 1
+        return dict(held)
+
+
+class _Held:
+    """The chunks of one document that the collection holds, and how many there are of each (version, size)."""
+
+    def __init__(self) -> None:
+        self.chunks: list[str] = []
+        self.versions: Counter[tuple[str, int]] = Counter()
+
+    def is_complete(self, version: str) -> bool:
+        return len(self.versions) == 1 and all(v == version and n == of for (v, of), n in self.versions.items())
+
+
+_ABSENT: Final = _Held()
+
+
+def _open(folder: Path, embedder: str) -> Any:
+    """The collection for an embedder in the Chroma database at `folder`."""
+    import chromadb
+    from chromadb.errors import ChromaError
+
+    # Chroma allows [a-zA-Z0-9._-] in names, at most 512; the hash keeps names apart that differ elsewhere.
+    slug = re.sub(r"[^a-zA-Z0-9]+", "-", embedder).strip("-")[:60]
+    name = f"chunks-{slug}-{hashlib.sha256(embedder.encode()).hexdigest()[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        client = chromadb.PersistentClient(str(folder), settings=chromadb.Settings(anonymized_telemetry=False))
+        return client.get_or_create_collection(
+            name, embedding_function=None, metadata={"embedder": embedder}, configuration={"hnsw": {"space": "cosine"}}
+        )
+    except (OSError, ValueError, RuntimeError, ChromaError) as error:
+        raise SetupError(
+            f"Tried to open the index in {folder}: {error}; give a folder that can be written, or delete this one to "
+            "have it built again."
+        ) from error

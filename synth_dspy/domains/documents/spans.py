@@ -1,0 +1,97 @@
+"""Answer spans: short pieces of a text that a question could ask for, found by pattern, each with its kind.
+
+A small teacher that is asked freely for a question writes nothing sensible; given the answer and the sentence around
+it, it only has to turn that sentence round. What is a good span is the task's business (dates, amounts and parties in
+contracts): the task brings the patterns, by kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from synth_dspy.domains.documents.chunks import sentences
+
+Patterns = Mapping[str, re.Pattern[str]]
+"""By kind. A pattern's group `answer`, or else its whole match, is the span. Kinds named earlier win overlaps."""
+
+EXCERPT_WORDS = 45
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece `text[start:end]` of a text; `text` here is that piece with its white space made single."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def find_spans(text: str, patterns: Patterns) -> list[Span]:
+    """The spans of a text in its order, none overlapping another."""
+    found: list[Span] = []
+    for kind, pattern in patterns.items():
+        for match in pattern.finditer(text):
+            named = "answer" in pattern.groupindex and match.group("answer") is not None
+            start, end = match.span("answer" if named else 0)
+            if start < end and all(end <= span.start or start >= span.end for span in found):
+                found.append(Span(kind, " ".join(text[start:end].split()), start, end))
+    return sorted(found, key=lambda span: span.start)
+
+
+def kind_of(answer: str, patterns: Patterns, *, share: float = 0.6) -> str | None:
+    """The kind whose pattern takes up at least `share` of an answer's characters, or None."""
+    for span in find_spans(answer, patterns):
+        if span.end - span.start >= share * len(answer.strip()):
+            return span.kind
+    return None
+
+
+def excerpt(text: str, start: int, end: int, words: int = EXCERPT_WORDS) -> str:
+    """The sentences that `text[start:end]` stands in, or the words around it where they are more than `words`.
+
+    A teacher reads this instead of the whole chunk: it is what the question is about, and costs half the time.
+    """
+    first, last = _sentences_around(text, start, end)
+    left, span, right = text[first:start].split(), text[start:end].split(), text[end:last].split()
+    room = max(0, words - len(span))
+    # What a number or a date means is mostly said before it.
+    after = min(len(right), max(room // 3, room - len(left)))
+    before = min(len(left), room - after)
+    # The span's own punctuation stays attached: "$500, payable" and not "$500 , payable".
+    head = " ".join(left[len(left) - before :])
+    tail = " ".join(right[:after])
+    joined_left = "" if start > 0 and not text[start - 1].isspace() else " "
+    joined_right = "" if end < len(text) and not text[end].isspace() else " "
+    return (head + joined_left + " ".join(span) + joined_right + tail).strip()
+
+
+def beside(text: str, start: int, end: int, before: int = 12, after: int = 6) -> str:
+    """`text[start:end]` with so many words before and after it, of its own sentences only."""
+    first, last = _sentences_around(text, start, end)
+    left, right = text[first:start].split(), text[end:last].split()
+    return " ".join([*left[max(0, len(left) - before) :], *text[start:end].split(), *right[:after]])
+
+
+def _sentences_around(text: str, start: int, end: int) -> tuple[int, int]:
+    first, last = 0, len(text)
+    for begin, stop in _bounds(text):
+        if begin <= start < stop:
+            first = begin
+        if begin < end <= stop:
+            last = stop
+            break
+    return first, last
+
+
+def _bounds(text: str) -> Iterable[tuple[int, int]]:
+    position = 0
+    for line in text.splitlines(keepends=True):
+        inner = position
+        for sentence in sentences(line.rstrip("\n")):
+            begin = text.index(sentence, inner)
+            inner = begin + len(sentence)
+            yield begin, inner
+        position += len(line)

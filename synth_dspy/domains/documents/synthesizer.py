@@ -1,0 +1,322 @@
+"""The synthesizer: question first, then answer, each a DSPy module of its own, prompted with labelled seeds.
+
+Four kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a source text):
+
+* *about a span* (for small teachers): an answer is found by pattern, the teacher writes the question to it;
+* *free* (for capable teachers): the teacher writes a question about a chunk, then answers it from the chunk;
+* *asked elsewhere* (for capable teachers): a question that labelled seeds ask of other documents, which the teacher
+  answers from what a search for it brings up here: what users ask, not what a chunk suggests;
+* *unanswerable*: a question like those that labelled seeds ask of other documents, about what this one does not say.
+
+Which spans are worth asking about is decided before anything is written: those whose words resemble the words that
+people asked about in other documents.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.task import Candidate, Filter, Item
+from synth_dspy.domains.documents.chunks import sentences
+from synth_dspy.domains.documents.labelled import answer_type
+from synth_dspy.domains.documents.quoting import quoted
+from synth_dspy.domains.documents.spans import Patterns, beside, excerpt, find_spans
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
+from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic
+from synth_dspy.synthesis.samples import draw, first_passing, kept_by
+
+SPAN, FREE, ASKED, SILENT = "span", "free", "asked", "silent"
+SHOT_WORDS = 30
+CONSIDERED = 3
+"""Items looked at for every candidate that is wanted."""
+SAMPLING = {"temperature": 0.3, "top_p": 0.9}
+
+
+class WriteQuestion(dspy.Signature):  # type: ignore[misc]
+    """Write the question that the answer answers. Use the words of the text.
+    Do not put the answer into the question."""
+
+    text: str = dspy.InputField()
+    answer: str = dspy.InputField()
+    question: str = dspy.OutputField()
+
+
+class WriteFreely(dspy.Signature):  # type: ignore[misc]
+    """Write one question that the text answers with a short fact, as somebody would ask who has not read it."""
+
+    text: str = dspy.InputField()
+    question: str = dspy.OutputField()
+
+
+class ExtractAnswer(dspy.Signature):  # type: ignore[misc]
+    """Answer the question with a few words copied from the text."""
+
+    text: str = dspy.InputField()
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Synthesizer(dspy.Module):  # type: ignore[misc]
+    """Writes candidates; `plan` chooses what about, `forward` writes about one unit.
+
+    Args:
+        patterns: what can be asked for, by kind.
+        seeds: labelled examples of the training groups with `group`, `question`, `answer`, `references`, `spans`,
+            `passages`, `category`, `answer_type`.
+        embed: texts to unit vectors.
+        abstention: the answer to an unanswerable question.
+        free: whether the teacher writes questions about chunks instead of spans.
+        unanswerable: share of the candidates that shall be unanswerable.
+        search: a question and a group to the passages of its document that a program would be given; None: a capable
+            teacher only writes freely.
+        asked: share of a capable teacher's answerable candidates that ask what seeds ask of other documents.
+        learned: labelled examples that are trained on anyway: what they ask of a document is not asked again.
+        count: demonstrations for each call.
+        samples: most questions written about a span; no more are once one passes the checks.
+        checks: filters without model calls.
+        seed: seed of what is chosen at random.
+    """
+
+    def __init__(
+        self,
+        patterns: Patterns,
+        seeds: Sequence[dspy.Example],
+        embed: Callable[[Sequence[str]], Any],
+        *,
+        abstention: str,
+        free: bool = False,
+        unanswerable: float = 0.12,
+        search: Callable[[str, str], Sequence[str]] | None = None,
+        asked: float = 0.75,
+        learned: Sequence[dspy.Example] = (),
+        count: int = 4,
+        samples: int = 1,
+        checks: Sequence[Filter] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.patterns = patterns
+        self.abstention = abstention
+        self.free = free
+        self.unanswerable = unanswerable
+        self.search = search
+        self.asked = asked if search is not None else 0.0
+        self.seed = seed
+        self.count = count
+        self.samples = samples
+        self.checks = list(checks)
+        shown = [(example, shot) for example in seeds if (shot := as_shot(example, patterns))]
+        self.shots = [shot for _, shot in shown]
+        self.quotable = {example.id for example, _ in shown if not _yes_or_no(example)}
+        silent = [example for example in seeds if not example.references]
+        self.settled = {(example.group, topic(example)) for example in [*learned, *silent]}
+        self.seeds = list(seeds)
+        self.answered = {(example.group, example.category) for example in seeds if example.references}
+        self.demonstrations = Demonstrations(self.shots, embed, count, seed=seed)
+        self.write = dspy.Predict(WriteQuestion)
+        self.write_freely = dspy.Predict(WriteFreely)
+        self.answer = dspy.Predict(ExtractAnswer)
+        self.adapter = PlainAdapter()
+        self.decoding = {"max_tokens": 32, "temperature": 0.0, "stop": ["\n"]}
+
+    # What to write about
+
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
+        """Units to write about: items whose `meta` says what is asked for. At most `limit`, even over the groups."""
+        silent = self._silent_units(items)
+        asked = self._asked_units(items) if self.free and self.asked else []
+        if limit is not None:
+            items = evenly(items, CONSIDERED * limit)  # long documents hold thousands of spans, and each is embedded
+        wanted = self._units_about_chunks(items) if self.free else self._units_about_spans(items)
+        if limit is None:
+            return wanted + asked + silent
+        few = min(len(silent), round(limit * self.unanswerable))
+        many = min(len(asked), round((limit - few) * self.asked))
+        shares = ((wanted, limit - few - many), (asked, many), (silent, few))
+        return apart([unit for units, number in shares for unit in best_of_each_group(units, number)])
+
+    def _units_about_spans(self, items: Sequence[Item]) -> list[Item]:
+        units = []
+        for item in items:
+            found = find_spans(item.text, self.patterns)
+            for kind in dict.fromkeys(span.kind for span in found):
+                spans = [span for span in found if span.kind == kind]
+                texts = [excerpt(item.text, span.start, span.end) for span in spans]
+                choices = self.demonstrations.choose(kind, texts, item.group)
+                for span, text, choice in zip(spans, texts, choices, strict=True):
+                    alone = sum(other.text in text for other in spans) == 1
+                    # What is said of a span is said close by; where there is another like it, closer still.
+                    near = beside(item.text, span.start, span.end, *((8, 6) if alone else (6, 1)))
+                    meta = {"mode": SPAN, "kind": kind, "span": span, "text": text, "near": near, **_chosen(choice)}
+                    units.append(unit_of(item, f"{span.start}-{span.end}", meta))
+        return units
+
+    def _units_about_chunks(self, items: Sequence[Item]) -> list[Item]:
+        units = []
+        for item in items:
+            shots = [shot for shot in self.shots if shot.group != item.group]
+            shots = random.Random(f"{self.seed} {item.group}").sample(shots, min(self.count, len(shots)))
+            choice = Choice("", float(len(item.text.split()) > 15), tuple(shots))
+            units.append(unit_of(item, FREE, {"mode": FREE, "kind": "", **_chosen(choice)}))
+        return units
+
+    def _silent_units(self, items: Sequence[Item]) -> list[Item]:
+        """For each group: what seeds ask of other groups, in categories that nobody answered here."""
+        units = []
+        for item, example in questions_of_others(
+            items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
+        ):
+            meta = {"mode": SILENT, "kind": "none", "like": example, **_chosen(Choice(example.category, 0.0, ()))}
+            units.append(unit_of(item, example.id, meta))
+        return units
+
+    def _asked_units(self, items: Sequence[Item]) -> list[Item]:
+        """For each group: what seeds ask of other groups and find answered there."""
+        units = []
+        for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
+            shots = self.demonstrations.of_others(example.category, item.group)
+            choice = Choice(example.category, 0.0, shots)
+            kind = str(example.get("answer_type") or "")
+            meta = {"mode": ASKED, "kind": kind, "like": example, **_chosen(choice)}
+            units.append(unit_of(item, f"{ASKED}-{example.id}", meta))
+        return units
+
+    def _worth_asking(self, example: dspy.Example, group: str) -> bool:
+        """Whether a seed's answer is words of its document, and its question not answered about this one already."""
+        return example.id in self.quotable and (group, topic(example)) not in self.settled
+
+    # Writing
+
+    def forward(self, item: Item) -> list[Candidate]:
+        """The candidates of one unit that `plan` made; of a plain item, those of its units."""
+        mode = item.meta.get("mode")
+        if mode is None:
+            return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
+        with dspy.context(adapter=self.adapter):
+            write = {
+                SPAN: self._about_span,
+                FREE: self._about_chunk,
+                ASKED: self._elsewhere,
+                SILENT: self._about_nothing,
+            }
+            return [write[mode](item)]
+
+    def _about_span(self, unit: Item) -> Candidate:
+        span, text, choice = unit.meta["span"], unit.meta["text"], unit.meta["choice"]
+
+        def candidate(question: str) -> Candidate:
+            return _candidate(unit, question, span.text, [span.text], span.kind, text, choice.category)
+
+        questions = (self.ask(text, span.text, choice, **draw(i, SAMPLING)) for i in range(self.samples))
+        return candidate(first_passing(questions, lambda question: kept_by(self.checks, candidate(question))) or "")
+
+    def _about_chunk(self, unit: Item) -> Candidate:
+        shots = unit.meta["choice"].shots
+        demos = [dspy.Example(text=shot.excerpt, question=shot.question) for shot in shots]
+        question = _one_line(self.write_freely(text=unit.text, demos=demos, config=self.decoding).question)
+        answer = self.answer_from(unit.text, question, shots)
+        return _candidate(unit, question, answer, [answer], "", unit.text, "")
+
+    def _elsewhere(self, unit: Item) -> Candidate:
+        assert self.search is not None
+        like, kind = unit.meta["like"], unit.meta["kind"]
+        passages = list(self.search(like.question, unit.group))
+        text = "\n".join(passages)
+        answer = self._of_kind(kind, self.answer_from(text, like.question, unit.meta["choice"].shots))
+        passage = next((flat for flat in map(_one_space, passages) if answer and answer in flat), "")
+        at = passage.find(answer)
+        answer = answer if passage else ""  # words of two passages, or of none, are no quotation
+        source = excerpt(passage, at, at + len(answer)) if passage else ""
+        near = beside(passage, at, at + len(answer)) if passage else ""
+        unit = replace(unit, text=text, meta={**unit.meta, "near": near})
+        return _candidate(unit, like.question, answer, [answer], kind, source, like.category)
+
+    def _of_kind(self, kind: str, answer: str) -> str:
+        """What of an answer is of the kind that was asked for, where that can be seen without its context; else ""."""
+        pattern = self.patterns.get(kind)
+        if pattern is None or "answer" in pattern.groupindex:
+            return answer
+        return next((span.text for span in find_spans(answer, {kind: pattern})), "")
+
+    def _about_nothing(self, unit: Item) -> Candidate:
+        like = unit.meta["like"]
+        return _candidate(unit, like.question, self.abstention, [], "none", "", like.category)
+
+    def ask(self, text: str, answer: str, choice: Choice, **decoding: Any) -> str:
+        """The teacher's question to an answer in a text."""
+        demos = [dspy.Example(text=s.excerpt, answer=s.answer, question=s.question) for s in choice.shots]
+        with dspy.context(adapter=self.adapter):
+            said = self.write(text=text, answer=answer, demos=demos, config={**self.decoding, **decoding})
+        return _one_line(said.question)
+
+    def answer_from(self, text: str, question: str, shots: Sequence[Shot] = ()) -> str:
+        """The teacher's answer to a question from a text: what it quotes of the text, or else all that it says."""
+        demos = [dspy.Example(text=s.excerpt, question=s.question, answer=s.answer) for s in shots]
+        with dspy.context(adapter=self.adapter):
+            said = self.answer(text=text, question=question, demos=demos, config=self.decoding)
+        reply = _one_line(said.answer)
+        return quoted(reply, text, question) or reply
+
+
+def as_shot(example: dspy.Example, patterns: Patterns) -> Shot | None:
+    """A labelled seed as a demonstration, or None if it has no answer or its answer's place is not in its passages."""
+    passages = str(example.get("passages") or "")
+    if not example.references:
+        return None
+    # The answer's own words, an accepted form of them, or else the span that holds it ("Spanish law" for "Spain").
+    wordings = [example.answer, *example.references, *(example.get("spans") or [])]
+    found = ((passages.casefold().find(str(wording).casefold()), str(wording)) for wording in wordings)
+    at, answer = next(((at, wording) for at, wording in found if at >= 0), (-1, ""))
+    if at < 0:
+        return None
+    kind = str(example.get("answer_type") or "")
+    if kind not in patterns:
+        kind = next((span.kind for span in find_spans(passages, patterns) if span.start <= at < span.end), kind)
+    text = excerpt(passages, at, at + len(answer), SHOT_WORDS)
+    return Shot(example.group, example.category, kind, text, example.question, str(example.answer))
+
+
+def sentences_of(text: str) -> list[str]:
+    """All sentences of a text of several paragraphs."""
+    return [sentence for line in text.splitlines() for sentence in sentences(line)]
+
+
+def _yes_or_no(example: dspy.Example) -> bool:
+    """Whether a seed is answered by no words of its document."""
+    return "yes_no" in (example.get("answer_type"), answer_type(example.references))
+
+
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    return {"choice": choice, "category": choice.category}
+
+
+def _candidate(
+    unit: Item, question: str, answer: str, references: list[str], kind: str, source: str, category: str
+) -> Candidate:
+    fields = {
+        "question": question,
+        "answer": answer,
+        "references": references,
+        "spans": [source] if references else [],
+        "document": unit.group,
+        "answer_type": kind,
+        "source": source,
+        "near": unit.meta.get("near", source),
+        "passages": unit.text,
+    }
+    return Candidate(candidate_id(unit, 0), unit, fields, category)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split("\n")[0].split())

@@ -1,0 +1,199 @@
+"""The Berkeley Function Calling Leaderboard (BFCL v4): its items, in this package's form.
+
+Patil et al., "The Berkeley Function Calling Leaderboard (BFCL): From Tool Use to Agentic Evaluation of Large Language
+Models", ICML 2025; https://gorilla.cs.berkeley.edu/leaderboard.html. Read from one file per category, as the publisher
+writes them (`BFCL_v4_<category>.json`, with `possible_answer/` beside) or with the answers in each row
+(`<category>.jsonl`, `ground_truth`); in both, `multi_turn_func_doc/` describes the functions of multi-turn items.
+
+An item's accepted calls are in BFCL's form, turn by turn: `{name: {argument: [accepted values]}}`, where "" says that
+the argument may be left out, and each field of an object has a list of accepted values of its own. Its Python
+categories are read; those in Java and JavaScript are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import ID, OBJECTS, Check, read_rows
+from synth_dspy.domains.functions.canonical import canonical
+from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
+from synth_dspy.domains.functions.syntax import parse
+
+CATEGORIES = (
+    "simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance", "live_simple", "live_multiple",
+    "live_parallel", "live_parallel_multiple", "live_irrelevance", "live_relevance", "multi_turn_base",
+    "multi_turn_miss_param", "multi_turn_long_context",
+)  # fmt: skip
+OMITTED = ""
+"""Among accepted values: the argument may be left out."""
+EMPTY = [OMITTED, OMITTED]
+"""Accepted values of an argument that is given, as the empty text: BFCL's form cannot say so with one."""
+
+_DOCS = "multi_turn_func_doc"
+_DOC_OF = {
+    "GorillaFileSystem": "gorilla_file_system",
+    "MathAPI": "math_api",
+    "MessageAPI": "message_api",
+    "TwitterAPI": "posting_api",
+    "TicketAPI": "ticket_api",
+    "TradingBot": "trading_bot",
+    "TravelAPI": "travel_booking",
+    "VehicleControlAPI": "vehicle_control",
+}
+_LIST: Check = lambda value: None if isinstance(value, list) else "make it a list"  # noqa: E731
+
+
+@dataclass(frozen=True, slots=True)
+class BfclItem:
+    """One item.
+
+    Attributes:
+        id: BFCL's.
+        category: one of `CATEGORIES`.
+        question: what is said before each turn: messages with `role` and `content`; one turn unless multi-turn.
+        functions: those offered.
+        ground_truth: for each turn the accepted calls; none where nothing should be called; None where something
+            should be, and anything counts (live_relevance).
+    """
+
+    id: str
+    category: str
+    question: tuple[tuple[Mapping[str, str], ...], ...]
+    functions: tuple[Function, ...]
+    ground_truth: tuple[tuple[Mapping[str, Any], ...] | None, ...]
+
+
+def read_bfcl(folder: Path, categories: Sequence[str] = ()) -> list[BfclItem]:
+    """Read items, in the order of `CATEGORIES` and of the files.
+
+    Args:
+        folder: Where the files lie.
+        categories: Those wanted; every one that is there if none are named.
+
+    Raises:
+        SetupError: A category is unknown or not there, or a file is not as it should be; names file, line and field.
+    """
+    unknown = [name for name in categories if name not in CATEGORIES]
+    if unknown:
+        raise SetupError(f"{unknown[0]!r} is no category of BFCL that is read here: these are {', '.join(CATEGORIES)}.")
+    found = {name: path for name in CATEGORIES if (path := _file_of(folder, name)) is not None}
+    missing = [name for name in categories if name not in found]
+    if missing or not found:
+        what = missing[0] if missing else "<category>"
+        raise SetupError(f"{folder} holds no {what}.jsonl and no BFCL_v4_{what}.json: name the folder of BFCL's files.")
+    return [item for name, path in found.items() if not categories or name in categories for item in _items(path, name)]
+
+
+def accepted_form(call: Call, function: Function) -> dict[str, Any]:
+    """A call as BFCL's form accepts it alone, but that an optional argument's default may be given or left out."""
+    accepted = {key: accepted_values(value) for key, value in call.as_json()["arguments"].items()}
+    for name, schema in function.properties.items():
+        if name in function.required:
+            continue
+        default = None if schema.get("default") == "None" else schema.get("default")  # as BFCL's documents write it
+        if name not in accepted:
+            accepted[name] = [OMITTED] if default in (None, OMITTED) else [OMITTED, *accepted_values(default)]
+        elif default is not None and default == call.arguments[name]:
+            accepted[name].append(OMITTED)
+    return {call.name: accepted}
+
+
+def accepted_values(value: Any) -> list[Any]:
+    """The values that are accepted where only this one (JSON) is: itself, with such a list for each field inside."""
+    return list(EMPTY) if value == OMITTED else [_fields_listed(value)]
+
+
+def may_be_left_out(accepted: Sequence[Any]) -> bool:
+    """Whether accepted values say so."""
+    return OMITTED in accepted and list(accepted) != EMPTY
+
+
+def _fields_listed(value: Any) -> Any:
+    if isinstance(value, Mapping) and "$call" not in value:
+        return {key: accepted_values(each) for key, each in value.items()}
+    return [_fields_listed(each) for each in value] if isinstance(value, list) else value
+
+
+def _file_of(folder: Path, category: str) -> Path | None:
+    return next((p for p in (folder / f"{category}.jsonl", folder / f"BFCL_v4_{category}.json") if p.is_file()), None)
+
+
+def _items(path: Path, category: str) -> Iterable[BfclItem]:
+    multi_turn = category.startswith("multi_turn")
+    fields = {"id": ID, "question": _LIST, **({"involved_classes": _LIST} if multi_turn else {"function": OBJECTS})}
+    rows = read_rows(path, fields, unique="id")
+    answers = _answers(path, category, rows)
+    docs: dict[str, list[Function]] = {}
+    for row in rows:
+        place = f"{path}, {row['id']}"
+        functions = _offered(path.parent / _DOCS, row, docs) if multi_turn else _functions(row["function"], place)
+        turns = answers[row["id"]] if multi_turn else [answers[row["id"]]]
+        yield BfclItem(
+            str(row["id"]),
+            category,
+            tuple(tuple(turn) for turn in row["question"]),
+            tuple(functions),
+            tuple(_accepted(turn, functions, place) for turn in turns),
+        )
+
+
+def _answers(path: Path, category: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The ground truth of each item, by its id."""
+    if category.endswith("relevance"):  # of irrelevance too
+        answer: list[Any] | None = [] if category.endswith("irrelevance") else None
+        return dict.fromkeys((row["id"] for row in rows), answer)
+    found = {row["id"]: row["ground_truth"] for row in rows if "ground_truth" in row}
+    beside = path.parent / "possible_answer" / path.name
+    if len(found) < len(rows) and beside.is_file():
+        found |= {row["id"]: row["ground_truth"] for row in read_rows(beside, {"id": ID, "ground_truth": _LIST})}
+    lacking = [row["id"] for row in rows if row["id"] not in found]
+    if lacking:
+        raise SetupError(f"{path}: {lacking[0]} has no ground_truth, nor {beside}; add the publisher's answers.")
+    return found
+
+
+def _functions(descriptions: Iterable[Mapping[str, Any]], place: str) -> list[Function]:
+    try:
+        return [
+            Function(str(each["name"]), str(each.get("description", "")), canonical(each.get("parameters") or {}))
+            for each in descriptions
+        ]
+    except (KeyError, ValueError) as error:
+        raise SetupError(f"{place}: a function is not as BFCL describes functions: {error}.") from None
+
+
+def _offered(folder: Path, row: Mapping[str, Any], docs: dict[str, list[Function]]) -> list[Function]:
+    """The functions of a multi-turn item's classes; `docs` keeps what was read."""
+    functions = []
+    for name in row["involved_classes"]:
+        if name not in docs:
+            path = folder / f"{_DOC_OF.get(name, name)}.json"
+            docs[name] = _functions(read_rows(path, {}), str(path))
+        functions += docs[name]
+    excluded = row.get("excluded_function") or ()
+    return [function for function in functions if function.name not in excluded]
+
+
+def _accepted(turn: Any, functions: Sequence[Function], place: str) -> tuple[Mapping[str, Any], ...] | None:
+    """A turn's accepted calls; those of multi-turn items are written as Python."""
+    if turn is None:
+        return None
+    known = {function.name: function for function in functions}
+    accepted: list[Mapping[str, Any]] = []
+    for each in turn:
+        if isinstance(each, str):
+            try:
+                (call,) = parse(each, "python", functions)
+                each = accepted_form(call, known[call.name])
+            except (CallSyntaxError, KeyError, ValueError) as error:
+                raise SetupError(f"{place}: the accepted call {each!r} cannot be read: {error}.") from None
+        if not isinstance(each, Mapping) or not all(isinstance(values, Mapping) for values in each.values()):
+            shown = json.dumps(each)[:60]
+            raise SetupError(f"{place}: the accepted call {shown} is not {{name: {{argument: [...]}}}}.")
+        accepted.append(each)
+    return tuple(accepted)

@@ -1,0 +1,169 @@
+"""What a written request must pass. Here: its calls are valid and run, its reply says the result, none is too common.
+
+Each filter looks at a candidate whose item is a unit of `_function_units.py`: `item.meta` holds the calls that the
+request was written from (`about`), the values it must say (`must`), and what was left out. What it says is the matter
+of `_function_said.py`, what it means that of `_function_meaning.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from synth_dspy.core.task import Candidate, Filter, Resources, Verdict
+from synth_dspy.domains.functions.meaning_filters import LeadsToFunction
+from synth_dspy.domains.functions.sandbox.run import Outcome
+from synth_dspy.domains.functions.schema import Call, Function, validate
+from synth_dspy.domains.functions.syntax import parse
+from synth_dspy.domains.functions.values import is_said, leaves, spellings
+from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, Said, WellFormed
+from synth_dspy.synthesis.filters import KEPT
+from synth_dspy.synthesis.text import tokens
+
+
+def function_checks(resources: Resources, known: Mapping[str, Function]) -> list[Filter]:
+    """The filters that ask no model, by which the writer chooses among its samples."""
+    return [
+        Schema(known),
+        WellFormed(),
+        Said(),
+        NothingElse(known),
+        Roles(),
+        LeadsToFunction(resources.embedder.embed, known),
+    ]
+
+
+class Schema:
+    """The calls fit the schemas of the functions that are offered."""
+
+    name = "schema"
+
+    def __init__(self, known: Mapping[str, Function]) -> None:
+        self.known = known
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        offered = [self.known[name] for name in candidate.fields["available"]]
+        for call in parse(str(candidate.fields["answer"]), "json"):
+            if problems := validate(call, offered):
+                return _no(f"not valid: {problems[0]}")
+        return KEPT
+
+
+class Executes:
+    """Every call returns when it is made again in the sandbox, with the result that was recorded.
+
+    Functions that change something are not run, and judged by their schema alone.
+
+    Args:
+        run: calls in the sandbox.
+        known: functions by name.
+    """
+
+    name = "execution"
+
+    def __init__(self, run: Callable[[Sequence[Call]], Sequence[Outcome]], known: Mapping[str, Function]) -> None:
+        self.run = run
+        self.known = known
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        calls = parse(str(candidate.fields["answer"]), "json")
+        if any(not is_executable(call, self.known) for call in calls):
+            return Verdict(True, 0.5, "")
+        recorded = candidate.fields.get("results") or []
+        for outcome, before in zip(self.run(calls), recorded, strict=True):
+            if not outcome.ok:
+                return _no(f"{outcome.error_type or 'stopped'}: {outcome.error or outcome.stopped}")
+            if outcome.as_json() != before:
+                return _no("another result when called again")
+        return KEPT
+
+
+class Reply:
+    """The answer in words says the result, where there is one to be said in a few words, and no name from nowhere."""
+
+    name = "answer in words"
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        reply = candidate.fields.get("reply")
+        if reply is None:
+            return KEPT
+        missing = [
+            value for value in results_of(candidate.fields.get("results") or []) if not says_result(value, reply)
+        ]
+        if missing:
+            return _no(f"does not say the result: {missing[0]}")
+        known = self._known(candidate)
+        invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= known]
+        return _no(f"a name from nowhere: {invented[0]}") if invented else KEPT
+
+    @staticmethod
+    def _known(candidate: Candidate) -> set[str]:
+        """The words of what was said, called and returned."""
+        fields = candidate.fields
+        names = ("functions", "request", "question", "conversation", "answer", "results")
+        called = [value for call in candidate.item.meta["about"] for _, value in leaves(call.arguments)]
+        values = [*called, *results_of(fields.get("results") or [])]
+        said = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
+        return {token for text in said for token in tokens(text)} | {"i"}
+
+
+class Balanced:
+    """No function in a category has more than twice its share of what is kept. Depends on the order.
+
+    Args:
+        least: rows of one function in one category that are always allowed.
+    """
+
+    name = "balance"
+    ordered = True
+
+    def __init__(self, least: int = 3) -> None:
+        self.least = self.most = least
+        self._count: Counter[str] = Counter()
+
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Set what is allowed: twice the mean number of rows that a function has in a category."""
+        kinds = len({self._key(candidate) for candidate in candidates})
+        self.most = max(self.least, math.ceil(2 * len(candidates) / max(1, kinds)))
+        self._count.clear()
+
+    @staticmethod
+    def _key(candidate: Candidate) -> str:
+        return f"{candidate.item.meta['about'][0].name}, {candidate.category}"
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        key = self._key(candidate)
+        if self._count[key] >= self.most:
+            return _no(f"enough of these: {key}")
+        self._count[key] += 1
+        return KEPT
+
+
+def is_executable(call: Call, known: Mapping[str, Function]) -> bool:
+    """Whether a call and all inside it can be made without changing anything."""
+    return all(known[each.name].read_only and known[each.name].target for each in (call, *call.inner()))
+
+
+def results_of(outcomes: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """What a reply in words must say of results: numbers and short texts, also those in an object."""
+    found: list[Any] = []
+    for outcome in outcomes:
+        result = outcome.get("result")
+        parts = result.values() if isinstance(result, Mapping) else [result]
+        found += [part for part in parts if isinstance(part, int | float) or (isinstance(part, str) and len(part) < 60)]
+    return found[:4]
+
+
+def says_result(value: Any, reply: str) -> bool:
+    """Whether a reply says a result, rounded or not."""
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, float):
+        return any(is_said(rounded, reply) for rounded in (value, round(value, 2), round(value, 1), round(value)))
+    return is_said(value, reply)
+
+
+def _no(why: str) -> Verdict:
+    return Verdict(False, 0.0, why)

@@ -1,0 +1,309 @@
+"""Whether calls are those expected, compared as syntax trees under BFCL's rules.
+
+Patil et al., "The Berkeley Function Calling Leaderboard (BFCL)", ICML 2025; the rules are those of its `ast_checker`,
+written anew. Expected calls are in its form: `{name: {argument: [accepted values]}}`, "" among the values saying that
+the argument may be left out; in an object, each key has a list of accepted values of its own.
+
+- Every argument must be one that is declared and expected, of the declared type or of the accepted values' own (which
+  are strings where a variable stands for a value). An integer passes for a number; true is no integer.
+- Strings are compared without case, blanks and `,./-_*^`, and with one kind of quotation mark.
+- Calls may come in any order.
+
+It goes further than BFCL's checker where that stops at one level: types, integers for numbers and strings are judged
+alike at every depth; calls find their partners in the best way, not the first; calls inside arguments are compared as
+calls; and what is declared as anything may be any accepted value. `tests/benchmarks/bfcl_agreement.py` compares them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synth_dspy.domains.functions.bfcl import OMITTED, accepted_values, may_be_left_out
+from synth_dspy.domains.functions.json_schema import json_types
+from synth_dspy.domains.functions.schema import Call, Function
+
+NAME, MISSING, UNKNOWN = "wrong name", "missing argument", "unknown argument"
+TYPE, VALUE, NUMBER, NEEDLESS = "wrong type", "wrong value", "wrong number of calls", "called needlessly"
+CAUSES = (NAME, MISSING, UNKNOWN, TYPE, VALUE, NUMBER, NEEDLESS)
+"""Why calls are wrong, from the worst mistake in a call to the smallest, then those of all calls together."""
+
+_NESTED = "$call"
+_IGNORED = re.compile(r"[ ,./\-_*^]")
+Expected = Mapping[str, Mapping[str, Sequence[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class CallScore:
+    """The verdict on the calls of one turn.
+
+    Attributes:
+        ok: whether they are right.
+        why: one of `CAUSES`, or "" where they are.
+        detail: which call or argument, in words.
+        hallucinated_name: a function is called that was not offered.
+        hallucinated_argument: an argument is given that its function does not have.
+    """
+
+    ok: bool
+    why: str = ""
+    detail: str = ""
+    hallucinated_name: bool = False
+    hallucinated_argument: bool = False
+
+
+def score_calls(
+    calls: Sequence[Call | Mapping[str, Any]],
+    ground_truth: Sequence[Expected] | None,
+    functions: Sequence[Function],
+    *,
+    strict: bool = False,
+) -> CallScore:
+    """Score the calls of one turn.
+
+    Args:
+        calls: Those made, also as JSON (`{"name": ..., "arguments": {...}}`).
+        ground_truth: Those expected; none where nothing should be called; None where anything should be.
+        functions: Those offered.
+        strict: Calls must come in the order expected, and strings be as they are written: in a conversation, where one
+            call changes what the next finds.
+    """
+    made = [call if isinstance(call, Call) else Call.from_json(call) for call in calls]
+    known = {function.name: function for function in functions}
+    every = [each for call in made for each in (call, *call.inner())]
+    why, detail = _Rules(known, strict).verdict(made, ground_truth)
+    return CallScore(
+        not why,
+        why,
+        detail,
+        any(call.name not in known for call in every),
+        any(call.name in known and bool(_undeclared(call, known[call.name])) for call in every),
+    )
+
+
+def score_turns(
+    turns: Sequence[Sequence[Call | Mapping[str, Any]]],
+    ground_truth: Sequence[Sequence[Expected] | None],
+    functions: Sequence[Function],
+) -> list[CallScore]:
+    """Score a conversation turn by turn, strictly. The conversation is right where every turn is.
+
+    BFCL runs the calls of such conversations and compares the states that they lead to: it also takes other ways to the
+    same state, and calls that change nothing, for right.
+
+    Raises:
+        ValueError: there are not as many turns as expected.
+    """
+    return [
+        score_calls(calls, expected, functions, strict=True)
+        for calls, expected in zip(turns, ground_truth, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """How calls and values are compared, among known functions, strictly or not."""
+
+    known: Mapping[str, Function]
+    strict: bool
+
+    def verdict(self, calls: Sequence[Call], expected: Sequence[Expected] | None) -> tuple[str, str]:
+        """Why calls are wrong, and where; two empty strings where they are right."""
+        if expected is None:
+            return ("", "") if calls else (NUMBER, "nothing was called")
+        if calls and not expected:
+            return NEEDLESS, f"{calls[0].name} was called"
+        if len(calls) != len(expected):
+            return NUMBER, f"{len(calls)} instead of {len(expected)}"
+        # What is wrong with each call, were it meant as each of those expected.
+        wrong = [[self.wrong(call, each) for call in calls] for each in expected]
+        if self.strict:
+            return next((problem for i, row in enumerate(wrong) if (problem := row[i])), ("", ""))
+        partners = _partners(wrong)
+        free = [j for j in range(len(calls)) if j not in partners]
+        mistakes = [problem for i, j in enumerate(partners) if j is None for k in free if (problem := wrong[i][k])]
+        # Of those left over, the call that comes nearest to one expected says what the mistake is.
+        return max(mistakes, key=lambda each: CAUSES.index(each[0]), default=("", ""))
+
+    def wrong(self, call: Call, expected: Expected) -> tuple[str, str] | None:
+        """What is first wrong with a call that is meant as the one expected."""
+        ((name, accepted),) = expected.items()
+        if call.name != name:
+            return NAME, f"{call.name} instead of {name}"
+        function = self.known.get(name) or Function(name, "", {})
+        for key in function.required:
+            if key not in call.arguments:
+                return MISSING, f"{key} of {name}"
+        definitions = function.parameters.get("$defs") or {}
+        undeclared = _undeclared(call, function)
+        for key, value in call.arguments.items():
+            if key in undeclared:
+                return UNKNOWN, f"{key} of {name}"
+            if key not in accepted:
+                return UNKNOWN, f"{key} of {name} is not expected"
+            cause = self._argument(value, accepted[key], _Schema(function.properties.get(key, {}), definitions))
+            if cause:
+                return cause, f"{key} of {name}"
+        for key, values in accepted.items():
+            if key not in call.arguments and not may_be_left_out(values):
+                return MISSING, f"{key} of {name}"
+        return None
+
+    def _argument(self, value: Any, accepted: Sequence[Any], schema: _Schema) -> str:
+        """What is wrong with an argument of which these values are accepted; "" where nothing is."""
+        if not _typed(value, accepted, schema):
+            return TYPE
+        # The name of a variable, where the declared type is another, is compared as it is written.
+        exact = not _passes(_kind_of(accepted), schema.types())
+        given = [each for each in accepted if each != OMITTED] if self.strict else []
+        return "" if any(self._equal(value, each, schema, exact=exact) for each in given or accepted) else VALUE
+
+    def _equal(self, value: Any, accepted: Any, schema: _Schema, *, exact: bool = False) -> bool:
+        """Whether a value is an accepted one, down to its leaves."""
+        if isinstance(value, Call):
+            return self._is_call(value, accepted)
+        if isinstance(value, str) and isinstance(accepted, str):
+            return value == accepted if exact or self.strict else _normal(value) == _normal(accepted)
+        if isinstance(value, list):
+            if accepted == OMITTED:
+                return not value  # an empty list says no more than none
+            return (
+                isinstance(accepted, list)
+                and len(value) == len(accepted)
+                and all(self._equal(a, b, schema.inside(0)) for a, b in zip(value, accepted, strict=True))
+            )
+        if isinstance(value, Mapping):
+            return (
+                isinstance(accepted, Mapping)
+                and all(k in accepted and self._fits(each, accepted[k], schema.inside(k)) for k, each in value.items())
+                and all(k in value or may_be_left_out(_options(o, schema.inside(k))) for k, o in accepted.items())
+            )
+        return bool(value == accepted) and isinstance(value, bool) == isinstance(accepted, bool)
+
+    def _fits(self, value: Any, options: Any, schema: _Schema) -> bool:
+        """Whether a value inside an object is one of a list of accepted ones, or the literal that stands there."""
+        return any(self._equal(value, each, schema) for each in _options(options, schema))
+
+    def _is_call(self, call: Call, accepted: Any) -> bool:
+        """Whether a call inside an argument is the one expected there, as JSON or with accepted values."""
+        if not isinstance(accepted, Mapping) or set(accepted) != {_NESTED}:
+            return False
+        inner = accepted[_NESTED]
+        if set(inner) == {"name", "arguments"}:
+            inner = {inner["name"]: {key: accepted_values(value) for key, value in inner["arguments"].items()}}
+        return self.wrong(call, inner) is None
+
+
+def _partners(wrong: Sequence[Sequence[tuple[str, str] | None]]) -> list[int | None]:
+    """For each expected call one that is right for it, as many as there can be (Kuhn's augmenting paths)."""
+    expected_of: dict[int, int] = {}
+
+    def settle(i: int, tried: set[int]) -> bool:
+        for j, problem in enumerate(wrong[i]):
+            if problem is None and j not in tried:
+                tried.add(j)
+                if j not in expected_of or settle(expected_of[j], tried):
+                    expected_of[j] = i
+                    return True
+        return False
+
+    for i in range(len(wrong)):
+        settle(i, set())
+    call_of = {i: j for j, i in expected_of.items()}
+    return [call_of.get(i) for i in range(len(wrong))]
+
+
+def _undeclared(call: Call, function: Function) -> list[str]:
+    """Arguments that a function does not have. One of which nothing is declared may have any."""
+    if "properties" not in function.parameters or function.parameters.get("additionalProperties"):
+        return []
+    return [key for key in call.arguments if key not in function.properties]
+
+
+# -- types -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """A value's JSON Schema, and what its references name."""
+
+    schema: Mapping[str, Any]
+    definitions: Mapping[str, Any]
+
+    def types(self) -> frozenset[str]:
+        """JSON types; none where any will do."""
+        return json_types(self.schema, self.definitions)
+
+    def inside(self, key: str | int) -> _Schema:
+        """The schema of a property or, for a number, of the items: of the first alternative that declares it."""
+        for schema in self._alternatives(self.schema):
+            if isinstance(key, int):
+                found = schema.get("items")
+            else:
+                found = (schema.get("properties") or {}).get(key, schema.get("additionalProperties"))
+            if isinstance(found, Mapping):
+                return _Schema(found, self.definitions)
+        return _Schema({}, self.definitions)
+
+    def _alternatives(self, schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if "$ref" in schema:
+            schema = self.definitions.get(str(schema["$ref"]).rsplit("/", 1)[-1], {})
+        yield schema
+        for each in schema.get("anyOf", ()):
+            yield from self._alternatives(each)
+
+
+def _typed(value: Any, accepted: Sequence[Any], schema: _Schema) -> bool:
+    """Whether a value has a declared type, or that of the first accepted value, down to its leaves."""
+    if isinstance(value, Call):
+        return True
+    if not _passes(_kind(value), schema.types()) and _kind(value) != _kind_of(accepted):
+        return False
+    if isinstance(value, list):
+        examples = [each for each in accepted if isinstance(each, list)]
+        return any(all(_typed(item, example, schema.inside(0)) for item in value) for example in examples or [[]])
+    if isinstance(value, Mapping):
+        options = [each for each in accepted if isinstance(each, Mapping)]
+        return any(
+            all(
+                _typed(each, _options(option[key], schema.inside(key)) if key in option else [], schema.inside(key))
+                for key, each in value.items()
+            )
+            for option in options or [{}]
+        )
+    return True
+
+
+def _options(options: Any, schema: _Schema) -> Sequence[Any]:
+    """The values that are accepted inside an object: those listed, or the literal that stands there.
+
+    A list without lists, where an array is declared, is that array.
+    """
+    if not isinstance(options, list):
+        return [options]
+    types = schema.types()
+    if "array" not in types or any(isinstance(each, list) for each in options):
+        return options
+    if options and all(each == OMITTED for each in options):
+        return [*options, options]
+    return [*(each for each in options if each != OMITTED and _passes(_kind(each), types)), options]
+
+
+def _passes(kind: str, types: frozenset[str]) -> bool:
+    return not types or not kind or kind in types or (kind == "integer" and "number" in types)
+
+
+def _kind_of(accepted: Sequence[Any]) -> str:
+    """The type of the first accepted value; "" where there is none."""
+    return next((_kind(each) for each in accepted if each != OMITTED), "")
+
+
+def _kind(value: Any) -> str:
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", type(None): "null"}
+    return names.get(type(value), "object")
+
+
+def _normal(text: str) -> str:
+    return _IGNORED.sub("", text).lower().replace("'", '"')

@@ -1,0 +1,260 @@
+"""Around the calls: which functions are shown, where calls are made, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+import numpy as np
+
+from synth_dspy.domains.documents.retrieval import Retriever
+from synth_dspy.domains.functions.details import what_it_does
+from synth_dspy.domains.functions.examples import resolve
+from synth_dspy.domains.functions.prompts import Turn, show_functions, show_request
+from synth_dspy.domains.functions.replay import RecordedSandbox
+from synth_dspy.domains.functions.sandbox.run import Outcome, Sandbox
+from synth_dspy.domains.functions.schema import Call, Function, calls_schema
+from synth_dspy.domains.functions.syntax import Syntax, parse, render
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.models.embedder import Embedder
+from synth_dspy.models.grammar.constraints import CALL_TOKEN, grammar_format, python_calls_grammar
+from synth_dspy.models.roles import EMBEDDED
+
+SHOWN = 6
+"""Functions that are shown at most; of more, the most relevant."""
+
+
+class Finder:
+    """The functions to show for a question, the most relevant first.
+
+    The order tells a small model what it cannot tell itself: of the sample's 50 requests with several functions on
+    offer, the embedder puts the right one first in 46.
+
+    Args:
+        known: functions by name.
+        retriever: the index of their descriptions; None ranks by the embedder.
+        embedder: ranks functions that stand in no index.
+        most: functions that are shown.
+    """
+
+    def __init__(
+        self, known: Mapping[str, Function], retriever: Retriever | None, embedder: Embedder, most: int = SHOWN
+    ) -> None:
+        self.known = dict(known)
+        self.retriever = retriever
+        self.embedder = embedder
+        self.most = most
+        self._vectors: dict[str, Any] = {}
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Finder:
+        return self  # copies of a program search the same functions
+
+    def __call__(self, question: str, available: Sequence[Any] | None) -> list[Function]:
+        """Functions to show, best first: of those offered, or of all."""
+        if available is None and self.retriever is not None:
+            return self._searched(question)
+        offered = resolve(self.known if available is None else available, self.known)
+        if len(offered) < 2:
+            return offered
+        texts = [what_it_does(function) for function in offered]
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            self._vectors |= dict(zip(new, self.embedder.embed(new), strict=True))
+        scores = np.stack([self._vectors[text] for text in texts]) @ self.embedder.embed([question])[0]
+        # Rounded: what is embedded together shows in the last digits, and must not turn the order of two.
+        return [offered[i] for i in np.argsort(-scores.round(5), kind="stable")[: self.most]]
+
+    def _searched(self, question: str) -> list[Function]:
+        assert self.retriever is not None
+        words = 40 * self.most
+        while True:
+            passages = self.retriever.search(question, None, words)
+            names = list(dict.fromkeys(p.document for p in passages if p.document in self.known))
+            if len(names) >= self.most or words > 5000:
+                return [self.known[name] for name in names[: self.most]]
+            words *= 4  # their descriptions are long
+
+
+class Workshop:
+    """Makes calls of the functions of several modules, each in its own sandbox; one's results feed another's.
+
+    Within a run, outcomes go through its ledger: what was executed before it was stopped is not executed again.
+
+    Args:
+        functions: what can be called; those without a `target` cannot.
+        only_read_only: refuse functions that are not marked read-only.
+    """
+
+    def __init__(self, functions: Iterable[Function], only_read_only: bool = True) -> None:
+        self._module: dict[str, Path] = {}
+        by_module: dict[Path, list[Function]] = {}
+        for function in functions:
+            if function.target:
+                module = Path(function.target.rpartition(":")[0])
+                self._module[function.name] = module
+                by_module.setdefault(module, []).append(function)
+        self._functions = by_module
+        self._only_read_only = only_read_only
+        self._sandboxes: dict[Path, RecordedSandbox] = {}
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Workshop:
+        return self  # copies of a program share the child processes
+
+    def run(self, calls: Sequence[Call], again: int = 0) -> list[Outcome]:
+        """The outcome of each call; where one inside it fails, that one's outcome.
+
+        Args:
+            calls: perhaps nested.
+            again: which execution of the same calls it is: of 1, a run's ledger has another outcome than of 0.
+        """
+        return [self._run(call, again) for call in calls]
+
+    def close(self) -> None:
+        """End the child processes."""
+        for sandbox in self._sandboxes.values():
+            sandbox.close()
+        self._sandboxes.clear()
+
+    def _run(self, call: Call, again: int) -> Outcome:
+        arguments: dict[str, Any] = {}
+        for name, value in call.arguments.items():
+            if isinstance(value, Call):
+                fed = self._run(value, again)
+                if not fed.ok:
+                    return fed
+                value = fed.result
+            arguments[name] = value
+        module = self._module.get(call.name)
+        if module is None:
+            return Outcome(stopped=f"not run: {call.name} is no function that can be called")
+        with self._lock:
+            if module not in self._sandboxes:
+                sandbox = Sandbox(module, self._functions[module], only_read_only=self._only_read_only)
+                self._sandboxes[module] = RecordedSandbox(sandbox)
+        return self._sandboxes[module].run([Call(call.name, arguments)], again)[0]
+
+
+def constraint(
+    functions: Sequence[Function], syntax: Syntax, max_tokens: int, *, embedded: bool = True, call_token: str = ""
+) -> dict[str, Any]:
+    """The `response_format` under which only valid calls of these functions can be written, or `[]`.
+
+    Embedded models write the list itself, in either syntax, behind the call token if there is one; servers want an
+    object, and get `{"calls": [...]}` in JSON, which `CallsAdapter` reads.
+    """
+    schema = calls_schema(functions, most=4, nested=1 if len(functions) > 1 else 0)
+    if not embedded:
+        return json_format("calls", in_object("calls", schema))
+    if call_token:
+        schema[CALL_TOKEN] = call_token
+    if syntax == "python":
+        return grammar_format(python_calls_grammar(schema, max_tokens), call_token)
+    return json_format("calls", schema)
+
+
+def is_embedded(predictor: dspy.Predict) -> bool:
+    """Whether a predictor's model runs in this process, where a grammar may begin with anything."""
+    lm = predictor.lm or dspy.settings.lm
+    return str(getattr(lm, "model", "")).startswith(EMBEDDED)
+
+
+def json_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The `response_format` of a JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": dict(schema)}}
+
+
+def in_object(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with one property, which keeps the schema's definitions at the root."""
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    fields = {"type": "object", "properties": {name: inner}, "required": [name], "additionalProperties": False}
+    return {**fields, **definitions}
+
+
+class CallsAdapter(PlainAdapter):
+    """Reads calls that a server had to write as `{"calls": [...]}` as the list that a prompt's demonstrations show.
+
+    Args:
+        syntax: what the list is written in.
+        call_token: what a list that is not empty may begin with in a reply; the program's own fields are without it.
+        shown: whether it begins them in demonstrations and training rows. A server is asked for an object, which has
+            no place for it; a model that was tuned with it and heeds no schema writes it all the same.
+    """
+
+    def __init__(self, syntax: Syntax, call_token: str = "", *, shown: bool = True) -> None:
+        super().__init__()
+        self.syntax: Syntax = syntax
+        self.call_token = call_token
+        self.shown = shown
+
+    def format_assistant_message_content(
+        self, signature: Any, outputs: Mapping[str, Any], missing_field_message: str | None = None
+    ) -> str:
+        text = super().format_assistant_message_content(signature, outputs, missing_field_message)
+        return f"{self.call_token}{text}" if self.shown and text.startswith("[") and text != "[]" else text
+
+    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+        parsed = super().parse(signature, completion)
+        return {name: self._unwrapped(text.removeprefix(self.call_token).strip()) for name, text in parsed.items()}
+
+    def _unwrapped(self, text: str) -> str:
+        try:
+            value = json.loads(text)
+            if isinstance(value, dict) and isinstance(value.get("calls"), list):
+                return render(parse(json.dumps(value["calls"]), "json"), self.syntax) if value["calls"] else "[]"
+        except (ValueError, RecursionError):  # no JSON, or no calls: the program says so
+            pass
+        return text
+
+
+class TellUser(dspy.Signature):
+    """Reply to the user's last message in one or two sentences. If there is a result, say it. If something that a
+    function needs was not said, ask for it."""
+
+    functions: str = dspy.InputField()
+    conversation: str = dspy.InputField()
+    result: str = dspy.InputField()
+    reply: str = dspy.OutputField()
+
+
+class Assistant(dspy.Module):
+    """A conversation with functions: calls them, and tells the user what came of it, or asks back.
+
+        assistant = Assistant(synth_dspy.load("runs/function_calling/<id>/programs/sft"))
+        assistant(question="How many miles are 5 km?").reply
+
+    Args:
+        caller: a `FunctionCaller`, tuned or not.
+        lm: writes the replies; by default the model that the caller began with, as tuning made it forget how to talk.
+    """
+
+    def __init__(self, caller: dspy.Module, lm: dspy.LM | None = None) -> None:
+        super().__init__()
+        self.caller = caller
+        self.tell = dspy.Predict(TellUser)
+        if lm is not None:
+            self.tell.set_lm(lm)
+
+    def forward(self, question: str, conversation: Sequence[Turn] = (), **inputs: Any) -> dspy.Prediction:
+        made = self.caller(question=question, conversation=list(conversation), execute=True, **inputs)
+        results = "; ".join(map(_in_words, made.results))
+        with dspy.context(adapter=PlainAdapter()):
+            said = self.tell(
+                functions=show_functions(made.functions),
+                conversation=show_request(question, conversation, "json"),
+                result=results or "none",
+                config={"max_tokens": 96},
+            )
+        return dspy.Prediction(reply=said.reply, answer=made.answer, results=made.results, abstained=made.abstained)
+
+
+def _in_words(outcome: Mapping[str, Any]) -> str:
+    """What became of a call, for the model to say."""
+    if outcome["error_type"]:
+        return f"{outcome['error_type']}: {outcome['error']}"
+    return str(outcome["stopped"] or outcome["result"])

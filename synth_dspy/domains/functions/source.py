@@ -1,0 +1,223 @@
+"""Functions as a task's source: each is an item to generate from and a document to find, and labelled calls are rows.
+
+Splits are by function. Those that labelled examples call together are one group, so that what is called in training
+is never called in the test; as one of several to choose from, a function may be seen in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Item, Knowledge
+from synth_dspy.domains.documents.documents import Document, Skipped
+from synth_dspy.domains.functions.bfcl import BfclItem, read_bfcl
+from synth_dspy.domains.functions.examples import INPUTS, calls_of, example_fields, grouped, read_examples, subject_of
+from synth_dspy.domains.functions.introspect import read_functions
+from synth_dspy.domains.functions.prompts import Turn, show_functions
+from synth_dspy.domains.functions.schema import Function
+from synth_dspy.domains.functions.syntax import Syntax
+
+EXAMPLES = "examples.jsonl"
+
+
+@dataclass(frozen=True)
+class Functions:
+    """Documented functions and, where there are some, labelled examples of calling them.
+
+    Attributes:
+        sample: a folder with modules and `examples.jsonl`; what is read when nothing else is named, and whose examples
+            show the teacher how people ask where the functions have none of their own.
+        functions: a module, a folder of modules, or a file of schemas (OpenAPI, OpenAI's tools), instead of the sample.
+        examples: labelled examples of calling those functions (JSONL).
+        bfcl: the Berkeley Function Calling Leaderboard's files, as a folder, instead of either.
+        syntax: what calls are written in: "json" or "python".
+    """
+
+    sample: Path
+    functions: Path | None = None
+    examples: Path | None = None
+    bfcl: Path | None = None
+    syntax: Syntax = "json"
+
+    def read(self, limit: int | None = None) -> Knowledge:
+        """Read the functions; `limit` takes that many groups in an order that their names' hashes give.
+
+        Raises:
+            SetupError: nothing can be read, or the labelled examples are not as they should be.
+        """
+        if self.bfcl is not None and (self.functions or self.examples):
+            raise SetupError("Name either functions of your own or BFCL, not both.")
+        if self.examples is not None and self.functions is None:
+            raise SetupError(
+                f"The labelled examples {self.examples} call functions that were not named: add --task.functions."
+            )
+        if self.bfcl is not None:
+            return replace(_benchmark(self.bfcl, limit, self.syntax), prompts=self._sample_examples())
+        known, skipped = self._own
+        path = self.examples if self.functions is not None else self.sample / EXAMPLES
+        rows = read_examples(path, known) if path is not None else []
+        groups = grouped(known, rows)
+        kept = set(sorted(set(groups.values()), key=hash_order)[:limit])
+        labelled = [self._example(row, known, groups) for row in rows]
+        return Knowledge(
+            items=[
+                _item(function, groups[function.name]) for function in known.values() if groups[function.name] in kept
+            ],
+            labelled=[example for example in labelled if example.group in kept],
+            prompts=() if labelled else self._sample_examples(),
+            documents=[_document(function) for name, function in known.items() if groups[name] in kept],
+            skipped=skipped,
+        )
+
+    def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
+        """Labelled examples of another file about the same functions, or of BFCL's.
+
+        Raises:
+            SetupError: a line is not as it should be, or calls a function that is not read; names line and field.
+        """
+        if path.is_dir():
+            return list(_benchmark(path, limit, self.syntax).labelled)
+        known = self.own()
+        rows = read_examples(path, known)
+        groups = grouped(known, rows)
+        return [self._example(row, known, groups) for row in rows]
+
+    def known(self) -> dict[str, Function]:
+        """The functions by name, those of the sample too: examples for prompting the teacher call them."""
+        return self._of_sample | self.own()
+
+    def own(self) -> dict[str, Function]:
+        """The functions that are called, by name."""
+        if self.bfcl is not None:
+            return {item.id: item.meta["function"] for item in _benchmark(self.bfcl, None, self.syntax).items}
+        return self._own[0]
+
+    @cached_property
+    def _own(self) -> tuple[dict[str, Function], list[Skipped]]:
+        return _read(self.functions or self.sample)
+
+    @cached_property
+    def _of_sample(self) -> dict[str, Function]:
+        return _read(self.sample)[0]
+
+    def _sample_examples(self) -> list[dspy.Example]:
+        rows = read_examples(self.sample / EXAMPLES, self._of_sample)
+        groups = grouped(self._of_sample, rows)
+        return [self._example(row, self._of_sample, groups) for row in rows]
+
+    def _example(
+        self, row: Mapping[str, Any], known: Mapping[str, Function], groups: Mapping[str, str]
+    ) -> dspy.Example:
+        offered = [known[name] for name in row["functions"]]
+        fields = example_fields(
+            row["question"],
+            calls_of(row["expected"]),
+            offered,
+            self.syntax,
+            accepted=row["expected"],
+            conversation=row.get("conversation") or (),
+            system=row.get("system") or "",
+        )
+        about = {"id": row["id"], "group": groups[subject_of(row)], "category": row["category"], "origin": "gold"}
+        if "said" in row:  # of a call that lacks an argument: for demonstrations of leaving one out
+            about["said"] = {"name": subject_of(row), "arguments": row["said"]}
+        inputs = [name for name in INPUTS if name in fields]
+        return dspy.Example(**about, **fields).with_inputs(*inputs)
+
+
+def _item(function: Function, group: str) -> Item:
+    return Item(function.name, group, show_functions([function]), {"function": function})
+
+
+def _document(function: Function) -> Document:
+    words = function.name.replace("_", " ").replace(".", " ")
+    notes = [f"{name.replace('_', ' ')}: {each.get('description', '')}" for name, each in function.properties.items()]
+    text = " ".join([f"{words}.", function.description.strip(), *notes])
+    return Document(function.name, words, " ".join(text.split()), function.where or function.name)
+
+
+@lru_cache(maxsize=4)
+def _benchmark(folder: Path, limit: int | None, syntax: Syntax) -> Knowledge:
+    """BFCL as knowledge: an item for every name of a function, an example for every turn."""
+    functions: dict[str, Function] = {}
+    rows: list[dict[str, Any]] = []
+    for item in read_bfcl(folder):
+        for function in item.functions:
+            functions.setdefault(function.name, function)
+        rows += _turns(item)
+    groups = grouped(functions, rows)
+    kept = set(sorted(set(groups.values()), key=hash_order)[:limit])
+    labelled = []
+    for row in rows:
+        group = groups[subject_of(row)]
+        if group in kept:
+            fields = example_fields(
+                row["question"],
+                calls_of(row["expected"], _by_name(row["offered"])),
+                row["offered"],
+                syntax,
+                accepted=row["expected"],
+                conversation=row["conversation"],
+                system=row["system"],
+                by_name=False,
+            )
+            inputs = [name for name in INPUTS if name in fields]
+            example = dspy.Example(id=row["id"], group=group, category=row["category"], origin="gold", **fields)
+            labelled.append(example.with_inputs(*inputs))
+    own = [function for function in functions.values() if groups[function.name] in kept]
+    return Knowledge(
+        items=[_item(function, groups[function.name]) for function in own],
+        labelled=labelled,
+        documents=[_document(function) for function in own],
+    )
+
+
+def _turns(item: BfclItem) -> list[dict[str, Any]]:
+    """The rows of a BFCL item: one for each turn, after the turns before as they should have gone."""
+    rows: list[dict[str, Any]] = []
+    before: list[Turn] = []
+    system = ""
+    for number, (messages, accepted) in enumerate(zip(item.question, item.ground_truth, strict=True)):
+        said = [message for message in messages if message["role"] != "system"]
+        system = " ".join([system, *(m["content"] for m in messages if m["role"] == "system")]).strip()
+        if accepted is None or not said:
+            continue  # nothing to compare with
+        rows.append(
+            {
+                "id": item.id if len(item.question) == 1 else f"{item.id}/{number + 1}",
+                "category": item.category,
+                "question": said[-1]["content"],
+                "functions": [function.name for function in item.functions],
+                "offered": item.functions,
+                "expected": accepted,
+                "conversation": [*before, *said[:-1]],
+                "system": system,
+            }
+        )
+        before += [
+            *said,
+            {"role": "assistant", "calls": [call.as_json() for call in calls_of(accepted, _by_name(item.functions))]},
+        ]
+    return rows
+
+
+def _by_name(functions: Iterable[Function]) -> dict[str, Function]:
+    return {function.name: function for function in functions}
+
+
+def _read(path: Path) -> tuple[dict[str, Function], list[Skipped]]:
+    functions, gaps = read_functions(path)
+    return _by_name(functions), [Skipped(f"{gap.file}:{gap.line}", _lacks(gap)) for gap in gaps]
+
+
+def _lacks(gap: Any) -> str:
+    of = f"{gap.function}({gap.parameter})" if gap.parameter else gap.function
+    return f"{of} lacks {gap.missing}"

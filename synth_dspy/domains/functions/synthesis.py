@@ -1,0 +1,246 @@
+"""Writing requests that lead to calls: the calls are drawn first, the teacher says them in words.
+
+A small teacher cannot think of a request and its arguments; it can say given arguments in a sentence, shown how people
+said others. So a unit of work is a call with drawn arguments, already made in the sandbox, and the request comes of it
+(as the answer-first route of contract QA does for spans). Categories:
+
+    single            one function is offered, and called
+    choice            several are offered, one is called
+    parallel          two calls, neither of which needs the other's result
+    nested            one call's result is an argument of the other
+    multi_turn        the last message is a follow-up, an answer to the assistant's question, or mere talk
+    missing_argument  a required argument is not said: no call, the assistant asks back
+    irrelevant        none of the functions offered does what is asked: no call
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.task import Candidate, Filter, Item, Resources
+from synth_dspy.domains.functions.details import AND, THAT, Details
+from synth_dspy.domains.functions.examples import INPUTS, example_fields
+from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, function_checks, is_executable
+from synth_dspy.domains.functions.iteration import improve, in_words
+from synth_dspy.domains.functions.meaning_filters import ReverseQueries
+from synth_dspy.domains.functions.program import Workshop
+from synth_dspy.domains.functions.schema import Call, Function
+from synth_dspy.domains.functions.source import Functions
+from synth_dspy.domains.functions.syntax import Syntax
+from synth_dspy.domains.functions.units import UnitPlanner, parse_mix
+from synth_dspy.domains.functions.writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
+from synth_dspy.synthesis.decontaminate import Decontaminated
+from synth_dspy.synthesis.dedup import Embed, NearDuplicate
+from synth_dspy.synthesis.pipeline import candidate_id
+from synth_dspy.synthesis.samples import draw, kept_by
+
+
+class RequestSynthesizer(dspy.Module):
+    """Writes candidates; `plan` draws calls and makes them, `forward` has one said in words.
+
+    Args:
+        known: the functions by name; calls are drawn of those that `plan` is given.
+        elsewhere: further functions, which only the seeds call.
+        seeds: labelled examples of the training groups, or of functions elsewhere.
+        embed: texts to unit vectors.
+        workshop: makes calls in sandboxes.
+        mix: shares of the categories.
+        checks: filters without model calls.
+        syntax: what calls are written in.
+        count: demonstrations for each request.
+        samples: most requests written for a unit; no more are once one passes the checks.
+        seed: seed of what is drawn.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, Function],
+        elsewhere: Mapping[str, Function],
+        seeds: Sequence[dspy.Example],
+        embed: Embed,
+        workshop: Workshop,
+        *,
+        mix: Mapping[str, int],
+        checks: Sequence[Filter] = (),
+        syntax: Syntax = "json",
+        count: int = 3,
+        samples: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.known = dict(known)
+        self.workshop = workshop
+        self.checks = list(checks)
+        self.syntax = syntax
+        self.samples = samples
+        self.details = Details({**elsewhere, **known}, seeds, count, seed)
+        self.findings: list[str] = []
+        self.writer = RequestWriter()
+        self.replies = ReplyWriter()
+        self.values = ValueWriter()
+        self.planner = UnitPlanner(known, seeds, embed, workshop, mix, self.details, self.values, seed)
+
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
+        """Units to write about."""
+        return self.planner.plan(items, limit)
+
+    def tune(self, items: Sequence[Item], filters: Sequence[Filter], executor: Executor) -> None:
+        """Compile the writer on a small first batch, before the large one."""
+        self.findings = in_words(improve(self, items, executor))
+
+    def forward(self, item: Item) -> list[Candidate]:
+        """The candidate of one unit that `plan` made; of a plain item, those of its units."""
+        if "wanted" not in item.meta:
+            return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
+        meta = item.meta
+        if meta["category"] == "multi_turn":
+            return self._conversation(item)
+        question = self._best(item)
+        if not question:
+            return []
+        trial = self.candidate(item, question)
+        reply = self.replies(question, meta["results"]) if self.passes(trial) else None
+        return [self.candidate(item, question, reply)]
+
+    def ask(self, wanted: str, shots: Sequence[dspy.Example], **decoding: Any) -> str:
+        """The teacher's request for what is wanted."""
+        return str(self.writer(wanted=wanted, shots=shots, **decoding).request)
+
+    def _best(self, unit: Item) -> str:
+        """The most likely request if it passes the checks, else the first of a few samples that does.
+
+        Two calls that the teacher cannot say together are said one after the other.
+        """
+        meta, first = unit.meta, ""
+        for i in range(self.samples):
+            question = self.ask(meta["wanted"], meta["shots"], **draw(i, SAMPLING))
+            if self.passes(self.candidate(unit, question)):
+                return question
+            first = first or question
+        parts = [self._best(part) for part in self._parts(unit)]
+        together = " ".join(parts)
+        return together if parts and self.passes(self.candidate(unit, together)) else first
+
+    def _parts(self, unit: Item) -> list[Item]:
+        """The calls of a unit as units of their own: parallel ones, or an inner one and what is done with "that"."""
+        meta = unit.meta
+        if meta["category"] == "parallel":
+            return [
+                self._alone(unit, call, words)
+                for call, words in zip(meta["about"], meta["wanted"].split(AND), strict=True)
+            ]
+        if meta["category"] != "nested":
+            return []
+        rng, outer = random.Random(unit.id), meta["about"][0]
+        inner = next(outer.inner())
+        plain = {name: value for name, value in outer.arguments.items() if not isinstance(value, Call)}
+        referring = {name: THAT if isinstance(value, Call) else value for name, value in outer.arguments.items()}
+        rest = self._alone(unit, Call(outer.name, plain), self.details.wanted([Call(outer.name, referring)], rng))
+        return [
+            self._alone(unit, inner, self.details.wanted([inner], rng)),
+            replace(rest, meta={**rest.meta, "expected": []}),  # without its argument it is no valid call
+        ]
+
+    def _conversation(self, unit: Item) -> list[Candidate]:
+        """A conversation: the request for the first call, what the assistant did, and the last message."""
+        meta = unit.meta
+        call = meta["first"]
+        opening_unit = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
+        if meta["kind"] == "answer":  # it lacks what is asked for next
+            opening_unit = replace(opening_unit, meta={**opening_unit.meta, "expected": [], "left_out": meta["lacks"]})
+        opening = self._best(opening_unit)
+        if not self.passes(self.candidate(opening_unit, opening)):
+            return []
+        turns: list[dict[str, Any]] = [{"role": "user", "content": opening}]
+        if meta["kind"] == "answer":
+            turns.append({"role": "assistant", "content": meta["reply"]})
+        else:
+            turns.append({"role": "assistant", "calls": [call.as_json()]})
+            if is_executable(call, self.known):
+                result = self.workshop.run([call])[0].as_json()
+                turns.append({"role": "tool", "content": str(result["result"])})
+                reply = self.replies(opening, [result])
+                turns += [{"role": "assistant", "content": reply}] if reply else []
+        whole = replace(unit, meta={**meta, "conversation": tuple(turns)})
+        last = meta.get("last") or self._best(whole)
+        return [self.candidate(whole, last[0].upper() + last[1:])] if last else []
+
+    def _alone(self, unit: Item, call: Call, wanted: str) -> Item:
+        """A unit about one of the calls of another, without what was said before."""
+        own = {
+            "category": "single",
+            "about": [call],
+            "expected": [call],
+            "conversation": (),
+            "must": self.details.must([call]),
+            "wanted": wanted,
+            "shots": self.details.shots_for("single", [call.name]),
+        }
+        return replace(unit, meta={**unit.meta, **own})
+
+    def passes(self, candidate: Candidate) -> bool:
+        """Whether the checks that call no model keep a candidate."""
+        return kept_by(self.checks, candidate)
+
+    def candidate(self, unit: Item, question: str, reply: str | None = None) -> Candidate:
+        """A unit with what the teacher wrote."""
+        meta = unit.meta
+        fields = example_fields(
+            question,
+            meta["expected"],
+            [self.known[name] for name in meta["offered"]],
+            self.syntax,
+            conversation=meta["conversation"],
+            system=meta["system"],
+        )
+        fields["results"] = meta["results"]
+        if reply is not None:
+            fields["reply"] = reply
+        inputs = tuple(name for name in INPUTS if name in fields)
+        return Candidate(candidate_id(unit, 0), unit, fields, meta["category"], inputs)
+
+
+# -- the task's factories ---------------------------------------------------------------------------------------------
+
+
+def function_synthesizer(resources: Resources, source: Functions, mix: str = "") -> RequestSynthesizer:
+    """The module that writes requests; the teacher is set on it by whoever runs it."""
+    known = source.own()
+    return RequestSynthesizer(
+        known,
+        source.known(),
+        resources.seeds,
+        resources.embedder.embed,
+        Workshop(known.values()),
+        mix=parse_mix(mix or "single=1"),
+        checks=function_checks(resources, known),
+        syntax=source.syntax,
+        seed=resources.seed,
+    )
+
+
+def function_filters(resources: Resources, source: Functions, *, quantile: float | None = None) -> list[Filter]:
+    """What a candidate must pass, cheapest first."""
+    embed, known = resources.embedder.embed, source.own()
+    teacher = function_synthesizer(resources, source)
+    teacher.set_lm(resources.teacher)
+
+    def again(candidate: Candidate) -> list[str]:
+        meta = candidate.item.meta
+        return [teacher.ask(meta["wanted"], meta["shots"], rollout_id=90 + i, **SAMPLING) for i in range(2)]
+
+    return [
+        *teacher.checks,
+        Executes(lambda calls: teacher.workshop.run(calls, again=1), known),
+        Reply(),
+        NearDuplicate(embed, resources.learned, cosine=0.95),  # alike but for the values is not the same
+        Decontaminated(resources.held_out, embed),
+        ReverseQueries(again, embed, 0.5, quantile, resources.executor),
+        Balanced(),
+    ]

@@ -1,0 +1,204 @@
+"""Filters on the words of a request: it says what the calls hold, everything of it and nothing else.
+
+They ask no model; signs are read, not meaning. See `_function_filters.py` for what a candidate's item holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from synth_dspy.core.task import Candidate, Verdict
+from synth_dspy.domains.functions.json_schema import json_types
+from synth_dspy.domains.functions.prompts import first_sentence
+from synth_dspy.domains.functions.schema import Call, Function
+from synth_dspy.domains.functions.values import is_said, leaves, spellings
+from synth_dspy.synthesis.filters import KEPT
+from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
+
+CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
+_QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
+_PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
+_OF_ANY = frozenset(content("whether only also without everything all people included goes once sent"))
+"""Words in which options are described, and which name none."""
+_INTO = r"\b(?:to|into)\s+(?:the\s+)?"
+_BEFORE = re.compile(r"\b(?:that|the same) (?:same )?(?:day|date|time)\b", re.I)
+_WHEN = re.compile(r"\d{4}-\d\d-\d\d(?:T.*)?|\d\d:\d\d")
+_NOT = re.compile(r"\b(?:not|no|without|never)\b|n['’]t\b", re.I)
+_REFUSAL = re.compile(
+    r"\b(?:I['’]m sorry|I am sorry|unable to|as an AI|I can(?:not|['’]t)|glad to help|happy to)\b", re.I
+)
+_TARGET = re.compile(r"^(?:to_|target|destination|end|wanted)|_to$", re.I)
+_ORIGIN = re.compile(r"^(?:from_|source|origin|start)|_from$", re.I)
+
+
+class WellFormed:
+    """One or a few sentences of sensible length, in words rather than code, that repeat nothing."""
+
+    name = "well-formed"
+
+    def __init__(self, shortest: int = 3, longest: int = 45) -> None:
+        self.shortest = shortest
+        self.longest = longest
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        text = str(candidate.fields["question"]).strip()
+        words = [word.lower() for word in text.split()]
+        few = 1 if candidate.fields.get("conversation") else self.shortest
+        if not few <= len(words) <= self.longest:
+            return _no("too short or too long")
+        if _REFUSAL.search(text):
+            return _no("not a request")
+        if re.search(r"[_={}\[\]<>|]|\w\(|\(.*:|:\s.*:\s", text) or text[-1] not in ".?!":
+            return _no("not a sentence")
+        runs = Counter(tuple(words[i : i + 4]) for i in range(len(words) - 3))
+        if max(runs.values(), default=0) > 1 or any(a == b for a, b in pairwise(words)):
+            return _no("repeats itself")
+        return KEPT
+
+
+class Said:
+    """Every value of the calls is said in the request, in figures or words; an option that is switched is named."""
+
+    name = "arguments said"
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        text = str(candidate.fields["question"])
+        for name, value, note in candidate.item.meta["must"]:
+            if isinstance(value, bool):
+                if not names_option(name, note, text) or (value is False and not _NOT.search(text)):
+                    return _no(f"an option is not said: {name}")
+            elif not is_said(value, text):
+                return _no(f"a value is not said: {name}")
+        return KEPT
+
+
+class NothingElse:
+    """The request says no number, no other choice of an enum and no option that the calls do not hold.
+
+    Nor does it say a number more often than they do: in "we are two, for two nights" one of the two is the guests.
+
+    Of an argument that was left out it says no value either: none that is known, and where it is a text no name and
+    nothing in quotation marks. In a conversation it speaks of "that day" only where the call takes one over.
+    """
+
+    name = "nothing made up"
+
+    def __init__(self, known: Mapping[str, Function]) -> None:
+        self.known = known
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        meta, text = candidate.item.meta, str(candidate.fields["question"])
+        every = [each for call in meta["about"] for each in (call, *call.inner())]
+        values = [value for call in meta["about"] for _, value in leaves(call.arguments)]
+        ways = [spellings(value) for value in values if not isinstance(value, bool)]
+        held = Counter(number for each in ways for number in frozenset().union(*map(numbers, each)))
+        counts = number_counts(text)
+        if made_up := counts.keys() - held.keys() - {"1"}:
+            return _no(f"a number from nowhere: {', '.join(sorted(made_up))}")
+        if again := [number for number, often in counts.items() if often > max(1, held[number])]:
+            return _no(f"a number is said again: {', '.join(sorted(again))}")
+        said = {token for each in ways for way in each for token in tokens(way)}
+        for call in every:
+            properties = self.known[call.name].properties
+            # "38 Celsius in Fahrenheit": of a function that only takes what is wanted, the other may be said too.
+            converts = not any(map(_ORIGIN.search, properties))
+            for name, schema in properties.items():
+                also = converts and _TARGET.search(name) and name != meta.get("left_out", ("",))[0]
+                for option in () if also else schema.get("enum") or ():
+                    if option not in values and is_said(option, text) and not set(tokens(str(option))) <= said:
+                        return _no(f"another value is said: {option}")
+                unset = schema.get("type") == "boolean" and name not in call.arguments
+                if unset and _switches(self.known[call.name], name, text, said):
+                    return _no(f"an option is said that is not called: {name}")
+        if candidate.fields.get("conversation") and _BEFORE.search(text):
+            new = [value for _, value, _ in meta["must"]]
+            if not any(_WHEN.fullmatch(str(value)) and value not in new for value in values):
+                return _no("a day from nowhere")
+        if "left_out" in meta and (found := self._left_out(meta, text, said)):
+            return _no(f"what was left out may be said: {found}")
+        return KEPT
+
+    def _left_out(self, meta: Mapping[str, Any], text: str, said: set[str]) -> str:
+        """What in a request may be the argument that was left out; "" where nothing is."""
+        name, values = meta["left_out"]
+        function = self.known[meta["about"][0].name]
+        schema = function.properties[name]
+        for value in values:
+            if is_said(value, text) and not set(tokens(value)) <= said:
+                return str(value)
+        types = json_types(schema, function.parameters.get("$defs") or {})
+        if types and types <= _PLAIN_KINDS:
+            return ""
+        others = [f"{key} {each.get('description', '')}" for key, each in function.properties.items() if key != name]
+        own = " ".join([meta["wanted"], function.name, function.description, name, *others]).replace("_", " ")
+        allowed = said | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
+        quoted = [first or second for first, second in _QUOTED.findall(text)]
+        return next((each for each in [*CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
+
+
+class Roles:
+    """Values of one kind are not swapped: "5 miles to km" is no request to convert from kilometres.
+
+    Only the plainest signs are read: what comes directly after a number is what is given; what comes after "to" or
+    "into" is what is wanted, and so is what is asked for after something else was stated ("It is nine in Oslo, so what
+    time is it in Kyoto?").
+    """
+
+    name = "roles"
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        text = str(candidate.fields["question"])
+        if len(candidate.item.meta["about"]) > 1:
+            return KEPT  # what one call is given, another may be wanted in
+        stated, asked = _parts(text)
+        for call in candidate.item.meta["about"]:
+            texts = {name: word for name, value in call.arguments.items() if (word := _word(value))}
+            targets = [value for name, value in texts.items() if _TARGET.search(name)]
+            for name, value in texts.items():
+                words = "|".join(re.escape(each) for each in spellings(value))
+                if _TARGET.search(name) and re.search(rf"\d\s*(?:{words})\b", text, re.I):
+                    return _no(f"swapped: {name}")
+                if _ORIGIN.search(name):
+                    late = is_said(value, asked) and not is_said(value, stated)
+                    if re.search(rf"{_INTO}(?:{words})\b", text, re.I) or (
+                        late and any(is_said(target, stated) and not is_said(target, asked) for target in targets)
+                    ):
+                        return _no(f"swapped: {name}")
+        return KEPT
+
+
+def _word(value: Any) -> str:
+    """The text that a request says for a value: of a call that gives it, what that call is given; "" for none."""
+    if isinstance(value, Call):
+        words = [word for each in value.arguments.values() if (word := _word(each))]
+        return words[0] if len(words) == 1 else ""
+    return value if isinstance(value, str) else ""
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """What is stated before the last question word, and what is asked from there on."""
+    found = list(re.finditer(r"\b(?:what|how|which)\b", text, re.I))
+    at = found[-1].start() if found else 0
+    return text[:at], text[at:]
+
+
+def names_option(name: str, note: str, text: str) -> bool:
+    """Whether a text speaks of an option: with a word of its name or of its description."""
+    words = set(content(name.replace("_", " "))) | set(content(first_sentence(note)))
+    return bool(words & set(tokens(text)))
+
+
+def _switches(function: Function, option: str, text: str, said: set[str]) -> bool:
+    """Whether a text names an option in words that are neither a value's nor the function's own."""
+    note = first_sentence(function.properties[option].get("description", ""))
+    own = content(f"{function.name} {first_sentence(function.description)}".replace("_", " "))
+    words = set(content(f"{option} {note}".replace("_", " "))) - set(own) - _OF_ANY
+    return bool(words & set(tokens(text)) - said)
+
+
+def _no(why: str) -> Verdict:
+    return Verdict(False, 0.0, why)

@@ -1,0 +1,97 @@
+"""Where the task's knowledge comes from: industries to make tables for, and tables that people have documented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import dspy
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Item, Knowledge
+from synth_dspy.domains.tables.catalogue import open_catalogue
+from synth_dspy.domains.tables.generate import Industry, read_industries
+from synth_dspy.domains.tables.labelled import read_tables, rows_of
+from synth_dspy.domains.tables.schema import WHOLE, Table, view
+
+INDUSTRIES = "naics.csv"
+TABLES = "tables"
+VOCABULARY = "vocabulary.toml"
+INDUSTRY, TABLE = "industry", "table"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Industries:
+    """Industries, tables with comments, and perhaps a database of the user's.
+
+    Attributes:
+        sample: a folder with `naics.csv`, `vocabulary.toml` and the labelled `tables/`.
+        naics: another list of industries (CSV with the columns code and title).
+        tables: other labelled tables, a .sql or .jsonl file or a folder of such, instead of the sample's.
+        database: a database whose own tables training data is written about first; what is commented there is labelled
+            data beside the sample's.
+    """
+
+    sample: Path
+    naics: Path | None = None
+    tables: Path | None = None
+    database: str | None = None
+
+    def read(self, limit: int | None = None) -> Knowledge:
+        """Read it all; `limit` takes that many labelled tables and industries in an order that their hashes give.
+
+        Raises:
+            SetupError: something cannot be read; the labelled tables have no comments.
+        """
+        industries = read_industries(self.naics or self.sample / INDUSTRIES)
+        tables = read_tables(self.tables or self.sample / TABLES)
+        own = open_catalogue(self.database).tables() if self.database else []
+        names = {table.qualified for table in own}
+        tables = own + [table for table in tables if table.qualified not in names]
+        if limit is not None:
+            tables = _some(tables, [table.qualified for table in tables], limit)
+            industries = _some(industries, [industry.code for industry in industries], limit)
+        labelled = [row for table in tables for row in rows_of(table)]
+        if not labelled:
+            raise SetupError(
+                f"The tables of {self.tables or self.sample} have no comments: labelled tables need COMMENT clauses, "
+                "COMMENT ON statements, or column_comments in JSON lines."
+            )
+        undocumented = [table for table in tables if table.qualified in names]
+        return Knowledge(
+            items=[
+                *(_table_item(table, table in undocumented) for table in tables),
+                *map(_industry_item, industries),
+            ],
+            labelled=labelled,
+        )
+
+    def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
+        """Labelled rows of another file of tables.
+
+        Raises:
+            SetupError: it cannot be read.
+        """
+        tables = read_tables(path)
+        chosen = tables if limit is None else _some(tables, [table.qualified for table in tables], limit)
+        return [row for table in chosen for row in rows_of(table)]
+
+
+def _table_item(table: Table, write: bool) -> Item:
+    meta = {"kind": TABLE, "table": table, "write": write}
+    return Item(f"table/{table.qualified}", table.qualified, view(table, WHOLE), meta)
+
+
+def _industry_item(industry: Industry) -> Item:
+    meta = {"kind": INDUSTRY, "industry": industry}
+    return Item(f"naics/{industry.code}", industry.code, industry.title, meta)
+
+
+def _some(things: Sequence[T], keys: Sequence[str], limit: int) -> list[T]:
+    kept = set(sorted(keys, key=hash_order)[:limit])
+    return [thing for thing, key in zip(things, keys, strict=True) if key in kept]

@@ -1,0 +1,229 @@
+"""Training rows about tables: a table of an industry, then comments on some of its columns, each a call of its own.
+
+Two ways, as the teacher is able:
+
+* *worded* (small teachers): structure and meaning are sampled from the vocabulary, the teacher words the meaning as a
+  comment. Asked for DDL, a model of 135M parameters writes none that parses.
+* *free* (capable teachers): the teacher lists use cases of the industry, writes a `CREATE TABLE` for each in a dialect
+  and style that are drawn for it, and comments on the columns as the labelled examples do.
+
+Tables of the user's own database have their structure, and no meaning that we know: comments on them are always free.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.splits import hash_order
+from synth_dspy.core.task import Candidate, Filter, Item
+from synth_dspy.domains.tables.ddl import DdlError, parse_table
+from synth_dspy.domains.tables.documentation import clean
+from synth_dspy.domains.tables.generate import DIALECTS, Generated, Industry, Sampler
+from synth_dspy.domains.tables.labelled import INPUTS, row_fields
+from synth_dspy.domains.tables.schema import WHOLE, Table, comment_of, foci, line, view
+from synth_dspy.domains.tables.source import INDUSTRY
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.samples import draw, first_passing, kept_by
+
+DECODING = {"max_tokens": 40, "temperature": 0.0, "stop": ["\n"]}
+SAMPLING = {"temperature": 0.5, "top_p": 0.9}
+STYLES = ("long speaking names", "terse abbreviated names", "CamelCase names", "names in capitals with prefixes")
+USE_CASES = 5
+
+
+class WordComment(dspy.Signature):  # type: ignore[misc]
+    """Write the meaning of a database column as a short comment."""
+
+    column: str = dspy.InputField()
+    meaning: str = dspy.InputField()
+    comment: str = dspy.OutputField()
+
+
+class WriteComment(dspy.Signature):  # type: ignore[misc]
+    """Write a short comment that says what the column of the table holds, for somebody who does not know the database.
+    Do not merely repeat its name."""
+
+    table: str = dspy.InputField()
+    column: str = dspy.InputField()
+    comment: str = dspy.OutputField()
+
+
+class ListUseCases(dspy.Signature):  # type: ignore[misc]
+    """Name five things for which companies of the industry keep tables in a database, one a line, a few words each."""
+
+    industry: str = dspy.InputField()
+    use_cases: str = dspy.OutputField()
+
+
+class WriteTable(dspy.Signature):  # type: ignore[misc]
+    """Write one CREATE TABLE statement in the SQL dialect that is named, without comments and without explanation."""
+
+    industry: str = dspy.InputField()
+    use_case: str = dspy.InputField()
+    dialect: str = dspy.InputField()
+    style: str = dspy.InputField()
+    columns: int = dspy.InputField()
+    statement: str = dspy.OutputField()
+
+
+WORDED = (
+    ("cust_nm varchar(60)", "name of the person who buys", "Name of the customer"),
+    ("dlv_dt date", "day on which the goods were handed over", "Day of delivery to the customer"),
+    ("fleet (the whole table)", "vans and trucks that belong to us", "Vans and trucks of the company"),
+    ("is_active boolean", "true while the account can be used", "Whether the account can be used"),
+)
+"""Column, meaning and comment, for small teachers: how a comment words a meaning."""
+
+
+class TableSynthesizer(dspy.Module):  # type: ignore[misc]
+    """Writes candidates; `plan` chooses industries and tables, `forward` writes about one.
+
+    Args:
+        sampler: draws tables for small teachers.
+        seeds: labelled rows of the training tables, shown to capable teachers.
+        free: whether the teacher writes whole statements.
+        per_table: comments for each table, its own among them.
+        samples: most wordings tried; no more are once one passes the checks.
+        checks: filters without model calls.
+        seed: of what is chosen at random.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        seeds: Sequence[dspy.Example] = (),
+        *,
+        free: bool = False,
+        per_table: int = 4,
+        samples: int = 3,
+        checks: Sequence[Filter] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sampler = sampler
+        self.seeds = list(seeds)
+        self.free = free
+        self.per_table = per_table
+        self.samples = samples
+        self.checks = list(checks)
+        self.seed = seed
+        self.word = dspy.Predict(WordComment)
+        self.write = dspy.Predict(WriteComment)
+        self.list_use_cases = dspy.Predict(ListUseCases)
+        self.write_table = dspy.Predict(WriteTable)
+        self.adapter = PlainAdapter()
+
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
+        """Units to write about: the user's own tables first, then industries, each as often as `limit` asks for."""
+        own = [item for item in items if item.meta.get("write")]
+        industries = over_sectors([item for item in items if item.meta.get("kind") == INDUSTRY])
+        if limit is None:
+            return [*own, *(unit_of(item, 0, {"turn": 0}) for item in industries)]
+        wanted = math.ceil(limit / self.per_table)
+        units = evenly(own, wanted)
+        left = wanted - len(units) if industries else 0
+        rounds = math.ceil(left / len(industries)) if left else 0
+        turns = [industries[: left - n * len(industries)] for n in range(rounds)]
+        return units + [unit_of(item, n, {"turn": n}) for n, turn in enumerate(turns) for item in turn]
+
+    def forward(self, item: Item) -> list[Candidate]:
+        """The candidates of one unit."""
+        turn = int(item.meta.get("turn", 0))
+        with dspy.context(adapter=self.adapter):
+            if item.meta.get("kind") != INDUSTRY:
+                made = Generated(item.meta["table"], "", "", {})
+            elif self.free:
+                made = self._written(item.meta["industry"], turn)
+            else:
+                made = self.sampler.sample(item.meta["industry"], turn)
+            unit = replace(item, meta={**item.meta, "generated": made})
+            if not made.table.columns:  # a statement that is none: the filters count it
+                return [_candidate(unit, made, WHOLE, "")]
+            return [self._commented(unit, made, focus) for focus in self._foci(made.table, item.id, turn)]
+
+    def _foci(self, table: Table, key: str, turn: int) -> list[str]:
+        """The table itself and some columns; of the user's own tables only what lacks a comment."""
+        whole, *columns = [focus for focus in foci(table) if not comment_of(table, focus)] or [WHOLE]
+        chosen = random.Random(f"{self.seed}/{key}/{turn}").sample(columns, min(self.per_table - 1, len(columns)))
+        return [whole, *chosen]
+
+    def _commented(self, unit: Item, made: Generated, focus: str) -> Candidate:
+        trials = (
+            _candidate(unit, made, focus, self._comment(made, focus, unit.group, {**DECODING, **draw(i, SAMPLING)}))
+            for i in range(self.samples)
+        )
+        found = first_passing(trials, lambda trial: kept_by(self.checks, trial))
+        assert found is not None
+        return found
+
+    def _comment(self, made: Generated, focus: str, group: str, decoding: dict[str, Any]) -> str:
+        if meaning := made.meanings.get(focus):
+            demos = [dspy.Example(column=c, meaning=m, comment=said) for c, m, said in WORDED]
+            column = f"{made.table.name} {WHOLE}" if focus == WHOLE else line(made.table, focus)
+            return clean(str(self.word(column=column, meaning=meaning, demos=demos, config=decoding).comment))
+        others = [seed for seed in self.seeds if seed.group != group and (seed.category == "table") == (focus == WHOLE)]
+        shown = random.Random(f"{self.seed}/{made.table.qualified}/{focus}").sample(others, min(3, len(others)))
+        demos = [dspy.Example(table=seed.table, column=seed.column, comment=seed.comment) for seed in shown]
+        table, column = view(made.table, focus), line(made.table, focus)
+        return clean(str(self.write(table=table, column=column, demos=demos, config=decoding).comment))
+
+    def _written(self, industry: Industry, turn: int) -> Generated:
+        """A statement of the teacher's own; without columns where it does not parse."""
+        said = self.list_use_cases(industry=industry.title, config={"max_tokens": 80, "temperature": 0.0}).use_cases
+        cases = use_cases(str(said)) or ["operations"]
+        rng = random.Random(f"{self.seed}/{industry.code}/{turn}")
+        case, dialect = cases[turn % len(cases)], rng.choice(DIALECTS)
+        statement = self.write_table(
+            industry=industry.title,
+            use_case=case,
+            dialect=dialect,
+            style=rng.choice(STYLES),
+            columns=min(40, 4 + int(rng.expovariate(1 / 7))),
+            config={"max_tokens": 700, "temperature": 0.0, **draw(turn, SAMPLING)},
+        ).statement
+        ddl = statement_in(str(statement))
+        try:
+            table = parse_table(ddl, dialect)
+        except DdlError:
+            table = Table("", (), dialect=dialect)
+        return Generated(table, ddl, case, {})
+
+
+def over_sectors(industries: Sequence[Item]) -> list[Item]:
+    """Industries in an order in which any number of the first are spread over the sectors."""
+    by_sector: defaultdict[str, list[Item]] = defaultdict(list)
+    for item in sorted(industries, key=lambda item: hash_order(item.group)):
+        by_sector[item.group[:2]].append(item)
+    ranked = [(rank, hash_order(sector), item) for sector, own in by_sector.items() for rank, item in enumerate(own)]
+    return [item for *_, item in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def use_cases(text: str) -> list[str]:
+    """The lines of a list, without bullets and numbers; at most `USE_CASES`."""
+    lines = (re.sub(r"^[\s\-*•\d.)]+", "", entry).strip(" .*") for entry in text.splitlines())
+    return [entry for entry in lines if entry and len(entry.split()) <= 12][:USE_CASES]
+
+
+def statement_in(text: str) -> str:
+    """The statement in a reply: what a code fence holds, or what begins with CREATE, up to its semicolon."""
+    fenced = re.search(r"```\w*\s*(.*?)(?:```|\Z)", text, re.S)
+    body = fenced[1] if fenced else text
+    begin = re.search(r"\bCREATE\b", body, re.I)
+    statement = body[begin.start() :] if begin else body
+    return statement.partition(";")[0].strip()
+
+
+def _candidate(unit: Item, made: Generated, focus: str, comment: str) -> Candidate:
+    fields = row_fields(made.table, focus)
+    category = fields.pop("category")
+    fields |= {"comment": comment, "answer": comment, "references": [comment], "ddl": made.ddl}
+    return Candidate(candidate_id(unit, focus), unit, fields, category, INPUTS)
