@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import dspy
 
-from synth_dspy.chat_export import tool_messages
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.task import Resources, Task, task
@@ -26,6 +25,7 @@ from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import Syntax, parse, render, tools_json
 from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
 from synth_dspy.domains.functions.units import parse_mix
+from synth_dspy.pipeline.chat_export import tool_messages
 from synth_dspy.training.optimizer import with_defaults
 from synth_dspy.training.recipes.bootstrap import Bootstrap
 from synth_dspy.training.recipes.lora_dpo import LoraDpo

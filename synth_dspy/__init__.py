@@ -12,7 +12,7 @@ from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
 
 if TYPE_CHECKING:
     from synth_dspy.core.task import Item, Task, task
-    from synth_dspy.saved import load
+    from synth_dspy.pipeline.saved import load
 
 __all__ = ["Item", "ModelError", "SetupError", "SynthDspyError", "Task", "load", "task"]
 
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
         from synth_dspy.models.offline import quiet_libraries
 
         quiet_libraries()
-        from synth_dspy.saved import load
+        from synth_dspy.pipeline.saved import load
 
         return load
     if name in {"Item", "Task", "task"}:

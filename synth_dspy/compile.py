@@ -18,7 +18,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.terminal import standard_output
 from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.options import described, take_options
-from synth_dspy.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
+from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
 
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
@@ -150,8 +150,8 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
     with bars.status("loading libraries"):
         from synth_dspy.core.ledger import Ledger
         from synth_dspy.evaluation.report.render import failures, summary_table
-        from synth_dspy.experiment import Experiment
-        from synth_dspy.saved import build_task
+        from synth_dspy.pipeline.experiment import Experiment
+        from synth_dspy.pipeline.saved import build_task
 
         task = build_task(here, run.task, config)
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own

@@ -18,7 +18,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.core.config import Settings
-from synth_dspy.trust import Caller
+from synth_dspy.pipeline.trust import Caller
 
 
 class DocumentConfig(Settings):

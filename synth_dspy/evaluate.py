@@ -34,7 +34,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
 from synth_dspy.core.io.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.masking import mask_message
-from synth_dspy.trust import Caller
+from synth_dspy.pipeline.trust import Caller
 
 _BATCH = 256
 REFERENCE = "reference"
@@ -118,7 +118,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
     bars = Bars()
     with bars.status("loading libraries"):
         from synth_dspy.evaluation.report.render import failures, summary_table
-        from synth_dspy.rescore import rescore
+        from synth_dspy.pipeline.rescore import rescore
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     results, measurements, folder = rescore(
         config.runs, config.seeds, config.out, bars=bars, command=mask_message(typed), caller=caller

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.core.config import Settings
-from synth_dspy.trust import Caller
+from synth_dspy.pipeline.trust import Caller
 
 
 class ExportConfig(Settings):
@@ -37,8 +37,8 @@ def main(args: list[str]) -> None:
     """Parse `args`, then export."""
     config = parse(ExportConfig, verb="export", description="Write a run's rows as a chat data set.", args=args)
 
-    from synth_dspy.chat_export import export_run
     from synth_dspy.models.offline import quiet_libraries
+    from synth_dspy.pipeline.chat_export import export_run
 
     quiet_libraries()
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)

@@ -11,7 +11,12 @@ import pytest
 import yaml
 
 from synth_dspy import export
-from synth_dspy.chat_export import (
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.executor import Executor
+from synth_dspy.domains.functions.schema import Function
+from synth_dspy.domains.functions.syntax import parse, tools_json
+from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.pipeline.chat_export import (
     chat_rows,
     dataset_card,
     problem,
@@ -21,11 +26,6 @@ from synth_dspy.chat_export import (
     write_chat,
     write_dataset,
 )
-from synth_dspy.core.errors import SetupError
-from synth_dspy.core.executor import Executor
-from synth_dspy.domains.functions.schema import Function
-from synth_dspy.domains.functions.syntax import parse, tools_json
-from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.traces import Call
 
 
@@ -212,7 +212,7 @@ class TestExport:
         """A program of a run with rows to learn from, and no others."""
         greeter = Greeter()
         greeter.set_lm(dspy.LM("test/silent", engine=Silent()))
-        monkeypatch.setattr("synth_dspy.saved.open_program", lambda *_, **__: greeter)
+        monkeypatch.setattr("synth_dspy.pipeline.saved.open_program", lambda *_, **__: greeter)
         row = {
             "id": "1",
             "group": "g",

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from synth_dspy.cli import parse
-from synth_dspy.context import QUICK
 from synth_dspy.core.config import CompileConfig, compile_settings, read_toml, task_settings, to_toml
 from synth_dspy.core.errors import SetupError
+from synth_dspy.pipeline.context import QUICK
 
 TASK = '''
 from pathlib import Path

@@ -6,8 +6,8 @@ from collections import Counter
 
 import dspy
 
-from synth_dspy import datasets
 from synth_dspy.core.task import Item, Knowledge
+from synth_dspy.pipeline import datasets
 
 
 def example(group: str, number: int) -> dspy.Example:

@@ -13,15 +13,15 @@ import pytest
 from embedders import WordEmbedder
 from servers import Server, serving
 
-from synth_dspy import experiment
-from synth_dspy.context import QUICK
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
 from synth_dspy.core.task import Candidate, Item, Knowledge, Task
-from synth_dspy.experiment import Experiment
+from synth_dspy.pipeline import experiment
+from synth_dspy.pipeline.context import QUICK
+from synth_dspy.pipeline.experiment import Experiment
 from synth_dspy.synthesis.pipeline import candidate_id
 
 RIVERS = ("Amazon", "Danube", "Ganges", "Mekong", "Niger", "Rhine", "Volga", "Yukon", "Zambezi", "Congo")

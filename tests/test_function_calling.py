@@ -13,8 +13,6 @@ from embedders import WordEmbedder
 from scripted import ScriptedEngine, scripted_lm, scripted_resources
 
 from programs.function_calling import FunctionCaller, function_calling
-from synth_dspy import datasets
-from synth_dspy.arms import check_training
 from synth_dspy.core.config import task_settings
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
@@ -25,6 +23,8 @@ from synth_dspy.domains.functions.program import Assistant, Finder, Workshop, co
 from synth_dspy.domains.functions.prompts import show_functions, show_request
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.units import CATEGORIES, parse_mix
+from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline.arms import check_training
 from synth_dspy.training.rows import sft_rows
 from synth_dspy.training.traces import collect
 
@@ -542,7 +542,7 @@ class TestConversation:
 
 def test_rows_for_others_carry_tools_and_tool_calls(labelled: list[dspy.Example]) -> None:
     """What a model's own chat template renders: the functions beside the messages, calls as `tool_calls`."""
-    from synth_dspy.chat_export import chat_rows
+    from synth_dspy.pipeline.chat_export import chat_rows
 
     caller = FunctionCaller(scripted_resources(scripted_lm(lambda prompt: "[]")), SOURCE)
     caller.set_lm(scripted_lm(lambda prompt: "[]"))

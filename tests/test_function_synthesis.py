@@ -12,7 +12,6 @@ import pytest
 from embedders import WordEmbedder
 from scripted import scripted_lm, scripted_resources
 
-from synth_dspy import datasets
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
@@ -30,6 +29,7 @@ from synth_dspy.domains.functions.synthesis import function_filters, function_sy
 from synth_dspy.domains.functions.units import parse_mix
 from synth_dspy.domains.functions.values import ValueDrawer, as_said, is_said, leaves, spellings
 from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormed
+from synth_dspy.pipeline import datasets
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"

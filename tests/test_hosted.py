@@ -17,8 +17,6 @@ import pytest
 from embedders import WordEmbedder
 from servers import Server, serving
 
-from synth_dspy import experiment, tuned
-from synth_dspy.arms import arm_names, trains_weights
 from synth_dspy.core.config import CompileConfig, Retention, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -27,9 +25,12 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
 from synth_dspy.core.task import Knowledge, Task
 from synth_dspy.core.workspace import task_file
-from synth_dspy.experiment import Experiment
 from synth_dspy.models import roles
-from synth_dspy.saved import build_task
+from synth_dspy.pipeline import experiment
+from synth_dspy.pipeline import tuned_arms as tuned
+from synth_dspy.pipeline.arms import arm_names, trains_weights
+from synth_dspy.pipeline.experiment import Experiment
+from synth_dspy.pipeline.saved import build_task
 from synth_dspy.training import optimizer, vllm
 from synth_dspy.training.optimizer import WeightOptimizer, with_defaults
 from synth_dspy.training.recipes.lora_dpo import LoraDpo

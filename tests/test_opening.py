@@ -9,7 +9,7 @@ import pytest
 from synth_dspy.core.config import Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.roles import embedded_options
-from synth_dspy.opening import check_options
+from synth_dspy.pipeline.opening import check_options
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from servers import Behaviour, serving
 
-from synth_dspy import evaluate, saved
+from synth_dspy import evaluate
 from synth_dspy.core.config import CompileConfig, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import Run
 from synth_dspy.core.workspace import task_file
+from synth_dspy.pipeline import saved
 
 LEASE = "This lease ends on 31 March 2027. It is governed by the laws of Oregon. The rent is $900 a month."
 FIELDS = {"document": "lease", "references": ["Oregon"], "spans": ["Oregon"], "category": "Law", "answer_type": "law"}

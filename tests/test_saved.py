@@ -12,7 +12,7 @@ import synth_dspy
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.workspace import task_file
-from synth_dspy.saved import ABOUT, PROGRAM, build_task, fingerprint, index_folder
+from synth_dspy.pipeline.saved import ABOUT, PROGRAM, build_task, fingerprint, index_folder
 
 
 def write(folder: Path, lm: Any) -> Path:

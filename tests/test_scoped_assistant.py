@@ -18,8 +18,6 @@ from dspy.utils import DummyLM
 from embedders import WordEmbedder
 
 from programs.scoped_assistant import ScopedAssistant, scoped_assistant
-from synth_dspy import saved
-from synth_dspy.chat_export import export_run, read_chat
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -32,6 +30,8 @@ from synth_dspy.domains.assistant.filters import Asked, Belongs, DecidedAlike, K
 from synth_dspy.domains.assistant.small_teacher import HouseResponses
 from synth_dspy.domains.assistant.synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
+from synth_dspy.pipeline import saved
+from synth_dspy.pipeline.chat_export import export_run, read_chat
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.training.optimizer import WeightOptimizer
 from synth_dspy.training.recipes.lora_dpo import LoraDpo

@@ -194,7 +194,7 @@ def test_another_task_s_program_is_refused(tmp_path: Path, monkeypatch: pytest.M
         def forward(self, question: str, document: str = "") -> dspy.Prediction:
             raise AssertionError("it is not to be asked")
 
-    monkeypatch.setattr("synth_dspy.saved.open_program", lambda *_: Answering())
+    monkeypatch.setattr("synth_dspy.pipeline.saved.open_program", lambda *_: Answering())
     with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
         connection.execute("CREATE TABLE a (x INT)")
     with pytest.raises(SetupError, match="takes question, document, not a table and a column"):

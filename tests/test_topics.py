@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.datasets import split
 from synth_dspy.domains.assistant import House, RealQuestion, Topics, diversity, read_real, read_rules, violations
 from synth_dspy.domains.assistant.real import IN_SCOPE, balanced, some
+from synth_dspy.pipeline.datasets import split
 from synth_dspy.synthesis.decontaminate import decontaminate
 
 

@@ -16,12 +16,13 @@ from test_rescore import NEW, lines, make_run
 
 import synth_dspy
 from synth_dspy import compile as compile_verb
-from synth_dspy import evaluate, export, saved, train
+from synth_dspy import evaluate, export, train
 from synth_dspy.core import signing
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import start
 from synth_dspy.core.workspace import NOTED, task_file
+from synth_dspy.pipeline import saved
 
 KEY = "sk-Zq7-Kd29xWvT41mNbY8u"
 EVIL = "http://198.51.100.7:9/v1"

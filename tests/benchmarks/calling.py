@@ -33,7 +33,6 @@ from typing import Any
 import dspy
 from calling_synthesis import synthesis
 
-from synth_dspy import saved
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.splits import hash_order
@@ -46,6 +45,7 @@ from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.evaluation import stats
 from synth_dspy.models import roles
 from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.pipeline import saved
 
 STUDENT = "embedded/smollm2-135m-instruct"
 WORKSPACE = find_workspace(Path(__file__).parent)

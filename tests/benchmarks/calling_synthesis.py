@@ -14,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from synth_dspy import saved
 from synth_dspy.compile import main as compile_task
 from synth_dspy.core.config import compile_settings, read_toml
 from synth_dspy.core.executor import Executor
@@ -23,6 +22,7 @@ from synth_dspy.core.run import CONFIG
 from synth_dspy.core.workspace import find_workspace, task_file
 from synth_dspy.domains.functions.schema import Function
 from synth_dspy.domains.functions.syntax import parse, render
+from synth_dspy.pipeline import saved
 from synth_dspy.synthesis.pipeline import FilterYield, reason
 
 WORKSPACE = find_workspace(Path(__file__).parent)

@@ -20,7 +20,6 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets, rescore, saved
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
@@ -28,6 +27,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.workspace import find_workspace, import_from, task_file
 from synth_dspy.domains.assistant.real import read_real, some
 from synth_dspy.evaluation import runner
+from synth_dspy.pipeline import datasets, rescore, saved
 
 
 def real_questions(task: Any, banking77: Path, clinc150: Path, number: int) -> list[dspy.Example]:

@@ -33,7 +33,6 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     import dspy
 
-    from synth_dspy import datasets
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.task import Resources
@@ -44,6 +43,7 @@ def main() -> None:
     from synth_dspy.domains.documents.source import Corpus
     from synth_dspy.evaluation.metrics import ABSTENTION
     from synth_dspy.models import roles
+    from synth_dspy.pipeline import datasets
     from synth_dspy.synthesis.pipeline import synthesise
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,6 @@ import pytest
 from inputs import ESCAPES, ROOT, as_json, damaged, line_files
 
 from synth_dspy import evaluate
-from synth_dspy.chat_export import read_chat
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import jsonl
 from synth_dspy.domains.assistant.house import House
@@ -23,6 +22,7 @@ from synth_dspy.domains.tables.labelled import read_tables
 from synth_dspy.evaluation.blind.sheets import read_sheet
 from synth_dspy.evaluation.blind.votes import VoteFile, read_votes
 from synth_dspy.evaluation.retention.measure import read_prompts
+from synth_dspy.pipeline.chat_export import read_chat
 from synth_dspy.training import data
 from synth_dspy.training.feedback import read_feedback
 

@@ -16,7 +16,7 @@ from synth_dspy.domains.tables.catalogue import open_catalogue
 from synth_dspy.domains.tables.documentation import TableDoc, coverage, document
 from synth_dspy.domains.tables.output import FORMATS, has_comments, statements
 from synth_dspy.domains.tables.schema import Table, comment_of, foci
-from synth_dspy.trust import Caller
+from synth_dspy.pipeline.trust import Caller
 
 CONCURRENT = 32
 """Calls under way; the program's model server batches them."""
@@ -106,7 +106,7 @@ def _loaded(program: Path, caller: Caller) -> Any:
     Raises:
         SetupError: it cannot be loaded, or is another task's.
     """
-    from synth_dspy.saved import open_program
+    from synth_dspy.pipeline.saved import open_program
 
     loaded = open_program(program, caller)
     takes = signature(type(loaded).forward)  # DSPy warns of a look at the instance's own

@@ -9,7 +9,6 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets, saved
 from synth_dspy.core.config import Retention
 from synth_dspy.core.errors import ModelError, SetupError, message_of
 from synth_dspy.core.executor import Executor
@@ -17,6 +16,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.evaluation.retention import measure as retention
 from synth_dspy.models import roles
 from synth_dspy.models.weights import registry
+from synth_dspy.pipeline import datasets, saved
 from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.optimizer import bare
 

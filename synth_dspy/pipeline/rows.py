@@ -11,12 +11,12 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets
-from synth_dspy.context import Context
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import one_of
 from synth_dspy.core.task import Checked, Knowledge, Resources
 from synth_dspy.domains.documents.documents import Skipped
+from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline.context import Context
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.training.feedback import read_feedback

@@ -14,22 +14,23 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import datasets, saved, tuned
-from synth_dspy.arms import arm_names, check_training, compile_arms
-from synth_dspy.context import Context
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.task import Judge, Resources
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
-from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.models import roles
-from synth_dspy.opening import check_options, open_embedder, open_retriever, open_role
+from synth_dspy.pipeline import datasets, saved
+from synth_dspy.pipeline import tuned_arms as tuned
+from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms
+from synth_dspy.pipeline.context import Context
+from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
+from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.training.job import let_go
 from synth_dspy.training.provider import LocalProvider
 
-log = logging.getLogger("synth_dspy.experiment")
+log = logging.getLogger("synth_dspy.pipeline.experiment")
 
 
 @dataclass

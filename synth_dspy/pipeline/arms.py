@@ -11,16 +11,16 @@ from typing import Annotated, Any, get_type_hints
 import dspy
 from pydantic import Field, TypeAdapter, ValidationError
 
-from synth_dspy import saved
-from synth_dspy.context import Context
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.task import Metric, Resources, Task
 from synth_dspy.core.validation import wanted
+from synth_dspy.pipeline import saved
+from synth_dspy.pipeline.context import Context
 from synth_dspy.training.optimizer import WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
 from synth_dspy.training.spec import check_options
 
-log = logging.getLogger("synth_dspy.arms")
+log = logging.getLogger("synth_dspy.pipeline.arms")
 
 OPENAI_TUNED = "ft:"
 """How the names of models begin that OpenAI tuned."""

@@ -1,7 +1,7 @@
 """The two files of a saved program, read and checked before anything that they name is opened or run.
 
 Whoever made them may have written anything: every shape is looked at, import paths other than this package's own are
-refused, and what reaches beyond the workspace is settled with the reader (`synth_dspy.trust`).
+refused, and what reaches beyond the workspace is settled with the reader (`synth_dspy.pipeline.trust`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import mistake
 from synth_dspy.core.workspace import task_file
-from synth_dspy.trust import Caller, find_trusted_workspace, settle
+from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, settle
 
 PROGRAM = "program.json"
 ABOUT = "about.json"

@@ -24,7 +24,7 @@ from synth_dspy.core.config import Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
 from synth_dspy.core.io.jsonl import OBJECTS, read_rows
-from synth_dspy.trust import Caller
+from synth_dspy.pipeline.trust import Caller
 
 if TYPE_CHECKING:
     import dspy
@@ -266,9 +266,9 @@ def export_run(
     Raises:
         SetupError: the program or its run cannot be read, or `out` holds such files already.
     """
-    from synth_dspy import saved
     from synth_dspy.core.executor import Executor
-    from synth_dspy.datasets import from_row
+    from synth_dspy.pipeline import saved
+    from synth_dspy.pipeline.datasets import from_row
 
     files = {name: out / f"{name}.jsonl" for name in SPLITS.values()}
     refuse_to_overwrite([*files.values(), out / CARD], force=force)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from synth_dspy.core.task import Task
     from synth_dspy.models.embedder import Embedder
 
-log = logging.getLogger("synth_dspy.opening")
+log = logging.getLogger("synth_dspy.pipeline.opening")
 
 EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
 """Short greedy answers suit a small model; what a hosted one does by default is its provider's choice."""

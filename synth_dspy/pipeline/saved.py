@@ -4,7 +4,7 @@
     programs/<arm>/about.json     the task, its settings, and where its index lies
 
 `load` rebuilds the program from the declaration in the workspace, so the file never decides which code runs. What else
-the two files name is followed where this user made them here; see `synth_dspy.trust` and docs/trust.md.
+the two files name is followed where this user made them here; see `synth_dspy.pipeline.trust` and docs/trust.md.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from synth_dspy.core import signing
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace, import_from, task_file
-from synth_dspy.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
-from synth_dspy.trust import SAMPLING, Caller
+from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
+from synth_dspy.pipeline.trust import SAMPLING, Caller
 
 if TYPE_CHECKING:
     import dspy
@@ -151,7 +151,7 @@ def rebuild(saved: Saved, caller: Caller) -> dspy.Module:
     Raises:
         SetupError: a model or its knowledge cannot be opened, or the state does not fit the declaration.
     """
-    from synth_dspy.opening import open_retriever, open_saved
+    from synth_dspy.pipeline.opening import open_retriever, open_saved
     from synth_dspy.training.provider import tuned_lm
 
     name, config = saved.about["task"], saved.config

@@ -17,7 +17,6 @@ from typing import Any
 
 import dspy
 
-from synth_dspy import saved
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -31,11 +30,12 @@ from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
-from synth_dspy.opening import open_role, open_saved
-from synth_dspy.saved_files import Saved
-from synth_dspy.trust import Caller
+from synth_dspy.pipeline import saved
+from synth_dspy.pipeline.opening import open_role, open_saved
+from synth_dspy.pipeline.saved_files import Saved
+from synth_dspy.pipeline.trust import Caller
 
-log = logging.getLogger("synth_dspy.rescore")
+log = logging.getLogger("synth_dspy.pipeline.rescore")
 
 EVALUATIONS = "evaluations"
 FEEDBACK = "feedback"
