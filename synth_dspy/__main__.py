@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from synth_dspy import __version__
-from synth_dspy.cli import run_verb
+from synth_dspy.cli.arguments import run_verb
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import SCRIPT, command
 from synth_dspy.core.validation import spelling

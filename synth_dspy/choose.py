@@ -1,86 +1,10 @@
-"""Which model to take, for every task: `python -m synth_dspy.choose RUN [RUN ...]` under limits that you set."""
+"""`python -m synth_dspy.choose`; see `synth_dspy.cli.choose`."""
 
-from __future__ import annotations
+from synth_dspy.cli.choose import main
 
-import json
-from pathlib import Path
-
-from pydantic import Field
-from tyro.conf import Positional
-
-from synth_dspy.cli import parse, run_verb
-from synth_dspy.core.config import Settings
-from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.files import refuse_to_overwrite
-
-NOTHING_WITHIN_LIMITS = 3
-
-
-class ChooseConfig(Settings):
-    """What is compared, and what is asked of the choice."""
-
-    runs: Positional[tuple[Path, ...]]
-    """Folders of finished runs of one task, runs/<task>/<id>: of several students, if they are to be compared."""
-    arms: tuple[str, ...] = ()
-    """Arms to choose from, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
-    metric: str = "judged"
-    """The score that counts as quality: judged, or one of the task's metrics."""
-    max_latency: float | None = Field(default=None, gt=0)
-    """At most this many seconds for 19 of 20 answers."""
-    max_cost: float | None = Field(default=None, ge=0)
-    """At most this many US dollars for a thousand answers."""
-    max_memory: float | None = Field(default=None, gt=0)
-    """At most this many megabytes of memory."""
-    commercial: bool = False
-    """Only what may be used commercially; what nobody knows is left out."""
-    cpu_hour_usd: float = Field(default=0.05, ge=0)
-    """What an hour of one CPU costs, in US dollars: the price of embedded models (0.05 is about a cloud's vCPU)."""
-    licence: tuple[str, ...] = ()
-    """Licences of models that this project does not know, each as MODEL=SPDX-IDENTIFIER."""
-    out: Path | None = None
-    """Folder that receives choice.json and choice.md."""
-    force: bool = False
-    """Write over these files where they are there already."""
-
-
-def main(args: list[str]) -> int:
-    """Parse `args`, then weigh the arms and say which to take; the exit status is 3 where none is within the limits."""
-    about = (
-        "Compare arms and base models by quality, speed, memory, cost and licence, and recommend one: the best of "
-        "those that the report shows to be better than the baseline, or the baseline. Exit status: 0, or 3 where no "
-        "arm is within the limits."
-    )
-    config = parse(ChooseConfig, verb="choose", description=about, args=args)
-    stated = dict(_stated(one) for one in config.licence)
-    files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
-    refuse_to_overwrite(files, force=config.force)
-
-    from synth_dspy.core.terminal import standard_output
-    from synth_dspy.evaluation.choice.candidates import choose
-    from synth_dspy.evaluation.choice.options import Limits
-    from synth_dspy.evaluation.choice.report import markdown, table
-    from synth_dspy.evaluation.finished import find_arms, read_runs, write
-
-    wanted = [name for given in config.arms for name in given.split(",") if name]
-    limits = Limits(config.max_latency, config.max_cost, config.max_memory, config.commercial, config.cpu_hour_usd)
-    results = choose(find_arms(read_runs(config.runs), wanted), limits, metric=config.metric, stated=stated)
-    console = standard_output()
-    console.print(table(results))
-    for sentence in (results["recommendation"], *results["notes"]):
-        console.print(sentence, soft_wrap=True)
-    if files:
-        write(files[0], json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-        write(files[1], markdown(results))
-        console.print(str(files[1]), soft_wrap=True)
-    return 0 if results["chosen"] is not None else NOTHING_WITHIN_LIMITS
-
-
-def _stated(text: str) -> tuple[str, str]:
-    model, equals, licence = text.rpartition("=")
-    if not (equals and model and licence):
-        raise SetupError(f"--licence {text} states nothing: write MODEL=SPDX-IDENTIFIER, such as openai/x=Apache-2.0.")
-    return model, licence
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
+    from synth_dspy.cli.arguments import run_verb
+
     run_verb(main)

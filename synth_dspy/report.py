@@ -1,31 +1,10 @@
-"""Render a run's report again: `python -m synth_dspy.report runs/<task>/<id>`."""
+"""`python -m synth_dspy.report`; see `synth_dspy.cli.report`."""
 
-from __future__ import annotations
+from synth_dspy.cli.report import main
 
-from pathlib import Path
-
-from tyro.conf import Positional
-
-from synth_dspy.cli import parse, run_verb
-from synth_dspy.core.config import Settings
-
-
-class ReportConfig(Settings):
-    """What can be set on the command line."""
-
-    run: Positional[Path]
-    """Folder of a finished run, with results.json, measurements.json and predictions.jsonl."""
-
-
-def main(args: list[str]) -> None:
-    """Write report.html and report.md into the run's folder."""
-    config = parse(ReportConfig, verb="report", description="Render a run's report again.", args=args)
-
-    from synth_dspy.evaluation.report.render import write_report
-
-    for path in write_report(config.run):
-        print(path)
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
+    from synth_dspy.cli.arguments import run_verb
+
     run_verb(main)

@@ -21,7 +21,7 @@ from finished_runs import make_run, row
 from rich.console import Console
 from servers import Behaviour, serving
 
-from synth_dspy import blind
+from synth_dspy.cli import blind
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.printable import visible

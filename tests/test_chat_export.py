@@ -10,7 +10,7 @@ import dspy
 import pytest
 import yaml
 
-from synth_dspy import export
+from synth_dspy.cli import export
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.domains.functions.schema import Function

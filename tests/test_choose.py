@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from finished_runs import SMALL, make_run, row
 
-from synth_dspy import choose
+from synth_dspy.cli import choose
 from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation.choice.licences import CONDITIONS, NO, UNKNOWN, YES, licence_of, named, strictest
 

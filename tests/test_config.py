@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from synth_dspy.cli import parse
+from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import CompileConfig, compile_settings, read_toml, task_settings, to_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.pipeline.context import QUICK

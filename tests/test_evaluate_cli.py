@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from servers import Behaviour, serving
 
-from synth_dspy import evaluate
-from synth_dspy.cli import run_verb
+from synth_dspy.cli import evaluate
+from synth_dspy.cli.arguments import run_verb
 from synth_dspy.core.errors import ModelError, SetupError
 
 GOOD = {"id": "a", "question": "Which law?", "references": ["Delaware"], "prediction": "Delaware"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy import restore
+from synth_dspy.cli import restore
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.task import Verdict

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.cli import parse
+from synth_dspy.cli.arguments import parse
+from synth_dspy.cli.options import take_options
 from synth_dspy.core.config import CompileConfig, to_toml
 from synth_dspy.core.errors import SetupError
-from synth_dspy.options import take_options
 from synth_dspy.training.spec import RESERVED, Lora, TrainSpec
 
 

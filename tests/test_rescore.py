@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from servers import Behaviour, serving
 
-from synth_dspy import evaluate
+from synth_dspy.cli import evaluate
 from synth_dspy.core.config import CompileConfig, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import Run

@@ -178,7 +178,7 @@ def test_replies_are_made_comments() -> None:
 def test_the_verb_says_what_is_wrong_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], says: str
 ) -> None:
-    from synth_dspy.document import main
+    from synth_dspy.cli.document import main
 
     with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
         connection.execute("CREATE TABLE a (x INT)")

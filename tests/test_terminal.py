@@ -17,8 +17,9 @@ import pytest
 from finished_runs import make_run, row
 from servers import Behaviour, Server, serving
 
-from synth_dspy import __version__, init
+from synth_dspy import __version__
 from synth_dspy.__main__ import COMMANDS
+from synth_dspy.cli import init
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.progress import Bars
@@ -348,7 +349,7 @@ def test_a_run_notes_its_workspace_only_where_it_lies_elsewhere(tmp_path: Path) 
 
 
 def test_a_run_is_not_resumed_as_one_of_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synth_dspy.compile import main
+    from synth_dspy.cli.compile import main
 
     init.main([str(tmp_path / "mine")])
     begun = start(tmp_path / "mine" / "runs", "table_docs", CompileConfig(), tmp_path / "mine")
@@ -411,7 +412,7 @@ def test_ctrl_c_stops_a_run_with_a_hint_and_without_a_traceback(rivers: Path, sc
 
 def test_a_reader_that_goes_away_ends_a_step_that_lasts() -> None:
     steps = STEPS.replace("time.sleep(0.2)", "time.sleep(900)").replace("\n", "\n    ")
-    code = f"from synth_dspy.cli import run_verb\ndef main(args):{steps}\nrun_verb(main)"
+    code = f"from synth_dspy.cli.arguments import run_verb\ndef main(args):{steps}\nrun_verb(main)"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert process.stderr is not None
     assert "begins" in process.stderr.readline()

@@ -15,8 +15,8 @@ from echo import Reply, answering, chat
 from test_rescore import NEW, lines, make_run
 
 import synth_dspy
-from synth_dspy import compile as compile_verb
-from synth_dspy import evaluate, export, train
+from synth_dspy.cli import compile as compile_verb
+from synth_dspy.cli import evaluate, export, train
 from synth_dspy.core import signing
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError

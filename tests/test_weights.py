@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy import weights
+from synth_dspy.cli import weights
 from synth_dspy.core.errors import SetupError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synth_dspy import init
+from synth_dspy.cli import init
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.workspace import find_workspace, task_file, task_names

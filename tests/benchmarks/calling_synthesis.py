@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.compile import main as compile_task
+from synth_dspy.cli.compile import main as compile_task
 from synth_dspy.core.config import compile_settings, read_toml
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io import jsonl

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from inputs import ESCAPES, ROOT, as_json, damaged, line_files
 
-from synth_dspy import evaluate
+from synth_dspy.cli import evaluate
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import jsonl
 from synth_dspy.domains.assistant.house import House

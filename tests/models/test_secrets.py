@@ -13,8 +13,8 @@ import pytest
 from echo import Reply, answering, chat
 from test_rescore import NEW, lines, make_run
 
-from synth_dspy import evaluate
-from synth_dspy.cli import parse
+from synth_dspy.cli import evaluate
+from synth_dspy.cli.arguments import parse
 from synth_dspy.core.addresses import is_this_machine
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import ModelError, SetupError

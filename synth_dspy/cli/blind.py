@@ -1,0 +1,178 @@
+"""Blind comparison of arms or runs, for every task: `python -m synth_dspy.blind sheets | rate | report`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from tyro.conf import Positional
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from synth_dspy.evaluation.blind.votes import VoteFile
+
+USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] [--seed S]
+       {blind} rate DIR/sheets.jsonl --rater NAME --votes FILE.jsonl
+       {blind} rate DIR/sheets.jsonl --judge MODEL --votes FILE.jsonl
+       {blind} report DIR --votes FILE [FILE ...]
+
+Compare answers without knowing whose they are. `sheets` writes outputs in random order and without names, and keeps
+the key apart; raters need the sheets alone. `rate` shows one item at a time, or asks a judge model; a sheets.csv whose
+column choice was filled in is a file of votes too. `report` merges the votes and unblinds them.
+"""
+
+
+class SheetsConfig(Settings):
+    """What to compare."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Folders of finished runs of one task, runs/<task>/<id>."""
+    out: Path
+    """Folder that receives sheets.jsonl and sheets.csv for the raters, and key.json, which stays with you."""
+    arms: tuple[str, ...] = ()
+    """Arms to compare, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
+    items: int = Field(default=40, ge=1)
+    """Show at most this many items."""
+    references: bool = True
+    """Show raters the accepted answers too."""
+    seed: int = 0
+    """Seed of which items are drawn and in which order outputs stand."""
+
+
+class RateConfig(Settings):
+    """Whose votes go where."""
+
+    sheet: Positional[Path]
+    """The sheets.jsonl to rate."""
+    votes: Path
+    """File that the votes are appended to, as JSON lines; items that the rater has seen are not shown again."""
+    rater: str | None = None
+    """Your name, as the report will show it; by default the judge's model string."""
+    judge: str | None = None
+    """Let this model vote instead of a person."""
+    api_base: str | None = None
+    """Address of an OpenAI-compatible server that serves the judge's model; its key comes from OPENAI_API_KEY."""
+    concurrency: int = Field(default=8, ge=1)
+    """Items that the judge is asked about at once."""
+
+
+class ReportConfig(Settings):
+    """What to unblind."""
+
+    folder: Positional[Path]
+    """Folder that the sheets were written to."""
+    votes: tuple[Path, ...]
+    """Files of votes (.jsonl, or .csv filled in); of one rater's votes on one item the last counts."""
+
+
+def main(args: list[str]) -> int:
+    """Parse `args`, then make sheets, take votes, or report."""
+    parts: Mapping[str, Callable[[list[str]], None]] = {"sheets": _sheets, "rate": _rate, "report": _report}
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE.format(blind=command("blind")))
+        return 0 if args else 2
+    if args[0] not in parts:
+        raise SetupError(f"blind has no part {args[0]!r}: begin with sheets, rate or report.")
+    parts[args[0]](args[1:])
+    return 0
+
+
+def _sheets(args: list[str]) -> None:
+    from synth_dspy.evaluation.blind.sheets import CSV, KEY, SHEETS, make_sheets
+    from synth_dspy.evaluation.finished import find_arms, read_runs
+
+    about = "Write sheets with the outputs in random order and without names."
+    config = parse(SheetsConfig, verb="blind sheets", description=about, args=args)
+    wanted = [name for given in config.arms for name in given.split(",") if name]
+    arms = find_arms(read_runs(config.runs), wanted)
+    counts = make_sheets(arms, config.out, items=config.items, seed=config.seed, references=config.references)
+    console = _console()
+    console.print(
+        f"{counts['shown']} items with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
+        f"{counts['left_out']} that not all of them answered, {counts['identical']} that they answered alike."
+    )
+    console.print(f"for the raters: {config.out / SHEETS} or {config.out / CSV}; for you alone: {config.out / KEY}")
+
+
+def _rate(args: list[str]) -> None:
+    from synth_dspy.evaluation.blind.sheets import read_sheet
+    from synth_dspy.evaluation.blind.terminal import ask
+    from synth_dspy.evaluation.blind.votes import VoteFile
+
+    about = "Vote on one item at a time; stop and go on as you like."
+    config = parse(RateConfig, verb="blind rate", description=about, args=args)
+    if config.rater is None and config.judge is None:
+        raise SetupError("A vote needs a rater: name yourself with --rater, or a model with --judge.")
+    rows = read_sheet(config.sheet)
+    votes = VoteFile(config.votes, rows[0]["study"], config.rater if config.rater is not None else str(config.judge))
+    left = [row for row in rows if str(row["item"]) not in votes.done]
+    if not left:
+        print(f"{votes.rater} has voted on all {len(rows)} items: {config.votes}")
+        return
+    if config.judge is not None:
+        failed = _judge(config, left, votes)
+    else:
+        failed = ask(left, votes, total=len(rows), read=input, console=_console())
+    told = f", {failed} without a vote (the same command goes on)" if failed else ""
+    _console().print(f"{len(votes.done)} of {len(rows)} items rated by {votes.rater}{told}: {config.votes}")
+
+
+def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFile) -> int:
+    from synth_dspy.core.progress import Bars
+    from synth_dspy.models.offline import quiet_libraries
+
+    assert config.judge is not None
+    quiet_libraries()
+    bars = Bars()
+    with bars.status("loading libraries"):
+        import dspy
+
+        from synth_dspy.core.executor import Executor
+        from synth_dspy.evaluation.blind.judge import PairwiseJudge, rate
+        from synth_dspy.models import roles
+        from synth_dspy.pipeline.opening import EMBEDDED_OPTIONS
+    embedded = config.judge.startswith(roles.EMBEDDED)
+    options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
+    lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base, **options)
+    roles.check(lm)
+    # An embedded model is made to answer in JSON; a small one left to itself does not.
+    adapter = dspy.JSONAdapter() if embedded else None
+    with dspy.settings.context(adapter=adapter), bars.bar("votes", len(rows)) as advance:
+        return rate(PairwiseJudge(lm), rows, votes, Executor(config.concurrency), advance)
+
+
+def _report(args: list[str]) -> None:
+    about = "Merge votes and say who won, how sure that is, and how far the raters agree."
+    config = parse(ReportConfig, verb="blind report", description=about, args=args)
+
+    from synth_dspy.evaluation.blind.report import markdown, sentences, tables
+    from synth_dspy.evaluation.blind.sheets import read_key
+    from synth_dspy.evaluation.blind.tally import unblind
+    from synth_dspy.evaluation.blind.votes import read_votes
+    from synth_dspy.evaluation.finished import write
+
+    key = read_key(config.folder)
+    results = unblind(key, [vote for path in config.votes for vote in read_votes(path)])
+    write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write(config.folder / "blind.md", markdown(results))
+    console = _console()
+    for table in tables(results):
+        console.print(table)
+    for sentence in (results["headline"], *sentences(results)):
+        console.print(sentence)
+    console.print(str(config.folder / "blind.md"))
+
+
+def _console() -> Console:
+    from synth_dspy.core.terminal import standard_output
+
+    return standard_output()

@@ -1,0 +1,261 @@
+"""Score saved programs on new items, or answers with a judge; measure the judge where the answers are labelled.
+
+    python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12 --seeds new.jsonl
+    python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12/programs/dpo --seeds new.jsonl --out scored
+    python -m synth_dspy.evaluate --judge reference --items answers.jsonl --scores scores.jsonl
+    python -m synth_dspy.evaluate --judge openai/gpt-4.1-mini --items answers.jsonl --scores scores.jsonl
+    python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
+
+Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
+after a compile; what they have learned from is left out. For contract QA, lines hold id, document, question and
+references, and may hold the other fields of data/contracts/questions.jsonl (search is scored where there are spans).
+
+Lines of `--items` hold id, question, references, prediction, and label (1 right, 0 wrong) where it is known; those of
+`--scores` id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that name,
+else the question) are resampled together. A judge behind an OpenAI-compatible server of your own is found by
+`--api-base` (a compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge
+again, on verdicts that also hold a group.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
+from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
+from synth_dspy.core.io.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
+from synth_dspy.core.masking import mask_message
+from synth_dspy.pipeline.trust import Caller
+
+_BATCH = 256
+REFERENCE = "reference"
+
+
+class EvaluateConfig(Settings):
+    """What to score, or what to fit.
+
+    Attributes:
+        runs: runs, or folders of single saved programs, to score on the items of --seeds.
+        seeds: labelled items that the saved programs are scored on, as JSON lines.
+        out: folder of the saved programs' scores; by default one in the first run's evaluations.
+        force: write over a finished evaluation that is in --out already (calls that it made are not made again), or
+            over the file of --scores.
+        trust: follow what programs that somebody else made name: files to read or run, databases, models; without, it
+            is listed (docs/trust.md).
+        judge: `reference`, which needs no language model, or a model string for the factuality judge.
+        api_base: address of an OpenAI-compatible server that serves the judge's model, or the models of saved programs
+            in place of the one that they name.
+        api_key_name: the environment variable that holds the key for it; OPENAI_API_KEY unless given.
+        allow_http: send that key over http:// to another machine too.
+        items: answers to score, as JSON lines.
+        scores: where to write the scores, as JSON lines.
+        fit: human verdicts to fit the reference judge on, as JSON lines.
+        clauses: labelled contract clauses (CUAD's layout) that teach it long references.
+        parameters: the reference judge's file; the workspace's own unless given.
+        seed: of what the fit draws.
+    """
+
+    runs: Positional[tuple[Path, ...]] = ()
+    seeds: Path | None = None
+    out: Path | None = None
+    force: bool = False
+    trust: bool = False
+    judge: str = REFERENCE
+    api_base: str | None = None
+    api_key_name: str | None = None
+    allow_http: bool = False
+    items: Path | None = None
+    scores: Path | None = None
+    fit: Path | None = None
+    clauses: Path | None = None
+    parameters: Path | None = None
+    seed: int = 0
+
+
+def main(args: list[str]) -> None:
+    """Parse `args`, then score programs, or fit a judge and score answers with it."""
+    description = (__doc__ or "").partition("\n")[0]
+    config = parse(EvaluateConfig, verb="evaluate", description=description, args=args)
+    if config.runs or config.seeds or config.out:
+        _programs(config, f"{command('evaluate')} {shlex.join(args)}")
+        return
+    if config.fit is not None:
+        _fit(config)
+    if config.items is not None:
+        _score(config)
+    elif config.fit is None:
+        raise SetupError(
+            "Nothing to do: name runs and --seeds, answers with --items and --scores, or verdicts to fit on with --fit."
+        )
+
+
+def _programs(config: EvaluateConfig, typed: str) -> None:
+    from synth_dspy.core.progress import Bars
+    from synth_dspy.core.terminal import standard_output
+    from synth_dspy.models.offline import quiet_libraries
+
+    if not config.runs or config.seeds is None:
+        missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
+        raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
+    # Which judge and which seed is the task's affair: the run's configuration says.
+    own = ("runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http")
+    given = [name for name, value in config if name not in own and value != _DEFAULTS[name]]
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise SetupError(f"Saved programs are scored as their run was: {flag} has no part in it; leave it out.")
+    if config.out is not None:  # what was stopped has no results yet, and goes on
+        refuse_to_overwrite([config.out / "results.json"], force=config.force)
+    quiet_libraries()
+    bars = Bars()
+    with bars.status("loading libraries"):
+        from synth_dspy.evaluation.report.render import failures, summary_table
+        from synth_dspy.pipeline.rescore import rescore
+    caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
+    results, measurements, folder = rescore(
+        config.runs, config.seeds, config.out, bars=bars, command=mask_message(typed), caller=caller
+    )
+    console = standard_output()
+    for part in (summary_table(results, measurements), *failures(results)):
+        console.print(part)
+    console.print(str(folder / "report.html"), soft_wrap=True)
+
+
+_DEFAULTS = dict(EvaluateConfig())
+
+
+def _score(config: EvaluateConfig) -> None:
+    from synth_dspy.core.progress import Bars
+    from synth_dspy.models.offline import quiet_libraries
+
+    if config.scores is None:
+        raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
+    refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
+    assert config.items is not None
+    rows = read_items(config.items)
+    quiet_libraries()
+    judge = _judge(config)
+    scores: list[float] = []
+    with Bars().bar("scoring", len(rows)) as bar:
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            scores += judge.score_many(batch)
+            bar(len(batch))
+    _write(
+        config.scores,
+        "".join(
+            json.dumps({"id": row["id"], "score": round(score, 6)}, ensure_ascii=False) + "\n"
+            for row, score in zip(rows, scores, strict=True)
+        ),
+    )
+    print(f"{len(rows)} answers scored by {judge.name}: {config.scores}")
+    labelled = [
+        (score, int(row["label"]), row.get("group") or row["question"])
+        for row, score in zip(rows, scores, strict=True)
+        if row.get("label") is not None
+    ]
+    if labelled:
+        from synth_dspy.evaluation.reference_judge.calibration import agreement
+
+        print(agreement(*zip(*labelled, strict=True)))
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """The answers of a file of `--items`.
+
+    Raises:
+        SetupError: the file cannot be read, or a line is not as described; names the line and the field.
+    """
+    return read_rows(path, _ITEM, optional={"label": LABEL, "group": ID})
+
+
+def _judge(config: EvaluateConfig) -> Any:
+    from synth_dspy.evaluation import judges
+
+    if config.judge == REFERENCE:
+        return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
+    from synth_dspy.models import roles
+
+    lm = roles.lm_for(
+        config.judge,
+        role="judge",
+        api_base=config.api_base,
+        api_key_name=config.api_key_name,
+        allow_http=config.allow_http,
+    )
+    roles.check(lm)
+    return judges.FactualityJudge(lm)
+
+
+def _fit(config: EvaluateConfig) -> None:
+    from synth_dspy.core.config import Models
+    from synth_dspy.core.progress import Bars
+    from synth_dspy.evaluation.judges import PARAMETERS
+    from synth_dspy.evaluation.reference_judge.fit import fit_and_measure
+    from synth_dspy.models.offline import quiet_libraries
+
+    if config.judge != REFERENCE:
+        raise SetupError(f"Only the judge {REFERENCE} is fitted, not {config.judge}: leave out --judge or --fit.")
+    assert config.fit is not None
+    rows = read_rows(config.fit, _VERDICT)
+    clauses = read_rows(config.clauses, _CLAUSE) if config.clauses else []
+    target = config.parameters or PARAMETERS
+    quiet_libraries()
+    with Bars().bar("fitting", 300) as bar:
+        fitted = fit_and_measure(
+            rows,
+            token_embedder(Models().embedder),
+            clauses=clauses,
+            seed=config.seed,
+            source=config.fit.stem if config.fit.stem != "verdicts" else config.fit.resolve().parent.name,
+            progress=lambda share: bar.reach(round(300 * share), 300),
+        )
+    try:
+        fitted.save(target)
+    except OSError as error:
+        raise SetupError(f"The parameters cannot be written to {target} ({error.strerror}).") from error
+    print(f"fitted on {len(rows)} verdicts and {len(clauses)} clauses: {target}")
+    print(f"on held-out groups: {json.dumps(fitted.agreement)}")
+
+
+def token_embedder(model: str) -> Any:
+    """The embedder of a model string, if it gives token vectors.
+
+    Raises:
+        SetupError: it does not.
+    """
+    from synth_dspy.models import roles
+
+    embedder = roles.embedder_for(model)
+    if not hasattr(embedder, "embed_tokens"):
+        raise SetupError(
+            f"The reference judge compares token by token, which {model} cannot: use an embedded embedder."
+        )
+    return embedder
+
+
+_ITEM: Mapping[str, Check] = {"id": ID, "question": TEXT, "references": TEXTS, "prediction": TEXT}
+_VERDICT: Mapping[str, Check] = {**_ITEM, "label": LABEL, "group": TEXT}
+_CLAUSE: Mapping[str, Check] = {
+    "contract": TEXT,
+    "category": TEXT,
+    "details": TEXT,
+    "answers": TEXTS,
+    "normalized_answer": TEXT,
+    "is_impossible": BOOL,
+}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise SetupError(f"The scores cannot be written to {path} ({error.strerror or error}).") from error

@@ -1,0 +1,54 @@
+"""Put a damaged ledger together again: `python -m synth_dspy.restore runs/contract_qa/20260101-120000-ab12`.
+
+Every answer is kept that can still be read and matches its checksum, from the last good snapshot and from the damaged
+file, which stays beside the new one. What is lost was answered once, and is asked again when the run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.core import snapshots
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.locks import lock_run
+from synth_dspy.core.ledger_file import DamageError, ForeignError
+
+LEDGER = "ledger.sqlite"
+
+
+@dataclass(frozen=True)
+class RestoreConfig:
+    """What to restore.
+
+    Attributes:
+        folder: the run's folder, or that of an evaluation.
+    """
+
+    folder: Positional[Path]
+
+
+def main(args: list[str]) -> None:
+    """Parse `args`, restore the ledger, say what was kept."""
+    description = (__doc__ or "").partition("\n")[0]
+    config = parse(RestoreConfig, verb="restore", description=description, args=args)
+    ledger = config.folder / LEDGER
+    if not ledger.is_file() and not snapshots.snapshot_of(ledger).is_file():
+        raise SetupError(f"There is no {LEDGER} in {config.folder}, nor a snapshot of one: name the folder of a run.")
+    lock = lock_run(ledger)
+    try:
+        answers, later, damaged = snapshots.restore(ledger)
+    except DamageError as error:
+        raise SetupError(f"{ledger} cannot be restored: {error}. Start a new run.") from error
+    except (ForeignError, sqlite3.Error, OSError) as error:
+        raise SetupError(f"{ledger} was left as it is, because it cannot be restored: {error}.") from error
+    finally:
+        os.close(lock)
+    print(f"{ledger}: {answers} answers, {later} of them later than the snapshot")
+    if damaged is not None:
+        print(f"the damaged file is kept as {damaged}")

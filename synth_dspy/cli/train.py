@@ -1,0 +1,183 @@
+"""Train one adapter from a spec file: `python -m synth_dspy.train spec.json`.
+
+    python -m synth_dspy.train spec.json              train in the spec's folder; goes on where a killed one stopped
+    python -m synth_dspy.train spec.json --dry-run    print how long it would take and how much memory, and stop
+
+The folder then holds adapter/ (PEFT), model.gguf and a Modelfile (the merged model), result.json, and train.log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import tyro
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.workspace import find_workspace
+from synth_dspy.training.spec import ERRORS, SPEC, read_spec
+
+LOG = "train.log"
+FAILED = 2
+STAY_S = 120.0
+"""How long a process waits for another training."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train.
+
+    Attributes:
+        spec: The spec file, or the folder of one that is called spec.json; the folder receives the results.
+        dry_run: Print an estimate of time and memory, and stop.
+        events: Write JSON lines to standard output, for a parent process.
+        trust: Import the spec's reward from a workspace other than the current folder's.
+        stay: With events: train what further specs say too, whose paths the parent writes to standard input.
+    """
+
+    spec: tyro.conf.Positional[Path]
+    dry_run: bool = False
+    events: bool = False
+    trust: bool = False
+    stay: bool = False
+
+
+def main(args: list[str]) -> int:
+    """Parse `args`, train, print the result."""
+    description = (__doc__ or "").partition("\n")[0]
+    config = parse(TrainConfig, verb="train", description=description, args=args)
+    if config.spec.is_dir():
+        config = replace(config, spec=config.spec / SPEC)
+    if not config.spec.is_file():
+        raise SetupError(f"There is no training spec {config.spec}.")
+    from synth_dspy.models.offline import quiet_libraries
+    from synth_dspy.training.waiting import set_wait_policy
+
+    quiet_libraries()
+    asleep = set_wait_policy()
+    if not config.events:
+        return _train(config, config.spec)[0]
+    status = 0
+    for spec in _specs(config, asleep):
+        status, stays = _train(config, spec)
+        if not stays:
+            break
+    return status
+
+
+def _refuse_foreign_reward(path: Path) -> None:
+    """A spec may come from somebody else, and names a function that is run."""
+    spec = read_spec(path)
+    if spec.reward is None or spec.workspace is None:
+        return
+    try:
+        here = find_workspace()
+    except SetupError:
+        here = None
+    if spec.workspace != here:
+        raise SetupError(
+            f"The training spec {path} runs {spec.reward} of {spec.workspace}, which is not the current folder's "
+            "workspace: change into that folder, or allow it with --trust (docs/trust.md)."
+        )
+
+
+def _train(config: TrainConfig, spec: Path) -> tuple[int, bool]:
+    """Run one training; the exit status, and whether this process may train again."""
+    from synth_dspy.training.events import json_lines, noise_to, terminal
+
+    with ExitStack() as stack:
+        out, err = stack.enter_context(noise_to(spec.parent / LOG))
+        emit = json_lines(out) if config.events else stack.enter_context(terminal(err))
+        try:
+            from synth_dspy.training.runner import release, train
+
+            if config.events:
+                emit({"event": "began"})
+            if not config.trust:
+                _refuse_foreign_reward(spec)
+            result = train(spec, emit, dry_run=config.dry_run)
+        except SynthDspyError as error:
+            if not config.events:
+                raise
+            kind = "setup" if isinstance(error, SetupError) else getattr(error, "kind", "arm")
+            emit({"event": "failed", "kind": kind, "message": str(error)})
+            return FAILED, False
+        except Exception:
+            traceback.print_exc(file=err)
+            return 1, False
+        stays = config.events and not config.dry_run and _stays(config, spec)
+        if config.dry_run and config.events:
+            emit({"event": "estimated", **result})
+        elif config.events:
+            release()
+            emit({"event": "done", "stays": stays, **result})
+        else:
+            out.write(_summary(result, config.dry_run))
+            out.flush()
+    return 0, stays
+
+
+def _summary(result: dict[str, Any], dry_run: bool) -> str:
+    if dry_run:
+        return (
+            f"{result['rows']} rows ({result['left_out']} left out), {result['tokens']:,} tokens, {result['steps']} "
+            f"steps: about {result['estimate_s']:.0f} s of training and {result['estimate_gib']:.1f} GiB of memory\n"
+        )
+    return json.dumps({**result, "loss": {key: result["loss"][key] for key in ("first", "last")}}, indent=2) + "\n"
+
+
+def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
+    """The first spec, and with `stay` those that the parent sends on standard input, one JSON string a line.
+
+    This process stops when its standard input ends, if that is a pipe: then the parent is gone. It also stops if no
+    spec comes for a while, or if its threads would now better wait the other way.
+    """
+    from synth_dspy.training.waiting import busy
+
+    sent: SimpleQueue[str] = SimpleQueue()
+
+    def listen() -> None:
+        try:
+            # Not sys.stdin, which is locked while it is read: a process that a library forks would wait to close it.
+            with os.fdopen(os.dup(0), encoding="utf-8") as lines:
+                for line in lines:
+                    sent.put(json.loads(line))
+        finally:
+            os._exit(1)  # a checkpoint is whole or not there, so any moment is good
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=listen, daemon=True, name="parent").start()
+    yield config.spec
+    while True:
+        try:
+            spec = Path(sent.get(timeout=STAY_S))
+        except Empty:
+            return
+        if asleep is not None and asleep != busy():
+            return
+        errors = os.open(spec.parent / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(errors, 2)
+        os.close(errors)
+        yield spec
+
+
+def _stays(config: TrainConfig, spec: Path) -> bool:
+    """Whether this process would train again as a new one does, once it has trained what a spec says.
+
+    On a GPU its memory is wanted for serving. A reward's module stays loaded, though its file may change, and what
+    setting the number of threads does to torch cannot be undone.
+    """
+    import torch
+
+    trained = read_spec(spec)
+    return config.stay and not torch.cuda.is_available() and trained.method != "grpo" and trained.threads is None
