@@ -12,7 +12,8 @@ from pathlib import Path
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.task import Task, task
 from synth_dspy.domains.documents.contract_synthesis import contract_filters, contract_synthesizer
 from synth_dspy.domains.documents.contract_wording import contract_wording
 from synth_dspy.domains.documents.source import Corpus

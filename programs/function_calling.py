@@ -15,7 +15,8 @@ import dspy
 
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ModelError, SetupError
-from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.task import Task, task
 from synth_dspy.domains.functions.conversation import History, RunningSummary, prune
 from synth_dspy.domains.functions.judge import CallJudge, call_metrics
 from synth_dspy.domains.functions.program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded

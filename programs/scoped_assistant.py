@@ -15,7 +15,8 @@ from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.task import Task, task
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.judge import make_assistant_judge
 from synth_dspy.domains.assistant.metrics import (

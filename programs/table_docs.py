@@ -13,7 +13,8 @@ from pathlib import Path
 import dspy
 
 from synth_dspy.core.config import DatabaseUrl
-from synth_dspy.core.task import Resources, Task, task
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.task import Task, task
 from synth_dspy.domains.tables.documentation import clean
 from synth_dspy.domains.tables.judge import covered, length, make_table_judge, nothing_invented, says_more
 from synth_dspy.domains.tables.source import Industries

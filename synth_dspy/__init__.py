@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
 
 if TYPE_CHECKING:
-    from synth_dspy.core.task import Item, Task, task
+    from synth_dspy.core.knowledge import Item
+    from synth_dspy.core.task import Task, task
     from synth_dspy.pipeline.saved import load
 
 __all__ = ["Item", "ModelError", "SetupError", "SynthDspyError", "Task", "load", "task"]

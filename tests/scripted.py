@@ -10,7 +10,7 @@ from dspy import lm15
 from embedders import WordEmbedder
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Resources
+from synth_dspy.core.resources import Resources
 
 
 class ScriptedEngine:

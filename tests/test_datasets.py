@@ -6,7 +6,7 @@ from collections import Counter
 
 import dspy
 
-from synth_dspy.core.task import Item, Knowledge
+from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.pipeline import datasets
 
 

@@ -15,10 +15,11 @@ from servers import Server, serving
 
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Candidate, Item, Knowledge
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Candidate, Item, Knowledge, Task
+from synth_dspy.core.task import Task
 from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.context import QUICK
 from synth_dspy.pipeline.experiment import Experiment

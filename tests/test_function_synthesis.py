@@ -14,8 +14,8 @@ from scripted import scripted_lm, scripted_resources
 
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Candidate, Item
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.task import Candidate, Item
 from synth_dspy.domains.functions.details import Details
 from synth_dspy.domains.functions.examples import calls_of, example_fields
 from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, Schema, says_result

@@ -20,10 +20,11 @@ from servers import Server, serving
 from synth_dspy.core.config import CompileConfig, Retention, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Knowledge, Task
+from synth_dspy.core.task import Task
 from synth_dspy.core.workspace import task_file
 from synth_dspy.models import roles
 from synth_dspy.pipeline import experiment

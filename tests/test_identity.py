@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synth_dspy.training.provider import names_in_keys
+from synth_dspy.models.embedded.fingerprint import names_in_keys
 
 
 def test_keys_name_a_model_by_what_it_is_not_by_where_it_lies(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from dspy import lm15
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Verdict
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.task import Verdict
 from synth_dspy.core.usage import Call, Unit
 from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 

@@ -16,8 +16,8 @@ import pytest
 
 from synth_dspy.cli import restore
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Verdict
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.task import Verdict
 from synth_dspy.core.usage import Call, Unit
 
 PAGE = 4096

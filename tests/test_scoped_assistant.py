@@ -21,8 +21,9 @@ from programs.scoped_assistant import ScopedAssistant, scoped_assistant
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Candidate, Item, Resources
 from synth_dspy.core.workspace import task_file
 from synth_dspy.domains.assistant import House, Topics
 from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses

@@ -12,7 +12,6 @@ import dspy
 import duckdb
 import pytest
 from dspy.utils import DummyLM
-from synth_dspy.domains.tables.database import document_database
 
 from programs.table_docs import TableDocumenter, table_docs
 from synth_dspy.core.errors import ModelError, SetupError
@@ -30,6 +29,7 @@ from synth_dspy.domains.tables.judge import (
 )
 from synth_dspy.domains.tables.schema import WHOLE, Column, Table
 from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.pipeline.database import document_database
 from synth_dspy.training.prompting import estimate_tokens
 from synth_dspy.training.traces import prompts
 

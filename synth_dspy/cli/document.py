@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
     quiet_libraries()
     bars = Bars()
     with bars.status("loading libraries"):
-        from synth_dspy.domains.tables.database import document_database
+        from synth_dspy.pipeline.database import document_database
     logging.getLogger("dspy").setLevel(logging.ERROR)  # a comment that the budget cuts is no news
     done = document_database(
         config.program,

@@ -200,6 +200,7 @@ def _fit(config: EvaluateConfig) -> None:
     from synth_dspy.core.progress import Bars
     from synth_dspy.evaluation.judges import PARAMETERS
     from synth_dspy.evaluation.reference_judge.fit import fit_and_measure
+    from synth_dspy.models import roles
     from synth_dspy.models.offline import quiet_libraries
 
     if config.judge != REFERENCE:
@@ -212,7 +213,7 @@ def _fit(config: EvaluateConfig) -> None:
     with Bars().bar("fitting", 300) as bar:
         fitted = fit_and_measure(
             rows,
-            token_embedder(Models().embedder),
+            roles.token_embedder(Models().embedder),
             clauses=clauses,
             seed=config.seed,
             source=config.fit.stem if config.fit.stem != "verdicts" else config.fit.resolve().parent.name,
@@ -226,20 +227,11 @@ def _fit(config: EvaluateConfig) -> None:
     print(f"on held-out groups: {json.dumps(fitted.agreement)}")
 
 
-def token_embedder(model: str) -> Any:
-    """The embedder of a model string, if it gives token vectors.
-
-    Raises:
-        SetupError: it does not.
-    """
-    from synth_dspy.models import roles
-
-    embedder = roles.embedder_for(model)
-    if not hasattr(embedder, "embed_tokens"):
-        raise SetupError(
-            f"The reference judge compares token by token, which {model} cannot: use an embedded embedder."
-        )
-    return embedder
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise SetupError(f"The scores cannot be written to {path} ({error.strerror or error}).") from error
 
 
 _ITEM: Mapping[str, Check] = {"id": ID, "question": TEXT, "references": TEXTS, "prediction": TEXT}
@@ -252,10 +244,3 @@ _CLAUSE: Mapping[str, Check] = {
     "normalized_answer": TEXT,
     "is_impossible": BOOL,
 }
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise SetupError(f"The scores cannot be written to {path} ({error.strerror or error}).") from error

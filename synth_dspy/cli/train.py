@@ -25,7 +25,8 @@ import tyro
 from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
-from synth_dspy.training.spec import ERRORS, SPEC, read_spec
+from synth_dspy.models.weights.trained import SPEC
+from synth_dspy.training.spec import ERRORS, read_spec
 
 LOG = "train.log"
 FAILED = 2

@@ -20,7 +20,6 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.validation import mistake
-from synth_dspy.models.completion import MAX_REPLY_MB
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""
@@ -44,6 +43,8 @@ _KEY_NAME = re.compile(
     re.IGNORECASE,
 )
 
+MAX_REPLY_MB = 8.0
+"""How long a reply may be where nothing else is set, in MB (10^6 bytes)."""
 METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
 """Methods of weight training."""
 

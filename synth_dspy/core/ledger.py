@@ -33,6 +33,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import in_event_loop
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.locks import lock_run
+from synth_dspy.core.knowledge import Verdict
 from synth_dspy.core.ledger_file import (
     DamageError,
     ForeignError,
@@ -46,7 +47,6 @@ from synth_dspy.core.ledger_file import (
     write_row,
 )
 from synth_dspy.core.masking import mask_message
-from synth_dspy.core.task import Verdict
 from synth_dspy.core.usage import Call, Unit, Usage, measure, unit
 
 __all__ = ["Ledger", "call_key", "connect", "current_ledger", "insert"]

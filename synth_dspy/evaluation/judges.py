@@ -14,7 +14,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.core.task import Judge, Resources
+from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation.grader import Grader, answer_row, where_open
 from synth_dspy.evaluation.metrics import abstains
 from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
@@ -101,7 +102,7 @@ class ReferenceJudge:
     def __init__(self, embedder: TokenEmbedder | None = None, parameters: Path = PARAMETERS) -> None:
         fitted = Parameters.load(parameters)
         if embedder is None or embedder.name != fitted.embedder:
-            embedder = roles.embedder_for(fitted.embedder)
+            embedder = roles.token_embedder(fitted.embedder)
         self._scorer = ReferenceScorer(fitted, embedder)
 
     @property

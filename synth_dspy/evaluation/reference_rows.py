@@ -62,7 +62,7 @@ class Reference:
         return {"name": self.name, "kind": self.kind, "answer": self.answer, "skipped": skipped}
 
 
-class SameAnswer(dspy.Module):  # type: ignore[misc]
+class SameAnswer(dspy.Module):
     """Gives one answer to every question, and asks no model."""
 
     def __init__(self, answer: str, *, abstained: bool) -> None:
@@ -115,7 +115,7 @@ def under_dspy_adapter(baseline: str, program: dspy.Module) -> Reference:
     return Reference(f"{baseline} (DSPy's adapter)", PROMPTS, copy, adapters=adapters)
 
 
-class _UnderDspyAdapter(dspy.Predict):  # type: ignore[misc]
+class _UnderDspyAdapter(dspy.Predict):
     """A predictor that is asked under DSPy's default adapter.
 
     What the program wants of the reply's form (`response_format`) belongs to its own format, and is left out.

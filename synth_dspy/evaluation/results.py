@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.protocols import Judge
 from synth_dspy.core.run import Run, json_text, jsonl_text
-from synth_dspy.core.task import Judge, Task
+from synth_dspy.core.task import Task
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.finished import STAGED, parse_run
 from synth_dspy.evaluation.report.render import render

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.errors import message_of
-from synth_dspy.core.task import Judge, Metric
+from synth_dspy.core.protocols import Judge, Metric
 
 if TYPE_CHECKING:
     import dspy

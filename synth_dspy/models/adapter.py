@@ -16,7 +16,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 
-class PlainAdapter(dspy.ChatAdapter):  # type: ignore[misc]
+class PlainAdapter(dspy.ChatAdapter):
     """Renders a signature with exactly one output field, of type str, and any number of inputs.
 
     Works with any LM. A value of several lines is put below its name instead of beside it. It is a `ChatAdapter`

@@ -12,8 +12,6 @@ import math
 import re
 from typing import Any
 
-MAX_REPLY_MB = 8.0
-"""How long a reply may be where nothing else is set, in MB (10^6 bytes)."""
 MAX_COUNT = (1 << 63) - 1  # what SQLite holds
 SHOWN = 200
 _EMPTY_FOR = frozenset({"length", "content_filter"})

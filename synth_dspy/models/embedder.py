@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.errors import SetupError
 
@@ -30,21 +30,6 @@ _BATCH_TOKENS = 512  # texts of similar length are run together up to this many 
 _BATCH_TEXTS = 32
 _IR = "embedder.xml"
 _FORMAT = 3  # raise it when the converted model changes
-
-
-class Embedder(Protocol):
-    """What turns texts into vectors. `name` changes whenever the vectors do."""
-
-    name: str
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        ...
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of `texts`, float32, shape (texts, dimension)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +213,7 @@ def _convert(folder: Path, target: Path) -> None:
 
     transformers_logging.disable_progress_bar()
 
-    class Pooled(torch.nn.Module):  # type: ignore[misc]
+    class Pooled(torch.nn.Module):
         """Token ids and mask to (unit vector of the text, vectors of the tokens)."""
 
         def __init__(self, transformer: Any) -> None:

@@ -237,7 +237,7 @@ class AsyncDelegate(Delegate):
             return self._priced(self._checked(await self.lm.acall(request)), request)
 
 
-class LedgerLM(dspy.LM):  # type: ignore[misc]
+class LedgerLM(dspy.LM):
     """A `dspy.LM` on a `LedgerEngine`. Calls raise `SetupError` for what the user can mend, `ModelError` for the rest.
 
     `ContextWindowExceededError` and `LMUnsupportedFeatureError` stay DSPy's own, because its modules react to them.

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from synth_dspy.core.addresses import refuse_plain_http
+from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
-from synth_dspy.models.completion import MAX_REPLY_MB
 from synth_dspy.models.offline import quiet_libraries
 
 if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.core.ledger import Ledger
-    from synth_dspy.models.embedder import Embedder, Vectors
+    from synth_dspy.core.protocols import Embedder
+    from synth_dspy.models.embedder import Vectors
 
 EMBEDDED = "embedded/"
 OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
@@ -79,8 +80,8 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
 
 def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
     from synth_dspy.models.embedded.engine import AsyncEmbeddedEngine, EmbeddedEngine
+    from synth_dspy.models.embedded.fingerprint import names_in_keys
     from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
-    from synth_dspy.training.provider import names_in_keys
 
     for server_setting in SERVER_SETTINGS:
         params.pop(server_setting, None)
@@ -255,3 +256,17 @@ def check(lm: dspy.LM) -> None:
             lm.copy(engine=prober, async_engine=lm._async_engine_spec)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
+
+
+def token_embedder(model: str) -> Any:
+    """The embedder of a model string, if it gives token vectors.
+
+    Raises:
+        SetupError: it does not.
+    """
+    embedder = embedder_for(model)
+    if not hasattr(embedder, "embed_tokens"):
+        raise SetupError(
+            f"The reference judge compares token by token, which {model} cannot: use an embedded embedder."
+        )
+    return embedder

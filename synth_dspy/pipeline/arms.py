@@ -12,7 +12,9 @@ import dspy
 from pydantic import Field, TypeAdapter, ValidationError
 
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
-from synth_dspy.core.task import Metric, Resources, Task
+from synth_dspy.core.protocols import Metric
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.task import Task
 from synth_dspy.core.validation import wanted
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context

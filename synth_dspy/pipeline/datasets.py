@@ -14,8 +14,8 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import split_groups
-from synth_dspy.core.task import Item, Knowledge
 
 
 @dataclass(frozen=True, slots=True)

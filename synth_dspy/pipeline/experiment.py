@@ -16,7 +16,8 @@ import dspy
 
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Judge, Resources
+from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results

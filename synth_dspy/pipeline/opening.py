@@ -16,9 +16,9 @@ from synth_dspy.core.config import CompileConfig, Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io import locks
-from synth_dspy.core.task import Resources
+from synth_dspy.core.knowledge import Document
+from synth_dspy.core.resources import Resources
 from synth_dspy.core.validation import spelling
-from synth_dspy.domains.documents.documents import Document
 from synth_dspy.domains.documents.index import Index
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.core.ledger import Ledger
+    from synth_dspy.core.protocols import Embedder
     from synth_dspy.core.task import Task
-    from synth_dspy.models.embedder import Embedder
 
 log = logging.getLogger("synth_dspy.pipeline.opening")
 

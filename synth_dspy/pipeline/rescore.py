@@ -24,8 +24,9 @@ from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.io.reading import parse_json
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
+from synth_dspy.core.protocols import Judge
 from synth_dspy.core.run import Run, log_to
-from synth_dspy.core.task import Judge, Task
+from synth_dspy.core.task import Task
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.models import roles

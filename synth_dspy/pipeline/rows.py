@@ -13,8 +13,8 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import one_of
-from synth_dspy.core.task import Checked, Knowledge, Resources
-from synth_dspy.domains.documents.documents import Skipped
+from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
+from synth_dspy.core.resources import Resources
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
 from synth_dspy.synthesis.decontaminate import decontaminate

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.core.task import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.synthesis.pipeline import DECONTAMINATED, MATCHES, NOT_COMPARED, reason
 from synth_dspy.synthesis.text import ngrams, tokens
 

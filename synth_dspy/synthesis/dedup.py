@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.core.task import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.synthesis.text import jaccard, ngrams, tokens
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from synth_dspy.core.task import Candidate, Verdict
-from synth_dspy.domains.documents.cues import Cues
+from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.text import content, ngrams, numbers, tokens
 
 KEPT = Verdict(True, 1.0, "")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from synth_dspy.core.errors import message_of
-from synth_dspy.core.task import Candidate, Filter, Item, Verdict
+from synth_dspy.core.knowledge import Candidate, Item, Verdict
+from synth_dspy.core.protocols import Filter
 
 if TYPE_CHECKING:
     import dspy

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.core.task import Item
+from synth_dspy.core.knowledge import Item
 
 if TYPE_CHECKING:
     import dspy

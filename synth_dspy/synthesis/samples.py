@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from synth_dspy.core.task import Candidate, Filter
+from synth_dspy.core.knowledge import Candidate
+from synth_dspy.core.protocols import Filter
 
 Trial = TypeVar("Trial")
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.training.spec import ERRORS, RESULT, SPEC
+from synth_dspy.models.weights.trained import SPEC, read_result
+from synth_dspy.training.spec import ERRORS
 
 log = logging.getLogger("synth_dspy.training")
 
@@ -206,15 +207,6 @@ def _end(process: subprocess.Popen[str], *, ending: bool = False) -> None:
         process.terminate()
     with suppress(OSError), process:
         pass
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """What a finished training left behind; None if it has not finished."""
-    try:
-        value = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _sound(result: dict[str, Any]) -> dict[str, Any]:

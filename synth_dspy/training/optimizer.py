@@ -18,7 +18,8 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.core.task import Metric, Resources, bounded
+from synth_dspy.core.protocols import Metric
+from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.models.weights import registry
 from synth_dspy.training.feedback import human_rows
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
@@ -64,7 +65,7 @@ def is_large(model: str) -> bool:
 
 
 @dataclass(frozen=True)
-class WeightOptimizer(Teleprompter):  # type: ignore[misc]
+class WeightOptimizer(Teleprompter):
     """Base of the recipes in `optimizers/lora_*.py`.
 
     The run's configuration (`[training.options.<method>]`) goes before what a recipe is made with: it may set the

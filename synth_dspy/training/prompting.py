@@ -17,7 +17,7 @@ import dspy
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Resources
+from synth_dspy.core.resources import Resources
 
 log = logging.getLogger("synth_dspy.training.prompting")
 

@@ -28,10 +28,9 @@ from pydantic import ValidationError
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import mistake
-from synth_dspy.models.embedded.fingerprint import content_of
-from synth_dspy.models.weights.registry import REGISTRY
-from synth_dspy.training.job import Cancelled, Progress, TrainingProcess, read_result
-from synth_dspy.training.spec import ADAPTER, MERGED, SPEC, TrainSpec, read_spec
+from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
+from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
+from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve
 from synth_dspy.training.vllm import executable, servers
 
@@ -44,7 +43,7 @@ FOLLOWS = frozenset({"adapters", "model", "rows"})
 Row = Mapping[str, Any]
 
 
-class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
+class LocalTrainingJob(TrainingJob):
     """A training in a child process. `result()` gives the tuned LM, or raises what went wrong."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +85,7 @@ class LocalTrainingJob(TrainingJob):  # type: ignore[misc]
         return TrainingStatus.pending if self.process is None else TrainingStatus.running
 
 
-class LocalProvider(Provider):  # type: ignore[misc]
+class LocalProvider(Provider):
     """Trains embedded models on this machine.
 
     Args:
@@ -266,30 +265,6 @@ def weights_of(model: str) -> Path | None:
         path = Path(model.removeprefix(PREFIX))
         path = path if path.name == MERGED else None
     return path if path is not None and (path.parent / SPEC).is_file() else None
-
-
-def names_in_keys(model: str, answered: Sequence[str] = ()) -> list[str]:
-    """What the keys of calls to an embedded model name it by: its weights, so that a run may be moved.
-
-    A name of the registry stands for itself, a tuned model for its training, any other file or folder for its content.
-
-    Args:
-        model: `embedded/<name or path>`.
-        answered: model strings under which calls were answered before.
-
-    Returns:
-        The name; behind it, as earlier versions had the path in the key, the paths under which answers may stand.
-    """
-    name = model.removeprefix(PREFIX)
-    path = Path(name).expanduser()
-    if name in REGISTRY or not path.exists():
-        return [model]
-    result = read_result(path.parent) if training_of(model) is not None else None
-    if result is None or not {"method", "fingerprint"} <= result.keys():
-        return [f"{PREFIX}sha256:{content_of(path)}", model]
-    training = f"{result['method']}-{result['fingerprint']}"
-    moved = [each for each in answered if each.endswith(f"/{training}/{MERGED}") and each != model]
-    return [f"{PREFIX}{training}", model, *moved]
 
 
 def tuned_lm(lm: Any, weights: Path) -> Any:

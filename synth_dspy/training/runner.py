@@ -23,6 +23,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.versions import versions
 from synth_dspy.models.embedded.precision import precision
 from synth_dspy.models.weights.cache import publish
+from synth_dspy.models.weights.trained import MERGED, RESULT
 from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,
@@ -33,7 +34,7 @@ from synth_dspy.training.checkpoints import (
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import told
-from synth_dspy.training.spec import ADAPTER, MERGED, PLAN, PROMPTS, RESULT, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, PLAN, PROMPTS, TrainSpec, read_spec
 
 if TYPE_CHECKING:
     from synth_dspy.training.estimate import Estimate

@@ -22,12 +22,9 @@ from synth_dspy.core.validation import mistake
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
 """Fields that a run fills in."""
-SPEC = "spec.json"
-RESULT = "result.json"
 PLAN = "plan.json"
 """How many rows a training takes in its time: decided once, since another look at a busy machine would say another."""
 ADAPTER = "adapter"
-MERGED = "model.gguf"
 ERRORS = "errors.log"
 LOSSES = 3
 """Counts the changes after which the same spec gives another adapter."""

@@ -18,7 +18,7 @@ from dspy.utils.callback import BaseCallback
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Metric
+from synth_dspy.core.protocols import Metric
 
 log = logging.getLogger("synth_dspy.training")
 
@@ -172,7 +172,7 @@ class _Open:
     limit: int | None = None
 
 
-class _Recorder(BaseCallback):  # type: ignore[misc]
+class _Recorder(BaseCallback):
     """Listens to one run of a program on one example; DSPy calls it in the run's own thread."""
 
     def __init__(self, predictors: dict[int, str], example: dspy.Example) -> None:

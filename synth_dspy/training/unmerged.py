@@ -18,12 +18,13 @@ from typing import Any
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.weights.cache import publish
+from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json
 from synth_dspy.training.data import read_prompts
 from synth_dspy.training.job import Cancelled, Progress
 from synth_dspy.training.parity import MARGIN, Disagreement, Message, Parity, explain_failure
-from synth_dspy.training.spec import ADAPTER, SPEC, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.vllm import LOG, ask, servers
 
 SERVED = "openai/"

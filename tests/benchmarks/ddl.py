@@ -67,7 +67,7 @@ def main() -> None:
 
 def _sampled(sampler: object, industries: list, count: int) -> Iterator:
     """Candidates without a comment, one for each statement, spread evenly over the industries."""
-    from synth_dspy.core.task import Candidate, Item
+    from synth_dspy.core.knowledge import Candidate, Item
 
     for number in range(count):
         industry = industries[number % len(industries)]

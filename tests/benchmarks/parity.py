@@ -21,11 +21,12 @@ from typing import Any
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.weights.gguf import open_gguf, rewrite
+from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.training.base import load_base
 from synth_dspy.training.data import read_prompts
 from synth_dspy.training.merge import merge
 from synth_dspy.training.parity import check_parity, explain_failure
-from synth_dspy.training.spec import ADAPTER, PROMPTS, SPEC, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, PROMPTS, TrainSpec, read_spec
 
 FAULTS = ("right", "scale 1.1", "scale 0.9", "one layer swapped", "all layers swapped", "another template")
 TEMPLATE = "tokenizer.chat_template"

@@ -35,7 +35,7 @@ def main() -> None:
 
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
-    from synth_dspy.core.task import Resources
+    from synth_dspy.core.resources import Resources
     from synth_dspy.domains.documents.contract_synthesis import contract_filters, contract_synthesizer
     from synth_dspy.domains.documents.contract_wording import contract_wording
     from synth_dspy.domains.documents.index import Index

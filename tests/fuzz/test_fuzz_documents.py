@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.documents.chunks import chunk_document
-from synth_dspy.domains.documents.documents import Document, read_folder
+from synth_dspy.domains.documents.documents import read_folder
 from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
 from synth_dspy.domains.documents.readers import Unreadable
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from synth_dspy.core.task import Candidate, Item
-from synth_dspy.domains.documents.cues import Cues
+from synth_dspy.core.knowledge import Candidate, Item
 from synth_dspy.domains.documents.roundtrip import AnswerRoundTrip, Place, ReverseQuery, Silent, SpanRoundTrip
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words

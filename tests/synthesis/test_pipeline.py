@@ -12,8 +12,8 @@ import pytest
 from dspy.utils import DummyLM
 
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Candidate, Item, Verdict
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.task import Candidate, Item, Verdict
 from synth_dspy.domains.documents.synthesizer import Synthesizer
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.pipeline import candidate_id, evenly, synthesise

@@ -10,7 +10,7 @@ import dspy
 import pytest
 from scripted import scripted_lm, scripted_resources
 
-from synth_dspy.core.task import Resources
+from synth_dspy.core.resources import Resources
 from synth_dspy.training import optimizer
 from synth_dspy.training.optimizer import with_defaults
 from synth_dspy.training.recipes.lora_dpo import LoraDpo

@@ -16,9 +16,10 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.models import roles
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.models.embedded.pool import pool
+from synth_dspy.models.weights.trained import RESULT, SPEC
 from synth_dspy.training.job import Cancelled
 from synth_dspy.training.provider import LocalProvider, origin, prepare, training_facts, training_of
-from synth_dspy.training.spec import ADAPTER, RESULT, SPEC, read_spec
+from synth_dspy.training.spec import ADAPTER, read_spec
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import dspy
 import numpy as np
 
-from synth_dspy.core.task import Candidate, Filter, Resources, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.metrics import declines

@@ -14,7 +14,8 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Judge, Resources
+from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.metrics import broken_rules, has_reference, in_scope, scope, text_of
 from synth_dspy.domains.assistant.rules import Rule

@@ -9,8 +9,8 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import hash_order
-from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.domains.assistant.house import House, Subtopic, Topic
 from synth_dspy.domains.assistant.real import RealQuestion, balanced, is_real, read_real
 

@@ -19,7 +19,9 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, TEXT, read_rows
-from synth_dspy.core.task import Candidate, Filter, Item, Resources
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
 from synth_dspy.domains.assistant.diversity import diversity
 from synth_dspy.domains.assistant.filters import checks, filters_of

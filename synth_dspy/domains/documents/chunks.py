@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from synth_dspy.domains.documents.documents import Document
+from synth_dspy.core.knowledge import Document
 
 CHUNK_WORDS: Final = 40
 _LONGEST: Final = 2.5  # a sentence is kept whole up to so many times the words of a chunk

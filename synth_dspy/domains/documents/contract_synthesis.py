@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
-from synth_dspy.core.task import Candidate, Filter, Resources
-from synth_dspy.domains.documents.cues import Cues
-from synth_dspy.domains.documents.retrieval import Retriever
+from synth_dspy.core.knowledge import Candidate
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.documents.roundtrip import (
     AnswerRoundTrip,
     Place,
@@ -21,6 +20,7 @@ from synth_dspy.domains.documents.roundtrip import (
 from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
 from synth_dspy.domains.documents.synthesizer import ASKED, SAMPLING, Synthesizer, sentences_of
 from synth_dspy.evaluation.metrics import ABSTENTION
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
@@ -166,7 +166,7 @@ def contract_filters(resources: Resources, free: bool | None = None) -> list[Fil
 
     filters = _checks(resources)
     if resources.retriever is not None:
-        document = _documents(resources.retriever)
+        document = resources.retriever.text
         filters += [
             RetrievalRoundTrip(resources.retriever, resources.words),
             SpanRoundTrip(lambda group: _places(document(group)), embed),
@@ -184,7 +184,7 @@ def _is_capable(resources: Resources) -> bool:
 
 def _checks(resources: Resources) -> list[Filter]:
     common = common_words((example.group, example.question) for example in resources.seeds)
-    document = _documents(resources.retriever) if resources.retriever is not None else None
+    document = resources.retriever.text if resources.retriever is not None else None
     relevant = Relevance(resources.embedder.embed, 0.3)
     return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document), relevant]
 
@@ -195,16 +195,6 @@ def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
     if retriever is None:
         return None
     return lambda question, group: [passage.text for passage in retriever.search(question, group, resources.words)]
-
-
-def _documents(retriever: Retriever) -> Callable[[str], str]:
-    """A document's id to its text."""
-
-    @lru_cache(maxsize=256)
-    def text(document: str) -> str:
-        return "\n".join(chunk.text for chunk in retriever.index.chunks(document)[0])
-
-    return text
 
 
 def _places(text: str) -> list[Place]:

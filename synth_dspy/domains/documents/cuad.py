@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import parse_json
+from synth_dspy.core.knowledge import Document
 from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.documents.cleaning import Cleaner
 from synth_dspy.domains.documents.cuad_questions import CLAUSES, FACTS
-from synth_dspy.domains.documents.documents import Document
 
 UNANSWERABLE: Final = 0.15
 YES_NO: Final = 0.10

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Document, Skipped
 from synth_dspy.core.printable import printable_name
 from synth_dspy.domains.documents.folder import list_files, read_file
 from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
@@ -21,31 +21,6 @@ from synth_dspy.domains.documents.readers import KINDS, PLAIN, READERS, Unreadab
 
 # Plain text up to here is read without a child process: decoding and cleaning take a time that grows as the text does.
 _READ_HERE_BYTES: Final = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A document as the rest of the engine sees it.
-
-    Attributes:
-        id: Stable from run to run: the file's stem where that is unique in its folder, else with a hash of its path.
-        title: For people: the file's stem, or the title that a data set gives.
-        text: Cleaned text; paragraphs are separated by newlines.
-        path: Where it was read from, relative to the folder that was given.
-    """
-
-    id: str
-    title: str
-    text: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file that was not read: its path relative to the folder, and why, as a phrase that follows the path."""
-
-    path: str
-    why: str
 
 
 def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Document], list[Skipped]]:

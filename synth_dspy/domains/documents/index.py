@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.documents.chunks import CHUNK_WORDS, Chunk, chunk_document
-from synth_dspy.domains.documents.documents import Document
 
 if TYPE_CHECKING:
-    from synth_dspy.models.embedder import Embedder
+    from synth_dspy.core.protocols import Embedder
 
 _BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
 _CUT: Final = 2  # raise when chunk_document cuts differently, so that indexes made before are brought up to date

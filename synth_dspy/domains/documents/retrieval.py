@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synth_dspy.core.knowledge import Passage
 from synth_dspy.domains.documents.chunks import Chunk
 from synth_dspy.domains.documents.index import Index, Vectors
 from synth_dspy.domains.documents.lexical import BM25
@@ -42,25 +43,6 @@ _PREAMBLE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """Neighbouring chunks of a document, put together.
-
-    Attributes:
-        id: The id of the first chunk.
-        document: The document's id.
-        text: The chunks' text.
-        score: The best of the chunks' fused scores; comparable within one search only.
-        position: The first chunk's place in the document.
-    """
-
-    id: str
-    document: str
-    text: str
-    score: float
-    position: int
-
-
 class Retriever:
     """Searches an index. It follows the index's updates, and may be used from several threads.
 
@@ -74,6 +56,7 @@ class Retriever:
         self.index = index
         self.opening = opening
         self.wording = wording or (lambda question: "")
+        self._text = lru_cache(maxsize=256)(lambda document: "\n".join(c.text for c in index.chunks(document)[0]))
         self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Retriever:
@@ -118,6 +101,10 @@ class Retriever:
                 passages.sort(key=lambda passage: -passage.score)
             found.append(passages)
         return found
+
+    def text(self, document: str) -> str:
+        """The whole text of a document, "" for one that the index does not hold."""
+        return self._text(document)
 
     def _opening(self, query: str, words: int) -> int:
         wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.core.task import Candidate, Verdict
-from synth_dspy.domains.documents.cues import Cues
+from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.text import content, token_f1
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]

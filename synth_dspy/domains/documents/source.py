@@ -10,11 +10,11 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Document, Item, Knowledge, Skipped
 from synth_dspy.core.splits import hash_order
-from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.domains.documents.chunks import Chunk, chunk_document
 from synth_dspy.domains.documents.cuad import read_cuad
-from synth_dspy.domains.documents.documents import Document, Skipped, read_folder
+from synth_dspy.domains.documents.documents import read_folder
 from synth_dspy.domains.documents.labelled import read_questions
 from synth_dspy.domains.documents.reader_process import Limits
 

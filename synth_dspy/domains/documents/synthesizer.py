@@ -21,7 +21,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.core.task import Candidate, Filter, Item
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.protocols import Filter
 from synth_dspy.domains.documents.chunks import sentences
 from synth_dspy.domains.documents.labelled import answer_type
 from synth_dspy.domains.documents.quoting import quoted
@@ -39,7 +40,7 @@ CONSIDERED = 3
 SAMPLING = {"temperature": 0.3, "top_p": 0.9}
 
 
-class WriteQuestion(dspy.Signature):  # type: ignore[misc]
+class WriteQuestion(dspy.Signature):
     """Write the question that the answer answers. Use the words of the text.
     Do not put the answer into the question."""
 
@@ -48,14 +49,14 @@ class WriteQuestion(dspy.Signature):  # type: ignore[misc]
     question: str = dspy.OutputField()
 
 
-class WriteFreely(dspy.Signature):  # type: ignore[misc]
+class WriteFreely(dspy.Signature):
     """Write one question that the text answers with a short fact, as somebody would ask who has not read it."""
 
     text: str = dspy.InputField()
     question: str = dspy.OutputField()
 
 
-class ExtractAnswer(dspy.Signature):  # type: ignore[misc]
+class ExtractAnswer(dspy.Signature):
     """Answer the question with a few words copied from the text."""
 
     text: str = dspy.InputField()
@@ -63,7 +64,7 @@ class ExtractAnswer(dspy.Signature):  # type: ignore[misc]
     answer: str = dspy.OutputField()
 
 
-class Synthesizer(dspy.Module):  # type: ignore[misc]
+class Synthesizer(dspy.Module):
     """Writes candidates; `plan` chooses what about, `forward` writes about one unit.
 
     Args:

@@ -79,7 +79,7 @@ def _yaml_loader() -> Any:
     """YAML as JSON has it: dates stay text, and so do `on`, `off`, `yes` and `no`."""
     import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+    class Loader(yaml.SafeLoader):
         """Without the conversions that JSON does not know, and without merges (`<<`) that multiply."""
 
         def flatten_mapping(self, node: Any) -> None:

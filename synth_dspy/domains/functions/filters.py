@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.core.task import Candidate, Filter, Resources, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.functions.meaning_filters import LeadsToFunction
 from synth_dspy.domains.functions.sandbox.run import Outcome
 from synth_dspy.domains.functions.schema import Call, Function, validate

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import dspy
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Candidate, Filter, Item
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.protocols import Filter
 from synth_dspy.domains.functions.writer import RequestWriter
 from synth_dspy.synthesis.pipeline import reason
 from synth_dspy.training import prompting

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from synth_dspy.core.task import Metric
+from synth_dspy.core.protocols import Metric
 from synth_dspy.domains.functions.bfcl import may_be_left_out
 from synth_dspy.domains.functions.examples import resolve
 from synth_dspy.domains.functions.metrics import CallScore, score_calls

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.domains.functions.details import what_it_does
 from synth_dspy.domains.functions.schema import Function
 from synth_dspy.synthesis.dedup import Embed

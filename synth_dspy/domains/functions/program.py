@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 import numpy as np
 
+from synth_dspy.core.protocols import Embedder
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.domains.functions.details import what_it_does
 from synth_dspy.domains.functions.examples import resolve
@@ -20,7 +21,6 @@ from synth_dspy.domains.functions.sandbox.run import Outcome, Sandbox
 from synth_dspy.domains.functions.schema import Call, Function, calls_schema
 from synth_dspy.domains.functions.syntax import Syntax, parse, render
 from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.models.embedder import Embedder
 from synth_dspy.models.grammar.constraints import CALL_TOKEN, grammar_format, python_calls_grammar
 from synth_dspy.models.roles import EMBEDDED
 

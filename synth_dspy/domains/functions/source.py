@@ -15,9 +15,8 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Document, Item, Knowledge, Skipped
 from synth_dspy.core.splits import hash_order
-from synth_dspy.core.task import Item, Knowledge
-from synth_dspy.domains.documents.documents import Document, Skipped
 from synth_dspy.domains.functions.bfcl import BfclItem, read_bfcl
 from synth_dspy.domains.functions.examples import INPUTS, calls_of, example_fields, grouped, read_examples, subject_of
 from synth_dspy.domains.functions.introspect import read_functions

@@ -23,7 +23,9 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Candidate, Filter, Item, Resources
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.functions.details import AND, THAT, Details
 from synth_dspy.domains.functions.examples import INPUTS, example_fields
 from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, function_checks, is_executable

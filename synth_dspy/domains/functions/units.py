@@ -18,7 +18,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.task import Item
+from synth_dspy.core.knowledge import Item
 from synth_dspy.domains.functions.details import Details, spelt, what_it_does
 from synth_dspy.domains.functions.examples import calls_of
 from synth_dspy.domains.functions.filters import is_executable

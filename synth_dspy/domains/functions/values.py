@@ -225,7 +225,7 @@ class ValueDrawer:
         if not low <= rounded <= high:
             rounded = round(value)
         if not whole and (rng.random() < 0.3 or not low <= rounded <= high):
-            return round(value, 1 if value >= 1 else 2)
+            return float(round(value, 1 if value >= 1 else 2))
         return int(rounded)
 
     def _text(self, schema: Mapping[str, Any], name: str, rng: random.Random) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from synth_dspy.core.task import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.domains.functions.json_schema import json_types
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.core.task import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.domains.tables.ddl import DdlError, parse_table, run_in_duckdb
 from synth_dspy.domains.tables.generate import Generated
 from synth_dspy.domains.tables.naming import abbreviated

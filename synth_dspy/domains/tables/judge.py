@@ -12,7 +12,8 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.core.task import Judge, Resources
+from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.tables.filters import invented_names, repeats_name
 from synth_dspy.evaluation.grader import Grader, where_open
 from synth_dspy.evaluation.judges import ReferenceJudge

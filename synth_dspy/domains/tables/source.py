@@ -10,8 +10,8 @@ from typing import TypeVar
 import dspy
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import hash_order
-from synth_dspy.core.task import Item, Knowledge
 from synth_dspy.domains.tables.catalogue import open_catalogue
 from synth_dspy.domains.tables.generate import Industry, read_industries
 from synth_dspy.domains.tables.labelled import read_tables, rows_of

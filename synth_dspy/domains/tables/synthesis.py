@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synth_dspy.core.task import Filter, Resources
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.tables.filters import (
     Identifies,
     Means,

@@ -22,8 +22,9 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.protocols import Filter
 from synth_dspy.core.splits import hash_order
-from synth_dspy.core.task import Candidate, Filter, Item
 from synth_dspy.domains.tables.ddl import DdlError, parse_table
 from synth_dspy.domains.tables.documentation import clean
 from synth_dspy.domains.tables.generate import DIALECTS, Generated, Industry, Sampler
@@ -40,7 +41,7 @@ STYLES = ("long speaking names", "terse abbreviated names", "CamelCase names", "
 USE_CASES = 5
 
 
-class WordComment(dspy.Signature):  # type: ignore[misc]
+class WordComment(dspy.Signature):
     """Write the meaning of a database column as a short comment."""
 
     column: str = dspy.InputField()
@@ -48,7 +49,7 @@ class WordComment(dspy.Signature):  # type: ignore[misc]
     comment: str = dspy.OutputField()
 
 
-class WriteComment(dspy.Signature):  # type: ignore[misc]
+class WriteComment(dspy.Signature):
     """Write a short comment that says what the column of the table holds, for somebody who does not know the database.
     Do not merely repeat its name."""
 
@@ -57,14 +58,14 @@ class WriteComment(dspy.Signature):  # type: ignore[misc]
     comment: str = dspy.OutputField()
 
 
-class ListUseCases(dspy.Signature):  # type: ignore[misc]
+class ListUseCases(dspy.Signature):
     """Name five things for which companies of the industry keep tables in a database, one a line, a few words each."""
 
     industry: str = dspy.InputField()
     use_cases: str = dspy.OutputField()
 
 
-class WriteTable(dspy.Signature):  # type: ignore[misc]
+class WriteTable(dspy.Signature):
     """Write one CREATE TABLE statement in the SQL dialect that is named, without comments and without explanation."""
 
     industry: str = dspy.InputField()
@@ -84,7 +85,7 @@ WORDED = (
 """Column, meaning and comment, for small teachers: how a comment words a meaning."""
 
 
-class TableSynthesizer(dspy.Module):  # type: ignore[misc]
+class TableSynthesizer(dspy.Module):
     """Writes candidates; `plan` chooses industries and tables, `forward` writes about one.
 
     Args:

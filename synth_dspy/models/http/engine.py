@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 from dspy import lm15
 
+from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message, url_secrets
 from synth_dspy.core.usage import Call
-from synth_dspy.models.completion import MAX_REPLY_MB
 from synth_dspy.models.http.connection import connection
 from synth_dspy.models.http.process import RETRYABLE
 

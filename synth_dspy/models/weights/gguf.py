@@ -221,7 +221,7 @@ def open_gguf(path: Path) -> Any:
     import gguf
     import numpy as np
 
-    class Reader(gguf.GGUFReader):  # type: ignore[misc]
+    class Reader(gguf.GGUFReader):
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             # The library's slices a memory map, and a slice of one costs more than what is read of it.
             values = np.frombuffer(self.data, dtype, int(count), int(offset))

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.core.task import Resources, bounded
+from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.training import prompting
 
 

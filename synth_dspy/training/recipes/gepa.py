@@ -12,7 +12,7 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.core.task import Resources
+from synth_dspy.core.resources import Resources
 from synth_dspy.training import prompting
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import dspy
 
-from synth_dspy.core.task import Resources
+from synth_dspy.core.resources import Resources
 from synth_dspy.training import prompting
 
 

@@ -38,7 +38,7 @@ class PackedCollator:
         return {"packed": pack([self.groups[index] for index in chosen]), **values}
 
 
-class LeanTrainer(Trainer):  # type: ignore[misc]
+class LeanTrainer(Trainer):
     """Goes before a TRL trainer in a class's bases."""
 
     tokens = 0

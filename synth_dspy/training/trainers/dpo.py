@@ -13,7 +13,7 @@ from trl import DPOTrainer
 from synth_dspy.training.trainers.common import LeanTrainer
 
 
-class Dpo(LeanTrainer, DPOTrainer):  # type: ignore[misc]
+class Dpo(LeanTrainer, DPOTrainer):
     """TRL's DPOTrainer (sigmoid loss) on groups of (chosen, rejected), with `reference` log-probabilities (n, 2)."""
 
     def compute_loss(

@@ -17,7 +17,7 @@ Reward = Callable[[Mapping[str, Any], str], float]
 """(row, reply) -> score, in [0, 1]."""
 
 
-class Grpo(LeanTrainer, GRPOTrainer):  # type: ignore[misc]
+class Grpo(LeanTrainer, GRPOTrainer):
     """TRL's GRPOTrainer as it is."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

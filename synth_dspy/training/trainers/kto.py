@@ -16,7 +16,7 @@ from synth_dspy.training.sequences import Group
 from synth_dspy.training.trainers.common import LeanTrainer
 
 
-class Kto(LeanTrainer, KTOTrainer):  # type: ignore[misc]
+class Kto(LeanTrainer, KTOTrainer):
     """TRL's KTOTrainer on groups of (answer, mismatched answer), with `reference` (n, 2) and `label` (n,)."""
 
     def __init__(self, **kwargs: Any) -> None:

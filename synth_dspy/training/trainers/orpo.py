@@ -15,7 +15,7 @@ from synth_dspy.training.sequences import completion_logps
 from synth_dspy.training.trainers.common import LeanTrainer
 
 
-class Orpo(LeanTrainer, ORPOTrainer):  # type: ignore[misc]
+class Orpo(LeanTrainer, ORPOTrainer):
     """TRL's ORPOTrainer on groups of (chosen, rejected)."""
 
     def compute_loss(

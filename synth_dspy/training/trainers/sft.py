@@ -11,7 +11,7 @@ from synth_dspy.training.sequences import token_logps
 from synth_dspy.training.trainers.common import LeanTrainer
 
 
-class Sft(LeanTrainer, SFTTrainer):  # type: ignore[misc]
+class Sft(LeanTrainer, SFTTrainer):
     """TRL's SFTTrainer on packed groups. Every completion token of the run weighs the same, but for clipped gradients.
 
     The mean over a step's tokens, which is TRL's loss, does not do that where steps are small: a token of a short reply

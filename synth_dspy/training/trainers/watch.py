@@ -13,7 +13,7 @@ from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import TrainingError
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Emits progress, keeps the best weights, and decides on stopping.
 
     Args:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.documents.chunks import chunk_document, sentences
 from synth_dspy.domains.documents.cleaning import normalise_space
-from synth_dspy.domains.documents.documents import Document
 
 SECTIONS = [
     f"{n}. {title}\nThe {who} shall {verb} the goods named in Schedule {n} within {n + 3} days of notice. If it does "

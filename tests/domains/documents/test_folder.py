@@ -14,10 +14,11 @@ import pytest
 from hashing_embedder import HashingEmbedder
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Skipped
 from synth_dspy.core.printable import printable_name
 from synth_dspy.domains.documents import documents as documents_module
 from synth_dspy.domains.documents import folder as folder_module
-from synth_dspy.domains.documents.documents import Skipped, read_folder
+from synth_dspy.domains.documents.documents import read_folder
 from synth_dspy.domains.documents.index import Index
 
 SENTENCE = "Insurance is due."

@@ -10,7 +10,7 @@ import pytest
 from hashing_embedder import HashingEmbedder
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.domains.documents.documents import Document
+from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.documents.index import Index
 
 

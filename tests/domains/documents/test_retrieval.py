@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hashing_embedder import HashingEmbedder
 
-from synth_dspy.domains.documents.documents import Document
+from synth_dspy.core.knowledge import Document, Passage
 from synth_dspy.domains.documents.index import Index
-from synth_dspy.domains.documents.retrieval import Passage, Retriever
+from synth_dspy.domains.documents.retrieval import Retriever
 
 FILLER = (
     "The quality of every shipment is described in a certificate. The certificate names the batch, the plant and the "

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 from chinook import COLUMNS, TABLES, make_chinook
-from synth_dspy.domains.tables.database import document_database
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.domains.tables.catalogue import open_catalogue
 from synth_dspy.domains.tables.documentation import coverage
 from synth_dspy.domains.tables.schema import WHOLE
+from synth_dspy.pipeline.database import document_database
 
 
 class Saying:

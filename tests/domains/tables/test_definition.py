@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from hostile import NAMES, TEXTS
-from synth_dspy.domains.tables.database import document_database
 
 from synth_dspy.domains.tables.ddl import identifier
 from synth_dspy.domains.tables.definition import with_remarks
+from synth_dspy.pipeline.database import document_database
 
 HOSTILE = ", ".join(f"{identifier(name, dialect='sqlite')} TEXT DEFAULT 'a, (b'" for name in NAMES)
 TABLES = [

@@ -11,7 +11,7 @@ import pytest
 from dspy import lm15
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.task import Candidate, Item
+from synth_dspy.core.knowledge import Candidate, Item
 from synth_dspy.domains.tables.filters import (
     Identifies,
     Means,
