@@ -14,7 +14,7 @@ import dspy
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import Task, task
-from synth_dspy.domains.documents.contract_synthesis import contract_filters, contract_synthesizer
+from synth_dspy.domains.documents.contract_synthesis import CONTRACTS
 from synth_dspy.domains.documents.contract_wording import contract_wording
 from synth_dspy.domains.documents.source import Corpus
 from synth_dspy.evaluation.judges import make_judge
@@ -74,6 +74,7 @@ class ContractQA(dspy.Module):
         Raises:
             ValueError: there is no such contract.
         """
+        assert self.retriever is not None
         passages = self.retriever.search(question, document, self.words)
         if document is not None and not passages:
             raise ValueError(f"There is no contract {document!r}: give the id of one that was read, or None for all.")
@@ -109,8 +110,8 @@ def contract_qa(
     return Task(
         source=Corpus(sample, ABSTENTION, documents, labelled, cuad, asked, max_mib),
         program=ContractQA,
-        synthesizer=contract_synthesizer,
-        filters=contract_filters,
+        synthesizer=CONTRACTS.synthesizer,
+        filters=CONTRACTS.filters,
         judge=make_judge,
         metrics={
             "f1": token_f1,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from pathlib import Path
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.options import described, take_options
-from synth_dspy.core import run as runs
 from synth_dspy.core import workspace
-from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
+from synth_dspy.core.config import absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
-from synth_dspy.core.progress import Bars
 from synth_dspy.core.terminal import standard_output
-from synth_dspy.models.offline import quiet_libraries
-from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
+from synth_dspy.pipeline.compile import Run, resume, start
+from synth_dspy.pipeline.trust import Caller
 
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
@@ -41,6 +38,7 @@ def main(args: list[str]) -> int:
     typed = mask_message(f"{command('compile')} {shlex.join(args)}")
     resumed, rest = _take(rest, "--resume")
     toml, rest = _take(rest, "--config")
+    began = time.perf_counter()
     if resumed is not None:
         trusted, rest = _take_flag(rest, "--trust")
         allow_http, rest = _take_flag(rest, "--allow-http")
@@ -53,19 +51,13 @@ def main(args: list[str]) -> int:
                 f"{' '.join(rest) or '--config'}."
             )
         caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
-        return _resume(name, resumed, folder, caller, typed)
+        return _show(resume(name, resumed, folder, caller, typed=typed), began)
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
     about = f"{usage}\n{described()}"
     config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))
-    run = runs.start(here / config.runs.expanduser(), name, config, here)
-    try:
-        return _compile(here, run, config, typed)
-    except SetupError:
-        if not run.begun:  # nothing was answered: a run that a mistake ended is none to go on with
-            runs.discard(run)
-        raise
+    return _show(start(here, name, config, typed=typed), began)
 
 
 def _tasks_here() -> str:
@@ -75,43 +67,17 @@ def _tasks_here() -> str:
         return str(error)
 
 
-def _resume(name: str, given: str, folder: str | None, caller: Caller, typed: str) -> int:
-    """Go on with a run, by its id in `folder` (by default the workspace's own runs) or by the path of its folder.
+def _show(run: Run, began: float) -> int:
+    """Print the table of a finished run, why arms failed, and where its report is."""
+    from synth_dspy.evaluation.finished import read_run
+    from synth_dspy.evaluation.report.render import failures, summary_table
 
-    Raises:
-        SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
-    """
-    path = Path(given).expanduser().resolve()
-    by_path = os.sep in given or (path / runs.CONFIG).is_file()
-    if by_path and not (path / runs.CONFIG).is_file():
-        raise SetupError(f"There is no run in {path}: name a run's folder, runs/<task>/<id>, or its id.")
-    if by_path:
-        here, further = find_trusted_workspace(path, lambda place: runs.is_own(runs.Run(name, path), place))
-    else:
-        here, further = workspace.find_workspace(), []
-    task = path.parent.name
-    if by_path and task != name and task in workspace.task_names(here):
-        raise SetupError(f"{path} is a run of {task}: go on with {command(f'compile {task}')} --resume {given}.")
-    model = compile_settings(workspace.task_file(here, name))
-    kept_in = Path(folder or model().runs).expanduser()
-    run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
-    run.again = shlex.join([*shlex.split(run.again), *caller.arguments()])
-    own = runs.is_own(run, here)
-    config = settle(
-        config,
-        caller,
-        own=own,
-        what=f"The run {run.folder}",
-        workspace=here,
-        folder=run.folder.resolve(),
-        roles=ROLES,
-        further=[] if own else [*further, *run_settings(config, here)],
-    )
-    if own:  # a run that was moved has its index beside it, wherever it was made
-        kept_in = path.parents[1] if by_path and task == name else kept_in
-        kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
-        config = config.model_copy(update={"runs": kept_in})
-    return _compile(here, run, config, typed)
+    finished = read_run(run.folder)
+    console = standard_output()
+    for part in (summary_table(finished.results, finished.measurements), *failures(finished.results)):
+        console.print(part)
+    console.print(f"\n{run.report}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+    return 0
 
 
 def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
@@ -129,36 +95,3 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
 def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:
     """Whether a flag without a value is there, and the other arguments."""
     return flag in args, [argument for argument in args if argument != flag]
-
-
-def _compile(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
-    """Run every station and print what came of it; `typed` is the command, for the report."""
-    try:
-        return _run(here, run, config, typed)
-    except SetupError as error:
-        if not run.begun or run.again in str(error):
-            raise
-        raise SetupError(f"{error}\nTo go on then: {run.again}") from error
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; nothing that was answered is lost; to go on: {run.again}") from None
-
-
-def _run(here: Path, run: runs.Run, config: CompileConfig, typed: str) -> int:
-    began = time.perf_counter()
-    bars = Bars()
-    quiet_libraries()
-    with bars.status("loading libraries"):
-        from synth_dspy.core.ledger import Ledger
-        from synth_dspy.evaluation.report.render import failures, summary_table
-        from synth_dspy.pipeline.experiment import Experiment
-        from synth_dspy.pipeline.saved import build_task
-
-        task = build_task(here, run.task, config)
-    runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
-        results, measurements = Experiment(here, task, config, run, ledger, bars, typed).compile()
-    console = standard_output()
-    for part in (summary_table(results, measurements), *failures(results)):
-        console.print(part)
-    console.print(f"\n{run.folder / 'report.html'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
-    return 0

@@ -100,6 +100,7 @@ class Knowledge:
         prompts: labelled examples from elsewhere, for prompting the teacher where `labelled` is empty.
         documents: what the index holds; empty for a source without documents.
         skipped: what could not be read, and why.
+        strata: by group, what each split gets its share of, such as the label of a row.
     """
 
     items: Sequence[Item]
@@ -107,6 +108,7 @@ class Knowledge:
     prompts: Sequence[dspy.Example] = ()
     documents: Sequence[Document] = ()
     skipped: Sequence[Skipped] = ()
+    strata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):

@@ -36,6 +36,8 @@ class Resources:
         minutes: how long each training may take; None: as long as its rows need.
         feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
         evidence: see `Task.evidence`.
+        noun: see `Task.noun`.
+        abstain: see `Task.abstain`.
         known_evidence: by the id of a training example, whether there is some, as far as it has been found out.
     """
 
@@ -56,6 +58,8 @@ class Resources:
     minutes: float | None = None
     feedback: Sequence[dspy.Example] = ()
     evidence: Metric | None = None
+    noun: str = "document"
+    abstain: str = ""
     learned: Sequence[dspy.Example] = ()
     known_evidence: dict[str, bool] = field(default_factory=dict)
 

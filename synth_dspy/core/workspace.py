@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from synth_dspy.core.errors import SetupError
+from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.invocation import command
 
 NOTED = "workspace.txt"
@@ -75,6 +78,37 @@ def import_from(workspace: Path, module: str) -> ModuleType:
             "another package of that name is installed or loaded; remove it or rename it."
         )
     return loaded
+
+
+@contextmanager
+def explained(workspace: Path) -> Iterator[None]:
+    """Turn whatever the workspace's own code raises into one sentence with its file and line.
+
+    Raises:
+        SetupError: the code failed.
+    """
+    try:
+        yield
+    except SynthDspyError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(workspace)]
+        if isinstance(error, SyntaxError) and error.filename:
+            place = f"{error.filename}:{error.lineno}: "
+        else:
+            place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
+        message = str(error).split(" (")[0] if isinstance(error, ImportError) else str(error)
+        name, known = getattr(error, "name_from", None), getattr(error, "name", None)
+        close = get_close_matches(name or "", _names(known), n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise SetupError(f"{place}{type(error).__name__}: {message}.{hint}") from error
+
+
+def _names(module: str | None) -> list[str]:
+    """What can be imported from a module."""
+    loaded = sys.modules.get(module or "")
+    return [] if loaded is None else list(getattr(loaded, "__all__", None) or dir(loaded))
 
 
 def workspace_of(run: Path) -> Path:

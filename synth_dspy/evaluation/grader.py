@@ -95,11 +95,12 @@ class Grader(dspy.Module):
 
 
 def answer_row(example: Any, prediction: Any) -> dict[str, Any]:
-    """The row of an answer: question, references, prediction."""
+    """The row of an answer: question, references, prediction, and whether the program abstained (None: not said)."""
     return {
         "question": example.question,
         "references": list(example.get("references") or []),
         "prediction": str(prediction.get("answer") or ""),
+        "abstained": prediction.get("abstained"),
     }
 
 

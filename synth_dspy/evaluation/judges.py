@@ -27,7 +27,7 @@ PARAMETERS = Path(__file__).with_name("reference_judge") / "parameters.json"
 
 
 class Factuality(dspy.Signature):
-    """Grade an answer to a question about a contract by comparing it with the reference answers; any one of them is
+    """Grade an answer to a question by comparing it with the reference answers; any one of them is
     right. Give 1.0 if the answer says the same as a reference, in whatever words, also with correct detail added. Give
     0.0 if it says something else, denies the reference, names it among alternatives, or only doubts it: "It is not X",
     "X or Y" and "I don't know whether it is X" are wrong where X is right, and so is one wrong digit, date or name.
@@ -127,7 +127,7 @@ def settled(row: Mapping[str, Any]) -> float | None:
     A reference that itself says that something is not stated is compared like any other.
     """
     references = [reference for reference in row["references"] if reference.strip()]
-    abstained = abstains(row["prediction"])
+    abstained = row["abstained"] if row.get("abstained") is not None else abstains(row["prediction"])
     if not references:
         return float(abstained)
     if not row["prediction"].strip() or (abstained and not any(map(abstains, references))):

@@ -58,9 +58,31 @@ def abstains(answer: str) -> bool:
     return bool(_SILENT.search(text)) and not _CONTENT_AFTER.search(text)
 
 
+def is_abstention(answer: str, phrase: str = "") -> bool:
+    """Whether an answer is a task's own phrase of abstention, or says in other words that the document is silent.
+
+    A task without such a phrase never abstains.
+    """
+    if not phrase:
+        return False
+    return normalize_answer(answer) == normalize_answer(phrase) or abstains(answer)
+
+
+def _abstained(example: Any, prediction: Any) -> bool:
+    """Whether a prediction abstains: what its program says of it, else what its words say.
+
+    The words are the task's where the example itself has them: one that should abstain holds them as its answer.
+    """
+    said = prediction.get("abstained")
+    if said is not None:
+        return bool(said)
+    phrase = str(example.get("answer") or "") if not _references(example) else ""
+    return is_abstention(_answer(prediction), phrase or ABSTENTION)
+
+
 def abstention(example: Any, prediction: Any, trace: Any = None) -> float:
     """1.0 where the prediction abstains exactly when it should: no reference, no answer."""
-    return float(abstains(_answer(prediction)) == (not _references(example)))
+    return float(_abstained(example, prediction) == (not _references(example)))
 
 
 def normalize_answer(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.run import Run, json_text, jsonl_text
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.finished import STAGED, parse_run
 from synth_dspy.evaluation.report.render import render
@@ -23,7 +23,7 @@ from synth_dspy.models.embedded.precision import precision
 
 def write_results(
     run: Run,
-    task: Task,
+    task: CompleteTask,
     config: CompileConfig,
     judge: Judge,
     predictions: Sequence[dict[str, Any]],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.errors import message_of
 from synth_dspy.core.protocols import Judge, Metric
+from synth_dspy.evaluation.answers import checked
 
 if TYPE_CHECKING:
     import dspy
@@ -84,11 +85,14 @@ def run_arm(
             }
         )
     with ledger.unit(station="evaluation", arm=arm):
-        judged = judge.score_many(rows)
+        of_predictions = getattr(judge, "score_predictions", None)
+        judged = of_predictions(examples, predictions) if of_predictions else judge.score_many(rows)
     for row, example, prediction, score in zip(rows, examples, predictions, judged, strict=True):
         failed = row["error"] is not None
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
-            value = metric(example, prediction)  # of an empty answer, where the call failed: does it apply at all?
+            value = checked(
+                name, metric, metric(example, prediction)
+            )  # of an empty answer, where the call failed: does it apply at all?
             row["scores"][name] = None if math.isnan(value) else 0.0 if failed else value
     return rows

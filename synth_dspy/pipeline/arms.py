@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.validation import wanted
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
@@ -28,7 +28,7 @@ OPENAI_TUNED = "ft:"
 """How the names of models begin that OpenAI tuned."""
 
 
-def arm_names(task: Task, student: str, asked: Sequence[str] = ()) -> tuple[list[str], str | None]:
+def arm_names(task: CompleteTask, student: str, asked: Sequence[str] = ()) -> tuple[list[str], str | None]:
     """The arms that are compared, and which default arms are left out for want of the student's weights.
 
     Args:
@@ -66,7 +66,7 @@ def trains_weights(factory: Callable[..., Any]) -> bool:
     return bool(getattr(factory, "trains_weights", False))
 
 
-def check_training(task: Task, options: Mapping[str, Mapping[str, Any]]) -> None:
+def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]]) -> None:
     """Find out now which settings of trainings would otherwise show to be wrong after an hour of work.
 
     Args:
@@ -174,7 +174,7 @@ def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
             )
 
 
-def _recipe(task: Task, method: str) -> type[WeightOptimizer]:
+def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
     """The class of a method's recipe."""
     made = task.optimizers[method]
     return made if isinstance(made, type) and issubclass(made, WeightOptimizer) else WeightOptimizer

@@ -12,7 +12,7 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask
 
 log = logging.getLogger("synth_dspy")
 
@@ -25,7 +25,7 @@ class Context:
     """One compile of one task. `facts` gathers what the report says besides the scores."""
 
     workspace: Path
-    task: Task
+    task: CompleteTask
     config: CompileConfig
     run: Run
     ledger: Ledger

@@ -36,11 +36,15 @@ class Split:
 def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
     """Split by group into `train`, `dev` and `test`.
 
-    Groups with labelled examples and groups without are split apart, so that every split gets its share of both.
+    Groups with labelled examples and groups without are split apart, and so are those of different strata, such that
+    every split gets its share of each.
     """
     groups = {item.group for item in knowledge.items}
     labelled = {example.group for example in knowledge.labelled} & groups
-    assigned = split_groups(sorted(labelled), seed=seed) | split_groups(sorted(groups - labelled), seed=seed)
+    strata: dict[tuple[bool, str], list[str]] = defaultdict(list)
+    for group in sorted(groups):
+        strata[group in labelled, knowledge.strata.get(group, "")].append(group)
+    assigned = {name: where for part in strata.values() for name, where in split_groups(part, seed=seed).items()}
     return {
         name: Split(
             groups=tuple(sorted(group for group, where in assigned.items() if where == name)),

@@ -26,6 +26,7 @@ from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms
 from synth_dspy.pipeline.context import Context
+from synth_dspy.pipeline.defaults import made_judge
 from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.training.job import let_go
@@ -39,6 +40,7 @@ class Experiment(Context):
     """One compile of one task, station after station."""
 
     def __post_init__(self) -> None:
+        self.programs: dict[str, dspy.Module] = {}
         self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
 
     def compile(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -52,7 +54,7 @@ class Experiment(Context):
         check_training(self.task, self.config.training.options)
         check_options(self.config.models)
         if self.bound("retention"):
-            tuned.retention_data(self.config.retention, self.workspace)
+            tuned.retention_data(self.config.retention)
         with self.run.station("source"), self.bars.status("reading the source"):
             knowledge, splits = read_knowledge(self)
             check_feedback(self, knowledge)
@@ -69,7 +71,7 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         with self.run.station("synthesis"):
             rows = gather_rows(self, knowledge, splits, resources)
-        judge = self.task.judge(resources)
+        judge = made_judge(self.task, resources)
         resources = replace(
             resources,
             judge=judge,
@@ -79,7 +81,7 @@ class Experiment(Context):
         )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
-            programs = compile_arms(self, names, rows, resources, objective, self.provider)
+            self.programs = programs = compile_arms(self, names, rows, resources, objective, self.provider)
             let_go()
         with self.run.station("evaluation"):
             predictions = self._evaluate(programs, rows["test"], resources, judge)
@@ -130,6 +132,8 @@ class Experiment(Context):
             seed=self.config.seed,
             quick=self.config.quick,
             evidence=self.task.evidence,
+            noun=self.task.noun,
+            abstain=self.task.abstain,
         )
 
     def _evaluate(
@@ -206,7 +210,6 @@ class Experiment(Context):
             resources.student,
             self.config.retention,
             self.bound("retention"),
-            workspace=self.workspace,
             executor=resources.executor,
             bars=self.bars,
             seed=self.config.seed,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.protocols import Embedder
-    from synth_dspy.core.task import Task
+    from synth_dspy.core.task import CompleteTask
 
 log = logging.getLogger("synth_dspy.pipeline.opening")
 
@@ -82,7 +82,7 @@ def open_embedder(config: CompileConfig) -> Embedder:
 
 def open_retriever(
     folder: Path,
-    task: Task,
+    task: CompleteTask,
     documents: Sequence[Document],
     embedder: Embedder,
     progress: Callable[[int, int], None] | None = None,
@@ -114,7 +114,7 @@ def open_retriever(
 
 
 def open_saved(
-    config: CompileConfig, task: Task, *, ledger: Ledger | None = None, executor: Executor | None = None
+    config: CompileConfig, task: CompleteTask, *, ledger: Ledger | None = None, executor: Executor | None = None
 ) -> Resources:
     """What the factories of a task are given once its run is over: nothing is learned, so there are no examples.
 
@@ -143,4 +143,6 @@ def open_saved(
         held_out=(),
         words=config.words or task.words,
         seed=config.seed,
+        noun=task.noun,
+        abstain=task.abstain,
     )

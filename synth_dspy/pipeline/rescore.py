@@ -26,11 +26,12 @@ from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.run import Run, log_to
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
+from synth_dspy.pipeline import compile as compiled
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.opening import open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
@@ -155,6 +156,36 @@ def rescore(
     return results, measurements, run.folder
 
 
+def evaluate_program(
+    programs: Path | str | Sequence[Path | str],
+    items: Path | str,
+    *,
+    out: Path | str | None = None,
+    trust: bool = False,
+    api_base: str | None = None,
+    api_key_name: str | None = None,
+    allow_http: bool = False,
+) -> compiled.Run:
+    """Score saved programs on labelled items that they have not learned from.
+
+    Args:
+        programs: runs, `runs/<task>/<id>`, or folders of single programs, `.../programs/<arm>`.
+        items: labelled items, as the task's source reads them.
+        out: where the results go; by default into the first run's `evaluations/`.
+        trust: see `load`, as for the addresses.
+
+    Returns:
+        The evaluation, whose results and report are those of a run.
+
+    Raises:
+        SetupError: as `rescore`.
+    """
+    paths = [Path(programs)] if isinstance(programs, str | Path) else [Path(path) for path in programs]
+    caller = Caller(trust, api_base, api_key_name, allow_http)
+    folder = rescore(paths, Path(items), None if out is None else Path(out), bars=Bars(), caller=caller)[2]
+    return compiled.Run(folder)
+
+
 def _settings(programs: Sequence[Saved]) -> CompileConfig:
     """The first run's settings; all runs must have read the same knowledge, for the items are about that.
 
@@ -180,7 +211,7 @@ def _knowledge(config: CompileConfig) -> dict[str, Any]:
     return {f"task.{key}": value for key, value in getattr(config, "task", ())} | {"limit": config.limit}
 
 
-def _items(task: Task, seeds: Path, config: CompileConfig) -> list[dspy.Example]:
+def _items(task: CompleteTask, seeds: Path, config: CompileConfig) -> list[dspy.Example]:
     read = getattr(task.source, "read_labelled", None)
     if read is None:
         raise SetupError(
@@ -238,7 +269,7 @@ def _question(row: Any) -> tuple[str, str]:
     return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
 
 
-def _judge(task: Task, config: CompileConfig, executor: Executor, ledger: Ledger) -> Judge:
+def _judge(task: CompleteTask, config: CompileConfig, executor: Executor, ledger: Ledger) -> Judge:
     resources = open_saved(config, task, ledger=ledger, executor=executor)
     if config.models.judge == "reference":
         return task.judge(resources)
@@ -263,7 +294,7 @@ def _names(programs: Sequence[Saved]) -> list[str]:
     return [f"{program.run.name}/{program.arm}" if several else program.arm for program in programs]
 
 
-def _baseline(task: Task, programs: Sequence[Saved], names: Sequence[str]) -> str:
+def _baseline(task: CompleteTask, programs: Sequence[Saved], names: Sequence[str]) -> str:
     """The first program of the task's baseline, else the first."""
     first = next(iter(task.optimizers))
     return next((name for name, program in zip(names, programs, strict=True) if program.arm == first), names[0])

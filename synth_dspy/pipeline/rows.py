@@ -77,6 +77,8 @@ def gather_rows(
         raise SetupError(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
             "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
+            if context.task.synthesizer is not None
+            else f"None of the labelled {context.task.noun}s is held out to be scored on: add some."
         )
     gold, found = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
     prompts, train_on = tuple(knowledge.prompts), context.config.synthesis.train_on
@@ -97,7 +99,7 @@ def gather_rows(
         )
     found_later = synthesis.contamination or {}
     context.facts |= {
-        "synthesis": synthesis.yield_table,
+        "synthesis": synthesis.yield_table if context.task.synthesizer is not None else None,
         "contamination": {kind: count + found_later.get(kind, 0) for kind, count in found.items()},
         "splits": {
             "train": _split(train, train),
@@ -164,6 +166,8 @@ def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Spl
 
 def _synthesise(context: Context, name: str, splits: Splits, resources: Resources, wanted: int) -> Synthesis:
     task, bars, ledger = context.task, context.bars, context.ledger
+    if task.synthesizer is None:
+        return Synthesis(items=0, candidates=(), verdicts={}, kept=(), filters=())
     synthesizer = task.synthesizer(resources)
     synthesizer.set_lm(resources.teacher)
     items = splits[name].items if wanted else ()

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core import signing
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError, SynthDspyError
-from synth_dspy.core.workspace import find_workspace, import_from, task_file
+from synth_dspy.core.workspace import explained, find_workspace, import_from, task_file
+from synth_dspy.evaluation.answers import place_of
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
 from synth_dspy.pipeline.trust import SAMPLING, Caller
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.core.run import Run
-    from synth_dspy.core.task import Task
+    from synth_dspy.core.task import CompleteTask
 
 __all__ = [
     "ABOUT", "INDEXES", "PROGRAM", "Saved", "build_task", "fingerprint", "index_folder", "load", "open_program",
@@ -43,26 +44,32 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def build_task(workspace: Path, name: str, config: CompileConfig) -> Task:
+def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTask:
     """Import `programs/<name>.py` and build its task with the run's `--task.` settings.
 
     Raises:
         SetupError: no such task, or the file declares none.
     """
     from synth_dspy.core.task import Task
+    from synth_dspy.pipeline.defaults import complete
 
     task_file(workspace, name)
-    module = import_from(workspace, f"programs.{name}")
+    with explained(workspace):
+        module = import_from(workspace, f"programs.{name}")
     for value in vars(module).values():
         if getattr(value, "__synth_dspy_task__", False) and value.__module__ == module.__name__:
             settings = getattr(config, "task", None)
-            task = value(**({} if settings is None else dict(settings)))
-            assert isinstance(task, Task)
-            return task
+            with explained(workspace):
+                task = value(**({} if settings is None else dict(settings)))
+            if not isinstance(task, Task):
+                raise SetupError(
+                    f"{place_of(value)}: {value.__name__} gives a {type(task).__name__}; it must give a Task."
+                )
+            return complete(task, workspace)
     raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
 
 
-def index_folder(workspace: Path, name: str, config: CompileConfig, task: Task) -> Path:
+def index_folder(workspace: Path, name: str, config: CompileConfig, task: CompleteTask) -> Path:
     """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again."""
     settings = config.model_dump(mode="json")
     known = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
@@ -117,6 +124,7 @@ def load(
     *,
     trust: bool = False,
     workspace: Path | None = None,
+    program: dspy.Module | None = None,
     api_base: str | None = None,
     api_key_name: str | None = None,
     allow_http: bool = False,
@@ -129,6 +137,7 @@ def load(
             that comes without lists it. Addresses and keys are not among it.
         workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
             it, else above the current folder.
+        program: the DSPy program that was compiled, where it was given to `compile_task` and no task file declares it.
         api_base: address of the server of its models, in place of the one that it names.
         api_key_name: the environment variable that holds the key for it, in place of the one that it names.
         allow_http: send that key over http:// to another machine too.
@@ -137,16 +146,19 @@ def load(
         SetupError: the folder holds no program, its task is gone, it names code that is not this package's, or asks for
             more than the arguments allow.
     """
-    return open_program(Path(path), Caller(trust, api_base, api_key_name, allow_http), workspace=workspace)
+    caller = Caller(trust, api_base, api_key_name, allow_http)
+    return open_program(Path(path), caller, workspace=workspace, program=program)
 
 
-def open_program(path: Path, caller: Caller, *, workspace: Path | None = None) -> dspy.Module:
+def open_program(
+    path: Path, caller: Caller, *, workspace: Path | None = None, program: dspy.Module | None = None
+) -> dspy.Module:
     """`load` for a caller who may sit at a command line."""
-    return rebuild(read_saved(path, caller, workspace=workspace), caller)
+    return rebuild(read_saved(path, caller, workspace=workspace, in_memory=program is not None), caller, program)
 
 
-def rebuild(saved: Saved, caller: Caller) -> dspy.Module:
-    """The program that was read, on its models and its index.
+def rebuild(saved: Saved, caller: Caller, given: dspy.Module | None = None) -> dspy.Module:
+    """The program that was read, on its models and its index; `given` in place of its task's.
 
     Raises:
         SetupError: a model or its knowledge cannot be opened, or the state does not fit the declaration.
@@ -155,7 +167,7 @@ def rebuild(saved: Saved, caller: Caller) -> dspy.Module:
     from synth_dspy.training.provider import tuned_lm
 
     name, config = saved.about["task"], saved.config
-    task = build_task(saved.workspace, name, config)
+    task = build_task(saved.workspace, name, config) if given is None else _task_of(given)
     resources = open_saved(config, task)
     documents = task.source.read(config.limit).documents
     index = index_folder(saved.workspace, name, config, task)
@@ -172,6 +184,15 @@ def rebuild(saved: Saved, caller: Caller) -> dspy.Module:
         if predictor.lm is None or predictor.lm.model == student.model:
             predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
+
+
+def _task_of(program: dspy.Module) -> CompleteTask:
+    """A task about a program alone: nothing is learned or scored any more."""
+    from synth_dspy.core.task import Task
+    from synth_dspy.domains.rows.source import Examples
+    from synth_dspy.pipeline.defaults import complete
+
+    return complete(Task(program=program, source=Examples(())))
 
 
 def _load_state(program: dspy.Module, saved: Saved) -> None:

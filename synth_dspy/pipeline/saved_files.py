@@ -66,7 +66,12 @@ class Saved:
 
 
 def read_saved(
-    path: Path, caller: Caller, *, workspace: Path | None = None, roles: Collection[str] = ("student", "embedder")
+    path: Path,
+    caller: Caller,
+    *,
+    workspace: Path | None = None,
+    roles: Collection[str] = ("student", "embedder"),
+    in_memory: bool = False,
 ) -> Saved:
     """Read a saved program; nothing that it names is opened or run.
 
@@ -76,6 +81,7 @@ def read_saved(
         workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
             it, else above the current folder.
         roles: whose models will be opened.
+        in_memory: the caller has the program's declaration: it is looked for in no workspace.
 
     Raises:
         SetupError: the folder holds no program, its task is gone, it names code that is not this package's, or more
@@ -91,9 +97,11 @@ def read_saved(
     def is_own(place: Path) -> bool:
         return signing.is_own(about.get("signature"), place, signed, state)
 
+    if in_memory and workspace is None:
+        workspace = Path.cwd()
     here, further = find_trusted_workspace(run, is_own) if workspace is None else (workspace.resolve(), [])
     own = is_own(here)
-    model = compile_settings(task_file(here, about["task"]))
+    model = CompileConfig if in_memory else compile_settings(task_file(here, about["task"]))
     try:
         config = model.model_validate(about["config"])
     except ValidationError as error:

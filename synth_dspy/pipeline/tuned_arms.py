@@ -66,7 +66,6 @@ def retained(
     settings: Retention,
     few: int,
     *,
-    workspace: Path,
     executor: Executor,
     bars: Bars,
     seed: int,
@@ -78,7 +77,6 @@ def retained(
         student: the LM before tuning.
         settings: whose prompts and text are used.
         few: at most so many prompts.
-        workspace: holds the prompts and the text that are used where the settings name none.
         executor: runs many calls at once.
         bars: shows the progress.
         seed: of the intervals.
@@ -89,7 +87,7 @@ def retained(
     tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program, student))}
     if not few or not tuned:
         return None, []
-    prompts, text = retention_data(settings, workspace, few)
+    prompts, text = retention_data(settings, few)
     models: dict[str, tuple[dspy.LM, str | Path]] = {"student": (student, student.model.removeprefix(roles.EMBEDDED))}
     models |= {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
     found: dict[str, Any] = {}
@@ -118,15 +116,14 @@ def _perplexity(weights: str | Path, text: str) -> dict[str, Any]:
     return retention.perplexity(path, text)
 
 
-def retention_data(settings: Retention, workspace: Path, few: int | None = None) -> tuple[list[retention.Prompt], str]:
-    """The prompts and the general text, as the settings or the workspace have them.
+def retention_data(settings: Retention, few: int | None = None) -> tuple[list[retention.Prompt], str]:
+    """The prompts and the general text that the settings name, or the project's own.
 
     Raises:
         SetupError: a file is missing or not as it should be.
     """
-    folder = workspace / "data" / "retention"
-    prompts = retention.read_prompts(settings.ifeval or folder / "instructions.jsonl", few)
-    return prompts, _read(settings.text or folder / "general.txt")
+    prompts = retention.read_prompts(settings.ifeval or retention.DATA / "instructions.jsonl", few)
+    return prompts, _read(settings.text or retention.DATA / "general.txt")
 
 
 def _read(path: Path) -> str:

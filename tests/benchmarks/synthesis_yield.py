@@ -36,7 +36,7 @@ def main() -> None:
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.resources import Resources
-    from synth_dspy.domains.documents.contract_synthesis import contract_filters, contract_synthesizer
+    from synth_dspy.domains.documents.contract_synthesis import CONTRACTS
     from synth_dspy.domains.documents.contract_wording import contract_wording
     from synth_dspy.domains.documents.index import Index
     from synth_dspy.domains.documents.retrieval import Retriever
@@ -69,12 +69,12 @@ def main() -> None:
         )
         list(teacher("Ready?"))  # loading the model is not synthesis
         wall, cpu = time.perf_counter(), time.process_time()
-        synthesizer = contract_synthesizer(resources, free=args.free)
+        synthesizer = CONTRACTS.synthesizer(resources, free=args.free)
         synthesizer.set_lm(teacher)
         made = synthesise(
             splits["train"].items,
             synthesizer,
-            contract_filters(resources, free=args.free),
+            CONTRACTS.filters(resources, free=args.free),
             executor=resources.executor,
             ledger=ledger,
             limit=args.candidates,

@@ -1,4 +1,4 @@
-"""JSON lines that people and other programs write: read and checked, and every mistake told the same way.
+"""JSON lines and CSV that people and other programs write: read and checked, and every mistake told the same way.
 
     rows = read_rows(path, {"id": ID, "question": FILLED, "references": TEXTS})
 
@@ -7,6 +7,8 @@ A check takes a field's value and gives None, or what to make of the value: the 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -89,6 +91,41 @@ def read_rows(
         rows.append(row)
     if not rows:
         raise SetupError(f"{path} should hold JSON objects, one a line, and holds none.")
+    return rows
+
+
+def read_table(
+    path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, or of CSV with a header where its name ends with `.csv`.
+
+    Args:
+        path: the file, UTF-8.
+        fields: what every row must have; further ones are kept.
+        optional: what is checked where a row has it.
+
+    Raises:
+        SetupError: as `read_rows`.
+    """
+    if path.suffix.lower() != ".csv":
+        return read_rows(path, fields, optional=optional)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    rows: list[dict[str, Any]] = []
+    try:
+        columns = [name for name in reader.fieldnames or [] if name]
+        if missing := [name for name in fields if name not in columns]:
+            there = f"; the columns are {', '.join(columns)}" if columns else ""
+            raise SetupError(f"{path}, line 1: the column {missing[0]!r} is missing{there}.")
+        for row in reader:
+            row = {name: row[name] for name in columns if row[name] not in (None, "")}
+            for name, check in {**(optional or {}), **fields}.items():
+                if name in fields or name in row:
+                    _check({name: None} | row, name, check, f"{path}, line {reader.line_num}")
+            rows.append(row)
+    except csv.Error as error:
+        raise SetupError(f"{path}, line {reader.line_num}: is not CSV ({error}); mend the line.") from error
+    if not rows:
+        raise SetupError(f"{path} should hold rows below its header, and holds none.")
     return rows
 
 

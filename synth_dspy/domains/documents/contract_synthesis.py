@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from synth_dspy.core.knowledge import Candidate
-from synth_dspy.core.protocols import Filter
-from synth_dspy.core.resources import Resources
-from synth_dspy.domains.documents.roundtrip import (
-    AnswerRoundTrip,
-    Place,
-    Relevance,
-    RetrievalRoundTrip,
-    ReverseQuery,
-    Silent,
-    SpanRoundTrip,
-)
-from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
-from synth_dspy.domains.documents.synthesizer import ASKED, SAMPLING, Synthesizer, sentences_of
+from synth_dspy.domains.documents.synthesis import DocumentSynthesis
 from synth_dspy.evaluation.metrics import ABSTENTION
 from synth_dspy.synthesis.cues import Cues
-from synth_dspy.synthesis.decontaminate import Decontaminated
-from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _NUMBER = (
@@ -120,85 +103,9 @@ CUES = Cues(
 """What a question speaks of, and the words of which one must stand by its answer."""
 
 
-def contract_synthesizer(resources: Resources, free: bool | None = None) -> Synthesizer:
-    """The module that writes questions about contracts.
-
-    Args:
-        resources: the seeds and the embedder are used; the teacher is set on the module by whoever runs it.
-        free: let the teacher choose what to ask about a chunk. By default where it is another model than the
-            student: a teacher that was named on purpose is taken for a capable one.
-    """
-    return Synthesizer(
-        PATTERNS,
-        resources.seeds,
-        resources.embedder.embed,
-        abstention=ABSTENTION,
-        free=_is_capable(resources) if free is None else free,
-        count=3,
-        samples=2,
-        search=_passages(resources),
-        learned=resources.learned,
-        checks=_checks(resources),
-        seed=resources.seed,
-    )
-
-
-def contract_filters(resources: Resources, free: bool | None = None) -> list[Filter]:
-    """What a candidate must pass, cheapest first; `free` as for the synthesizer."""
-    embed = resources.embedder.embed
-    free = _is_capable(resources) if free is None else free
-    teacher = contract_synthesizer(resources, free)
-    teacher.set_lm(resources.teacher)
-
-    def answer(candidate: Candidate) -> str:
-        question = str(candidate.fields["question"])
-        assert teacher.search is not None
-        # What was answered from a search is answered from the one passage again, and what was from one, by a search.
-        found_by_search = candidate.item.meta["mode"] == ASKED
-        passages = [candidate.fields["source"]] if found_by_search else teacher.search(question, candidate.item.group)
-        return teacher.answer_from("\n".join(passages), question, candidate.item.meta["choice"].shots)
-
-    def ask(candidate: Candidate) -> str:
-        fields = candidate.fields
-        return teacher.ask(
-            str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING
-        )
-
-    filters = _checks(resources)
-    if resources.retriever is not None:
-        document = resources.retriever.text
-        filters += [
-            RetrievalRoundTrip(resources.retriever, resources.words),
-            SpanRoundTrip(lambda group: _places(document(group)), embed),
-            Silent(embed, lambda group: sentences_of(document(group)), 0.4, CUES),
-        ]
-    filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
-    if free and resources.retriever is not None:
-        return [*filters, AnswerRoundTrip(answer)]
-    return [*filters, ReverseQuery(ask, embed, 0.5)]
-
-
-def _is_capable(resources: Resources) -> bool:
-    return bool(resources.teacher.model != resources.student.model)
-
-
-def _checks(resources: Resources) -> list[Filter]:
-    common = common_words((example.group, example.question) for example in resources.seeds)
-    document = resources.retriever.text if resources.retriever is not None else None
-    relevant = Relevance(resources.embedder.embed, 0.3)
-    return [WellFormed(), AsksForKind(ASKS), SaidThere(CUES), Grounded(common, document), relevant]
-
-
-def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
-    """A question and a document to the passages that the program would be given."""
-    retriever = resources.retriever
-    if retriever is None:
-        return None
-    return lambda question, group: [passage.text for passage in retriever.search(question, group, resources.words)]
-
-
-def _places(text: str) -> list[Place]:
-    return [
-        Place(span.kind, span.text, beside(text, span.start, span.end), excerpt(text, span.start, span.end))
-        for span in find_spans(text, PATTERNS)
-    ]
+CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, ABSTENTION)
+DOCUMENTS = DocumentSynthesis(
+    {kind: PATTERNS[kind] for kind in ("date", "amount", "period")},
+    {kind: ASKS[kind] for kind in ("date", "amount", "period")},
+)
+"""For documents of any kind: what nearly all of them state."""

@@ -11,11 +11,12 @@ report is divided, what search is scored by, and how training questions are writ
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, TEXT, Check, one_of, read_rows
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, TEXT, TEXTS, Check, one_of, read_rows, read_table
 
 _ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
 _FIELDS: Final[dict[str, Check]] = {**_ASKED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}
@@ -45,6 +46,45 @@ def read_questions(
         fields["document"] = one_of(documents, "document")
     rows = read_rows(path, fields, optional=_OPTIONAL if scored else None, unique="id")
     return [_completed(row) for row in rows] if scored else rows
+
+
+def read_labels(path: Path, documents: Mapping[str, str], abstain: str = "") -> list[dict[str, Any]]:
+    """Labelled questions in the fewest fields: `question`, `answer` (or `references`) and, of one document, `document`.
+
+    Args:
+        path: JSON lines, or CSV with a header.
+        documents: the documents' texts by id; a question about any other is an error.
+        abstain: the answer of a question that the documents do not answer; an empty `references` says the same.
+
+    Returns:
+        Rows as `read_questions` gives them; `document` is None where a question is about all of them. Spans that a row
+        does not name are its answers as they stand in the document.
+
+    Raises:
+        SetupError: naming the file, the line and the field that is missing or wrong.
+    """
+    optional = {"document": one_of(documents.keys(), "document"), "answer": TEXT, "references": _text_or_texts}
+    read = []
+    for number, row in enumerate(read_table(path, {"question": FILLED}, optional=optional), start=1):
+        answers = row.get("references", row.get("answer"))
+        if answers is None:
+            raise SetupError(f"{path}, row {number}: has neither 'answer' nor 'references'; add one of them.")
+        references = [answers] if isinstance(answers, str) else answers
+        references = [one for one in references if one.strip() and one.strip() != abstain]
+        document = row.get("document") or (next(iter(documents)) if len(documents) == 1 else None)
+        text = _squeezed("\n".join(documents.values()) if document is None else documents[document])
+        spans = row.get("spans") or [one for one in references if _squeezed(one) in text]
+        named = {"id": str(row.get("id") or f"question-{number}"), "document": document}
+        read.append(_completed({**row, **named, "references": references, "spans": spans}))
+    return read
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _text_or_texts(value: Any) -> str | None:
+    return None if isinstance(value, str) else TEXTS(value)
 
 
 def _completed(row: dict[str, Any]) -> dict[str, Any]:

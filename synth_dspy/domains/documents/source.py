@@ -11,14 +11,17 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Document, Item, Knowledge, Skipped
+from synth_dspy.core.protocols import Filter
+from synth_dspy.core.resources import Resources
 from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.documents.chunks import Chunk, chunk_document
+from synth_dspy.domains.documents.contract_synthesis import DOCUMENTS
 from synth_dspy.domains.documents.cuad import read_cuad
 from synth_dspy.domains.documents.documents import read_folder
-from synth_dspy.domains.documents.labelled import read_questions
+from synth_dspy.domains.documents.labelled import read_labels, read_questions
 from synth_dspy.domains.documents.reader_process import Limits
 
-DOCUMENTS = "documents"
+FOLDER = "documents"
 QUESTIONS = "questions.jsonl"
 INPUTS = ("question", "document")
 
@@ -67,7 +70,7 @@ class Corpus:
             if self.labelled is not None:
                 rows = read_questions(self.labelled, {document.id for document in documents})
         else:
-            documents, skipped = read_folder(self.sample / DOCUMENTS)
+            documents, skipped = read_folder(self.sample / FOLDER)
             rows = read_questions(self.sample / QUESTIONS, {document.id for document in documents})
         if limit is not None:
             documents = sorted(documents, key=lambda document: hash_order(document.id))[:limit]
@@ -99,26 +102,99 @@ class Corpus:
         return read_folder(folder, Limits(file_bytes=self.max_mib * 2**20))
 
     def _sample_questions(self) -> list[dspy.Example]:
-        documents, _ = read_folder(self.sample / DOCUMENTS)
+        documents, _ = read_folder(self.sample / FOLDER)
         chunks = {document.id: chunk_document(document) for document in documents}
         rows = read_questions(self.sample / QUESTIONS, chunks.keys())
         return [self._example(row, chunks[row["document"]]) for row in rows]
 
     def _example(self, row: Mapping[str, Any], chunks: Sequence[Chunk]) -> dspy.Example:
-        references = list(row["references"])
-        return dspy.Example(
-            id=row["id"],
-            group=row["document"],
-            document=row["document"],
-            question=row["question"],
-            answer=references[0] if references else self.abstention,
-            references=references,
-            spans=list(row["spans"]),
-            category=row["category"],
-            answer_type=row["answer_type"],
-            passages=evidence(chunks, row["spans"]),
-            origin="gold",
-        ).with_inputs(*INPUTS)
+        return labelled_example(row, chunks, self.abstention)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """A folder of documents of any kind and, where there are some, labelled questions about them.
+
+    Attributes:
+        folder: text, Markdown, HTML, PDF and DOCX are read.
+        labelled: labelled questions, JSON lines or CSV: `question`, `answer` (or `references`) and, where it is about
+            one document, `document`. A relative path begins in the folder's parent.
+        abstain: the answer to a question that the documents do not answer.
+        max_mib: larger files are skipped.
+    """
+
+    folder: Path
+    labelled: Path | str | None = None
+    abstain: str = ""
+    max_mib: int = 20
+
+    def read(self, limit: int | None = None) -> Knowledge:
+        """Read and cut the documents; `limit` takes that many in an order that their names' hashes give.
+
+        Raises:
+            SetupError: nothing can be read, or the labelled questions are not as they should be.
+        """
+        documents, skipped = read_folder(self.folder, Limits(file_bytes=self.max_mib * 2**20))
+        if limit is not None:
+            documents = sorted(documents, key=lambda document: hash_order(document.id))[:limit]
+        chunks = {document.id: chunk_document(document) for document in documents}
+        return Knowledge(
+            items=[_item(chunk) for document in documents for chunk in chunks[document.id]],
+            labelled=self._examples(self.labelled, documents, chunks) if self.labelled else (),
+            documents=documents,
+            skipped=skipped,
+        )
+
+    def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
+        """Labelled questions of another file about the same documents, to score programs on."""
+        documents = self.read(limit).documents
+        return self._examples(path, documents, {document.id: chunk_document(document) for document in documents})
+
+    def synthesizer(self, resources: Resources) -> dspy.Module:
+        """The module that writes questions about the documents."""
+        return DOCUMENTS.synthesizer(resources)
+
+    def filters(self, resources: Resources) -> list[Filter]:
+        """What a written question must pass."""
+        return DOCUMENTS.filters(resources)
+
+    def _examples(
+        self, path: Path | str, documents: Sequence[Document], chunks: Mapping[str, Sequence[Chunk]]
+    ) -> list[dspy.Example]:
+        place = self.folder.expanduser().resolve().parent / Path(path).expanduser()
+        rows = read_labels(place, {document.id: document.text for document in documents}, self.abstain)
+        every = [chunk for part in chunks.values() for chunk in part]
+        return [
+            labelled_example(row, every if row["document"] is None else chunks[row["document"]], self.abstain)
+            for row in rows
+        ]
+
+
+def labelled_example(row: Mapping[str, Any], chunks: Sequence[Chunk], abstention: str) -> dspy.Example:
+    """A labelled question as the engine's example.
+
+    Args:
+        row: as `read_questions` gives it.
+        chunks: those of its document, or of all documents.
+        abstention: the answer where the documents are silent.
+    """
+    references = list(row["references"])
+    passages, group = evidence(chunks, row["spans"]), row["document"]
+    if group is None:  # it goes with the document that answers it
+        group = next((chunk.document for chunk in chunks if chunk.text == passages), row["id"])
+    return dspy.Example(
+        id=row["id"],
+        group=group,
+        document=row["document"],
+        question=row["question"],
+        answer=references[0] if references else abstention,
+        references=references,
+        spans=list(row["spans"]),
+        category=row["category"],
+        answer_type=row["answer_type"],
+        passages=passages,
+        origin="gold",
+    ).with_inputs(*INPUTS)
 
 
 def evidence(chunks: Sequence[Chunk], spans: Sequence[str]) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 import dspy
 import numpy as np
 
-from synth_dspy.core.protocols import Embedder
-from synth_dspy.domains.documents.retrieval import Retriever
+from synth_dspy.core.protocols import Embedder, Retriever
 from synth_dspy.domains.functions.details import what_it_does
 from synth_dspy.domains.functions.examples import resolve
 from synth_dspy.domains.functions.prompts import Turn, show_functions, show_request

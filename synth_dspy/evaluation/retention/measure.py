@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from synth_dspy.core.executor import Executor
 
 STATION = "retention"
+DATA = Path(__file__).with_name("data")
+"""The prompts and the text that come with the project."""
 MAX_TOKENS = 64
 """Longest reply: enough for most instructions, and cheap."""
 WINDOW = 512

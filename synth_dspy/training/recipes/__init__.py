@@ -1,0 +1,36 @@
+"""The arms' recipes, for prompts and weights, each an optimizer of DSPy's shape. Without any, a task gets all."""
+
+from __future__ import annotations
+
+from synth_dspy.core.task import Arm
+from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.gepa import Gepa
+from synth_dspy.training.recipes.lora_dpo import LoraDpo
+from synth_dspy.training.recipes.lora_grpo import LoraGrpo
+from synth_dspy.training.recipes.lora_kto import LoraKto
+from synth_dspy.training.recipes.lora_orpo import LoraOrpo
+from synth_dspy.training.recipes.lora_sft import LoraSft
+from synth_dspy.training.recipes.mipro import Mipro
+from synth_dspy.training.recipes.random_search import RandomSearch
+
+RECIPES: dict[str, Arm] = {
+    "bootstrap": Bootstrap,
+    "random_search": RandomSearch,
+    "mipro": Mipro,
+    "gepa": Gepa,
+    "sft": LoraSft,
+    "dpo": LoraDpo,
+    "orpo": LoraOrpo,
+    "kto": LoraKto,
+    "grpo": LoraGrpo,
+}
+DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
+
+__all__ = [
+    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraSft", "Mipro",
+    "RandomSearch", "as_declared",
+]  # fmt: skip
+
+
+def as_declared(resources: object, metric: object) -> None:
+    """The arm of the program as it is."""

@@ -1,0 +1,86 @@
+"""Retrieval-augmented generation around any signature with `passages` and `question`.
+
+Task(program=RAG(AnswerFromHelp), source=Documents(folder, labelled="questions.jsonl", abstain="Not covered."))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.resources import Resources
+from synth_dspy.evaluation.answers import REASONING, as_text
+from synth_dspy.evaluation.metrics import is_abstention
+from synth_dspy.models.adapter import PlainAdapter
+
+
+@dataclass(frozen=True)
+class RAG:
+    """Makes the program that searches the task's documents and answers from what it finds.
+
+    Attributes:
+        signature: inputs `passages` and `question`, and one output of type str; its docstring instructs the model.
+        adapter: how prompts are written; by default plainly, which small models read best.
+    """
+
+    signature: type[dspy.Signature]
+    adapter: dspy.Adapter | None = None
+
+    def __call__(self, resources: Resources) -> dspy.Module:
+        """The program, on the run's retriever.
+
+        Raises:
+            SetupError: the source has no documents, or the signature lacks an input.
+        """
+        if missing := [name for name in ("passages", "question") if name not in self.signature.input_fields]:
+            raise SetupError(
+                f"RAG({self.signature.__name__}) needs the inputs passages and question; add {missing[0]}."
+            )
+        if resources.retriever is None:
+            raise SetupError("RAG searches documents, and the task's source has none: give it Documents(folder).")
+        return RetrieveAndAnswer(self.signature, resources, self.adapter or PlainAdapter())
+
+
+class RetrieveAndAnswer(dspy.Module):
+    """Retrieve, answer, or say that the documents are silent."""
+
+    def __init__(self, signature: type[dspy.Signature], resources: Resources, adapter: dspy.Adapter) -> None:
+        super().__init__()
+        self.retriever = resources.retriever
+        self.words = resources.words
+        self.noun = resources.noun
+        self.abstain = resources.abstain
+        self.adapter = adapter
+        self.output = next(name for name in signature.output_fields if name not in REASONING)
+        self.answer = dspy.Predict(signature)
+
+    def forward(self, question: str, document: str | None = None, **inputs: Any) -> dspy.Prediction:
+        """The answer.
+
+        Args:
+            question: about one document, or about all of them.
+            document: the document's id (its file's name without the ending); None searches them all.
+            **inputs: what else the signature takes.
+
+        Returns:
+            `answer`, `passages` (best first) and `abstained`.
+
+        Raises:
+            ValueError: there is no such document.
+        """
+        assert self.retriever is not None
+        passages = self.retriever.search(question, document, self.words)
+        if document is not None and not passages:
+            raise ValueError(
+                f"There is no {self.noun} {document!r}: give the id of one that was read, or None for all."
+            )
+        with dspy.context(adapter=self.adapter):
+            reply = self.answer(passages="\n".join(p.text for p in passages), question=question, **inputs)
+        answer = as_text(reply[self.output])
+        ranked = sorted(passages, key=lambda p: -p.score)
+        return dspy.Prediction(
+            answer=answer, passages=[p.text for p in ranked], abstained=is_abstention(answer, self.abstain)
+        )

@@ -1,0 +1,174 @@
+"""The results of a run as Python sees them: typed, a table in a notebook, a data frame on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.evaluation.finished import read_run
+from synth_dspy.evaluation.report.charts import arms_chart
+from synth_dspy.evaluation.report.figures import HEADLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over held-out items with its 95 % interval; None where it could not be had."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two arms on the same items.
+
+    Attributes:
+        arm: the one.
+        against: the other.
+        difference: of their means, the first less the second, with its interval.
+        p: of the paired permutation test, after Holm's correction.
+        outcome: `better`, `worse`, or `no evidence`.
+        smallest_detectable: the difference that so many items would find with 80 % power.
+    """
+
+    arm: str
+    against: str
+    difference: Estimate
+    p: float | None
+    outcome: str
+    smallest_detectable: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """An arm's scores.
+
+    Attributes:
+        name: the arm's.
+        score: what the headline is about, from 0 to 1.
+        scores: the task's other scores by name.
+        failed: why it could not be made; None if it could.
+        latency_p50_s: median seconds of an answer, many being asked at once.
+        tokens: mean tokens of prompt and reply.
+        cost_usd: mean cost of an answer; None where nothing is charged.
+    """
+
+    name: str
+    score: Estimate
+    scores: Mapping[str, Estimate]
+    failed: str | None
+    latency_p50_s: float | None
+    tokens: tuple[float | None, float | None]
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a run found.
+
+    Attributes:
+        folder: the run's.
+        baseline: the arm that the others are compared with.
+        arms: every arm, the baseline first.
+        comparisons: of each arm with the baseline, by the headline's score.
+        verdict: the report's headline, with its detail.
+        n: held-out items that the headline is about.
+    """
+
+    folder: Path
+    baseline: str
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    verdict: str
+    n: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        """The results in a run's folder.
+
+        Raises:
+            SetupError: its files are missing, or are not what a run writes.
+        """
+        finished = read_run(folder)
+        results, measured = finished.results, finished.measurements["arms"]
+        return cls(
+            folder=folder,
+            baseline=results["baseline"],
+            arms=tuple(_arm(arm, measured.get(arm["name"], {})) for arm in results["arms"]),
+            comparisons=tuple(
+                _comparison(row) for row in results["comparisons"] if row["against"] == results["baseline"]
+            ),
+            verdict=f"{results['verdict']['headline']} {results['verdict']['detail']}".strip(),
+            n=results["items"]["headline"],
+        )
+
+    def __getitem__(self, arm: str) -> ArmResult:
+        """An arm's results, by its name."""
+        found = next((each for each in self.arms if each.name == arm), None)
+        if found is None:
+            raise KeyError(f"there is no arm {arm!r}; there are {', '.join(each.name for each in self.arms)}")
+        return found
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, one row an arm."""
+        import pandas  # type: ignore[import-untyped]
+
+        return pandas.DataFrame([_row(arm) for arm in self.arms]).set_index("arm")
+
+    def __str__(self) -> str:
+        return self.verdict
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, the table, and the chart of the report."""
+        finished = read_run(self.folder)
+        table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
+        return f"<p>{_escaped(self.verdict)}</p>{table}{arms_chart(finished.results)}"
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    return Estimate(values["mean"], values["low"], values["high"], int(values["n"]))
+
+
+def _arm(arm: Mapping[str, Any], measured: Mapping[str, Any]) -> ArmResult:
+    every = {**arm["scores"], **arm["retrieval"], **arm["further"]}
+    return ArmResult(
+        name=arm["name"],
+        score=_estimate(arm["scores"][HEADLINE]),
+        scores={name: _estimate(values) for name, values in every.items() if name != HEADLINE and values["n"]},
+        failed=arm["failed"],
+        latency_p50_s=measured.get("latency_p50_s"),
+        tokens=(arm["tokens"]["prompt"], arm["tokens"]["completion"]),
+        cost_usd=measured.get("cost_usd_per_item"),
+    )
+
+
+def _comparison(row: Mapping[str, Any]) -> Comparison:
+    difference = Estimate(row["difference"], row["low"], row["high"], int(row["n"]))
+    return Comparison(row["arm"], row["against"], difference, row["p_holm"], row["outcome"], row["smallest_detectable"])
+
+
+def _row(arm: ArmResult) -> dict[str, Any]:
+    scores = {name: estimate.mean for name, estimate in arm.scores.items()}
+    return {
+        "arm": arm.name,
+        "score": arm.score.mean,
+        "low": arm.score.low,
+        "high": arm.score.high,
+        "n": arm.score.n,
+        **scores,
+        "latency_p50_s": arm.latency_p50_s,
+        "prompt_tokens": arm.tokens[0],
+        "completion_tokens": arm.tokens[1],
+        "cost_usd": arm.cost_usd,
+        "failed": arm.failed,
+    }
+
+
+def _escaped(text: str) -> str:
+    import html
+
+    return html.escape(text)

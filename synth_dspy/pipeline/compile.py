@@ -1,0 +1,292 @@
+"""The main job from Python: `compile_task` runs or resumes it, and gives a `Run` to look at and to ask.
+
+run = compile_task("contract_qa", quick=True)                                # a task file of the workspace
+run = compile_task(program=MyProgram(), trainset=rows, metric=my_metric, arms=["bootstrap", "sft"])
+run.results                                                                  # a table in a notebook
+run.program("sft")(question="...")
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from synth_dspy.core import run as runs
+from synth_dspy.core import workspace as workspaces
+from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.invocation import command
+from synth_dspy.core.progress import Bars
+from synth_dspy.core.validation import mistake
+from synth_dspy.models.offline import quiet_libraries
+from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
+
+if TYPE_CHECKING:
+    import dspy
+
+    from synth_dspy.core.task import Task
+    from synth_dspy.evaluation.view import Results
+
+SECTIONS = ("models", "synthesis", "evaluation", "training", "retention")
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything about it lies: `report.html`, `results.json`, the programs, the trainings.
+    """
+
+    folder: Path
+    _made: Mapping[str, dspy.Module] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def results(self) -> Results:
+        """Scores, comparisons and the verdict; a table and a chart in a notebook."""
+        from synth_dspy.evaluation.view import Results
+
+        return Results.read(self.folder)
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms that have a program."""
+        return sorted(path.parent.name for path in self.folder.glob("programs/*/program.json"))
+
+    def program(self, arm: str) -> dspy.Module:
+        """An arm's program, ready to be asked.
+
+        Raises:
+            SetupError: the run has no such arm, or its program cannot be opened.
+        """
+        if arm in self._made:
+            return self._made[arm]
+        if arm not in self.arms:
+            raise SetupError(
+                f"The run {self.folder} has no program of {arm!r}; there are {', '.join(self.arms) or 'none'}."
+            )
+        from synth_dspy.pipeline.saved import load
+
+        return load(self.folder / "programs" / arm)
+
+    def _repr_html_(self) -> str:
+        return self.results._repr_html_()
+
+
+def compile_task(
+    task: str | Task | None = None,
+    *,
+    program: dspy.Module | None = None,
+    trainset: Sequence[Any] = (),
+    metric: Callable[..., Any] | None = None,
+    name: str = "",
+    arms: Sequence[str] = (),
+    models: Mapping[str, Any] | None = None,
+    quick: bool = False,
+    config: Path | str | None = None,
+    workspace: Path | str | None = None,
+    runs_folder: Path | str | None = None,
+    **settings: Any,
+) -> Run:
+    """Compile a task, or any DSPy program: tune its prompts and weights, score every arm, write the report.
+
+    Args:
+        task: the name of a task file in the workspace's `programs/`, or a `Task`.
+        program: instead of a task, a DSPy program to improve.
+        trainset: labelled rows for it: DSPy examples, or mappings with its inputs and its answer. They are split: some
+            are learned from, some chosen on, some held out and scored.
+        metric: DSPy's convention, `metric(example, prediction, trace=None)`; by default what suits the type of the
+            program's answer.
+        name: what the runs of a `Task` or a program are kept under.
+        arms: which arms to run besides the baseline, such as `["bootstrap", "sft"]`; by default the task's.
+        models: model strings by role, `{"student": "embedded/smollm2-135m-instruct"}`, and their settings.
+        quick: a smaller run of everything, to see it work.
+        config: a TOML file of settings, which these arguments go before.
+        workspace: the folder with the task; by default the nearest one.
+        runs_folder: where runs are kept; by default `runs` in the workspace.
+        **settings: the other settings of a run, by section as in its TOML: `training={"minutes": 5}`,
+            `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        SetupError: a setting or a part of the task is not right; says how to mend it. What was answered is not lost.
+    """
+    if (task is None) == (program is None):
+        raise SetupError(
+            "Name either a task or a program with its trainset: compile_task('contract_qa'), or program=..."
+        )
+    given: dict[str, Any] = {key: dict(settings.pop(key, {})) for key in SECTIONS if key in settings} | settings
+    if models:
+        given["models"] = {**given.get("models", {}), **models}
+    if arms:
+        given["evaluation"] = {**given.get("evaluation", {}), "arms": tuple(arms)}
+    given |= {key: value for key, value in (("quick", quick or None), ("runs", runs_folder)) if value is not None}
+    if isinstance(task, str):
+        here = workspaces.find_workspace(None if workspace is None else Path(workspace))
+        model, name = compile_settings(workspaces.task_file(here, task)), task
+    else:
+        here, model, name = Path(workspace or Path.cwd()).resolve(), CompileConfig, name or _name(task or program)
+        if program is not None:
+            task = _as_task(program, trainset, metric)
+    before = read_toml(Path(config), model) if config is not None else model()
+    return start(here, name, absolute(_merged(before, given, model)), task=None if isinstance(task, str) else task)
+
+
+def start(
+    here: Path,
+    name: str,
+    config: CompileConfig,
+    *,
+    task: Task | None = None,
+    typed: str = "",
+    before: Callable[[], None] | None = None,
+) -> Run:
+    """Begin a run and see it through.
+
+    Args:
+        here: the workspace.
+        name: of the task, a file of it unless `task` is given.
+        config: how it is to be run.
+        task: one that is in memory.
+        typed: the command, for the report.
+
+    Raises:
+        SetupError: something was wrong; a run that never began leaves no folder.
+    """
+    run = runs.start(here / config.runs.expanduser(), name, config, here)
+    if task is not None:
+        run.again = "the same call again"
+    try:
+        return _see_through(here, run, config, task, typed)
+    except SetupError:
+        if not run.begun:  # nothing was answered: a run that a mistake ended is none to go on with
+            runs.discard(run)
+        raise
+
+
+def resume(name: str, given: str, folder: str | Path | None, caller: Caller, *, typed: str = "") -> Run:
+    """Go on with a run that was stopped.
+
+    Args:
+        name: of its task.
+        given: its id in `folder` (by default the workspace's own runs), or the path of its folder.
+        folder: where runs lie.
+        caller: what a run that somebody else began may bring about.
+        typed: the command, for the report.
+
+    Raises:
+        SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
+    """
+    path = Path(given).expanduser().resolve()
+    by_path = os.sep in given or (path / runs.CONFIG).is_file()
+    if by_path and not (path / runs.CONFIG).is_file():
+        raise SetupError(f"There is no run in {path}: name a run's folder, runs/<task>/<id>, or its id.")
+    if by_path:
+        here, further = find_trusted_workspace(path, lambda place: runs.is_own(runs.Run(name, path), place))
+    else:
+        here, further = workspaces.find_workspace(), []
+    task = path.parent.name
+    if by_path and task != name and task in workspaces.task_names(here):
+        raise SetupError(f"{path} is a run of {task}: go on with {command(f'compile {task}')} --resume {given}.")
+    model = compile_settings(workspaces.task_file(here, name))
+    kept_in = Path(folder or model().runs).expanduser()
+    run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
+    run.again = shlex.join([*shlex.split(run.again), *caller.arguments()])
+    own = runs.is_own(run, here)
+    config = settle(
+        config,
+        caller,
+        own=own,
+        what=f"The run {run.folder}",
+        workspace=here,
+        folder=run.folder.resolve(),
+        roles=ROLES,
+        further=[] if own else [*further, *run_settings(config, here)],
+    )
+    if own:  # a run that was moved has its index beside it, wherever it was made
+        kept_in = path.parents[1] if by_path and task == name else kept_in
+        kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
+        config = config.model_copy(update={"runs": kept_in})
+    return _see_through(here, run, config, None, typed)
+
+
+def _see_through(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
+    try:
+        return _run(here, run, config, task, typed)
+    except SetupError as error:
+        if not run.begun or run.again in str(error):
+            raise
+        raise SetupError(f"{error}\nTo go on then: {run.again}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; nothing that was answered is lost; to go on: {run.again}") from None
+
+
+def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
+    bars = Bars()
+    quiet_libraries()
+    with bars.status("loading libraries"):
+        from synth_dspy.core.ledger import Ledger
+        from synth_dspy.pipeline.defaults import complete
+        from synth_dspy.pipeline.experiment import Experiment
+        from synth_dspy.pipeline.saved import build_task
+
+        whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
+    runs.log_to(run)  # after the imports: DSPy sets up logging of its own
+    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
+        experiment = Experiment(here, whole, config, run, ledger, bars, typed)
+        experiment.compile()
+    return Run(run.folder, experiment.programs if task is not None else {})
+
+
+def _workspace_of(here: Path) -> Path | None:
+    with suppress(SetupError):
+        return workspaces.find_workspace(here)
+    return None
+
+
+def _as_task(program: dspy.Module, trainset: Sequence[Any], metric: Callable[..., Any] | None) -> Task:
+    from synth_dspy.core.task import Task
+    from synth_dspy.domains.rows.source import Examples
+    from synth_dspy.evaluation.answers import MetricJudge
+
+    if not trainset:
+        raise SetupError("The trainset is empty: give labelled rows, to learn from some and be scored on others.")
+    judge = None if metric is None else lambda resources: MetricJudge(metric)
+    return Task(program=program, source=Examples(tuple(trainset)), judge=judge)
+
+
+def _name(what: Any) -> str:
+    """What the runs of a program are kept under: its class's or its signature's name."""
+    signature = getattr(what, "signature", None)
+    named = getattr(signature, "__name__", "") if signature is not None else type(what).__name__
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in named).lstrip("_") or "program"
+
+
+def _merged(before: CompileConfig, given: Mapping[str, Any], model: type[CompileConfig]) -> CompileConfig:
+    """Settings with others before them, section by section.
+
+    Raises:
+        SetupError: one does not exist, or has a value that it cannot have; names it.
+    """
+    values = before.model_dump()
+    for key, value in given.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SetupError(f"Of the settings, {mistake(error, model)}") from error

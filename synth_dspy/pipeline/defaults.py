@@ -1,0 +1,164 @@
+"""What a task leaves out: its judge, metrics and prompts by the type of its program's answer; its arms and synthesis.
+
+A label is right where it is equal, a structure field by field; a text is compared by the judge that the run names. What
+a task says itself stays.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.protocols import Filter, Judge, Metric
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.task import Arm, CompleteTask, Program, Task
+from synth_dspy.core.workspace import import_from
+from synth_dspy.domains.documents.rag import RAG
+from synth_dspy.domains.documents.source import Documents
+from synth_dspy.domains.rows.source import Examples, Rows
+from synth_dspy.evaluation.answers import (
+    LABEL,
+    STRUCTURE,
+    TEXT,
+    AnswerType,
+    Equality,
+    FieldByField,
+    answer_type,
+    is_judge,
+    make_structure_metrics,
+    place_of,
+)
+from synth_dspy.evaluation.judges import make_judge
+from synth_dspy.evaluation.metrics import abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
+from synth_dspy.pipeline.answering import Answering
+from synth_dspy.training.recipes import DEFAULT_ARMS, RECIPES, as_declared
+
+OWN_RECIPES = Path("optimizers") / "recipes.py"
+"""A workspace's own recipes: `RECIPES`, arms by name, which go before the engine's."""
+
+
+def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
+    """A task with everything said.
+
+    Args:
+        task: as it was declared.
+        workspace: whose recipes go before the engine's.
+
+    Raises:
+        SetupError: the answer of its program cannot be told, or a part is not what it should be; names file and line.
+    """
+    answer = _answer(task)
+    kind = TEXT if answer is None else answer.kind
+    source, documents = task.source, isinstance(task.source, Documents)
+    if isinstance(source, Rows | Examples):
+        if answer is None:
+            raise SetupError(
+                "Rows are read by a program's inputs and outputs: give the Task a DSPy program, not a function."
+            )
+        source = source.about(answer)
+    abstain = task.abstain or (source.abstain if isinstance(source, Documents) else "")
+    metrics = dict(task.metrics) or _metrics(kind, documents, abstain)
+    optimizers = dict(task.optimizers) or _arms("rag" if isinstance(task.program, RAG) else "zero_shot", workspace)
+    objective = task.objective or ("f1" if kind == TEXT and "f1" in metrics else "judged")
+    if objective != "judged" and objective not in metrics:
+        raise SetupError(f"The task's objective {objective!r} is none of its metrics: {', '.join(metrics) or 'none'}.")
+    default_arms = (next(iter(optimizers)), *DEFAULT_ARMS) if not task.optimizers else ()
+    known = {field.name for field in fields(CompleteTask)}
+    said = {field.name: getattr(task, field.name) for field in fields(task) if field.name in known}
+    return CompleteTask(
+        **{
+            **said,
+            "program": _program(task, answer, abstain),
+            "source": source,
+            "abstain": abstain,
+            "synthesizer": task.synthesizer or getattr(source, "synthesizer", None),
+            "filters": task.filters or getattr(source, "filters", None) or no_filters,
+            "judge": task.judge or _judge(kind),
+            "metrics": metrics,
+            "optimizers": optimizers,
+            "objective": objective,
+            "arms": task.arms or default_arms,
+            "evidence": task.evidence or (retrieval_recall if documents else None),
+            "noun": "row" if isinstance(source, Rows | Examples) and task.noun == "document" else task.noun,
+        },
+        classes=answer.classes if answer is not None and kind == LABEL else (),
+    )
+
+
+def made_judge(task: CompleteTask, resources: Resources) -> Judge:
+    """The task's judge.
+
+    Raises:
+        SetupError: what makes it gives something that is no judge; names its file and line.
+    """
+    judge = task.judge(resources)
+    if not is_judge(judge):
+        raise SetupError(
+            f"{place_of(task.judge)}: the task's judge is a {type(judge).__name__} without a name or score_many; a "
+            "judge has name, agreement and score_many(rows), and is called as a metric is."
+        )
+    return judge
+
+
+def no_filters(resources: Resources) -> Sequence[Filter]:
+    """Nothing is filtered."""
+    return ()
+
+
+def _answer(task: Task) -> AnswerType | None:
+    """The answer's type, where the program is there to be looked at."""
+    if isinstance(task.program, dspy.Module):
+        return answer_type(task.program, task.answer)
+    if isinstance(task.program, RAG):
+        return answer_type(dspy.Predict(task.program.signature), task.answer)
+    return None
+
+
+def _program(task: Task, answer: AnswerType | None, abstain: str) -> Program:
+    if not isinstance(task.program, dspy.Module):
+        if inspect.isclass(task.program) or callable(task.program):
+            return task.program
+        raise SetupError(
+            f"The task's program is {task.program!r}; give it a DSPy module, RAG(signature) or a function."
+        )
+    assert answer is not None
+    # DSPy's JSON adapter asks for the type's own schema, to which an embedded model's reply is held.
+    adapter = None if answer.kind == TEXT else dspy.JSONAdapter()
+    return partial(_wrapped, task.program, answer, abstain, adapter)
+
+
+def _wrapped(
+    program: dspy.Module, answer: AnswerType, abstain: str, adapter: dspy.Adapter | None, resources: Resources
+) -> dspy.Module:
+    return Answering(program, answer, abstain, adapter)
+
+
+def _judge(kind: str) -> Callable[[Resources], Judge]:
+    if kind == TEXT:
+        return make_judge
+    return lambda resources: Equality() if kind == LABEL else FieldByField()
+
+
+def _metrics(kind: str, documents: bool, abstain: str) -> dict[str, Metric]:
+    if kind == LABEL:
+        return {}
+    if kind == STRUCTURE:
+        return make_structure_metrics()
+    metrics: dict[str, Metric] = {"f1": token_f1, "exact": exact_match}
+    if documents:
+        metrics |= {"recall": retrieval_recall, "mrr": retrieval_mrr}
+    return metrics | ({"abstention": abstention} if abstain else {})
+
+
+def _arms(baseline: str, workspace: Path | None) -> dict[str, Arm]:
+    own: Mapping[str, Any] = {}
+    if workspace is not None and (workspace / OWN_RECIPES).is_file():
+        own = getattr(import_from(workspace, "optimizers.recipes"), "RECIPES", {})
+    return {baseline: as_declared, **RECIPES, **own}
