@@ -7,6 +7,7 @@ the command line asks for.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -94,8 +95,8 @@ def explained(workspace: Path) -> Iterator[None]:
     except Exception as error:
         place = failing_line(error, workspace)
         message = str(error).split(" (")[0] if isinstance(error, ImportError) else str(error)
-        name, known = getattr(error, "name_from", None), getattr(error, "name", None)
-        close = get_close_matches(name or "", _names(known), n=1)
+        wanted = re.match(r"cannot import name '(\w+)'", message)  # Python 3.11 says it in words alone
+        close = get_close_matches(wanted[1], _names(getattr(error, "name", None)), n=1) if wanted else []
         hint = f" Did you mean {close[0]}?" if close else ""
         raise SetupError(f"{place}{type(error).__name__}: {message}.{hint}") from error
 
