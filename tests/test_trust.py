@@ -22,6 +22,7 @@ from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import start
 from synth_dspy.core.workspace import NOTED, task_file
+from synth_dspy.pipeline import compile as compiling
 from synth_dspy.pipeline import saved
 
 KEY = "sk-Zq7-Kd29xWvT41mNbY8u"
@@ -342,7 +343,8 @@ def test_a_run_of_somebody_else_goes_on_only_when_told_so(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went: list[Any] = []
-    monkeypatch.setattr(compile_verb, "_compile", lambda here, run, config, typed: went.append(config) or 0)
+    monkeypatch.setattr(compiling, "_run", lambda here, run, config, *rest: went.append(config))
+    monkeypatch.setattr(compile_verb, "_show", lambda run, began: 0)
     model = compile_settings(task_file(workspace, "contract_qa"))
     config = model.model_validate({"task": {"documents": "/etc"}, "retention": {"text": "/etc/passwd"}})
     run = start(tmp_path / "runs", "contract_qa", config)
@@ -369,7 +371,8 @@ def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went: list[tuple[Path, str]] = []
-    monkeypatch.setattr(compile_verb, "_compile", lambda here, run, config, typed: went.append((here, run.again)) or 0)
+    monkeypatch.setattr(compiling, "_run", lambda here, run, *rest: went.append((here, run.again)))
+    monkeypatch.setattr(compile_verb, "_show", lambda run, began: 0)
     theirs = tmp_path / "theirs"
     shutil.copytree(workspace / "programs", theirs / "programs")
     elsewhere = tmp_path / "elsewhere"

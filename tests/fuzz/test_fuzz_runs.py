@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from finished_runs import make_run, row
 from hypothesis import strategies as st
-from inputs import ESCAPES, ROOT, altered, as_json, damaged, json_files
+from inputs import ESCAPES, altered, as_json, damaged, json_files
 from rich.console import Console
 
 from synth_dspy.core.errors import SetupError
