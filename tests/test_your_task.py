@@ -12,6 +12,7 @@ from typing import Any, Literal
 import dspy
 import pytest
 from embedders import WordEmbedder
+from scripted import scripted_lm, scripted_resources
 from servers import Behaviour, Server, serving
 
 import synth_dspy
@@ -183,7 +184,7 @@ class TestDocuments:
 
         task = complete(Task(program=RAG(Answer), source=Examples(())))
         with pytest.raises(SetupError, match=r"give it Documents\(folder\)"):
-            task.program(type("Resources", (), {"retriever": None})())
+            task.program(scripted_resources(scripted_lm(lambda prompt: "x")))(question="Who?")
 
 
 class TestProgram:
