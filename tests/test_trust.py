@@ -404,3 +404,11 @@ def test_a_reward_of_somebody_else_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     with pytest.raises(SetupError, match=r"runs evil:f of .*, which is not the current folder's workspace"):
         train.main([str(tmp_path / "spec.json")])
+
+
+def test_a_program_of_an_earlier_version_names_the_engines_of_today(shared: Path, workspace: Path) -> None:
+    earlier = {"class": "synth_dspy.lms.engine:EmbeddedEngine", "state": {}}
+    change(shared, predictor(lm={"model": "embedded/smollm2-135m-instruct", "engine": earlier}), saved.PROGRAM)
+    state = saved.read_saved(shared, saved.Caller(trust=True), workspace=workspace).state
+    (engine,) = (value["lm"]["engine"]["class"] for value in state.values() if "lm" in value)
+    assert engine == "synth_dspy.models.embedded.engine:EmbeddedEngine"
