@@ -19,13 +19,13 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import Task, task
 from synth_dspy.domains.functions.conversation import History, RunningSummary, prune
 from synth_dspy.domains.functions.judge import CallJudge, call_metrics
+from synth_dspy.domains.functions.planner import parse_mix
 from synth_dspy.domains.functions.program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
 from synth_dspy.domains.functions.prompts import Turn, show_functions, show_request
 from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import Syntax, parse, render, tools_json
 from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
-from synth_dspy.domains.functions.units import parse_mix
 from synth_dspy.pipeline.chat_export import tool_messages
 from synth_dspy.training.optimizer import with_defaults
 from synth_dspy.training.recipes.bootstrap import Bootstrap

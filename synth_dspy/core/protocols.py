@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 class Filter(Protocol):
-    """`candidate -> Verdict`. Must be safe to call from several threads; order-dependent ones say so."""
+    """`candidate -> Verdict`. Must be safe to call from several threads; order-dependent ones say so.
+
+    A filter of one domain names the unit that it needs: `candidate: Candidate[RequestUnit]`.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def __call__(self, candidate: Candidate) -> Verdict: ...
+    def __call__(self, candidate: Candidate[Any]) -> Verdict: ...
 
 
 class Metric(Protocol):

@@ -129,9 +129,9 @@ class Belongs:
             return Verdict(inside < 0.5, 1 - inside, "" if inside < 0.5 else "in scope after all")
         if inside <= 0.5:
             return Verdict(False, inside, "out of scope after all")
-        if candidate.item.group not in {self.groups[i] for i in order[:3]}:
+        if candidate.unit.group not in {self.groups[i] for i in order[:3]}:
             return Verdict(False, inside, f"about another topic: {self.groups[order[0]]}")
-        says = self.says.get(f"{candidate.item.group}/{candidate.fields['subtopic']}", candidate.item.text)
+        says = self.says.get(f"{candidate.unit.group}/{candidate.fields['subtopic']}", candidate.unit.text)
         fit = float(self.embed([says])[0] @ vector)
         if fit < self.near:
             return Verdict(False, max(fit, 0.0), "the house's words do not answer it")
