@@ -19,9 +19,10 @@ from synth_dspy.core.knowledge import Candidate, Item, Knowledge
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask, Task
 from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.context import QUICK
+from synth_dspy.pipeline.defaults import complete
 from synth_dspy.pipeline.experiment import Experiment
 from synth_dspy.synthesis.pipeline import candidate_id
 
@@ -86,20 +87,22 @@ class Broken:
         raise ValueError("no such prompt")
 
 
-def toy(source: Rivers) -> Task:
-    return Task(
-        source=source,
-        program=lambda resources: Answers(),
-        synthesizer=lambda resources: Asks(),
-        filters=lambda resources: [],
-        judge=lambda resources: Polite(),
-        metrics={"short": lambda example, prediction, trace=None: float(len(prediction.answer) < 9)},
-        optimizers={
-            "zero_shot": lambda resources, metric: None,
-            "shown": lambda resources, metric: Shown(),
-            "broken": lambda resources, metric: Broken(),
-        },
-        noun="river",
+def toy(source: Rivers) -> CompleteTask:
+    return complete(
+        Task(
+            source=source,
+            program=lambda resources: Answers(),
+            synthesizer=lambda resources: Asks(),
+            filters=lambda resources: [],
+            judge=lambda resources: Polite(),
+            metrics={"short": lambda example, prediction, trace=None: float(len(prediction.answer) < 9)},
+            optimizers={
+                "zero_shot": lambda resources, metric: None,
+                "shown": lambda resources, metric: Shown(),
+                "broken": lambda resources, metric: Broken(),
+            },
+            noun="river",
+        )
     )
 
 
