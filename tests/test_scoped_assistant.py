@@ -335,7 +335,7 @@ def chain_lm(*replies: dict[str, Any]) -> DummyLM:
 
 class TestCapableTeacher:
     def test_questions_come_of_an_analysis_and_subtopics(self, house: House) -> None:
-        questions = ChainQuestions()
+        questions = ChainQuestions(house)
         explored = {"analysis": "They hurry.", "subtopics": ["lost keys"]}
         questions.set_lm(chain_lm(explored, {"questions": ["One  more?", "Two?", "Three?"]}))
         topic = house.topics[0]

@@ -26,7 +26,7 @@ from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.defaults import made_judge
+from synth_dspy.pipeline.defaults import made_judge, with_resources
 from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.training.job import let_go
@@ -71,6 +71,7 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         with self.run.station("synthesis"):
             rows = gather_rows(self, knowledge, splits, resources)
+        self.task = with_resources(self.task, resources)
         judge = made_judge(self.task, resources)
         resources = replace(
             resources,

@@ -35,7 +35,7 @@ _ORDERS = re.compile(
 _SPOKEN_BY_US = re.compile(
     r"\b(?:assistant|customer|about|message|topic|subtopic):|\bhow (?:can|may) (?:i|we) (?:help|assist) you\b|"
     r"\bthank you for (?:contacting|your)|\bwe(?:'re| are) (?:here|happy|pleased)\b|\bour (?:team|customer service)\b|"
-    r"\[[^\]]*\]|\bdear\b|\bsincerely\b|\bnorthmoor bank's customers\b|\bi(?:'m| am) (?:happy|glad|here) to\b",
+    r"\[[^\]]*\]|\bdear\b|\bsincerely\b|\bi(?:'m| am) (?:happy|glad|here) to\b",
     re.IGNORECASE,
 )
 _ATTEMPTS = re.compile(
@@ -48,7 +48,7 @@ _ATTEMPTS = re.compile(
 
 
 class Asked:
-    """One message of a customer: of sensible length, not the bank's own words, no loops, none of those shown."""
+    """One message of a customer: of sensible length, not the house's own words, no loops, none of those shown."""
 
     name = "well-formed"
 

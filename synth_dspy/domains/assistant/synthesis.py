@@ -1,6 +1,6 @@
 """Writing customers' questions and the house's responses: what about, by which route, what is kept.
 
-Two routes. Where a capable teacher is named, it writes both (`_assistant_chain.py`). The small default model can do
+Two routes. Where a capable teacher is named, it writes both (`chain.py`). The small default model can do
 neither freely, but it can write one more line like four it is shown: it is given a topic and labelled questions of
 other topics, of the same kind, and filters keep what fits; responses are the house's own sentences about the subtopic,
 checked by the rules. Questions and responses are modules of their own in both.
@@ -224,7 +224,7 @@ def assistant_synthesizer(
     """
     embed = resources.embedder.embed
     free = is_capable(resources) if free is None else free
-    questions = ChainQuestions() if free else SeededQuestions()
+    questions = ChainQuestions(house) if free else SeededQuestions(house)
     responses = ChainResponses(house) if free else HouseResponses(house, resources.seeds, embed)
     for name, module in (("questions", questions), ("responses", responses)):
         if free and (path := house.folder / "prompts" / f"{name}.json").is_file():

@@ -28,7 +28,7 @@ class QuestionUnit:
         text: the house's answer.
         topic: what it is about.
         subtopic: the part of it.
-        kind: one of `chain.KIND`.
+        kind: in scope, out of scope, borderline or attempt.
         turn: how often the subtopic has had a question of this kind before.
         number: of the unit among those of its kind.
         earlier: a candidate of an earlier run, whose question is taken as it is.
