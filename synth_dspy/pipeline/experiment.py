@@ -29,6 +29,7 @@ from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import made_judge, with_resources
 from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
+from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import let_go
 from synth_dspy.training.provider import LocalProvider
 
@@ -69,6 +70,7 @@ class Experiment(Context):
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
         resources = replace(resources, retriever=retriever)
+        try_program(self, resources, splits["train"].labelled or tuple(knowledge.prompts))
         with self.run.station("synthesis"):
             rows = gather_rows(self, knowledge, splits, resources)
         self.task = with_resources(self.task, resources)
