@@ -16,6 +16,6 @@ from synth_dspy.domains.assistant.synthesis import assistant_filters, assistant_
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter
 
 __all__ = [
-    "ChatTurnsAdapter", "Helpfulness", "House", "RulesKept", "Topics", "answers_right", "assistant_filters", "assistant_synthesizer",
-    "declines", "declines_right", "length", "make_assistant_judge", "scope",
+    "ChatTurnsAdapter", "Helpfulness", "House", "RulesKept", "Topics", "answers_right", "assistant_filters",
+    "assistant_synthesizer", "declines", "declines_right", "length", "make_assistant_judge", "scope",
 ]  # fmt: skip
