@@ -2,7 +2,7 @@
 
 Every metric has DSPy's face, `metric(example, prediction, trace=None) -> float` in [0, 1]. An example has `question`,
 `references` (accepted answers; none where the right answer is to abstain) and `spans` (gold spans, verbatim); a
-prediction has `answer` and `passages` (in the order of their rank). Edit this file to say what good means for your task.
+prediction has `answer` and `passages` (in the order of their rank).
 """
 
 from __future__ import annotations
