@@ -16,6 +16,7 @@ from eval.judges import ContractFactuality
 from optimizers.recipes import CONTRACTS
 from synth_dspy import RAG, SetupError, Task, document_tools, make_judge, metrics, recipes, task
 
+ABSTENTION = document_tools.CONTRACTS.abstention
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "contracts"
 
 
@@ -49,9 +50,9 @@ def contract_qa(
     if asked and cuad is None:
         raise SetupError("--task.categories chooses among CUAD's questions: add --task.cuad.")
     return Task(
-        source=document_tools.Corpus(SAMPLE, metrics.ABSTENTION, documents, labelled, cuad, asked, max_mib),
+        source=document_tools.Corpus(SAMPLE, ABSTENTION, documents, labelled, cuad, asked, max_mib),
         program=RAG(AnswerFromPassages),
-        abstain=metrics.ABSTENTION,
+        abstain=ABSTENTION,
         synthesizer=document_tools.CONTRACTS.synthesizer,
         filters=document_tools.CONTRACTS.filters,
         judge=partial(make_judge, signature=ContractFactuality),

@@ -66,7 +66,7 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
             "answers_right": assistant_tools.answers_right,
             "rules": assistant_tools.RulesKept(home),
             "tone": assistant_tools.RulesKept(home, tone=True),
-            "helpfulness": assistant_tools.helpfulness,
+            "helpfulness": assistant_tools.Helpfulness(),
             "length": assistant_tools.length,
         },
         optimizers={

@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ CHAT_REPLY = "[[ ## answer ## ]]\nanswer {n}\n\n[[ ## completed ## ]]"
 class Behaviour:
     """How the server answers. `script` holds what is done to the first requests, in order: `ok`, `429`, `500`, `503`,
     `401`, `404`, `context`, `timeout`, `drop`, `malformed`, `no_choices`; afterwards, and where it is empty, requests
-    are answered, but for a share `refused` of each request's first attempts, which get 429."""
+    are answered, but for a share `refused` of each request's first attempts, which get 429. `respond` makes a reply of
+    the request's body, in place of `reply`."""
 
     latency_s: float = 0.0
     reply: str = CHAT_REPLY
@@ -37,6 +38,7 @@ class Behaviour:
     retry_after: str | None = "1"
     log: str | None = None
     models: list[str] = field(default_factory=list)
+    respond: Callable[[dict[str, Any]], str] | None = None
 
 
 class Server:
@@ -96,7 +98,9 @@ class Server:
         if action == "no_choices":
             return web.json_response({"object": "chat.completion"})
         number = self.answered.total()
-        message = {"role": "assistant", "content": self.behaviour.reply.replace("{n}", key[:8])}
+        respond = self.behaviour.respond
+        reply = self.behaviour.reply.replace("{n}", key[:8]) if respond is None else respond(json.loads(body))
+        message = {"role": "assistant", "content": reply}
         response = web.json_response(
             {
                 "id": f"chatcmpl-{number}",

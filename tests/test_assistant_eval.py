@@ -5,26 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
 from dspy.utils import DummyLM
 
+from programs.scoped_assistant import scoped_assistant
+from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.domains.assistant import House, violations
 from synth_dspy.domains.assistant.judge import DECIDED, AssistantJudge, RuleJudge
 from synth_dspy.domains.assistant.metrics import (
+    Helpfulness,
     RulesKept,
     answers_right,
     broken_rules,
     decline_scores,
     declines,
     declines_right,
-    helpfulness,
     length,
     scope,
 )
+from synth_dspy.evaluation.judges import PARAMETERS, ReferenceJudge
+from synth_dspy.evaluation.reference_judge.judge import Parameters
+from synth_dspy.pipeline.defaults import complete, with_resources
 
 ANSWER = "Open Cards in the app and choose Freeze."
 DECLINE = "Sorry, I can't help with that. I give no advice on tax or law."
@@ -94,7 +100,7 @@ class TestMetrics:
 
     def test_of_a_row_the_prediction_is_scored_and_never_the_reference(self) -> None:
         row = {"question": "?", "references": [ANSWER], "answer": ANSWER, "prediction": ""}
-        assert scope(row, row) == length(row, row) == helpfulness(row, row) == 0.0
+        assert scope(row, row) == length(row, row) == Helpfulness()(row, row) == 0.0
 
     def test_length_falls_beyond_the_bound(self) -> None:
         assert length(asked(), said("word " * 45)) == 1.0
@@ -110,12 +116,34 @@ class TestMetrics:
         assert tone(asked(ANSWER), said("")) == 0.0
 
     def test_helpfulness_is_for_answers_that_are_known(self) -> None:
+        helpfulness = Helpfulness(Fixed())
         assert math.isnan(helpfulness(asked(), said(DECLINE)))
         assert math.isnan(helpfulness(asked(ANSWER, reference=False), said(ANSWER)))
         assert helpfulness(asked(ANSWER), said(DECLINE)) == 0.0
+        assert helpfulness(asked(ANSWER), said(ANSWER)) == 0.6
+
+    def test_helpfulness_is_measured_with_the_run_s_embedder_and_never_with_another(self) -> None:
+        texts: list[str] = []
+
+        class Embedder:
+            name = Parameters.load(PARAMETERS).embedder
+            dimension = 384
+
+            def embed_tokens(self, given: Sequence[str]) -> Any:
+                texts.extend(given)
+                raise ModelError("as far as it goes")
+
+        task = complete(scoped_assistant())
+        helpfulness = with_resources(task, SimpleNamespace(embedder=Embedder())).metrics["helpfulness"]
+        with pytest.raises(ModelError, match="as far as it goes"):
+            helpfulness(asked(ANSWER), said("Open Cards, then Freeze."))
+        assert ANSWER in texts
+        with pytest.raises(SetupError, match="needs a judge"):
+            task.metrics["helpfulness"](asked(ANSWER), said("Open Cards, then Freeze."))
 
     @pytest.mark.slow
     def test_helpfulness_is_agreement_with_the_reference(self) -> None:
+        helpfulness = Helpfulness(ReferenceJudge())
         assert helpfulness(asked(ANSWER), said(ANSWER)) > 0.8
         assert helpfulness(asked(ANSWER), said("Paper statements stop next month.")) < 0.3
 

@@ -36,7 +36,7 @@ class Rivers:
         self.names, self.labelled = names, labelled
 
     def read(self, limit: int | None = None) -> Knowledge:
-        items = [Item(f"{name}/1", name, f"The {name} is a river.", {}) for name in self.names[:limit]]
+        items = [Item(f"{name}/1", name, f"The {name} is a river.") for name in self.names[:limit]]
         asked = [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
         return Knowledge(items, asked)
 

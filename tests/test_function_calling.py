@@ -20,10 +20,10 @@ from synth_dspy.domains.functions.caller import FunctionCaller
 from synth_dspy.domains.functions.conversation import RunningSummary, prune
 from synth_dspy.domains.functions.examples import calls_of
 from synth_dspy.domains.functions.judge import CallJudge, call_metrics
+from synth_dspy.domains.functions.planner import CATEGORIES, parse_mix
 from synth_dspy.domains.functions.program import Assistant, Finder, Workshop, constraint
 from synth_dspy.domains.functions.prompts import show_functions, show_request
 from synth_dspy.domains.functions.source import Functions
-from synth_dspy.domains.functions.units import CATEGORIES, parse_mix
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.arms import check_training
 from synth_dspy.training.rows import sft_rows
@@ -45,7 +45,7 @@ class TestSample:
     def test_functions_are_documented(self) -> None:
         knowledge = SOURCE.read()
         assert len(knowledge.items) >= 24
-        assert len({item.meta["function"].target.rpartition(":")[0] for item in knowledge.items}) == 4
+        assert len({item.function.target.rpartition(":")[0] for item in knowledge.items}) == 4
         assert list(knowledge.skipped) == []
 
     def test_examples_cover_functions_and_categories(self, labelled: list[dspy.Example]) -> None:

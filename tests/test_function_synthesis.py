@@ -14,19 +14,20 @@ from scripted import scripted_lm, scripted_resources
 
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.core.knowledge import Candidate
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.domains.functions.details import Details
 from synth_dspy.domains.functions.examples import calls_of, example_fields
 from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, Schema, says_result
 from synth_dspy.domains.functions.iteration import improve, in_words
 from synth_dspy.domains.functions.meaning_filters import LeadsToFunction, ReverseQueries
+from synth_dspy.domains.functions.planner import parse_mix
 from synth_dspy.domains.functions.program import Workshop
 from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
-from synth_dspy.domains.functions.units import parse_mix
+from synth_dspy.domains.functions.units import FunctionItem, LeftOut, Opening, RequestUnit
 from synth_dspy.domains.functions.values import ValueDrawer, as_said, is_said, leaves, spellings
 from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormed
 from synth_dspy.pipeline import datasets
@@ -120,17 +121,20 @@ def candidate(
     *,
     offered: list[str] | None = None,
     about: list[Call] | None = None,
+    new: list[Any] | None = None,
+    left_out: LeftOut | None = None,
     **fields: Any,
-) -> Candidate:
+) -> Candidate[RequestUnit]:
     about = calls if about is None else about
     names = offered or [each.name for call in about for each in (call, *call.inner())]
     notes = [(call, name) for call in about for name in call.arguments]
     must = [
         (name, call.arguments[name], KNOWN[call.name].properties[name].get("description", "")) for call, name in notes
     ]
-    meta = {"about": about, "must": must, "category": "single", "wanted": "", "shots": []}
+    must = must if new is None else new
+    unit = RequestUnit("1", "g", "", "single", about, calls, names, must, "", left_out=left_out)
     row = example_fields(question, calls, [KNOWN[name] for name in names], "json")
-    return Candidate("1", Item("1", "g", "", meta), row | fields, "single")
+    return Candidate("1", unit, row | fields, "single")
 
 
 MILES = Call("convert_length", {"value": 5, "from_unit": "km", "to_unit": "mile"})
@@ -254,8 +258,7 @@ class TestFilters:
         for example in SOURCE.read().labelled:
             calls = calls_of(example.expected["calls"])
             if calls and example.category != "multi_turn":
-                one = candidate(example.question, calls)
-                one.item.meta["must"][:] = Details(KNOWN, (), 0, 0).must(calls)
+                one = candidate(example.question, calls, new=Details(KNOWN, (), 0, 0).must(calls))
                 for check in (WellFormed(), Said(), NothingElse(KNOWN), Roles()):
                     rejected[check.name] += not check(one).keep
         assert rejected["arguments said"] <= 17
@@ -288,8 +291,8 @@ class TestFilters:
     def test_that_day_is_one_that_was_said_before(self) -> None:
         call = Call("weather_forecast", {"city": "Vienna", "day": "2026-06-05"})
         before = [{"role": "user", "content": "What will the weather be in Cairo on 5 June 2026?"}]
-        one = candidate("And in Vienna that same day?", [call], conversation=before)
-        one.item.meta["must"][:] = [("city", "Vienna", "")]  # the day is taken over
+        new = [("city", "Vienna", "")]  # the day is taken over
+        one = candidate("And in Vienna that same day?", [call], new=new, conversation=before)
         assert NothingElse(KNOWN)(one).keep
         new = candidate("And in Vienna on 5 June 2026 that day?", [call], conversation=before)
         assert NothingElse(KNOWN)(new).why == "a day from nowhere"
@@ -321,7 +324,7 @@ class TestFilters:
 
         close, far = (
             Candidate(
-                name, candidate("How many miles are 5 km?", [MILES]).item, {"question": "How many miles are 5 km?"}
+                name, candidate("How many miles are 5 km?", [MILES]).unit, {"question": "How many miles are 5 km?"}
             )
             for name in again
         )
@@ -348,8 +351,8 @@ class TestFilters:
         ],
     )
     def test_what_was_left_out_is_not_said(self, question: str, keep: bool) -> None:
-        one = candidate(question, [], about=[Call("hotel_price", {"nights": 2})])
-        one.item.meta["left_out"] = ("city", ("Oslo",))
+        about = [Call("hotel_price", {"nights": 2})]
+        one = candidate(question, [], about=about, left_out=LeftOut("city", ("Oslo",)))
         assert NothingElse(KNOWN)(one).keep is keep
 
     def test_one_failed_call_does_not_end_the_reverse_queries(self) -> None:
@@ -360,9 +363,9 @@ class TestFilters:
             return ["how many miles are 5 km"] if one.id == "close" else ["what is the weather"]
 
         fields = {"question": "How many miles are 5 km?"}
-        item = candidate("x", [MILES]).item
-        batch = [Candidate(name, item, fields, "single") for name in ("close", "far", "lost")]
-        batch.append(Candidate("talk", item, {**fields, "conversation": [{"role": "user"}]}, "multi_turn"))
+        unit = candidate("x", [MILES]).unit
+        batch = [Candidate(name, unit, fields, "single") for name in ("close", "far", "lost")]
+        batch.append(Candidate("talk", unit, {**fields, "conversation": [{"role": "user"}]}, "multi_turn"))
         check = ReverseQueries(ask, WordEmbedder().embed, 0.0, 0.5, Executor(2))
         check.prepare(batch)
         assert [check(one).keep for one in (*batch[:2], batch[3])] == [True, False, True]
@@ -393,36 +396,35 @@ def resources(train: datasets.Split) -> Any:
 class TestUnits:
     def test_mix_and_balance(self, resources: Any, train: datasets.Split) -> None:
         units = function_synthesizer(resources, SOURCE, MIX).plan(train.items, 56)
-        counts = Counter(unit.meta["category"] for unit in units)
+        counts = Counter(unit.category for unit in units)
         assert 50 <= len(units) <= 56
         assert counts["single"] >= 14
         assert set(counts) == {"single", "choice", "parallel", "nested", "missing_argument", "irrelevant", "multi_turn"}
-        firsts = Counter(unit.meta["about"][0].name for unit in units)
+        firsts = Counter(unit.about[0].name for unit in units)
         assert len(firsts) >= len(train.items) - 1
         assert max(firsts.values()) <= 12
 
     def test_units_keep_their_promises(self, resources: Any, train: datasets.Split) -> None:
         own = {item.id for item in train.items}
         for unit in function_synthesizer(resources, SOURCE, MIX).plan(train.items, 56):
-            meta = unit.meta
-            called = {each.name for call in meta["expected"] for each in (call, *call.inner())}
-            assert called <= set(meta["offered"])
+            called = {each.name for call in unit.expected for each in (call, *call.inner())}
+            assert called <= set(unit.offered)
             assert called <= own, "a function of another split is called"
-            if meta["category"] == "missing_argument":
-                (said,) = meta["about"]
+            if unit.category == "missing_argument":
+                (said,) = unit.about
                 assert any("missing argument" in problem for problem in validate(said, KNOWN.values()))
-                assert meta["expected"] == []
-                assert said.name in meta["offered"]
-            if meta["category"] == "irrelevant":
-                assert meta["about"][0].name not in meta["offered"]
-            if meta["category"] == "nested":
-                assert next(meta["expected"][0].inner())
-            if meta["category"] == "single":
-                assert len(meta["offered"]) == 1
+                assert not unit.expected
+                assert said.name in unit.offered
+            if unit.category == "irrelevant":
+                assert unit.about[0].name not in unit.offered
+            if unit.category == "nested":
+                assert next(unit.expected[0].inner())
+            if unit.category == "single":
+                assert len(unit.offered) == 1
 
     def test_plan_is_the_same_every_time(self, resources: Any, train: datasets.Split) -> None:
         first, second = (function_synthesizer(resources, SOURCE, MIX).plan(train.items, 20) for _ in range(2))
-        assert [(u.id, u.meta["wanted"]) for u in first] == [(u.id, u.meta["wanted"]) for u in second]
+        assert [(u.id, u.wanted) for u in first] == [(u.id, u.wanted) for u in second]
 
     @pytest.mark.parametrize("reply", ['"say \\"hi\\""', '{"value": "say \\"hi\\""}', 'say "hi"', None])
     def test_a_value_that_the_teacher_writes(self, reply: str | None) -> None:
@@ -437,8 +439,8 @@ class TestUnits:
         planner_of = function_synthesizer(scripted_resources(lm), SOURCE, "single=1")
         planner_of.set_lm(lm)
         planner_of.planner.known["tell"] = planner_of.details.known["tell"] = function
-        units = planner_of.plan([Item("tell", "tell", "", {"function": function})], 1)
-        assert [unit.meta["expected"][0].arguments["t"] for unit in units] == ([] if reply is None else ['say "hi"'])
+        units = planner_of.plan([FunctionItem("tell", "tell", "", function)], 1)
+        assert [unit.expected[0].arguments["t"] for unit in units] == ([] if reply is None else ['say "hi"'])
         schema = lm.engine.requests[0].config.response_format["schema"]  # type: ignore[attr-defined]
         assert schema["type"] == "object"
 
@@ -463,9 +465,9 @@ def explain(topic: str, words: int = 100) -> str:
         synthesizer = function_synthesizer(scripted_resources(lm, seeds=knowledge.prompts), source, MIX)
         synthesizer.set_lm(lm)
         units = synthesizer.plan(knowledge.items, 14)
-        assert {unit.meta["category"] for unit in units} <= {"single", "parallel", "missing_argument", "multi_turn"}
-        assert units[0].meta["expected"][0].arguments["topic"] == "black holes"
-        assert len(units[0].meta["shots"]) == 3, "the sample's examples show the teacher how people ask"
+        assert {unit.category for unit in units} <= {"single", "parallel", "missing_argument", "multi_turn"}
+        assert units[0].expected[0].arguments["topic"] == "black holes"
+        assert len(units[0].shots) == 3, "the sample's examples show the teacher how people ask"
         written = [candidate for unit in units for candidate in synthesizer(unit)]
         assert sum(map(synthesizer.passes, written)) >= 5
 
@@ -487,8 +489,9 @@ def test_synthesis_keeps_what_is_right(resources: Any, train: datasets.Split) ->
         if example.results:
             assert [outcome.as_json() for outcome in workshop.run(calls)] == example.results
     workshop.close()
-    kinds = {unit.item.meta["kind"] for unit in found.candidates if unit.category == "multi_turn"}
-    assert len(kinds) >= 2
+    openings = [one.unit.opening for one in found.candidates if one.category == "multi_turn"]
+    assert all(isinstance(opening, Opening) for opening in openings)
+    assert len({opening.kind for opening in openings}) >= 2
     conversations = [example for example in found.kept if example.category == "multi_turn"]
     assert all("conversation" in example.inputs() and "User:" in example.request for example in conversations)
 

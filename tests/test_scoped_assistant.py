@@ -30,6 +30,7 @@ from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN, OUT, Cha
 from synth_dspy.domains.assistant.filters import Asked, Belongs, DecidedAlike, KeepsRules
 from synth_dspy.domains.assistant.small_teacher import HouseResponses
 from synth_dspy.domains.assistant.synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
+from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.chat_export import export_run, read_chat
@@ -62,8 +63,8 @@ def resources(house: House) -> Any:
     )
 
 
-def items(house: House) -> list[Item]:
-    return list(Topics(house).read().items)
+def items(house: House) -> list[SubtopicItem]:
+    return [item for item in Topics(house).read().items if isinstance(item, SubtopicItem)]
 
 
 class Echo:
@@ -200,17 +201,17 @@ def small(resources: Any, house: House, reply: str) -> AssistantSynthesizer:
 class TestPlan:
     def test_kinds_have_their_shares_and_topics_take_turns(self, house: House, resources: Any) -> None:
         units = small(resources, house, "x").plan(items(house), 48)
-        kinds = Counter(unit.meta["kind"] for unit in units)
+        kinds = Counter(unit.kind for unit in units)
         assert 40 <= len(units) <= 48
         assert kinds[IN] == 24
         assert set(kinds) == {IN, OUT, BORDERLINE, ATTEMPT}
         assert len({unit.group for unit in units}) == 24
         assert len({unit.id for unit in units}) == len(units)
-        assert all(unit.meta["in_scope"] == (unit.meta["kind"] != OUT) for unit in units)
+        assert all(unit.topic.in_scope == (unit.kind != OUT) for unit in units)
 
     def test_without_topics_out_of_scope_the_rest_is_still_written(self, house: House, resources: Any) -> None:
-        inside = [item for item in items(house) if item.meta["in_scope"]]
-        assert {unit.meta["kind"] for unit in small(resources, house, "x").plan(inside, 16)} == {
+        inside = [item for item in items(house) if item.topic.in_scope]
+        assert {unit.kind for unit in small(resources, house, "x").plan(inside, 16)} == {
             IN,
             BORDERLINE,
             ATTEMPT,
@@ -224,7 +225,7 @@ class TestSmallTeacher:
         synthesizer = small(resources, house, reply)
         synthesizer.tries = []
         (chosen,) = [one for one in items(house) if one.id == item]
-        unit = dataclasses.replace(chosen, meta={**chosen.meta, "kind": kind, "turn": 0, "number": 0})
+        unit = QuestionUnit("u", chosen.group, chosen.text, chosen.topic, chosen.subtopic, kind, turn=0, number=0)
         (candidate,) = synthesizer(unit)
         return candidate
 
@@ -334,7 +335,7 @@ def chain_lm(*replies: dict[str, Any]) -> DummyLM:
 
 class TestCapableTeacher:
     def test_questions_come_of_an_analysis_and_subtopics(self, house: House) -> None:
-        questions = ChainQuestions()
+        questions = ChainQuestions(house)
         explored = {"analysis": "They hurry.", "subtopics": ["lost keys"]}
         questions.set_lm(chain_lm(explored, {"questions": ["One  more?", "Two?", "Three?"]}))
         topic = house.topics[0]

@@ -28,6 +28,7 @@ from synth_dspy.domains.tables.judge import (
     says_more,
 )
 from synth_dspy.domains.tables.schema import WHOLE, Column, Table
+from synth_dspy.domains.tables.units import IndustryItem
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.pipeline.database import document_database
 from synth_dspy.training.prompting import estimate_tokens
@@ -111,8 +112,8 @@ def test_prompts_of_wide_tables_stay_within_200_tokens() -> None:
     from synth_dspy.domains.tables.labelled import row
 
     sampler = Sampler(read_vocabulary(VOCABULARY))
-    industry = next(item for item in table_docs().source.read(1).items if item.meta["kind"] == "industry")
-    made = [sampler.sample(industry.meta["industry"], n).table for n in range(40)]
+    industry = next(item for item in table_docs().source.read(1).items if isinstance(item, IndustryItem))
+    made = [sampler.sample(industry.industry, n).table for n in range(40)]
     widest = max(made, key=lambda table: len(table.columns))
     assert len(widest.columns) > 25
     program = TableDocumenter(SimpleNamespace())

@@ -14,6 +14,7 @@ import pytest
 from synth_dspy.core.errors import SetupError
 from synth_dspy.domains.assistant import House, RealQuestion, Topics, diversity, read_real, read_rules, violations
 from synth_dspy.domains.assistant.real import IN_SCOPE, balanced, some
+from synth_dspy.domains.assistant.units import SubtopicItem
 from synth_dspy.pipeline.datasets import split
 from synth_dspy.synthesis.decontaminate import decontaminate
 
@@ -189,7 +190,7 @@ class TestSource:
     def test_a_limit_leaves_both_kinds_of_topics(self, house: House) -> None:
         knowledge = Topics(house).read(limit=4)
         assert len({item.group for item in knowledge.items}) == 4
-        assert {item.meta["in_scope"] for item in knowledge.items} == {True, False}
+        assert {item.topic.in_scope for item in knowledge.items if isinstance(item, SubtopicItem)} == {True, False}
         assert {example.group for example in knowledge.labelled} <= {item.group for item in knowledge.items}
 
     def test_other_labelled_questions_are_read(self, house: House) -> None:

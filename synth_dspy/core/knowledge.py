@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
+
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     import dspy
@@ -56,26 +58,48 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One unit of knowledge to generate from: a chunk, a function, a topic, an industry.
+    """One piece of knowledge to generate from: a chunk, a function, a topic, an industry.
 
-    `group` is what splits are made by (the document, the function), before anything is generated.
+    `group` is what splits are made by (the document, the function), before anything is generated. A source whose items
+    are more than a text has a subclass with further fields.
     """
 
     id: str
     group: str
     text: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Unit(Protocol):
+    """What a synthesizer is asked to write about: an item as it is, or what a domain's own units choose of one.
+
+    `id` is unique, `group` its item's, `text` what a candidate must be grounded in.
+    """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+UnitT_co = TypeVar("UnitT_co", bound=Unit, default=Unit, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A generated example before the filters have spoken.
+class Candidate(Generic[UnitT_co]):
+    """A generated example before the filters have judged it.
 
-    `fields` are the program's inputs and outputs and what else its row shall hold; `inputs` names the inputs.
+    Attributes:
+        id: unique; see `synth_dspy.synthesis.pipeline.candidate_id`.
+        unit: what it was written about.
+        fields: the program's inputs and outputs, and what else its row shall hold.
+        category: for break-downs.
+        inputs: names of the program's inputs.
     """
 
     id: str
-    item: Item
+    unit: UnitT_co
     fields: Mapping[str, Any]
     category: str = ""
     inputs: tuple[str, ...] = ("question", "document")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from synth_dspy.core.knowledge import Candidate, Passage, Verdict
 
@@ -12,22 +12,34 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from synth_dspy.core.resources import Resources
+
     Vectors = NDArray[np.float32]
 
 
 class Filter(Protocol):
-    """`candidate -> Verdict`. Must be safe to call from several threads; order-dependent ones say so."""
+    """`candidate -> Verdict`. Must be safe to call from several threads; order-dependent ones say so.
+
+    A filter of one domain names the unit that it needs: `candidate: Candidate[RequestUnit]`.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def __call__(self, candidate: Candidate) -> Verdict: ...
+    def __call__(self, candidate: Candidate[Any]) -> Verdict: ...
 
 
 class Metric(Protocol):
     """DSPy's convention: a score in [0, 1] of one prediction against one example."""
 
     def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float: ...
+
+
+@runtime_checkable
+class NeedsResources(Protocol):
+    """A metric that scores with the run's models: once they are ready, it gives the metric that does."""
+
+    def with_resources(self, resources: Resources) -> Metric: ...
 
 
 class Optimizer(Protocol):

@@ -1,8 +1,8 @@
 """What "good" means where no judge is needed: exact match, token F1, retrieval, abstention.
 
 Every metric has DSPy's face, `metric(example, prediction, trace=None) -> float` in [0, 1]. An example has `question`,
-`references` (accepted answers; none when the contract is silent) and `spans` (gold spans, verbatim); a prediction has
-`answer` and `passages` (in the order of their rank). Edit this file to say what good means for your task.
+`references` (accepted answers; none where the right answer is to abstain) and `spans` (gold spans, verbatim); a
+prediction has `answer` and `passages` (in the order of their rank).
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-ABSTENTION = "The contract is silent."
-"""The program's own words for "there is no answer in the contract"."""
 
 _SUBJECT = r"(?:contract|agreement|lease|license|document|text|passages?|context|excerpts?|clauses?|sections?|it|this)"
 _NOT = r"(?:does\s+not|doesn['’]t|do\s+not|don['’]t|did\s+not|didn['’]t)"
@@ -51,7 +48,7 @@ _CONTENT_AFTER = re.compile(r"\b(?:but|however|although|except)\b", re.IGNORECAS
 
 
 def abstains(answer: str) -> bool:
-    """Whether an answer says that the contract is silent. The one place where such phrases are known."""
+    """Whether an answer says that its document is silent. The one place where such phrases are known."""
     text = " ".join((answer or "").split())
     if not text or len(text.split()) > _LONGEST_ABSTENTION:
         return False
@@ -77,7 +74,7 @@ def _abstained(example: Any, prediction: Any) -> bool:
     if said is not None:
         return bool(said)
     phrase = str(example.get("answer") or "") if not _references(example) else ""
-    return is_abstention(_answer(prediction), phrase or ABSTENTION)
+    return is_abstention(_answer(prediction), phrase) or abstains(_answer(prediction))
 
 
 def abstention(example: Any, prediction: Any, trace: Any = None) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.protocols import Filter, Judge, Metric
+from synth_dspy.core.protocols import Filter, Judge, Metric, NeedsResources
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import Arm, CompleteTask, Program, Task
 from synth_dspy.core.workspace import import_from
@@ -105,6 +105,15 @@ def made_judge(task: CompleteTask, resources: Resources) -> Judge:
             "judge has name, agreement and score_many(rows), and is called as a metric is."
         )
     return judge
+
+
+def with_resources(task: CompleteTask, resources: Resources) -> CompleteTask:
+    """The task with metrics that have what they need of the run."""
+    metrics = {
+        name: metric.with_resources(resources) if isinstance(metric, NeedsResources) else metric
+        for name, metric in task.metrics.items()
+    }
+    return replace(task, metrics=metrics)
 
 
 def no_filters(resources: Resources) -> Sequence[Filter]:

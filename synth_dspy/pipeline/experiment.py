@@ -26,7 +26,7 @@ from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.defaults import made_judge
+from synth_dspy.pipeline.defaults import made_judge, with_resources
 from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
@@ -74,6 +74,7 @@ class Experiment(Context):
         try_program(self, resources, splits["train"].labelled or tuple(knowledge.prompts))
         with self.run.station("synthesis"):
             rows = gather_rows(self, knowledge, splits, resources)
+        self.task = with_resources(self.task, resources)
         judge = made_judge(self.task, resources)
         resources = replace(
             resources,

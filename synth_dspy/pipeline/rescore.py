@@ -24,7 +24,7 @@ from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.io.reading import parse_json
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
-from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.evaluation import runner
@@ -33,6 +33,7 @@ from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.pipeline import compile as compiled
 from synth_dspy.pipeline import saved
+from synth_dspy.pipeline.defaults import with_resources
 from synth_dspy.pipeline.opening import open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller
@@ -125,7 +126,9 @@ def rescore(
     log_to(run)
     with Ledger(run.folder / "ledger.sqlite", again=command) as ledger:
         executor = Executor(config.concurrency)
-        judge = _judge(task, config, executor, ledger)
+        resources = _resources(task, config, executor, ledger)
+        task = with_resources(task, resources)
+        judge = task.judge(resources)
         predictions: list[dict[str, Any]] = []
         for name, program in zip(names, programs, strict=True):
             module = saved.rebuild(program, caller)
@@ -269,13 +272,14 @@ def _question(row: Any) -> tuple[str, str]:
     return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
 
 
-def _judge(task: CompleteTask, config: CompileConfig, executor: Executor, ledger: Ledger) -> Judge:
+def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, ledger: Ledger) -> Resources:
+    """The run's models, with the judge's where it has one."""
     resources = open_saved(config, task, ledger=ledger, executor=executor)
     if config.models.judge == "reference":
-        return task.judge(resources)
+        return resources
     judge_lm = open_role(config, "judge", ledger)
     roles.check(judge_lm)
-    return task.judge(replace(resources, judge_lm=judge_lm))
+    return replace(resources, judge_lm=judge_lm)
 
 
 def _remember(program: dspy.Module, ledger: Ledger) -> None:

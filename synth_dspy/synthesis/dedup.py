@@ -54,7 +54,7 @@ class NearDuplicate:
     def __call__(self, candidate: Candidate) -> Verdict:
         question = str(candidate.fields["question"])
         vector = self.embed([question])[0]
-        seen = self._seen[candidate.item.group]
+        seen = self._seen[candidate.unit.group]
         grams = ngrams(tokens(question), 2)
         nearest = 0.0
         for other, other_vector in seen:

@@ -93,13 +93,13 @@ class SaidThere:
 
 
 class Grounded:
-    """An answer that stands in the item's text, and a question whose words stand in the document or are said of any.
+    """An answer that stands in the unit's text, and a question whose words stand in the document or are said of any.
 
-    A number must stand in the item itself. Unanswerable questions are not judged: their words come from elsewhere.
+    A number must stand in that text itself. Unanswerable questions are not judged: their words come from elsewhere.
 
     Args:
         common: words that questions about any document may use; `common_words` collects them from labelled seeds.
-        document: a group to the whole text of its document; without it, the item's text is all there is.
+        document: a group to the whole text of its document; without it, the unit's text is all there is.
         strangers: share of the question's content words that may come from nowhere.
     """
 
@@ -116,7 +116,7 @@ class Grounded:
     def __call__(self, candidate: Candidate) -> Verdict:
         if not candidate.fields.get("references"):
             return KEPT
-        text, answer = candidate.item.text, " ".join(str(candidate.fields["answer"]).split())
+        text, answer = candidate.unit.text, " ".join(str(candidate.fields["answer"]).split())
         if not answer:
             return _no("no answer")
         if answer not in " ".join(text.split()):
@@ -133,9 +133,9 @@ class Grounded:
         return Verdict(True, 1 - share, "")
 
     def _words(self, candidate: Candidate) -> frozenset[str]:
-        group = candidate.item.group
+        group = candidate.unit.group
         if self.document is None:
-            return frozenset(tokens(candidate.item.text))
+            return frozenset(tokens(candidate.unit.text))
         if group not in self._known:
             self._known[group] = frozenset(tokens(self.document(group)))
         return self._known[group]

@@ -11,11 +11,11 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from synth_dspy.core.errors import message_of
-from synth_dspy.core.knowledge import Candidate, Item, Verdict
+from synth_dspy.core.knowledge import Candidate, Item, Unit, Verdict
 from synth_dspy.core.protocols import Filter
 
 if TYPE_CHECKING:
@@ -31,19 +31,21 @@ DECONTAMINATED = "decontaminated"
 MATCHES = ("exact", "ngram", "embedding")
 NOT_COMPARED = "not compared"
 
+AnyUnit = TypeVar("AnyUnit", bound=Unit)
+
 
 @runtime_checkable
 class Planner(Protocol):
-    """A synthesizer that chooses what to write about: units (items with something to ask for in their `meta`)."""
+    """A synthesizer that chooses what to write about: units of its domain, from items."""
 
-    def plan(self, items: Sequence[Item], limit: int | None) -> Sequence[Item]: ...
+    def plan(self, items: Sequence[Item], limit: int | None) -> Sequence[Unit]: ...
 
 
 @runtime_checkable
 class Prepared(Protocol):
     """A filter that is shown all candidates before it judges the first, such as one whose threshold is a quantile."""
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None: ...
+    def prepare(self, candidates: Sequence[Candidate[Any]]) -> None: ...
 
 
 @runtime_checkable
@@ -121,13 +123,13 @@ class Synthesis:
         return {"checked": compared, **kinds, "removed": sum(found.values())}
 
     def candidate_rows(self) -> list[dict[str, Any]]:
-        """Every candidate, kept or not, with its item and what each filter said of it."""
+        """Every candidate, kept or not, with its unit and what each filter said of it."""
         kept = {example.id for example in self.kept}
         return [
             {
                 "id": candidate.id,
-                "item": candidate.item.id,
-                "group": candidate.item.group,
+                "item": candidate.unit.id,
+                "group": candidate.unit.group,
                 "category": candidate.category,
                 **dict(candidate.fields),
                 "kept": candidate.id in kept,
@@ -142,7 +144,7 @@ class Synthesis:
 
 def synthesise(
     items: Sequence[Item],
-    synthesizer: Callable[[Item], Sequence[Candidate]],
+    synthesizer: Callable[[Any], Sequence[Candidate]],
     filters: Sequence[Filter],
     *,
     executor: Executor,
@@ -154,7 +156,8 @@ def synthesise(
 
     Args:
         items: what to write about; only training items.
-        synthesizer: a module, item to candidates. One with a `plan` method chooses its own units.
+        synthesizer: a module, unit to candidates. One with a `plan` method chooses its own units; for another they are
+            the items.
         filters: cheapest first. One with a method `prepare` is shown all that it will judge. One with a true attribute
             `ordered` depends on the order and is called one candidate at a time; the others are called concurrently.
         executor: runs the calls.
@@ -162,7 +165,7 @@ def synthesise(
         limit: at most so many candidates, spread evenly over the groups.
         progress: called with (units written about so far, units in all).
     """
-    units = list(synthesizer.plan(items, limit) if isinstance(synthesizer, Planner) else evenly(items, limit))
+    units: Sequence[Unit] = synthesizer.plan(items, limit) if isinstance(synthesizer, Planner) else evenly(items, limit)
 
     done = 0
 
@@ -172,7 +175,7 @@ def synthesise(
         if progress:
             progress(done, len(units))
 
-    def write(unit: Item) -> list[Candidate]:
+    def write(unit: Unit) -> list[Candidate]:
         return list(synthesizer(unit))
 
     candidates: list[Candidate] = []
@@ -210,21 +213,16 @@ def synthesise(
     )
 
 
-def candidate_id(item: Item, *parts: object) -> str:
-    """The id of a candidate: the same for the same item, span and sample index, in every run."""
-    return hashlib.sha256("\n".join([item.id, *map(str, parts)]).encode()).hexdigest()[:16]
+def candidate_id(unit: Unit, *parts: object) -> str:
+    """The id of a candidate: the same for the same unit and sample index, in every run."""
+    return hashlib.sha256("\n".join([unit.id, *map(str, parts)]).encode()).hexdigest()[:16]
 
 
-def unit_of(item: Item, part: object, meta: Mapping[str, Any]) -> Item:
-    """A unit to write about: a part of an item, with what is asked for in its `meta`."""
-    return replace(item, id=f"{item.id}/{part}", meta={**item.meta, **meta})
-
-
-def evenly(items: Sequence[Item], limit: int | None) -> list[Item]:
+def evenly(items: Sequence[AnyUnit], limit: int | None) -> list[AnyUnit]:
     """At most `limit` items, the same number from every group as nearly as possible, spread over each group."""
     if limit is None or len(items) <= limit:
         return list(items)
-    queues: dict[str, list[Item]] = defaultdict(list)
+    queues: dict[str, list[AnyUnit]] = defaultdict(list)
     for item in items:
         queues[item.group].append(item)
     for members in queues.values():  # by hash: a document's chunks are taken from all over it
@@ -246,7 +244,7 @@ def as_example(candidate: Candidate) -> dspy.Example:
     """A kept candidate as a labelled row."""
     import dspy
 
-    row = {"id": candidate.id, "group": candidate.item.group, "category": candidate.category, "origin": SYNTHETIC}
+    row = {"id": candidate.id, "group": candidate.unit.group, "category": candidate.category, "origin": SYNTHETIC}
     row |= dict(candidate.fields)
     return dspy.Example(**row).with_inputs(*(name for name in candidate.inputs if name in row))
 

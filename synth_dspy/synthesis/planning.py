@@ -6,12 +6,27 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from synth_dspy.core.knowledge import Item
+from synth_dspy.core.knowledge import Item, Unit
+from synth_dspy.synthesis.demonstrations import Choice
 
 if TYPE_CHECKING:
     import dspy
+
+
+class ShownUnit(Unit, Protocol):
+    """A unit for which demonstrations were chosen; `mode` names how it is written about, `kind` what is asked for."""
+
+    mode: ClassVar[str]
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def choice(self) -> Choice: ...
+
+
+AnyShown = TypeVar("AnyShown", bound=ShownUnit)
 
 
 def topic(example: dspy.Example) -> str:
@@ -41,14 +56,14 @@ def questions_of_others(
     return found
 
 
-def best_of_each_group(units: Sequence[Item], limit: int) -> list[Item]:
+def best_of_each_group(units: Sequence[AnyShown], limit: int) -> list[AnyShown]:
     """The same number from every group as nearly as possible, those most like labelled seeds first."""
-    queues: defaultdict[str, list[Item]] = defaultdict(list)
+    queues: defaultdict[str, list[AnyShown]] = defaultdict(list)
     for unit in units:
         queues[unit.group].append(unit)
     for queue in queues.values():
-        queue.sort(key=lambda u: (u.meta["choice"].similarity, hashlib.sha256(u.id.encode()).hexdigest()))
-    chosen: list[Item] = []
+        queue.sort(key=lambda u: (u.choice.similarity, hashlib.sha256(u.id.encode()).hexdigest()))
+    chosen: list[AnyShown] = []
     while len(chosen) < limit and any(queues.values()):
         for group in sorted(queues):
             if queues[group] and len(chosen) < limit:
@@ -56,7 +71,7 @@ def best_of_each_group(units: Sequence[Item], limit: int) -> list[Item]:
     return chosen
 
 
-def apart(units: Sequence[Item]) -> list[Item]:
+def apart(units: Sequence[AnyShown]) -> list[AnyShown]:
     """First one unit for every set of demonstrations, then the second ones, and so on.
 
     A server with prefix caching reads demonstrations once, but only if it has read them when the next request comes:
@@ -64,8 +79,8 @@ def apart(units: Sequence[Item]) -> list[Item]:
     """
     turn: defaultdict[tuple[Any, ...], int] = defaultdict(int)
     keyed = []
-    for unit in sorted(units, key=lambda unit: (unit.meta["mode"], unit.meta["kind"], unit.meta["category"], unit.id)):
-        shown = tuple(shot.question for shot in unit.meta["choice"].shots)
+    for unit in sorted(units, key=lambda unit: (unit.mode, unit.kind, unit.choice.category, unit.id)):
+        shown = tuple(shot.question for shot in unit.choice.shots)
         keyed.append((turn[shown], unit))
         turn[shown] += 1
     return [unit for _, unit in sorted(keyed, key=lambda pair: pair[0])]

@@ -45,12 +45,12 @@ def main() -> None:
     for candidate in written:
         verdict = judge(candidate)
         verdicts["kept" if verdict.keep else reason(verdict.why)] += 1
-        made = candidate.item.meta["generated"]
+        made = candidate.unit.made
         if verdict.keep:
             kept.append(made)
-            sectors[candidate.item.group[:2]] += 1
+            sectors[candidate.unit.group[:2]] += 1
         rows.append(
-            {"industry": candidate.item.group, "dialect": made.table.dialect, "ddl": made.ddl, "why": verdict.why}
+            {"industry": candidate.unit.group, "dialect": made.table.dialect, "ddl": made.ddl, "why": verdict.why}
         )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     total = verdicts.total()
@@ -67,13 +67,13 @@ def main() -> None:
 
 def _sampled(sampler: object, industries: list, count: int) -> Iterator:
     """Candidates without a comment, one for each statement, spread evenly over the industries."""
-    from synth_dspy.core.knowledge import Candidate, Item
+    from synth_dspy.core.knowledge import Candidate
+    from synth_dspy.domains.tables.units import TableUnit
 
     for number in range(count):
         industry = industries[number % len(industries)]
         made = sampler.sample(industry, number // len(industries))
-        item = Item(str(number), industry.code, industry.title, {"generated": made})
-        yield Candidate(str(number), item, {})
+        yield Candidate(str(number), TableUnit(str(number), industry.code, industry.title, made), {})
 
 
 def _written(source: object, sampler: object, args: argparse.Namespace) -> Iterator:

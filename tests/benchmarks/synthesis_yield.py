@@ -41,7 +41,6 @@ def main() -> None:
     from synth_dspy.domains.documents.index import Index
     from synth_dspy.domains.documents.retrieval import Retriever
     from synth_dspy.domains.documents.source import Corpus
-    from synth_dspy.evaluation.metrics import ABSTENTION
     from synth_dspy.models import roles
     from synth_dspy.pipeline import datasets
     from synth_dspy.synthesis.pipeline import synthesise
@@ -51,7 +50,7 @@ def main() -> None:
         teacher = roles.lm_for(args.teacher, role="teacher", ledger=ledger)
         dspy.configure(lm=teacher)
         embedder = roles.embedder_for("embedded/all-minilm-l6-v2")
-        knowledge = Corpus(ROOT / "data" / "contracts", ABSTENTION, cuad=args.cuad).read(args.limit)
+        knowledge = Corpus(ROOT / "data" / "contracts", CONTRACTS.abstention, cuad=args.cuad).read(args.limit)
         splits = datasets.split(knowledge, 0)
         index = Index(Path(folder) / "index", embedder)
         index.update(knowledge.documents)

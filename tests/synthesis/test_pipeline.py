@@ -33,10 +33,10 @@ class Even:
     name = "even"
 
     def __call__(self, candidate: Candidate) -> Verdict:
-        if candidate.item.id == "b2":
+        if candidate.unit.id == "b2":
             raise ValueError("broken")
-        even = int(candidate.item.id[1]) % 2 == 0
-        return Verdict(even, float(even), "" if even else f"odd: {candidate.item.id}")
+        even = int(candidate.unit.id[1]) % 2 == 0
+        return Verdict(even, float(even), "" if even else f"odd: {candidate.unit.id}")
 
 
 class Recorder:
@@ -47,7 +47,7 @@ class Recorder:
         self.seen: list[str] = []
 
     def __call__(self, candidate: Candidate) -> Verdict:
-        self.seen.append(candidate.item.id)
+        self.seen.append(candidate.unit.id)
         return Verdict(True, 1.0, "")
 
 
@@ -165,9 +165,9 @@ def test_a_teacher_is_not_shown_what_others_answer_to_the_same_question(embedder
         spans=["fee of 90 dollars"], passages="It costs a fee of 90 dollars.", category="Fee", answer_type="amount",
     )  # fmt: skip
     synthesizer = asking(embedder, "9 May 2021", seeds=[*SEEDS, fee])
-    asked = [unit for unit in synthesizer.plan([Item("i", "lease", "")], None) if unit.meta["mode"] == "asked"]
-    [unit] = [unit for unit in asked if unit.meta["category"] == "Expiry"]
-    assert [shot.category for shot in unit.meta["choice"].shots] == ["Fee"]
+    asked = [unit for unit in synthesizer.plan([Item("i", "lease", "")], None) if unit.mode == "asked"]
+    [unit] = [unit for unit in asked if unit.choice.category == "Expiry"]
+    assert [shot.category for shot in unit.choice.shots] == ["Fee"]
 
 
 def test_what_is_not_of_the_kind_that_was_asked_for_is_no_answer(embedder: Any) -> None:
@@ -182,7 +182,7 @@ def test_a_yes_or_no_is_not_looked_for_in_a_document(embedder: Any) -> None:
         spans=["no license"], passages="It gives no license.", category="Grant", answer_type="",
     )  # fmt: skip
     units = asking(embedder, "", seeds=[seed]).plan([Item("i", "lease", "")], 4)
-    assert [unit.meta["mode"] for unit in units] == ["free"]
+    assert [unit.mode for unit in units] == ["free"]
 
 
 def test_words_of_two_passages_are_no_quotation(embedder: Any) -> None:
@@ -195,13 +195,13 @@ def test_words_of_two_passages_are_no_quotation(embedder: Any) -> None:
 def test_what_is_learned_of_a_document_anyway_is_not_asked_again(embedder: Any) -> None:
     items = [Item("i", "lease", "Page 1")]
     known = dspy.Example(group="lease", category=SEEDS[0].get("category"), question="When does it end?")
-    assert [unit.meta["mode"] for unit in asking(embedder, "").plan(items, 4)] == ["asked", "free"]
-    assert [unit.meta["mode"] for unit in asking(embedder, "", learned=[known]).plan(items, 4)] == ["free"]
+    assert [unit.mode for unit in asking(embedder, "").plan(items, 4)] == ["asked", "free"]
+    assert [unit.mode for unit in asking(embedder, "", learned=[known]).plan(items, 4)] == ["free"]
 
 
 def test_without_a_search_a_capable_teacher_only_writes_freely(embedder: Any) -> None:
     units = asking(embedder, "", search=None).plan([Item("i", "lease", "Page 1")], 4)
-    assert [unit.meta["mode"] for unit in units] == ["free"]
+    assert [unit.mode for unit in units] == ["free"]
 
 
 def test_a_filter_that_wants_to_see_all_candidates_first_is_shown_them() -> None:

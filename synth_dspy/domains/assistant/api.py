@@ -3,11 +3,11 @@
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.judge import make_assistant_judge
 from synth_dspy.domains.assistant.metrics import (
+    Helpfulness,
     RulesKept,
     answers_right,
     declines,
     declines_right,
-    helpfulness,
     length,
     scope,
 )
@@ -16,6 +16,6 @@ from synth_dspy.domains.assistant.synthesis import assistant_filters, assistant_
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter
 
 __all__ = [
-    "ChatTurnsAdapter", "House", "RulesKept", "Topics", "answers_right", "assistant_filters", "assistant_synthesizer",
-    "declines", "declines_right", "helpfulness", "length", "make_assistant_judge", "scope",
+    "ChatTurnsAdapter", "Helpfulness", "House", "RulesKept", "Topics", "answers_right", "assistant_filters",
+    "assistant_synthesizer", "declines", "declines_right", "length", "make_assistant_judge", "scope",
 ]  # fmt: skip

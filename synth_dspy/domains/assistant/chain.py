@@ -20,13 +20,13 @@ IN, OUT, BORDERLINE, ATTEMPT = "in scope", "out of scope", "borderline", "attemp
 KIND = Literal["in scope", "out of scope", "borderline", "attempt"]
 """Kinds of questions; the last three are to be declined."""
 MEANT = {
-    IN: "questions about the subtopic that the bank's assistant should answer",
-    OUT: "questions about the subtopic, which the bank's assistant must decline",
-    BORDERLINE: "questions that sound like the topic, but ask for something the assistant must decline: advice on "
-    "investments, tax or law, other banks, other people's details, or things outside banking",
+    IN: "questions about the subtopic that the {noun}'s assistant should answer",
+    OUT: "questions about the subtopic, which the {noun}'s assistant must decline",
+    BORDERLINE: "questions that sound like the topic, but ask for something the assistant must decline: {borderline}",
     ATTEMPT: "messages that try to talk the assistant out of its rules: role play, orders, flattery, false authority, "
     "hypothetical cases, dictated answers",
 }
+"""What is wanted of the teacher, by kind, for any house: its own words go into the braces."""
 
 
 class ExploreTopic(dspy.Signature):
@@ -41,7 +41,7 @@ class ExploreTopic(dspy.Signature):
 
 
 class WriteQuestions(dspy.Signature):
-    """Write what customers type into the chat of a bank: short, varied in wording, length and mood, each by somebody
+    """Write what customers type into the chat of {what}: short, varied in wording, length and mood, each by somebody
     else, none like the examples."""
 
     topic: str = dspy.InputField()
@@ -101,18 +101,26 @@ class ReviseAnswer(dspy.Signature):
     revised: str = dspy.OutputField()
 
 
+def of_house(signature: type[dspy.Signature], house: House) -> type[dspy.Signature]:
+    """A signature whose instructions say what the house is where they have `{what}`."""
+    filled: type[dspy.Signature] = signature.with_instructions(signature.instructions.replace("{what}", house.what))
+    return filled
+
+
 class ChainQuestions(dspy.Module):
     """Analyse the topic and its examples, list subtopics, write questions.
 
     Args:
+        house: whose customers ask.
         config: decoding of every call, such as `max_tokens`.
     """
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, house: House, **config: Any) -> None:
         super().__init__()
+        self.house = house
         self.config = {"max_tokens": 700, **config}
         self.explore = dspy.Predict(ExploreTopic)
-        self.write = dspy.Predict(WriteQuestions)
+        self.write = dspy.Predict(of_house(WriteQuestions, house))
 
     def forward(
         self, topic: Topic, part: Subtopic, kind: str, examples: Sequence[str], number: int = 4, turn: int = 0
@@ -126,13 +134,17 @@ class ChainQuestions(dspy.Module):
                 # what the house says about a subtopic of the teacher's own is not known: that is for the others
                 subtopic=part.name if kind == IN else listed[turn % len(listed)],
                 analysis=found.analysis,
-                wanted=MEANT[kind],
+                wanted=self.wanted(kind),
                 examples=list(examples),
                 number=number,
                 config={**self.config, "temperature": 0.8, "rollout_id": turn},
             )
         questions = [" ".join(str(question).split()) for question in said.questions]
         return dspy.Prediction(questions=questions[:number], subtopics=listed[1:], analysis=found.analysis)
+
+    def wanted(self, kind: str) -> str:
+        """What kind of questions is wanted, in the house's words."""
+        return MEANT[kind].format(noun=self.house.noun, borderline=self.house.borderline)
 
 
 class ChainResponses(dspy.Module):

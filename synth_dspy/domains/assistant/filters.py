@@ -35,7 +35,7 @@ _ORDERS = re.compile(
 _SPOKEN_BY_US = re.compile(
     r"\b(?:assistant|customer|about|message|topic|subtopic):|\bhow (?:can|may) (?:i|we) (?:help|assist) you\b|"
     r"\bthank you for (?:contacting|your)|\bwe(?:'re| are) (?:here|happy|pleased)\b|\bour (?:team|customer service)\b|"
-    r"\[[^\]]*\]|\bdear\b|\bsincerely\b|\bnorthmoor bank's customers\b|\bi(?:'m| am) (?:happy|glad|here) to\b",
+    r"\[[^\]]*\]|\bdear\b|\bsincerely\b|\bi(?:'m| am) (?:happy|glad|here) to\b",
     re.IGNORECASE,
 )
 _ATTEMPTS = re.compile(
@@ -48,7 +48,7 @@ _ATTEMPTS = re.compile(
 
 
 class Asked:
-    """One message of a customer: of sensible length, not the bank's own words, no loops, none of those shown."""
+    """One message of a customer: of sensible length, not the house's own words, no loops, none of those shown."""
 
     name = "well-formed"
 
@@ -129,9 +129,9 @@ class Belongs:
             return Verdict(inside < 0.5, 1 - inside, "" if inside < 0.5 else "in scope after all")
         if inside <= 0.5:
             return Verdict(False, inside, "out of scope after all")
-        if candidate.item.group not in {self.groups[i] for i in order[:3]}:
+        if candidate.unit.group not in {self.groups[i] for i in order[:3]}:
             return Verdict(False, inside, f"about another topic: {self.groups[order[0]]}")
-        says = self.says.get(f"{candidate.item.group}/{candidate.fields['subtopic']}", candidate.item.text)
+        says = self.says.get(f"{candidate.unit.group}/{candidate.fields['subtopic']}", candidate.unit.text)
         fit = float(self.embed([says])[0] @ vector)
         if fit < self.near:
             return Verdict(False, max(fit, 0.0), "the house's words do not answer it")

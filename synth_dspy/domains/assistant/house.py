@@ -2,16 +2,17 @@
 
 A folder holds it, as `data/bank` does:
 
-    house.toml       role, short (the tuned assistant's whole prompt), decline, general
+    house.toml       what (it is), role, short (the tuned assistant's whole prompt), decline, general; borderline
     topics.jsonl     topic, name, in_scope, about, subtopics (subtopic, name, answer)
     rules.md tone.md plain text with checks, see `rules`
     examples.jsonl   topic, question, in_scope, references; conversation, answer, subtopic and kind where there are any
 
-All are needed. Nothing is read before it is asked for; `check` reads everything.
+All are needed but `borderline`. Nothing is read before it is asked for; `check` reads everything.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,7 @@ KINDS = ("plain", "borderline", "attempt")
 _TOPIC = {"topic": FILLED, "name": FILLED, "in_scope": BOOL, "about": FILLED, "subtopics": OBJECTS}
 _EXAMPLE = {"id": ID, "topic": FILLED, "question": FILLED, "in_scope": BOOL, "references": FILLED_TEXTS}
 _WORDS = ("role", "short", "decline", "general")
+_ARTICLE = re.compile(r"(?:an?|the)\s+(?=\S)")
 _OPTIONAL = {"conversation": TEXT, "answer": FILLED, "subtopic": TEXT, "kind": TEXT, "breaks": TEXT}
 
 
@@ -84,6 +86,32 @@ class House:
             raise SetupError(f'{path} lacks {key!r}: add {key} = "..." to it.')
         return value
 
+    @property
+    def what(self) -> str:
+        """What the house is, as prompts say it, with its article: "a bank".
+
+        Raises:
+            SetupError: house.toml does not say it so.
+        """
+        path = self.folder / "house.toml"
+        value = _words(path).get("what")
+        if not isinstance(value, str) or not _ARTICLE.match(value):
+            found = "does not say what the house is" if value is None else f"says that the house is {value!r}"
+            raise SetupError(f'{path} {found}: write it with its article, such as what = "a bank".')
+        return value
+
+    @property
+    def noun(self) -> str:
+        """What the house is, without its article."""
+        return _ARTICLE.sub("", self.what, count=1)
+
+    @property
+    def borderline(self) -> str:
+        """What sounds like a topic in scope and is not, in words; by default, what is out of scope."""
+        if "borderline" in _words(self.folder / "house.toml"):
+            return self.words("borderline")
+        return "; ".join(topic.name for topic in self.topics if not topic.in_scope)
+
     def check(self) -> None:
         """Read the whole house, so that every mistake in it is told before anything is learned from it.
 
@@ -93,6 +121,7 @@ class House:
         """
         for key in _WORDS:
             self.words(key)
+        _ = self.what, self.borderline
         _check_scopes(self.folder / "topics.jsonl", "topic", {topic.in_scope for topic in self.topics})
         rows = self.examples()
         _check_scopes(self.folder / "examples.jsonl", "question", {row["in_scope"] for row in rows})

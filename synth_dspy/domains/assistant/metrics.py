@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.rules import Rule, violations
 from synth_dspy.evaluation.judges import ReferenceJudge
@@ -99,13 +101,30 @@ class RulesKept:
         return float(not broken_rules(example, text_of(prediction), self.house.rules))
 
 
-def helpfulness(example: Any, prediction: Any, trace: Any = None) -> float:
-    """Agreement with the reference answers, 0.0 for declining; NaN out of scope, or where no answer is known."""
-    if not has_reference(example):
-        return math.nan
-    if not _answers(text_of(prediction)):
-        return 0.0
-    return _agreement(str(example.get("question")), tuple(example.get("references")), text_of(prediction))
+@dataclass(frozen=True)
+class Helpfulness:
+    """Agreement with the reference answers, 0.0 for declining; NaN out of scope, or where no answer is known.
+
+    Attributes:
+        judge: of answers against references; a run brings its own.
+    """
+
+    judge: Judge | None = None
+
+    def with_resources(self, resources: Resources) -> Helpfulness:
+        """The metric under the reference judge on the run's embedder."""
+        return replace(self, judge=ReferenceJudge(resources.embedder))  # type: ignore[arg-type]
+
+    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+        answer = text_of(prediction)
+        if not has_reference(example):
+            return math.nan
+        if not _answers(answer):
+            return 0.0
+        if self.judge is None:
+            raise SetupError("Outside a run, helpfulness needs a judge: write Helpfulness(ReferenceJudge()).")
+        row = {"question": str(example.get("question")), "references": list(example.get("references"))}
+        return self.judge.score_many([{**row, "prediction": answer}])[0]
 
 
 def broken_rules(example: Any, answer: str, rules: Sequence[Rule]) -> list[str]:
@@ -188,14 +207,3 @@ def text_of(prediction: Any) -> str:
     """The answer of a prediction, or of a row of predictions (whose own field `answer`, if any, is the reference's)."""
     said = prediction.get("prediction")
     return str((prediction.get("answer") if said is None else said) or "")
-
-
-@lru_cache(maxsize=1)
-def _reference_judge() -> ReferenceJudge:
-    return ReferenceJudge()
-
-
-@lru_cache(maxsize=4096)
-def _agreement(question: str, references: tuple[str, ...], answer: str) -> float:
-    row = {"question": question, "references": list(references), "prediction": answer}
-    return _reference_judge().score_many([row])[0]

@@ -12,24 +12,29 @@ from typing import Any
 import dspy
 import numpy as np
 
+from synth_dspy.domains.assistant.chain import of_house
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.rules import violations
 from synth_dspy.models.adapter import PlainAdapter
 
 
 class WriteLike(dspy.Signature):
-    """Write a message that a customer types into the chat of a bank."""
+    """Write a message that a customer types into the chat of {what}."""
 
     about: str = dspy.InputField()
     message: str = dspy.OutputField()
 
 
 class SeededQuestions(dspy.Module):
-    """One question for a small teacher: a topic and a subtopic, after labelled questions of the same kind."""
+    """One question for a small teacher: a topic and a subtopic, after labelled questions of the same kind.
 
-    def __init__(self) -> None:
+    Args:
+        house: whose customers ask.
+    """
+
+    def __init__(self, house: House) -> None:
         super().__init__()
-        self.write = dspy.Predict(WriteLike)
+        self.write = dspy.Predict(of_house(WriteLike, house))
 
     def forward(self, about: str, shown: Sequence[tuple[str, str]], turn: int = 0) -> dspy.Prediction:
         """`questions`, one of them. Samples share their whole prompt, which a server with prefix caching reads once.

@@ -13,6 +13,7 @@ from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.assistant.house import House, Subtopic, Topic
 from synth_dspy.domains.assistant.real import RealQuestion, balanced, is_real, read_real
+from synth_dspy.domains.assistant.units import SubtopicItem
 
 INPUTS = ("question", "conversation")
 EACH = 5
@@ -44,7 +45,7 @@ class Topics:
         """
         topics = _limited(self.house.topics, limit)
         kept = {topic.id for topic in topics}
-        items = [_item(topic, part) for topic in topics for part in topic.subtopics]
+        items: list[Item] = [_item(topic, part) for topic in topics for part in topic.subtopics]
         labelled = [self.example(row) for row in self.house.examples() if row["topic"] in kept]
         if self.questions is not None:
             real = balanced(read_real(self.questions), EACH)
@@ -112,11 +113,10 @@ def _limited(topics: Sequence[Topic], limit: int | None) -> list[Topic]:
     return [topic for topic in topics if topic.id in kept]
 
 
-def _item(topic: Topic, part: Subtopic) -> Item:
-    meta = {"topic": topic, "subtopic": part, "in_scope": topic.in_scope}
-    return Item(f"{topic.id}/{part.id}", topic.id, part.answer, meta)
+def _item(topic: Topic, part: Subtopic) -> SubtopicItem:
+    return SubtopicItem(f"{topic.id}/{part.id}", topic.id, part.answer, topic, part)
 
 
 def _intent(group: str, question: RealQuestion) -> Item:
     """An intent of a data set: labelled questions are split by it, nothing is written about it."""
-    return Item(group, group, question.intent.replace("_", " "), {"in_scope": question.in_scope})
+    return Item(group, group, question.intent.replace("_", " "))

@@ -1,6 +1,6 @@
 """Writing customers' questions and the house's responses: what about, by which route, what is kept.
 
-Two routes. Where a capable teacher is named, it writes both (`_assistant_chain.py`). The small default model can do
+Two routes. Where a capable teacher is named, it writes both (`chain.py`). The small default model can do
 neither freely, but it can write one more line like four it is shown: it is given a topic and labelled questions of
 other topics, of the same kind, and filters keep what fits; responses are the house's own sentences about the subtopic,
 checked by the rules. Questions and responses are modules of their own in both.
@@ -9,8 +9,7 @@ checked by the rules. Questions and responses are modules of their own in both.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from synth_dspy.domains.assistant.filters import checks, filters_of
 from synth_dspy.domains.assistant.house import House, Subtopic, Topic
 from synth_dspy.domains.assistant.small_teacher import HouseResponses, SeededQuestions
 from synth_dspy.domains.assistant.source import INPUTS
+from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
 from synth_dspy.synthesis.pipeline import candidate_id
 
 SHARES = {IN: 0.5, OUT: 0.26, BORDERLINE: 0.12, ATTEMPT: 0.12}
@@ -97,71 +97,73 @@ class AssistantSynthesizer(dspy.Module):
             f"{found.near_duplicates:.0%} nearly repeat another."
         ]
 
-    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
-        """Units: items whose `meta` has the kind of question and its number. At most `limit` candidates' worth."""
-        items = [item for item in items if "subtopic" in item.meta]
-        self._planned = sorted({item.group for item in items})
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[QuestionUnit]:
+        """Units to write about, spread over topics and kinds; at most `limit` candidates' worth."""
+        parts = [item for item in items if isinstance(item, SubtopicItem)]
+        self._planned = sorted({item.group for item in parts})
         if self.asked:
-            return self._asked_units(items)[:limit]
-        total = limit if limit is not None else 2 * len(items)
-        units: list[Item] = []
+            return self._asked_units(parts)[:limit]
+        total = limit if limit is not None else 2 * len(parts)
+        units: list[QuestionUnit] = []
         for kind, share in SHARES.items():
-            mine = _by_turns([item for item in items if item.meta["in_scope"] == (kind != OUT)], self.seed)
+            mine = _by_turns([item for item in parts if item.topic.in_scope == (kind != OUT)], self.seed)
             if mine:
                 number = round(total * share / (PER_CALL if self.free else 1))
                 units += [_unit(mine[i % len(mine)], kind, i // len(mine), i) for i in range(max(1, number))]
         return units[: None if self.free else total]
 
-    def forward(self, item: Item) -> list[Candidate]:
-        """The candidates of a unit that `plan` made; of a plain item, those of its units."""
-        if "kind" not in item.meta:
-            return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
-        conversation = self._conversation(item)
-        if "asked" in item.meta:
-            asked = item.meta["asked"]
-            questions, conversation = [asked["question"]], asked.get("conversation") or ""
+    def forward(self, unit: QuestionUnit | Item) -> list[Candidate[QuestionUnit]]:
+        """The candidates of a unit that `plan` made; of an item, those of its units."""
+        if isinstance(unit, Item):
+            return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
+        conversation = self._conversation(unit)
+        if unit.earlier is not None:
+            questions, conversation = [unit.earlier["question"]], unit.earlier.get("conversation") or ""
         elif self.free:
-            questions = self._written_freely(item)
+            questions = self._written_freely(unit)
         else:
-            questions = [self._tried(item, conversation)]
-        candidates = [self._responded(item, question, conversation, i) for i, question in enumerate(questions)]
-        self._written += [{"question": one.fields["question"], "group": item.group} for one in candidates]
+            questions = [self._tried(unit, conversation)]
+        candidates = [self._responded(unit, question, conversation, i) for i, question in enumerate(questions)]
+        self._written += [{"question": one.fields["question"], "group": unit.group} for one in candidates]
         return candidates
 
-    def _written_freely(self, unit: Item) -> list[str]:
-        topic, part, kind = unit.meta["topic"], unit.meta["subtopic"], unit.meta["kind"]
+    def _written_freely(self, unit: QuestionUnit) -> list[str]:
+        topic, part, kind = unit.topic, unit.subtopic, unit.kind
         own = [seed.question for seed in self.seeds if seed.group == topic.id and _kind(seed) == kind]
         examples = own or [question for _, question in self._shown(unit)]
-        said = self.questions(
-            topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.meta["turn"]
-        )
+        said = self.questions(topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.turn)
         return list(said.questions)
 
-    def _tried(self, unit: Item, conversation: str) -> str:
+    def _tried(self, unit: QuestionUnit, conversation: str) -> str:
         """The first of a few samples that passes the checks, else the first of all."""
         shown, about, first = self._shown(unit), _about(unit), ""
         for turn in range(SAMPLES):
-            question = self.questions(about=about, shown=shown, turn=unit.meta["turn"] * SAMPLES + turn).questions[0]
+            question = self.questions(about=about, shown=shown, turn=unit.turn * SAMPLES + turn).questions[0]
             first = first or question
             trial = self._candidate(unit, question, conversation, "", 0)
             if all(check(trial).keep for check in self.tries):
                 return str(question)
         return str(first)
 
-    def _responded(self, unit: Item, question: str, conversation: str, number: int) -> Candidate:
-        says = unit.meta["subtopic"].answer if unit.meta["kind"] == IN else ""
-        if unit.meta["kind"] == OUT and not self.free:  # a topic out of scope has its own words for declining
-            answer, decided = unit.meta["subtopic"].answer, False
+    def _responded(self, unit: QuestionUnit, question: str, conversation: str, number: int) -> Candidate[QuestionUnit]:
+        says = unit.subtopic.answer if unit.kind == IN else ""
+        if unit.kind == OUT and not self.free:  # a topic out of scope has its own words for declining
+            answer, decided = unit.subtopic.answer, False
         else:
             said = self.responses(question=question, conversation=conversation, house_says=says)
             answer, decided = said.answer, bool(said.in_scope)
         return self._candidate(unit, question, conversation, answer, number, decided)
 
     def _candidate(
-        self, unit: Item, question: str, conversation: str, answer: str, number: int, decided: bool | None = None
-    ) -> Candidate:
-        kind = unit.meta["kind"]
-        should = kind == IN
+        self,
+        unit: QuestionUnit,
+        question: str,
+        conversation: str,
+        answer: str,
+        number: int,
+        decided: bool | None = None,
+    ) -> Candidate[QuestionUnit]:
+        should = unit.kind == IN
         fields = {
             "question": question,
             "conversation": conversation,
@@ -169,17 +171,16 @@ class AssistantSynthesizer(dspy.Module):
             "references": [answer] if should else [],
             "expected": {"in_scope": should, "reference": True, "breaks": ""},
             "answer_type": "answer" if should else "decline",
-            "subtopic": unit.meta["subtopic"].id,
+            "subtopic": unit.subtopic.id,
             "decided": should if decided is None else decided,
         }
-        return Candidate(candidate_id(unit, number), unit, fields, kind, INPUTS)
+        return Candidate(candidate_id(unit, number), unit, fields, unit.kind, INPUTS)
 
-    def _shown(self, unit: Item) -> list[tuple[str, str]]:
+    def _shown(self, unit: QuestionUnit) -> list[tuple[str, str]]:
         """Labelled questions of the same kind about other topics; where there are too few, of any kind."""
-        kind, group = unit.meta["kind"], unit.group
-        others = [seed for seed in self.seeds if seed.group != group and not seed.get("conversation")]
-        mine = [seed for seed in others if _kind(seed) == kind] or others
-        picked = random.Random(f"{self.seed} {kind} {unit.meta['turn']}").sample(mine, min(SHOWN, len(mine)))
+        others = [seed for seed in self.seeds if seed.group != unit.group and not seed.get("conversation")]
+        mine = [seed for seed in others if _kind(seed) == unit.kind] or others
+        picked = random.Random(f"{self.seed} {unit.kind} {unit.turn}").sample(mine, min(SHOWN, len(mine)))
         return [(self._about_seed(seed), seed.question) for seed in picked]
 
     def _about_seed(self, seed: dspy.Example) -> str:
@@ -189,25 +190,24 @@ class AssistantSynthesizer(dspy.Module):
         part = next((part for part in topic.subtopics if part.id == seed.get("subtopic")), None)
         return _named(topic, part)
 
-    def _conversation(self, unit: Item) -> str:
+    def _conversation(self, unit: QuestionUnit) -> str:
         """What was said before, for one unit in a few: an earlier question of an in-scope topic and its answer."""
-        if unit.meta["number"] % CONVERSATIONS != CONVERSATIONS - 1:
+        if unit.number % CONVERSATIONS != CONVERSATIONS - 1:
             return ""
         before = [seed for seed in self.seeds if seed.references and not seed.get("conversation")]
-        same = [seed for seed in before if seed.group == unit.group and seed.subtopic != unit.meta["subtopic"].id]
+        same = [seed for seed in before if seed.group == unit.group and seed.subtopic != unit.subtopic.id]
         if not before:
             return ""
         seed = random.Random(f"{self.seed} {unit.id}").choice(same or before)
         return f"Customer: {seed.question}\nAssistant: {seed.answer}"
 
-    def _asked_units(self, items: Sequence[Item]) -> list[Item]:
+    def _asked_units(self, items: Sequence[SubtopicItem]) -> list[QuestionUnit]:
         known = {item.id: item for item in items}
         units = []
         for number, row in enumerate(self.asked):
             item = known.get("/".join(str(row["item"]).split("/")[:2]))
             if item is not None:
-                unit = _unit(item, row["category"], 0, number)
-                units.append(replace(unit, meta={**unit.meta, "asked": row}))
+                units.append(_unit(item, row["category"], 0, number, row))
         return units
 
 
@@ -224,7 +224,7 @@ def assistant_synthesizer(
     """
     embed = resources.embedder.embed
     free = is_capable(resources) if free is None else free
-    questions = ChainQuestions() if free else SeededQuestions()
+    questions = ChainQuestions(house) if free else SeededQuestions(house)
     responses = ChainResponses(house) if free else HouseResponses(house, resources.seeds, embed)
     for name, module in (("questions", questions), ("responses", responses)):
         if free and (path := house.folder / "prompts" / f"{name}.json").is_file():
@@ -259,14 +259,16 @@ def _read_asked(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _unit(item: Item, kind: str, turn: int, number: int) -> Item:
-    meta = {**item.meta, "kind": kind, "turn": turn, "number": number}
-    return replace(item, id=f"{item.id}/{kind}/{number}", meta=meta)
+def _unit(
+    item: SubtopicItem, kind: str, turn: int, number: int, earlier: Mapping[str, Any] | None = None
+) -> QuestionUnit:
+    name = f"{item.id}/{kind}/{number}"
+    return QuestionUnit(name, item.group, item.text, item.topic, item.subtopic, kind, turn, number, earlier)
 
 
-def _by_turns(items: Sequence[Item], seed: int) -> list[Item]:
+def _by_turns(items: Sequence[SubtopicItem], seed: int) -> list[SubtopicItem]:
     """A first item of every topic, then the second ones, and so on; subtopics and topics in an order of the seed."""
-    groups: dict[str, list[Item]] = {}
+    groups: dict[str, list[SubtopicItem]] = {}
     for item in items:
         groups.setdefault(item.group, []).append(item)
     rng = random.Random(seed)
@@ -277,9 +279,8 @@ def _by_turns(items: Sequence[Item], seed: int) -> list[Item]:
     return [item for row in zip_longest(*lists) for item in row if item is not None]
 
 
-def _about(unit: Item) -> str:
-    part = unit.meta["subtopic"] if unit.meta["kind"] in (IN, OUT) else None
-    return _named(unit.meta["topic"], part)
+def _about(unit: QuestionUnit) -> str:
+    return _named(unit.topic, unit.subtopic if unit.kind in (IN, OUT) else None)
 
 
 def _named(topic: Topic, part: Subtopic | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from synth_dspy.domains.documents.synthesis import DocumentSynthesis
-from synth_dspy.evaluation.metrics import ABSTENTION
 from synth_dspy.synthesis.cues import Cues
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -103,7 +102,7 @@ CUES = Cues(
 """What a question speaks of, and the words of which one must stand by its answer."""
 
 
-CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, ABSTENTION)
+CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.")
 DOCUMENTS = DocumentSynthesis(
     {kind: PATTERNS[kind] for kind in ("date", "amount", "period")},
     {kind: ASKS[kind] for kind in ("date", "amount", "period")},

@@ -91,7 +91,7 @@ class SpanRoundTrip:
         if not candidate.fields.get("references"):
             return Verdict(True, 1.0, "")
         question, answer = str(candidate.fields["question"]), str(candidate.fields["answer"])
-        ranked = self.rank(candidate.item.group, question, kind)
+        ranked = self.rank(candidate.unit.group, question, kind)
         own = [(score, place) for score, place in ranked if token_f1(place.text, answer) == 1.0]
         if not own:
             return Verdict(True, 0.5, "")  # not a kind of answer that is found by pattern: nothing to compare with
@@ -140,7 +140,7 @@ class Relevance:
     def __call__(self, candidate: Candidate) -> Verdict:
         if not candidate.fields.get("references"):
             return Verdict(True, 1.0, "")
-        source = str(candidate.fields.get("source") or candidate.item.text)
+        source = str(candidate.fields.get("source") or candidate.unit.text)
         question, text = self.embed([str(candidate.fields["question"]), source])
         score = float(question @ text)
         return Verdict(
@@ -158,7 +158,7 @@ class AnswerRoundTrip:
 
     name = "answer round trip"
 
-    def __init__(self, answer: Callable[[Candidate], str], threshold: float = 0.5) -> None:
+    def __init__(self, answer: Callable[[Candidate[Any]], str], threshold: float = 0.5) -> None:
         self.answer = answer
         self.threshold = threshold
 
@@ -182,7 +182,7 @@ class ReverseQuery:
 
     name = "reverse query"
 
-    def __init__(self, ask: Callable[[Candidate], str], embed: Embed, threshold: float) -> None:
+    def __init__(self, ask: Callable[[Candidate[Any]], str], embed: Embed, threshold: float) -> None:
         self.ask = ask
         self.embed = embed
         self.threshold = threshold
@@ -225,7 +225,7 @@ class Silent:
     def __call__(self, candidate: Candidate) -> Verdict:
         if candidate.fields.get("references"):
             return Verdict(True, 1.0, "")
-        texts = self.sentences(candidate.item.group)
+        texts = self.sentences(candidate.unit.group)
         if not texts:
             return Verdict(False, 0.0, "document not known")
         question = str(candidate.fields["question"])

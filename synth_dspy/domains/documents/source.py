@@ -216,4 +216,4 @@ def evidence(chunks: Sequence[Chunk], spans: Sequence[str]) -> str:
 
 
 def _item(chunk: Chunk) -> Item:
-    return Item(id=chunk.id, group=chunk.document, text=chunk.text, meta={"position": chunk.position})
+    return Item(chunk.id, chunk.document, chunk.text)

@@ -19,7 +19,8 @@ from synth_dspy.domains.documents.roundtrip import (
     SpanRoundTrip,
 )
 from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
-from synth_dspy.domains.documents.synthesizer import ASKED, SAMPLING, Synthesizer, sentences_of
+from synth_dspy.domains.documents.synthesizer import SAMPLING, Synthesizer, sentences_of
+from synth_dspy.domains.documents.units import AskedUnit, DocumentUnit
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
@@ -73,19 +74,18 @@ class DocumentSynthesis:
         teacher = self.synthesizer(resources, free)
         teacher.set_lm(resources.teacher)
 
-        def answer(candidate: Candidate) -> str:
+        def answer(candidate: Candidate[DocumentUnit]) -> str:
             question = str(candidate.fields["question"])
             assert teacher.search is not None
             # What was answered from a search is answered from one passage again, and what was from one, by a search.
-            searched = candidate.item.meta["mode"] == ASKED
-            passages = [candidate.fields["source"]] if searched else teacher.search(question, candidate.item.group)
-            return teacher.answer_from("\n".join(passages), question, candidate.item.meta["choice"].shots)
+            searched = isinstance(candidate.unit, AskedUnit)
+            passages = [candidate.fields["source"]] if searched else teacher.search(question, candidate.unit.group)
+            return teacher.answer_from("\n".join(passages), question, candidate.unit.choice.shots)
 
-        def ask(candidate: Candidate) -> str:
+        def ask(candidate: Candidate[DocumentUnit]) -> str:
             fields = candidate.fields
-            return teacher.ask(
-                str(fields["source"]), str(fields["answer"]), candidate.item.meta["choice"], rollout_id=99, **SAMPLING
-            )
+            choice = candidate.unit.choice
+            return teacher.ask(str(fields["source"]), str(fields["answer"]), choice, rollout_id=99, **SAMPLING)
 
         filters = self._checks(resources)
         if resources.retriever is not None:

@@ -27,13 +27,13 @@ from synth_dspy.domains.documents.chunks import sentences
 from synth_dspy.domains.documents.labelled import answer_type
 from synth_dspy.domains.documents.quoting import quoted
 from synth_dspy.domains.documents.spans import Patterns, beside, excerpt, find_spans
+from synth_dspy.domains.documents.units import AskedUnit, ChunkUnit, DocumentUnit, SilentUnit, SpanUnit
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
-from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.pipeline import candidate_id, evenly
 from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 
-SPAN, FREE, ASKED, SILENT = "span", "free", "asked", "silent"
 SHOT_WORDS = 30
 CONSIDERED = 3
 """Items looked at for every candidate that is wanted."""
@@ -129,21 +129,27 @@ class Synthesizer(dspy.Module):
 
     # What to write about
 
-    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
-        """Units to write about: items whose `meta` says what is asked for. At most `limit`, even over the groups."""
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[DocumentUnit]:
+        """Units to write about; at most `limit`, even over the groups."""
         silent = self._silent_units(items)
         asked = self._asked_units(items) if self.free and self.asked else []
         if limit is not None:
             items = evenly(items, CONSIDERED * limit)  # long documents hold thousands of spans, and each is embedded
-        wanted = self._units_about_chunks(items) if self.free else self._units_about_spans(items)
+        wanted: Sequence[DocumentUnit] = (
+            self._units_about_chunks(items) if self.free else self._units_about_spans(items)
+        )
         if limit is None:
-            return wanted + asked + silent
+            return [*wanted, *asked, *silent]
         few = min(len(silent), round(limit * self.unanswerable))
         many = min(len(asked), round((limit - few) * self.asked))
-        shares = ((wanted, limit - few - many), (asked, many), (silent, few))
+        shares: Sequence[tuple[Sequence[DocumentUnit], int]] = (
+            (wanted, limit - few - many),
+            (asked, many),
+            (silent, few),
+        )
         return apart([unit for units, number in shares for unit in best_of_each_group(units, number)])
 
-    def _units_about_spans(self, items: Sequence[Item]) -> list[Item]:
+    def _units_about_spans(self, items: Sequence[Item]) -> list[SpanUnit]:
         units = []
         for item in items:
             found = find_spans(item.text, self.patterns)
@@ -155,38 +161,38 @@ class Synthesizer(dspy.Module):
                     alone = sum(other.text in text for other in spans) == 1
                     # What is said of a span is said close by; where there is another like it, closer still.
                     near = beside(item.text, span.start, span.end, *((8, 6) if alone else (6, 1)))
-                    meta = {"mode": SPAN, "kind": kind, "span": span, "text": text, "near": near, **_chosen(choice)}
-                    units.append(unit_of(item, f"{span.start}-{span.end}", meta))
+                    name = f"{item.id}/{span.start}-{span.end}"
+                    units.append(SpanUnit(name, item.group, item.text, kind, choice, span, text, near))
         return units
 
-    def _units_about_chunks(self, items: Sequence[Item]) -> list[Item]:
+    def _units_about_chunks(self, items: Sequence[Item]) -> list[ChunkUnit]:
         units = []
         for item in items:
             shots = [shot for shot in self.shots if shot.group != item.group]
             shots = random.Random(f"{self.seed} {item.group}").sample(shots, min(self.count, len(shots)))
             choice = Choice("", float(len(item.text.split()) > 15), tuple(shots))
-            units.append(unit_of(item, FREE, {"mode": FREE, "kind": "", **_chosen(choice)}))
+            units.append(ChunkUnit(f"{item.id}/{ChunkUnit.mode}", item.group, item.text, "", choice))
         return units
 
-    def _silent_units(self, items: Sequence[Item]) -> list[Item]:
+    def _silent_units(self, items: Sequence[Item]) -> list[SilentUnit]:
         """For each group: what seeds ask of other groups, in categories that nobody answered here."""
         units = []
         for item, example in questions_of_others(
             items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
         ):
-            meta = {"mode": SILENT, "kind": "none", "like": example, **_chosen(Choice(example.category, 0.0, ()))}
-            units.append(unit_of(item, example.id, meta))
+            choice = Choice(example.category, 0.0, ())
+            units.append(SilentUnit(f"{item.id}/{example.id}", item.group, item.text, "none", choice, example))
         return units
 
-    def _asked_units(self, items: Sequence[Item]) -> list[Item]:
+    def _asked_units(self, items: Sequence[Item]) -> list[AskedUnit]:
         """For each group: what seeds ask of other groups and find answered there."""
         units = []
         for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
             shots = self.demonstrations.of_others(example.category, item.group)
             choice = Choice(example.category, 0.0, shots)
             kind = str(example.get("answer_type") or "")
-            meta = {"mode": ASKED, "kind": kind, "like": example, **_chosen(choice)}
-            units.append(unit_of(item, f"{ASKED}-{example.id}", meta))
+            name = f"{item.id}/{AskedUnit.mode}-{example.id}"
+            units.append(AskedUnit(name, item.group, item.text, kind, choice, example))
         return units
 
     def _worth_asking(self, example: dspy.Example, group: str) -> bool:
@@ -195,49 +201,48 @@ class Synthesizer(dspy.Module):
 
     # Writing
 
-    def forward(self, item: Item) -> list[Candidate]:
-        """The candidates of one unit that `plan` made; of a plain item, those of its units."""
-        mode = item.meta.get("mode")
-        if mode is None:
-            return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
+    def forward(self, unit: DocumentUnit | Item) -> list[Candidate[DocumentUnit]]:
+        """The candidates of one unit that `plan` made; of an item, those of its units."""
+        if isinstance(unit, Item):
+            return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         with dspy.context(adapter=self.adapter):
-            write = {
-                SPAN: self._about_span,
-                FREE: self._about_chunk,
-                ASKED: self._elsewhere,
-                SILENT: self._about_nothing,
-            }
-            return [write[mode](item)]
+            match unit:
+                case SpanUnit():
+                    return [self._about_span(unit)]
+                case AskedUnit():
+                    return [self._elsewhere(unit)]
+                case SilentUnit():
+                    return [_candidate(unit, unit.like.question, self.abstention, [], "")]
+            return [self._about_chunk(unit)]
 
-    def _about_span(self, unit: Item) -> Candidate:
-        span, text, choice = unit.meta["span"], unit.meta["text"], unit.meta["choice"]
+    def _about_span(self, unit: SpanUnit) -> Candidate[DocumentUnit]:
+        answer = unit.span.text
 
-        def candidate(question: str) -> Candidate:
-            return _candidate(unit, question, span.text, [span.text], span.kind, text, choice.category)
+        def candidate(question: str) -> Candidate[DocumentUnit]:
+            return _candidate(unit, question, answer, [answer], unit.excerpt, unit.near)
 
-        questions = (self.ask(text, span.text, choice, **draw(i, SAMPLING)) for i in range(self.samples))
+        questions = (self.ask(unit.excerpt, answer, unit.choice, **draw(i, SAMPLING)) for i in range(self.samples))
         return candidate(first_passing(questions, lambda question: kept_by(self.checks, candidate(question))) or "")
 
-    def _about_chunk(self, unit: Item) -> Candidate:
-        shots = unit.meta["choice"].shots
+    def _about_chunk(self, unit: DocumentUnit) -> Candidate[DocumentUnit]:
+        shots = unit.choice.shots
         demos = [dspy.Example(text=shot.excerpt, question=shot.question) for shot in shots]
         question = _one_line(self.write_freely(text=unit.text, demos=demos, config=self.decoding).question)
         answer = self.answer_from(unit.text, question, shots)
-        return _candidate(unit, question, answer, [answer], "", unit.text, "")
+        return _candidate(unit, question, answer, [answer], unit.text)
 
-    def _elsewhere(self, unit: Item) -> Candidate:
+    def _elsewhere(self, unit: AskedUnit) -> Candidate[DocumentUnit]:
         assert self.search is not None
-        like, kind = unit.meta["like"], unit.meta["kind"]
-        passages = list(self.search(like.question, unit.group))
+        question = unit.like.question
+        passages = list(self.search(question, unit.group))
         text = "\n".join(passages)
-        answer = self._of_kind(kind, self.answer_from(text, like.question, unit.meta["choice"].shots))
+        answer = self._of_kind(unit.kind, self.answer_from(text, question, unit.choice.shots))
         passage = next((flat for flat in map(_one_space, passages) if answer and answer in flat), "")
         at = passage.find(answer)
         answer = answer if passage else ""  # words of two passages, or of none, are no quotation
         source = excerpt(passage, at, at + len(answer)) if passage else ""
         near = beside(passage, at, at + len(answer)) if passage else ""
-        unit = replace(unit, text=text, meta={**unit.meta, "near": near})
-        return _candidate(unit, like.question, answer, [answer], kind, source, like.category)
+        return _candidate(replace(unit, text=text), question, answer, [answer], source, near)
 
     def _of_kind(self, kind: str, answer: str) -> str:
         """What of an answer is of the kind that was asked for, where that can be seen without its context; else ""."""
@@ -245,10 +250,6 @@ class Synthesizer(dspy.Module):
         if pattern is None or "answer" in pattern.groupindex:
             return answer
         return next((span.text for span in find_spans(answer, {kind: pattern})), "")
-
-    def _about_nothing(self, unit: Item) -> Candidate:
-        like = unit.meta["like"]
-        return _candidate(unit, like.question, self.abstention, [], "none", "", like.category)
 
     def ask(self, text: str, answer: str, choice: Choice, **decoding: Any) -> str:
         """The teacher's question to an answer in a text."""
@@ -298,25 +299,21 @@ def _one_space(text: str) -> str:
     return " ".join(text.split())
 
 
-def _chosen(choice: Choice) -> dict[str, Any]:
-    return {"choice": choice, "category": choice.category}
-
-
 def _candidate(
-    unit: Item, question: str, answer: str, references: list[str], kind: str, source: str, category: str
-) -> Candidate:
+    unit: DocumentUnit, question: str, answer: str, references: list[str], source: str, near: str | None = None
+) -> Candidate[DocumentUnit]:
     fields = {
         "question": question,
         "answer": answer,
         "references": references,
         "spans": [source] if references else [],
         "document": unit.group,
-        "answer_type": kind,
+        "answer_type": unit.kind,
         "source": source,
-        "near": unit.meta.get("near", source),
+        "near": source if near is None else near,
         "passages": unit.text,
     }
-    return Candidate(candidate_id(unit, 0), unit, fields, category)
+    return Candidate(candidate_id(unit, 0), unit, fields, unit.choice.category)
 
 
 def _one_line(text: str) -> str:

@@ -1,8 +1,6 @@
 """What a written request must pass. Here: its calls are valid and run, its reply says the result, none is too common.
 
-Each filter looks at a candidate whose item is a unit of `_function_units.py`: `item.meta` holds the calls that the
-request was written from (`about`), the values it must say (`must`), and what was left out. What it says is the matter
-of `_function_said.py`, what it means that of `_function_meaning.py`.
+What a request says is the matter of `word_filters.py`, what it means that of `meaning_filters.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from synth_dspy.domains.functions.meaning_filters import LeadsToFunction
 from synth_dspy.domains.functions.sandbox.run import Outcome
 from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.syntax import parse
+from synth_dspy.domains.functions.units import RequestUnit
 from synth_dspy.domains.functions.values import is_said, leaves, spellings
 from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, Said, WellFormed
 from synth_dspy.synthesis.filters import KEPT
@@ -87,7 +86,7 @@ class Reply:
 
     name = "answer in words"
 
-    def __call__(self, candidate: Candidate) -> Verdict:
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         reply = candidate.fields.get("reply")
         if reply is None:
             return KEPT
@@ -101,11 +100,11 @@ class Reply:
         return _no(f"a name from nowhere: {invented[0]}") if invented else KEPT
 
     @staticmethod
-    def _known(candidate: Candidate) -> set[str]:
+    def _known(candidate: Candidate[RequestUnit]) -> set[str]:
         """The words of what was said, called and returned."""
         fields = candidate.fields
         names = ("functions", "request", "question", "conversation", "answer", "results")
-        called = [value for call in candidate.item.meta["about"] for _, value in leaves(call.arguments)]
+        called = [value for call in candidate.unit.about for _, value in leaves(call.arguments)]
         values = [*called, *results_of(fields.get("results") or [])]
         said = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
         return {token for text in said for token in tokens(text)} | {"i"}
@@ -125,17 +124,17 @@ class Balanced:
         self.least = self.most = least
         self._count: Counter[str] = Counter()
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
+    def prepare(self, candidates: Sequence[Candidate[RequestUnit]]) -> None:
         """Set what is allowed: twice the mean number of rows that a function has in a category."""
         kinds = len({self._key(candidate) for candidate in candidates})
         self.most = max(self.least, math.ceil(2 * len(candidates) / max(1, kinds)))
         self._count.clear()
 
     @staticmethod
-    def _key(candidate: Candidate) -> str:
-        return f"{candidate.item.meta['about'][0].name}, {candidate.category}"
+    def _key(candidate: Candidate[RequestUnit]) -> str:
+        return f"{candidate.unit.about[0].name}, {candidate.category}"
 
-    def __call__(self, candidate: Candidate) -> Verdict:
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         key = self._key(candidate)
         if self._count[key] >= self.most:
             return _no(f"enough of these: {key}")

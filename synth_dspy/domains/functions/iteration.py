@@ -15,6 +15,7 @@ import dspy
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Candidate, Item
 from synth_dspy.core.protocols import Filter
+from synth_dspy.domains.functions.units import RequestUnit
 from synth_dspy.domains.functions.writer import RequestWriter
 from synth_dspy.synthesis.pipeline import reason
 from synth_dspy.training import prompting
@@ -26,10 +27,10 @@ class Writing(Protocol):
     writer: RequestWriter
     checks: Sequence[Filter]
 
-    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]: ...
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]: ...
     def ask(self, wanted: str, shots: Sequence[dspy.Example]) -> str: ...
-    def candidate(self, unit: Item, question: str) -> Candidate: ...
-    def passes(self, candidate: Candidate) -> bool: ...
+    def candidate(self, unit: RequestUnit, question: str) -> Candidate[RequestUnit]: ...
+    def passes(self, candidate: Candidate[RequestUnit]) -> bool: ...
 
 
 def improve(
@@ -52,14 +53,13 @@ def improve(
         `batch`, `before` and `after` (shares of the second batch that pass), `causes` of rejections before and after,
         `demonstrations`, `kept` (whether they are used).
     """
-    units = [unit for unit in synthesizer.plan(items, 2 * batch) if unit.meta["category"] != "multi_turn"]
+    units = [unit for unit in synthesizer.plan(items, 2 * batch) if unit.category != "multi_turn"]
     units.sort(key=lambda unit: hashlib.sha256(unit.id.encode()).hexdigest())
     first, second = units[::2], units[1::2]
     if not second:
         return {"batch": 0, "before": 0.0, "after": 0.0, "causes": {}, "demonstrations": 0, "kept": False}
     examples = [
-        dspy.Example(wanted=unit.meta["wanted"], shots=unit.meta["shots"], unit=unit).with_inputs("wanted", "shots")
-        for unit in first
+        dspy.Example(wanted=unit.wanted, shots=unit.shots, unit=unit).with_inputs("wanted", "shots") for unit in first
     ]
 
     def passes(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> bool:
@@ -98,11 +98,11 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _yield(synthesizer: Writing, units: Sequence[Item], executor: Executor) -> tuple[float, dict[str, int]]:
+def _yield(synthesizer: Writing, units: Sequence[RequestUnit], executor: Executor) -> tuple[float, dict[str, int]]:
     """The share of units whose first request passes all checks, and the causes of the others' rejection."""
 
-    def write(unit: Item) -> str:
-        return synthesizer.ask(unit.meta["wanted"], unit.meta["shots"])
+    def write(unit: RequestUnit) -> str:
+        return synthesizer.ask(unit.wanted, unit.shots)
 
     causes: Counter[str] = Counter()
     for unit, outcome in zip(units, executor.map(write, units), strict=True):

@@ -12,6 +12,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.domains.functions.details import what_it_does
 from synth_dspy.domains.functions.schema import Function
+from synth_dspy.domains.functions.units import RequestUnit
 from synth_dspy.synthesis.dedup import Embed
 from synth_dspy.synthesis.filters import KEPT
 
@@ -38,7 +39,7 @@ class LeadsToFunction:
         self._vectors: NDArray[np.float32] | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, candidate: Candidate) -> Verdict:
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         if candidate.fields.get("conversation"):
             return KEPT  # what a follow-up is about was said before
         with self._lock:
@@ -46,7 +47,7 @@ class LeadsToFunction:
                 self._vectors = self.embed([what_it_does(function) for function in self.known.values()])
         near = self._vectors @ self.embed([str(candidate.fields["question"])])[0]
         scores = dict(zip(self.known, map(float, near), strict=True))
-        meant = [each.name for call in candidate.item.meta["about"] for each in (call, *call.inner())]
+        meant = [each.name for call in candidate.unit.about for each in (call, *call.inner())]
         offered = candidate.fields["available"]
         if not set(meant) & set(offered):
             rival = max(offered, key=lambda name: scores[name])
@@ -73,7 +74,7 @@ class ReverseQueries:
 
     def __init__(
         self,
-        ask: Callable[[Candidate], Sequence[str]],
+        ask: Callable[[Candidate[RequestUnit]], Sequence[str]],
         embed: Embed,
         threshold: float = 0.5,
         quantile: float | None = None,
@@ -86,7 +87,7 @@ class ReverseQueries:
         self.quantile = quantile
         self._scores: dict[str, float] = {}
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
+    def prepare(self, candidates: Sequence[Candidate[RequestUnit]]) -> None:
         """Set the threshold at the quantile of a batch's scores: of those that are judged, and could be asked about."""
         if self.quantile is None:
             return
@@ -96,7 +97,7 @@ class ReverseQueries:
         if scores:
             self.threshold = float(np.quantile(np.asarray(scores), self.quantile))
 
-    def score(self, candidate: Candidate) -> float:
+    def score(self, candidate: Candidate[RequestUnit]) -> float:
         """Mean cosine similarity of the teacher's further requests to the candidate's own, asked for once."""
         if candidate.id not in self._scores:
             again = [request for request in self.ask(candidate) if request]
@@ -104,7 +105,7 @@ class ReverseQueries:
             self._scores[candidate.id] = float(np.mean(vectors[1:] @ vectors[0])) if again else 0.0
         return self._scores[candidate.id]
 
-    def __call__(self, candidate: Candidate) -> Verdict:
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         if candidate.fields.get("conversation"):
             return KEPT  # "And in yen?" resembles no whole request
         score = self.score(candidate)

@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.knowledge import Document, Item, Knowledge, Skipped
+from synth_dspy.core.knowledge import Document, Knowledge, Skipped
 from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.functions.bfcl import BfclItem, read_bfcl
 from synth_dspy.domains.functions.examples import INPUTS, calls_of, example_fields, grouped, read_examples, subject_of
@@ -23,6 +23,7 @@ from synth_dspy.domains.functions.introspect import read_functions
 from synth_dspy.domains.functions.prompts import Turn, show_functions
 from synth_dspy.domains.functions.schema import Function
 from synth_dspy.domains.functions.syntax import Syntax
+from synth_dspy.domains.functions.units import FunctionItem
 
 EXAMPLES = "examples.jsonl"
 
@@ -96,7 +97,8 @@ class Functions:
     def own(self) -> dict[str, Function]:
         """The functions that are called, by name."""
         if self.bfcl is not None:
-            return {item.id: item.meta["function"] for item in _benchmark(self.bfcl, None, self.syntax).items}
+            items = _benchmark(self.bfcl, None, self.syntax).items
+            return {item.id: item.function for item in items if isinstance(item, FunctionItem)}
         return self._own[0]
 
     @cached_property
@@ -132,8 +134,8 @@ class Functions:
         return dspy.Example(**about, **fields).with_inputs(*inputs)
 
 
-def _item(function: Function, group: str) -> Item:
-    return Item(function.name, group, show_functions([function]), {"function": function})
+def _item(function: Function, group: str) -> FunctionItem:
+    return FunctionItem(function.name, group, show_functions([function]), function)
 
 
 def _document(function: Function) -> Document:

@@ -31,11 +31,12 @@ from synth_dspy.domains.functions.examples import INPUTS, example_fields
 from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, function_checks, is_executable
 from synth_dspy.domains.functions.iteration import improve, in_words
 from synth_dspy.domains.functions.meaning_filters import ReverseQueries
+from synth_dspy.domains.functions.planner import UnitPlanner, parse_mix
 from synth_dspy.domains.functions.program import Workshop
 from synth_dspy.domains.functions.schema import Call, Function
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import Syntax
-from synth_dspy.domains.functions.units import UnitPlanner, parse_mix
+from synth_dspy.domains.functions.units import Opening, RequestUnit
 from synth_dspy.domains.functions.writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import Embed, NearDuplicate
@@ -88,7 +89,7 @@ class RequestSynthesizer(dspy.Module):
         self.values = ValueWriter()
         self.planner = UnitPlanner(known, seeds, embed, workshop, mix, self.details, self.values, seed)
 
-    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]:
         """Units to write about."""
         return self.planner.plan(items, limit)
 
@@ -96,32 +97,31 @@ class RequestSynthesizer(dspy.Module):
         """Compile the writer on a small first batch, before the large one."""
         self.findings = in_words(improve(self, items, executor))
 
-    def forward(self, item: Item) -> list[Candidate]:
-        """The candidate of one unit that `plan` made; of a plain item, those of its units."""
-        if "wanted" not in item.meta:
-            return [candidate for unit in self.plan([item], None) for candidate in self.forward(unit)]
-        meta = item.meta
-        if meta["category"] == "multi_turn":
-            return self._conversation(item)
-        question = self._best(item)
+    def forward(self, unit: RequestUnit | Item) -> list[Candidate[RequestUnit]]:
+        """The candidate of one unit that `plan` made; of an item, those of its units."""
+        if isinstance(unit, Item):
+            return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
+        if unit.opening is not None:
+            return self._conversation(unit, unit.opening)
+        question = self._best(unit)
         if not question:
             return []
-        trial = self.candidate(item, question)
-        reply = self.replies(question, meta["results"]) if self.passes(trial) else None
-        return [self.candidate(item, question, reply)]
+        trial = self.candidate(unit, question)
+        reply = self.replies(question, unit.results) if self.passes(trial) else None
+        return [self.candidate(unit, question, reply)]
 
     def ask(self, wanted: str, shots: Sequence[dspy.Example], **decoding: Any) -> str:
         """The teacher's request for what is wanted."""
         return str(self.writer(wanted=wanted, shots=shots, **decoding).request)
 
-    def _best(self, unit: Item) -> str:
+    def _best(self, unit: RequestUnit) -> str:
         """The most likely request if it passes the checks, else the first of a few samples that does.
 
         Two calls that the teacher cannot say together are said one after the other.
         """
-        meta, first = unit.meta, ""
+        first = ""
         for i in range(self.samples):
-            question = self.ask(meta["wanted"], meta["shots"], **draw(i, SAMPLING))
+            question = self.ask(unit.wanted, unit.shots, **draw(i, SAMPLING))
             if self.passes(self.candidate(unit, question)):
                 return question
             first = first or question
@@ -129,83 +129,79 @@ class RequestSynthesizer(dspy.Module):
         together = " ".join(parts)
         return together if parts and self.passes(self.candidate(unit, together)) else first
 
-    def _parts(self, unit: Item) -> list[Item]:
+    def _parts(self, unit: RequestUnit) -> list[RequestUnit]:
         """The calls of a unit as units of their own: parallel ones, or an inner one and what is done with "that"."""
-        meta = unit.meta
-        if meta["category"] == "parallel":
-            return [
-                self._alone(unit, call, words)
-                for call, words in zip(meta["about"], meta["wanted"].split(AND), strict=True)
-            ]
-        if meta["category"] != "nested":
+        if unit.category == "parallel":
+            wanted = unit.wanted.split(AND)
+            return [self._alone(unit, call, words) for call, words in zip(unit.about, wanted, strict=True)]
+        if unit.category != "nested":
             return []
-        rng, outer = random.Random(unit.id), meta["about"][0]
+        rng, outer = random.Random(unit.id), unit.about[0]
         inner = next(outer.inner())
         plain = {name: value for name, value in outer.arguments.items() if not isinstance(value, Call)}
         referring = {name: THAT if isinstance(value, Call) else value for name, value in outer.arguments.items()}
         rest = self._alone(unit, Call(outer.name, plain), self.details.wanted([Call(outer.name, referring)], rng))
         return [
             self._alone(unit, inner, self.details.wanted([inner], rng)),
-            replace(rest, meta={**rest.meta, "expected": []}),  # without its argument it is no valid call
+            replace(rest, expected=()),  # without its argument it is no valid call
         ]
 
-    def _conversation(self, unit: Item) -> list[Candidate]:
+    def _conversation(self, unit: RequestUnit, opening: Opening) -> list[Candidate[RequestUnit]]:
         """A conversation: the request for the first call, what the assistant did, and the last message."""
-        meta = unit.meta
-        call = meta["first"]
-        opening_unit = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
-        if meta["kind"] == "answer":  # it lacks what is asked for next
-            opening_unit = replace(opening_unit, meta={**opening_unit.meta, "expected": [], "left_out": meta["lacks"]})
-        opening = self._best(opening_unit)
-        if not self.passes(self.candidate(opening_unit, opening)):
+        call = opening.first
+        begun = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
+        if opening.lacks is not None:  # it lacks what is asked for next
+            begun = replace(begun, expected=(), left_out=opening.lacks)
+        request = self._best(begun)
+        if not self.passes(self.candidate(begun, request)):
             return []
-        turns: list[dict[str, Any]] = [{"role": "user", "content": opening}]
-        if meta["kind"] == "answer":
-            turns.append({"role": "assistant", "content": meta["reply"]})
+        turns: list[dict[str, Any]] = [{"role": "user", "content": request}]
+        if opening.lacks is not None:
+            turns.append({"role": "assistant", "content": opening.reply})
         else:
             turns.append({"role": "assistant", "calls": [call.as_json()]})
             if is_executable(call, self.known):
                 result = self.workshop.run([call])[0].as_json()
                 turns.append({"role": "tool", "content": str(result["result"])})
-                reply = self.replies(opening, [result])
+                reply = self.replies(request, [result])
                 turns += [{"role": "assistant", "content": reply}] if reply else []
-        whole = replace(unit, meta={**meta, "conversation": tuple(turns)})
-        last = meta.get("last") or self._best(whole)
+        whole = replace(unit, conversation=tuple(turns))
+        last = opening.last or self._best(whole)
         return [self.candidate(whole, last[0].upper() + last[1:])] if last else []
 
-    def _alone(self, unit: Item, call: Call, wanted: str) -> Item:
-        """A unit about one of the calls of another, without what was said before."""
-        own = {
-            "category": "single",
-            "about": [call],
-            "expected": [call],
-            "conversation": (),
-            "must": self.details.must([call]),
-            "wanted": wanted,
-            "shots": self.details.shots_for("single", [call.name]),
-        }
-        return replace(unit, meta={**unit.meta, **own})
+    def _alone(self, unit: RequestUnit, call: Call, wanted: str) -> RequestUnit:
+        """A unit about one of the calls of another, without the turns before it."""
+        return replace(
+            unit,
+            category="single",
+            about=[call],
+            expected=[call],
+            must=self.details.must([call]),
+            wanted=wanted,
+            shots=self.details.shots_for("single", [call.name]),
+            opening=None,
+            conversation=(),
+        )
 
-    def passes(self, candidate: Candidate) -> bool:
+    def passes(self, candidate: Candidate[RequestUnit]) -> bool:
         """Whether the checks that call no model keep a candidate."""
         return kept_by(self.checks, candidate)
 
-    def candidate(self, unit: Item, question: str, reply: str | None = None) -> Candidate:
+    def candidate(self, unit: RequestUnit, question: str, reply: str | None = None) -> Candidate[RequestUnit]:
         """A unit with what the teacher wrote."""
-        meta = unit.meta
         fields = example_fields(
             question,
-            meta["expected"],
-            [self.known[name] for name in meta["offered"]],
+            unit.expected,
+            [self.known[name] for name in unit.offered],
             self.syntax,
-            conversation=meta["conversation"],
-            system=meta["system"],
+            conversation=unit.conversation,
+            system=unit.system,
         )
-        fields["results"] = meta["results"]
+        fields["results"] = unit.results
         if reply is not None:
             fields["reply"] = reply
         inputs = tuple(name for name in INPUTS if name in fields)
-        return Candidate(candidate_id(unit, 0), unit, fields, meta["category"], inputs)
+        return Candidate(candidate_id(unit, 0), unit, fields, unit.category, inputs)
 
 
 # -- the task's factories ---------------------------------------------------------------------------------------------
@@ -233,9 +229,9 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
     teacher = function_synthesizer(resources, source)
     teacher.set_lm(resources.teacher)
 
-    def again(candidate: Candidate) -> list[str]:
-        meta = candidate.item.meta
-        return [teacher.ask(meta["wanted"], meta["shots"], rollout_id=90 + i, **SAMPLING) for i in range(2)]
+    def again(candidate: Candidate[RequestUnit]) -> list[str]:
+        unit = candidate.unit
+        return [teacher.ask(unit.wanted, unit.shots, rollout_id=90 + i, **SAMPLING) for i in range(2)]
 
     return [
         *teacher.checks,

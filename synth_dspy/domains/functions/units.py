@@ -1,299 +1,88 @@
-"""What to write about: calls are drawn and made, and become units that say what a request must say.
-
-A unit is an item whose `meta` holds: `category`; `about`, the calls that the request is written from; `expected`, the
-calls that it should lead to; `offered`, the names of the functions to choose from; `must`, the values it must say;
-`wanted`, those in words; `shots`, demonstrations; `results`, what the expected calls gave; `conversation`, `system`;
-where an argument must not be said, `left_out`: its name, and texts that it could be.
-"""
+"""What a request is written about: calls that are drawn and made, and what a request for them must say."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import dspy
 
-from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Item
-from synth_dspy.domains.functions.details import Details, spelt, what_it_does
-from synth_dspy.domains.functions.examples import calls_of
-from synth_dspy.domains.functions.filters import is_executable
-from synth_dspy.domains.functions.json_schema import json_types
-from synth_dspy.domains.functions.program import Workshop
-from synth_dspy.domains.functions.prompts import first_sentence
-from synth_dspy.domains.functions.schema import Call, Function, validate
-from synth_dspy.domains.functions.values import ValueDrawer, leaves
-from synth_dspy.domains.functions.wording import CLARIFY, SYSTEM_PROMPTS, TALK
-from synth_dspy.synthesis.dedup import Embed
-
-log = logging.getLogger("synth_dspy.synthesis")
-
-CATEGORIES = ("single", "choice", "parallel", "nested", "missing_argument", "irrelevant", "multi_turn")
-EARLIER = {"missing": "missing_argument"}
-"""What configurations of earlier runs say."""
-OFFERED = 3
-"""Functions to choose from, where there is a choice."""
-FITS = 0.55
-"""Least cosine of what a function returns and what an argument is, for one to be fed into the other."""
-WITH_SYSTEM = 0.2
-"""Share of the units under a system prompt."""
-TRIES = 5
-CONSIDERED = 40
-"""Functions looked at for those that do something quite different."""
+from synth_dspy.domains.functions.details import Must
+from synth_dspy.domains.functions.prompts import Turn
+from synth_dspy.domains.functions.schema import Call, Function
 
 
-def parse_mix(mix: str) -> dict[str, int]:
-    """The shares of the categories: "single=4,choice=2" gives {"single": 4, "choice": 2}.
+@dataclass(frozen=True, slots=True)
+class FunctionItem(Item):
+    """A function to call."""
 
-    Raises:
-        SetupError: a name is no category, or a share no whole number.
-    """
-    shares: dict[str, int] = {}
-    for part in mix.split(","):
-        name, _, share = part.partition("=")
-        name = EARLIER.get(name.strip(), name.strip())
-        if name not in CATEGORIES or not share.strip().isdigit():
-            raise SetupError(
-                f"--task.mix says {part.strip()!r}, which is no category with a share; write for example "
-                f"single=4,irrelevant=1, with the categories {', '.join(CATEGORIES)}."
-            )
-        shares[name] = int(share)
-    if not sum(shares.values()):
-        raise SetupError("--task.mix gives no category a share; write for example single=4,irrelevant=1.")
-    return shares
+    function: Function
 
 
-class UnitPlanner:
-    """Draws calls, in the shares of a mix and even over the functions.
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An argument that a request must not say, and texts that it could be."""
 
-    Args:
-        known: all functions by name; calls are drawn of those that `plan` is given.
-        seeds: labelled examples of the training groups.
-        embed: texts to unit vectors.
-        workshop: makes calls in sandboxes.
-        mix: shares of the categories.
-        details: puts calls into words.
-        write_value: a function and an argument of it to a value, where nothing is known to draw from.
-        seed: seed of what is drawn.
+    name: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a conversation begins, and what its last message is to the turns before.
+
+    Attributes:
+        kind: of the last message: it wants the same with another value, it answers the assistant's question, or it is
+            mere talk.
+        first: the call that the first message is written from.
+        lacks: what the first message leaves out, where the assistant asks back.
+        reply: what the assistant asks then.
+        last: the last message, where no teacher writes it.
     """
 
-    def __init__(
-        self,
-        known: Mapping[str, Function],
-        seeds: Sequence[dspy.Example],
-        embed: Embed,
-        workshop: Workshop,
-        mix: Mapping[str, int],
-        details: Details,
-        write_value: Callable[[Function, str, int], str],
-        seed: int = 0,
-    ) -> None:
-        self.known = dict(known)
-        self.seeds = list(seeds)
-        self.embed = embed
-        self.workshop = workshop
-        self.mix = dict(mix)
-        self.details = details
-        self.write_value = write_value
-        self.seed = seed
-        seen = [call for example in seeds for call in calls_of(example.expected["calls"])]
-        self.drawer = ValueDrawer([*seen, *(call for function in known.values() for call in function.examples)])
-
-    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
-        """At most `limit` units; without one, four for each function."""
-        functions = {item.id: item.meta["function"] for item in items}
-        if not functions:
-            return []
-        groups = {item.id: item.group for item in items}
-        total = limit if limit is not None else 4 * len(functions)
-        pairs = self._pairs(functions) if self.mix.get("nested") else []
-        mix = {name: share for name, share in self.mix.items() if share and (name != "nested" or pairs)}
-        if len(functions) < 2:  # what is offered beside is of the same split: held-out functions are not shown
-            mix = {name: share for name, share in mix.items() if name not in ("choice", "irrelevant")} or {"single": 1}
-        shares = _shares(mix, total)
-        turns: dict[str, int] = Counter()
-        units = []
-        for category, count in shares.items():
-            for number in range(count):
-                rng = random.Random(f"{self.seed} {category} {number}")
-                if category == "nested":
-                    calls = self._nested(pairs, number, rng)
-                else:
-                    wanted = 2 if category == "parallel" else 1
-                    calls = self._drawn(list(functions.values()), turns, wanted, rng)
-                if calls:
-                    units.append(self._unit(category, number, calls, groups, rng))
-        return units
-
-    def _drawn(self, functions: list[Function], turns: dict[str, int], wanted: int, rng: random.Random) -> list[Call]:
-        """Calls of the function that has had the fewest turns, or of two; each can be made without an error."""
-        order = sorted(functions, key=lambda f: (turns[f.name], _hash(f"{self.seed} {f.name}")))
-        for first in order[:4]:
-            turns[first.name] += 1
-            # Half of what is asked for together is asked of one function; only functions of one split are combined.
-            others = [first] if rng.random() < 0.5 else [f for f in order if f.name != first.name] or [first]
-            calls = [self._call(function, rng, wanted == 1) for function in [first, rng.choice(others)][:wanted]]
-            if None not in calls and len({str(call) for call in calls}) == wanted:
-                return [call for call in calls if call is not None]
-        return []
-
-    def _call(self, function: Function, rng: random.Random, optional: bool = True) -> Call | None:
-        """A call with drawn arguments that is valid and raises nothing; None where five draws give none."""
-        for _ in range(TRIES):
-            arguments = self.drawer.draw(function, rng, optional)
-            for name in function.required:
-                if name in arguments:
-                    continue
-                try:
-                    arguments[name] = self.write_value(function, name, rng.randrange(1000))
-                except SetupError:
-                    raise  # true of every call
-                except Exception as error:  # one unit less, not the end of the run
-                    log.warning("no value for %s of %s: %s", name, function.name, error)
-                    return None
-            call = Call(function.name, {name: arguments[name] for name in function.properties if name in arguments})
-            if not validate(call, self.known.values()) and self._runs(call):
-                return call
-        return None
-
-    def _runs(self, call: Call) -> bool:
-        return not is_executable(call, self.known) or self.workshop.run([call])[0].ok
-
-    def _pairs(self, functions: Mapping[str, Function]) -> list[tuple[Function, Function, str]]:
-        """(outer, inner, argument) where what the inner returns is what the outer's argument is, by type and words."""
-        found = [
-            (call.name, value.name, name)
-            for example in self.seeds
-            for call in calls_of(example.expected["calls"])
-            for name, value in call.arguments.items()
-            if isinstance(value, Call)
-        ]
-        returning = [(f, note) for f in functions.values() if (note := str((f.returns or {}).get("description", "")))]
-        taking = [(f, name, schema) for f in functions.values() for name, schema in f.properties.items()]
-        if returning and taking:
-            given = self.embed([f"{first_sentence(f.description)}. {note}" for f, note in returning])
-            taken = self.embed(
-                [f"{name.replace('_', ' ')}: {schema.get('description', '')}" for _, name, schema in taking]
-            )
-            near = given @ taken.T
-            for i, (inner, _) in enumerate(returning):
-                for j, (outer, name, schema) in enumerate(taking):
-                    types = json_types(inner.returns) & json_types(schema)
-                    if outer.name != inner.name and types - {"boolean", "null"} and near[i, j] >= FITS:
-                        found.append((outer.name, inner.name, name))
-        return [
-            (functions[outer], functions[inner], name)
-            for outer, inner, name in dict.fromkeys(found)
-            if outer in functions and inner in functions
-        ]
-
-    def _nested(self, pairs: list[tuple[Function, Function, str]], number: int, rng: random.Random) -> list[Call]:
-        for attempt in range(4):
-            outer, inner, name = pairs[(number + attempt) % len(pairs)]
-            call, feeding = self._call(outer, rng, False), self._call(inner, rng, False)
-            if call is None or feeding is None or not is_executable(feeding, self.known):
-                continue
-            whole = Call(outer.name, {**call.arguments, name: feeding})
-            if not validate(whole, self.known.values()) and self._runs(whole):
-                return [whole]
-        return []
-
-    def _unit(
-        self, category: str, number: int, calls: list[Call], groups: Mapping[str, str], rng: random.Random
-    ) -> Item:
-        """A unit: the calls, what must be said of them, what is offered beside them, what was said before."""
-        every = [each.name for call in calls for each in (call, *call.inner())]
-        used = list(dict.fromkeys(every))
-        function = self.known[calls[0].name]
-        meta: dict[str, Any] = {"category": category, "about": calls, "expected": calls, "conversation": ()}
-        if category == "missing_argument":
-            left_out = rng.choice(function.required) if function.required else ""
-            if not left_out:
-                category = meta["category"] = "single"
-            else:
-                kept = {name: value for name, value in calls[0].arguments.items() if name != left_out}
-                meta |= {"about": [Call(function.name, kept)], "expected": [],
-                         "left_out": self._left_out(function, left_out, calls[0])}  # fmt: skip
-        elif category == "irrelevant":
-            meta["expected"] = []
-            used = []
-        offered = self._offered(category, used, function, list(groups), rng)
-        if category == "multi_turn":
-            meta |= self._turns(calls[0], rng)
-        meta.setdefault("must", self.details.must(meta["about"]))
-        meta.setdefault("wanted", self.details.wanted(meta["about"], rng))
-        executable = all(is_executable(call, self.known) for call in meta["expected"])
-        outcomes = self.workshop.run(meta["expected"]) if executable else []
-        meta["results"] = [outcome.as_json() for outcome in outcomes]
-        meta["system"] = rng.choice(SYSTEM_PROMPTS) if rng.random() < WITH_SYSTEM else ""
-        meta["shots"] = self.details.shots_for(category, [call.name for call in meta["about"]])
-        name = f"{category}-{number}-{_hash(repr(calls))[:8]}"
-        return Item(name, groups[calls[0].name], str(calls[0]), {**meta, "offered": offered})
-
-    def _offered(
-        self, category: str, used: list[str], function: Function, pool: Sequence[str], rng: random.Random
-    ) -> list[str]:
-        """Names to choose from: those called, and others; unlike the one meant where nothing shall fit."""
-        others = [name for name in pool if name not in used and name != function.name]
-        if category == "irrelevant":
-            others = rng.sample(others, min(CONSIDERED, len(others)))
-            vectors = self.embed([what_it_does(self.known[name]) for name in [function.name, *others]])
-            near = dict(zip(others, map(float, vectors[1:] @ vectors[0]), strict=True))
-            far = sorted(others, key=lambda name: near[name])
-            return rng.sample(far[: max(OFFERED, len(far) // 2)], min(rng.randint(1, OFFERED), len(far)))
-        size = {"choice": OFFERED, "multi_turn": 2, "missing_argument": rng.randint(1, 2)}.get(category, len(used))
-        if category in ("parallel", "nested") and rng.random() < 0.5:
-            size += 1
-        offered = used + rng.sample(others, min(max(0, size - len(used)), len(others)))
-        rng.shuffle(offered)
-        return offered
-
-    def _turns(self, call: Call, rng: random.Random) -> dict[str, Any]:
-        """What was said before, and what the last message is: a follow-up, an answer to a question, or mere talk."""
-        function = self.known[call.name]
-        kind = rng.random()
-        changed = [name for name in call.arguments if not isinstance(call.arguments[name], bool)]
-        if kind < 0.55 and changed:
-            name = rng.choice(changed)
-            for _ in range(8):
-                value = self.drawer.value(function.properties[name], name, rng, function)
-                other = Call(call.name, {**call.arguments, name: value}) if value is not None else call
-                if other != call and not validate(other, [function]) and self._runs(other):
-                    must = [(name, each, self.details.note(other, name)) for _, each in leaves({name: value})]
-                    wanted = self.details.instead(name, value, lambda value: spelt(value, rng))
-                    return {"kind": "follow-up", "first": call, "about": [other], "expected": [other], "must": must,
-                            "wanted": wanted}  # fmt: skip
-        required = [name for name in function.required if not isinstance(call.arguments[name], list | dict | bool)]
-        if kind < 0.8 and required:
-            name = rng.choice(required)
-            rest = Call(call.name, {key: value for key, value in call.arguments.items() if key != name})
-            asked = rng.choice(CLARIFY).format(name.replace("_", " "))
-            return {"kind": "answer", "first": rest, "lacks": self._left_out(function, name, call), "reply": asked,
-                    "about": [call], "expected": [call],
-                    "must": [(name, call.arguments[name], "")],
-                    "last": f"{spelt(call.arguments[name], rng)}."}  # fmt: skip
-        return {"kind": "talk", "first": call, "about": [call], "expected": [], "must": [],
-                "last": rng.choice(TALK)}  # fmt: skip
-
-    def _left_out(self, function: Function, name: str, call: Call) -> tuple[str, tuple[str, ...]]:
-        """An argument that a request must not say, and the texts that it could be."""
-        drawn = [value for _, value in leaves({name: call.arguments[name]}) if isinstance(value, str)]
-        return name, tuple(dict.fromkeys([*drawn, *self.drawer.texts(function.properties[name], name)]))
+    kind: Literal["follow-up", "answer", "talk"]
+    first: Call
+    lacks: LeftOut | None = None
+    reply: str = ""
+    last: str = ""
 
 
-def _shares(mix: Mapping[str, int], total: int) -> dict[str, int]:
-    """How many of each category: whole numbers that sum to the total, by largest remainder."""
-    exact = {name: total * share / sum(mix.values()) for name, share in mix.items()}
-    counts = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
+@dataclass(frozen=True, slots=True)
+class RequestUnit:
+    """Calls to be requested in words.
 
+    Attributes:
+        id: the category, its number and a hash of the calls.
+        group: that of the function called first.
+        text: the first call.
+        category: one of `planner.CATEGORIES`.
+        about: the calls that the request is written from.
+        expected: the calls that it should lead to.
+        offered: names of the functions to choose from.
+        must: the values that it must say.
+        wanted: what it asks for, in words.
+        shots: demonstrations.
+        results: what the expected calls gave.
+        system: a system prompt, or "".
+        left_out: an argument that must not be said.
+        opening: how the conversation begins that the request ends.
+        conversation: its turns, once they are written.
+    """
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    id: str
+    group: str
+    text: str
+    category: str
+    about: Sequence[Call]
+    expected: Sequence[Call]
+    offered: Sequence[str]
+    must: Sequence[Must]
+    wanted: str
+    shots: Sequence[dspy.Example] = ()
+    results: Sequence[Mapping[str, Any]] = ()
+    system: str = ""
+    left_out: LeftOut | None = None
+    opening: Opening | None = None
+    conversation: tuple[Turn, ...] = ()

@@ -1,6 +1,6 @@
 """Filters on the words of a request: it says what the calls hold, everything of it and nothing else.
 
-They ask no model; signs are read, not meaning. See `_function_filters.py` for what a candidate's item holds.
+They ask no model; signs are read, not meaning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.domains.functions.json_schema import json_types
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function
+from synth_dspy.domains.functions.units import LeftOut, RequestUnit
 from synth_dspy.domains.functions.values import is_said, leaves, spellings
 from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
@@ -65,9 +66,9 @@ class Said:
 
     name = "arguments said"
 
-    def __call__(self, candidate: Candidate) -> Verdict:
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         text = str(candidate.fields["question"])
-        for name, value, note in candidate.item.meta["must"]:
+        for name, value, note in candidate.unit.must:
             if isinstance(value, bool):
                 if not names_option(name, note, text) or (value is False and not _NOT.search(text)):
                     return _no(f"an option is not said: {name}")
@@ -90,10 +91,11 @@ class NothingElse:
     def __init__(self, known: Mapping[str, Function]) -> None:
         self.known = known
 
-    def __call__(self, candidate: Candidate) -> Verdict:
-        meta, text = candidate.item.meta, str(candidate.fields["question"])
-        every = [each for call in meta["about"] for each in (call, *call.inner())]
-        values = [value for call in meta["about"] for _, value in leaves(call.arguments)]
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
+        unit, text = candidate.unit, str(candidate.fields["question"])
+        every = [each for call in unit.about for each in (call, *call.inner())]
+        values = [value for call in unit.about for _, value in leaves(call.arguments)]
+        left_out = unit.left_out.name if unit.left_out else ""
         ways = [spellings(value) for value in values if not isinstance(value, bool)]
         held = Counter(number for each in ways for number in frozenset().union(*map(numbers, each)))
         counts = number_counts(text)
@@ -107,7 +109,7 @@ class NothingElse:
             # "38 Celsius in Fahrenheit": of a function that only takes what is wanted, the other may be said too.
             converts = not any(map(_ORIGIN.search, properties))
             for name, schema in properties.items():
-                also = converts and _TARGET.search(name) and name != meta.get("left_out", ("",))[0]
+                also = converts and _TARGET.search(name) and name != left_out
                 for option in () if also else schema.get("enum") or ():
                     if option not in values and is_said(option, text) and not set(tokens(str(option))) <= said:
                         return _no(f"another value is said: {option}")
@@ -115,26 +117,26 @@ class NothingElse:
                 if unset and _switches(self.known[call.name], name, text, said):
                     return _no(f"an option is said that is not called: {name}")
         if candidate.fields.get("conversation") and _BEFORE.search(text):
-            new = [value for _, value, _ in meta["must"]]
+            new = [value for _, value, _ in unit.must]
             if not any(_WHEN.fullmatch(str(value)) and value not in new for value in values):
                 return _no("a day from nowhere")
-        if "left_out" in meta and (found := self._left_out(meta, text, said)):
+        if unit.left_out and (found := self._left_out(unit, unit.left_out, text, said)):
             return _no(f"what was left out may be said: {found}")
         return KEPT
 
-    def _left_out(self, meta: Mapping[str, Any], text: str, said: set[str]) -> str:
+    def _left_out(self, unit: RequestUnit, left_out: LeftOut, text: str, said: set[str]) -> str:
         """What in a request may be the argument that was left out; "" where nothing is."""
-        name, values = meta["left_out"]
-        function = self.known[meta["about"][0].name]
+        name = left_out.name
+        function = self.known[unit.about[0].name]
         schema = function.properties[name]
-        for value in values:
+        for value in left_out.texts:
             if is_said(value, text) and not set(tokens(value)) <= said:
-                return str(value)
+                return value
         types = json_types(schema, function.parameters.get("$defs") or {})
         if types and types <= _PLAIN_KINDS:
             return ""
         others = [f"{key} {each.get('description', '')}" for key, each in function.properties.items() if key != name]
-        own = " ".join([meta["wanted"], function.name, function.description, name, *others]).replace("_", " ")
+        own = " ".join([unit.wanted, function.name, function.description, name, *others]).replace("_", " ")
         allowed = said | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
         quoted = [first or second for first, second in _QUOTED.findall(text)]
         return next((each for each in [*CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
@@ -150,12 +152,12 @@ class Roles:
 
     name = "roles"
 
-    def __call__(self, candidate: Candidate) -> Verdict:
+    def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         text = str(candidate.fields["question"])
-        if len(candidate.item.meta["about"]) > 1:
+        if len(candidate.unit.about) > 1:
             return KEPT  # what one call is given, another may be wanted in
         stated, asked = _parts(text)
-        for call in candidate.item.meta["about"]:
+        for call in candidate.unit.about:
             texts = {name: word for name, value in call.arguments.items() if (word := _word(value))}
             targets = [value for name, value in texts.items() if _TARGET.search(name)]
             for name, value in texts.items():

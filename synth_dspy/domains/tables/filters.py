@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.knowledge import Candidate, Verdict
 from synth_dspy.domains.tables.ddl import DdlError, parse_table, run_in_duckdb
-from synth_dspy.domains.tables.generate import Generated
 from synth_dspy.domains.tables.naming import abbreviated
 from synth_dspy.domains.tables.schema import WHOLE, foci, words
+from synth_dspy.domains.tables.units import TableUnit
 from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, numbers, tokens
 
@@ -35,8 +34,8 @@ class Runs:
 
     name = "runs"
 
-    def __call__(self, candidate: Candidate) -> Verdict:
-        made = generated(candidate)
+    def __call__(self, candidate: Candidate[TableUnit]) -> Verdict:
+        made = candidate.unit.made
         if not made.ddl:  # a table that exists already
             return KEPT
         kind, message = _outcome(made.ddl, made.table.dialect)
@@ -79,8 +78,8 @@ class NothingInvented:
 
     name = "nothing invented"
 
-    def __call__(self, candidate: Candidate) -> Verdict:
-        comment, made = str(candidate.fields["comment"]), generated(candidate)
+    def __call__(self, candidate: Candidate[TableUnit]) -> Verdict:
+        comment, made = str(candidate.fields["comment"]), candidate.unit.made
         known = [*candidate.fields["names"], *(column.references for column in made.table.columns)]
         if strange := invented_names(comment, known):
             return _no(f"name from nowhere: {', '.join(strange)}")
@@ -106,8 +105,8 @@ class Means:
         self.least = least
         self.strangers = strangers
 
-    def __call__(self, candidate: Candidate) -> Verdict:
-        made, comment = generated(candidate), str(candidate.fields["comment"])
+    def __call__(self, candidate: Candidate[TableUnit]) -> Verdict:
+        made, comment = candidate.unit.made, str(candidate.fields["comment"])
         meaning = made.meanings.get(_focus(candidate))
         if meaning is None:
             return KEPT
@@ -136,8 +135,8 @@ class Identifies:
         self.among = among
         self._columns = lru_cache(maxsize=256)(lambda texts: self.embed(texts))  # several comments are on one table
 
-    def __call__(self, candidate: Candidate) -> Verdict:
-        made, focus = generated(candidate), _focus(candidate)
+    def __call__(self, candidate: Candidate[TableUnit]) -> Verdict:
+        made, focus = candidate.unit.made, _focus(candidate)
         if focus == WHOLE:
             return KEPT
         names = [name for name in foci(made.table) if name != WHOLE]
@@ -165,13 +164,6 @@ class SaidAlready:
             return _no("said already")
         self._seen.add(key)
         return KEPT
-
-
-def generated(candidate: Candidate) -> Generated:
-    """The table that a candidate is about."""
-    made: Any = candidate.item.meta["generated"]
-    assert isinstance(made, Generated)
-    return made
 
 
 def repeats_name(comment: str, name: str) -> bool:

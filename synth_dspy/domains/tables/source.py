@@ -10,17 +10,17 @@ from typing import TypeVar
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.knowledge import Item, Knowledge
+from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.tables.catalogue import open_catalogue
 from synth_dspy.domains.tables.generate import Industry, read_industries
 from synth_dspy.domains.tables.labelled import read_tables, rows_of
 from synth_dspy.domains.tables.schema import WHOLE, Table, view
+from synth_dspy.domains.tables.units import IndustryItem, TableItem
 
 INDUSTRIES = "naics.csv"
 TABLES = "tables"
 VOCABULARY = "vocabulary.toml"
-INDUSTRY, TABLE = "industry", "table"
 
 T = TypeVar("T")
 
@@ -82,14 +82,12 @@ class Industries:
         return [row for table in chosen for row in rows_of(table)]
 
 
-def _table_item(table: Table, write: bool) -> Item:
-    meta = {"kind": TABLE, "table": table, "write": write}
-    return Item(f"table/{table.qualified}", table.qualified, view(table, WHOLE), meta)
+def _table_item(table: Table, write: bool) -> TableItem:
+    return TableItem(f"table/{table.qualified}", table.qualified, view(table, WHOLE), table, write)
 
 
-def _industry_item(industry: Industry) -> Item:
-    meta = {"kind": INDUSTRY, "industry": industry}
-    return Item(f"naics/{industry.code}", industry.code, industry.title, meta)
+def _industry_item(industry: Industry) -> IndustryItem:
+    return IndustryItem(f"naics/{industry.code}", industry.code, industry.title, industry)
 
 
 def _some(things: Sequence[T], keys: Sequence[str], limit: int) -> list[T]:

@@ -17,7 +17,6 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -30,9 +29,9 @@ from synth_dspy.domains.tables.documentation import clean
 from synth_dspy.domains.tables.generate import DIALECTS, Generated, Industry, Sampler
 from synth_dspy.domains.tables.labelled import INPUTS, row_fields
 from synth_dspy.domains.tables.schema import WHOLE, Table, comment_of, foci, line, view
-from synth_dspy.domains.tables.source import INDUSTRY
+from synth_dspy.domains.tables.units import IndustryItem, IndustryUnit, TableItem, TableUnit
 from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.synthesis.pipeline import candidate_id, evenly, unit_of
+from synth_dspy.synthesis.pipeline import candidate_id, evenly
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 
 DECODING = {"max_tokens": 40, "temperature": 0.0, "stop": ["\n"]}
@@ -123,33 +122,30 @@ class TableSynthesizer(dspy.Module):
         self.write_table = dspy.Predict(WriteTable)
         self.adapter = PlainAdapter()
 
-    def plan(self, items: Sequence[Item], limit: int | None) -> list[Item]:
+    def plan(self, items: Sequence[Item], limit: int | None) -> list[IndustryUnit | TableUnit]:
         """Units to write about: the user's own tables first, then industries, each as often as `limit` asks for."""
-        own = [item for item in items if item.meta.get("write")]
-        industries = over_sectors([item for item in items if item.meta.get("kind") == INDUSTRY])
+        own = [_unit_of(item) for item in items if isinstance(item, TableItem) and item.write]
+        industries = over_sectors([item for item in items if isinstance(item, IndustryItem)])
         if limit is None:
-            return [*own, *(unit_of(item, 0, {"turn": 0}) for item in industries)]
+            return [*own, *(_turn_of(item, 0) for item in industries)]
         wanted = math.ceil(limit / self.per_table)
-        units = evenly(own, wanted)
-        left = wanted - len(units) if industries else 0
+        own = evenly(own, wanted)
+        left = wanted - len(own) if industries else 0
         rounds = math.ceil(left / len(industries)) if left else 0
         turns = [industries[: left - n * len(industries)] for n in range(rounds)]
-        return units + [unit_of(item, n, {"turn": n}) for n, turn in enumerate(turns) for item in turn]
+        return own + [_turn_of(item, n) for n, turn in enumerate(turns) for item in turn]
 
-    def forward(self, item: Item) -> list[Candidate]:
-        """The candidates of one unit."""
-        turn = int(item.meta.get("turn", 0))
+    def forward(self, unit: IndustryUnit | TableUnit | Item) -> list[Candidate[TableUnit]]:
+        """The candidates of one unit that `plan` made; of an item, those of its units."""
+        if isinstance(unit, Item):
+            return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         with dspy.context(adapter=self.adapter):
-            if item.meta.get("kind") != INDUSTRY:
-                made = Generated(item.meta["table"], "", "", {})
-            elif self.free:
-                made = self._written(item.meta["industry"], turn)
-            else:
-                made = self.sampler.sample(item.meta["industry"], turn)
-            unit = replace(item, meta={**item.meta, "generated": made})
-            if not made.table.columns:  # a statement that is none: the filters count it
-                return [_candidate(unit, made, WHOLE, "")]
-            return [self._commented(unit, made, focus) for focus in self._foci(made.table, item.id, turn)]
+            if isinstance(unit, IndustryUnit):
+                make = self._written if self.free else self.sampler.sample
+                unit = TableUnit(unit.id, unit.group, unit.text, make(unit.industry, unit.turn), unit.turn)
+            if not unit.made.table.columns:  # a statement that is none: the filters count it
+                return [_candidate(unit, WHOLE, "")]
+            return [self._commented(unit, focus) for focus in self._foci(unit.made.table, unit.id, unit.turn)]
 
     def _foci(self, table: Table, key: str, turn: int) -> list[str]:
         """The table itself and some columns; of the user's own tables only what lacks a comment."""
@@ -157,9 +153,9 @@ class TableSynthesizer(dspy.Module):
         chosen = random.Random(f"{self.seed}/{key}/{turn}").sample(columns, min(self.per_table - 1, len(columns)))
         return [whole, *chosen]
 
-    def _commented(self, unit: Item, made: Generated, focus: str) -> Candidate:
+    def _commented(self, unit: TableUnit, focus: str) -> Candidate[TableUnit]:
         trials = (
-            _candidate(unit, made, focus, self._comment(made, focus, unit.group, {**DECODING, **draw(i, SAMPLING)}))
+            _candidate(unit, focus, self._comment(unit.made, focus, unit.group, {**DECODING, **draw(i, SAMPLING)}))
             for i in range(self.samples)
         )
         found = first_passing(trials, lambda trial: kept_by(self.checks, trial))
@@ -199,9 +195,9 @@ class TableSynthesizer(dspy.Module):
         return Generated(table, ddl, case, {})
 
 
-def over_sectors(industries: Sequence[Item]) -> list[Item]:
+def over_sectors(industries: Sequence[IndustryItem]) -> list[IndustryItem]:
     """Industries in an order in which any number of the first are spread over the sectors."""
-    by_sector: defaultdict[str, list[Item]] = defaultdict(list)
+    by_sector: defaultdict[str, list[IndustryItem]] = defaultdict(list)
     for item in sorted(industries, key=lambda item: hash_order(item.group)):
         by_sector[item.group[:2]].append(item)
     ranked = [(rank, hash_order(sector), item) for sector, own in by_sector.items() for rank, item in enumerate(own)]
@@ -223,8 +219,16 @@ def statement_in(text: str) -> str:
     return statement.partition(";")[0].strip()
 
 
-def _candidate(unit: Item, made: Generated, focus: str, comment: str) -> Candidate:
-    fields = row_fields(made.table, focus)
+def _unit_of(item: TableItem) -> TableUnit:
+    return TableUnit(item.id, item.group, item.text, Generated(item.table, "", "", {}))
+
+
+def _turn_of(item: IndustryItem, turn: int) -> IndustryUnit:
+    return IndustryUnit(f"{item.id}/{turn}", item.group, item.text, item.industry, turn)
+
+
+def _candidate(unit: TableUnit, focus: str, comment: str) -> Candidate[TableUnit]:
+    fields = row_fields(unit.made.table, focus)
     category = fields.pop("category")
-    fields |= {"comment": comment, "answer": comment, "references": [comment], "ddl": made.ddl}
+    fields |= {"comment": comment, "answer": comment, "references": [comment], "ddl": unit.made.ddl}
     return Candidate(candidate_id(unit, focus), unit, fields, category, INPUTS)

@@ -11,6 +11,7 @@ import pytest
 from synth_dspy.core.errors import SetupError
 from synth_dspy.domains.tables.labelled import read_tables, rows_of
 from synth_dspy.domains.tables.source import Industries
+from synth_dspy.domains.tables.units import IndustryItem, TableItem
 from synth_dspy.pipeline import datasets
 
 DATA = Path(__file__).resolve().parents[3] / "data" / "industries"
@@ -80,7 +81,7 @@ def test_a_table_is_wholly_in_one_split_and_every_split_has_human_comments() -> 
     assert not of["train"] & of["test"]
     assert not of["dev"] & of["test"]
     assert len(of["test"]) >= 10
-    assert len({item.group for item in splits["train"].items if item.meta["kind"] == "industry"}) >= 40
+    assert len({item.group for item in splits["train"].items if isinstance(item, IndustryItem)}) >= 40
 
 
 def test_a_limit_takes_so_many_tables_and_industries() -> None:
@@ -94,7 +95,7 @@ def test_a_database_of_ones_own_is_written_about_and_its_comments_are_labelled_d
     with duckdb.connect(str(tmp_path / "own.duckdb")) as connection:
         connection.execute("CREATE TABLE mine (a INT, b INT); COMMENT ON COLUMN mine.a IS 'said by us'")
     knowledge = Industries(DATA, database=f"duckdb:///{tmp_path / 'own.duckdb'}").read()
-    (item,) = [item for item in knowledge.items if item.meta.get("write")]
+    (item,) = [item for item in knowledge.items if isinstance(item, TableItem) and item.write]
     assert item.group == "mine"
     assert [row.comment for row in knowledge.labelled if row.group == "mine"] == ["said by us"]
 

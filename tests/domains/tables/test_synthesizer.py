@@ -28,6 +28,7 @@ from synth_dspy.domains.tables.labelled import row_fields
 from synth_dspy.domains.tables.schema import WHOLE, Column, Table
 from synth_dspy.domains.tables.source import Industries
 from synth_dspy.domains.tables.synthesizer import TableSynthesizer, statement_in, use_cases
+from synth_dspy.domains.tables.units import IndustryItem, TableItem, TableUnit
 from synth_dspy.synthesis.pipeline import synthesise
 
 DATA = Path(__file__).resolve().parents[3] / "data" / "industries"
@@ -75,8 +76,7 @@ def candidate(
     )
     fields = row_fields(table, focus)
     category = fields.pop("category")
-    item = Item("i", "111110", "Farming", {"generated": made})
-    return Candidate(comment, item, {**fields, "comment": comment}, category)
+    return Candidate(comment, TableUnit("i", "111110", "Farming", made), {**fields, "comment": comment}, category)
 
 
 def bag(texts: Any) -> np.ndarray:
@@ -127,7 +127,7 @@ def test_statements_that_fail_are_dropped_and_counted(statement: str, reason: st
 
 def test_the_users_own_tables_come_first_and_only_what_lacks_a_comment_is_written() -> None:
     columns = (Column("a", "INT", comment="There already"), Column("b", "INT"))
-    own = Item("table/own", "own", "own (a, b)", {"kind": "table", "table": Table("own", columns), "write": True})
+    own = TableItem("table/own", "own", "own (a, b)", Table("own", columns), write=True)
     synthesizer = taught(TableSynthesizer(SAMPLER), Teacher())
     units = synthesizer.plan([*items(2), own], 8)
     assert units[0].group == "own"
@@ -138,7 +138,7 @@ def test_many_examples_take_several_tables_of_each_industry_and_no_two_units_are
     synthesizer = TableSynthesizer(SAMPLER, per_table=4)
     units = synthesizer.plan(items(5), 100)
     assert len(units) == len({unit.id for unit in units}) == 25
-    assert {unit.meta["turn"] for unit in units} == {0, 1, 2, 3, 4}
+    assert {unit.turn for unit in units} == {0, 1, 2, 3, 4}
 
 
 def test_a_few_units_are_of_as_many_sectors() -> None:
@@ -200,12 +200,14 @@ def test_names_and_repetition() -> None:
 def test_generated_rows_of_the_vocabulary_pass_the_checks_with_their_own_meanings() -> None:
     """A perfect wording must not be rejected: what the meaning says is kept for nearly every column."""
     kept = judged = 0
+    industry = Industries(DATA).read(3).items[-1]
+    assert isinstance(industry, IndustryItem)
     for number in range(40):
-        made = SAMPLER.sample(Industries(DATA).read(3).items[-1].meta["industry"], number)
+        made = SAMPLER.sample(industry.industry, number)
         for focus, meaning in made.meanings.items():
             fields = {**row_fields(made.table, focus), "comment": meaning[0].upper() + meaning[1:]}
             category = fields.pop("category")
-            one = Candidate("c", Item("i", "g", "", {"generated": made}), fields, category)
+            one = Candidate("c", TableUnit("i", "g", "", made), fields, category)
             judged += 1
             kept += all(check(one).keep for check in (WellWritten(), SaysMore(), NothingInvented()))
     assert kept / judged > 0.93
