@@ -26,7 +26,7 @@ from synth_dspy.pipeline.chat_export import (
     write_chat,
     write_dataset,
 )
-from synth_dspy.training.traces import Call
+from synth_dspy.training.traces import PredictorCall
 
 
 def talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -179,7 +179,7 @@ class Greeter(dspy.Module):
 class Caller(Greeter):
     """A program that says how its rows are shown."""
 
-    def chat_row(self, example: dspy.Example, call: Call) -> dict:
+    def chat_row(self, example: dspy.Example, call: PredictorCall) -> dict:
         turns = [ASKED, {"role": "assistant", "calls": parse(call.reply, "json")}]
         return {"tools": TOOLS, "messages": tool_messages(turns, call.messages[0]["content"])}
 

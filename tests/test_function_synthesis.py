@@ -28,7 +28,7 @@ from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
 from synth_dspy.domains.functions.units import parse_mix
 from synth_dspy.domains.functions.values import ValueDrawer, as_said, is_said, leaves, spellings
-from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormed
+from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormedRequest
 from synth_dspy.pipeline import datasets
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 
@@ -155,7 +155,7 @@ class TestFilters:
         ],
     )
     def test_well_formed(self, question: str, keep: bool) -> None:
-        assert WellFormed()(candidate(question, [MILES])).keep is keep
+        assert WellFormedRequest()(candidate(question, [MILES])).keep is keep
 
     @pytest.mark.parametrize(
         ("question", "call", "keep"),
@@ -256,7 +256,7 @@ class TestFilters:
             if calls and example.category != "multi_turn":
                 one = candidate(example.question, calls)
                 one.item.meta["must"][:] = Details(KNOWN, (), 0, 0).must(calls)
-                for check in (WellFormed(), Said(), NothingElse(KNOWN), Roles()):
+                for check in (WellFormedRequest(), Said(), NothingElse(KNOWN), Roles()):
                     rejected[check.name] += not check(one).keep
         assert rejected["arguments said"] <= 17
         assert rejected["nothing made up"] <= 2

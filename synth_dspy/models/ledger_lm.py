@@ -39,7 +39,7 @@ from dspy.utils.exceptions import (
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
-from synth_dspy.core.usage import Call, count_usage, current_unit
+from synth_dspy.core.usage import ModelCall, count_usage, current_unit
 from synth_dspy.models.completion import without_halves
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
@@ -86,9 +86,9 @@ class LedgerEngine:
     def complete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
 
-        def ask() -> Call:
+        def ask() -> ModelCall:
             if hasattr(self.inner, "submit"):
-                done: Call = self.inner.submit(request, call, self.ledger).result()
+                done: ModelCall = self.inner.submit(request, call, self.ledger).result()
                 return done
             with self._attempt(call) as answered:
                 answered.append(self.inner.complete(request))
@@ -100,7 +100,7 @@ class LedgerEngine:
     async def acomplete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
 
-        async def ask() -> Call:
+        async def ask() -> ModelCall:
             if hasattr(self.inner, "submit"):
                 return await asyncio.wrap_future(self.inner.submit(request, call, self.ledger))
             with self._attempt(call) as answered:
@@ -113,7 +113,7 @@ class LedgerEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # copies of a program share the ledger and the model
 
-    def _begin(self, request: lm15.Request) -> tuple[Call, lm15.Request]:
+    def _begin(self, request: lm15.Request) -> tuple[ModelCall, lm15.Request]:
         """The call to be made, all but its answer, and the request as it is sent."""
         rollout, samples = _sampling.get() or (None, [0])
         determinants = request_to_dict(request)
@@ -129,10 +129,10 @@ class LedgerEngine:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
         if self.ledger and not self.ledger.knows(key):
             key = next((older for older in keys if self.ledger.knows(older)), key)
-        return Call(key, "", request.model, self.role, current_unit()), request
+        return ModelCall(key, "", request.model, self.role, current_unit()), request
 
     @contextmanager
-    def _attempt(self, call: Call) -> Iterator[list[Any]]:
+    def _attempt(self, call: ModelCall) -> Iterator[list[Any]]:
         """Yields a list for the response; appends the seconds it took, or notes the failure."""
         answered: list[Any] = []
         began = time.perf_counter()
@@ -146,7 +146,7 @@ class LedgerEngine:
             raise
         answered.append(time.perf_counter() - began)
 
-    def _record(self, call: Call, answered: list[Any]) -> Call:
+    def _record(self, call: ModelCall, answered: list[Any]) -> ModelCall:
         response, seconds = answered
         if isinstance(response, lm15.ContextLengthError):
             text = json.dumps({"refused": mask_message(str(response))})
@@ -322,7 +322,7 @@ class LedgerLM(dspy.LM):
         return ModelError(f"The {role} model {self.model} failed a call for good: {text}")
 
 
-def _response(call: Call, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
+def _response(call: ModelCall, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
     """Rebuild the response: the same way for a new answer and for one of the ledger, so that both are equal."""
     count_usage(call, from_ledger=from_ledger)
     body = json.loads(call.response)

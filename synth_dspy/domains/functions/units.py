@@ -19,6 +19,7 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Item
+from synth_dspy.core.protocols import Embed
 from synth_dspy.domains.functions.details import Details, spelt, what_it_does
 from synth_dspy.domains.functions.examples import calls_of
 from synth_dspy.domains.functions.filters import is_executable
@@ -28,7 +29,6 @@ from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.values import ValueDrawer, leaves
 from synth_dspy.domains.functions.wording import CLARIFY, SYSTEM_PROMPTS, TALK
-from synth_dspy.synthesis.dedup import Embed
 
 log = logging.getLogger("synth_dspy.synthesis")
 

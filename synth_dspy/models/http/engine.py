@@ -22,7 +22,7 @@ from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message, url_secrets
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.models.http.connection import connection
 from synth_dspy.models.http.process import RETRYABLE
 
@@ -85,7 +85,7 @@ class HttpEngine:
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """DSPy's engine interface, without a ledger."""
-        call = self.submit(request, Call("", "", request.model, ""), None).result()
+        call = self.submit(request, ModelCall("", "", request.model, ""), None).result()
         return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
 
     def with_attempts(self, attempts: int) -> HttpEngine:
@@ -131,7 +131,7 @@ class HttpEngine:
         key = self._headers.get("Authorization", "").removeprefix("Bearer ")
         return (*filter(None, [key]), *url_secrets(self.api_base))
 
-    def submit(self, request: lm15.Request, call: Call, ledger: Ledger | None) -> Future[Call]:
+    def submit(self, request: lm15.Request, call: ModelCall, ledger: Ledger | None) -> Future[ModelCall]:
         """Make `call`; its future brings it answered and committed.
 
         The future raises lm15's typed error (a context too long, a refused request), `SetupError` (no such model, a
