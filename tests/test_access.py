@@ -115,7 +115,7 @@ def test_what_is_cached_is_as_open_as_the_cache_which_is_private_by_default(
         cache.chmod(home)
     subprocess.run([sys.executable, "-c", CACHED, str(cache)], umask=umask, check=True)
     for path in cache.rglob("*.lock"):
-        path.unlink()  # filelock's own
+        path.unlink()  # which nobody reads
     assert modes(cache) == {"folders": {folders}, "files": {files}}
 
 
