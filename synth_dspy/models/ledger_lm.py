@@ -20,11 +20,6 @@ from typing import Any
 
 import dspy
 from dspy import lm15
-from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
-from dspy.clients import execution
-from dspy.clients.call_result import combine
-from dspy.clients.costs import estimate_cost
-from dspy.clients.errors import error_boundary
 from dspy.utils.callback import with_callbacks
 from dspy.utils.exceptions import (
     ContextWindowExceededError,
@@ -41,6 +36,13 @@ from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
 from synth_dspy.core.usage import ModelCall, count_usage, current_unit
 from synth_dspy.models.completion import without_halves
+from synth_dspy.models.dspy_compat import (
+    call_async,
+    estimated_cost,
+    request_to_dict,
+    response_from_dict,
+    response_to_dict,
+)
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
 """Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""
@@ -222,8 +224,7 @@ class Delegate:
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
         """The response with DSPy's estimate of its price, where it has one."""
-        provider, _, name = request.model.partition("/")
-        cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
+        cost = estimated_cost(request, response)
         if cost is None:
             return response
         return replace(response, provider_data={**(response.provider_data or {}), "cost_usd": cost})
@@ -265,18 +266,8 @@ class LedgerLM(dspy.LM):
 
     @with_callbacks  # type: ignore[untyped-decorator]
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        # As dspy.LM.acall, without its two trips to a thread for each call (reading media files, looking up prices),
-        # which cost more than the rest of the call.
         with self._calling(kwargs):
-            call = execution.prepare(self, prompt, messages, kwargs, asynchronous=True)
-            request = execution._canonical(call)
-            results = []
-            for _ in range(call.n):
-                with error_boundary(self.model, unexpected=True):
-                    response = await self.engine.acomplete(request)
-                results.append(execution._result(self, response, call, None, request, estimate=False))
-            result = results[0] if call.n == 1 else combine(results, model_type=self.model_type)
-            return execution.finalize(self, call, result)
+            return await call_async(self, self.engine.acomplete, prompt, messages, kwargs)
 
     def dump_state(self) -> dict[str, Any]:
         plain = dspy.LM(self.model, model_type=self.model_type, cache=False, **self.portable)

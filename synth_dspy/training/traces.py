@@ -139,7 +139,7 @@ def _attempt(
 
 def _forced(lm: dspy.LM, recorder: _Recorder) -> dspy.LM:
     engine = _Reference(lm.engine, recorder)
-    return lm.copy(engine=engine, async_engine=lm._async_engine_spec, cache=False)  # the answer is the example's
+    return lm.copy(engine=engine, cache=False)  # the answer is the example's
 
 
 class _Reference:
