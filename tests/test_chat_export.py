@@ -15,13 +15,12 @@ from synth_dspy.cli import export
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.domains.functions.schema import Function
-from synth_dspy.domains.functions.syntax import parse, tools_json
+from synth_dspy.domains.functions.syntax import parse, tool_messages, tools_json
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.pipeline.chat_export import (
     chat_rows,
     dataset_card,
     problem,
-    tool_messages,
     tools_problem,
     write_chat,
     write_dataset,
