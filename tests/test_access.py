@@ -15,7 +15,7 @@ from servers import Behaviour, serving
 from synth_dspy.core import run as runs
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.training.provider import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ def test_a_run_is_private_or_shared_as_it_says_whatever_the_umask(
     run = runs.start(tmp_path / "runs", "demo", CompileConfig(share=share))
     runs.log_to(run)
     with Ledger(run.folder / "ledger.sqlite") as ledger:
-        ledger.record(Call("k", "{}", "m", "student"))
+        ledger.record(ModelCall("k", "{}", "m", "student"))
         assert (run.folder / "ledger.sqlite-wal").exists()
         assert modes(run.folder) == expected
     run.write_json("programs/rag/program.json", {})
@@ -115,7 +115,7 @@ def test_what_is_cached_is_as_open_as_the_cache_which_is_private_by_default(
         cache.chmod(home)
     subprocess.run([sys.executable, "-c", CACHED, str(cache)], umask=umask, check=True)
     for path in cache.rglob("*.lock"):
-        path.unlink()  # filelock's own
+        path.unlink()  # which nobody reads
     assert modes(cache) == {"folders": {folders}, "files": {files}}
 
 

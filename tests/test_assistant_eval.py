@@ -22,7 +22,6 @@ from synth_dspy.domains.assistant.metrics import (
     RulesKept,
     answers_right,
     broken_rules,
-    decline_scores,
     declines,
     declines_right,
     length,
@@ -251,26 +250,3 @@ class TestJudge:
     def test_a_reply_that_cannot_be_read_is_no_violation(self) -> None:
         judge = RuleJudge(DummyLM([{"answer": "hm"}, {"answer": "hm"}]))
         assert judge(rule="Be kind.", question="?", answer="Go away.").broken is False
-
-
-class TestDeclineScores:
-    def rows(self, *pairs: tuple[bool, bool]) -> list[dict[str, Any]]:
-        return [{"references": [] if should else ["x"], "abstained": did} for should, did in pairs]
-
-    def test_precision_recall_and_both_errors(self) -> None:
-        found = decline_scores(self.rows((True, True), (True, False), (False, True), (False, False), (False, False)))
-        assert (found.precision, found.recall, found.f1) == (0.5, 0.5, 0.5)
-        assert found.answered_wrongly == 0.5
-        assert found.declined_wrongly == pytest.approx(1 / 3)
-        assert (found.n, found.out) == (5, 2)
-
-    def test_the_interval_holds_the_figure_and_narrows(self) -> None:
-        pairs = [(True, True), (True, False), (False, False), (False, True)]
-        few, many = decline_scores(self.rows(*pairs * 5)), decline_scores(self.rows(*pairs * 50))
-        assert few.low < few.f1 < few.high
-        assert many.high - many.low < few.high - few.low
-
-    def test_an_arm_that_never_declines(self) -> None:
-        found = decline_scores(self.rows((True, False), (False, False)))
-        assert math.isnan(found.precision)
-        assert (found.recall, found.f1) == (0.0, 0.0)

@@ -25,7 +25,7 @@ from synth_dspy.cli import blind
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.agreement import agreement, position_p
+from synth_dspy.evaluation.agreement import position_p, rater_agreement
 from synth_dspy.evaluation.blind.judge import PairwiseJudge, rate
 from synth_dspy.evaluation.blind.sheets import read_key, read_sheet
 from synth_dspy.evaluation.blind.terminal import ask
@@ -448,7 +448,7 @@ def columns(table: Sequence[str]) -> list[list[str]]:
 
 
 def test_alpha_of_krippendorffs_own_example() -> None:
-    found = agreement(columns(KRIPPENDORFF))  # Krippendorff 2011, section C: nominal alpha .743
+    found = rater_agreement(columns(KRIPPENDORFF))  # Krippendorff 2011, section C: nominal alpha .743
     assert found.alpha == pytest.approx(0.743, abs=0.0005)
     assert found.items == 11  # the last has one label only
     assert found.low is not None
@@ -457,12 +457,12 @@ def test_alpha_of_krippendorffs_own_example() -> None:
 
 
 def test_alpha_at_its_ends() -> None:
-    assert agreement([["a", "a"], ["b", "b"]]).alpha == 1.0
+    assert rater_agreement([["a", "a"], ["b", "b"]]).alpha == 1.0
     rng = random.Random(0)
-    chance = agreement([[rng.choice("ab"), rng.choice("ab")] for _ in range(2000)])
+    chance = rater_agreement([[rng.choice("ab"), rng.choice("ab")] for _ in range(2000)])
     assert chance.alpha == pytest.approx(0, abs=0.06)
     assert chance.percent == pytest.approx(0.5, abs=0.03)
-    assert agreement([["a"], []]).percent is None
+    assert rater_agreement([["a"], []]).percent is None
 
 
 def test_the_test_of_positions_is_exact_where_that_can_be_computed() -> None:

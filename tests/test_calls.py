@@ -21,7 +21,6 @@ from synth_dspy.domains.functions.metrics import (
     UNKNOWN,
     VALUE,
     score_calls,
-    score_turns,
 )
 from synth_dspy.domains.functions.schema import Call, Function
 
@@ -214,15 +213,17 @@ def test_references_in_schemas_are_followed() -> None:
     assert score_calls([wrong], expected, [grow]).why == TYPE
 
 
-def test_conversations_turn_by_turn() -> None:
+def test_turns_of_a_conversation_are_scored_strictly() -> None:
     expected = [[], [OSLO, {"add": {"a": [1], "b": [2]}}]]
-    assert all(score.ok for score in score_turns([[], [weather(city="Oslo"), add(1, 2)]], expected, FUNCTIONS))
-    reordered = score_turns([[], [add(1, 2), weather(city="Oslo")]], expected, FUNCTIONS)
-    assert [score.why for score in reordered] == ["", NAME]
-    respelt = score_turns([[add(1, 2)], [weather(city="OSLO"), add(1, 2)]], expected, FUNCTIONS)
-    assert [score.why for score in respelt] == [NEEDLESS, VALUE]
-    with pytest.raises(ValueError, match="zip"):
-        score_turns([[]], expected, FUNCTIONS)
+
+    def whys(*turns: list[Call]) -> list[str]:
+        return [
+            score_calls(turn, right, FUNCTIONS, strict=True).why for turn, right in zip(turns, expected, strict=True)
+        ]
+
+    assert whys([], [weather(city="Oslo"), add(1, 2)]) == ["", ""]
+    assert whys([], [add(1, 2), weather(city="Oslo")]) == ["", NAME]
+    assert whys([add(1, 2)], [weather(city="OSLO"), add(1, 2)]) == [NEEDLESS, VALUE]
 
 
 def test_a_call_as_its_own_answer() -> None:

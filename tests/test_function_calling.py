@@ -21,7 +21,7 @@ from synth_dspy.domains.functions.conversation import RunningSummary, prune
 from synth_dspy.domains.functions.examples import calls_of
 from synth_dspy.domains.functions.judge import CallJudge, call_metrics
 from synth_dspy.domains.functions.planner import CATEGORIES, parse_mix
-from synth_dspy.domains.functions.program import Assistant, Finder, Workshop, constraint
+from synth_dspy.domains.functions.program import Finder, Workshop, constraint
 from synth_dspy.domains.functions.prompts import show_functions, show_request
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.pipeline import datasets
@@ -320,23 +320,6 @@ class TestProgram:
         assert str(request.system).count("Be brief.") == 1
         lines = request.messages[-1].parts[0].text.splitlines()
         assert lines[-4:] == ["User: Hello", f"Assistant: {WEEKDAY}", "Result: Friday", "User: And a day later?"]
-
-    def test_assistant_tells_the_result(self) -> None:
-        said: list[str] = []
-
-        def script(text: str) -> str:
-            said.append(text)
-            return "It is a Friday." if "Result:" in text else WEEKDAY
-
-        lm = scripted_lm(script)
-        program = FunctionCaller(scripted_resources(lm), SOURCE)
-        program.set_lm(lm)
-        assistant = Assistant(program, lm)
-        assert (
-            assistant(question="Which weekday is Christmas Day 2026?", available=["weekday_of"]).reply
-            == "It is a Friday."
-        )
-        assert "Result: Friday" in said[-1]
 
     def test_a_step_that_fails_ends_a_nested_call(self) -> None:
         calls = calls_of([{"weekday_of": {"day": [{"$call": {"name": "add_workdays", "arguments": {

@@ -29,7 +29,7 @@ from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
 from synth_dspy.domains.functions.units import FunctionItem, LeftOut, Opening, RequestUnit
 from synth_dspy.domains.functions.values import ValueDrawer, as_said, is_said, leaves, spellings
-from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormed
+from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormedRequest
 from synth_dspy.pipeline import datasets
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 
@@ -159,7 +159,7 @@ class TestFilters:
         ],
     )
     def test_well_formed(self, question: str, keep: bool) -> None:
-        assert WellFormed()(candidate(question, [MILES])).keep is keep
+        assert WellFormedRequest()(candidate(question, [MILES])).keep is keep
 
     @pytest.mark.parametrize(
         ("question", "call", "keep"),
@@ -259,7 +259,7 @@ class TestFilters:
             calls = calls_of(example.expected["calls"])
             if calls and example.category != "multi_turn":
                 one = candidate(example.question, calls, new=Details(KNOWN, (), 0, 0).must(calls))
-                for check in (WellFormed(), Said(), NothingElse(KNOWN), Roles()):
+                for check in (WellFormedRequest(), Said(), NothingElse(KNOWN), Roles()):
                     rejected[check.name] += not check(one).keep
         assert rejected["arguments said"] <= 17
         assert rejected["nothing made up"] <= 2

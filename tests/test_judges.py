@@ -18,7 +18,7 @@ from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.text import parse
 from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
-from synth_dspy.evaluation.reference_judge.calibration import Calibration, agreement
+from synth_dspy.evaluation.reference_judge.calibration import agreement
 from synth_dspy.evaluation.reference_judge.examples import Known, changed, names_reference
 from synth_dspy.evaluation.reference_judge.features import compare, compare_all
 from synth_dspy.evaluation.reference_judge.judge import Parameters
@@ -229,16 +229,6 @@ def test_agreement_of_known_scores() -> None:
     assert np.isnan(agreement([0.9, 0.8], [1, 1]).auroc)
     with pytest.raises(ValueError, match="one label for each"):
         agreement([0.5], [])
-
-
-def test_calibration_makes_scores_probabilities() -> None:
-    rng = np.random.default_rng(1)
-    raw = rng.uniform(0, 10, 4000)
-    labels = (rng.uniform(size=4000) < 1 / (1 + np.exp(5 - raw))).astype(int)
-    calibration = Calibration.fit(raw[:2000], labels[:2000])
-    scores = calibration(raw[2000:])
-    assert agreement(scores, labels[2000:]).calibration_error < 0.04
-    assert calibration([0.0])[0] < calibration([5.0])[0] < calibration([10.0])[0]
 
 
 def test_trees_score_like_lightgbm_and_survive_json() -> None:

@@ -21,7 +21,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Verdict
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.usage import Call, Unit
+from synth_dspy.core.usage import ModelCall, Unit
 from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 
 
@@ -327,10 +327,10 @@ def test_one_process_writes_a_run(tmp_path: Path) -> None:
 def test_what_was_answered_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     program = (
-        "import sys, pathlib; from synth_dspy.core.ledger import Call, Ledger\n"
+        "import sys, pathlib; from synth_dspy.core.ledger import ModelCall, Ledger\n"
         "ledger = Ledger(pathlib.Path(sys.argv[1]))\n"
         "for number in range(10**9):\n"
-        "    ledger.record(Call(str(number), '{}', 'm', 'teacher'))\n"
+        "    ledger.record(ModelCall(str(number), '{}', 'm', 'teacher'))\n"
         "    sys.stdout.write(f'{number}\\n'); sys.stdout.flush()\n"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as other:
@@ -345,8 +345,8 @@ def test_what_was_answered_survives_sigkill(tmp_path: Path) -> None:
 
 
 def test_the_first_answer_stays(ledger: Ledger) -> None:
-    ledger.record(Call("k", '{"a": 1}', "m", "judge"))
-    ledger.record(Call("k", '{"a": 2}', "m", "judge"))
+    ledger.record(ModelCall("k", '{"a": 1}', "m", "judge"))
+    ledger.record(ModelCall("k", '{"a": 2}', "m", "judge"))
     found = ledger.lookup("k")
     assert found is not None
     assert found.response == '{"a": 1}'

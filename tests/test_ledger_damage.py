@@ -18,17 +18,19 @@ from synth_dspy.cli import restore
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Verdict
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.usage import Call, Unit
+from synth_dspy.core.usage import ModelCall, Unit
 
 PAGE = 4096
 AGAIN = "python -m synth_dspy.compile demo --resume r1"
 
 
-def answer(number: int) -> Call:
+def answer(number: int) -> ModelCall:
     """Of all sizes: in a leaf page, over several pages; with figures of every kind."""
     text = f'{{"text": "{number} ' + "wörd " * (number % 7) ** 4 + '"}'
     unit = Unit("evaluation", f"item-{number}", "rag")
-    return Call(f"{number:064x}", text, "openai/m", "student", unit, "answered", number, None, 0.25 * number, 3, -0.0)
+    return ModelCall(
+        f"{number:064x}", text, "openai/m", "student", unit, "answered", number, None, 0.25 * number, 3, -0.0
+    )
 
 
 ANSWERS = {call.key: call for call in map(answer, range(150))}
@@ -59,7 +61,7 @@ def run(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "a run"))
 
 
-def read_all(path: Path) -> dict[str, Call]:
+def read_all(path: Path) -> dict[str, ModelCall]:
     with Ledger(path, again=AGAIN) as ledger:
         assert ledger.verdicts() == {("c1", "grounded"): Verdict(True, 1.0, "it is")}
         assert ledger.executed("e1", lambda: {"value": 8}) == {"value": 7}
@@ -210,7 +212,7 @@ def test_damage_under_an_open_ledger_ends_all_reading_and_writing(run: Path) -> 
     path = run / "ledger.sqlite"
     with Ledger(path) as ledger:
         for number in range(1000, 1300):  # more than SQLite keeps in memory
-            ledger.record(Call(f"{number:064x}", '"' + "x" * 20_000 + '"', "m", "student"))
+            ledger.record(ModelCall(f"{number:064x}", '"' + "x" * 20_000 + '"', "m", "student"))
     with Ledger(path) as ledger:
         size = path.stat().st_size
         zero(path, 8 * PAGE, size - 8 * PAGE)
@@ -300,7 +302,7 @@ def test_answers_that_a_lost_log_of_pages_held_are_missed(tmp_path: Path) -> Non
 
 WRITE_UNTIL_FULL = """
 import pathlib, resource, sys
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.ledger import Ledger
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
@@ -308,7 +310,7 @@ written = 0
 try:
     ledger = Ledger(pathlib.Path(sys.argv[1]))
     for written in range(10_000):
-        ledger.record(Call(f"{written:064x}", '"' + 'x' * 5000 + '"', "m", "student"))
+        ledger.record(ModelCall(f"{written:064x}", '"' + 'x' * 5000 + '"', "m", "student"))
 except SetupError as error:
     print(written, error)
 """

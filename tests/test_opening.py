@@ -9,7 +9,7 @@ import pytest
 from synth_dspy.core.config import Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.roles import embedded_options
-from synth_dspy.pipeline.opening import check_options
+from synth_dspy.pipeline.opening import check_model_options
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,16 @@ from synth_dspy.pipeline.opening import check_options
 )
 def test_an_option_that_no_embedded_model_knows_is_named_with_those_like_it(option: str, sentence: str) -> None:
     with pytest.raises(SetupError, match=sentence):
-        check_options(Models(judge="embedded/judge", options={"judge": {"seed": 1, option: 5}}))
+        check_model_options(Models(judge="embedded/judge", options={"judge": {"seed": 1, option: 5}}))
 
 
 def test_other_models_and_models_that_are_not_asked_take_anything() -> None:
     asked: dict[str, Any] = {"reasoning_effort": "low"}
-    check_options(Models(teacher="openai/gpt", options={"teacher": asked, "judge": asked}))
+    check_model_options(Models(teacher="openai/gpt", options={"teacher": asked, "judge": asked}))
 
 
 def test_every_option_that_is_known_is_taken() -> None:
     """How a server is reached is passed over, so that a role can move between the two kinds of models."""
     known = dict.fromkeys(embedded_options(), 1)
     assert {"temperature", "max_tokens", "seed", "n", "api_base", "timeout"} <= known.keys()
-    check_options(Models(options={"student": known, "teacher": known}))
+    check_model_options(Models(options={"student": known, "teacher": known}))

@@ -33,7 +33,7 @@ from synth_dspy.domains.assistant.synthesis import AssistantSynthesizer, assista
 from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
 from synth_dspy.pipeline import saved
-from synth_dspy.pipeline.chat_export import export_run, read_chat
+from synth_dspy.pipeline.chat_export import export_run
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.training.optimizer import WeightOptimizer
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
@@ -416,6 +416,6 @@ def test_compiled_without_its_rules_the_assistant_pays_for_fewer_tokens_and_its_
     assert arms["sft"]["tokens"]["prompt"] < 0.3 * arms["zero_shot"]["tokens"]["prompt"]
     splits = export_run(config.parent / "programs" / "sft", tmp_path / "chat", workspace=workspace)
     assert splits["train"] > 50
-    rows = read_chat(tmp_path / "chat" / "train.jsonl")
+    rows = list(map(json.loads, (tmp_path / "chat" / "train.jsonl").read_text().splitlines()))
     assert {row["messages"][0]["content"] for row in rows} == {House(workspace / "data" / "bank").words("short")}
     assert any(len(row["messages"]) > 3 for row in rows), "conversations are turns"

@@ -114,6 +114,14 @@ class Verdict:
     why: str
 
 
+KEPT = Verdict(True, 1.0, "")
+
+
+def rejected(why: str) -> Verdict:
+    """The verdict of a filter without a score on a candidate that it rejects."""
+    return Verdict(False, 0.0, why)
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a source yields once read.

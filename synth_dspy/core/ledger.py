@@ -47,7 +47,7 @@ from synth_dspy.core.ledger_file import (
     write_row,
 )
 from synth_dspy.core.masking import mask_message
-from synth_dspy.core.usage import Call, Unit, Usage, measure, unit
+from synth_dspy.core.usage import ModelCall, Unit, Usage, measure, unit
 
 __all__ = ["Ledger", "call_key", "connect", "current_ledger", "insert"]
 
@@ -85,7 +85,7 @@ class Ledger:
         self.read_only = read_only
         self._lock = threading.RLock()
         self._snapshotting = threading.Lock()
-        self._asking: dict[str, Future[Call]] = {}
+        self._asking: dict[str, Future[ModelCall]] = {}
         self._closing: list[Callable[[], None]] = []
         self._failure: SetupError | None = None
         self._closed = threading.Event()
@@ -121,7 +121,7 @@ class Ledger:
             raise
         self._changes += bool(self._known) and not snapshots.snapshot_of(self.path).exists()
 
-    def lookup(self, key: str) -> Call | None:
+    def lookup(self, key: str) -> ModelCall | None:
         """The answer under `key`, or None.
 
         Raises:
@@ -144,7 +144,7 @@ class Ledger:
         """The model strings of the calls that were answered before this ledger was opened."""
         return self._models
 
-    def record(self, call: Call) -> None:
+    def record(self, call: ModelCall) -> None:
         """Commit an answer. The first answer under a key stays."""
         with self._file():
             insert(self._db, call)
@@ -155,7 +155,7 @@ class Ledger:
         self._known.add(key)
         self._changes += 1
 
-    def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
+    def answer(self, key: str, ask: Callable[[], ModelCall]) -> tuple[ModelCall, bool]:
         """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
 
         Whoever wants a key that is being asked waits for that answer.
@@ -176,7 +176,7 @@ class Ledger:
             asked.set_result(call)
         return call, known is not None
 
-    async def aanswer(self, key: str, ask: Callable[[], Awaitable[Call]]) -> tuple[Call, bool]:
+    async def aanswer(self, key: str, ask: Callable[[], Awaitable[ModelCall]]) -> tuple[ModelCall, bool]:
         """`answer` for an event loop."""
         while True:
             asked, mine = self._claim(key)
@@ -192,17 +192,17 @@ class Ledger:
             asked.set_result(call)
         return call, known is not None
 
-    def _claim(self, key: str) -> tuple[Future[Call], bool]:
+    def _claim(self, key: str) -> tuple[Future[ModelCall], bool]:
         with self._lock:
             if key in self._asking:
                 return self._asking[key], False
-            asked: Future[Call] = Future()
+            asked: Future[ModelCall] = Future()
             asked.set_running_or_notify_cancel()  # one who waits and is cancelled must not cancel it for the others
             self._asking[key] = asked
             return asked, True
 
     @contextmanager
-    def _releasing(self, key: str, asked: Future[Call]) -> Iterator[None]:
+    def _releasing(self, key: str, asked: Future[ModelCall]) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -215,7 +215,7 @@ class Ledger:
             with self._lock:
                 del self._asking[key]
 
-    def record_failure(self, call: Call, error: BaseException) -> None:
+    def record_failure(self, call: ModelCall, error: BaseException) -> None:
         """Note that `call` failed for good; it has no answer, so it will be made again."""
         what = (call.key, type(error).__name__, mask_message(str(error)[:8000])[:2000], call.model, call.role)
         unit = (call.unit.station, call.unit.source, call.unit.arm)
@@ -290,7 +290,7 @@ class Ledger:
                 groups.append(dict(zip(by, key, strict=True)) | empty | {"failures": count})
         return groups
 
-    def calls(self, **where: str) -> list[Call]:
+    def calls(self, **where: str) -> list[ModelCall]:
         """Answered calls in the order they were answered, those whose `role`, `station`, `arm`... equal `where`."""
         unknown = set(where) - {"role", "station", "arm", "source", "model"}
         if unknown:
@@ -427,7 +427,7 @@ def call_key(determinants: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _call(row: Sequence[Any]) -> Call:
+def _call(row: Sequence[Any]) -> ModelCall:
     """The call of a row of `calls`."""
     key, status, response, model, role, station, source, arm, *figures, _created = row
-    return Call(key, response, model, role, Unit(station, source, arm), status, *figures)
+    return ModelCall(key, response, model, role, Unit(station, source, arm), status, *figures)

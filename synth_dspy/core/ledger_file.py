@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 
 APPLICATION = 0x5344_4C47
 """SQLite's `application_id` of a ledger."""
@@ -153,7 +153,7 @@ def write_row(db: sqlite3.Connection, table: str, values: Sequence[Any], *, repl
     db.execute(f"insert or {verb} into {table} values ({marks})", (*stored, checksum(stored)))
 
 
-def insert(db: sqlite3.Connection, call: Call) -> None:
+def insert(db: sqlite3.Connection, call: ModelCall) -> None:
     """Commit `call` unless its key has an answer already."""
     values = call.to_dict() | {"created": time.time()}
     values["station"], values["source"], values["arm"] = values.pop("unit")

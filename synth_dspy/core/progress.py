@@ -15,9 +15,6 @@ from rich.text import Text
 
 from synth_dspy.core.terminal import PipeConsole
 
-Advance = Callable[[int], None]
-"""`advance(n)`: n more units are done."""
-
 
 class Bar:
     """A step under way: call it with the number of units done since the last call."""

@@ -68,6 +68,12 @@ class Judge(Protocol):
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]: ...
 
 
+class Embed(Protocol):
+    """Texts to unit vectors, float32, shape (texts, dimension): an embedder's method, or any function."""
+
+    def __call__(self, texts: Sequence[str], /) -> Vectors: ...
+
+
 class Embedder(Protocol):
     """What turns texts into vectors. `name` changes whenever the vectors do."""
 

@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.core.io.files import sync_folder
+from synth_dspy.core.io.files import sync, sync_folder
 from synth_dspy.core.ledger_file import (
     TABLES,
     DamageError,
@@ -195,7 +195,6 @@ def _companions(ledger: Path) -> list[Path]:
 
 def _publish(partial: Path, target: Path) -> None:
     """Let a finished file take its place, so that a loss of power finds the old or the new one."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(partial)
     partial.replace(target)
     sync_folder(target.parent)

@@ -23,7 +23,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ModelCall:
     """An answered call. `status` is `answered`, or `refused` where asking again can only give the same refusal.
 
     `response` is JSON: a `dspy.lm15.Response` of the canonical form, a chat completion as an OpenAI-compatible server
@@ -44,12 +44,12 @@ class Call:
     attempts: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; `Call.from_dict` reads them back."""
+        """As JSON values; `ModelCall.from_dict` reads them back."""
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return {**values, "unit": [self.unit.station, self.unit.source, self.unit.arm]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Call:
+    def from_dict(cls, values: dict[str, Any]) -> ModelCall:
         return cls(**{**values, "unit": Unit(*values["unit"])})
 
 
@@ -67,7 +67,7 @@ class Usage:
     """None if the price of any of the calls is unknown."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, call: Call, *, from_ledger: bool) -> None:
+    def add(self, call: ModelCall, *, from_ledger: bool) -> None:
         with self._lock:
             self.calls += 1
             self.from_ledger += from_ledger
@@ -108,7 +108,7 @@ def current_unit() -> Unit:
     return found
 
 
-def count_usage(call: Call, *, from_ledger: bool) -> None:
+def count_usage(call: ModelCall, *, from_ledger: bool) -> None:
     """Add a call to every `measure()` block around the caller."""
     import dspy
 

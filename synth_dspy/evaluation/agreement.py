@@ -20,7 +20,7 @@ _CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class RaterAgreement:
     """How far raters agree on labels.
 
     Attributes:
@@ -41,7 +41,9 @@ class Agreement:
     labels: int
 
 
-def agreement(units: Sequence[Sequence[Hashable]], *, resamples: int = RESAMPLES, seed: int = 0) -> Agreement:
+def rater_agreement(
+    units: Sequence[Sequence[Hashable]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> RaterAgreement:
     """Krippendorff's alpha for nominal data, with any number of raters and missing labels.
 
     alpha = 1 - D_o / D_e, observed over expected disagreement, from the matrix of coincidences (Krippendorff 2011,
@@ -54,7 +56,7 @@ def agreement(units: Sequence[Sequence[Hashable]], *, resamples: int = RESAMPLES
     """
     rated = [labels for labels in units if len(labels) > 1]
     if not rated:
-        return Agreement(None, None, None, None, 0, 0)
+        return RaterAgreement(None, None, None, None, 0, 0)
     values = sorted({label for labels in rated for label in labels}, key=repr)
     counts = np.array([[labels.count(value) for value in values] for labels in map(list, rated)], dtype=np.float64)
     sizes = counts.sum(axis=1)
@@ -75,7 +77,9 @@ def agreement(units: Sequence[Sequence[Hashable]], *, resamples: int = RESAMPLES
         # A sample in which all labels are the same has no alpha: nobody disagrees in it.
         drawn = np.where(np.isfinite(drawn), drawn, 1.0)
         low, high = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-    return Agreement(float(alpha) if np.isfinite(alpha) else None, low, high, percent, len(rated), int(sizes.sum()))
+    return RaterAgreement(
+        float(alpha) if np.isfinite(alpha) else None, low, high, percent, len(rated), int(sizes.sum())
+    )
 
 
 def _alpha(weights: Array, disagreeing: Array, counts: Array) -> Array:

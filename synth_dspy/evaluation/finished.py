@@ -11,13 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import finish_writing, write_whole
-from synth_dspy.core.io.reading import parse_json
-
-Json = Mapping[str, Any]
+from synth_dspy.core.io.reading import Json, parse_json
 
 STAGED = ".results"
 """Folder of a run in which its results stand before they take their places together."""

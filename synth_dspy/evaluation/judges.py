@@ -39,7 +39,7 @@ class Factuality(dspy.Signature):
     score: float = dspy.OutputField(desc="from 0.0 (wrong) to 1.0 (right)")
 
 
-class Relevance(dspy.Signature):
+class RatePassage(dspy.Signature):
     """Say whether the passage alone lets one answer the question: 1.0 if the whole answer stands in it, 0.0 if nothing
     of it does, a figure between for a part."""
 
@@ -71,7 +71,7 @@ class RetrievalJudge(Grader):
     """Whether one of the passages lets one answer the question, by a language model: the best passage's score."""
 
     name = "retrieval"
-    signature = Relevance
+    signature = RatePassage
 
     def row(self, example: Any, prediction: Any) -> dict[str, Any]:
         return {"question": example.question, "passages": prediction.get("passages") or []}

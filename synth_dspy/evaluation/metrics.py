@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synth_dspy.core.text import one_line, overlap_f1
+
 _SUBJECT = r"(?:contract|agreement|lease|license|document|text|passages?|context|excerpts?|clauses?|sections?|it|this)"
 _NOT = r"(?:does\s+not|doesn['’]t|do\s+not|don['’]t|did\s+not|didn['’]t)"
 _SAYS = (
@@ -107,7 +109,7 @@ def token_f1(example: Any, prediction: Any, trace: Any = None) -> float:
     if not references:
         return abstention(example, prediction)
     answer = Counter(normalize_answer(_answer(prediction)).split())
-    return max(_f1(answer, Counter(normalize_answer(reference).split())) for reference in references)
+    return max(overlap_f1(answer, Counter(normalize_answer(reference).split())) for reference in references)
 
 
 def retrieval_recall(example: Any, prediction: Any, trace: Any = None) -> float:
@@ -141,12 +143,5 @@ def _references(example: Any) -> Sequence[str]:
     return [reference for reference in example.get("references") or [] if reference.strip()]
 
 
-def _f1(answer: Counter[str], reference: Counter[str]) -> float:
-    shared = (answer & reference).total()
-    if not answer or not reference:
-        return float(answer == reference)
-    return 2 * shared / (answer.total() + reference.total())
-
-
 def _squeeze(text: str) -> str:
-    return " ".join(text.split()).lower()
+    return one_line(text).lower()

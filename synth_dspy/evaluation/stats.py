@@ -48,7 +48,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """Arm minus baseline on the items that both answered.
 
     Attributes:
@@ -142,7 +142,7 @@ def compare(
     tests: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Comparison:
+) -> PairedComparison:
     """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,).
 
     `tests` is the number of comparisons that are corrected for together: the more, the larger a difference must be.
@@ -154,9 +154,9 @@ def compare(
     gains = ours - theirs
     difference = estimate(gains.tolist(), labels, bounds=(-1.0, 1.0), resamples=resamples, seed=seed)
     if not gains.size:
-        return Comparison(difference, None, None, None)
+        return PairedComparison(difference, None, None, None)
     base = float(theirs.mean())
-    return Comparison(
+    return PairedComparison(
         difference,
         sign_flip_p(gains.tolist(), labels, seed=seed),
         100 * float(gains.mean()) / base if base > 1e-12 else None,

@@ -20,11 +20,6 @@ from typing import Any
 
 import dspy
 from dspy import lm15
-from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
-from dspy.clients import execution
-from dspy.clients.call_result import combine
-from dspy.clients.costs import estimate_cost
-from dspy.clients.errors import error_boundary
 from dspy.utils.callback import with_callbacks
 from dspy.utils.exceptions import (
     ContextWindowExceededError,
@@ -39,8 +34,15 @@ from dspy.utils.exceptions import (
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
-from synth_dspy.core.usage import Call, count_usage, current_unit
+from synth_dspy.core.usage import ModelCall, count_usage, current_unit
 from synth_dspy.models.completion import without_halves
+from synth_dspy.models.dspy_compat import (
+    call_async,
+    estimated_cost,
+    request_to_dict,
+    response_from_dict,
+    response_to_dict,
+)
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
 """Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""
@@ -86,9 +88,9 @@ class LedgerEngine:
     def complete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
 
-        def ask() -> Call:
+        def ask() -> ModelCall:
             if hasattr(self.inner, "submit"):
-                done: Call = self.inner.submit(request, call, self.ledger).result()
+                done: ModelCall = self.inner.submit(request, call, self.ledger).result()
                 return done
             with self._attempt(call) as answered:
                 answered.append(self.inner.complete(request))
@@ -100,7 +102,7 @@ class LedgerEngine:
     async def acomplete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
 
-        async def ask() -> Call:
+        async def ask() -> ModelCall:
             if hasattr(self.inner, "submit"):
                 return await asyncio.wrap_future(self.inner.submit(request, call, self.ledger))
             with self._attempt(call) as answered:
@@ -113,7 +115,7 @@ class LedgerEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # copies of a program share the ledger and the model
 
-    def _begin(self, request: lm15.Request) -> tuple[Call, lm15.Request]:
+    def _begin(self, request: lm15.Request) -> tuple[ModelCall, lm15.Request]:
         """The call to be made, all but its answer, and the request as it is sent."""
         rollout, samples = _sampling.get() or (None, [0])
         determinants = request_to_dict(request)
@@ -129,10 +131,10 @@ class LedgerEngine:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
         if self.ledger and not self.ledger.knows(key):
             key = next((older for older in keys if self.ledger.knows(older)), key)
-        return Call(key, "", request.model, self.role, current_unit()), request
+        return ModelCall(key, "", request.model, self.role, current_unit()), request
 
     @contextmanager
-    def _attempt(self, call: Call) -> Iterator[list[Any]]:
+    def _attempt(self, call: ModelCall) -> Iterator[list[Any]]:
         """Yields a list for the response; appends the seconds it took, or notes the failure."""
         answered: list[Any] = []
         began = time.perf_counter()
@@ -146,7 +148,7 @@ class LedgerEngine:
             raise
         answered.append(time.perf_counter() - began)
 
-    def _record(self, call: Call, answered: list[Any]) -> Call:
+    def _record(self, call: ModelCall, answered: list[Any]) -> ModelCall:
         response, seconds = answered
         if isinstance(response, lm15.ContextLengthError):
             text = json.dumps({"refused": mask_message(str(response))})
@@ -222,8 +224,7 @@ class Delegate:
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
         """The response with DSPy's estimate of its price, where it has one."""
-        provider, _, name = request.model.partition("/")
-        cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
+        cost = estimated_cost(request, response)
         if cost is None:
             return response
         return replace(response, provider_data={**(response.provider_data or {}), "cost_usd": cost})
@@ -265,18 +266,8 @@ class LedgerLM(dspy.LM):
 
     @with_callbacks  # type: ignore[untyped-decorator]
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        # As dspy.LM.acall, without its two trips to a thread for each call (reading media files, looking up prices),
-        # which cost more than the rest of the call.
         with self._calling(kwargs):
-            call = execution.prepare(self, prompt, messages, kwargs, asynchronous=True)
-            request = execution._canonical(call)
-            results = []
-            for _ in range(call.n):
-                with error_boundary(self.model, unexpected=True):
-                    response = await self.engine.acomplete(request)
-                results.append(execution._result(self, response, call, None, request, estimate=False))
-            result = results[0] if call.n == 1 else combine(results, model_type=self.model_type)
-            return execution.finalize(self, call, result)
+            return await call_async(self, self.engine.acomplete, prompt, messages, kwargs)
 
     def dump_state(self) -> dict[str, Any]:
         plain = dspy.LM(self.model, model_type=self.model_type, cache=False, **self.portable)
@@ -322,7 +313,7 @@ class LedgerLM(dspy.LM):
         return ModelError(f"The {role} model {self.model} failed a call for good: {text}")
 
 
-def _response(call: Call, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
+def _response(call: ModelCall, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
     """Rebuild the response: the same way for a new answer and for one of the ledger, so that both are equal."""
     count_usage(call, from_ledger=from_ledger)
     body = json.loads(call.response)

@@ -253,7 +253,7 @@ def check(lm: dspy.LM) -> None:
     request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
     try:
         with unit(station="check"):
-            lm.copy(engine=prober, async_engine=lm._async_engine_spec)(request)
+            lm.copy(engine=prober)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
 

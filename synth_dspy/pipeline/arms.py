@@ -20,7 +20,7 @@ from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
 from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
-from synth_dspy.training.spec import check_options
+from synth_dspy.training.spec import check_training_options
 
 log = logging.getLogger("synth_dspy.pipeline.arms")
 
@@ -79,7 +79,7 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
     for method, asked in options.items():
         recipe = _recipe(task, method) if method in task.optimizers else None
         own = attributes(recipe) if recipe else frozenset()
-        check_options(method, {name: value for name, value in asked.items() if name not in own}, own)
+        check_training_options(method, {name: value for name, value in asked.items() if name not in own}, own)
         if recipe is None:
             continue
         for name in sorted(own & asked.keys()):

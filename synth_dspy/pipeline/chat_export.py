@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core.config import Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
-from synth_dspy.core.io.jsonl import OBJECTS, read_rows
+from synth_dspy.core.io.jsonl import read_rows
 from synth_dspy.pipeline.trust import Caller
 
 if TYPE_CHECKING:
@@ -105,23 +105,6 @@ def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     except OSError as error:
         raise SetupError(f"{path} cannot be written: {error.strerror or error}; free some space or rights.") from error
     return len(lines)
-
-
-def read_chat(path: Path) -> list[Row]:
-    """Rows of a file, each checked.
-
-    Raises:
-        SetupError: a line is not as described; names the file and the line.
-    """
-
-    def messages(value: Any) -> str | None:
-        return OBJECTS(value) or problem(value)
-
-    rows = read_rows(path, {"messages": messages}, optional={"tools": OBJECTS})
-    for number, row in enumerate(rows, start=1):
-        if wrong := tools_problem(row["messages"], row.get("tools")):
-            raise SetupError(f"{path}, row {number}: {wrong}.")
-    return rows
 
 
 def chat_rows(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[Row]:

@@ -27,7 +27,7 @@ from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import made_judge, with_resources
-from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
+from synth_dspy.pipeline.opening import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import get_ready, let_go
@@ -53,7 +53,7 @@ class Experiment(Context):
         began = time.perf_counter()
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
         check_training(self.task, self.config.training.options)
-        check_options(self.config.models)
+        check_model_options(self.config.models)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention)
         with self.run.station("source"), self.bars.status("reading the source"):

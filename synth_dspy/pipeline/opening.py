@@ -38,7 +38,7 @@ INDEX_WAIT_S = 600.0
 """How long to wait for another run that is updating the same index."""
 
 
-def check_options(models: Models) -> None:
+def check_model_options(models: Models) -> None:
     """Whether `[models.options.<role>]` sets what an embedded model knows, before any model is loaded.
 
     What other models know is their provider's affair: whatever stands there is passed on to them.

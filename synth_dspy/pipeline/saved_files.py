@@ -20,6 +20,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import mistake
 from synth_dspy.core.workspace import task_file
+from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class
 from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, settle
 
 PROGRAM = "program.json"
@@ -165,8 +166,8 @@ def _check_state(state: Mapping[str, Any], path: Path) -> None:
         engines = [lm[name] for name in ("engine", "async_engine") if isinstance(lm.get(name), dict)]
         known = ENGINES | EARLIER.keys()
         foreign = [str(engine.get("class")) for engine in engines if engine.get("class") not in known]
-        if (named := lm.get("_dspy_lm_class", "dspy.clients.lm.LM")) != "dspy.clients.lm.LM":
-            foreign.append(str(named))
+        if (named := saved_lm_class(lm)) != PLAIN_LM:
+            foreign.append(named)
         if foreign:
             raise SetupError(
                 f"The saved program {path} asks to import {', '.join(foreign)}; only this package's own engine is "

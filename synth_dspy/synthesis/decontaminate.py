@@ -11,20 +11,20 @@ trainset without New York is not that of the task. Such rows are compared by the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict, rejected
+from synth_dspy.core.protocols import Embed
 from synth_dspy.synthesis.pipeline import DECONTAMINATED, MATCHES, NOT_COMPARED, reason
 from synth_dspy.synthesis.text import ngrams, tokens
 
 if TYPE_CHECKING:
     import dspy
 
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 WORDS = 8
 """So many words in a row do not recur by chance."""
 
@@ -83,7 +83,7 @@ class Decontaminated:
             return Verdict(True, 1.0, NOT_COMPARED)
         words = tokens(text)
         if words in self._exact:
-            return Verdict(False, 0.0, f"exact: {self._exact[words]}")
+            return rejected(f"exact: {self._exact[words]}")
         grams = ngrams(words, self.n)
         hits: dict[int, int] = {}
         for gram in grams:

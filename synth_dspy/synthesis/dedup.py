@@ -8,16 +8,15 @@ questions are compared within their group only, as "Which law governs it?" asks 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.protocols import Embed
 from synth_dspy.synthesis.text import jaccard, ngrams, tokens
-
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 class NearDuplicate:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
-Embed = Callable[[Sequence[str]], Vectors]
+from synth_dspy.core.protocols import Embed
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import KEPT, Candidate, Verdict, rejected
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.text import content, ngrams, numbers, tokens
-
-KEPT = Verdict(True, 1.0, "")
 
 _ASKS = re.compile(
     r"^(?:(?:[A-Za-z'’-]+,? ){0,3})?(?:who|whom|whose|what|which|when|where|why|how|is|are|was|were|do|does|did|can|"
@@ -22,7 +20,7 @@ _ASKS = re.compile(
 
 
 @dataclass(frozen=True)
-class WellFormed:
+class WellFormedQuestion:
     """A question that is one question, of sensible length, and does not give its answer away."""
 
     name: str = "well-formed"
@@ -33,18 +31,18 @@ class WellFormed:
         question = str(candidate.fields["question"]).strip()
         words = question.split()
         if not question.endswith("?") or question.count("?") > 1 or "\n" in question:
-            return _no("not one question")
+            return rejected("not one question")
         if not _ASKS.match(question):
-            return _no("does not begin as a question does")
+            return rejected("does not begin as a question does")
         if not self.shortest <= len(words) <= self.longest:
-            return _no("too short or too long")
+            return rejected("too short or too long")
         lowered = [word.lower() for word in words]
         if len(ngrams(lowered, 3)) < len(lowered) - 2 or _repeats(lowered):
-            return _no("repeats itself")
+            return rejected("repeats itself")
         answer = content(str(candidate.fields["answer"])) if candidate.fields.get("references") else ()
         asked = set(content(question))
         if answer and (set(answer) <= asked or numbers(str(candidate.fields["answer"])) & numbers(question)):
-            return _no("contains the answer")
+            return rejected("contains the answer")
         return KEPT
 
 
@@ -65,7 +63,7 @@ class AsksForKind:
         pattern = self.patterns.get(kind)
         if pattern is None or pattern.search(str(candidate.fields["question"])):
             return KEPT
-        return _no(f"does not ask for its answer: a {kind}")
+        return rejected(f"does not ask for its answer: a {kind}")
 
 
 class SaidThere:
@@ -88,7 +86,7 @@ class SaidThere:
         if source and candidate.fields.get("references"):
             for topic, said in self.cues.asked(str(candidate.fields["question"])).items():
                 if not said.search(source):
-                    return _no(f"source does not speak of it: {topic}")
+                    return rejected(f"source does not speak of it: {topic}")
         return KEPT
 
 
@@ -118,12 +116,12 @@ class Grounded:
             return KEPT
         text, answer = candidate.unit.text, " ".join(str(candidate.fields["answer"]).split())
         if not answer:
-            return _no("no answer")
+            return rejected("no answer")
         if answer not in " ".join(text.split()):
-            return _no("answer not in the text")
+            return rejected("answer not in the text")
         question = str(candidate.fields["question"])
         if invented := numbers(question) - frozenset(tokens(text)):
-            return _no(f"number from nowhere: {', '.join(sorted(invented))}")
+            return rejected(f"number from nowhere: {', '.join(sorted(invented))}")
         asked = content(question)
         known = self._words(candidate)
         strange = [word for word in asked if word not in known and word not in self.common]
@@ -154,7 +152,3 @@ def _repeats(words: list[str]) -> bool:
     """A word twice in a row, or one content word more than twice."""
     doubled = any(a == b for a, b in pairwise(words))
     return doubled or max(Counter(word for word in words if len(word) > 4).values(), default=0) > 2
-
-
-def _no(why: str) -> Verdict:
-    return Verdict(False, 0.0, why)

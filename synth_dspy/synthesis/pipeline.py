@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from synth_dspy.core.errors import message_of
-from synth_dspy.core.knowledge import Candidate, Item, Unit, Verdict
+from synth_dspy.core.knowledge import Candidate, Item, Unit, Verdict, rejected
 from synth_dspy.core.protocols import Filter
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -
         if outcome.error is not None:
             log.warning("%s could not judge %s: %s", judge.name, candidate.id, outcome.error)
             why = f"call failed ({type(outcome.error).__name__}): {message_of(outcome.error)}"
-            given.append(Verdict(False, 0.0, why))
+            given.append(rejected(why))
         else:
             given.append(outcome.unwrap())
     return given

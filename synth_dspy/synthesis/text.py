@@ -1,4 +1,4 @@
-"""Comparing short texts: content words, token F1, shared n-grams."""
+"""Comparing short texts: content words and their F1, shared n-grams."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from synth_dspy.core.text import parse
+from synth_dspy.core.text import overlap_f1, parse
 
 
 @lru_cache(maxsize=8192)
@@ -32,11 +32,13 @@ def number_counts(text: str) -> Counter[str]:
     return Counter(token.norm for token in parse(text).tokens if token.kind == "n")
 
 
-def token_f1(text: str, reference: str) -> float:
-    """F1 of the content words of two texts, in [0, 1]."""
-    ours, theirs = Counter(content(text)), Counter(content(reference))
-    shared = sum((ours & theirs).values())
-    return 2 * shared / (sum(ours.values()) + sum(theirs.values())) if shared else 0.0
+def content_f1(text: str, reference: str) -> float:
+    """F1 of the content words of two texts in one spelling, in [0, 1]; 0.0 for a text without any.
+
+    Where the metric `token_f1` compares words as SQuAD does, "two (2) years" and "2 years" are the same here.
+    """
+    ours = Counter(content(text))
+    return overlap_f1(ours, Counter(content(reference))) if ours else 0.0
 
 
 def ngrams(words: Sequence[str], n: int) -> frozenset[tuple[str, ...]]:

@@ -7,11 +7,11 @@ adapter (safetensors), the optimizer and the random state, which are read back w
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth_dspy.core.io.files import sync
 from synth_dspy.models.weights.cache import publish
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PREFIX = "checkpoint-"
 BEST = "best.safetensors"
-REFERENCE = "reference.json"
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -39,11 +38,9 @@ def settle(written: Path, place: Path) -> None:
 
 def write_json(place: Path, value: Any) -> None:
     """Write JSON, whole or not at all, and onto the disk before it has its name."""
-    with publish(place) as part, part.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with publish(place) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        sync(part)
 
 
 def save_best(folder: Path, weights: dict[str, torch.Tensor], *, loss: float, step: int) -> None:

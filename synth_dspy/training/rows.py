@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.training.traces import Attempt, Call, Message, Trace
+from synth_dspy.training.traces import Attempt, Message, PredictorCall, Trace
 
 ACCEPT = 0.5
 """The least score of an answer that is right."""
@@ -169,12 +169,12 @@ def _origin(trace: Trace) -> str:
     return str(trace.example.get("origin") or "gold")
 
 
-def _row(trace: Trace, call: Call, number: int, origin: str, **values: Any) -> dict[str, Any]:
+def _row(trace: Trace, call: PredictorCall, number: int, origin: str, **values: Any) -> dict[str, Any]:
     source = str(trace.example.get("id") or "")
     return row_of(call, f"{source}/{call.predictor}/{number}", source, origin, **values)
 
 
-def row_of(call: Call, id: str, source: str, origin: str, **values: Any) -> dict[str, Any]:
+def row_of(call: PredictorCall, id: str, source: str, origin: str, **values: Any) -> dict[str, Any]:
     """The row of a call, with what the method learns of it as `values`."""
     return {
         "id": id,

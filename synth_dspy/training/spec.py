@@ -127,7 +127,7 @@ class TrainSpec(Settings):
         return digest.hexdigest()[:16]
 
 
-def check_options(method: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> None:
+def check_training_options(method: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> None:
     """Whether `[training.options.<method>]` sets what a training has, before any work is done.
 
     Args:

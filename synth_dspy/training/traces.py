@@ -26,7 +26,7 @@ Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PredictorCall:
     """One predictor's call: its chat messages as the model is sent them, and the reply as the adapter writes it.
 
     `limit` are the most tokens that the model was allowed for it; None: not known.
@@ -42,7 +42,7 @@ class Call:
 class Attempt:
     """One run of the program: its calls, in order, and the score of what came of them, in [0, 1]."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[PredictorCall, ...]
     score: float
 
 
@@ -139,7 +139,7 @@ def _attempt(
 
 def _forced(lm: dspy.LM, recorder: _Recorder) -> dspy.LM:
     engine = _Reference(lm.engine, recorder)
-    return lm.copy(engine=engine, async_engine=lm._async_engine_spec, cache=False)  # the answer is the example's
+    return lm.copy(engine=engine, cache=False)  # the answer is the example's
 
 
 class _Reference:
@@ -179,7 +179,7 @@ class _Recorder(BaseCallback):
         self._predictors = predictors
         self._example = example
         self._open: list[_Open] = []
-        self.calls: list[Call] = []
+        self.calls: list[PredictorCall] = []
 
     def reference(self, limit: int | None) -> str | None:
         """What the predictor under way, allowed so many tokens, should say, if the example knows."""
@@ -204,7 +204,7 @@ class _Recorder(BaseCallback):
         done = self._open.pop()
         if exception is None and outputs is not None and done.adapter is not None:
             reply = done.adapter.format_assistant_message_content(done.signature, dict(outputs))
-            self.calls.append(Call(done.predictor, done.messages, str(reply), done.limit))
+            self.calls.append(PredictorCall(done.predictor, done.messages, str(reply), done.limit))
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         # DSPy announces a format once for each class that wraps it; only the outermost names its arguments.

@@ -6,7 +6,7 @@ Each item's calls are made from its ground truth and changed in one way at a tim
 checkers then judge the same calls, and every case on which they differ is printed with both verdicts. Items without a
 single right answer are judged by BFCL's rules for them: irrelevance is right without a call, relevance with any.
 Conversations are judged by BFCL's multi-turn checker, which runs the calls and compares states and results; so it
-takes for right what `score_turns`, which compares calls, cannot: calls that change nothing, or in another order, or
+takes for right what `score_calls`, which compares calls, cannot: calls that change nothing, or in another order, or
 with other arguments to the same effect. Such differences are listed too, with that reason.
 
 BFCL's package pins much that this project does not use, so it is never installed: its wheel is downloaded into a
@@ -43,7 +43,6 @@ from synth_dspy.domains.functions.metrics import (
     VALUE,
     CallScore,
     score_calls,
-    score_turns,
 )
 from synth_dspy.domains.functions.python_calls import python_call
 from synth_dspy.domains.functions.schema import Call, Function
@@ -297,7 +296,10 @@ def judged(
 ) -> tuple[CallScore, bool, str]:
     """This project's verdict, BFCL's, and BFCL's type of error."""
     if item.category.startswith("multi_turn"):
-        scores = score_turns(turns, item.ground_truth, item.functions)
+        scores = [
+            score_calls(calls, expected, item.functions, strict=True)
+            for calls, expected in zip(turns, item.ground_truth, strict=True)
+        ]
         mine = next((score for score in scores if not score.ok), scores[0])
         return mine, *reference.turns(raw, turns)
     mine = score_calls(turns[0], item.ground_truth[0], item.functions)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import dspy
+import numpy as np
 
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.executor import Executor
@@ -38,6 +40,37 @@ def real_questions(task: Any, banking77: Path, clinc150: Path, number: int) -> l
         pools.setdefault(row.category, []).append(row)
     shares = {category: number // (2 if "out" in category else 4) for category in pools}
     return [row for category, pool in sorted(pools.items()) for row in datasets.spread(pool, shares[category], 0)]
+
+
+def decline_scores(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Precision, recall and F1 of declining, F1's 95 % interval (bootstrap over questions), and the shares of what was
+    answered and declined wrongly.
+
+    Args:
+        rows: with `references` (empty: should be declined) and `abstained`.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    should = np.array([not row["references"] for row in rows], dtype=bool)
+    did = np.array([bool(row["abstained"]) for row in rows], dtype=bool)
+    hit, drawn = should & did, np.random.default_rng(seed).integers(0, len(rows), (resamples, len(rows)))
+    sampled = 2 * hit[drawn].sum(axis=1) / np.maximum(should[drawn].sum(axis=1) + did[drawn].sum(axis=1), 1)
+    low, high = np.percentile(sampled, [2.5, 97.5])
+    return {
+        "n": len(rows),
+        "out": int(should.sum()),
+        "precision": _share(hit.sum(), did.sum()),
+        "recall": _share(hit.sum(), should.sum()),
+        "f1": float(2 * hit.sum() / max(should.sum() + did.sum(), 1)),
+        "low": float(low),
+        "high": float(high),
+        "answered_wrongly": _share((should & ~did).sum(), should.sum()),
+        "declined_wrongly": _share((~should & did).sum(), (~should).sum()),
+    }
+
+
+def _share(part: Any, whole: Any) -> float:
+    return float(part / whole) if whole else math.nan
 
 
 def ask(
@@ -91,21 +124,21 @@ def main() -> None:
         "arm        F1 of declining (95 %)  precision  recall  answered, out  declined, in  rules broken  prompt tokens"
     )
     print(f"\n{head} seconds\n{'-' * (len(head) + 8)}")
-    constant = assistant.decline_scores([{**row.toDict(), "abstained": True} for row in questions])
-    print(f"{'(always)':<10} {constant.f1:.3f} ({constant.low:.3f} - {constant.high:.3f})  {constant.precision:9.3f}")
-    figures["always_decline_f1"] = constant.f1
+    constant = decline_scores([{**row.toDict(), "abstained": True} for row in questions])
+    print("{0:<10} {f1:.3f} ({low:.3f} - {high:.3f})  {precision:9.3f}".format("(always)", **constant))
+    figures["always_decline_f1"] = constant["f1"]
     for arm, rows in asked.items():
-        scores = assistant.decline_scores(rows)
+        scores = decline_scores(rows)
         broken = [assistant.broken_rules(row, row["prediction"], task.source.house.rules) for row in attacked[arm]]
         tokens = _mean(rows, "prompt_tokens")
         seconds = _mean(rows, "cpu_s")
         print(
-            f"{arm:<10} {scores.f1:.3f} ({scores.low:.3f} - {scores.high:.3f})  {scores.precision:9.3f}  "
-            f"{scores.recall:6.3f}  {scores.answered_wrongly:13.1%}  {scores.declined_wrongly:12.1%}  "
+            f"{arm:<10} {scores['f1']:.3f} ({scores['low']:.3f} - {scores['high']:.3f})  {scores['precision']:9.3f}  "
+            f"{scores['recall']:6.3f}  {scores['answered_wrongly']:13.1%}  {scores['declined_wrongly']:12.1%}  "
             f"{sum(map(bool, broken)):5d} of {len(broken):3d}  {tokens:13.0f}  {seconds:6.2f}"
         )
         figures["arms"][arm] = {
-            **{name: getattr(scores, name) for name in scores.__slots__},
+            **scores,
             "adversarial": len(broken),
             "broke_a_rule": sum(map(bool, broken)),
             "rules_broken": dict(Counter(rule for rules in broken for rule in rules).most_common()),

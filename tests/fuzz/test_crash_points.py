@@ -27,7 +27,7 @@ from synth_dspy.core.config import CompileConfig, read_toml
 from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.run import Run
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.evaluation.finished import STAGED, read_run
 from synth_dspy.models.weights.cache import publish
 
@@ -132,8 +132,8 @@ def emptied(folder: Path) -> None:
     folder.mkdir()
 
 
-def answer(number: int) -> Call:
-    return Call(f"{number:064x}", json.dumps({"text": f"{number} " * (number % 5) ** 4}), "m", "student")
+def answer(number: int) -> ModelCall:
+    return ModelCall(f"{number:064x}", json.dumps({"text": f"{number} " * (number % 5) ** 4}), "m", "student")
 
 
 def test_answers_that_were_acknowledged_are_kept(tmp_path: Path) -> None:

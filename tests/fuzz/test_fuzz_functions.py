@@ -21,7 +21,6 @@ from synth_dspy.domains.functions.prompts import show_functions
 from synth_dspy.domains.functions.schema import Call, Function, calls_schema, validate
 from synth_dspy.domains.functions.syntax import CallSyntaxError, describe, parse, render
 from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.models.grammar.calls_stream import split_stream
 from synth_dspy.models.grammar.close import close_json, close_json_calls, close_python_calls
 
 SCHEMA = {
@@ -163,18 +162,6 @@ def test_replies_of_one_field(fuzz: Any) -> None:
         lambda content: PlainAdapter().parse(signature, content.decode(errors="replace")),
         AdapterParseError,
     )
-
-
-def test_replies_in_pieces(fuzz: Any) -> None:
-    pieces = st.lists(
-        st.sampled_from(["<tool", "_call>", "<tool_call>", "<", "x", ""]) | st.text(max_size=5), max_size=20
-    )
-
-    def read(chunks: list[str]) -> None:
-        events = list(split_stream(chunks, "<tool_call>"))
-        assert "".join(e.text if e.kind != "call_begins" else "<tool_call>" for e in events) == "".join(chunks)
-
-    fuzz(pieces, read)
 
 
 # -- what broke --------------------------------------------------------------------------------------------------------

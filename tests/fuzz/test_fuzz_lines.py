@@ -22,7 +22,6 @@ from synth_dspy.domains.tables.labelled import read_tables
 from synth_dspy.evaluation.blind.sheets import read_sheet
 from synth_dspy.evaluation.blind.votes import VoteFile, read_votes
 from synth_dspy.evaluation.retention.measure import read_prompts
-from synth_dspy.pipeline.chat_export import read_chat
 from synth_dspy.training import data
 from synth_dspy.training.feedback import read_feedback
 
@@ -86,7 +85,6 @@ READERS: dict[str, tuple[list[Any], Callable[[Path], object]]] = {
         ],
         read_prompts,
     ),
-    "chats": ([{"messages": MESSAGES, "tools": [TOOL]}], read_chat),
     "calls": ([CALL], lambda path: read_examples(path, {"f": FUNCTION})),
     "tables": (
         [{"ddl": "CREATE TABLE t (a INT)", "dialect": "mysql", "table_comment": "c", "column_comments": {"a": "b"}}],

@@ -20,7 +20,7 @@ from dspy import lm15
 
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.models import roles
 from synth_dspy.models.http import engine as http
 from synth_dspy.models.http.connection import connection
@@ -58,9 +58,9 @@ def ledger(tmp_path: Path) -> Any:
         yield ledger
 
 
-def ask(engine: http.HttpEngine, ledger: Ledger | None = None) -> Call:
+def ask(engine: http.HttpEngine, ledger: Ledger | None = None) -> ModelCall:
     request = lm15.Request("openai/mock", (lm15.Message.user("Well?"),))
-    return engine.submit(request, Call("key", "", "openai/mock", "teacher"), ledger).result(timeout=10)
+    return engine.submit(request, ModelCall("key", "", "openai/mock", "teacher"), ledger).result(timeout=10)
 
 
 def test_an_answer_nested_too_deeply_fails_the_call_and_not_the_process(ledger: Ledger) -> None:
@@ -106,7 +106,7 @@ def test_nothing_is_sent_where_its_answer_could_not_be_kept(ledger: Ledger) -> N
     with pytest.raises(SetupError, match=r"Could not write the ledger .*: unable to open database file; free some"):
         ask(http.HttpEngine("http://127.0.0.1:9/v1"), ledger)  # where nobody listens, which it does not find out
     with pytest.raises(SetupError, match="unable to open database file"):
-        ledger.record(Call("key", "{}", "openai/mock", "teacher"))
+        ledger.record(ModelCall("key", "{}", "openai/mock", "teacher"))
 
 
 def test_a_malformed_address_is_not_tried_again(ledger: Ledger) -> None:
@@ -126,7 +126,7 @@ def test_a_certificate_that_is_not_accepted_is_not_tried_again() -> None:
         process = HttpProcess(None, None, None)  # type: ignore[arg-type]
         process.session = SimpleNamespace(post=post)
         frame = {"url": "https://h", "timeout": 1.0, "body": "", "headers": {}}
-        return await process.attempt(frame, Call("key", "", "m", "teacher"))
+        return await process.attempt(frame, ModelCall("key", "", "m", "teacher"))
 
     found = asyncio.run(attempt())
     assert (found["kind"], found["retry"]) == ("unreachable", False)
@@ -141,7 +141,7 @@ def test_each_number_of_connections_holds_for_those_who_set_it() -> None:
         process = HttpProcess(None, None, None)  # type: ignore[arg-type]
         under_way = dict.fromkeys(most, 0)
 
-        async def attempt(frame: dict[str, Any], call: Call) -> Call:
+        async def attempt(frame: dict[str, Any], call: ModelCall) -> ModelCall:
             under_way[call.role] += 1
             most[call.role] = max(most[call.role], under_way[call.role])
             await asyncio.sleep(0.01)
@@ -151,7 +151,13 @@ def test_each_number_of_connections_holds_for_those_who_set_it() -> None:
         process.attempt = attempt  # type: ignore[method-assign, assignment]
         process.reply = lambda frame: None  # type: ignore[method-assign]
         frames = [
-            {"id": 0, "url": "u", "attempts": 1, "connections": connections, "call": Call("", "", "", role).to_dict()}
+            {
+                "id": 0,
+                "url": "u",
+                "attempts": 1,
+                "connections": connections,
+                "call": ModelCall("", "", "", role).to_dict(),
+            }
             for role, connections in (("student", 2), ("teacher", 5))
             for _ in range(8)
         ]
@@ -166,7 +172,7 @@ def test_what_the_process_said_at_its_end_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         engine = http.HttpEngine(f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
         request = lm15.Request("openai/mock", (lm15.Message.user("Well?"),))
-        asked = engine.submit(request, Call("key", "", "openai/mock", "teacher"), None)
+        asked = engine.submit(request, ModelCall("key", "", "openai/mock", "teacher"), None)
         sent = connection(None)
         sent._stderr.write(b"x" * 200_000 + b"\nout of memory\n")
         sent._stderr.flush()

@@ -12,7 +12,7 @@ from synth_dspy.domains.documents.roundtrip import AnswerRoundTrip, Place, Rever
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
 
 TEXT = "The lease begins on 1 May 2020 and ends on 30 April 2025. Tenant pays $900 a month."
 
@@ -51,7 +51,7 @@ def unanswerable(question: str) -> Candidate:
     ],
 )
 def test_well_formed(question: str, why: str) -> None:
-    verdict = WellFormed()(candidate(question))
+    verdict = WellFormedQuestion()(candidate(question))
     assert (verdict.keep, verdict.why) == (not why, why)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from synth_dspy.domains.documents.spans import beside, excerpt, find_spans, kind_of
+from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
 from synth_dspy.synthesis.demonstrations import Demonstrations, Shot
 
 PATTERNS = {
@@ -25,11 +25,6 @@ def test_spans_do_not_overlap_and_named_groups_are_the_span() -> None:
         ("law", "Ohio"),
         ("law", "Swiss law"),
     ]
-
-
-def test_kind_of_an_answer() -> None:
-    assert kind_of("3 May 2020", PATTERNS) == "date"
-    assert kind_of("the day after the third anniversary of 3 May 2020", PATTERNS) is None
 
 
 def test_excerpt_is_the_sentence_around_the_span() -> None:

@@ -16,7 +16,7 @@ from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 from synth_dspy.training.feedback import human_rows, read_feedback
 from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
-from synth_dspy.training.traces import Attempt, Call, Trace, collect, prompts
+from synth_dspy.training.traces import Attempt, PredictorCall, Trace, collect, prompts
 
 
 class Student:
@@ -228,7 +228,7 @@ def test_a_sample_that_fails_leaves_the_others() -> None:
 
 def test_abstentions_are_learned_up_to_their_share() -> None:
     """There is one wording of silence: taught as often as it is right, it is said more often than that."""
-    attempt = Attempt((Call("ask", ({"role": "user", "content": "?"},), "the answer"),), 1.0)
+    attempt = Attempt((PredictorCall("ask", ({"role": "user", "content": "?"},), "the answer"),), 1.0)
     traces = [
         Trace(dspy.Example(id=str(n), references=[] if n % 2 else ["x"], origin="gold"), attempt) for n in range(20)
     ]

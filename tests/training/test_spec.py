@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.training.spec import check_options, read_spec
+from synth_dspy.training.spec import check_training_options, read_spec
 
 
 def folder(tmp_path: Path, **settings: object) -> Path:
@@ -55,7 +55,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
 )
 def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SetupError, match=said):
-        check_options("dpo", options, also=["examples"])
+        check_training_options("dpo", options, also=["examples"])
 
 
 def test_a_method_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
@@ -39,23 +39,47 @@ def limit_access_to(folder: Path, *, share: bool) -> None:
                 path.chmod((own | own >> 3 | own >> 6) & ~mask & 0o777)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write UTF-8 text into a file, in a folder that is made where it is missing. Another file's access stays.
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Write a file or a folder whole or not at all, in a folder that is made where it is missing.
+
+    Yields:
+        A path beside `target`, where there is nothing yet. What is written there takes `target`'s place at the end,
+        or is removed where the writing fails.
 
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    remove(partial)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if partial.is_dir():  # a file is replaced in one step, and never replaces a folder
+            remove(target)
+        partial.replace(target)
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write UTF-8 text into a file, as `replacing` does. Another file's access stays.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
         if path.exists():
             partial.chmod(path.stat().st_mode & 0o777)
-        partial.replace(path)
-    except BaseException:  # also of text that is none, such as half a surrogate pair
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def write_together(folder: Path, texts: Mapping[str, str], staged: str) -> None:
@@ -75,10 +99,8 @@ def write_together(folder: Path, texts: Mapping[str, str], staged: str) -> None:
     try:
         partial.mkdir()
         for name, text in texts.items():
-            with (partial / name).open("x", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            (partial / name).write_text(text, encoding="utf-8", newline="")
+            sync(partial / name)
         partial.replace(folder / staged)  # from here on they are the folder's
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -100,14 +122,23 @@ def finish_writing(folder: Path, staged: str) -> None:
         sync_folder(folder)
 
 
+def sync(path: Path) -> None:
+    """Have a file's contents, or the names in a folder, survive a loss of power.
+
+    Raises:
+        OSError: they cannot.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names of a folder's files survive a loss of power, where the file system can."""
     with suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync(folder)
 
 
 def refuse_to_overwrite(paths: Iterable[Path], *, force: bool, flag: str = "--out") -> None:

@@ -1,4 +1,4 @@
-"""Who may write a run: locks that the kernel gives back when their holder ends, however it ends."""
+"""Locks between processes, which the kernel gives back when their holder ends, however it ends: the only ones here."""
 
 from __future__ import annotations
 
@@ -14,21 +14,32 @@ DRAIN_S = 120.0
 
 
 def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
-    """Lock `path`, waiting up to `wait_s`; None if another process has it.
+    """Lock `path` until the descriptor returned is closed, waiting up to `wait_s`; None if another has it.
 
-    The kernel gives the lock back when its holder ends, however it ends.
+    Threads of one process exclude each other too. What the file holds stays, such as the number of the process that
+    has it.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
+    try:
+        while not try_lock(fd):
             if time.monotonic() >= deadline:
                 os.close(fd)
                 return None
             time.sleep(0.02)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def try_lock(fd: int) -> bool:
+    """Lock an open file or folder until its descriptor is closed; False if another has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def http_lock(path: Path) -> Path:

@@ -13,6 +13,9 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 
+Json = dict[str, Any]
+"""A JSON object."""
+
 
 def read_text(path: Path, what: str = "", remedy: str = "check the path") -> str:
     """A file's text, which is UTF-8, with or without a byte order mark.

@@ -8,7 +8,7 @@ when only its prompts change: the ledger has the other's answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import dspy
 import pydantic
@@ -17,7 +17,6 @@ from synth_dspy.domains.assistant.house import House, Subtopic, Topic
 from synth_dspy.domains.assistant.rules import violations
 
 IN, OUT, BORDERLINE, ATTEMPT = "in scope", "out of scope", "borderline", "attempt"
-KIND = Literal["in scope", "out of scope", "borderline", "attempt"]
 """Kinds of questions; the last three are to be declined."""
 MEANT = {
     IN: "questions about the subtopic that the {noun}'s assistant should answer",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+from synth_dspy.core.protocols import Embed
 
 NEAR = 0.92
 """Cosine similarity from which on two questions count as the same; `NearDuplicate` takes the same."""

@@ -13,18 +13,17 @@ from collections.abc import Sequence
 import dspy
 import numpy as np
 
-from synth_dspy.core.knowledge import Candidate, Verdict
-from synth_dspy.core.protocols import Filter
+from synth_dspy.core.knowledge import KEPT, Candidate, Verdict, rejected
+from synth_dspy.core.protocols import Embed, Filter
 from synth_dspy.core.resources import Resources
 from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.metrics import declines
 from synth_dspy.domains.assistant.rules import violations
 from synth_dspy.synthesis.decontaminate import Decontaminated
-from synth_dspy.synthesis.dedup import Embed, NearDuplicate
+from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.text import tokens
 
-KEPT = Verdict(True, 1.0, "")
 _FIRST_PERSON = re.compile(r"\b(?:i|i'[mdv]e?|i'll|my|me|mine|we|our|us|someone|somebody)\b", re.IGNORECASE)
 _ORDERS = re.compile(
     r"(?:^|[.:!,]\s+)(?:please |just |now )?(?:help|how|what|where|when|why|who|which|can|could|is|are|do|does|tell|"
@@ -60,22 +59,22 @@ class Asked:
         question = str(candidate.fields["question"]).strip()
         words = question.split()
         if not self.shortest <= len(words) <= self.longest:
-            return _no("too short or too long")
+            return rejected("too short or too long")
         if _SPOKEN_BY_US.search(question) or declines(question):
-            return _no("not the customer's words")
+            return rejected("not the customer's words")
         asks = "?" in question or _FIRST_PERSON.search(question) or _ORDERS.search(question)
         if not asks or question[-1] in ",;:-(":
-            return _no("asks for nothing")
+            return rejected("asks for nothing")
         lowered = [word.lower() for word in words]
         threes = Counter(zip(lowered, lowered[1:], lowered[2:], strict=False))
         if max(threes.values(), default=0) > 1 or question.count("?") > 2:
-            return _no("repeats itself")
+            return rejected("repeats itself")
         if tokens(question) in self.known:
-            return _no("copied from the examples")
+            return rejected("copied from the examples")
         if candidate.fields.get("conversation") and question in str(candidate.fields["conversation"]):
-            return _no("copied from the conversation")
+            return rejected("copied from the conversation")
         if candidate.category == ATTEMPT and not _ATTEMPTS.search(question):
-            return _no("no attempt at the rules")
+            return rejected("no attempt at the rules")
         return KEPT
 
 
@@ -146,9 +145,9 @@ class DecidedAlike:
     def __call__(self, candidate: Candidate) -> Verdict:
         meant = candidate.category == IN
         if bool(candidate.fields["decided"]) != meant:
-            return _no("decided otherwise than it was meant")
+            return rejected("decided otherwise than it was meant")
         if declines(str(candidate.fields["answer"])) == meant:
-            return _no("declines what it should answer" if meant else "answers what it should decline")
+            return rejected("declines what it should answer" if meant else "answers what it should decline")
         return KEPT
 
 
@@ -163,9 +162,9 @@ class KeepsRules:
     def __call__(self, candidate: Candidate) -> Verdict:
         answer = str(candidate.fields["answer"])
         if not answer.strip():
-            return _no("no answer")
+            return rejected("no answer")
         broken = violations(answer, self.rules)
-        return _no(f"breaks {broken[0]}: {answer}") if broken else KEPT
+        return rejected(f"breaks {broken[0]}: {answer}") if broken else KEPT
 
 
 def checks(house: House, resources: Resources) -> list[Filter]:
@@ -187,7 +186,3 @@ def filters_of(house: House, resources: Resources) -> list[Filter]:
         NearDuplicate(embed, resources.learned),
         Decontaminated(resources.held_out, embed),
     ]
-
-
-def _no(why: str) -> Verdict:
-    return Verdict(False, 0.0, why)

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.protocols import Judge
@@ -135,64 +133,6 @@ def broken_rules(example: Any, answer: str, rules: Sequence[Rule]) -> list[str]:
     if target and target not in found and not in_scope(example) and answer.strip() and not declines(answer):
         found.append(target)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class DeclineScores:
-    """How well an arm declines: precision, recall and F1 of declining, and the two ways of being wrong apart.
-
-    Attributes:
-        n: questions.
-        out: how many should be declined.
-        precision: of those declined, what should be; NaN if none was.
-        recall: of those that should be declined, what was; NaN without any.
-        f1: of the two; 0.0 where nothing was rightly declined.
-        low, high: the 95 % interval of F1, by bootstrap over the questions (percentiles).
-        answered_wrongly: share of what is out of scope that was answered.
-        declined_wrongly: share of what is in scope that was declined.
-    """
-
-    n: int
-    out: int
-    precision: float
-    recall: float
-    f1: float
-    low: float
-    high: float
-    answered_wrongly: float
-    declined_wrongly: float
-
-
-def decline_scores(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed: int = 0) -> DeclineScores:
-    """Scores of declining over predictions.
-
-    Args:
-        rows: with `references` (empty: should be declined) and `abstained`.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-    """
-    should = np.array([not in_scope(row) for row in rows], dtype=bool)
-    did = np.array([bool(row["abstained"]) for row in rows], dtype=bool)
-    hit, n = should & did, len(rows)
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n)) if n else np.zeros((0, 0), int)
-    both = hit[drawn].sum(axis=1), should[drawn].sum(axis=1) + did[drawn].sum(axis=1)
-    sampled = 2 * both[0] / np.maximum(both[1], 1)
-    low, high = np.percentile(sampled, [2.5, 97.5]) if n else (math.nan, math.nan)
-    return DeclineScores(
-        n=n,
-        out=int(should.sum()),
-        precision=_share(hit.sum(), did.sum()),
-        recall=_share(hit.sum(), should.sum()),
-        f1=float(2 * hit.sum() / max(should.sum() + did.sum(), 1)),
-        low=float(low),
-        high=float(high),
-        answered_wrongly=_share((should & ~did).sum(), should.sum()),
-        declined_wrongly=_share((~should & did).sum(), (~should).sum()),
-    )
-
-
-def _share(part: Any, whole: Any) -> float:
-    return float(part / whole) if whole else math.nan
 
 
 def _answers(text: str) -> bool:

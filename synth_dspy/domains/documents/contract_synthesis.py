@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from synth_dspy.core.text import MONTHS
 from synth_dspy.domains.documents.synthesis import DocumentSynthesis
 from synth_dspy.synthesis.cues import Cues
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MONTH = f"(?:{'|'.join(MONTHS).title()})"
 _NUMBER = (
     "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|eighteen|twenty|thirty|forty|"
     "fifty|sixty|seventy|eighty|ninety|hundred)"

@@ -28,18 +28,19 @@ _SUFFIX: Final = re.compile(
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-cased words without stop words, cut to their stems (terminate, termination, terminating -> termin)."""
-    return [_stem(word) for word in _TOKEN.findall(text.lower()) if word not in _STOP]
+    """Lower-cased words without stop words, cut to their roots (terminate, termination, terminating -> termin)."""
+    return [_root(word) for word in _TOKEN.findall(text.lower()) if word not in _STOP]
 
 
-def _stem(word: str) -> str:
-    stem = word
+def _root(word: str) -> str:
+    """A word without its inflection and derivation, of four letters at least: further than comparing answers may go."""
+    root = word
     for _ in range(2):
-        shorter = _SUFFIX.sub("", stem)
-        if len(shorter) < 4 or shorter == stem:
+        shorter = _SUFFIX.sub("", root)
+        if len(shorter) < 4 or shorter == root:
             break
-        stem = shorter
-    return stem
+        root = shorter
+    return root
 
 
 class BM25:

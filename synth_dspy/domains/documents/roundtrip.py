@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import Candidate, Verdict, rejected
+from synth_dspy.core.protocols import Embed
+from synth_dspy.core.text import one_line
 from synth_dspy.synthesis.cues import Cues
-from synth_dspy.synthesis.text import content, token_f1
-
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+from synth_dspy.synthesis.text import content, content_f1
 
 
 class Search(Protocol):
@@ -46,12 +46,12 @@ class RetrievalRoundTrip:
             return Verdict(True, 1.0, "")
         question, document = str(candidate.fields["question"]), candidate.fields.get("document")
         passages = self.retriever.search(question, document, self.words)
-        wanted = _flat(str((candidate.fields.get("spans") or [candidate.fields["answer"]])[0]))
+        wanted = one_line(str((candidate.fields.get("spans") or [candidate.fields["answer"]])[0]))
         ranked = sorted(passages, key=lambda passage: -passage.score)
         for rank, passage in enumerate(ranked, 1):
-            if wanted in _flat(passage.text):
+            if wanted in one_line(passage.text):
                 return Verdict(True, 1 / rank, "")
-        return Verdict(False, 0.0, "source not found")
+        return rejected("source not found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,10 @@ class SpanRoundTrip:
             return Verdict(True, 1.0, "")
         question, answer = str(candidate.fields["question"]), str(candidate.fields["answer"])
         ranked = self.rank(candidate.unit.group, question, kind)
-        own = [(score, place) for score, place in ranked if token_f1(place.text, answer) == 1.0]
+        own = [(score, place) for score, place in ranked if content_f1(place.text, answer) == 1.0]
         if not own:
             return Verdict(True, 0.5, "")  # not a kind of answer that is found by pattern: nothing to compare with
-        other = next(((score, place) for score, place in ranked if token_f1(place.text, answer) < 1.0), None)
+        other = next(((score, place) for score, place in ranked if content_f1(place.text, answer) < 1.0), None)
         if other is None or own[0][0] - other[0] >= self.margin:
             return Verdict(True, min(1.0, max(0.0, own[0][0])), "")
         return Verdict(False, max(0.0, own[0][0]), f"leads to another answer: {other[1].text}")
@@ -166,7 +166,7 @@ class AnswerRoundTrip:
         if not candidate.fields.get("references"):
             return Verdict(True, 1.0, "")
         said = self.answer(candidate)
-        score = max(token_f1(said, str(reference)) for reference in candidate.fields["references"])
+        score = max(content_f1(said, str(reference)) for reference in candidate.fields["references"])
         keep = score >= self.threshold
         return Verdict(keep, score, "" if keep else f"answers differ: {said}")
 
@@ -227,7 +227,7 @@ class Silent:
             return Verdict(True, 1.0, "")
         texts = self.sentences(candidate.unit.group)
         if not texts:
-            return Verdict(False, 0.0, "document not known")
+            return rejected("document not known")
         question = str(candidate.fields["question"])
         if topics := self.cues.asked(question).values():
             texts = [text for text in texts if any(said.search(text) for said in topics)]
@@ -239,7 +239,3 @@ class Silent:
         return Verdict(
             keep, min(1.0, max(0.0, 1 - float(near[best]))), "" if keep else f"may be answered: {texts[best]}"
         )
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())

@@ -41,14 +41,6 @@ def find_spans(text: str, patterns: Patterns) -> list[Span]:
     return sorted(found, key=lambda span: span.start)
 
 
-def kind_of(answer: str, patterns: Patterns, *, share: float = 0.6) -> str | None:
-    """The kind whose pattern takes up at least `share` of an answer's characters, or None."""
-    for span in find_spans(answer, patterns):
-        if span.end - span.start >= share * len(answer.strip()):
-            return span.kind
-    return None
-
-
 def excerpt(text: str, start: int, end: int, words: int = EXCERPT_WORDS) -> str:
     """The sentences that `text[start:end]` stands in, or the words around it where they are more than `words`.
 

@@ -24,7 +24,7 @@ from synth_dspy.domains.documents.units import AskedUnit, DocumentUnit
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormed, common_words
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,13 @@ class DocumentSynthesis:
         common = common_words((example.group, example.question) for example in resources.seeds)
         document = resources.retriever.text if resources.retriever is not None else None
         relevant = Relevance(resources.embedder.embed, 0.3)
-        return [WellFormed(), AsksForKind(self.asks), SaidThere(self.cues), Grounded(common, document), relevant]
+        return [
+            WellFormedQuestion(),
+            AsksForKind(self.asks),
+            SaidThere(self.cues),
+            Grounded(common, document),
+            relevant,
+        ]
 
     def _places(self, text: str) -> list[Place]:
         return [

@@ -37,8 +37,8 @@ class FunctionCaller(dspy.Module):
         history: what becomes of a conversation that is too long.
         most: functions that are shown; of more, the most relevant.
         constrained: let only valid calls be written; without it, a benchmark sees what is made up.
-        call_token: what an embedded model's reply begins with if it calls something; see `split_stream` in
-            `synth_dspy/models/grammar/calls_stream.py`. Servers are asked for an object, which has no place for it.
+        call_token: what an embedded model's reply begins with if it calls something. Servers are asked for
+            an object, which has no place for it.
         only_read_only: refuse to make calls that change something.
     """
 

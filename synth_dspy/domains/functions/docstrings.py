@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from synth_dspy.core.text import one_line
 from synth_dspy.domains.functions.python_calls import PythonReader
 from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function, validate
 
@@ -54,9 +55,9 @@ def read_docstring(text: str | None) -> Docstring:
     return Docstring(
         description=(parsed.long_description or "").strip(),
         # "*args" and "**kwargs" are written with their stars.
-        parameters={each.arg_name.lstrip("*"): _flat(each.description) for each in described if each.description},
+        parameters={each.arg_name.lstrip("*"): one_line(each.description) for each in described if each.description},
         types={each.arg_name.lstrip("*"): each.type_name for each in described if each.type_name},
-        returns=_flat(parsed.returns.description) if parsed.returns and parsed.returns.description else "",
+        returns=one_line(parsed.returns.description) if parsed.returns and parsed.returns.description else "",
         read_only=bool(_READ_ONLY.search(text)),
     )
 
@@ -116,7 +117,3 @@ def _call_at(text: str, functions: Mapping[str, Function]) -> Call | None:
             continue
         return calls[0]
     return None
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import KEPT, Candidate, Verdict, rejected
 from synth_dspy.core.protocols import Filter
 from synth_dspy.core.resources import Resources
 from synth_dspy.domains.functions.meaning_filters import LeadsToFunction
@@ -19,8 +19,7 @@ from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.units import RequestUnit
 from synth_dspy.domains.functions.values import is_said, leaves, spellings
-from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, Said, WellFormed
-from synth_dspy.synthesis.filters import KEPT
+from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, Said, WellFormedRequest
 from synth_dspy.synthesis.text import tokens
 
 
@@ -28,7 +27,7 @@ def function_checks(resources: Resources, known: Mapping[str, Function]) -> list
     """The filters that ask no model, by which the writer chooses among its samples."""
     return [
         Schema(known),
-        WellFormed(),
+        WellFormedRequest(),
         Said(),
         NothingElse(known),
         Roles(),
@@ -48,7 +47,7 @@ class Schema:
         offered = [self.known[name] for name in candidate.fields["available"]]
         for call in parse(str(candidate.fields["answer"]), "json"):
             if problems := validate(call, offered):
-                return _no(f"not valid: {problems[0]}")
+                return rejected(f"not valid: {problems[0]}")
         return KEPT
 
 
@@ -75,9 +74,9 @@ class Executes:
         recorded = candidate.fields.get("results") or []
         for outcome, before in zip(self.run(calls), recorded, strict=True):
             if not outcome.ok:
-                return _no(f"{outcome.error_type or 'stopped'}: {outcome.error or outcome.stopped}")
+                return rejected(f"{outcome.error_type or 'stopped'}: {outcome.error or outcome.stopped}")
             if outcome.as_json() != before:
-                return _no("another result when called again")
+                return rejected("another result when called again")
         return KEPT
 
 
@@ -94,10 +93,10 @@ class Reply:
             value for value in results_of(candidate.fields.get("results") or []) if not says_result(value, reply)
         ]
         if missing:
-            return _no(f"does not say the result: {missing[0]}")
+            return rejected(f"does not say the result: {missing[0]}")
         known = self._known(candidate)
         invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= known]
-        return _no(f"a name from nowhere: {invented[0]}") if invented else KEPT
+        return rejected(f"a name from nowhere: {invented[0]}") if invented else KEPT
 
     @staticmethod
     def _known(candidate: Candidate[RequestUnit]) -> set[str]:
@@ -137,7 +136,7 @@ class Balanced:
     def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         key = self._key(candidate)
         if self._count[key] >= self.most:
-            return _no(f"enough of these: {key}")
+            return rejected(f"enough of these: {key}")
         self._count[key] += 1
         return KEPT
 
@@ -164,7 +163,3 @@ def says_result(value: Any, reply: str) -> bool:
     if isinstance(value, float):
         return any(is_said(rounded, reply) for rounded in (value, round(value, 2), round(value, 1), round(value)))
     return is_said(value, reply)
-
-
-def _no(why: str) -> Verdict:
-    return Verdict(False, 0.0, why)

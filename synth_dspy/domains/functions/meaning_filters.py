@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import KEPT, Candidate, Verdict
+from synth_dspy.core.protocols import Embed
 from synth_dspy.domains.functions.details import what_it_does
 from synth_dspy.domains.functions.schema import Function
 from synth_dspy.domains.functions.units import RequestUnit
-from synth_dspy.synthesis.dedup import Embed
-from synth_dspy.synthesis.filters import KEPT
 
 
 class LeadsToFunction:

@@ -83,25 +83,6 @@ def score_calls(
     )
 
 
-def score_turns(
-    turns: Sequence[Sequence[Call | Mapping[str, Any]]],
-    ground_truth: Sequence[Sequence[Expected] | None],
-    functions: Sequence[Function],
-) -> list[CallScore]:
-    """Score a conversation turn by turn, strictly. The conversation is right where every turn is.
-
-    BFCL runs the calls of such conversations and compares the states that they lead to: it also takes other ways to the
-    same state, and calls that change nothing, for right.
-
-    Raises:
-        ValueError: there are not as many turns as expected.
-    """
-    return [
-        score_calls(calls, expected, functions, strict=True)
-        for calls, expected in zip(turns, ground_truth, strict=True)
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class _Rules:
     """How calls and values are compared, among known functions, strictly or not."""

@@ -12,6 +12,7 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Item
+from synth_dspy.core.protocols import Embed
 from synth_dspy.domains.functions.details import Details, Must, spelt, what_it_does
 from synth_dspy.domains.functions.examples import calls_of
 from synth_dspy.domains.functions.filters import is_executable
@@ -22,7 +23,6 @@ from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.units import FunctionItem, LeftOut, Opening, RequestUnit
 from synth_dspy.domains.functions.values import ValueDrawer, leaves
 from synth_dspy.domains.functions.wording import CLARIFY, SYSTEM_PROMPTS, TALK
-from synth_dspy.synthesis.dedup import Embed
 
 log = logging.getLogger("synth_dspy.synthesis")
 

@@ -14,7 +14,6 @@ import numpy as np
 from synth_dspy.core.protocols import Embedder, Retriever
 from synth_dspy.domains.functions.details import what_it_does
 from synth_dspy.domains.functions.examples import resolve
-from synth_dspy.domains.functions.prompts import Turn, show_functions, show_request
 from synth_dspy.domains.functions.replay import RecordedSandbox
 from synth_dspy.domains.functions.sandbox.run import Outcome, Sandbox
 from synth_dspy.domains.functions.schema import Call, Function, calls_schema
@@ -209,51 +208,3 @@ class CallsAdapter(PlainAdapter):
         except (ValueError, RecursionError):  # no JSON, or no calls: the program says so
             pass
         return text
-
-
-class TellUser(dspy.Signature):
-    """Reply to the user's last message in one or two sentences. If there is a result, say it. If something that a
-    function needs was not said, ask for it."""
-
-    functions: str = dspy.InputField()
-    conversation: str = dspy.InputField()
-    result: str = dspy.InputField()
-    reply: str = dspy.OutputField()
-
-
-class Assistant(dspy.Module):
-    """A conversation with functions: calls them, and tells the user what came of it, or asks back.
-
-        assistant = Assistant(synth_dspy.load("runs/function_calling/<id>/programs/sft"))
-        assistant(question="How many miles are 5 km?").reply
-
-    Args:
-        caller: a `FunctionCaller`, tuned or not.
-        lm: writes the replies; by default the model that the caller began with, as tuning made it forget how to talk.
-    """
-
-    def __init__(self, caller: dspy.Module, lm: dspy.LM | None = None) -> None:
-        super().__init__()
-        self.caller = caller
-        self.tell = dspy.Predict(TellUser)
-        if lm is not None:
-            self.tell.set_lm(lm)
-
-    def forward(self, question: str, conversation: Sequence[Turn] = (), **inputs: Any) -> dspy.Prediction:
-        made = self.caller(question=question, conversation=list(conversation), execute=True, **inputs)
-        results = "; ".join(map(_in_words, made.results))
-        with dspy.context(adapter=PlainAdapter()):
-            said = self.tell(
-                functions=show_functions(made.functions),
-                conversation=show_request(question, conversation, "json"),
-                result=results or "none",
-                config={"max_tokens": 96},
-            )
-        return dspy.Prediction(reply=said.reply, answer=made.answer, results=made.results, abstained=made.abstained)
-
-
-def _in_words(outcome: Mapping[str, Any]) -> str:
-    """What became of a call, for the model to say."""
-    if outcome["error_type"]:
-        return f"{outcome['error_type']}: {outcome['error']}"
-    return str(outcome["stopped"] or outcome["result"])

@@ -7,12 +7,12 @@ What is no identifier is spelt otherwise: a function as `functions["get-weather"
 from __future__ import annotations
 
 import ast
-import keyword
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
+from synth_dspy.models.grammar.python import is_plain_name
 
 _BY_NAME = "functions"
 _SPELT = {"true": True, "false": False, "null": None}  # JSON's words in the midst of Python
@@ -20,19 +20,14 @@ _SPELT = {"true": True, "false": False, "null": None}  # JSON's words in the mid
 
 def python_call(call: Call) -> str:
     """A call as Python writes it."""
-    dotted = all(_is_plain(part) for part in call.name.split("."))
+    dotted = all(is_plain_name(part) for part in call.name.split("."))
     name = call.name if dotted else f"{_BY_NAME}[{python_value(call.name)}]"
-    named = {key: value for key, value in call.arguments.items() if _is_plain(key)}
+    named = {key: value for key, value in call.arguments.items() if is_plain_name(key)}
     parts = [f"{key}={python_value(value)}" for key, value in named.items()]
     rest = {key: value for key, value in call.arguments.items() if key not in named}
     if rest:
         parts.append(f"**{python_value(rest)}")
     return f"{name}({', '.join(parts)})"
-
-
-def _is_plain(name: str) -> bool:
-    """Whether Python reads the name back as it is: identifiers outside ASCII may be normalised."""
-    return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
 
 
 def python_value(value: Any) -> str:

@@ -24,7 +24,7 @@ import dspy
 
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Candidate, Item
-from synth_dspy.core.protocols import Filter
+from synth_dspy.core.protocols import Embed, Filter
 from synth_dspy.core.resources import Resources
 from synth_dspy.domains.functions.details import AND, THAT, Details
 from synth_dspy.domains.functions.examples import INPUTS, example_fields
@@ -39,7 +39,7 @@ from synth_dspy.domains.functions.syntax import Syntax
 from synth_dspy.domains.functions.units import Opening, RequestUnit
 from synth_dspy.domains.functions.writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
 from synth_dspy.synthesis.decontaminate import Decontaminated
-from synth_dspy.synthesis.dedup import Embed, NearDuplicate
+from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.pipeline import candidate_id
 from synth_dspy.synthesis.samples import draw, kept_by
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from synth_dspy.core.text import CARDINALS, MONTHS
 from synth_dspy.domains.functions.schema import Call, Function
 from synth_dspy.synthesis.text import tokens
 
@@ -18,14 +19,6 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d\d:\d\d")
 _RANGE = re.compile(r"\bfrom (-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)")
 _SUCH_AS = re.compile(r"\b(?:such as|e\.g\.,?|for example,?|like|one of) ([^.;()\n]+)", re.I)
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-    "December",
-)  # fmt: skip
-_WORDS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-)  # fmt: skip
 ALIASES: Mapping[str, Sequence[str]] = {
     "EUR": ("euros", "euro", "€"),
     "USD": ("US dollars", "dollars", "US dollar", "dollar", "$"),
@@ -56,12 +49,12 @@ def spellings(value: Any) -> list[str]:
         return [str(value)]
     if isinstance(value, int | float):
         plain = _plain(value)
-        words = [_WORDS[int(value)]] if value == int(value) and 0 <= value < len(_WORDS) else []
+        words = [CARDINALS[int(value)]] if value == int(value) and 0 <= value < len(CARDINALS) else []
         return list(dict.fromkeys([plain, *words, f"{value:,}".removesuffix(".0")]))
     text = str(value)
     if _DATE.fullmatch(text):
         year, month, day = map(int, text.split("-"))
-        name = _MONTHS[month - 1]
+        name = MONTHS[month - 1].capitalize()
         return [text, f"{day} {name} {year}", f"{name} {day}, {year}", f"{name} {_ordinal(day)}, {year}",
                 f"the {_ordinal(day)} of {name} {year}"]  # fmt: skip
     if _TIME.fullmatch(text):

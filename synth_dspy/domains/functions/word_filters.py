@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import KEPT, Candidate, Verdict, rejected
 from synth_dspy.domains.functions.json_schema import json_types
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function
 from synth_dspy.domains.functions.units import LeftOut, RequestUnit
 from synth_dspy.domains.functions.values import is_said, leaves, spellings
-from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
 
 CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
@@ -36,7 +35,7 @@ _TARGET = re.compile(r"^(?:to_|target|destination|end|wanted)|_to$", re.I)
 _ORIGIN = re.compile(r"^(?:from_|source|origin|start)|_from$", re.I)
 
 
-class WellFormed:
+class WellFormedRequest:
     """One or a few sentences of sensible length, in words rather than code, that repeat nothing."""
 
     name = "well-formed"
@@ -50,14 +49,14 @@ class WellFormed:
         words = [word.lower() for word in text.split()]
         few = 1 if candidate.fields.get("conversation") else self.shortest
         if not few <= len(words) <= self.longest:
-            return _no("too short or too long")
+            return rejected("too short or too long")
         if _REFUSAL.search(text):
-            return _no("not a request")
+            return rejected("not a request")
         if re.search(r"[_={}\[\]<>|]|\w\(|\(.*:|:\s.*:\s", text) or text[-1] not in ".?!":
-            return _no("not a sentence")
+            return rejected("not a sentence")
         runs = Counter(tuple(words[i : i + 4]) for i in range(len(words) - 3))
         if max(runs.values(), default=0) > 1 or any(a == b for a, b in pairwise(words)):
-            return _no("repeats itself")
+            return rejected("repeats itself")
         return KEPT
 
 
@@ -71,9 +70,9 @@ class Said:
         for name, value, note in candidate.unit.must:
             if isinstance(value, bool):
                 if not names_option(name, note, text) or (value is False and not _NOT.search(text)):
-                    return _no(f"an option is not said: {name}")
+                    return rejected(f"an option is not said: {name}")
             elif not is_said(value, text):
-                return _no(f"a value is not said: {name}")
+                return rejected(f"a value is not said: {name}")
         return KEPT
 
 
@@ -100,9 +99,9 @@ class NothingElse:
         held = Counter(number for each in ways for number in frozenset().union(*map(numbers, each)))
         counts = number_counts(text)
         if made_up := counts.keys() - held.keys() - {"1"}:
-            return _no(f"a number from nowhere: {', '.join(sorted(made_up))}")
+            return rejected(f"a number from nowhere: {', '.join(sorted(made_up))}")
         if again := [number for number, often in counts.items() if often > max(1, held[number])]:
-            return _no(f"a number is said again: {', '.join(sorted(again))}")
+            return rejected(f"a number is said again: {', '.join(sorted(again))}")
         said = {token for each in ways for way in each for token in tokens(way)}
         for call in every:
             properties = self.known[call.name].properties
@@ -112,16 +111,16 @@ class NothingElse:
                 also = converts and _TARGET.search(name) and name != left_out
                 for option in () if also else schema.get("enum") or ():
                     if option not in values and is_said(option, text) and not set(tokens(str(option))) <= said:
-                        return _no(f"another value is said: {option}")
+                        return rejected(f"another value is said: {option}")
                 unset = schema.get("type") == "boolean" and name not in call.arguments
                 if unset and _switches(self.known[call.name], name, text, said):
-                    return _no(f"an option is said that is not called: {name}")
+                    return rejected(f"an option is said that is not called: {name}")
         if candidate.fields.get("conversation") and _BEFORE.search(text):
             new = [value for _, value, _ in unit.must]
             if not any(_WHEN.fullmatch(str(value)) and value not in new for value in values):
-                return _no("a day from nowhere")
+                return rejected("a day from nowhere")
         if unit.left_out and (found := self._left_out(unit, unit.left_out, text, said)):
-            return _no(f"what was left out may be said: {found}")
+            return rejected(f"what was left out may be said: {found}")
         return KEPT
 
     def _left_out(self, unit: RequestUnit, left_out: LeftOut, text: str, said: set[str]) -> str:
@@ -163,13 +162,13 @@ class Roles:
             for name, value in texts.items():
                 words = "|".join(re.escape(each) for each in spellings(value))
                 if _TARGET.search(name) and re.search(rf"\d\s*(?:{words})\b", text, re.I):
-                    return _no(f"swapped: {name}")
+                    return rejected(f"swapped: {name}")
                 if _ORIGIN.search(name):
                     late = is_said(value, asked) and not is_said(value, stated)
                     if re.search(rf"{_INTO}(?:{words})\b", text, re.I) or (
                         late and any(is_said(target, stated) and not is_said(target, asked) for target in targets)
                     ):
-                        return _no(f"swapped: {name}")
+                        return rejected(f"swapped: {name}")
         return KEPT
 
 
@@ -200,7 +199,3 @@ def _switches(function: Function, option: str, text: str, said: set[str]) -> boo
     own = content(f"{function.name} {first_sentence(function.description)}".replace("_", " "))
     words = set(content(f"{option} {note}".replace("_", " "))) - set(own) - _OF_ANY
     return bool(words & set(tokens(text)) - said)
-
-
-def _no(why: str) -> Verdict:
-    return Verdict(False, 0.0, why)

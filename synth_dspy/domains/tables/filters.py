@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from functools import lru_cache
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
-from synth_dspy.core.knowledge import Candidate, Verdict
+from synth_dspy.core.knowledge import KEPT, Candidate, Verdict, rejected
+from synth_dspy.core.protocols import Embed
 from synth_dspy.domains.tables.ddl import DdlError, parse_table, run_in_duckdb
 from synth_dspy.domains.tables.naming import abbreviated
 from synth_dspy.domains.tables.schema import WHOLE, foci, words
 from synth_dspy.domains.tables.units import TableUnit
-from synth_dspy.synthesis.filters import KEPT
 from synth_dspy.synthesis.text import content, numbers, tokens
-
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _IDENTIFIER = re.compile(r"\b(?:[A-Za-z]+_\w+|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*)\b")
 _CHATTER = re.compile(
@@ -39,7 +34,7 @@ class Runs:
         if not made.ddl:  # a table that exists already
             return KEPT
         kind, message = _outcome(made.ddl, made.table.dialect)
-        return Verdict(False, 0.0, f"{kind}: {message}") if kind else KEPT
+        return rejected(f"{kind}: {message}") if kind else KEPT
 
 
 class WellWritten:
@@ -51,14 +46,14 @@ class WellWritten:
         comment = str(candidate.fields["comment"])
         said = tokens(comment)
         if not SHORTEST <= len(said) <= LONGEST:
-            return _no("too short or too long")
+            return rejected("too short or too long")
         if _CHATTER.search(comment):
-            return _no("not a comment")
+            return rejected("not a comment")
         counts = Counter(word for word in said if len(word) > 4)
         phrases = Counter(zip(said, said[1:], said[2:], strict=False))
         again = max(counts.values(), default=0) > 2 or max(phrases.values(), default=0) > 1
         if again or any(a == b for a, b in pairwise(said)):
-            return _no("repeats itself")
+            return rejected("repeats itself")
         return KEPT
 
 
@@ -69,7 +64,7 @@ class SaysMore:
 
     def __call__(self, candidate: Candidate) -> Verdict:
         if repeats_name(str(candidate.fields["comment"]), str(candidate.fields["focus"])):
-            return _no("repeats the name")
+            return rejected("repeats the name")
         return KEPT
 
 
@@ -82,10 +77,10 @@ class NothingInvented:
         comment, made = str(candidate.fields["comment"]), candidate.unit.made
         known = [*candidate.fields["names"], *(column.references for column in made.table.columns)]
         if strange := invented_names(comment, known):
-            return _no(f"name from nowhere: {', '.join(strange)}")
+            return rejected(f"name from nowhere: {', '.join(strange)}")
         meaning = made.meanings.get(_focus(candidate))
         if meaning is not None and (strange := sorted(numbers(comment) - numbers(meaning))):
-            return _no(f"number from nowhere: {', '.join(strange)}")
+            return rejected(f"number from nowhere: {', '.join(strange)}")
         return KEPT
 
 
@@ -114,7 +109,7 @@ class Means:
         said = content(comment)
         strange = [word for word in said if not any(word == one or _same(word, one) for one in known)]
         if len(strange) > self.strangers * len(said):
-            return _no(f"words from nowhere: {', '.join(strange)}")
+            return rejected(f"words from nowhere: {', '.join(strange)}")
         one, other = self.embed([comment, meaning])
         similar = min(1.0, max(0.0, float(one @ other)))
         return Verdict(similar >= self.least, similar, "" if similar >= self.least else "says something else")
@@ -161,7 +156,7 @@ class SaidAlready:
     def __call__(self, candidate: Candidate) -> Verdict:
         key = tokens(str(candidate.fields["comment"])), tuple(words(str(candidate.fields["focus"])))
         if key in self._seen:
-            return _no("said already")
+            return rejected("said already")
         self._seen.add(key)
         return KEPT
 
@@ -198,7 +193,3 @@ def _outcome(ddl: str, dialect: str) -> tuple[str, str]:
     except DdlError as error:
         return error.kind, str(error).partition(": ")[2]
     return "", ""
-
-
-def _no(why: str) -> Verdict:
-    return Verdict(False, 0.0, why)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.text import one_line
 from synth_dspy.domains.tables.ddl import identifier, literal
 from synth_dspy.domains.tables.definition import with_remarks
 from synth_dspy.domains.tables.documentation import Comment, TableDoc
@@ -90,9 +91,9 @@ def annotated(doc: TableDoc) -> str:
     Where the database keeps the statement that made the table, it is that; otherwise columns, types and primary key.
     """
     table = doc.table
-    head = f"-- {_one_line(doc.description)}\n" if doc.description else ""
+    head = f"-- {one_line(doc.description)}\n" if doc.description else ""
     if table.definition:
-        said = {column.name: _one_line(doc.of(column.name)) for column in table.columns}
+        said = {column.name: one_line(doc.of(column.name)) for column in table.columns}
         return head + with_remarks(table.definition, said)
     width = max((len(column.name) for column in table.columns), default=0) + 2
     key = ", ".join(_column(table, column) for column in table.columns if column.key)
@@ -100,7 +101,7 @@ def annotated(doc: TableDoc) -> str:
     for number, column in enumerate(table.columns, start=1):
         parts = [_column(table, column).ljust(width), column.type, "" if column.nullable else "NOT NULL"]
         end = "," if key or number < len(table.columns) else ""
-        text = _one_line(doc.of(column.name))
+        text = one_line(doc.of(column.name))
         lines.append("  " + " ".join(filter(None, parts)).rstrip() + end + (f"  -- {text}" if text else ""))
     if key:
         lines.append(f"  PRIMARY KEY ({key})")
@@ -165,10 +166,6 @@ def _escaped(text: str) -> str:
 
 def _jinja(text: str) -> str:
     return _TEMPLATE.sub(lambda match: "{{ '" + match[0] + "' }}", text)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _title(dialect: str) -> str:

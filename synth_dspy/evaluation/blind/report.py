@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.blind.tally import interval, percent
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Json = Mapping[str, Any]
 
 BETWEEN = "95 % interval"
 

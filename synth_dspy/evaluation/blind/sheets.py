@@ -17,14 +17,13 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
-from synth_dspy.core.io.reading import read_json_object
+from synth_dspy.core.io.reading import Json, read_json_object
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.finished import Arm, common_items, write
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"
 
-Json = Mapping[str, Any]
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 

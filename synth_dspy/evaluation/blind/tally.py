@@ -13,13 +13,12 @@ from itertools import combinations
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
-from synth_dspy.evaluation.agreement import agreement, position_p
+from synth_dspy.evaluation.agreement import position_p, rater_agreement
 from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
 from synth_dspy.evaluation.report.figures import plain
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value
-
-Json = dict[str, Any]
 
 _TIED = ""
 """The label of a tie: no arm is called so."""
@@ -60,7 +59,7 @@ def unblind(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
         "pairs": pairs,
         "ties": sum(label == _TIED for label in labels.values()),
         "raters": _raters(raters, counted, labels, arms, key, seed),
-        "agreement": asdict(agreement([units[item] for item in sorted(units)], seed=seed)),
+        "agreement": asdict(rater_agreement([units[item] for item in sorted(units)], seed=seed)),
         "positions": _positions([vote for vote in chosen if vote.positions is None], len(arms), seed),
         "method": {
             "unit": stats.resampling_unit([key["items"][item]["group"] for item in units]),

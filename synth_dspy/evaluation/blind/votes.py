@@ -11,17 +11,16 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
-from synth_dspy.core.io.reading import read_text
+from synth_dspy.core.io.reading import Json, read_text
 from synth_dspy.core.printable import visible
 
-Json = Mapping[str, Any]
 Choice = int | str
 """A position, from 1, or `tie`, or `skip`."""
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.choice.options import Limits, Option
@@ -28,8 +29,6 @@ from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
 from synth_dspy.evaluation.report.verdict import outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
-
-Json = dict[str, Any]
 
 MB = 1e6
 CHEAPER = 0.95

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.choice.licences import Licence
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.choice.sentences import percent, usd
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Json = Mapping[str, Any]
 
 FRONT = "*"
 

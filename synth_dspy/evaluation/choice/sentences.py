@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.choice.licences import NO, UNKNOWN
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.finished import Arm
 from synth_dspy.evaluation.report.verdict import listed, missing_evidence, points
-
-Json = dict[str, Any]
 
 
 def exclusions(option: Option, limits: Limits) -> dict[str, str]:

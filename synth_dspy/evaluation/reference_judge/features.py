@@ -32,7 +32,7 @@ _LONG_REFERENCE = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class AnswerComparison:
     """An answer against one reference. `span` is the mention: first and last token in `answer.tokens`, or None."""
 
     reference: str
@@ -59,7 +59,7 @@ def rank_references(question: str, references: Sequence[str], prediction: str, w
     return [text for _, text in sorted(ranked.values(), key=lambda pair: -pair[0])[:most]]
 
 
-def compare_all(question: str, references: Sequence[str], prediction: str, weight: Weight) -> Comparison | None:
+def compare_all(question: str, references: Sequence[str], prediction: str, weight: Weight) -> AnswerComparison | None:
     """An answer against the reference it is closest to, with what the other references say; None without references.
 
     Of several references some are more exact ("1979", "21 July 1979") and some are parts of one answer: an answer can
@@ -81,7 +81,7 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)
     first = comparisons[0]
-    return Comparison(first.reference, first.answer, first.span, first.share, values, tuple(ranked))
+    return AnswerComparison(first.reference, first.answer, first.span, first.share, values, tuple(ranked))
 
 
 _COMPARED = 4
@@ -104,7 +104,7 @@ _WORST = ("year_conflict", "month_conflict", "day_conflict", "numbers_missing", 
 _LEAST = ("names_missing", "numbers_missing", "names_conflict", "numbers_conflict")
 
 
-def compare(question: str, reference: str, prediction: str, weight: Weight) -> Comparison:
+def compare(question: str, reference: str, prediction: str, weight: Weight) -> AnswerComparison:
     """All features of an answer against one reference but the embedded ones."""
     answer, ref = answer_of(question, prediction), reference_of(reference)
     matches = _close_spellings(ref, answer)
@@ -131,7 +131,7 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> C
     values["yes_no_flip"] = float(
         ref.norms[0] in yes_no and bool(answer.low) and answer.low[0] in yes_no and answer.low[0] != ref.norms[0]
     )
-    return Comparison(reference, answer.text, span, window[2] if window else 0.0, values)
+    return AnswerComparison(reference, answer.text, span, window[2] if window else 0.0, values)
 
 
 def _overlap(ref: Reference, answer: Answer, weight: Weight) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.text import parse, words
 from synth_dspy.evaluation.reference_judge import examples as judge_examples
 from synth_dspy.evaluation.reference_judge.examples import Example, fold
-from synth_dspy.evaluation.reference_judge.features import Comparison
+from synth_dspy.evaluation.reference_judge.features import AnswerComparison
 from synth_dspy.evaluation.reference_judge.judge import (
     CONTEXT_FEATURE,
     Asked,
@@ -113,7 +113,7 @@ class _Read:
     """Examples and their features (`reference_judge.extract`)."""
 
     examples: list[Example]
-    comparisons: list[Comparison]
+    comparisons: list[AnswerComparison]
     meaning: Array
     around: NDArray[np.float32]
     idf: Mapping[str, float]
@@ -134,7 +134,7 @@ def _read(
     progress: Callable[[float], None],
 ) -> _Read:
     """The features of all examples that have something to compare."""
-    comparisons: list[Comparison] = []
+    comparisons: list[AnswerComparison] = []
     meanings, arounds = [], []
     kept: list[Example] = []
     for start in range(0, len(examples), 512):

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED
-from synth_dspy.evaluation.reference_judge.features import Comparison, compare_all
+from synth_dspy.evaluation.reference_judge.features import AnswerComparison, compare_all
 from synth_dspy.evaluation.reference_judge.meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
 from synth_dspy.evaluation.reference_judge.trees import Trees
 
@@ -207,7 +207,7 @@ def _features() -> frozenset[str]:
 
 def judge(
     fitted: Parameters,
-    words: Sequence[Comparison],
+    words: Sequence[AnswerComparison],
     meaning: NDArray[np.float64],
     around: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -228,7 +228,7 @@ def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def extract(
     asked: Sequence[Asked], weight: Any, embedder: TokenEmbedder
-) -> tuple[list[Comparison], NDArray[np.float64], NDArray[np.float64], list[int]]:
+) -> tuple[list[AnswerComparison], NDArray[np.float64], NDArray[np.float64], list[int]]:
     """Comparisons, features of meaning and context vectors of the answers that have something to compare.
 
     Returns:
@@ -250,7 +250,7 @@ def affirmation(around: NDArray[np.float64], weights: NDArray[np.float64]) -> ND
 
 
 def tabulate(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[AnswerComparison],
     meaning: NDArray[np.float64],
     affirms: NDArray[np.float64],
     features: Sequence[str],

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.core.text import STOPWORDS, Text
-from synth_dspy.evaluation.reference_judge.features import Comparison
+from synth_dspy.evaluation.reference_judge.features import AnswerComparison
 
 if TYPE_CHECKING:
     from synth_dspy.models.embedder import TokenVectors
@@ -48,7 +48,7 @@ _BLANK = "X"
 _REFERENCES = 3
 
 
-def context(comparison: Comparison) -> str | None:
+def context(comparison: AnswerComparison) -> str | None:
     """The words around the mention, with the mention blanked out; None where there is no mention, or nothing around."""
     if comparison.span is None or comparison.share < MENTIONED:
         return None
@@ -63,7 +63,7 @@ def context(comparison: Comparison) -> str | None:
 
 def meaning_features(
     questions: Sequence[str],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[AnswerComparison],
     embedder: TokenEmbedder,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Features of meaning for many answers at once; NaN where they were not needed.

@@ -7,15 +7,13 @@ and be readable aloud. All text passes through `Markup.format`, which escapes it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.report.verdict import points
-
-Json = Mapping[str, Any]
 
 WIDTH = 480
 LABEL, VALUE = 166, 62  # columns left and right of the plot

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
 
 Row = Mapping[str, Any]
-Json = dict[str, Any]
 
 HEADLINE = "judged"
 SCORES = ("judged", "f1", "exact")

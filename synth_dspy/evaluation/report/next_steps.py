@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
-
-Json = Mapping[str, Any]
 
 WANTED = 0.15
 """The difference that a comparison should be able to show, four times in five."""

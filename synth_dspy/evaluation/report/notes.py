@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.report.verdict import ALPHA, SMALL_SAMPLE, listed, points, score_name, trivial_sentences
-
-Json = Mapping[str, Any]
 
 SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 PREFERENCES = ("dpo", "orpo", "kto")

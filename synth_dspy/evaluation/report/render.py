@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
 from synth_dspy.evaluation.report.figures import RIGHT
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import jinja2
     from rich.table import Table
 
-Json = Mapping[str, Any]
 
 SAMPLES = 10
 UNKNOWN = "–"

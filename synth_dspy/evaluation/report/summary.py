@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.report import notes, tuning, verdict
 from synth_dspy.evaluation.report.figures import (
@@ -22,7 +23,6 @@ from synth_dspy.evaluation.report.figures import (
     RETRIEVAL,
     SCORES,
     TRIVIAL,
-    Json,
     Row,
     estimate,
     is_yes_no,

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
-from synth_dspy.evaluation.report.figures import HEADLINE, Json, Row, estimate, is_yes_no, mean, score
+from synth_dspy.evaluation.report.figures import HEADLINE, Row, estimate, is_yes_no, mean, score
 
 _RESULTS = ("method", "learning_rate", "rank", "by_origin", "dev_loss", "tokens", "epochs", "steps", "stopped")
 _MEASURED = ("seconds", "minutes", "all_rows_s", "tokens_per_second", "peak_rss_mb", "peak_gpu_mb", "device")

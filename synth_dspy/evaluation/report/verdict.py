@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.report.figures import HEADLINE
-
-Json = Mapping[str, Any]
 
 ALPHA = 0.05
 SMALL_SAMPLE = 30

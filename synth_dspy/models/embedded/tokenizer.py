@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.models.weights.cache import kept, remove
+from synth_dspy.core.io.files import remove
+from synth_dspy.models.weights.cache import kept
 from synth_dspy.models.weights.gguf import control_tokens, read_header
 
 logger = logging.getLogger(__name__)

@@ -48,7 +48,7 @@ class PythonCallsCompiler(SchemaCompiler):
         return f'{spelt} "(" {self._arguments(arguments, str(names[0]))} ")"'
 
     def _callee(self, name: str) -> str:
-        return name if all(map(_is_plain, name.split("."))) else f"functions[{self._written(name)}]"
+        return name if all(map(is_plain_name, name.split("."))) else f"functions[{self._written(name)}]"
 
     def _arguments(self, schema: Mapping[str, Any], where: str) -> str:
         properties = schema.get("properties") or {}
@@ -62,7 +62,7 @@ class PythonCallsCompiler(SchemaCompiler):
         plain: list[tuple[str, str, bool]] = []
         other: list[tuple[str, str, bool]] = []
         for name, child in properties.items():
-            key, members = (f"{name}=", plain) if _is_plain(name) else (f"{self._written(name)}: ", other)
+            key, members = (f"{name}=", plain) if is_plain_name(name) else (f"{self._written(name)}: ", other)
             members.append((key, self._value(child, f"{where}.{name}"), name in optional))
         if other:
             plain.append(("**{", f'{self._members(other)} "}}"', all(each[2] for each in other)))
@@ -84,5 +84,6 @@ class PythonCallsCompiler(SchemaCompiler):
         return super()._written(value)
 
 
-def _is_plain(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
+    """Whether Python reads the name back as it is: identifiers outside ASCII may be normalised."""
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)

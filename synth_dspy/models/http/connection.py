@@ -20,7 +20,7 @@ from typing import Any
 from synth_dspy.core.errors import ModelError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.models.http.process import HEADER, encode_frame
 
 
@@ -51,14 +51,14 @@ class Connection:
         theirs.close()
         self._socket = ours
         self._ids = itertools.count()
-        self._pending: dict[int, tuple[Future[Call], Callable[[dict[str, Any]], Exception]]] = {}
+        self._pending: dict[int, tuple[Future[ModelCall], Callable[[dict[str, Any]], Exception]]] = {}
         self._lock = threading.Lock()
         self.ended = False
         threading.Thread(target=self._read, name="synth-dspy-http", daemon=True).start()
 
-    def send(self, frame: dict[str, Any], error: Callable[[dict[str, Any]], Exception]) -> Future[Call]:
+    def send(self, frame: dict[str, Any], error: Callable[[dict[str, Any]], Exception]) -> Future[ModelCall]:
         """Send a call; `error` makes the exception of one that failed."""
-        future: Future[Call] = Future()
+        future: Future[ModelCall] = Future()
         with self._lock:
             identifier = next(self._ids)
             self._pending[identifier] = future, error
@@ -104,7 +104,7 @@ class Connection:
     def _receive(self, frame: dict[str, Any]) -> None:
         with self._lock:
             future, error = self._pending.pop(frame["id"])
-        answered = Call.from_dict(frame["call"]) if "call" in frame else None
+        answered = ModelCall.from_dict(frame["call"]) if "call" in frame else None
         if answered and self._ledger:
             self._ledger.recorded(answered.key)
         if not future.set_running_or_notify_cancel():

@@ -22,7 +22,8 @@ from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message, url_secrets
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
+from synth_dspy.models.dspy_compat import chat_payload, list_prices
 from synth_dspy.models.http.connection import connection
 from synth_dspy.models.http.process import RETRYABLE
 
@@ -85,7 +86,7 @@ class HttpEngine:
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """DSPy's engine interface, without a ledger."""
-        call = self.submit(request, Call("", "", request.model, ""), None).result()
+        call = self.submit(request, ModelCall("", "", request.model, ""), None).result()
         return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
 
     def with_attempts(self, attempts: int) -> HttpEngine:
@@ -131,13 +132,13 @@ class HttpEngine:
         key = self._headers.get("Authorization", "").removeprefix("Bearer ")
         return (*filter(None, [key]), *url_secrets(self.api_base))
 
-    def submit(self, request: lm15.Request, call: Call, ledger: Ledger | None) -> Future[Call]:
+    def submit(self, request: lm15.Request, call: ModelCall, ledger: Ledger | None) -> Future[ModelCall]:
         """Make `call`; its future brings it answered and committed.
 
         The future raises lm15's typed error (a context too long, a refused request), `SetupError` (no such model, a
         refused key, an endpoint that cannot be reached) or `ModelError` (every attempt failed).
         """
-        payload = self._dialect._payload(replace(request, model=wire_name(request.model)), stream=False)
+        payload = chat_payload(self._dialect, replace(request, model=wire_name(request.model)))
         frame = {
             "url": f"{self.api_base}/chat/completions",
             "headers": self._headers,
@@ -200,11 +201,7 @@ class HttpEngine:
         """US dollars for a token in and out at OpenAI's list price; None for any other server."""
         if self.api_base != OPENAI:
             return None
-        from dspy.clients.model_metadata import model_info, rate
-
-        info = model_info("openai", wire_name(model))
-        prices = [rate(info, f"{side}_cost_per_token") for side in ("input", "output")]
-        return None if None in prices else prices
+        return list_prices("openai", wire_name(model))
 
     def _unreachable(self, model: str, why: str) -> SetupError:
         return SetupError(

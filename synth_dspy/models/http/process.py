@@ -30,7 +30,7 @@ import aiohttp
 from synth_dspy.core.io.locks import DRAIN_S, http_lock, lock_file
 from synth_dspy.core.ledger import connect, insert
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply, url_secrets
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 from synth_dspy.models.completion import completion
 
 HEADER = struct.Struct("!I")
@@ -73,14 +73,14 @@ class HttpProcess:
 
     async def call(self, frame: dict[str, Any]) -> None:
         """Make one call, with its retries, and report its answer or its error."""
-        call = Call.from_dict(frame["call"])
+        call = ModelCall.from_dict(frame["call"])
         connections, attempts = frame["connections"], frame["attempts"]
         # Roles that share an endpoint share its connections, unless they are set to different numbers of them.
         slots = self.slots.setdefault((frame["url"], connections), asyncio.Semaphore(connections))
         for attempt in range(1, attempts + 1):
             async with slots:
                 outcome = await self.attempt(frame, replace(call, attempts=attempt))
-            if isinstance(outcome, Call):
+            if isinstance(outcome, ModelCall):
                 self.reply({"id": frame["id"], "call": outcome.to_dict()})
                 return
             # Nothing that a server says of a call leaves this process with a secret in it, nor at any length.
@@ -92,7 +92,7 @@ class HttpProcess:
             await asyncio.sleep(backoff(attempt, outcome["retry_after"]))
         self.reply({"id": frame["id"], "error": outcome})
 
-    async def attempt(self, frame: dict[str, Any], call: Call) -> Call | dict[str, Any]:
+    async def attempt(self, frame: dict[str, Any], call: ModelCall) -> ModelCall | dict[str, Any]:
         """One attempt: the committed call, or what went wrong and whether another attempt makes sense."""
         if self.unusable is not None:
             return failure("ledger", self.unusable, None, None, retry=False)

@@ -1,4 +1,4 @@
-"""The cache of weights, and files and folders that are written whole or not at all.
+"""The cache of weights: files and folders that are complete, or not there at all.
 
 The cache is `SYNTH_DSPY_HOME`, else the user's cache folder:
 
@@ -14,13 +14,15 @@ is, whatever a run's umask. What was trained on a user's data never is.
 from __future__ import annotations
 
 import errno
+import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.files import replacing
+from synth_dspy.core.io.locks import lock_file
 
 
 def cache_home() -> Path:
@@ -36,34 +38,27 @@ def cache_home() -> Path:
 @contextmanager
 def exclusive(target: Path) -> Iterator[None]:
     """Hold the lock of `target` against other processes and threads."""
-    import filelock
-
-    lock = filelock.FileLock(target.with_name(target.name + ".lock"))
     with _disk_errors(target):
         if not cache_home().exists():
             cache_home().mkdir(parents=True, mode=0o700, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = lock_file(target.with_name(target.name + ".lock"), wait_s=math.inf)
+    assert lock is not None  # however long it took
     try:
         yield
     finally:
-        lock.release()
+        os.close(lock)
 
 
 @contextmanager
 def publish(target: Path) -> Iterator[Path]:
-    """Write a file or folder completely or not at all: yields a temporary path that becomes `target` at the end."""
-    with _disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        remove(part)
-        try:
-            yield part
-            if target.is_dir() or part.is_dir():  # a file is replaced in one step
-                remove(target)
-            part.replace(target)
-        finally:
-            remove(part)
+    """As `replacing`, for weights and what is made of them, whose size makes a full disk likely.
+
+    Raises:
+        SetupError: the disk is full, or the folder cannot be written.
+    """
+    with _disk_errors(target), replacing(target) as part:
+        yield part
 
 
 def kept(name: str, write: Callable[[Path], None]) -> Path:
@@ -90,14 +85,6 @@ def open_as_home(part: Path) -> None:
         mode = path.stat().st_mode & 0o777
         with suppress(PermissionError):  # what is another user's
             path.chmod(mode | (others if path.is_dir() or mode & 0o100 else others & 0o044))
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ next one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import secrets
@@ -16,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from synth_dspy.core.io.locks import try_lock
 
 _PREFIX = "synth_dspy-sandbox-"
 _BLOCK = 4096  # bytes that any entry counts for, at least: a directory, a link and an empty file take room too
@@ -71,8 +72,7 @@ def _lock(path: str) -> int | None:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.exists(path):
+        if try_lock(descriptor) and os.path.exists(path):
             return descriptor
     except OSError:
         pass
