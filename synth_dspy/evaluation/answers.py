@@ -118,6 +118,8 @@ class Equality:
     """1.0 where the answer equals one of the references, upper and lower case aside."""
 
     name = "equality"
+    score_name = "accuracy"
+    """What a report calls the score, which is measured and no judge's estimate."""
 
     @property
     def agreement(self) -> Mapping[str, Any]:
@@ -137,6 +139,7 @@ class FieldByField(Equality):
     """The share of a structure's fields that are as in the best reference; texts are compared as SQuAD's are."""
 
     name = "field by field"
+    score_name = "field accuracy"
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         answer = _parsed(str(prediction.get("answer") or ""))
@@ -152,7 +155,7 @@ class MetricJudge(Equality):
 
     def __init__(self, metric: Callable[..., Any]) -> None:
         self.metric = metric
-        self.name = getattr(metric, "__name__", type(metric).__name__)
+        self.name = self.score_name = getattr(metric, "__name__", type(metric).__name__)
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         return checked(self.name, self.metric, self.metric(example, prediction, trace))

@@ -53,6 +53,8 @@ def write_results(
         "models": {role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
         "versions": versions(),
         "judge": {"name": judge.name, **judge.agreement},
+        "score": getattr(judge, "score_name", ""),
+        "classes": task.classes,
         "concurrency": config.concurrency,
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
         "machine": _machine(),

@@ -26,7 +26,7 @@ from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommendation
 from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
-from synth_dspy.evaluation.report.verdict import outcome, own_score_sentences
+from synth_dspy.evaluation.report.verdict import headline_name, is_measured, outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
 
 Json = dict[str, Any]
@@ -56,9 +56,10 @@ def choose(
         seed: of the resampling.
 
     Returns:
-        JSON data: `metric`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others have to beat: of the
-        runs' baselines within the limits the cheapest; where there is none, the cheapest arm), `comparisons` (of the
-        other arms within the limits with it, and of the best with the others), `chosen` (a name or None),
+        JSON data: `metric`, what it is `called`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others
+        have to beat: of the runs' baselines within the limits the cheapest; where there is none, the cheapest arm),
+        `comparisons` (of the other arms within the limits with it, and of the best with the others), `chosen` (a name
+        or None),
         `recommendation` (a sentence or two), `notes`.
 
     Raises:
@@ -88,10 +89,13 @@ def choose(
         comparisons += tests.of(better[0], [option for option in allowed if option is not baseline])
     leader = better[0] if better else baseline
     chosen = _chosen(leader, allowed, comparisons)
+    results = arms[0].run.results
+    called = headline_name(results) if metric == HEADLINE and is_measured(results) else metric
     found: Json = plain(
         {
             "task": arms[0].run.results.get("task"),
             "metric": metric,
+            "called": called,
             "limits": asdict(limits),
             "items": len(items),
             "left_out": left_out,
@@ -104,7 +108,7 @@ def choose(
                 allowed,
                 (baseline, leader, chosen),
                 comparisons,
-                metric,
+                called,
                 commercial=limits.commercial,
             ),
             "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],

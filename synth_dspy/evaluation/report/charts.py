@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synth_dspy.evaluation.report.verdict import points
+from synth_dspy.evaluation.report.verdict import capitalised, headline_name, points
 
 Json = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Mark:
 
 
 def arms_chart(results: Json) -> Markup:
-    """Judged accuracy of every scored arm and reference row with its 95 % interval; a line marks the baseline."""
+    """The headline's score of every scored arm and reference row with its 95 % interval; a line marks the baseline."""
     marks = []
     references = results.get("reference_rows") or []
     for arm in [*results["arms"], *references]:
@@ -49,7 +49,8 @@ def arms_chart(results: Json) -> Markup:
         return Markup("")
     line = next((m.value for m in marks if m.style == "base"), None)
     ticks = _ticks(0.0, min(1.0, max(0.2, max(m.high for m in marks))))
-    return _intervals("Judged accuracy", marks, ticks, line, lambda v: f"{100 * v:.0f}", "per cent, 95 % interval")
+    name = capitalised(headline_name(results))
+    return _intervals(name, marks, ticks, line, lambda v: f"{100 * v:.0f}", "per cent, 95 % interval")
 
 
 def differences_chart(results: Json) -> Markup:

@@ -6,7 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.evaluation.report.verdict import ALPHA, SMALL_SAMPLE, listed, points, score_name, trivial_sentences
+from synth_dspy.evaluation.report.verdict import (
+    ALPHA,
+    SMALL_SAMPLE,
+    is_measured,
+    listed,
+    points,
+    score_name,
+    trivial_sentences,
+)
 
 Json = Mapping[str, Any]
 
@@ -36,18 +44,7 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
             "The held-out items are synthetic, written by the teacher: nobody has labelled these "
             f"{results['noun']}s, so real questions may be answered better or worse."
         )
-    judge = results["judge"] or {}
-    kappa = judge.get("kappa")
-    if kappa is None:
-        made.append(
-            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
-            "sample answers."
-        )
-    elif kappa < SUBSTANTIAL_KAPPA:
-        made.append(
-            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
-            "judged accuracy may be the judge's."
-        )
+    made += [] if is_measured(results) else _agreement((results["judge"] or {}).get("kappa"))
     made += trivial_sentences(results, [a["name"] for a in arms if a["n"]])
     made += _prompts(results)
     made += [
@@ -57,7 +54,7 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
     made += _few_preferences(arms)
     made += _unused_feedback(arms)
     taught = [a["name"] for a in arms if a["n"] and _judge_taught(a["training"] or {})]
-    if taught:
+    if taught and not is_measured(results):
         own = list(dict.fromkeys(score_name(c["score"]) for c in results["comparisons_own"]))
         beside = listed(own) if own else "the sample answers"
         made.append(
@@ -83,6 +80,21 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
     lost = ((_lost(model), model["model"]) for model in results["retention"] if "change" in model)
     made += [f"Tuning cost {listed(names)} something elsewhere: {what}." for what, names in _by(lost) if what]
     return made
+
+
+def _agreement(kappa: float | None) -> list[str]:
+    """Why a judge's scores are to be read with care."""
+    if kappa is None:
+        return [
+            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
+            "sample answers."
+        ]
+    if kappa < SUBSTANTIAL_KAPPA:
+        return [
+            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
+            "judged accuracy may be the judge's."
+        ]
+    return []
 
 
 def _few_preferences(arms: Sequence[Json]) -> list[str]:

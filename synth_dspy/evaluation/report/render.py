@@ -17,7 +17,14 @@ from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
 from synth_dspy.evaluation.report.figures import RIGHT
 from synth_dspy.evaluation.report.next_steps import next_steps
-from synth_dspy.evaluation.report.verdict import p_value, points, score_name
+from synth_dspy.evaluation.report.verdict import (
+    capitalised,
+    headline_name,
+    is_measured,
+    p_value,
+    points,
+    score_name,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -63,6 +70,9 @@ def render(run: Finished) -> dict[str, str]:
             "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
+            "score": headline_name(results),
+            "measured": is_measured(results),
+            "column": capitalised(headline_name(results) if is_measured(results) else "judged"),
             "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
             "next": next_steps(results, measurements, run.folder),
@@ -78,7 +88,10 @@ def render(run: Finished) -> dict[str, str]:
 
 
 def summary_table(results: Json, measurements: Json) -> Table:
-    """The arms on one screen of the terminal: judged accuracy with its interval, the test, F1, latency, tokens."""
+    """The arms on one screen of the terminal: their scores with an interval, the test, a further score, what they take.
+
+    The further score is macro F1 where the answer is a label, else token F1 or the first that the task has, if any.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -100,13 +113,17 @@ def summary_table(results: Json, measurements: Json) -> Table:
     baseline = results["baseline"]
     further = [name for arm in results["arms"] for name in arm["further"]]
     beside = "f1" if "f1" in results["scores"] else next((n for n in results["scores"] if n in further), "")
-    title = "F1 %" if beside == "f1" else f"{beside.replace('_', ' ')} %"
-    for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", title, "p50 s", "tokens"):
+    classes = results.get("classification")
+    title = f"{beside.replace('_', ' ')} %" if beside else ""
+    title = "macro\nF1 %" if classes else "F1 %" if beside == "f1" else title
+    score = f"{headline_name(results)}\n%" if is_measured(results) else "judged %"
+    columns = [score, "95 % interval", f"vs {baseline}", "p Holm", *([title] if title else []), "p50 s", "tokens"]
+    for column in columns:
         table.add_column(shown(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     for arm in results["arms"]:
         if arm["failed"] and not arm["n"]:
-            table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * 6)
+            table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * (len(columns) - 1))
             continue
         judged, versus = arm["scores"]["judged"], against.get(arm["name"])
         latency = measurements["arms"].get(arm["name"], {}).get("latency_p50_s")
@@ -116,7 +133,7 @@ def summary_table(results: Json, measurements: Json) -> Table:
             _interval(judged),
             points(versus["difference"], unit=False) if versus else "",
             p_value(versus["p_holm"]).removeprefix("p ").removeprefix("= ") if versus else "",
-            _percent({**arm["scores"], **arm["further"]}[beside]["mean"]) if beside else "",
+            *([_percent(_further(arm, beside, classes)["mean"])] if title else []),
             _seconds(latency),
             f"{_count(arm['tokens']['prompt'])}/{_count(arm['tokens']['completion'])}",
         ]
@@ -125,6 +142,12 @@ def summary_table(results: Json, measurements: Json) -> Table:
             shown(arm["name"], style=best), *[shown(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
         )
     return table
+
+
+def _further(arm: Json, name: str, classes: Json | None) -> Json:
+    if classes:
+        return dict(classes["arms"].get(arm["name"], {}).get("macro_f1", {"mean": None}))
+    return dict({**arm["scores"], **arm["further"]}[name])
 
 
 def failures(results: Json) -> list[str]:
@@ -207,6 +230,7 @@ def _environment() -> jinja2.Environment:
         "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
         "md": markdown_text,
         "score": score_name,
+        "capitalised": capitalised,
         "between": lambda c: (
             UNKNOWN if c["low"] is None else " to ".join(points(c[k], unit=False) for k in ("low", "high"))
         ),

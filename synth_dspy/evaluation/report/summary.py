@@ -16,6 +16,7 @@ from typing import Any
 
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.report import notes, tuning, verdict
+from synth_dspy.evaluation.report.classification import classification
 from synth_dspy.evaluation.report.figures import (
     HEADLINE,
     PROMPTS,
@@ -48,8 +49,10 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             wall_s, peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of
             arms, else each is compared with the baseline; Holm's correction covers the comparisons with the baseline,
             and all others by themselves, of judged accuracy and of the task's own scores (token F1 and exact match
-            where it has them, and its `objective`). Of weights that were tuned: `training` of each arm, `variants` and
-            `retention`, see `tuning`. `reference_rows`: what stands beside the arms, see `reference_rows`.
+            where it has them, and its `objective`). `score` is what the headline's score is called where it is measured
+            and no judge's estimate, `classes` the labels that an answer can be, where it is one. Of weights that were
+            tuned: `training` of each arm, `variants` and `retention`, see `tuning`. `reference_rows`: what stands
+            beside the arms, see `reference_rows`.
 
     Raises:
         ValueError: two rows for the same arm and item.
@@ -59,7 +62,8 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
     every = _by_arm(predictions)
     variants = {variant["name"]: variant["of"] for variant in facts.get("variants") or []}
     reference = [dict(row) for row in facts.get("reference_rows") or []]
-    beside = {*variants, *(row["name"] for row in reference)}
+    named = [row["name"] for row in reference]
+    beside = {*variants, *named}
     rows = {name: found for name, found in every.items() if name not in beside}
     arms = _arms(facts, rows)
     pairs = str(facts.get("pairs") or "baseline")
@@ -112,6 +116,11 @@ def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Jso
             "answer_type": _breakdown(headline, lambda r: str(r.get("answer_type") or "(none)"), seed),
         },
     }
+    if facts.get("score"):
+        results["score"] = facts["score"]
+    if facts.get("classes") and results["items"]["unanswerable"] < results["items"]["n"]:  # rows may have no label
+        shown = {name: [r for r in every[name] if not is_yes_no(r)] for name in (*scored, *named) if name in every}
+        results["classification"] = classification(facts["classes"], shown, seed)
     results["verdict"] = verdict.verdict(results)
     results["notes"] = notes.notes(results, facts.get("notes") or [])
     return plain(results), plain(_measurements(facts, arms, rows))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from synth_dspy.evaluation.report.figures import HEADLINE
-
 Json = Mapping[str, Any]
 
 ALPHA = 0.05
@@ -15,7 +13,9 @@ SMALL_SAMPLE = 30
 FAR = 0.15
 """An arm whose score is this much lower than the baseline's is named in the headline, shown to be worse or not."""
 TOO_FEW, NOT_COMPARED, LEVEL = "too few items", "not compared", "no evidence of a difference"
-_NAMES = {HEADLINE: "judged accuracy", "f1": "token F1", "exact": "exact match"}
+JUDGED = "judged accuracy"
+"""What the headline's score is called where a judge estimates it."""
+_NAMES = {"f1": "token F1", "exact": "exact match"}
 
 
 def outcome(comparison: Json) -> str:
@@ -79,7 +79,7 @@ def verdict(results: Json) -> dict[str, Any]:
         n = scored[highest]["scores"]["judged"]["n"]
         judged = f"Too few items to say how good {highest} is (n = {n})"
         if n >= SMALL_SAMPLE:
-            judged = f"{highest}: {_accuracy(scored[highest])}"
+            judged = f"{highest}: {_accuracy(scored[highest], results)}"
         why = f"the baseline {baseline} was not scored" if baseline not in scored else "no other arm was scored"
         said = {"best": None, "highest": highest, "outcome": NOT_COMPARED}
         said |= {"headline": f"{judged}; {why}, so there is no comparison."}
@@ -94,7 +94,7 @@ def verdict(results: Json) -> dict[str, Any]:
             "best": baseline,
             "highest": highest,
             "outcome": "baseline",
-            "headline": f"{baseline} is best, every other arm is worse: {_accuracy(scored[baseline])}.",
+            "headline": f"{baseline} is best, every other arm is worse: {_accuracy(scored[baseline], results)}.",
             "detail": " ".join(c["sentence"] for c in against.values()),
         }
     else:
@@ -110,7 +110,7 @@ def verdict(results: Json) -> dict[str, Any]:
     further = own_score_sentences(results, said["best"])
     headline = [said["headline"], *([] if said["outcome"] == "baseline" else _far_below(against)), *further[:1]]
     detail = [said["detail"], *further[1:], *trivial_sentences(results, [said["best"] or baseline])]
-    if further:
+    if further and not is_measured(results):
         detail.append(_judge_error(results["judge"] or {}))
     return said | {"headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
 
@@ -132,9 +132,24 @@ def trivial_sentences(results: Json, names: Iterable[str]) -> list[str]:
     ]
 
 
+def headline_name(results: Json) -> str:
+    """What the headline's score is called in a sentence."""
+    return str(results.get("score") or JUDGED).replace("_", " ")
+
+
+def is_measured(results: Json) -> bool:
+    """Whether the headline's score is measured, by equality or a metric of the user's, and not a judge's estimate."""
+    return bool(results.get("score"))
+
+
 def score_name(name: str) -> str:
-    """What a score is called in a sentence."""
+    """What one of the task's further scores is called in a sentence."""
     return _NAMES.get(name, name.replace("_", " "))
+
+
+def capitalised(text: str) -> str:
+    """A text that begins a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def points(value: float | None, *, unit: bool = True) -> str:
@@ -155,10 +170,10 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def _accuracy(arm: Json) -> str:
+def _accuracy(arm: Json, results: Json) -> str:
     judged = arm["scores"]["judged"]
     return (
-        f"judged accuracy {100 * judged['mean']:.1f} % on {judged['n']} held-out items "
+        f"{headline_name(results)} {100 * judged['mean']:.1f} % on {judged['n']} held-out items "
         f"(95 % interval {100 * judged['low']:.1f} to {100 * judged['high']:.1f} %)"
     )
 
@@ -189,7 +204,8 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
         "best": top,
         "highest": highest,
         "outcome": "better",
-        "headline": f"{top} is better than {baseline}: judged accuracy {100 * ours:.1f} % against {100 * base:.1f} %.",
+        "headline": f"{top} is better than {baseline}: {headline_name(results)} {100 * ours:.1f} % against "
+        f"{100 * base:.1f} %.",
         "detail": " ".join(detail),
     }
 
@@ -227,12 +243,12 @@ def own_score_sentences(results: Json, best: str | None) -> list[str]:
             for c in own
             if c["score"] == name and c["outcome"] in ("better", "worse") and c["outcome"] != judged.get(c["arm"])
         ]
-        label = score_name(name)
-        label = label[0].upper() + label[1:]
+        label = capitalised(score_name(name))
         contradicting = [c for c in shown if judged.get(c["arm"]) in ("better", "worse")]
         showing = [c for c in shown if c not in contradicting]
         parts = [f"{'also shows' if best else 'does show'} a difference: {_gains(showing)}"] if showing else []
-        parts += [f"says the opposite of the judge: {_gains(contradicting)}"] if contradicting else []
+        other = headline_name(results) if is_measured(results) else "the judge"
+        parts += [f"says the opposite of {other}: {_gains(contradicting)}"] if contradicting else []
         sentences += [f"{label} {'; it '.join(parts)}."] if parts else []
     return sentences
 
