@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.evaluation.metrics import normalize_answer
+from synth_dspy.evaluation.scores import scores
 
 LABEL, STRUCTURE, TEXT = "label", "structure", "text"
 REASONING = frozenset({"reasoning", "rationale"})
@@ -196,6 +197,7 @@ def make_structure_metrics() -> dict[str, Metric]:
     """Further scores of structures: whether all fields are right."""
     judge = FieldByField()
 
+    @scores("answer", "exact match")
     def exact(example: Any, prediction: Any, trace: Any = None) -> float:
         return float(judge(example, prediction) == 1.0)
 

@@ -72,7 +72,9 @@ def call_metrics(known: Known) -> dict[str, Metric]:
         "valid": _valid,
         "abstention": _abstention,
     }
-    return {name: metric(part) for name, part in parts.items()}
+    made = {name: metric(part) for name, part in parts.items()}
+    scores("abstention")(made["abstention"])
+    return made
 
 
 def scored(expected: Mapping[str, Any], answer: str, known: Mapping[str, Function]) -> CallScore:
