@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from synth_dspy.core.knowledge import Skipped
+from synth_dspy.evaluation.records import JudgeRecord
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.scores import Score
 from synth_dspy.synthesis.pipeline import YieldTable
@@ -102,6 +103,7 @@ class RunFacts:
         seconds: that each station took, by name, in order; None where they were not measured.
         wall_s: that all of it took.
         command: what was typed.
+        every_pair: whether all arms are compared with each other, not with the baseline alone.
     """
 
     baseline: str
@@ -114,11 +116,7 @@ class RunFacts:
     seconds: Mapping[str, float] | None = None
     wall_s: float | None = None
     command: str | None = None
-
-    @property
-    def every_pair(self) -> bool:
-        """Whether all arms are compared with each other: where weights were tuned, by which method is a question."""
-        return any(arm.training for arm in self.arms)
+    every_pair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class TaskFacts:
     scores: Sequence[Score] = ()
     classes: Sequence[str] = ()
     measured: str = ""
-    judge: Mapping[str, Any] | None = None
+    judge: JudgeRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ class TrainingFacts:
     def of(cls, values: Mapping[str, Any]) -> TrainingFacts:
         """The facts among the values of a JSON file, of a training's result or of a report."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**{**known, "loss": _only(values.get("loss"), _LOSS), "parity": _only(values.get("parity"), _PARITY)})
+        known |= {"loss": _only(values.get("loss"), _LOSS), "parity": _only(values.get("parity"), _PARITY)}
+        return cls(**known)
 
 
 def _only(figures: Mapping[str, Any] | None, keys: Sequence[str]) -> Figures | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_runs import make_run, row
+from finished_runs import make_run, row, summarise
 from rich.console import Console
 
 from synth_dspy.evaluation import stats
@@ -16,7 +16,6 @@ from synth_dspy.evaluation.choice.candidates import choose
 from synth_dspy.evaluation.choice.options import Limits
 from synth_dspy.evaluation.finished import find_arms, read_run
 from synth_dspy.evaluation.report.render import summary_table, write_report
-from synth_dspy.evaluation.report.summary import summarise
 from synth_dspy.evaluation.view import OTHER, Results
 
 CLASSES = ("billing", "card", "other")

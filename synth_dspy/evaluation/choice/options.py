@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from synth_dspy.evaluation.choice.licences import Licence
-
-Json = dict[str, Any]
+from synth_dspy.evaluation.records import EstimateRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Option:
     name: str
     model: str
     tuned: bool
-    quality: Json
+    quality: EstimateRecord
     latency_p50_s: float | None
     latency_p95_s: float | None
     throughput: float | None

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from synth_dspy.evaluation import stats
-from synth_dspy.evaluation.report.figures import Json, Row
+from synth_dspy.evaluation.records import ClassificationRecord, LabelRecord, Prediction
 
 
-def classification(classes: Sequence[str], rows: Mapping[str, Sequence[Row]], seed: int) -> Json:
+def classification(classes: Sequence[str], rows: Mapping[str, Sequence[Prediction]], seed: int) -> ClassificationRecord:
     """Macro F1 and confusion matrix of each arm or reference row that has answers.
 
     Args:
@@ -27,7 +27,7 @@ def classification(classes: Sequence[str], rows: Mapping[str, Sequence[Row]], se
     return {"classes": list(classes), "arms": {name: _arm(classes, each, seed) for name, each in rows.items() if each}}
 
 
-def _arm(classes: Sequence[str], rows: Sequence[Row], seed: int) -> Json:
+def _arm(classes: Sequence[str], rows: Sequence[Prediction], seed: int) -> LabelRecord:
     pairs = [(row, _label(row)) for row in rows]
     labelled = [(row, label) for row, label in pairs if label is not None]
     right = [label for _, label in labelled]
@@ -41,7 +41,7 @@ def _arm(classes: Sequence[str], rows: Sequence[Row], seed: int) -> Json:
     return {"macro_f1": {"mean": f1.mean, "low": f1.low, "high": f1.high, "n": f1.n}, "matrix": matrix}
 
 
-def _label(row: Row) -> str | None:
+def _label(row: Prediction) -> str | None:
     """The right label of an item: of several the one that was answered, else the first; None where there is none."""
     accepted = [str(reference).casefold() for reference in row["references"]]
     answer = str(row.get("prediction") or "").casefold()
