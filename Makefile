@@ -11,7 +11,7 @@ ARGS =
 compile: weights
 	$(BIN)/python -m synth_dspy.compile contract_qa $(ARGS)
 
-test: weights
+test: weights check
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/ready

@@ -7,40 +7,16 @@ python -m synth_dspy.compile contract_qa --task.documents ~/my-contracts
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.errors import SetupError
-from synth_dspy.core.resources import Resources
-from synth_dspy.core.task import Task, task
-from synth_dspy.domains.documents.contract_synthesis import CONTRACTS
-from synth_dspy.domains.documents.contract_wording import contract_wording
-from synth_dspy.domains.documents.source import Corpus
-from synth_dspy.evaluation.judges import make_judge
-from synth_dspy.evaluation.metrics import (
-    ABSTENTION,
-    abstains,
-    abstention,
-    exact_match,
-    retrieval_mrr,
-    retrieval_recall,
-    token_f1,
-)
-from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.training.optimizer import with_defaults
-from synth_dspy.training.recipes.bootstrap import Bootstrap
-from synth_dspy.training.recipes.gepa import Gepa
-from synth_dspy.training.recipes.lora_dpo import LoraDpo
-from synth_dspy.training.recipes.lora_grpo import LoraGrpo
-from synth_dspy.training.recipes.lora_kto import LoraKto
-from synth_dspy.training.recipes.lora_orpo import LoraOrpo
-from synth_dspy.training.recipes.lora_sft import LoraSft
-from synth_dspy.training.recipes.mipro import Mipro
-from synth_dspy.training.recipes.random_search import RandomSearch
+from eval.judges import ContractFactuality
+from optimizers.recipes import CONTRACTS
+from synth_dspy import RAG, SetupError, Task, document_tools, make_judge, metrics, recipes, task
 
-TRAINING = {"sft": {"abstentions": 0.08}}
-"""Contracts are silent on a sixth of what they are asked; see `LoraSft.abstentions`."""
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "contracts"
 
 
 class AnswerFromPassages(dspy.Signature):
@@ -50,39 +26,6 @@ class AnswerFromPassages(dspy.Signature):
     passages: str = dspy.InputField()
     question: str = dspy.InputField()
     answer: str = dspy.OutputField()
-
-
-class ContractQA(dspy.Module):
-    """Retrieve, answer, or say that the contract is silent."""
-
-    def __init__(self, resources: Resources) -> None:
-        super().__init__()
-        self.retriever = resources.retriever
-        self.words = resources.words
-        self.answer = dspy.Predict(AnswerFromPassages)
-
-    def forward(self, question: str, document: str | None = None) -> dspy.Prediction:
-        """The answer.
-
-        Args:
-            question: about one contract, or about all of them.
-            document: the contract's id (its file's name without the ending); None searches them all.
-
-        Returns:
-            `answer`, `passages` (best first) and `abstained`.
-
-        Raises:
-            ValueError: there is no such contract.
-        """
-        assert self.retriever is not None
-        passages = self.retriever.search(question, document, self.words)
-        if document is not None and not passages:
-            raise ValueError(f"There is no contract {document!r}: give the id of one that was read, or None for all.")
-        with dspy.context(adapter=PlainAdapter()):
-            said = self.answer(passages="\n".join(p.text for p in passages), question=question)
-        answer = " ".join(str(said.answer).split())
-        ranked = sorted(passages, key=lambda p: -p.score)
-        return dspy.Prediction(answer=answer, passages=[p.text for p in ranked], abstained=abstains(answer))
 
 
 @task
@@ -105,37 +48,36 @@ def contract_qa(
     asked = tuple(name.strip() for name in categories.split(",") if name.strip())
     if asked and cuad is None:
         raise SetupError("--task.categories chooses among CUAD's questions: add --task.cuad.")
-    sample = Path(__file__).resolve().parents[1] / "data" / "contracts"
-
     return Task(
-        source=Corpus(sample, ABSTENTION, documents, labelled, cuad, asked, max_mib),
-        program=ContractQA,
-        synthesizer=CONTRACTS.synthesizer,
-        filters=CONTRACTS.filters,
-        judge=make_judge,
+        source=document_tools.Corpus(SAMPLE, metrics.ABSTENTION, documents, labelled, cuad, asked, max_mib),
+        program=RAG(AnswerFromPassages),
+        abstain=metrics.ABSTENTION,
+        synthesizer=document_tools.CONTRACTS.synthesizer,
+        filters=document_tools.CONTRACTS.filters,
+        judge=partial(make_judge, signature=ContractFactuality),
         metrics={
-            "f1": token_f1,
-            "exact": exact_match,
-            "recall": retrieval_recall,
-            "mrr": retrieval_mrr,
-            "abstention": abstention,
+            "f1": metrics.token_f1,
+            "exact": metrics.exact_match,
+            "recall": metrics.retrieval_recall,
+            "mrr": metrics.retrieval_mrr,
+            "abstention": metrics.abstention,
         },
         optimizers={
-            "rag": lambda resources, metric: None,
-            "bootstrap": Bootstrap,
-            "random_search": RandomSearch,
-            "mipro": Mipro,
-            "gepa": Gepa,
-            "sft": with_defaults(LoraSft, TRAINING),
-            "dpo": with_defaults(LoraDpo, TRAINING),
-            "orpo": with_defaults(LoraOrpo, TRAINING),
-            "kto": with_defaults(LoraKto, TRAINING),
-            "grpo": with_defaults(LoraGrpo, TRAINING),
+            "rag": recipes.as_declared,
+            "bootstrap": recipes.Bootstrap,
+            "random_search": recipes.RandomSearch,
+            "mipro": recipes.Mipro,
+            "gepa": recipes.Gepa,
+            "sft": recipes.LoraSft.with_settings(**CONTRACTS),
+            "dpo": recipes.LoraDpo.with_settings(**CONTRACTS),
+            "orpo": recipes.LoraOrpo.with_settings(**CONTRACTS),
+            "kto": recipes.LoraKto.with_settings(**CONTRACTS),
+            "grpo": recipes.LoraGrpo.with_settings(**CONTRACTS, grpo={"reward": "eval.metrics:reward_f1"}),
         },
         objective="f1",  # prompts climb it: it asks for short answers, where the judge only asks for right ones
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),
-        wording=contract_wording,
-        evidence=retrieval_recall,
+        wording=document_tools.contract_wording,
+        evidence=metrics.retrieval_recall,
         asks=("labelled", "categories"),
         labels="--task.documents FOLDER --task.labelled FILE",
         words=350 if documents or cuad else 100,  # the sample contracts are short

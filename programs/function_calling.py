@@ -7,161 +7,13 @@ python -m synth_dspy.compile function_calling --task.bfcl path/to/bfcl --limit 6
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import dspy
+from synth_dspy import SetupError, Task, function_tools, recipes, task
 
-from synth_dspy.core.config import METHODS
-from synth_dspy.core.errors import ModelError, SetupError
-from synth_dspy.core.resources import Resources
-from synth_dspy.core.task import Task, task
-from synth_dspy.domains.functions.conversation import History, RunningSummary, prune
-from synth_dspy.domains.functions.judge import CallJudge, call_metrics
-from synth_dspy.domains.functions.program import SHOWN, CallsAdapter, Finder, Workshop, constraint, is_embedded
-from synth_dspy.domains.functions.prompts import Turn, show_functions, show_request
-from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
-from synth_dspy.domains.functions.source import Functions
-from synth_dspy.domains.functions.syntax import Syntax, parse, render, tools_json
-from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
-from synth_dspy.domains.functions.units import parse_mix
-from synth_dspy.pipeline.chat_export import tool_messages
-from synth_dspy.training.optimizer import with_defaults
-from synth_dspy.training.recipes.bootstrap import Bootstrap
-from synth_dspy.training.recipes.lora_dpo import LoraDpo
-from synth_dspy.training.recipes.lora_orpo import LoraOrpo
-from synth_dspy.training.recipes.lora_sft import LoraSft
-
-MAX_TOKENS = 128
-
-
-class CallFunctions(dspy.Signature):
-    """Write the calls of the functions that do what is requested, as a list. Take every value from the request. Leave
-    the list empty if no function fits, if a value that is needed was not said, or if nothing is requested."""
-
-    functions: str = dspy.InputField()
-    request: str = dspy.InputField()
-    calls: str = dspy.OutputField()
-
-
-class FunctionCaller(dspy.Module):
-    """Find the functions that matter, write calls of them under their schemas, and make the calls if asked to.
-
-    Args:
-        resources: the retriever, the embedder and the words that a conversation may have.
-        source: the functions that can be named.
-        history: what becomes of a conversation that is too long.
-        most: functions that are shown; of more, the most relevant.
-        constrained: let only valid calls be written; without it, a benchmark sees what is made up.
-        call_token: what an embedded model's reply begins with if it calls something; see `split_stream` in
-            `synth_dspy/models/grammar/calls_stream.py`. Servers are asked for an object, which has no place for it.
-        only_read_only: refuse to make calls that change something.
-    """
-
-    def __init__(
-        self,
-        resources: Resources,
-        source: Functions,
-        history: History = "prune",
-        *,
-        most: int = SHOWN,
-        constrained: bool = True,
-        call_token: str = "",
-        only_read_only: bool = True,
-    ) -> None:
-        super().__init__()
-        known = source.own()
-        self.syntax: Syntax = source.syntax
-        self.words, self.constrained, self.call_token = resources.words, constrained, call_token
-        self.finder = Finder(known, resources.retriever, resources.embedder, most)
-        self.workshop = Workshop(known.values(), only_read_only)
-        self.shortened = RunningSummary() if history == "summary" else None
-        self.prunes = history == "prune"
-        self.call = dspy.Predict(CallFunctions)
-
-    def forward(
-        self,
-        question: str,
-        available: Sequence[Any] | None = None,
-        conversation: Sequence[Turn] = (),
-        system: str = "",
-        execute: bool = False,
-    ) -> dspy.Prediction:
-        """The calls that do what is asked.
-
-        Args:
-            question: the user's last words.
-            available: what can be called, by name or as schemas; None searches all functions.
-            conversation: what was said and done before.
-            system: goes before the instructions.
-            execute: make the calls.
-
-        Returns:
-            `answer` (the calls as JSON), `calls` (as the model wrote them), `functions` (those shown), `results` (the
-            outcomes of what was executed) and `abstained`.
-
-        Raises:
-            ModelError: a function is called that was not shown, although only valid calls could be written.
-        """
-        offered = self._offered(question, available, conversation)
-        turns = self._fitting(conversation, question)
-        signature = self.call.signature
-        if system:
-            signature = signature.with_instructions(f"{system}\n\n{signature.instructions}")
-        with dspy.context(adapter=CallsAdapter(self.syntax, self.call_token, shown=is_embedded(self.call))):
-            said = self.call(
-                signature=signature,
-                functions=show_functions(offered),
-                request=show_request(question, turns, self.syntax),
-                config={"max_tokens": MAX_TOKENS, **self._constraint(offered)},
-            )
-        try:
-            calls = parse(said.calls, self.syntax, offered)
-        except CallSyntaxError:  # an unconstrained model's, or one cut by the budget: a wrong answer
-            return dspy.Prediction(answer=said.calls, calls=said.calls, functions=offered, results=[], abstained=False)
-        if self.constrained:
-            _only_shown(calls, offered)
-        results = [outcome.as_json() for outcome in self.workshop.run(calls)] if execute else []
-        return dspy.Prediction(
-            answer=render(calls, "json"), calls=said.calls, functions=offered, results=results, abstained=not calls
-        )
-
-    def _offered(self, question: str, available: Sequence[Any] | None, turns: Sequence[Turn]) -> list[Function]:
-        """The functions to show; what the user said last before is searched for too."""
-        before = [turn["content"] for turn in turns if turn["role"] == "user"]
-        return self.finder(" ".join([*before[-1:], question]), available)
-
-    def _constraint(self, offered: Sequence[Function]) -> dict[str, Any]:
-        if not self.constrained:
-            return {}
-        embedded, token = is_embedded(self.call), self.call_token
-        return {"response_format": constraint(offered, self.syntax, MAX_TOKENS, embedded=embedded, call_token=token)}
-
-    def chat_row(self, example: dspy.Example, call: Any) -> dict[str, Any]:
-        """The row for a model's own chat template: functions as `tools`, calls as `tool_calls`."""
-        before, question = example.get("conversation") or [], example.question
-        offered = self._offered(question, example.get("available"), before)
-        reply = {"role": "assistant", "calls": parse(example.calls, self.syntax, offered)}
-        turns = [*before, {"role": "user", "content": question}, reply]
-        return {"tools": tools_json(offered), "messages": tool_messages(turns, example.get("system") or "")}
-
-    def _fitting(self, turns: Sequence[Turn], question: str) -> list[Turn]:
-        if self.shortened is not None:
-            return list(self.shortened(turns, self.words))
-        return prune(turns, question, self.finder.embedder.embed, self.words) if self.prunes else list(turns)
-
-
-def _only_shown(calls: Sequence[Call], shown: Sequence[Function]) -> None:
-    """Refuse calls that the grammar would have: as references, they would teach what a prompt does not say.
-
-    Raises:
-        ModelError: a function is called that was not shown.
-    """
-    names = [function.name for function in shown]
-    called = [each.name for call in calls for each in (call, *call.inner())]
-    if unknown := [name for name in called if name not in names]:
-        raise ModelError(f"The reply calls {unknown[0]}, which is none of the functions shown: {', '.join(names)}.")
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"
+METHODS = ("sft", "dpo", "orpo")
 
 
 @task
@@ -190,9 +42,8 @@ def function_calling(
         call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token,
             and may be set to no other.
     """
-    sample = Path(__file__).resolve().parents[1] / "data" / "functions"
-    source = Functions(sample, functions, examples, bfcl, syntax)
-    parse_mix(mix)  # a wrong one is told before anything is read
+    source = function_tools.Functions(SAMPLE, functions, examples, bfcl, syntax)
+    function_tools.parse_mix(mix)  # a wrong one is told before anything is read
     if reverse_quantile is not None and not 0 <= reverse_quantile < 1:
         raise SetupError(f"--task.reverse-quantile {reverse_quantile:g} is no share: write a number such as 0.2.")
     if call_token is not None and (not call_token or any(map(str.isspace, call_token))):
@@ -200,17 +51,19 @@ def function_calling(
     training = {method: {"call_token": call_token} for method in METHODS} if call_token else {}
     return Task(
         source=source,
-        program=lambda resources: FunctionCaller(resources, source, history, call_token=call_token or ""),
-        synthesizer=lambda resources: function_synthesizer(resources, source, mix),
-        filters=lambda resources: function_filters(resources, source, quantile=reverse_quantile),
-        judge=lambda resources: CallJudge(source.own),
-        metrics=call_metrics(source.own),
+        program=lambda resources: function_tools.FunctionCaller(
+            resources, source, history, call_token=call_token or ""
+        ),
+        synthesizer=lambda resources: function_tools.function_synthesizer(resources, source, mix),
+        filters=lambda resources: function_tools.function_filters(resources, source, quantile=reverse_quantile),
+        judge=lambda resources: function_tools.CallJudge(source.own),
+        metrics=function_tools.call_metrics(source.own),
         optimizers={
-            "zero_shot": lambda resources, metric: None,
-            "bootstrap": Bootstrap,
-            "sft": with_defaults(LoraSft, training),
-            "dpo": with_defaults(LoraDpo, training),
-            "orpo": with_defaults(LoraOrpo, training),
+            "zero_shot": recipes.as_declared,
+            "bootstrap": recipes.Bootstrap,
+            "sft": recipes.LoraSft.with_settings(**training),
+            "dpo": recipes.LoraDpo.with_settings(**training),
+            "orpo": recipes.LoraOrpo.with_settings(**training),
         },
         noun="function",
         labels="--task.functions PATH --task.examples FILE",

@@ -15,28 +15,9 @@ from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.resources import Resources
-from synth_dspy.core.task import Task, task
-from synth_dspy.domains.assistant.house import House
-from synth_dspy.domains.assistant.judge import make_assistant_judge
-from synth_dspy.domains.assistant.metrics import (
-    RulesKept,
-    answers_right,
-    declines,
-    declines_right,
-    helpfulness,
-    length,
-    scope,
-)
-from synth_dspy.domains.assistant.source import Topics
-from synth_dspy.domains.assistant.synthesis import assistant_filters, assistant_synthesizer
-from synth_dspy.models.chat_adapter import ChatTurnsAdapter
-from synth_dspy.training.recipes.bootstrap import Bootstrap
-from synth_dspy.training.recipes.lora_dpo import LoraDpo
-from synth_dspy.training.recipes.lora_orpo import LoraOrpo
-from synth_dspy.training.recipes.lora_sft import LoraSft
-from synth_dspy.training.recipes.mipro import Mipro
-from synth_dspy.training.recipes.without_rules import without_rules
+from synth_dspy import Resources, Task, assistant_tools, recipes, task
+
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "bank"
 
 
 class AnswerCustomer(dspy.Signature):
@@ -50,16 +31,16 @@ class AnswerCustomer(dspy.Signature):
 class ScopedAssistant(dspy.Module):
     """Answer or decline. `short` is the prompt of an assistant that has learned the rules."""
 
-    def __init__(self, house: House, resources: Resources) -> None:
+    def __init__(self, house: assistant_tools.House, resources: Resources) -> None:
         super().__init__()
         self.short = house.words("short")
         self.answer = dspy.Predict(AnswerCustomer.with_instructions(house.instructions()))
 
     def forward(self, question: str, conversation: str = "") -> dspy.Prediction:
-        with dspy.context(adapter=ChatTurnsAdapter()):
-            said = self.answer(conversation=conversation, question=question)
-        answer = str(said.answer).strip()
-        return dspy.Prediction(answer=answer, abstained=declines(answer))
+        with dspy.context(adapter=assistant_tools.ChatTurnsAdapter()):
+            reply = self.answer(conversation=conversation, question=question)
+        answer = str(reply.answer).strip()
+        return dspy.Prediction(answer=answer, abstained=assistant_tools.declines(answer))
 
 
 @task
@@ -71,30 +52,30 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
         questions: Banking77 or CLINC150 (folder or file): real questions for the decision to answer or to decline.
         asked: candidates of an earlier run (datasets/candidates-train.jsonl); only their responses are written anew.
     """
-    home = House(house or Path(__file__).resolve().parents[1] / "data" / "bank")
+    home = assistant_tools.House(house or SAMPLE)
 
     return Task(
-        source=Topics(home, questions),
+        source=assistant_tools.Topics(home, questions),
         program=partial(ScopedAssistant, home),
-        synthesizer=partial(assistant_synthesizer, home, asked),
-        filters=partial(assistant_filters, home),
-        judge=partial(make_assistant_judge, home),
+        synthesizer=partial(assistant_tools.assistant_synthesizer, home, asked),
+        filters=partial(assistant_tools.assistant_filters, home),
+        judge=partial(assistant_tools.make_assistant_judge, home),
         metrics={
-            "scope": scope,
-            "declines_right": declines_right,
-            "answers_right": answers_right,
-            "rules": RulesKept(home),
-            "tone": RulesKept(home, tone=True),
-            "helpfulness": helpfulness,
-            "length": length,
+            "scope": assistant_tools.scope,
+            "declines_right": assistant_tools.declines_right,
+            "answers_right": assistant_tools.answers_right,
+            "rules": assistant_tools.RulesKept(home),
+            "tone": assistant_tools.RulesKept(home, tone=True),
+            "helpfulness": assistant_tools.helpfulness,
+            "length": assistant_tools.length,
         },
         optimizers={
-            "zero_shot": lambda resources, metric: None,
-            "bootstrap": Bootstrap,
-            "mipro": Mipro,
-            "sft": without_rules(LoraSft),
-            "dpo": without_rules(LoraDpo),
-            "orpo": without_rules(LoraOrpo),
+            "zero_shot": recipes.as_declared,
+            "bootstrap": recipes.Bootstrap,
+            "mipro": recipes.Mipro,
+            "sft": recipes.without_rules(recipes.LoraSft),
+            "dpo": recipes.without_rules(recipes.LoraDpo),
+            "orpo": recipes.without_rules(recipes.LoraOrpo),
         },
         arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         words=60,

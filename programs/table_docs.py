@@ -8,23 +8,14 @@ python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database duckd
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.config import DatabaseUrl
-from synth_dspy.core.resources import Resources
-from synth_dspy.core.task import Task, task
-from synth_dspy.domains.tables.documentation import clean
-from synth_dspy.domains.tables.judge import covered, length, make_table_judge, nothing_invented, says_more
-from synth_dspy.domains.tables.source import Industries
-from synth_dspy.domains.tables.synthesis import SAMPLE, table_filters, table_synthesizer
-from synth_dspy.evaluation.metrics import token_f1
-from synth_dspy.models.adapter import PlainAdapter
-from synth_dspy.training.recipes.bootstrap import Bootstrap
-from synth_dspy.training.recipes.lora_dpo import LoraDpo
-from synth_dspy.training.recipes.lora_orpo import LoraOrpo
-from synth_dspy.training.recipes.lora_sft import LoraSft
+from synth_dspy import DatabaseUrl, PlainAdapter, Resources, Task, metrics, recipes, table_tools, task
+
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "industries"
 
 
 class DescribeColumn(dspy.Signature):
@@ -36,7 +27,7 @@ class DescribeColumn(dspy.Signature):
 
 
 class TableDocumenter(dspy.Module):
-    """Comments on one column, or on the table itself; `domains.tables.documentation.document` does whole tables."""
+    """Comments on one column, or on the table itself; `python -m synth_dspy.document` does whole databases."""
 
     def __init__(self, resources: Resources) -> None:
         super().__init__()
@@ -44,8 +35,8 @@ class TableDocumenter(dspy.Module):
 
     def forward(self, table: str, column: str) -> dspy.Prediction:
         with dspy.context(adapter=PlainAdapter()):
-            said = self.describe(table=table, column=column)
-        comment = clean(str(said.comment))
+            reply = self.describe(table=table, column=column)
+        comment = table_tools.clean(str(reply.comment))
         return dspy.Prediction(answer=comment, comment=comment, abstained=False)
 
 
@@ -59,24 +50,24 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
         database: your database, as duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
     """
     return Task(
-        source=Industries(SAMPLE, naics, tables, database),
+        source=table_tools.Industries(SAMPLE, naics, tables, database),
         program=TableDocumenter,
-        synthesizer=table_synthesizer,
-        filters=table_filters,
-        judge=make_table_judge,
+        synthesizer=partial(table_tools.table_synthesizer, SAMPLE),
+        filters=table_tools.table_filters,
+        judge=table_tools.make_table_judge,
         metrics={
-            "f1": token_f1,
-            "covered": covered,
-            "nothing_invented": nothing_invented,
-            "says_more": says_more,
-            "length": length,
+            "f1": metrics.token_f1,
+            "covered": table_tools.covered,
+            "nothing_invented": table_tools.nothing_invented,
+            "says_more": table_tools.says_more,
+            "length": table_tools.length,
         },
         optimizers={
-            "zero_shot": lambda resources, metric: None,
-            "bootstrap": Bootstrap,
-            "sft": LoraSft,
-            "dpo": LoraDpo,
-            "orpo": LoraOrpo,
+            "zero_shot": recipes.as_declared,
+            "bootstrap": recipes.Bootstrap,
+            "sft": recipes.LoraSft,
+            "dpo": recipes.LoraDpo,
+            "orpo": recipes.LoraOrpo,
         },
         objective="f1",  # the judge only asks for the right meaning; words of people's own comments teach the style
         noun="table",

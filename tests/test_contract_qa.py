@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from scripted import scripted_lm, scripted_resources
 
-from programs.contract_qa import ContractQA, contract_qa
-from synth_dspy.core.errors import SetupError
+from programs.contract_qa import AnswerFromPassages, contract_qa
+from synth_dspy import RAG, SetupError
 
 
 class Cabinet:
@@ -22,11 +22,11 @@ class Cabinet:
 
 def test_silence_is_only_said_of_contracts_that_are_there() -> None:
     lm = scripted_lm(lambda prompt: "Ohio")
-    program = ContractQA(scripted_resources(lm, retriever=Cabinet()))
+    program = RAG(AnswerFromPassages)(scripted_resources(lm, retriever=Cabinet()))
     program.set_lm(lm)
     assert program(question="Which law?", document="lease").answer == "Ohio"
     assert program(question="Which law?").answer == "Ohio"
-    with pytest.raises(ValueError, match="no contract 'leese'"):
+    with pytest.raises(ValueError, match="no document 'leese'"):
         program(question="Which law?", document="leese")
 
 

@@ -19,9 +19,10 @@ from synth_dspy.core.knowledge import Candidate, Item, Knowledge
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask, Task
 from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.context import QUICK
+from synth_dspy.pipeline.defaults import complete
 from synth_dspy.pipeline.experiment import Experiment
 from synth_dspy.synthesis.pipeline import candidate_id
 
@@ -86,20 +87,22 @@ class Broken:
         raise ValueError("no such prompt")
 
 
-def toy(source: Rivers) -> Task:
-    return Task(
-        source=source,
-        program=lambda resources: Answers(),
-        synthesizer=lambda resources: Asks(),
-        filters=lambda resources: [],
-        judge=lambda resources: Polite(),
-        metrics={"short": lambda example, prediction, trace=None: float(len(prediction.answer) < 9)},
-        optimizers={
-            "zero_shot": lambda resources, metric: None,
-            "shown": lambda resources, metric: Shown(),
-            "broken": lambda resources, metric: Broken(),
-        },
-        noun="river",
+def toy(source: Rivers) -> CompleteTask:
+    return complete(
+        Task(
+            source=source,
+            program=lambda resources: Answers(),
+            synthesizer=lambda resources: Asks(),
+            filters=lambda resources: [],
+            judge=lambda resources: Polite(),
+            metrics={"short": lambda example, prediction, trace=None: float(len(prediction.answer) < 9)},
+            optimizers={
+                "zero_shot": lambda resources, metric: None,
+                "shown": lambda resources, metric: Shown(),
+                "broken": lambda resources, metric: Broken(),
+            },
+            noun="river",
+        )
     )
 
 
@@ -154,6 +157,19 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     compile_(tmp_path, server, Rivers())
     assert len(server.requests) == asked > 0
     assert (tmp_path / "results.json").read_bytes() == first
+
+
+@pytest.mark.parametrize(("trains", "trained", "times"), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_the_process_that_trains_gets_ready_where_an_arm_trains_and_none_has_trained_yet(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, trains: bool, trained: bool, times: int
+) -> None:
+    started: list[bool] = []
+    monkeypatch.setattr(experiment, "get_ready", lambda: started.append(True))
+    monkeypatch.setattr(experiment, "trains_weights", lambda factory: trains)
+    if trained:
+        (tmp_path / "adapters").mkdir()
+    compile_(tmp_path, server, Rivers(), synthesis={"candidates": 0})
+    assert len(started) == times
 
 
 def test_dev_rows_that_are_training_rows_are_called_so(tmp_path: Path, server: Server) -> None:

@@ -24,7 +24,7 @@ from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
-from synth_dspy.core.task import Task
+from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.workspace import task_file
 from synth_dspy.models import roles
 from synth_dspy.pipeline import experiment
@@ -33,7 +33,7 @@ from synth_dspy.pipeline.arms import arm_names, trains_weights
 from synth_dspy.pipeline.experiment import Experiment
 from synth_dspy.pipeline.saved import build_task
 from synth_dspy.training import optimizer, vllm
-from synth_dspy.training.optimizer import WeightOptimizer, with_defaults
+from synth_dspy.training.optimizer import WeightOptimizer
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.recipes.without_rules import without_rules
@@ -64,7 +64,7 @@ marked.trains_weights = True  # type: ignore[attr-defined]
 
 WEIGHTS: dict[str, Factory] = {
     "sft": LoraSft,
-    "dpo": with_defaults(LoraDpo, {"dpo": {"epochs": 2}}),
+    "dpo": LoraDpo.with_settings(dpo={"epochs": 2}),
     "rules": without_rules(LoraSft, {"sft": {"examples": 9}}),
     "partial": partial(LoraSft, examples=3),
     "mine": Mine,
@@ -104,11 +104,11 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def declared(optimizers: Mapping[str, Factory], source: Any = None) -> Task:
+def declared(optimizers: Mapping[str, Factory], source: Any = None) -> CompleteTask:
     return replace(toy(source or Rivers()), optimizers=dict(optimizers))
 
 
-def compile_(folder: Path, task: Task, student: str, api_base: str, **settings: Any) -> dict[str, Any]:
+def compile_(folder: Path, task: CompleteTask, student: str, api_base: str, **settings: Any) -> dict[str, Any]:
     models = {"student": student, "teacher": student, "api_base": api_base}
     config = CompileConfig.model_validate({"models": models, "concurrency": 2, "quick": True, **settings})
     with Ledger(folder / "ledger.sqlite") as ledger:
@@ -263,7 +263,7 @@ def test_what_cannot_be_measured_of_an_unmerged_model_is_a_note(
     program = dspy.Predict("question -> answer")
     program.set_lm(lm)
     measured, notes = tuned.retained(
-        {"sft": program}, student, Retention(), 2, workspace=ROOT, executor=Executor(2), bars=Bars(), seed=0
+        {"sft": program}, student, Retention(), 2, executor=Executor(2), bars=Bars(), seed=0
     )
     assert measured is not None
     assert measured["student"].ifeval is not None

@@ -22,6 +22,7 @@ from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import start
 from synth_dspy.core.workspace import NOTED, task_file
+from synth_dspy.pipeline import compile as compiling
 from synth_dspy.pipeline import saved
 
 KEY = "sk-Zq7-Kd29xWvT41mNbY8u"
@@ -342,7 +343,8 @@ def test_a_run_of_somebody_else_goes_on_only_when_told_so(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went: list[Any] = []
-    monkeypatch.setattr(compile_verb, "_compile", lambda here, run, config, typed: went.append(config) or 0)
+    monkeypatch.setattr(compiling, "_run", lambda here, run, config, *rest: went.append(config))
+    monkeypatch.setattr(compile_verb, "_show", lambda run, began: 0)
     model = compile_settings(task_file(workspace, "contract_qa"))
     config = model.model_validate({"task": {"documents": "/etc"}, "retention": {"text": "/etc/passwd"}})
     run = start(tmp_path / "runs", "contract_qa", config)
@@ -369,7 +371,8 @@ def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went: list[tuple[Path, str]] = []
-    monkeypatch.setattr(compile_verb, "_compile", lambda here, run, config, typed: went.append((here, run.again)) or 0)
+    monkeypatch.setattr(compiling, "_run", lambda here, run, *rest: went.append((here, run.again)))
+    monkeypatch.setattr(compile_verb, "_show", lambda run, began: 0)
     theirs = tmp_path / "theirs"
     shutil.copytree(workspace / "programs", theirs / "programs")
     elsewhere = tmp_path / "elsewhere"
@@ -401,3 +404,11 @@ def test_a_reward_of_somebody_else_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     with pytest.raises(SetupError, match=r"runs evil:f of .*, which is not the current folder's workspace"):
         train.main([str(tmp_path / "spec.json")])
+
+
+def test_a_program_of_an_earlier_version_names_the_engines_of_today(shared: Path, workspace: Path) -> None:
+    earlier = {"class": "synth_dspy.lms.engine:EmbeddedEngine", "state": {}}
+    change(shared, predictor(lm={"model": "embedded/smollm2-135m-instruct", "engine": earlier}), saved.PROGRAM)
+    state = saved.read_saved(shared, saved.Caller(trust=True), workspace=workspace).state
+    (engine,) = (value["lm"]["engine"]["class"] for value in state.values() if "lm" in value)
+    assert engine == "synth_dspy.models.embedded.engine:EmbeddedEngine"

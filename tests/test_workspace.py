@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,7 +40,8 @@ def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path, capsys:
     target = tmp_path / "mine"
     assert init.main([str(target)]) == 0
     assert find_workspace(target) == target
-    assert (target / "data" / "contracts" / "questions.jsonl").is_file()
+    assert (target / "data" / "tickets.jsonl").is_file()
+    assert len((target / "programs" / "tickets.py").read_text(encoding="utf-8").splitlines()) <= 40
     assert f"cd {target}" in capsys.readouterr().out
     (target / "programs" / "own.py").write_text("mine\n")
     with pytest.raises(SetupError, match="nothing was changed"):
@@ -46,15 +49,55 @@ def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path, capsys:
     assert (target / "programs" / "own.py").read_text() == "mine\n"
 
 
-def test_what_the_data_say_can_be_typed_in_a_new_workspace(tmp_path: Path) -> None:
-    init.main([str(tmp_path / "mine")])
-    here = find_workspace(tmp_path / "mine")
+BUILT = """
+import sys
+from pathlib import Path
+from synth_dspy.core.config import compile_settings
+from synth_dspy.core.workspace import task_file
+from synth_dspy.pipeline.saved import build_task
+here, name = Path.cwd(), sys.argv[1]
+task = build_task(here, name, compile_settings(task_file(here, name))())
+print(len(task.source.read(8).items), *task.optimizers)
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--from", "contract_qa"),
+        ("--from", "function_calling", "--eject", "functions"),
+        ("--from", "scoped_assistant", "--eject", "assistant"),
+        ("--from", "table_docs"),
+    ],
+)
+def test_what_init_makes_is_a_task_by_itself(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    init.main([str(tmp_path / "mine"), *flags])
+    name = flags[1] if flags else "tickets"
+    assert task_names(tmp_path / "mine") == [name]
+    command = [sys.executable, "-c", BUILT, name]
+    done = subprocess.run(command, cwd=tmp_path / "mine", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    items, baseline, *arms = done.stdout.split()
+    assert int(items) >= 8
+    assert baseline in ("zero_shot", "rag")
+    assert {"bootstrap", "sft", "dpo", "orpo"} <= set(arms)
+
+
+def test_a_sample_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="there are contract_qa, function_calling"):
+        init.main([str(tmp_path / "mine"), "--from", "contracts"])
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_the_data_say_can_be_typed_in_the_workspace() -> None:
+    here = find_workspace(Path(__file__).parent)
     flags = set()
     for name in task_names(here):
         for section, field in compile_settings(task_file(here, name)).model_fields.items():
             flags |= {f"--{section}.{each}" for each in getattr(field.annotation, "model_fields", ())}
     readmes = sorted(here.glob("data/*/README.md"))
-    assert len(readmes) >= 5
+    assert len(readmes) >= 4
     for readme in readmes:
         text = " ".join(readme.read_text(encoding="utf-8").split())
         assert all(find_spec(f"synth_dspy.{verb}") for verb in re.findall(r"python -m synth_dspy\.(\w+)", text)), readme
@@ -69,5 +112,6 @@ def test_the_commands_are_listed_and_all_there() -> None:
     from synth_dspy.__main__ import COMMANDS
 
     folder = Path(init.__file__).parent
-    runnable = {path.stem for path in folder.glob("*.py") if "run_verb(main)" in path.read_text(encoding="utf-8")}
-    assert set(COMMANDS) == runnable - {"cli", "__main__"}
+    shims = folder.parent.glob("*.py")
+    runnable = {path.stem for path in shims if "run_verb(main)" in path.read_text(encoding="utf-8")}
+    assert set(COMMANDS) == runnable - {"__main__"}

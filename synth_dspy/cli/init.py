@@ -1,20 +1,29 @@
-"""`python -m synth_dspy.init DIR`: a workspace to edit: tasks, recipes, judges and sample data to start from."""
+"""`python -m synth_dspy.init DIR`: a workspace with one task, ready to run and to edit."""
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 
-FOLDERS = ("programs", "optimizers", "eval", "data")
-PACKED = Path(__file__).parents[1] / "_starter"
+STARTER = Path(__file__).with_name("starter")
+PACKED = Path(__file__).parents[1] / "_samples"
+FOLDERS = ("programs", "optimizers", "eval", "data", "domains")
+DOMAINS = Path(__file__).parents[1] / "domains"
+KEPT = frozenset({"__init__", "reader_child", "reader_process", "readers", "cleaning"})
+"""Modules of a domain that stay the engine's: they run in a child process, by their place in the package."""
 
 
 @dataclass(frozen=True)
@@ -23,33 +32,91 @@ class InitConfig:
 
     directory: Positional[Path]
     """Folder to make; it may exist, but must not hold any of the workspace's folders."""
-
-
-def starter() -> Path:
-    """Where the starter lies: packed in an installed wheel, beside the package in a checkout.
-
-    Raises:
-        SetupError: neither is there.
-    """
-    for folder in (PACKED, Path(__file__).resolve().parents[2]):
-        if all((folder / name).is_dir() for name in FOLDERS):
-            return folder
-    raise SetupError("This installation lacks the starter workspace: install synth_dspy again.")
+    sample: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Begin with one of the sample tasks (contract_qa, function_calling, scoped_assistant, table_docs) and its data."""
+    eject: Literal["documents", "functions", "assistant", "tables"] | None = None
+    """Copy the machinery of a domain too, to change it: from then on it is yours to maintain."""
 
 
 def main(args: list[str]) -> int:
-    """Copy the starter into the named folder."""
+    """Make the folder and say what comes next."""
     config = parse(InitConfig, verb="init", description=__doc__ or "", args=args)
     target = config.directory.expanduser()
     taken = [name for name in FOLDERS if (target / name).exists()]
     if taken:
         raise SetupError(f"{target} already holds {', '.join(taken)}: nothing was changed. Name another folder.")
-    source = starter()
+    files = _starter() if config.sample is None else _sample(config.sample)
+    name = config.sample or "tickets"
     try:
-        for name in FOLDERS:
-            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        for source, place in files:
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target / place)
+        (target / "programs" / "__init__.py").touch()
+        if config.eject is not None:
+            _eject(config.eject, target)
     except OSError as error:
         raise SetupError(f"Could not make the workspace in {target}: {error.strerror or error}.") from error
-    then = f"cd {shlex.quote(str(target))}\n    {command('compile', anywhere=True)} contract_qa"
-    print(f"{target} is ready. Next:\n\n    {then}")
+    then = f"cd {shlex.quote(str(target))}\n    {command('compile', anywhere=True)} {name} --quick"
+    print(f"{target} is ready: programs/{name}.py is the task. Next:\n\n    {then}")
     return 0
+
+
+def samples() -> Path:
+    """Where the sample tasks lie: packed in an installed wheel, beside the package in a checkout.
+
+    Raises:
+        SetupError: neither is there.
+    """
+    for folder in (PACKED, Path(__file__).resolve().parents[2]):
+        if all((folder / name).is_dir() for name in FOLDERS[:-1]):
+            return folder
+    raise SetupError("This installation lacks the sample tasks: install synth_dspy again.")
+
+
+def _starter() -> Iterable[tuple[Path, Path]]:
+    return [(path, path.relative_to(STARTER)) for path in _files(STARTER)]
+
+
+def _sample(name: str) -> list[tuple[Path, Path]]:
+    """The files of a sample task: itself, what it imports of its workspace, and the data that it names."""
+    home = samples()
+    tasks = sorted(path.stem for path in (home / "programs").glob("*.py") if path.stem != "__init__")
+    if name not in tasks:
+        raise SetupError(f"There is no sample task {name!r}; there are {', '.join(tasks)}.")
+    text = (home / "programs" / f"{name}.py").read_text(encoding="utf-8")
+    files = [home / "programs" / f"{name}.py"]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("optimizers", "eval"):
+            module = home / Path(*node.module.split(".")).with_suffix(".py")
+            files += [module, module.with_name("__init__.py")]
+    for match in re.finditer(r'"data" / "(\w+)"', text):
+        files += _files(home / "data" / match[1])
+    return [(path, path.relative_to(home)) for path in dict.fromkeys(files)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+
+
+def _eject(domain: str, target: Path) -> None:
+    """Copy a domain's modules into the workspace, and let its tasks import them from there."""
+    modules = [path for path in sorted((DOMAINS / domain).glob("*.py")) if path.stem not in KEPT]
+    folder = target / "domains" / domain
+    folder.mkdir(parents=True)
+    (target / "domains" / "__init__.py").touch()
+    (folder / "__init__.py").touch()
+    names = "|".join(path.stem for path in modules)
+    own = re.compile(rf"\bsynth_dspy\.domains\.{domain}\.({names})\b")
+    for path in modules:
+        text = own.sub(rf"domains.{domain}.\1", path.read_text(encoding="utf-8"))
+        (folder / path.name).write_text(text, encoding="utf-8")
+    tools = {"documents": "document_tools", "functions": "function_tools", "tables": "table_tools"}
+    tool = tools.get(domain, "assistant_tools")
+    for path in (target / "programs").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if tool in text:
+            text = re.sub(rf"(from synth_dspy import .*?)\b{tool}, ", r"\1", text)
+            text = text.replace(
+                "from synth_dspy import", f"from domains.{domain} import api as {tool}\nfrom synth_dspy import", 1
+            )
+            path.write_text(text, encoding="utf-8")

@@ -118,7 +118,7 @@ class Evaluation(Settings):
 class Training(Settings):
     """How weights are tuned, where the recipes in `optimizers/` are to be overridden."""
 
-    minutes: float = Field(default=12.0, gt=0)
+    minutes: float = Field(default=10.0, gt=0)
     """At most so many minutes for each training, estimated before it begins: it takes as many rows as fit into them."""
     feedback: Path | None = None
     """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""

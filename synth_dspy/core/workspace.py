@@ -7,6 +7,7 @@ the command line asks for.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -92,17 +93,21 @@ def explained(workspace: Path) -> Iterator[None]:
     except SynthDspyError:
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(workspace)]
-        if isinstance(error, SyntaxError) and error.filename:
-            place = f"{error.filename}:{error.lineno}: "
-        else:
-            place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
+        place = failing_line(error, workspace)
         message = str(error).split(" (")[0] if isinstance(error, ImportError) else str(error)
-        name, known = getattr(error, "name_from", None), getattr(error, "name", None)
-        close = get_close_matches(name or "", _names(known), n=1)
+        wanted = re.match(r"cannot import name '(\w+)'", message)  # Python 3.11 says it in words alone
+        close = get_close_matches(wanted[1], _names(getattr(error, "name", None)), n=1) if wanted else []
         hint = f" Did you mean {close[0]}?" if close else ""
         raise SetupError(f"{place}{type(error).__name__}: {message}.{hint}") from error
+
+
+def failing_line(error: BaseException, workspace: Path) -> str:
+    """The line of the workspace's code that raised an error, as `file:line: `; empty for one that it did not raise."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: "
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(workspace)]
+    return f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
 
 
 def _names(module: str | None) -> list[str]:

@@ -30,17 +30,23 @@ class Grader(dspy.Module):
     Args:
         lm: the model; None for DSPy's own.
         executor: bounds the calls under way; None for one of its own.
+        signature: what is asked instead of the judge's own.
     """
 
     name: str
     signature: ClassVar[type[dspy.Signature]]
     """What is asked, with an output `score`."""
 
-    def __init__(self, lm: dspy.LM | None = None, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        lm: dspy.LM | None = None,
+        executor: Executor | None = None,
+        signature: type[dspy.Signature] | None = None,
+    ) -> None:
         super().__init__()
         self._executor = executor or Executor()
         self._answered = False
-        self.grade = dspy.Predict(self.signature)
+        self.grade = dspy.Predict(signature or self.signature)
         if lm is not None:
             self.grade.set_lm(lm)
 

@@ -20,7 +20,7 @@ from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
 from synth_dspy.training.facts import TrainingFacts
-from synth_dspy.training.optimizer import WeightOptimizer, attributes, without_weights
+from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
 from synth_dspy.training.spec import check_options
 
@@ -86,7 +86,8 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
             continue
         for name in sorted(own & asked.keys()):
             _check_attribute(recipe, name, asked[name], f"training.options.{method}.{name}")
-        written = recipe.defaults.get(method, {}).get("call_token")
+        made = task.optimizers[method]
+        written = made.settings.get(method, {}).get("call_token") if isinstance(made, Configured) else None
         if written is not None and asked.get("call_token", written) != written:
             raise SetupError(
                 f"training.options.{method}.call_token is {asked['call_token']!r}, but the task's own call_token, "
@@ -153,8 +154,8 @@ def compile_arms(
             described.append(
                 ArmFacts(
                     name=name,
-                    optimizer=type(optimizer).__name__ if optimizer is not None else "none",
-                    description=(type(optimizer).__doc__ or "").split("\n")[0] if optimizer else "As declared.",
+                    optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
+                    description=_description(optimizer),
                     compile_seconds=time.perf_counter() - began,
                     demos=sum(len(predictor.demos) for predictor in program.predictors()),
                     failed=failed,
@@ -174,9 +175,17 @@ def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
             )
 
 
+def _description(optimizer: Any) -> str:
+    """What the report says of an arm's optimizer, in a line."""
+    if optimizer is None:
+        return "As declared."
+    return str(getattr(optimizer, "description", (type(optimizer).__doc__ or "").split("\n")[0]))
+
+
 def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
     """The class of a method's recipe."""
-    made = task.optimizers[method]
+    made: Any = task.optimizers[method]
+    made = made.recipe if isinstance(made, Configured) else made
     return made if isinstance(made, type) and issubclass(made, WeightOptimizer) else WeightOptimizer
 
 

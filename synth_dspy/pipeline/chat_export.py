@@ -85,27 +85,6 @@ def tools_problem(messages: Sequence[Row], tools: Any) -> str | None:
     return None if unknown is None else f"{unknown!r} is called and is not among the tools"
 
 
-def tool_messages(turns: Iterable[Mapping[str, Any]], system: str = "") -> list[Row]:
-    """Messages of a conversation with calls.
-
-    Args:
-        turns: `role` with `content`, or `calls`: `functions.schema.Call`s or the same as JSON. No calls at all are the
-            text `[]`.
-        system: the system message; none where empty.
-    """
-    from synth_dspy.domains.functions.schema import Call
-
-    messages: list[Row] = [{"role": "system", "content": system}] if system else []
-    for turn in turns:
-        calls = [call if isinstance(call, Call) else Call.from_json(call) for call in turn.get("calls") or ()]
-        if calls:
-            made = [{"type": "function", "function": call.as_json()} for call in calls]
-            messages.append({"role": "assistant", "content": "", "tool_calls": made})
-        else:
-            messages.append({"role": turn["role"], "content": "[]" if "calls" in turn else str(turn["content"])})
-    return messages
-
-
 def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows with `messages`, one a line, whole or not at all.
 

@@ -26,12 +26,13 @@ from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.models import roles
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
-from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms
+from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import made_judge
 from synth_dspy.pipeline.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
-from synth_dspy.training.job import let_go
+from synth_dspy.pipeline.trial import try_program
+from synth_dspy.training.job import get_ready, let_go
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
@@ -60,6 +61,7 @@ class Experiment(Context):
         with self.run.station("source"), self.bars.status("reading the source"):
             knowledge, splits = read_knowledge(self)
             check_feedback(self, knowledge)
+        self._get_ready(names)
         with self.run.station("models"):
             resources = self._models()
         self.run.begun = True
@@ -71,6 +73,7 @@ class Experiment(Context):
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
         resources = replace(resources, retriever=retriever)
+        try_program(self, resources, splits["train"].labelled or tuple(knowledge.prompts))
         with self.run.station("synthesis"):
             rows, row_facts = gather_rows(self, knowledge, splits, resources)
         judge = made_judge(self.task, resources)
@@ -106,6 +109,11 @@ class Experiment(Context):
         )
         self.ledger.snapshot()  # what it says is true to the last byte, or nothing is written
         return write_results(self.run, self.task, self.config, judge, [*predictions, *further], facts)
+
+    def _get_ready(self, names: Sequence[str]) -> None:
+        """Start the process that trains, unless nothing is trained or, in a run that goes on, perhaps nothing more."""
+        if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
+            get_ready()
 
     def _models(self) -> Resources:
         """Open every role's model: a wrong name is found here, not after an hour of work."""

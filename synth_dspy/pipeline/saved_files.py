@@ -6,6 +6,7 @@ refused, and what reaches beyond the workspace is settled with the reader (`synt
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ PROGRAM = "program.json"
 ABOUT = "about.json"
 MAX_BYTES = 64_000_000
 """Size of a file that is still read."""
-ENGINES = frozenset(
-    {"synth_dspy.models.embedded.engine:EmbeddedEngine", "synth_dspy.models.embedded.engine:AsyncEmbeddedEngine"}
-)
+_ENGINES = "synth_dspy.models.embedded.engine"
+ENGINES = frozenset({f"{_ENGINES}:EmbeddedEngine", f"{_ENGINES}:AsyncEmbeddedEngine"})
 """The only engine classes that a saved program may name."""
+EARLIER = {name.replace(_ENGINES, "synth_dspy.lms.engine"): name for name in ENGINES}
+"""What earlier versions called them."""
 STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
 """What the state of a predictor holds."""
 _TEXTS = ("task", "arm", "weights")
@@ -97,8 +99,8 @@ def read_saved(
     def is_own(place: Path) -> bool:
         return signing.is_own(about.get("signature"), place, signed, state)
 
-    if in_memory and workspace is None:
-        workspace = Path.cwd()
+    if in_memory and workspace is None:  # where it was compiled: above its runs, else here
+        workspace = next((place for place in run.parents[1:4] if is_own(place)), Path.cwd())
     here, further = find_trusted_workspace(run, is_own) if workspace is None else (workspace.resolve(), [])
     own = is_own(here)
     model = CompileConfig if in_memory else compile_settings(task_file(here, about["task"]))
@@ -110,7 +112,7 @@ def read_saved(
         further += _requests(run, state, about, config.models.student)
     what = f"The saved program {folder}"
     config = settle(config, caller, own=own, what=what, workspace=here, folder=run, roles=roles, further=further)
-    return Saved(folder, here, about, state, config, own)
+    return Saved(folder, here, about, _of_today(state), config, own)
 
 
 def models_in(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -140,6 +142,15 @@ def _check_about(about: Mapping[str, Any], path: Path) -> None:
         raise SetupError(f"The saved program {path} is damaged: its config is missing or no object.")
 
 
+def _of_today(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state that names classes of earlier versions by what they are called now."""
+    text = json.dumps(state)
+    for earlier, name in EARLIER.items():
+        text = text.replace(json.dumps(earlier), json.dumps(name))
+    today: dict[str, Any] = json.loads(text)
+    return today
+
+
 def _check_state(state: Mapping[str, Any], path: Path) -> None:
     """A state holds what `save` wrote, and names DSPy's own LM class and this package's engines, or nothing."""
     for key, value in state.items():
@@ -152,7 +163,8 @@ def _check_state(state: Mapping[str, Any], path: Path) -> None:
         if lm is None:
             continue
         engines = [lm[name] for name in ("engine", "async_engine") if isinstance(lm.get(name), dict)]
-        foreign = [str(engine.get("class")) for engine in engines if engine.get("class") not in ENGINES]
+        known = ENGINES | EARLIER.keys()
+        foreign = [str(engine.get("class")) for engine in engines if engine.get("class") not in known]
         if (named := lm.get("_dspy_lm_class", "dspy.clients.lm.LM")) != "dspy.clients.lm.LM":
             foreign.append(str(named))
         if foreign:

@@ -30,6 +30,7 @@ from synth_dspy.training.traces import Trace, collect, prompts
 log = logging.getLogger("synth_dspy.training")
 
 __all__ = [
+    "Configured",
     "Method",
     "Settings",
     "WeightOptimizer",
@@ -38,7 +39,6 @@ __all__ = [
     "has_gpu",
     "learned_sources",
     "train",
-    "with_defaults",
     "without_weights",
 ]
 
@@ -92,18 +92,23 @@ class WeightOptimizer(Teleprompter):
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
     """Settings for Llama 3 8B on one GPU of 24 GB or more."""
-    defaults: ClassVar[Mapping[str, Settings]] = {}
-    """A task's own settings, by method; see `with_defaults`."""
 
     def __post_init__(self) -> None:
-        training = _merged(self.defaults, self.resources.training)
-        object.__setattr__(self, "resources", replace(self.resources, training=training))
-        asked = training.get(self.method, {})
+        asked = self.resources.training.get(self.method, {})
         own = attributes(type(self))
         for name in own & asked.keys():
             object.__setattr__(self, name, asked[name])
         settings = {name: value for name, value in asked.items() if name not in own}
         object.__setattr__(self, "settings", {**self.settings, **settings})
+
+    @classmethod
+    def with_settings(cls, **by_method: Settings) -> Configured:
+        """The recipe with a task's own settings: `LoraSft.with_settings(sft={"epochs": 2})`.
+
+        Args:
+            **by_method: as in `[training.options.<method>]`; a recipe that begins with another takes that one's too.
+        """
+        return Configured(cls, by_method)
 
     def compile(
         self,
@@ -212,18 +217,30 @@ class WeightOptimizer(Teleprompter):
         return human_rows(self.resources.feedback, program, self.resources.executor)
 
 
-def with_defaults(recipe: type[WeightOptimizer], settings: Mapping[str, Settings]) -> type[WeightOptimizer]:
-    """The same recipe with a task's own settings, which override the recipe's and are overridden by the run's.
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A recipe with a task's own settings, which override the recipe's and are overridden by the run's.
 
-    Args:
-        recipe: a class of `optimizers/lora_*.py`.
+    Attributes:
+        recipe: a class of `training/recipes`.
         settings: by method, as in `[training.options.<method>]`; those of the recipes that it begins with too.
     """
-    named = {"defaults": _merged(recipe.defaults, settings), "__doc__": recipe.__doc__, "__module__": recipe.__module__}
-    return type(recipe.__name__, (recipe,), named)
+
+    recipe: type[WeightOptimizer]
+    settings: Mapping[str, Settings] = field(default_factory=dict)
+
+    trains_weights: ClassVar[bool] = True
+
+    def __call__(self, resources: Resources, metric: Metric) -> WeightOptimizer:
+        """The recipe of a run."""
+        return self.recipe(replace(resources, training=merged(self.settings, resources.training)), metric)
+
+    def with_settings(self, **by_method: Settings) -> Configured:
+        """The same with further settings, which go before these."""
+        return replace(self, settings=merged(self.settings, by_method))
 
 
-def _merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
+def merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
     """Settings by method; where both have one, the latter's."""
     return {method: {**below.get(method, {}), **above.get(method, {})} for method in {**below, **above}}
 

@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -337,7 +338,8 @@ def _reward(spec: TrainSpec) -> Any:
     if spec.reward is None or spec.workspace is None:
         raise SetupError("grpo needs training.options.grpo.reward, a function of the workspace as module:function.")
     module, _, name = spec.reward.partition(":")
-    found = getattr(import_from(spec.workspace.resolve(), module), name, None)
+    own = module.startswith("synth_dspy.")
+    found = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
     if not callable(found):
         raise SetupError(f"training.options.grpo.reward is {spec.reward!r}, and {module} has no function {name!r}.")
     return found

@@ -26,6 +26,8 @@ PLAN = "plan.json"
 """How many rows a training takes in its time: decided once, since another look at a busy machine would say another."""
 ADAPTER = "adapter"
 ERRORS = "errors.log"
+SENT = "-"
+"""Stands for a spec's path where the paths are sent to the process that trains."""
 LOSSES = 3
 """Counts the changes after which the same spec gives another adapter."""
 PROMPTS = 32

@@ -24,10 +24,10 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_the_projects_own_prompts_cover_every_kind(workspace: Path) -> None:
-    prompts = retention.read_prompts(workspace / "data" / "retention" / "instructions.jsonl")
+    prompts = retention.read_prompts(retention.DATA / "instructions.jsonl")
     assert len(prompts) == 40
     assert {kind for prompt in prompts for kind, _ in prompt.instructions} == ifeval.KINDS
-    words = (workspace / "data" / "retention" / "general.txt").read_text().split()
+    words = (retention.DATA / "general.txt").read_text().split()
     assert len(words) > 1200
 
 
@@ -111,7 +111,7 @@ def test_perplexity_tells_text_from_shuffled_words_and_is_repeatable(workspace: 
     from synth_dspy.models.weights.registry import resolve
 
     model = resolve("smollm2-135m-instruct")
-    text = (workspace / "data" / "retention" / "general.txt").read_text()
+    text = (retention.DATA / "general.txt").read_text()
     words = text.split()[:120]
     plain = retention.perplexity(model, " ".join(words))
     random.Random(0).shuffle(words)

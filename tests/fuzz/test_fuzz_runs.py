@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from finished_runs import make_run, row
 from hypothesis import strategies as st
-from inputs import ESCAPES, ROOT, altered, as_json, damaged, json_files
+from inputs import ESCAPES, altered, as_json, damaged, json_files
 from rich.console import Console
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.sheets import KEY, make_sheets, read_key
 from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
+from synth_dspy.evaluation.judges import PARAMETERS
 from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.trees import Trees
 from synth_dspy.evaluation.report.render import summary_table, write_report
@@ -49,7 +50,7 @@ class Tokens:
 
 FILES = ("results.json", "measurements.json", "predictions.jsonl")
 HIDDEN = set("\x1b\x07\u202e\u061c\U000e0041\u2028")
-JUDGE = ROOT / "eval" / "reference_judge.json"
+JUDGE = PARAMETERS
 
 
 def finished(folder: Path, name: str = "") -> Path:

@@ -12,7 +12,6 @@ from scripted import scripted_lm, scripted_resources
 
 from synth_dspy.core.resources import Resources
 from synth_dspy.training import optimizer
-from synth_dspy.training.optimizer import with_defaults
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 
@@ -38,8 +37,8 @@ def test_the_configuration_goes_before_the_task_and_the_task_before_the_recipe()
 
 
 def test_a_task_s_own_settings_go_before_the_recipe_s_and_reach_the_one_that_it_begins_with() -> None:
-    ours = with_defaults(with_defaults(LoraDpo, {"dpo": {"most": 3, "beta": 0.5}}), {"sft": {"examples": 9}})
-    assert (ours.__name__, ours.__doc__) == (LoraDpo.__name__, LoraDpo.__doc__)
+    ours = LoraDpo.with_settings(dpo={"most": 3, "beta": 0.5}).with_settings(sft={"examples": 9})
+    assert isinstance(ours(run(), metric), LoraDpo)
     made = ours(run(dpo={"beta": 0.2}), metric)
     assert (made.most, made.options()) == (3, {**LoraDpo.cpu, "minutes": None, "beta": 0.2})
     assert made._sft().examples == 9

@@ -33,14 +33,12 @@ class RAG:
         """The program, on the run's retriever.
 
         Raises:
-            SetupError: the source has no documents, or the signature lacks an input.
+            SetupError: the signature lacks an input.
         """
         if missing := [name for name in ("passages", "question") if name not in self.signature.input_fields]:
             raise SetupError(
                 f"RAG({self.signature.__name__}) needs the inputs passages and question; add {missing[0]}."
             )
-        if resources.retriever is None:
-            raise SetupError("RAG searches documents, and the task's source has none: give it Documents(folder).")
         return RetrieveAndAnswer(self.signature, resources, self.adapter or PlainAdapter())
 
 
@@ -69,9 +67,11 @@ class RetrieveAndAnswer(dspy.Module):
             `answer`, `passages` (best first) and `abstained`.
 
         Raises:
+            SetupError: the task has no documents.
             ValueError: there is no such document.
         """
-        assert self.retriever is not None
+        if self.retriever is None:
+            raise SetupError("RAG searches documents, and the task's source has none: give it Documents(folder).")
         passages = self.retriever.search(question, document, self.words)
         if document is not None and not passages:
             raise ValueError(

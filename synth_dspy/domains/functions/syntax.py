@@ -18,7 +18,7 @@ from typing import Any, Literal
 from synth_dspy.domains.functions.python_calls import PythonReader, python_call, python_value
 from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
 
-__all__ = ["CallSyntaxError", "Syntax", "annotation", "describe", "parse", "render", "tools_json"]
+__all__ = ["CallSyntaxError", "Syntax", "annotation", "describe", "parse", "render", "tool_messages", "tools_json"]
 
 Syntax = Literal["json", "python"]
 
@@ -198,3 +198,22 @@ def _notes(path: str, schema: Any) -> list[str]:
 def _one_line(text: str) -> str:
     """The first paragraph, on one line."""
     return " ".join(text.strip().split("\n\n")[0].split())
+
+
+def tool_messages(turns: Iterable[Mapping[str, Any]], system: str = "") -> list[dict[str, Any]]:
+    """Messages of a conversation with calls.
+
+    Args:
+        turns: `role` with `content`, or `calls`: `functions.schema.Call`s or the same as JSON. No calls at all are the
+            text `[]`.
+        system: the system message; none where empty.
+    """
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    for turn in turns:
+        calls = [call if isinstance(call, Call) else Call.from_json(call) for call in turn.get("calls") or ()]
+        if calls:
+            made = [{"type": "function", "function": call.as_json()} for call in calls]
+            messages.append({"role": "assistant", "content": "", "tool_calls": made})
+        else:
+            messages.append({"role": turn["role"], "content": "[]" if "calls" in turn else str(turn["content"])})
+    return messages

@@ -20,19 +20,18 @@ from synth_dspy.domains.tables.source import VOCABULARY
 from synth_dspy.domains.tables.synthesizer import TableSynthesizer
 from synth_dspy.synthesis.decontaminate import Decontaminated
 
-SAMPLE = Path(__file__).resolve().parents[3] / "data" / "industries"
 
-
-def table_synthesizer(resources: Resources, free: bool | None = None) -> TableSynthesizer:
+def table_synthesizer(sample: Path, resources: Resources, free: bool | None = None) -> TableSynthesizer:
     """The module that writes rows.
 
     Args:
+        sample: a folder in the form of data/industries, whose vocabulary names are made of.
         resources: seeds and seed are used; the teacher is set on the module by whoever runs it.
         free: let the teacher write whole statements. By default where it is another model than the student: a teacher
             that was named on purpose is taken for a capable one.
     """
     free = bool(resources.teacher.model != resources.student.model) if free is None else free
-    sampler = Sampler(read_vocabulary(SAMPLE / VOCABULARY), resources.seed)
+    sampler = Sampler(read_vocabulary(sample / VOCABULARY), resources.seed)
     return TableSynthesizer(sampler, resources.seeds, free=free, checks=_checks(resources), seed=resources.seed)
 
 

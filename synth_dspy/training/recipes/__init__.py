@@ -12,6 +12,7 @@ from synth_dspy.training.recipes.lora_orpo import LoraOrpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.recipes.mipro import Mipro
 from synth_dspy.training.recipes.random_search import RandomSearch
+from synth_dspy.training.recipes.without_rules import without_rules
 
 RECIPES: dict[str, Arm] = {
     "bootstrap": Bootstrap,
@@ -28,7 +29,7 @@ DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
     "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraSft", "Mipro",
-    "RandomSearch", "as_declared",
+    "RandomSearch", "as_declared", "without_rules",
 ]  # fmt: skip
 
 

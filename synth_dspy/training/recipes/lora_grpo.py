@@ -30,13 +30,13 @@ class LoraGrpo(AfterSft):
         **AfterSft.cpu,
         "learning_rate": 2e-5,
         "beta": 0.04,
-        "reward": "eval.metrics:reward_f1",
+        "reward": "synth_dspy.evaluation.metrics:reward_f1",
     }
     gpu: ClassVar[Settings] = {
         **AfterSft.gpu,
         "beta": 0.04,
         "generations": 8,
-        "reward": "eval.metrics:reward_f1",
+        "reward": "synth_dspy.evaluation.metrics:reward_f1",
     }
 
     def rows(self, traces: Sequence[Trace]) -> Rows:

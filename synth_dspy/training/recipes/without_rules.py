@@ -10,37 +10,61 @@ distillation).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dspy
 
-from synth_dspy.training.optimizer import Settings, WeightOptimizer, bare, with_defaults
+from synth_dspy.core.protocols import Metric
+from synth_dspy.core.resources import Resources
+from synth_dspy.training.optimizer import Configured, Settings, WeightOptimizer, bare
 
 
-class _WithoutRules(WeightOptimizer):
-    """What is added to a recipe: it begins with the program under its short instructions."""
+@dataclass(frozen=True, slots=True)
+class Short:
+    """An optimizer that begins with the program under its short instructions.
+
+    Attributes:
+        optimizer: the recipe of a run.
+    """
+
+    optimizer: WeightOptimizer
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{type(self.optimizer).__name__}WithoutRules"
+
+    @property
+    def description(self) -> str:
+        """What the report says of it."""
+        return f"{(type(self.optimizer).__doc__ or '').splitlines()[0]} Rules are left out of the prompt."
 
     def compile(
-        self,
-        student: dspy.Module,
-        *,
-        trainset: Sequence[dspy.Example],
-        valset: Sequence[dspy.Example] | None = None,
+        self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
     ) -> dspy.Module:
-        return super().compile(short(student), trainset=trainset, valset=valset)
+        """The recipe's result for the short program."""
+        return self.optimizer.compile(short(student), trainset=trainset, valset=valset)
 
 
-def without_rules(
-    recipe: type[WeightOptimizer], defaults: Mapping[str, Settings] | None = None
-) -> type[WeightOptimizer]:
-    """The same recipe for a program without its rules: one with an attribute `short`, its short instructions.
+class WithoutRules(Configured):
+    """A recipe for a program without its rules: one with an attribute `short`, its short instructions."""
+
+    __slots__ = ()
+
+    def __call__(self, resources: Resources, metric: Metric) -> Any:
+        """The recipe of a run."""
+        return Short(super().__call__(resources, metric))
+
+
+def without_rules(recipe: type[WeightOptimizer], settings: Mapping[str, Settings] | None = None) -> WithoutRules:
+    """The recipe for a program without its rules.
 
     Args:
-        recipe: a class of `optimizers/lora_*.py`.
-        defaults: the task's settings, by method, as `with_defaults` takes them.
+        recipe: a class of `training/recipes`.
+        settings: the task's own, by method, as `with_settings` takes them.
     """
-    bases = (_WithoutRules, with_defaults(recipe, defaults or {}))
-    named = {"__doc__": f"{_summary(recipe)} Rules are left out of the prompt.", "__module__": recipe.__module__}
-    return type(f"{recipe.__name__}WithoutRules", bases, named)
+    return WithoutRules(recipe, settings or {})
 
 
 def short(program: dspy.Module) -> dspy.Module:
@@ -49,7 +73,3 @@ def short(program: dspy.Module) -> dspy.Module:
     for predictor in copy.predictors():
         predictor.signature = predictor.signature.with_instructions(program.short)
     return copy
-
-
-def _summary(recipe: type) -> str:
-    return (recipe.__doc__ or "").splitlines()[0]

@@ -60,6 +60,6 @@ print("done")
 
 
 def test_text_is_cleaned_and_cut_in_linear_time() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=100, cwd=root)
     assert done.stdout == "done\n", done.stderr

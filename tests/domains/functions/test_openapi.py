@@ -253,7 +253,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         read_functions(tmp_path / "none.json")
 
 
-BFCL = Path(__file__).parents[3] / "shared" / "data" / "bfcl"
+BFCL = Path(__file__).parents[4] / "shared" / "data" / "bfcl"
 
 
 @pytest.mark.skipif(not BFCL.is_dir(), reason="BFCL is not here")

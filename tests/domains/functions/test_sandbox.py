@@ -216,8 +216,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *, landlock: int) -> 
     script = folder / "child.py"
     script.write_text(f"""
 import socket, sys
-sys.path.insert(0, {str(Path(sandboxes.__file__).parents[2])!r})
-from synth_dspy.domains.functions import sandbox_child
+sys.path.insert(0, {str(Path(sandboxes.__file__).parents[4])!r})
+from synth_dspy.domains.functions.sandbox import child as sandbox_child
 del sys.path[0]
 sandbox_child.limits.restrict_files = lambda *arguments: {landlock}
 sandbox_child.Child(socket.socket(fileno=int(sys.argv[1]))).serve()

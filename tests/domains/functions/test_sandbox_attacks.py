@@ -243,5 +243,5 @@ def test_threads_that_were_joined_leave_the_child_as_it_is(tmp_path: Path) -> No
 
 
 def test_every_attack_is_listed() -> None:
-    listed = (Path(__file__).parents[2] / "docs" / "attacks" / "sandbox.md").read_text(encoding="utf-8")
+    listed = (Path(__file__).parents[3] / "docs" / "attacks" / "sandbox.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if name != "plain" and f"`{name}`" not in listed] == []

@@ -22,7 +22,7 @@ from synth_dspy.domains.tables.generate import (
 from synth_dspy.domains.tables.naming import Style, abbreviated, plural
 from synth_dspy.domains.tables.schema import WHOLE, line, view, words
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "industries"
+DATA = Path(__file__).resolve().parents[3] / "data" / "industries"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from synth_dspy.domains.tables.labelled import read_tables, rows_of
 from synth_dspy.domains.tables.source import Industries
 from synth_dspy.pipeline import datasets
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "industries"
+DATA = Path(__file__).resolve().parents[3] / "data" / "industries"
 DDL = "CREATE TABLE shop.bill (bill_no INT PRIMARY KEY, sum NUMERIC(9, 2), kind INT REFERENCES kinds (id))"
 
 

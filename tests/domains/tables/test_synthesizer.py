@@ -30,7 +30,7 @@ from synth_dspy.domains.tables.source import Industries
 from synth_dspy.domains.tables.synthesizer import TableSynthesizer, statement_in, use_cases
 from synth_dspy.synthesis.pipeline import synthesise
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "industries"
+DATA = Path(__file__).resolve().parents[3] / "data" / "industries"
 SAMPLER = Sampler(read_vocabulary(DATA / "vocabulary.toml"))
 
 

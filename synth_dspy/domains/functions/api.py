@@ -1,0 +1,11 @@
+"""What a task about functions is put together from: `from synth_dspy import function_tools`."""
+
+from synth_dspy.domains.functions.caller import FunctionCaller
+from synth_dspy.domains.functions.judge import CallJudge, call_metrics
+from synth_dspy.domains.functions.source import Functions
+from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
+from synth_dspy.domains.functions.units import parse_mix
+
+__all__ = [
+    "CallJudge", "FunctionCaller", "Functions", "call_metrics", "function_filters", "function_synthesizer", "parse_mix",
+]  # fmt: skip

@@ -1,0 +1,51 @@
+"""The engine's floors: nothing imports what is above it, and the engine nothing of the workspace."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ENGINE = Path(__file__).resolve().parents[1] / "synth_dspy"
+FLOORS = ("core", "models", "synthesis", "training", "evaluation", "domains", "pipeline", "cli")
+"""From the ground up."""
+ABOVE = ("__init__", "__main__")
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Modules of this project that a file imports, anywhere in it, with the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{name.name}", node.lineno) for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((name.name, node.lineno) for name in node.names)
+
+
+def test_arrows_run_down_only() -> None:
+    upward = []
+    for path in ENGINE.glob("*/**/*.py"):
+        floor = path.relative_to(ENGINE).parts[0]
+        if floor not in FLOORS:
+            continue
+        for module, line in imported(path):
+            parts = module.split(".")
+            if parts[0] == "synth_dspy" and len(parts) > 1 and parts[1] in FLOORS[FLOORS.index(floor) + 1 :]:
+                upward.append(f"{path.relative_to(ENGINE)}:{line} imports {module}")
+    assert not upward
+
+
+def test_only_shims_of_verbs_lie_on_the_roof() -> None:
+    for path in ENGINE.glob("*.py"):
+        if path.stem not in ABOVE:
+            assert (ENGINE / "cli" / path.name).is_file(), path
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 12
+
+
+def test_the_workspace_imports_public_names_alone() -> None:
+    root = ENGINE.parent
+    files = [path for name in ("programs", "optimizers", "eval") for path in (root / name).rglob("*.py")]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 700
+    for path in files:
+        assert path.name == "__init__.py" or not path.name.startswith("_")
+        for module, line in imported(path):
+            assert not module.startswith("synth_dspy.") or module.count(".") == 1, f"{path}:{line} imports {module}"

@@ -1,0 +1,321 @@
+"""A task of one's own, from rows, documents or a DSPy program: what it leaves out, and what its author is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import dspy
+import pytest
+from embedders import WordEmbedder
+from scripted import scripted_lm, scripted_resources
+from servers import Behaviour, Server, serving
+
+import synth_dspy
+from synth_dspy import RAG, Documents, Examples, Rows, SetupError, Task
+from synth_dspy.core.config import compile_settings
+from synth_dspy.pipeline import experiment
+from synth_dspy.pipeline.datasets import split
+from synth_dspy.pipeline.defaults import complete
+from synth_dspy.pipeline.saved import build_task
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "your-task.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+TEAMS = ("billing", "card", "login")
+
+
+class Triage(dspy.Signature):
+    """Say which team answers the ticket."""
+
+    text: str = dspy.InputField()
+    team: Literal["billing", "card", "login"] = dspy.OutputField()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(experiment, "open_embedder", lambda config: WordEmbedder())
+    monkeypatch.setattr(dspy, "configure", lambda **_: None)  # of the process: other tests would see it
+    with serving(Behaviour(reply='{"team": "card"}')) as server:
+        yield server
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A workspace whose `programs` package is imported anew."""
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "__init__.py").touch()
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    kept = {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "programs"}
+    path = list(sys.path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *path])
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "programs"]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+def tickets(number: int = 48) -> list[dict[str, str]]:
+    return [{"text": f"Ticket {n} about my {TEAMS[n % 3]}", "team": TEAMS[n % 3]} for n in range(number)]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def settings(server: Server) -> dict[str, Any]:
+    models = {"student": "openai/mock", "teacher": "openai/mock", "api_base": server.url}
+    return {"models": models, "concurrency": 4, "retention": {"prompts": 0}}
+
+
+def declared(here: Path, name: str, text: str) -> Any:
+    """The task that a file of this text declares."""
+    (here / "programs" / f"{name}.py").write_text(text, encoding="utf-8")
+    return build_task(here, name, compile_settings(here / "programs" / f"{name}.py")())
+
+
+class TestRows:
+    def test_the_documented_task_reads_its_rows_wherever_it_is_run_from(self, own: Path, monkeypatch: Any) -> None:
+        write(own / "data" / "tickets.jsonl", [*tickets(), {"text": "I would like to borrow money", "team": "loan"}])
+        monkeypatch.chdir(own / "data")
+        task = declared(own, "tickets", SNIPPETS[0])
+        assert len(SNIPPETS[0].strip().splitlines()) <= 25
+        knowledge = task.source.read()
+        assert len(knowledge.labelled) == 49
+        assert task.classes == ("billing", "card", "login", "transfer", "loan", "other")
+        assert next(iter(task.optimizers)) == "zero_shot"
+        assert task.arms == ("zero_shot", "bootstrap", "sft", "dpo", "orpo")
+
+    def test_labels_are_spread_evenly_over_the_splits(self, tmp_path: Path) -> None:
+        rows = write(tmp_path / "rows.jsonl", tickets())
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(rows)))
+        for part in split(task.source.read(), 0).values():
+            teams = [row.category for row in part.labelled]
+            assert {teams.count(team) for team in TEAMS} == {len(teams) // 3}
+
+    def test_csv_is_read_too_and_groups_stay_together(self, tmp_path: Path) -> None:
+        lines = ["text,team,group", *(f'"A, b {n}",{TEAMS[n % 3]},customer-{n // 4}' for n in range(24))]
+        (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.csv")))
+        knowledge = task.source.read()
+        assert knowledge.labelled[0].text == "A, b 0"
+        assert len({row.group for row in knowledge.labelled}) == 6
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ({"text": "no team"}, r"rows\.jsonl, line 2: field 'team' is missing"),
+            ({"text": "", "team": "card"}, r"line 2: field 'text' is \"\"; fill it in"),
+            ({"text": "x", "team": "cards"}, r"line 2: field 'team' is \"cards\"; make it one of billing, card, login"),
+        ],
+    )
+    def test_a_row_that_is_wrong_is_named(self, tmp_path: Path, row: dict[str, str], message: str) -> None:
+        rows = write(tmp_path / "rows.jsonl", [tickets()[0], row])
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(rows)))
+        with pytest.raises(SetupError, match=message):
+            task.source.read()
+
+    def test_a_column_that_a_csv_file_lacks_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.csv").write_text("text,label\na,b\n", encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.csv")))
+        with pytest.raises(SetupError, match=r"line 1: the column 'team' is missing; the columns are text, label"):
+            task.source.read()
+
+    def test_a_run_scores_by_equality_and_asks_for_the_labels_alone(self, server: Server, tmp_path: Path) -> None:
+        rows = write(tmp_path / "rows.jsonl", tickets())
+        task = Task(program=dspy.Predict(Triage), source=Rows(rows))
+        run = synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
+        results = run.results
+        assert results.baseline == "zero_shot"
+        assert results["zero_shot"].score.mean == pytest.approx(1 / 3)
+        assert results["zero_shot"].score.n == results.n == 12
+        assert "'billing'" in json.dumps(server.requests[-1])
+        assert run.report.is_file()
+
+
+class TestDocuments:
+    def test_the_documented_task_reads_pages_and_short_labels(self, own: Path) -> None:
+        pages = own / "data" / "help"
+        pages.mkdir()
+        for name, text in (("passwords", "A reset link is valid for 30 minutes."), ("fees", "There is no yearly fee.")):
+            (pages / f"{name}.md").write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
+        labels = [
+            {"question": "How long is a password reset link valid?", "answer": "30 minutes", "document": "passwords"},
+            {"question": "Is there a yearly fee?", "references": ["no", "There is no yearly fee."]},
+            {"question": "Which phones does the app run on?", "answer": "Not covered."},
+        ]
+        write(own / "data" / "questions.jsonl", labels)
+        assert len(SNIPPETS[1].strip().splitlines()) <= 32
+        task = declared(own, "help", SNIPPETS[1])
+        first, second, third = task.source.read().labelled
+        assert (first.document, first.spans, first.references) == ("passwords", ["30 minutes"], ["30 minutes"])
+        assert (second.document, second.group) == (None, "fees")
+        assert (third.references, third.answer) == ([], "Not covered.")
+        assert task.abstain == "Not covered."
+        silent, wrong = dspy.Prediction(answer="Not covered", abstained=True), dspy.Prediction(answer="no")
+        assert task.metrics["f1"](third, silent) == task.metrics["abstention"](third, silent) == 1.0
+        assert task.metrics["f1"](third, wrong) == 0.0
+        assert task.metrics["abstention"](first, silent) == 0.0
+
+    @pytest.mark.parametrize(
+        ("label", "message"),
+        [
+            ({"question": "Who?"}, r"row 1: has neither 'answer' nor 'references'"),
+            ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; which is no document"),
+        ],
+    )
+    def test_a_label_that_is_wrong_is_named(self, tmp_path: Path, label: dict[str, str], message: str) -> None:
+        (tmp_path / "help").mkdir()
+        (tmp_path / "help" / "page-1.md").write_text("Some text.", encoding="utf-8")
+        write(tmp_path / "questions.jsonl", [label])
+        with pytest.raises(SetupError, match=message):
+            Documents(tmp_path / "help", labelled="questions.jsonl").read()
+
+    def test_a_program_that_searches_needs_documents(self) -> None:
+        class Answer(dspy.Signature):
+            passages: str = dspy.InputField()
+            question: str = dspy.InputField()
+            answer: str = dspy.OutputField()
+
+        task = complete(Task(program=RAG(Answer), source=Examples(())))
+        with pytest.raises(SetupError, match=r"give it Documents\(folder\)"):
+            task.program(scripted_resources(scripted_lm(lambda prompt: "x")))(question="Who?")
+
+
+class TestProgram:
+    def rows(self, number: int = 40) -> list[dspy.Example]:
+        made = (dspy.Example(question=f"What is {n}?", answer="card") for n in range(number))
+        return [row.with_inputs("question") for row in made]
+
+    def test_a_program_with_a_metric_becomes_a_benchmark(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+
+        def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
+            return bool(prediction.answer == example.answer)
+
+        program = dspy.Predict("question -> answer")
+        run = synth_dspy.compile_task(
+            program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, **settings(server)
+        )
+        assert run.folder.parent.name == "string_signature" or run.folder.parents[1].name == "runs"
+        assert {arm.name for arm in run.results.arms} == {"zero_shot", "bootstrap"}
+        assert run.results["zero_shot"].score.mean == 1.0
+        assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
+        assert "zero_shot" in run.results._repr_html_()
+        assert run.program("zero_shot")(question="What?").answer == "card"
+        again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
+        assert again(question="What is 1?").answer == "card"
+
+    def test_a_metric_out_of_bounds_is_named_with_its_line(self, server: Server, tmp_path: Path) -> None:
+        def percent(example: Any, prediction: Any, trace: Any = None) -> float:
+            return 100.0
+
+        with pytest.raises(SetupError, match=r"test_your_task\.py:\d+: the metric 'percent' gave 100\.0"):
+            synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=self.rows(),
+                metric=percent,
+                arms=["zero_shot"],
+                workspace=tmp_path,
+                **settings(server),
+            )
+
+    def test_a_trainset_without_an_input_is_named(self, server: Server, tmp_path: Path) -> None:
+        with pytest.raises(SetupError, match="Row 1 of the trainset lacks 'question'"):
+            synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=[{"answer": "x"}] * 9,
+                workspace=tmp_path,
+                **settings(server),
+            )
+
+    def test_a_setting_that_does_not_exist_is_named(self, server: Server, tmp_path: Path) -> None:
+        with pytest.raises(SetupError, match="evaluation"):
+            synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=self.rows(),
+                workspace=tmp_path,
+                evaluation={"held": 3},
+            )
+
+
+class TestMistakes:
+    """Each is one sentence, before any work is done."""
+
+    def test_a_misspelt_import(self, own: Path) -> None:
+        with pytest.raises(SetupError, match=r"mine\.py:1: ImportError: .*Did you mean Rows"):
+            declared(own, "mine", "from synth_dspy import Row, Task, task\n\n@task\ndef mine() -> Task: ...\n")
+
+    def test_a_function_that_gives_no_task(self, own: Path) -> None:
+        with pytest.raises(SetupError, match=r"mine\.py:3: mine gives a NoneType; it must give a Task"):
+            declared(own, "mine", "from synth_dspy import Task, task\n\n@task\ndef mine() -> Task: ...\n")
+
+    def test_several_outputs_and_none_called_answer(self) -> None:
+        with pytest.raises(SetupError, match=r"outputs are team, reason, .*Task\(answer='team'"):
+            complete(Task(program=dspy.Predict("text -> team, reason"), source=Examples(())))
+
+    def test_an_objective_that_is_no_metric(self) -> None:
+        with pytest.raises(SetupError, match="objective 'f2' is none of its metrics: f1, exact"):
+            complete(Task(program=dspy.Predict("text -> team"), source=Examples(()), objective="f2"))
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ("return dspy.Prediction(reply='x')", "has no 'answer', only reply"),
+            ("return dspy.Prediction(answer=missing)", r"mine\.py:\d+: the program failed .* NameError"),
+        ],
+    )
+    def test_a_program_that_is_wrong_ends_the_run_before_any_work(
+        self, own: Path, server: Server, body: str, message: str
+    ) -> None:
+        write(own / "data" / "rows.jsonl", [{"question": f"Q {n}?", "answer": "a"} for n in range(20)])
+        text = f"""
+import dspy
+from synth_dspy import Examples, Knowledge, Resources, Task, task
+from synth_dspy.core.knowledge import Item
+
+class Mine(dspy.Module):
+    def forward(self, question):
+        {body}
+
+class Source:
+    def read(self, limit=None):
+        rows = [dspy.Example(id=str(n), group=str(n), question="Q?", answer="a", references=["a"]) for n in range(9)]
+        return Knowledge([Item(str(n), str(n), "x") for n in range(9)], [row.with_inputs("question") for row in rows])
+
+@task
+def mine() -> Task:
+    return Task(program=lambda resources: Mine(), source=Source())
+"""
+        (own / "programs" / "mine.py").write_text(text, encoding="utf-8")
+        with pytest.raises(SetupError, match=message):
+            synth_dspy.compile_task("mine", workspace=own, **settings(server))
+        assert not list(own.glob("runs/mine/*/programs"))
+
+    def test_a_judge_without_a_name(self, server: Server, tmp_path: Path) -> None:
+        rows = write(tmp_path / "rows.jsonl", tickets())
+        task = Task(program=dspy.Predict(Triage), source=Rows(rows), judge=lambda resources: object())  # type: ignore[arg-type,return-value]
+        with pytest.raises(SetupError, match=r"test_your_task\.py:\d+: the task's judge is a object without a name"):
+            synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
+
+
+def test_the_public_names_are_there_and_typed() -> None:
+    assert len(synth_dspy.__all__) <= 42
+    for name in synth_dspy.__all__:
+        assert getattr(synth_dspy, name) is not None, name
+    assert (Path(synth_dspy.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS[3:])
+def test_the_other_snippets_are_python_that_runs(snippet: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(snippet, str(DOCS), "exec"), names)
+    made = names["my_task"](dspy.Predict("question -> answer"), Examples(()))
+    task = complete(made)
+    assert task.metrics["polite"](None, dspy.Prediction(answer="Please wait")) == 1.0
+    assert list(task.optimizers) == ["as_is", "bootstrap", "sft"]
