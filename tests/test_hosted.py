@@ -266,7 +266,8 @@ def test_what_cannot_be_measured_of_an_unmerged_model_is_a_note(
         {"sft": program}, student, Retention(), 2, executor=Executor(2), bars=Bars(), seed=0
     )
     assert measured is not None
-    assert measured["student"]["ifeval"]["n"] == 2
+    assert measured["student"].ifeval is not None
+    assert measured["student"].ifeval.n == 2
     assert ("sft" in measured) is alive
     about = [note for note in notes if note.startswith("What tuning cost sft elsewhere could not be measured in full:")]
     assert ("vLLM serves this adapter unmerged" if alive else "could not be reached") in about[0]

@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.evaluation.metrics import normalize_answer
+from synth_dspy.evaluation.scores import scores
 
 LABEL, STRUCTURE, TEXT = "label", "structure", "text"
 REASONING = frozenset({"reasoning", "rationale"})
@@ -118,6 +119,8 @@ class Equality:
     """1.0 where the answer equals one of the references, upper and lower case aside."""
 
     name = "equality"
+    score_name = "accuracy"
+    """What a report calls the score, which is measured and no judge's estimate."""
 
     @property
     def agreement(self) -> Mapping[str, Any]:
@@ -137,6 +140,7 @@ class FieldByField(Equality):
     """The share of a structure's fields that are as in the best reference; texts are compared as SQuAD's are."""
 
     name = "field by field"
+    score_name = "field accuracy"
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         answer = _parsed(str(prediction.get("answer") or ""))
@@ -152,7 +156,7 @@ class MetricJudge(Equality):
 
     def __init__(self, metric: Callable[..., Any]) -> None:
         self.metric = metric
-        self.name = getattr(metric, "__name__", type(metric).__name__)
+        self.name = self.score_name = getattr(metric, "__name__", type(metric).__name__)
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         return checked(self.name, self.metric, self.metric(example, prediction, trace))
@@ -193,6 +197,7 @@ def make_structure_metrics() -> dict[str, Metric]:
     """Further scores of structures: whether all fields are right."""
     judge = FieldByField()
 
+    @scores("answer", "exact match")
     def exact(example: Any, prediction: Any, trace: Any = None) -> float:
         return float(judge(example, prediction) == 1.0)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import finish_writing, write_whole
-from synth_dspy.core.io.reading import Json, parse_json
+from synth_dspy.core.io.reading import parse_json
+from synth_dspy.evaluation.records import ArmRecord, Measurements, Prediction, Results
 
 STAGED = ".results"
 """Folder of a run in which its results stand before they take their places together."""
@@ -26,9 +27,9 @@ class Finished:
 
     folder: Path
     name: str
-    results: Json
-    measurements: Json
-    rows: Sequence[Json]
+    results: Results
+    measurements: Measurements
+    rows: Sequence[Prediction]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,12 @@ class Arm:
     name: str
     arm: str
     run: Finished
-    rows: Mapping[str, Json]
+    rows: Mapping[str, Prediction]
 
     @property
-    def facts(self) -> Json:
-        """What the run's results say of the arm; empty for a variant of one."""
-        return next((arm for arm in self.run.results["arms"] if arm["name"] == self.arm), {})
+    def record(self) -> ArmRecord | None:
+        """What the run's results say of the arm; None for a variant of one."""
+        return next((arm for arm in self.run.results["arms"] if arm["name"] == self.arm), None)
 
 
 def read_run(folder: Path, name: str = "") -> Finished:
@@ -129,14 +130,14 @@ def find_arms(runs: Sequence[Finished], wanted: Sequence[str] = ()) -> list[Arm]
     several = len(runs) > 1
     found: list[Arm] = []
     for run in runs:
-        by_arm: dict[str, dict[str, Json]] = {}
+        by_arm: dict[str, dict[str, Prediction]] = {}
         for row in run.rows:
             by_arm.setdefault(str(row["arm"]), {})[str(row["id"])] = row
         declared = [arm["name"] for arm in run.results["arms"]]
         order = [name for name in declared if name in by_arm] + [name for name in by_arm if name not in declared]
         found += [Arm(f"{run.name}/{name}" if several else name, name, run, by_arm[name]) for name in order]
     if not wanted:
-        return [arm for arm in found if arm.facts]
+        return [arm for arm in found if arm.record]
     chosen: dict[str, Arm] = {}
     for name in wanted:
         matching = [arm for arm in found if name in (arm.name, arm.arm)]

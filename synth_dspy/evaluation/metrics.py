@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synth_dspy.core.text import one_line, overlap_f1
+from synth_dspy.evaluation.scores import scores
 
 _SUBJECT = r"(?:contract|agreement|lease|license|document|text|passages?|context|excerpts?|clauses?|sections?|it|this)"
 _NOT = r"(?:does\s+not|doesn['’]t|do\s+not|don['’]t|did\s+not|didn['’]t)"
@@ -79,6 +80,7 @@ def _abstained(example: Any, prediction: Any) -> bool:
     return is_abstention(_answer(prediction), phrase) or abstains(_answer(prediction))
 
 
+@scores("abstention")
 def abstention(example: Any, prediction: Any, trace: Any = None) -> float:
     """1.0 where the prediction abstains exactly when it should: no reference, no answer."""
     return float(_abstained(example, prediction) == (not _references(example)))
@@ -94,6 +96,7 @@ _PUNCTUATION = frozenset(string.punctuation + "“”‘’–—")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
+@scores("answer", "exact match")
 def exact_match(example: Any, prediction: Any, trace: Any = None) -> float:
     """1.0 where the answer equals one of the references after normalisation; abstention where there are none."""
     references = _references(example)
@@ -103,6 +106,7 @@ def exact_match(example: Any, prediction: Any, trace: Any = None) -> float:
     return float(any(normalize_answer(reference) == answer for reference in references))
 
 
+@scores("answer", "token F1")
 def token_f1(example: Any, prediction: Any, trace: Any = None) -> float:
     """F1 of the tokens shared with the best reference (SQuAD's); abstention where there are none."""
     references = _references(example)
@@ -112,6 +116,7 @@ def token_f1(example: Any, prediction: Any, trace: Any = None) -> float:
     return max(overlap_f1(answer, Counter(normalize_answer(reference).split())) for reference in references)
 
 
+@scores("retrieval", "retrieval recall")
 def retrieval_recall(example: Any, prediction: Any, trace: Any = None) -> float:
     """Share of the gold spans that stand whole in one of the passages, white space aside; NaN without gold spans."""
     spans = [_squeeze(span) for span in example.get("spans") or []]
@@ -119,6 +124,7 @@ def retrieval_recall(example: Any, prediction: Any, trace: Any = None) -> float:
     return sum(any(span in passage for passage in passages) for span in spans) / len(spans) if spans else math.nan
 
 
+@scores("retrieval", "MRR")
 def retrieval_mrr(example: Any, prediction: Any, trace: Any = None) -> float:
     """1 / rank of the first passage that holds a gold span, 0.0 where none does; NaN without gold spans."""
     spans = [_squeeze(span) for span in example.get("spans") or []]

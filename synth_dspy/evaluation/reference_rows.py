@@ -15,6 +15,7 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.evaluation.facts import ReferenceFacts, ReferenceKind
 from synth_dspy.evaluation.report.figures import PROMPTS, is_yes_no
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
 
@@ -42,7 +43,7 @@ class Reference:
     """
 
     name: str
-    kind: str
+    kind: ReferenceKind
     program: dspy.Module
     answer: str | None = None
     adapters: Adapters | None = None
@@ -55,11 +56,11 @@ class Reference:
         """
         return items if self.adapters is None else max(SMALL_SAMPLE, math.ceil(items / 2))
 
-    def facts(self) -> dict[str, Any]:
-        """What `summarise` is told of it once its program was run; `skipped` says why its answers do not count."""
+    def facts(self) -> ReferenceFacts:
+        """What the report says of it once its program was run."""
         same = self.adapters is not None and not self.adapters.differ
         skipped = "the program's prompts are DSPy's own already" if same else ""
-        return {"name": self.name, "kind": self.kind, "answer": self.answer, "skipped": skipped}
+        return ReferenceFacts(self.name, self.kind, self.answer, skipped)
 
 
 class SameAnswer(dspy.Module):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.run import Run, json_text, jsonl_text
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
+from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
 from synth_dspy.evaluation.finished import STAGED, parse_run
+from synth_dspy.evaluation.records import JudgeRecord, Measurements, Prediction, Results
 from synth_dspy.evaluation.report.render import render
 from synth_dspy.evaluation.report.summary import summarise
+from synth_dspy.evaluation.scores import scores_of
 from synth_dspy.models.embedded.precision import precision
 
 
@@ -26,9 +29,9 @@ def write_results(
     task: CompleteTask,
     config: CompileConfig,
     judge: Judge,
-    predictions: Sequence[dict[str, Any]],
-    facts: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    predictions: Sequence[Prediction],
+    facts: RunFacts,
+) -> tuple[Results, Measurements]:
     """Aggregate the predictions and write everything down: the new files together, or what was there stays.
 
     Args:
@@ -37,29 +40,33 @@ def write_results(
         config: the settings it had.
         judge: scored the predictions.
         predictions: rows of `evaluation.runner`.
-        facts: what else `summarise` is to know.
+        facts: what the stations have to say.
 
     Returns:
         `results` and `measurements`.
     """
     models = config.models
-    every = {
-        "task": run.task,
-        "noun": task.noun,
-        "objective": task.objective,
-        "labels": task.labels,
-        "run_id": run.id,
-        "seed": config.seed,
-        "models": {role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
-        "versions": versions(),
-        "judge": {"name": judge.name, **judge.agreement},
-        "concurrency": config.concurrency,
-        "date": datetime.now().astimezone().isoformat(timespec="minutes"),
-        "machine": _machine(),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **facts,
-    }
-    results, measurements = summarise(predictions, every)
+    declared = TaskFacts(
+        name=run.task,
+        noun=task.noun,
+        objective=task.objective,
+        labels=task.labels,
+        scores=scores_of(task.metrics),
+        classes=task.classes,
+        measured=getattr(judge, "score_name", ""),
+        judge=cast(JudgeRecord, {"name": judge.name, **judge.agreement}),
+    )
+    circumstances = Circumstances(
+        run_id=run.id,
+        seed=config.seed,
+        models={role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
+        versions=versions(),
+        concurrency=config.concurrency,
+        date=datetime.now().astimezone().isoformat(timespec="minutes"),
+        machine=Machine(_cpu(), _cores(), precision()),
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+    results, measurements = summarise(predictions, declared, facts, circumstances)
     texts = {
         "predictions.jsonl": jsonl_text(predictions),
         "results.json": json_text(results),
@@ -67,11 +74,6 @@ def write_results(
     }
     run.write_texts(texts | render(parse_run(run.folder, texts)), STAGED)
     return results, measurements
-
-
-def _machine() -> dict[str, Any]:
-    """The CPU's name, how many of its cores this process may use, and the precision that models here compute in."""
-    return {"cpu": _cpu(), "cores": _cores(), "precision": precision()}
 
 
 def _cores() -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core.errors import message_of
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.evaluation.answers import checked
+from synth_dspy.evaluation.records import Expected, Prediction
 
 if TYPE_CHECKING:
     import dspy
@@ -30,7 +31,7 @@ def run_arm(
     executor: Executor,
     ledger: Ledger,
     advance: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Prediction]:
     """Run a program on every example, then score its answers.
 
     A call that fails for good is a wrong answer with its error named; the other items go on.
@@ -46,9 +47,7 @@ def run_arm(
         advance: called with the number of items done since the last call.
 
     Returns:
-        Rows in the order of the examples: `arm`, `id`, `group`, `category`, `answer_type`, `question`, `references`,
-        `expected` (where the example has it), `prediction`, `abstained`, `passages`, `scores`, `latency_s`,
-        `prompt_tokens`, `completion_tokens`, `cpu_s`, `cost_usd`, `error`.
+        Rows in the order of the examples.
     """
     import dspy
 
@@ -56,7 +55,8 @@ def run_arm(
         with ledger.unit(station="evaluation", source=str(example.id), arm=arm), ledger.measure() as usage:
             return program(**example.inputs()), usage
 
-    rows, predictions = [], []
+    rows: list[Prediction] = []
+    predictions = []
     outcomes = executor.map(answer, examples, progress=advance)
     for example, outcome in zip(examples, outcomes, strict=True):
         error = None
@@ -67,12 +67,17 @@ def run_arm(
             log.warning("%s: %s failed: %s", arm, example.id, outcome.error)
             prediction, usage = dspy.Prediction(answer="", passages=[]), None
         predictions.append(prediction)
+        expected: Expected = {"expected": example.expected} if "expected" in example else {}
         rows.append(
             {
                 "arm": arm,
-                **{key: example.get(key, "") for key in ("id", "group", "category", "answer_type", "question")},
+                "id": example.get("id", ""),
+                "group": example.get("group", ""),
+                "category": example.get("category", ""),
+                "answer_type": example.get("answer_type", ""),
+                "question": example.get("question", ""),
                 "references": list(example.references),
-                **({"expected": example.expected} if "expected" in example else {}),
+                **expected,
                 "prediction": str(prediction.get("answer", "")),
                 "abstained": bool(prediction.get("abstained", False)),
                 "passages": [{"text": text} for text in prediction.get("passages") or []],
@@ -82,6 +87,7 @@ def run_arm(
                 "cpu_s": usage.cpu_s if usage else None,
                 "cost_usd": usage.cost_usd if usage else None,
                 "error": error,
+                "scores": {},
             }
         )
     with ledger.unit(station="evaluation", arm=arm):

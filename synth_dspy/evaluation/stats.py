@@ -134,6 +134,53 @@ def ratio(
     return Estimate(share, low, high, n, units, unit)
 
 
+def macro_f1(
+    answers: Sequence[str], labels: Sequence[str], groups: Sequence[Hashable] | None = None, *, seed: int = 0
+) -> Estimate:
+    """The mean of the classes' F1 scores, with an interval as `estimate` has it.
+
+    The classes are those that some item has as its label, so that every arm's mean is over the same ones: an answer
+    that is none of them counts against the class of its item. In a bootstrap sample without a class, the mean is over
+    the others.
+
+    Args:
+        answers: the label that was answered for each item, or anything else; shape (n,).
+        labels: the right label of each item, shape (n,).
+        groups: as for `estimate`.
+        seed: of the resampling.
+    """
+    if len(answers) != len(labels):
+        raise ValueError(f"an answer per item is needed: {len(answers)} answers for {len(labels)} items")
+    if not labels:
+        return Estimate(None, None, None, 0)
+    classes = np.asarray(sorted(set(labels)))
+    answered, right = (np.asarray(values)[:, None] == classes for values in (answers, labels))
+    columns = np.hstack([answered & right, answered, right]).astype(np.float64)
+    _, owners = _checked([0.0] * len(labels), groups)
+    summed, unit = _summed(owners, *columns.T)
+    counts = np.stack(summed, axis=1)  # (units, 3 * classes)
+    if unit == "items":
+        counts = counts[np.lexsort(counts.T)]
+
+    def mean(totals: Array) -> Array:
+        """Of totals, shape (samples, 3 * classes); shape (samples,)."""
+        both, ours, theirs = np.split(totals, 3, axis=1)
+        there = ours + theirs > 0
+        f1 = np.divide(2 * both, ours + theirs, out=np.zeros_like(both), where=there)
+        shares: Array = f1.sum(axis=1) / there.sum(axis=1)
+        return shares
+
+    units, total = len(counts), counts.sum(axis=0, keepdims=True)
+    value = float(mean(total)[0])
+    low, high = unseen = _unseen(value, units, (0.0, 1.0))
+    boot = np.concatenate([mean(w @ counts) for w in _weights(units, RESAMPLES, seed)])
+    if units > 1 and np.ptp(boot) >= 1e-12:
+        low, high = _bca(value, boot, mean(total - counts))
+        if len(labels) < FEW:
+            low, high = min(low, unseen[0]), max(high, unseen[1])
+    return Estimate(value, max(0.0, low), min(1.0, high), len(labels), units, unit)
+
+
 def compare(
     scores: Sequence[float],
     baseline: Sequence[float],
@@ -285,26 +332,37 @@ def _interval(
     scored anything within the bounds.
     """
     mean = float(sums.sum() / counts.sum())
-    other = 1 - ((1 - LEVEL) / 2) ** (1 / len(sums))
-    unseen = mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
+    unseen = _unseen(mean, len(sums), bounds)
     if np.ptp(sums - mean * counts) < 1e-12:
         low, high = unseen
     else:
-        low, high = _bca(sums, counts, resamples, seed)
+        boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), resamples, seed)])
+        low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts))
         if few:
             low, high = min(low, unseen[0]), max(high, unseen[1])
     return max(bounds[0], low), min(bounds[1], high)
 
 
-def _bca(sums: Array, counts: Array, resamples: int, seed: int) -> tuple[float, float]:
+def _unseen(mean: float, units: int, bounds: tuple[float, float]) -> tuple[float, float]:
+    """What the mean may be if the largest share of units that none of these shows scored anything within the bounds."""
+    other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+    return mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
+
+
+def _bca(mean: float, boot: Array, jackknife: Array) -> tuple[float, float]:
+    """The interval of a statistic.
+
+    Args:
+        mean: the statistic of the sample.
+        boot: of each bootstrap sample, shape (resamples,).
+        jackknife: of the sample without each unit, shape (units,).
+    """
     from scipy.stats import norm, t
 
-    units, mean = len(sums), float(sums.sum() / counts.sum())
-    boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(units, resamples, seed)])
+    units, resamples = len(jackknife), len(boot)
     # Ties with the estimate are many with 0/1 scores: half of them count as below.
     below = np.mean(boot < mean - 1e-12) + 0.5 * np.mean(np.abs(boot - mean) <= 1e-12)
     bias = float(norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
-    jackknife = (sums.sum() - sums) / (counts.sum() - counts)
     leaning = jackknife.mean() - jackknife
     spread = float((leaning**2).sum())
     acceleration = float((leaning**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0

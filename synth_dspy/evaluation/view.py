@@ -11,6 +11,9 @@ from synth_dspy.evaluation.finished import read_run
 from synth_dspy.evaluation.report.charts import arms_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
 
+OTHER = "(other)"
+"""What answers that are none of the classes are called in a confusion matrix."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -67,6 +70,36 @@ class ArmResult:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelScores:
+    """How an arm labels.
+
+    Attributes:
+        macro_f1: the mean of the F1 scores of the classes that held-out items have.
+        confusion: for each right label how often each label was answered, and any `OTHER` answer.
+    """
+
+    macro_f1: Estimate
+    confusion: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """How the arms label, where an answer is one of several classes.
+
+    Attributes:
+        classes: the labels, in the task's order.
+        arms: of every arm that was scored, and of what stands in the report for comparison.
+    """
+
+    classes: tuple[str, ...]
+    arms: Mapping[str, LabelScores]
+
+    def to_pandas(self, arm: str) -> Any:
+        """An arm's confusion matrix as a `pandas.DataFrame`: a row for each right label, a column for each answer."""
+        return _frame(self.arms[arm].confusion).T
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """What a run found.
 
@@ -77,6 +110,7 @@ class Results:
         comparisons: of each arm with the baseline, by the headline's score.
         verdict: the report's headline, with its detail.
         n: held-out items that the headline is about.
+        classification: macro F1 and confusion matrices, where an answer is one of several labels; else None.
     """
 
     folder: Path
@@ -85,6 +119,7 @@ class Results:
     comparisons: tuple[Comparison, ...]
     verdict: str
     n: int
+    classification: Classification | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Results:
@@ -104,6 +139,7 @@ class Results:
             ),
             verdict=f"{results['verdict']['headline']} {results['verdict']['detail']}".strip(),
             n=results["items"]["headline"],
+            classification=_classification(results.get("classification")),
         )
 
     def __getitem__(self, arm: str) -> ArmResult:
@@ -115,9 +151,7 @@ class Results:
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, one row an arm."""
-        import pandas  # type: ignore[import-untyped]
-
-        return pandas.DataFrame([_row(arm) for arm in self.arms]).set_index("arm")
+        return _frame([_row(arm) for arm in self.arms]).set_index("arm")
 
     def __str__(self) -> str:
         return self.verdict
@@ -127,6 +161,12 @@ class Results:
         finished = read_run(self.folder)
         table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
         return f"<p>{_escaped(self.verdict)}</p>{table}{arms_chart(finished.results)}"
+
+
+def _frame(values: Any) -> Any:
+    import pandas  # type: ignore[import-untyped]
+
+    return pandas.DataFrame(values)
 
 
 def _estimate(values: Mapping[str, Any]) -> Estimate:
@@ -149,6 +189,25 @@ def _arm(arm: Mapping[str, Any], measured: Mapping[str, Any]) -> ArmResult:
 def _comparison(row: Mapping[str, Any]) -> Comparison:
     difference = Estimate(row["difference"], row["low"], row["high"], int(row["n"]))
     return Comparison(row["arm"], row["against"], difference, row["p_holm"], row["outcome"], row["smallest_detectable"])
+
+
+def _classification(values: Mapping[str, Any] | None) -> Classification | None:
+    if not values:
+        return None
+    classes = tuple(values["classes"])
+    return Classification(
+        classes,
+        {
+            name: LabelScores(
+                _estimate(arm["macro_f1"]),
+                {
+                    label: dict(zip((*classes, OTHER), counts, strict=True))
+                    for label, counts in zip(classes, arm["matrix"], strict=True)
+                },
+            )
+            for name, arm in values["arms"].items()
+        },
+    )
 
 
 def _row(arm: ArmResult) -> dict[str, Any]:

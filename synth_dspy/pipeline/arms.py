@@ -16,8 +16,10 @@ from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.validation import wanted
+from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
+from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
 from synth_dspy.training.spec import check_training_options
@@ -110,8 +112,8 @@ def compile_arms(
     resources: Resources,
     objective: Metric,
     provider: LocalProvider,
-) -> dict[str, dspy.Module]:
-    """Programs by arm; one that cannot be made is a finding, and the other arms go on.
+) -> tuple[dict[str, dspy.Module], list[ArmFacts]]:
+    """Programs by arm, and how every arm was made; one that cannot be made is a finding, and the other arms go on.
 
     Args:
         context: the run.
@@ -125,7 +127,7 @@ def compile_arms(
         SetupError: what stops one arm would stop every arm: no endpoint, no room to write.
     """
     programs: dict[str, dspy.Module] = {}
-    context.facts["arms"] = described = []
+    described = []
     for name in names:
         with context.bars.bar(f"arm: {name}", None) as bar:
             provider.progress = bar.reach
@@ -150,19 +152,17 @@ def compile_arms(
                     log.warning("arm %s failed", name, exc_info=error)
                     context.bars.say(f"{name} failed: {failed}")
             described.append(
-                {
-                    "name": name,
-                    "optimizer": getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
-                    "description": _description(optimizer),
-                    "compile_seconds": time.perf_counter() - began,
-                    "demos": sum(len(predictor.demos) for predictor in program.predictors()),
-                    "failed": failed,
-                    "training": None if failed else _training(program, resources.student),
-                }
+                ArmFacts(
+                    name=name,
+                    optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
+                    description=_description(optimizer),
+                    compile_seconds=time.perf_counter() - began,
+                    demos=sum(len(predictor.demos) for predictor in program.predictors()),
+                    failed=failed,
+                    training=None if failed else _training(program, resources.student),
+                )
             )
-    if any(arm["training"] for arm in described):
-        context.facts["pairs"] = "all"
-    return programs
+    return programs, described
 
 
 def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
@@ -189,7 +189,7 @@ def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
     return made if isinstance(made, type) and issubclass(made, WeightOptimizer) else WeightOptimizer
 
 
-def _training(program: dspy.Module, student: dspy.LM) -> dict[str, Any] | None:
+def _training(program: dspy.Module, student: dspy.LM) -> TrainingFacts | None:
     """What the report says of an arm's training; None for an arm that was not trained."""
     model = saved.tuned_model(program, student)
     return None if model is None else training_facts(model.parent)

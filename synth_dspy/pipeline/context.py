@@ -6,7 +6,6 @@ import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.ledger import Ledger
@@ -22,7 +21,7 @@ QUICK = {"candidates": 12, "held_out": 8, "validation": 4, "with_demonstrations"
 
 @dataclass
 class Context:
-    """One compile of one task. `facts` gathers what the report says besides the scores."""
+    """One compile of one task. `notes` gathers sentences that the report begins with."""
 
     workspace: Path
     task: CompleteTask
@@ -31,7 +30,7 @@ class Context:
     ledger: Ledger
     bars: Bars
     command: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def bound(self, name: str) -> int:
         """How much of something the run takes, by its name in `QUICK`; less in a quick run."""
@@ -52,4 +51,4 @@ class Context:
 
     def note(self, *sentences: str) -> None:
         """Say something in the report, before its own notes."""
-        self.facts["notes"] = [*self.facts.get("notes", []), *sentences]
+        self.notes.extend(sentences)

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import dspy
 
@@ -19,8 +18,11 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.facts import ReferenceFacts, RunFacts
+from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
+from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.models import roles
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
@@ -44,7 +46,7 @@ class Experiment(Context):
         self.programs: dict[str, dspy.Module] = {}
         self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
 
-    def compile(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def compile(self) -> tuple[Results, Measurements]:
         """Run every station.
 
         Returns:
@@ -73,7 +75,7 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         try_program(self, resources, splits["train"].labelled or tuple(knowledge.prompts))
         with self.run.station("synthesis"):
-            rows = gather_rows(self, knowledge, splits, resources)
+            rows, row_facts = gather_rows(self, knowledge, splits, resources)
         self.task = with_resources(self.task, resources)
         judge = made_judge(self.task, resources)
         resources = replace(
@@ -85,21 +87,29 @@ class Experiment(Context):
         )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
-            self.programs = programs = compile_arms(self, names, rows, resources, objective, self.provider)
+            programs, arms = compile_arms(self, names, rows, resources, objective, self.provider)
+            self.programs = programs
             let_go()
         with self.run.station("evaluation"):
-            predictions = self._evaluate(programs, rows["test"], resources, judge)
-            predictions += self._evaluate_references(programs, rows, resources, judge)
+            predictions, variants = self._evaluate(programs, rows["test"], resources, judge)
+            further, references = self._evaluate_references(programs, rows, resources, judge)
         with self.run.station("retention"):
-            self._retain(programs, resources)
-        self.facts |= {
-            "baseline": next(iter(self.task.optimizers)),
-            "stations": [{"name": name, "seconds": spent} for name, spent in self.run.seconds.items()],
-            "wall_s": time.perf_counter() - began,
-            "command": self.command,
-        }
+            retained = self._retain(programs, resources)
+        facts = RunFacts(
+            baseline=next(iter(self.task.optimizers)),
+            arms=arms,
+            rows=row_facts,
+            variants=variants,
+            references=references,
+            retained=retained,
+            notes=self.notes,
+            seconds=self.run.seconds,
+            wall_s=time.perf_counter() - began,
+            command=self.command,
+            every_pair=any(arm.training for arm in arms),
+        )
         self.ledger.snapshot()  # what it says is true to the last byte, or nothing is written
-        return write_results(self.run, self.task, self.config, judge, predictions, self.facts)
+        return write_results(self.run, self.task, self.config, judge, [*predictions, *further], facts)
 
     def _get_ready(self, names: Sequence[str]) -> None:
         """Start the process that trains, unless nothing is trained or, in a run that goes on, perhaps nothing more."""
@@ -147,19 +157,19 @@ class Experiment(Context):
 
     def _evaluate(
         self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
-    ) -> list[dict[str, Any]]:
-        predictions: list[dict[str, Any]] = []
+    ) -> tuple[list[Prediction], dict[str, str]]:
+        """Answers of the arms and their variants; and the variants, each with its arm."""
+        predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
         variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
         asked = {}
         for name, program in programs.items():  # a model's variants follow it while it is loaded
             asked[name] = (program, examples)
             asked |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
-        self.facts["variants"] = [{"name": variant.name, "of": variant.of} for variant in variants]
         for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
                 predictions += self._answer(name, program, examples, resources, judge, advance)
-        return predictions
+        return predictions, {variant.name: variant.of for variant in variants}
 
     def _answer(
         self,
@@ -169,7 +179,7 @@ class Experiment(Context):
         resources: Resources,
         judge: Judge,
         advance: Callable[[int], None],
-    ) -> list[dict[str, Any]]:
+    ) -> list[Prediction]:
         """Rows of an arm's, or a reference's, answers to the examples, scored by the task's metrics and the judge."""
         return runner.run_arm(
             name,
@@ -188,14 +198,14 @@ class Experiment(Context):
         rows: Mapping[str, Sequence[dspy.Example]],
         resources: Resources,
         judge: Judge,
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[Prediction], list[ReferenceFacts]]:
         """Answers of what stands beside the arms; what cannot be asked or scored is left out of the report."""
         baseline = next(iter(self.task.optimizers))
         references: list[Reference] = trivial_answers(rows["train"])
         if baseline in programs and not self.config.quick:
             references.append(under_dspy_adapter(baseline, programs[baseline]))
-        predictions: list[dict[str, Any]] = []
-        self.facts["reference_rows"] = described = []
+        predictions: list[Prediction] = []
+        described: list[ReferenceFacts] = []
         for reference in references:
             examples = datasets.spread(rows["test"], reference.most(len(rows["test"])), self.config.seed)
             with self.bars.bar(f"evaluation: {reference.name}", len(examples)) as advance:
@@ -206,15 +216,15 @@ class Experiment(Context):
                 except (SynthDspyError, AttributeError, KeyError, TypeError, ValueError) as error:
                     # A task's metric may want more of a prediction than its answer.
                     log.warning("%s could not be scored", reference.name, exc_info=error)
-                    described.append({**reference.facts(), "skipped": f"{type(error).__name__}: {error}"})
+                    described.append(replace(reference.facts(), skipped=f"{type(error).__name__}: {error}"))
                     continue
             described.append(reference.facts())
-            if not described[-1]["skipped"]:
+            if not described[-1].skipped:
                 predictions += answered
-        return predictions
+        return predictions, described
 
-    def _retain(self, programs: dict[str, dspy.Module], resources: Resources) -> None:
-        self.facts["retention"], notes = tuned.retained(
+    def _retain(self, programs: dict[str, dspy.Module], resources: Resources) -> dict[str, Retained]:
+        retained, notes = tuned.retained(
             programs,
             resources.student,
             self.config.retention,
@@ -224,3 +234,4 @@ class Experiment(Context):
             seed=self.config.seed,
         )
         self.note(*notes)
+        return retained

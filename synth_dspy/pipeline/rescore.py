@@ -28,6 +28,8 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
+from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
@@ -37,6 +39,7 @@ from synth_dspy.pipeline.defaults import with_resources
 from synth_dspy.pipeline.opening import open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller
+from synth_dspy.training.facts import TrainingFacts
 
 log = logging.getLogger("synth_dspy.pipeline.rescore")
 
@@ -86,7 +89,7 @@ def rescore(
     bars: Bars,
     command: str = "",
     caller: Caller | None = None,
-) -> tuple[dict[str, Any], dict[str, Any], Path]:
+) -> tuple[Results, Measurements, Path]:
     """Score saved programs on labelled items and write predictions, results and report.
 
     Args:
@@ -129,7 +132,7 @@ def rescore(
         resources = _resources(task, config, executor, ledger)
         task = with_resources(task, resources)
         judge = task.judge(resources)
-        predictions: list[dict[str, Any]] = []
+        predictions: list[Prediction] = []
         for name, program in zip(names, programs, strict=True):
             module = saved.rebuild(program, caller)
             _remember(module, ledger)
@@ -145,16 +148,16 @@ def rescore(
                     advance=advance,
                 )
         ledger.snapshot()  # what it says is true to the last byte, or nothing is written
-    arms = [{**_described(program), "name": name} for name, program in zip(names, programs, strict=True)]
-    facts = {
-        "baseline": _baseline(task, programs, names),
-        "pairs": "all" if any(arm.get("training") for arm in arms) else None,
-        "held_out": "human-labelled",
-        "arms": arms,
-        "notes": notes,
-        "wall_s": time.perf_counter() - began,
-        "command": command,
-    }
+    arms = [_described(program, name) for name, program in zip(names, programs, strict=True)]
+    facts = RunFacts(
+        baseline=_baseline(task, programs, names),
+        arms=arms,
+        rows=RowFacts(held_out="human-labelled"),
+        notes=notes,
+        wall_s=time.perf_counter() - began,
+        command=command,
+        every_pair=any(arm.training for arm in arms),
+    )
     results, measurements = write_results(run, task, config, judge, predictions, facts)
     return results, measurements, run.folder
 
@@ -304,10 +307,17 @@ def _baseline(task: CompleteTask, programs: Sequence[Saved], names: Sequence[str
     return next((name for name, program in zip(names, programs, strict=True) if program.arm == first), names[0])
 
 
-def _described(program: Saved) -> dict[str, Any]:
-    """What the run's own report says of the arm."""
+def _described(program: Saved, name: str) -> ArmFacts:
+    """What the run's own report says of the arm, which is called so here."""
     found: Mapping[str, Any] = next((arm for arm in _arms(program.run) if arm["name"] == program.arm), {})
-    return {key: found.get(key) for key in ("optimizer", "description", "demos", "training")}
+    training = found.get("training")
+    return ArmFacts(
+        name=name,
+        optimizer=found.get("optimizer"),
+        description=found.get("description"),
+        demos=found.get("demos"),
+        training=TrainingFacts.of(training) if training else None,
+    )
 
 
 def _folder_name(seeds: Path, names: Sequence[str]) -> str:

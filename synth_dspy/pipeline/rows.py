@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import dspy
 
@@ -15,6 +14,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import one_of
 from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
 from synth_dspy.core.resources import Resources
+from synth_dspy.evaluation.facts import HeldOut, RowFacts, SplitFacts
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
 from synth_dspy.synthesis.decontaminate import decontaminate
@@ -43,7 +43,6 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
             f"At least 3 {noun}s are needed, to learn from some and be scored on others; found {groups}. "
             f"Add {noun}s, or raise --limit."
         )
-    context.facts["skipped"] = [{"path": str(skip.path), "why": skip.why} for skip in knowledge.skipped]
     if knowledge.skipped:
         context.say(_skipped(knowledge.skipped))
     return knowledge, splits
@@ -58,8 +57,8 @@ def _skipped(skipped: Sequence[Skipped]) -> str:
 
 def gather_rows(
     context: Context, knowledge: Knowledge, splits: Splits, resources: Resources
-) -> dict[str, list[dspy.Example]]:
-    """The rows of every split, `train`, `dev` and `test`; written to the run's `datasets/`.
+) -> tuple[dict[str, list[dspy.Example]], RowFacts]:
+    """The rows of every split, `train`, `dev` and `test`, written to the run's `datasets/`; and where they come from.
 
     Raises:
         SetupError: there is nothing to score on.
@@ -68,7 +67,7 @@ def gather_rows(
     dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
     seeds = splits["train"].labelled or tuple(knowledge.prompts)
     shown = replace(resources, seeds=seeds, learned=seeds)
-    context.facts["held_out"] = "human-labelled" if test else "synthetic"
+    held_out: HeldOut = "human-labelled" if test else "synthetic"
     if not test:
         test = list(_synthesise(context, "test", splits, shown, wanted).kept)
     if not dev:
@@ -98,31 +97,28 @@ def gather_rows(
             "prompts and the loss on dev look better than they are. The held-out items are not affected."
         )
     found_later = synthesis.contamination or {}
-    context.facts |= {
-        "synthesis": synthesis.yield_table if context.task.synthesizer is not None else None,
-        "contamination": {kind: count + found_later.get(kind, 0) for kind, count in found.items()},
-        "splits": {
+    facts = RowFacts(
+        held_out=held_out,
+        splits={
             "train": _split(train, train),
-            "dev": _split(rows["dev"], dev) if dev else _split(rows["dev"], train) | {"origin": "training rows"},
+            "dev": _split(rows["dev"], dev) if dev else replace(_split(rows["dev"], train), origin="training rows"),
             "test": _split(rows["test"], test),
         },
-    }
+        synthesis=synthesis.yield_table if context.task.synthesizer is not None else None,
+        contamination={kind: count + found_later.get(kind, 0) for kind, count in found.items()},
+        skipped=knowledge.skipped,
+    )
     for name, examples in rows.items():
         context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
-    return rows
+    return rows, facts
 
 
-def _split(taken: Sequence[dspy.Example], there: Sequence[dspy.Example]) -> dict[str, Any]:
+def _split(taken: Sequence[dspy.Example], there: Sequence[dspy.Example]) -> SplitFacts:
     """What the report says of a split: the groups and rows that are used, how many rows there are, whence they come."""
     origins = sorted({str(row.get("origin")) for row in taken})
     named = {"gold": "labelled by people", "synthetic": "synthetic"}
     origin = " and ".join(named.get(each, each) for each in origins)
-    return {
-        "groups": len({row.group for row in taken}),
-        "items": len(taken),
-        "available": len(there),
-        "origin": origin,
-    }
+    return SplitFacts(len({row.group for row in taken}), len(taken), len(there), origin)
 
 
 def check_feedback(context: Context, knowledge: Knowledge) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dspy
 
@@ -69,7 +68,7 @@ def retained(
     executor: Executor,
     bars: Bars,
     seed: int,
-) -> tuple[dict[str, Any] | None, list[str]]:
+) -> tuple[dict[str, retention.Retained], list[str]]:
     """Followed instructions and perplexity of the student and of every tuned arm.
 
     Args:
@@ -82,28 +81,28 @@ def retained(
         seed: of the intervals.
 
     Returns:
-        The figures by arm, `student` first (None where there is no tuned arm), and what the report notes.
+        The figures by arm, `student` first (none where there is no tuned arm), and what the report notes.
     """
     tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program, student))}
     if not few or not tuned:
-        return None, []
+        return {}, []
     prompts, text = retention_data(settings, few)
     models: dict[str, tuple[dspy.LM, str | Path]] = {"student": (student, student.model.removeprefix(roles.EMBEDDED))}
     models |= {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
-    found: dict[str, Any] = {}
+    found: dict[str, retention.Retained] = {}
     notes = []
     for name, (lm, weights) in models.items():
         with bars.bar(f"retention: {name}", len(prompts)) as bar:
             try:
                 followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
-                found[name] = {"ifeval": followed}
-                found[name]["perplexity"] = _perplexity(weights, text)
+                found[name] = retention.Retained(followed)
+                found[name] = retention.Retained(followed, _perplexity(weights, text))
             except (ModelError, SetupError) as error:  # the comparison stands without it
                 notes.append(f"What tuning cost {name} elsewhere could not be measured in full: {message_of(error)}")
-    return (found if "student" in found else None), notes
+    return (found if "student" in found else {}), notes
 
 
-def _perplexity(weights: str | Path, text: str) -> dict[str, Any]:
+def _perplexity(weights: str | Path, text: str) -> retention.Perplexity:
     """Perplexity of a text under a model, by its name, or under weights that were tuned.
 
     Raises:

@@ -12,7 +12,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar, runtime_checkable
 
 from synth_dspy.core.errors import message_of
 from synth_dspy.core.knowledge import Candidate, Item, Unit, Verdict, rejected
@@ -60,6 +60,23 @@ class Tunable(Protocol):
     def tune(self, items: Sequence[Item], filters: Sequence[Filter], executor: Executor) -> None: ...
 
 
+FilterRow = TypedDict("FilterRow", {"name": str, "in": int, "kept": int, "reasons": dict[str, int]})
+"""What one filter did, in results.json."""
+
+
+class YieldTable(TypedDict):
+    """What became of the candidates, in results.json; see `Synthesis`."""
+
+    items: int
+    generated: int
+    kept: int
+    filters: list[FilterRow]
+    by_category: NotRequired[dict[str, int]]
+    by_group: NotRequired[dict[str, int]]
+    failures: NotRequired[dict[str, int]]
+    findings: NotRequired[list[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class FilterYield:
     """What one filter did: candidates it judged, those it kept, and how many it rejected for which reason."""
@@ -69,7 +86,7 @@ class FilterYield:
     kept: int
     reasons: Mapping[str, int] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> FilterRow:
         """As the report reads it."""
         return {"name": self.name, "in": self.judged, "kept": self.kept, "reasons": dict(self.reasons)}
 
@@ -98,7 +115,7 @@ class Synthesis:
     findings: Sequence[str] = ()
 
     @property
-    def yield_table(self) -> dict[str, Any]:
+    def yield_table(self) -> YieldTable:
         """The account for the report: counts, the yield of every filter, what kept rows are about, failures."""
         return {
             "items": self.items,

@@ -29,6 +29,7 @@ from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import mistake
 from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
+from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve
@@ -286,24 +287,26 @@ def trained_sources(folder: Path) -> frozenset[str]:
     return frozenset(str(json.loads(line).get("source")) for line in lines[: result.get("rows", len(lines))])
 
 
-def training_facts(folder: Path) -> dict[str, Any]:
-    """What a report says of a finished training: its method and settings, its rows, its result."""
+def training_facts(folder: Path) -> TrainingFacts:
+    """What a report says of the finished training in a folder."""
     result = read_result(folder) or {}
     counts = folder / COUNTS
     spec = read_spec(folder / SPEC)
     parity = folder / PARITY
     if parity.is_file():
         result["parity"] = json.loads(parity.read_text(encoding="utf-8"))
-    return {
-        **result,
-        "trained_rows": result.get("rows"),  # the counts below are of the rows that it was given
-        "minutes": spec.minutes,
-        "method": spec.method,
-        "learning_rate": spec.learning_rate,
-        "rank": spec.lora.rank,
-        "adapters": [adapter.parent.name for adapter in spec.adapters],
-        **(json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}),
-    }
+    return TrainingFacts.of(
+        {
+            **result,
+            "trained_rows": result.get("rows"),  # the counts below are of the rows that it was given
+            "minutes": spec.minutes,
+            "method": spec.method,
+            "learning_rate": spec.learning_rate,
+            "rank": spec.lora.rank,
+            "adapters": [adapter.parent.name for adapter in spec.adapters],
+            **(json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}),
+        }
+    )
 
 
 def _row(row: Row, number: int) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_runs import summarise
 
 from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps
-from synth_dspy.evaluation.report.summary import summarise
 
 Rows = Callable[..., list[dict[str, Any]]]
 

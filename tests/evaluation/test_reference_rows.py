@@ -72,7 +72,7 @@ def test_the_baseline_is_asked_under_dspy_s_adapter_whatever_it_sets(
     assert reference.program(question="Where does it end?").answer == theirs
     first, second = lm.engine.requests[before - 1], lm.engine.requests[before]
     assert (reference.name, reference.most(20), reference.most(83)) == ("rag (DSPy's adapter)", 30, 42)
-    skipped = reference.facts()["skipped"]
+    skipped = reference.facts().skipped
     if own == theirs:  # the very same call, which a ledger answers, and a reason
         assert (first.messages, "DSPy's own already" in skipped) == (second.messages, True)
     else:

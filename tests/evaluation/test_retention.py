@@ -69,10 +69,10 @@ def test_prompts_and_instructions_are_counted_apart() -> None:
         return [replies[messages[0]["content"]]]
 
     found = retention.measure(said, _prompts(), executor=Executor(2), max_tokens=7)
-    assert found["followed"] == {"a": [True], "b": [True, False]}
-    assert (found["n"], found["prompt_strict"], found["errors"]) == (2, 0.5, 0)
-    assert found["instruction_strict"] == pytest.approx(2 / 3)
-    assert 0 <= found["low"] < 0.5 < found["high"] <= 1
+    assert found.followed == {"a": [True], "b": [True, False]}
+    assert (found.n, found.prompt_strict, found.errors) == (2, 0.5, 0)
+    assert found.instruction_strict == pytest.approx(2 / 3)
+    assert 0 <= found.low < 0.5 < found.high <= 1
 
 
 def test_a_failed_call_follows_nothing_and_a_model_that_never_answers_is_an_error() -> None:
@@ -82,8 +82,8 @@ def test_a_failed_call_follows_nothing_and_a_model_that_never_answers_is_an_erro
         return ["one two three"]
 
     found = retention.measure(half, _prompts(), executor=Executor(2))
-    assert found["followed"] == {"a": [False], "b": [True, True]}
-    assert found["errors"] == 1
+    assert found.followed == {"a": [False], "b": [True, True]}
+    assert found.errors == 1
 
     def never(messages: list[dict[str, str]], **kwargs: Any) -> list[str]:
         raise RuntimeError("down")
@@ -116,11 +116,11 @@ def test_perplexity_tells_text_from_shuffled_words_and_is_repeatable(workspace: 
     plain = retention.perplexity(model, " ".join(words))
     random.Random(0).shuffle(words)
     shuffled = retention.perplexity(model, " ".join(words))
-    assert plain["value"] < 100 < shuffled["value"]
-    assert len(plain["losses"]) == plain["tokens"] > 120
-    assert plain["value"] == pytest.approx(math.exp(sum(plain["losses"]) / plain["tokens"]))
+    assert plain.value < 100 < shuffled.value
+    assert len(plain.losses) == plain.tokens > 120
+    assert plain.value == pytest.approx(math.exp(sum(plain.losses) / plain.tokens))
     assert retention.perplexity(model, " ".join(text.split()[:120])) == plain
-    assert retention.perplexity(model, text, window=50)["tokens"] == 49
+    assert retention.perplexity(model, text, window=50).tokens == 49
 
 
 def test_perplexity_of_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:

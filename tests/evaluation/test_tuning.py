@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_runs import summarise
 from rich.console import Console
 
 from synth_dspy.evaluation.report.render import summary_table, write_report
-from synth_dspy.evaluation.report.summary import summarise
 
 Json = dict[str, Any]
 ARMS = ("rag", "bootstrap", "random_search", "sft", "dpo", "orpo", "kto", "sft_synthetic")

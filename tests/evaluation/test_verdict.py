@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from synth_dspy.evaluation.report.summary import summarise
+from finished_runs import summarise
 
 Rows = Callable[..., list[dict[str, Any]]]
 REFERENCES = [

@@ -125,7 +125,9 @@ def test_a_trained_marker_is_one_token_in_the_served_model(reserving: Path, tmp_
         assert reply.startswith(MARKER)
         folder = training_of(tuned.model)
         assert folder is not None
-        assert training_facts(folder)["parity"]["n"] == 16  # the ids of every prompt were the same on both sides
+        parity = training_facts(folder).parity
+        assert parity is not None
+        assert parity["n"] == 16  # the ids of every prompt were the same on both sides
         config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
         assert not config.get("modules_to_save")
         with pool().lease(tuned.model.removeprefix("embedded/")) as server:

@@ -72,8 +72,9 @@ def test_a_tuned_lm_answers_and_the_same_training_is_found_again(base: Path, tmp
     folder = training_of(tuned.model)
     assert folder is not None
     facts = training_facts(folder)
-    assert facts["rows"] == 8
-    assert facts["parity"]["n"] == 8
+    assert facts.rows == 8
+    assert facts.parity is not None
+    assert facts.parity["n"] == 8
     before = (folder / RESULT).stat().st_mtime_ns
     again = lm.finetune(sft(), None, settings).result(timeout=60)
     assert again.model == tuned.model

@@ -267,7 +267,8 @@ def test_a_tuned_lm_answers_from_vllm_and_is_tuned_further(base: Path, home: Pat
     said = json.loads((folder / "replies.json").read_text())[2]
     assert lm(messages=ROWS[2]["prompt"]) == [" ".join(map(str, said["reply"]))]
     facts = training_facts(folder)
-    assert (facts["parity"]["n"], facts["parity"]["share"]) == (6, 1.0)
+    assert facts.parity is not None
+    assert (facts.parity["n"], facts.parity["share"]) == (6, 1.0)
     assert not (folder / "model.gguf").exists()
     assert (folder / "vllm.log").is_file()
     assert "127.0.0.1" in json.dumps(dspy.Predict("a -> b").dump_state() | {"lm": lm.dump_state()})

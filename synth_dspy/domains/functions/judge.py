@@ -17,6 +17,7 @@ from synth_dspy.domains.functions.examples import resolve
 from synth_dspy.domains.functions.metrics import CallScore, score_calls
 from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function, validate
 from synth_dspy.domains.functions.syntax import parse
+from synth_dspy.evaluation.scores import scores
 
 Known = Callable[[], Mapping[str, Function]]
 """Gives the functions by name, once somebody asks: reading them is I/O."""
@@ -72,7 +73,9 @@ def call_metrics(known: Known) -> dict[str, Metric]:
         "valid": _valid,
         "abstention": _abstention,
     }
-    return {name: metric(part) for name, part in parts.items()}
+    made = {name: metric(part) for name, part in parts.items()}
+    scores("abstention")(made["abstention"])
+    return made
 
 
 def scored(expected: Mapping[str, Any], answer: str, known: Mapping[str, Function]) -> CallScore:

@@ -26,8 +26,9 @@ from synth_dspy.evaluation.choice.licences import EMBEDDED, UNKNOWN, licence_of,
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommendation
 from synth_dspy.evaluation.finished import Arm, common_items
+from synth_dspy.evaluation.records import PairRecord, Prediction
 from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
-from synth_dspy.evaluation.report.verdict import outcome, own_score_sentences
+from synth_dspy.evaluation.report.verdict import NOT_COMPARED, headline_name, is_measured, outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
 
 MB = 1e6
@@ -55,9 +56,10 @@ def choose(
         seed: of the resampling.
 
     Returns:
-        JSON data: `metric`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others have to beat: of the
-        runs' baselines within the limits the cheapest; where there is none, the cheapest arm), `comparisons` (of the
-        other arms within the limits with it, and of the best with the others), `chosen` (a name or None),
+        JSON data: `metric`, what it is `called`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others
+        have to beat: of the runs' baselines within the limits the cheapest; where there is none, the cheapest arm),
+        `comparisons` (of the other arms within the limits with it, and of the best with the others), `chosen` (a name
+        or None),
         `recommendation` (a sentence or two), `notes`.
 
     Raises:
@@ -87,10 +89,13 @@ def choose(
         comparisons += tests.of(better[0], [option for option in allowed if option is not baseline])
     leader = better[0] if better else baseline
     chosen = _chosen(leader, allowed, comparisons)
+    results = arms[0].run.results
+    called = headline_name(results) if metric == HEADLINE and is_measured(results) else metric
     found: Json = plain(
         {
             "task": arms[0].run.results.get("task"),
             "metric": metric,
+            "called": called,
             "limits": asdict(limits),
             "items": len(items),
             "left_out": left_out,
@@ -103,7 +108,7 @@ def choose(
                 allowed,
                 (baseline, leader, chosen),
                 comparisons,
-                metric,
+                called,
                 commercial=limits.commercial,
             ),
             "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],
@@ -122,7 +127,7 @@ def _scores(arms: Sequence[Arm], common: Sequence[str], metric: str) -> dict[str
     if metric not in known:
         raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(known) or 'none'}.")
 
-    def scored(row: Mapping[str, Any]) -> float | None:
+    def scored(row: Prediction) -> float | None:
         return None if (row.get("scores") or {}).get(metric) is None else score(row, metric)
 
     items = [item for item in items if any(scored(arm.rows[item]) is not None for arm in arms)]
@@ -141,20 +146,20 @@ def _option(
     rows = [arm.rows[item] for item in items]
     models = arm.run.results.get("models") or {}
     model = str(models.get("student") or UNKNOWN)
-    latencies = [float(row["latency_s"]) for row in rows if row.get("latency_s") is not None]
+    latencies = [seconds for row in rows if (seconds := row.get("latency_s")) is not None]
     licences = {role: licence_of(str(models.get(role) or UNKNOWN), stated) for role in _made_of(arm)}
     quality = stats.estimate(scores, groups, seed=seed)
-    measured = arm.run.measurements["arms"].get(arm.arm) or {}
+    measured, record = arm.run.measurements["arms"].get(arm.arm), arm.record
     return Option(
         name=arm.name,
         model=model,
-        tuned=bool(arm.facts.get("training")),
+        tuned=bool(record and record["training"]),
         quality={"mean": quality.mean, "low": quality.low, "high": quality.high, "n": quality.n},
         latency_p50_s=stats.percentile(latencies, 50),
         latency_p95_s=stats.percentile(latencies, 95),
         throughput=_throughput(latencies, arm.run.measurements.get("concurrency")),
         weights_mb=_weights_mb(arm, model),
-        memory_mb=measured.get("peak_rss_mb") or arm.run.measurements.get("peak_rss_mb"),
+        memory_mb=(measured.get("peak_rss_mb") if measured else None) or arm.run.measurements.get("peak_rss_mb"),
         cost_per_thousand_usd=_cost(rows, model, limits.cpu_hour_usd),
         licences=licences,
         commercial=strictest(list(licences.values())),
@@ -163,11 +168,12 @@ def _option(
 
 def _made_of(arm: Arm) -> list[str]:
     """The roles whose models an arm's use depends on: its own, the teacher it learned from, the embedder it asks."""
-    facts, synthesis = arm.facts, arm.run.results.get("synthesis") or {}
-    origins = (facts.get("training") or {}).get("by_origin")
-    learned = bool((origins or {}).get("synthetic")) if origins is not None else bool(
-        (facts.get("training") or facts.get("demos")) and synthesis.get("kept")
-    )  # fmt: skip
+    record, synthesis = arm.record, arm.run.results.get("synthesis")
+    training = record["training"] if record else None
+    origins = training["by_origin"] if training else None
+    learned = bool(training or (record and record["demos"])) and bool(synthesis and synthesis["kept"])
+    if origins is not None:
+        learned = bool(origins.get("synthetic"))
     searches = any(row.get("passages") for row in arm.rows.values())
     return ["student", *(["teacher"] if learned else []), *(["embedder"] if searches else [])]
 
@@ -177,7 +183,7 @@ def _throughput(latencies: Sequence[float], concurrency: int | None) -> float | 
     return min(int(concurrency or 1), len(latencies)) * len(latencies) / total if total > 0 else None
 
 
-def _cost(rows: Sequence[Mapping[str, Any]], model: str, cpu_hour_usd: float) -> float | None:
+def _cost(rows: Sequence[Prediction], model: str, cpu_hour_usd: float) -> float | None:
     if model.startswith(EMBEDDED):
         seconds = mean(rows, "cpu_s")
         return None if seconds is None else 1000 * seconds * cpu_hour_usd / 3600
@@ -196,7 +202,7 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
             return float(sum(file.stat().st_size for file in files) / MB)
     except (OSError, ValueError, AttributeError):
         pass
-    if arm.facts.get("training"):
+    if arm.record and arm.record["training"]:
         return None  # its weights are elsewhere
     name = model.removeprefix(EMBEDDED)
     if name in REGISTRY:
@@ -219,7 +225,7 @@ def _dominates(one: Option, other: Option) -> bool:
 
 
 def _quality(option: Option) -> float:
-    return float(option.quality["mean"])
+    return option.quality["mean"] or 0.0
 
 
 def _rank(option: Option) -> tuple[float, tuple[float, ...], str]:
@@ -249,12 +255,12 @@ def _own_scores(arms: Sequence[Arm], metric: str) -> list[str]:
     return [f"{' '.join(sentences)} --metric chooses by it ({', '.join(sorted(names))})."] if sentences else []
 
 
-def _reported(arms: Sequence[Arm], metric: str) -> list[Json]:
+def _reported(arms: Sequence[Arm], metric: str) -> list[PairRecord]:
     """The comparisons that the report of the only run has of the metric; none of several runs."""
     if len({arm.run.folder for arm in arms}) > 1:
         return []
     results = arms[0].run.results
-    made = results.get("comparisons", []) if metric == HEADLINE else results.get("comparisons_own", [])
+    made = results["comparisons"] if metric == HEADLINE else results.get("comparisons_own", [])
     return [row for row in made if row.get("score", HEADLINE) == metric]
 
 
@@ -262,20 +268,20 @@ def _reported(arms: Sequence[Arm], metric: str) -> list[Json]:
 class _Tests:
     """Paired tests: the report's own where it made them, else on the common items, with Holm's correction."""
 
-    reported: Sequence[Json]
+    reported: Sequence[PairRecord]
     scores: Mapping[str, Mapping[str, float]]
     groups: Sequence[Any]
     seed: int
 
-    def against(self, baseline: Option | None, allowed: Sequence[Option]) -> list[Json]:
+    def against(self, baseline: Option | None, allowed: Sequence[Option]) -> list[PairRecord]:
         """The other options against the baseline."""
         return self._family([(o.name, baseline.name) for o in allowed if baseline and o is not baseline])
 
-    def of(self, leader: Option, allowed: Sequence[Option]) -> list[Json]:
+    def of(self, leader: Option, allowed: Sequence[Option]) -> list[PairRecord]:
         """The leader against the other options."""
         return self._family([(leader.name, o.name) for o in allowed if o is not leader])
 
-    def _family(self, pairs: Sequence[tuple[str, str]]) -> list[Json]:
+    def _family(self, pairs: Sequence[tuple[str, str]]) -> list[PairRecord]:
         known = {pair: row for pair in pairs if (row := self._known(*pair))}
         made = {pair: self._compared(*pair, len(pairs)) for pair in pairs if pair not in known}
         for row, adjusted in zip(made.values(), stats.holm([row["p"] for row in made.values()]), strict=True):
@@ -283,18 +289,27 @@ class _Tests:
         rows = [known.get(pair) or made[pair] for pair in pairs]
         return [{**row, "outcome": outcome(row)} for row in rows]
 
-    def _known(self, arm: str, other: str) -> Json | None:
+    def _known(self, arm: str, other: str) -> PairRecord | None:
         """The report's comparison of two arms, turned round where it has them so."""
-        keep = ("n", "smallest_detectable", "p", "p_holm")
         for row in self.reported:
             sign = {(arm, other): 1, (other, arm): -1}.get((row["arm"], row["against"]))
-            if sign and row["difference"] is not None:
-                ends = sorted((sign * row["low"], sign * row["high"]))
-                turned = {"difference": sign * row["difference"], "low": ends[0], "high": ends[1]}
-                return {"arm": arm, "against": other, **turned, **{key: row[key] for key in keep}}
+            if sign and row["difference"] is not None and row["low"] is not None and row["high"] is not None:
+                low, high = sorted((sign * row["low"], sign * row["high"]))
+                return {
+                    "arm": arm,
+                    "against": other,
+                    "n": row["n"],
+                    "difference": sign * row["difference"],
+                    "low": low,
+                    "high": high,
+                    "p": row["p"],
+                    "p_holm": row["p_holm"],
+                    "smallest_detectable": row["smallest_detectable"],
+                    "outcome": row["outcome"],
+                }
         return None
 
-    def _compared(self, arm: str, other: str, tests: int) -> Json:
+    def _compared(self, arm: str, other: str, tests: int) -> PairRecord:
         ours, theirs = (list(self.scores[name].values()) for name in (arm, other))
         compared = stats.compare(ours, theirs, self.groups, tests=tests, seed=self.seed)
         difference = compared.difference
@@ -307,10 +322,12 @@ class _Tests:
             "n": difference.n,
             "smallest_detectable": compared.smallest_detectable,
             "p": compared.p,
+            "p_holm": None,
+            "outcome": NOT_COMPARED,
         }
 
 
-def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Sequence[Json]) -> Option | None:
+def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Sequence[PairRecord]) -> Option | None:
     """The cheapest of the leader and the options that score alike and are not shown to be worse."""
     if leader is None:
         return None

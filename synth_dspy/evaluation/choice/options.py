@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.choice.licences import Licence
+from synth_dspy.evaluation.records import EstimateRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Option:
     name: str
     model: str
     tuned: bool
-    quality: Json
+    quality: EstimateRecord
     latency_p50_s: float | None
     latency_p95_s: float | None
     throughput: float | None

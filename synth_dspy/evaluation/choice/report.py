@@ -25,7 +25,7 @@ def table(results: Json) -> Table:
     made.caption, made.caption_justify = Text(_legend(results)), "left"
     several = len({option["model"] for option in results["options"]}) > 1
     # Narrow enough for a terminal of 80 columns: a wrapped interval cannot be read.
-    head = ["arm", *(["model"] if several else []), f"{results['metric']} %", "95 % interval", "p50 s", "p95 s"]
+    head = ["arm", *(["model"] if several else []), f"{results['called']} %", "95 % interval", "p50 s", "p95 s"]
     for i, column in enumerate([*head, "/s", "MB", "$/1000", "commercial"]):
         made.add_column(Text(column), justify="left" if i == 0 else "right", overflow="fold")
     for option in results["options"]:
@@ -40,7 +40,7 @@ def markdown(results: Json) -> str:
     """The choice as Markdown; names come through as they are."""
     from synth_dspy.evaluation.report.render import markdown_text as escape
 
-    head = ["arm", "model", f"{results['metric']} %", "95 % interval", "p50 s", "p95 s", "answers/s"]
+    head = ["arm", "model", f"{results['called']} %", "95 % interval", "p50 s", "p95 s", "answers/s"]
     head += ["weights MB", "memory MB", "$/1000", "commercial", "licences", "within the limits"]
     lines = [
         f"# Choice of a model: {escape(results['task'])}",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.choice.licences import NO, UNKNOWN
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.finished import Arm
+from synth_dspy.evaluation.records import PairRecord
 from synth_dspy.evaluation.report.verdict import listed, missing_evidence, points
 
 
@@ -53,7 +53,7 @@ def recommendation(
     best: Option,
     allowed: Sequence[Option],
     roles: tuple[Option | None, Option | None, Option | None],
-    comparisons: Sequence[Json],
+    comparisons: Sequence[PairRecord],
     metric: str,
     *,
     commercial: bool,
@@ -83,7 +83,7 @@ def recommendation(
         text += f", commercially on conditions ({'; '.join(conditions)})"
     against = {row["arm"]: row for row in comparisons if row["against"] == baseline.name}
     if chosen is not leader:
-        difference = leader.quality["mean"] - chosen.quality["mean"]
+        difference = (leader.quality["mean"] or 0.0) - (chosen.quality["mean"] or 0.0)
         text += f"; {leader.name} differs by {points(difference)}, which is not shown to be a difference, and "
         text += _dearer(leader, chosen)
     beaten = [row["against"] for row in comparisons if row["arm"] == chosen.name and row["outcome"] == "better"]

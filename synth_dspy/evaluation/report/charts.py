@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from synth_dspy.core.io.reading import Json
-from synth_dspy.evaluation.report.verdict import points
+from synth_dspy.evaluation.records import Results
+from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.report.verdict import capitalised, headline_name, points
+from synth_dspy.synthesis.pipeline import YieldTable
 
 WIDTH = 480
 LABEL, VALUE = 166, 62  # columns left and right of the plot
@@ -33,37 +35,32 @@ class Mark:
     style: str  # "arm", "base", "open" (no evidence of a difference) or "reference"
 
 
-def arms_chart(results: Json) -> Markup:
-    """Judged accuracy of every scored arm and reference row with its 95 % interval; a line marks the baseline."""
+def arms_chart(results: Results) -> Markup:
+    """The headline's score of every scored arm and reference row with its 95 % interval; a line marks the baseline."""
     marks = []
     references = results.get("reference_rows") or []
     for arm in [*results["arms"], *references]:
-        judged = arm["scores"]["judged"]
-        if judged["mean"] is not None:
+        score = arm["scores"][HEADLINE]
+        mean, low, high = score["mean"], score["low"], score["high"]
+        if mean is not None and low is not None and high is not None:
             style = "reference" if arm in references else "base" if arm["name"] == results["baseline"] else "arm"
-            text = f"{100 * judged['mean']:.1f} %"
-            marks.append(Mark(arm["name"], judged["mean"], judged["low"], judged["high"], text, style))
+            marks.append(Mark(arm["name"], mean, low, high, f"{100 * mean:.1f} %", style))
     if not marks:
         return Markup("")
     line = next((m.value for m in marks if m.style == "base"), None)
     ticks = _ticks(0.0, min(1.0, max(0.2, max(m.high for m in marks))))
-    return _intervals("Judged accuracy", marks, ticks, line, lambda v: f"{100 * v:.0f}", "per cent, 95 % interval")
+    name = capitalised(headline_name(results))
+    return _intervals(name, marks, ticks, line, lambda v: f"{100 * v:.0f}", "per cent, 95 % interval")
 
 
-def differences_chart(results: Json) -> Markup:
+def differences_chart(results: Results) -> Markup:
     """Each arm's paired difference from the baseline with its 95 % interval; a line marks no difference."""
-    marks = [
-        Mark(
-            c["arm"],
-            c["difference"],
-            c["low"],
-            c["high"],
-            points(c["difference"], unit=False),
-            "arm" if c["outcome"] in ("better", "worse") else "open",
-        )
-        for c in results["comparisons"]
-        if c["against"] == results["baseline"] and c["difference"] is not None
-    ]
+    marks = []
+    for c in results["comparisons"]:
+        difference, low, high = c["difference"], c["low"], c["high"]
+        if c["against"] == results["baseline"] and difference is not None and low is not None and high is not None:
+            style = "arm" if c["outcome"] in ("better", "worse") else "open"
+            marks.append(Mark(c["arm"], difference, low, high, points(difference, unit=False), style))
     if not marks:
         return Markup("")
     ticks = _ticks(min(-0.05, *(m.low for m in marks)), max(0.05, *(m.high for m in marks)))
@@ -71,7 +68,7 @@ def differences_chart(results: Json) -> Markup:
     return _intervals(title, marks, ticks, 0.0, lambda v: _signed(100 * v), "points, paired, 95 % interval")
 
 
-def yield_chart(synthesis: Json) -> Markup:
+def yield_chart(synthesis: YieldTable) -> Markup:
     """How many generated candidates were left after each filter: a funnel."""
     steps = [("generated", synthesis.get("generated") or 0)]
     steps += [(f"after {f['name']}", f["kept"]) for f in synthesis.get("filters") or []]

@@ -4,62 +4,75 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.facts import ReferenceKind
+from synth_dspy.evaluation.records import EstimateRecord, OutcomeRecord, Prediction
 
-Row = Mapping[str, Any]
+Cost = Literal["latency_s", "prompt_tokens", "completion_tokens", "cpu_s", "cost_usd"]
 
 HEADLINE = "judged"
-SCORES = ("judged", "f1", "exact")
-"""Scores of every answer: one that ended in an error has none of it right."""
-RETRIEVAL = ("recall", "mrr")
+"""The score that a report is about, which every answer has."""
 RIGHT = 0.5
 """An answer judged at least this counts as right."""
-TRIVIAL = ("silent", "frequent")
+TRIVIAL: tuple[ReferenceKind, ...] = ("silent", "frequent")
 """Kinds of reference rows that answer every question alike."""
-PROMPTS = "prompts"
+PROMPTS: Literal["prompts"] = "prompts"
 """The kind of reference row that is the baseline under DSPy's own adapter."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """Where in memory an object lies, in Python's words for it: another place in every run."""
 
 
-def is_yes_no(row: Row) -> bool:
+def is_yes_no(row: Mapping[str, Any]) -> bool:
     """Whether the question asks for yes or no."""
     return str(row.get("answer_type") or "").lower().replace("/", "_").replace("-", "_") in {"yes_no", "yesno"}
 
 
-def score(row: Row, name: str) -> float | None:
-    """A score of a row, None where it does not apply; an answer that ended in an error has none of it right."""
+def score(row: Prediction, name: str, *, whole: bool = False) -> float | None:
+    """A score of a row, None where it does not apply.
+
+    Args:
+        row: an arm's answer.
+        name: of the score.
+        whole: the score is one of whole answers: an answer that ended in an error has none of it right.
+    """
     value = (row.get("scores") or {}).get(name)
     if value is None or not math.isfinite(value):
-        return 0.0 if name in SCORES and row.get("error") else None
+        return 0.0 if whole and row.get("error") else None
     return float(value)
 
 
-def estimate(rows: Sequence[Row], name: str, seed: int, resamples: int = stats.RESAMPLES) -> Json:
-    """A score's mean over rows with its 95 % interval: `mean`, `low`, `high`, `n`."""
-    pairs = [(value, r.get("group")) for r in rows if (value := score(r, name)) is not None]
+def estimate(
+    rows: Sequence[Prediction], name: str, seed: int, *, whole: bool = False, resamples: int = stats.RESAMPLES
+) -> EstimateRecord:
+    """A score's mean over rows with its 95 % interval; `whole` as for `score`."""
+    pairs = [(value, r.get("group")) for r in rows if (value := score(r, name, whole=whole)) is not None]
     found = stats.estimate([value for value, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
-def outcomes(rows: Sequence[Row]) -> Json:
+def outcomes(rows: Sequence[Prediction]) -> OutcomeRecord:
     """How many answers were right and wrong, and abstained rightly and wrongly; calls that failed are wrong."""
-    counts = {"right": 0, "wrong": 0, "abstained_right": 0, "abstained_wrong": 0}
+    counts: Counter[str] = Counter()
     for row in rows:
         right = not row.get("error") and (score(row, HEADLINE) or 0.0) >= RIGHT
         kind = "right" if right else "wrong"
         counts[f"abstained_{kind}" if row.get("abstained") and not row.get("error") else kind] += 1
-    return counts
+    return {
+        "right": counts["right"],
+        "wrong": counts["wrong"],
+        "abstained_right": counts["abstained_right"],
+        "abstained_wrong": counts["abstained_wrong"],
+    }
 
 
-def mean(rows: Sequence[Row], key: str) -> float | None:
+def mean(rows: Sequence[Prediction], key: Cost) -> float | None:
     """The mean of a field over the rows that have it."""
-    values = [float(r[key]) for r in rows if r.get(key) is not None]
+    values = [float(value) for row in rows if (value := row.get(key)) is not None]
     return math.fsum(values) / len(values) if values else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth_dspy.core.io.reading import Json
+from synth_dspy.evaluation.records import ArmMeasured, Measurements, Results
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
 
 WANTED = 0.15
@@ -33,7 +33,7 @@ class Step:
     command: str
 
 
-def next_steps(results: Json, measurements: Json, folder: Path) -> list[Step]:
+def next_steps(results: Results, measurements: Measurements, folder: Path) -> list[Step]:
     """The two steps that are likeliest to help most, the first one first.
 
     Args:
@@ -44,7 +44,7 @@ def next_steps(results: Json, measurements: Json, folder: Path) -> list[Step]:
     return list(_steps(results, measurements, _shown(folder)))[:2]
 
 
-def needed_items(results: Json) -> int:
+def needed_items(results: Results) -> int:
     """How many held-out items would show a difference of `WANTED`, about: by the spread that these items have."""
     baseline = results["baseline"]
     least = [
@@ -63,7 +63,7 @@ def needed_items(results: Json) -> int:
     return math.ceil(items / 10) * 10
 
 
-def _steps(results: Json, measurements: Json, folder: Path) -> Iterator[Step]:
+def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterator[Step]:
     verdict, baseline = results["verdict"], results["baseline"]
     again = _command(results, measurements, folder)
     n, best = results["items"]["headline"], verdict["best"]
@@ -87,8 +87,8 @@ def _steps(results: Json, measurements: Json, folder: Path) -> Iterator[Step]:
         )
     arms = [arm["name"] for arm in results["arms"] if arm["n"]]
     if len(arms) > 1:
-        highest = best or verdict["highest"]
-        pair = [baseline, next(a for a in (highest, *arms) if a != baseline)] if baseline in arms else arms[:2]
+        ranked = [*(name for name in (best, verdict["highest"]) if name), *arms]
+        pair = [baseline, next(a for a in ranked if a != baseline)] if baseline in arms else arms[:2]
         yield Step(
             f"Let people vote on {listed(pair)} without knowing whose answer is whose.",
             f"python -m synth_dspy.blind sheets {_quoted(folder)} --arms {shlex.join(pair)} --out blind",
@@ -127,11 +127,11 @@ def _asked(folder: Path) -> str:
     return "..."
 
 
-def _more_items(results: Json, again: str, n: int) -> Iterator[Step]:
-    test = (results["splits"] or {}).get("test") or {}
-    wanted, available = needed_items(results), test.get("available") or 0
+def _more_items(results: Results, again: str, n: int) -> Iterator[Step]:
+    test = results["splits"].get("test")
+    wanted, available = needed_items(results), (test.get("available") if test else None) or 0
     purpose = f"to find a difference of {100 * WANTED:.0f} points about {wanted} held-out items are needed, not {n}"
-    if available > test.get("items", 0):
+    if test and available > test["items"]:
         yield Step(
             f"Score all {available} held-out items that there are: {purpose}.",
             f"{_without(again, '--evaluation.held-out')} --evaluation.held-out {available}",
@@ -139,21 +139,22 @@ def _more_items(results: Json, again: str, n: int) -> Iterator[Step]:
     if available < wanted and "--limit" in _flags(again):
         yield Step(f"Read everything, without a limit: {purpose}.", _without(again, "--limit"))
     if available < wanted:
-        groups = {name: part.get("groups") or 0 for name, part in (results["splits"] or {}).items()}
+        groups = {name: part["groups"] for name, part in results["splits"].items()}
         share = groups.get("test", 0) / sum(groups.values()) if sum(groups.values()) else 0
         part = f", and one {results['noun']} in {max(2, round(1 / share))} is held out" if share else ""
         label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
         yield Step(f"{label}: {purpose}{part}.", _with_labels(again, results.get("labels") or ""))
 
 
-def _more_rows(results: Json, measurements: Json, again: str) -> Iterator[Step]:
+def _more_rows(results: Results, measurements: Measurements, again: str) -> Iterator[Step]:
     """Where an arm learned from few of the rows there were: the time it would take to learn from all."""
     for arm in results["arms"]:
-        training = arm.get("training") or {}
-        rows, there = training.get("rows") or 0, training.get("available") or 0
-        if training.get("method") == "sft" and 0 < rows < MOST_ROWS * there:
-            measured = (measurements["arms"].get(arm["name"]) or {}).get("training") or {}
-            seconds = measured.get("all_rows_s") or (measured.get("seconds") or 0) * there / rows
+        training = arm.get("training")
+        if training is None:
+            continue
+        rows, there = training["rows"] or 0, training["available"] or 0
+        if training["method"] == "sft" and 0 < rows < MOST_ROWS * there:
+            seconds = _all_rows_s(measurements["arms"].get(arm["name"]), there / rows)
             minutes = math.ceil(1.2 * seconds / 60) + 1
             yield Step(
                 f"{arm['name']} learned from {rows} of {there} rows; all of them take about {math.ceil(seconds / 60)} "
@@ -163,7 +164,15 @@ def _more_rows(results: Json, measurements: Json, again: str) -> Iterator[Step]:
             return
 
 
-def _command(results: Json, measurements: Json, folder: Path) -> str:
+def _all_rows_s(measured: ArmMeasured | None, more: float) -> float:
+    """Seconds that a training on all rows takes, so many times those that it was on."""
+    training = measured.get("training") if measured else None
+    if training is None:
+        return 0.0
+    return training.get("all_rows_s") or (training.get("seconds") or 0) * more
+
+
+def _command(results: Results, measurements: Measurements, folder: Path) -> str:
     """What runs the same again, whole: the command that was typed, or one with the run's configuration."""
     typed = shlex.split(measurements.get("command") or "")
     if typed and "--resume" not in typed and not any(word.startswith("--resume=") for word in typed):

@@ -6,8 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from synth_dspy.core.io.reading import Json
-from synth_dspy.evaluation.report.verdict import ALPHA, SMALL_SAMPLE, listed, points, score_name, trivial_sentences
+from synth_dspy.evaluation.records import ArmRecord, ChangeRecord, Results, TrainingRecord
+from synth_dspy.evaluation.report.verdict import (
+    ALPHA,
+    SMALL_SAMPLE,
+    is_measured,
+    listed,
+    points,
+    score_name,
+    trivial_sentences,
+)
 
 SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 PREFERENCES = ("dpo", "orpo", "kto")
@@ -17,7 +25,7 @@ _HUMAN = "human: "
 """Begins why a preference of people was dropped, in the counts of a training."""
 
 
-def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
+def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
     """What limits the figures, most important first; empty if nothing does.
 
     Args:
@@ -35,18 +43,7 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
             "The held-out items are synthetic, written by the teacher: nobody has labelled these "
             f"{results['noun']}s, so real questions may be answered better or worse."
         )
-    judge = results["judge"] or {}
-    kappa = judge.get("kappa")
-    if kappa is None:
-        made.append(
-            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
-            "sample answers."
-        )
-    elif kappa < SUBSTANTIAL_KAPPA:
-        made.append(
-            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
-            "judged accuracy may be the judge's."
-        )
+    made += [] if is_measured(results) else _agreement((results["judge"] or {}).get("kappa"))
     made += trivial_sentences(results, [a["name"] for a in arms if a["n"]])
     made += _prompts(results)
     made += [
@@ -55,9 +52,9 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
     ]
     made += _few_preferences(arms)
     made += _unused_feedback(arms)
-    taught = [a["name"] for a in arms if a["n"] and _judge_taught(a["training"] or {})]
-    if taught:
-        own = list(dict.fromkeys(score_name(c["score"]) for c in results["comparisons_own"]))
+    taught = [a["name"] for a in arms if a["n"] and _judge_taught(a["training"])]
+    if taught and not is_measured(results):
+        own = list(dict.fromkeys(score_name(c["score"], results) for c in results["comparisons_own"]))
         beside = listed(own) if own else "the sample answers"
         made.append(
             f"The judge that scores {listed(taught)} also chose the answers that "
@@ -79,18 +76,35 @@ def notes(results: Json, first: Sequence[str] = ()) -> list[str]:
     errors = [f"{a['name']} {a['errors']} of {a['n']}" for a in arms if a["errors"]]
     if errors:
         made.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
-    lost = ((_lost(model), model["model"]) for model in results["retention"] if "change" in model)
+    lost = ((_lost(model["change"]), model["model"]) for model in results["retention"] if "change" in model)
     made += [f"Tuning cost {listed(names)} something elsewhere: {what}." for what, names in _by(lost) if what]
     return made
 
 
-def _few_preferences(arms: Sequence[Json]) -> list[str]:
+def _agreement(kappa: float | None) -> list[str]:
+    """Why a judge's scores are to be read with care."""
+    if kappa is None:
+        return [
+            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
+            "sample answers."
+        ]
+    if kappa < SUBSTANTIAL_KAPPA:
+        return [
+            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
+            "judged accuracy may be the judge's."
+        ]
+    return []
+
+
+def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:
     """Why arms that learn from preferences had only few of them."""
     reasons = []
     for arm in arms:
-        training = arm["training"] or {}
-        rows, dropped = training.get("rows") or 0, training.get("dropped") or {}
-        if training.get("method") in PREFERENCES and 0 < rows < FEW_PREFERENCES:
+        training = arm["training"]
+        if training is None:
+            continue
+        rows, dropped = training["rows"] or 0, training["dropped"]
+        if training["method"] in PREFERENCES and 0 < rows < FEW_PREFERENCES:
             reasons.append(((rows, dropped.get("equal", 0), dropped.get("margin", 0)), arm["name"]))
     return [
         f"{listed(names)} learned from only {rows} preference{'s' if rows != 1 else ''}, too few to move a model far: "
@@ -126,7 +140,7 @@ def _about(sentence: str, names: Sequence[str]) -> tuple[tuple[str, ...], str]:
     return (sentence,), ""
 
 
-def _prompts(results: Json) -> list[str]:
+def _prompts(results: Results) -> list[str]:
     """A baseline that DSPy's own adapter serves better: what arms gain on it may be no more than that."""
     return [
         f"Under DSPy's own adapter {c['against']} is better ({points(c['difference'])}): what other arms gain may be "
@@ -136,10 +150,10 @@ def _prompts(results: Json) -> list[str]:
     ]
 
 
-def _unused_feedback(arms: Sequence[Json]) -> list[str]:
+def _unused_feedback(arms: Sequence[ArmRecord]) -> list[str]:
     unused: Counter[str] = Counter()
     for a in arms:  # each is given the same preferences
-        dropped = ((a["training"] or {}).get("dropped") or {}).items()
+        dropped = a["training"]["dropped"].items() if a["training"] else ()
         unused |= Counter({why.removeprefix(_HUMAN): count for why, count in dropped if why.startswith(_HUMAN)})
     if not unused:
         return []
@@ -150,22 +164,28 @@ def _unused_feedback(arms: Sequence[Json]) -> list[str]:
     ]
 
 
-def _judge_taught(training: Json) -> bool:
+def _judge_taught(training: TrainingRecord | None) -> bool:
     """Whether an arm was tuned on the judge's labels: an answer it accepted, or a side of a preference it judged.
 
     A preference of "gold" or "synthetic" origin sets a reference against an answer that the judge found wrong; only
     those of people owe the judge nothing.
     """
+    if training is None:
+        return False
     origins = {origin for origin, n in (training.get("by_origin") or {}).items() if n}
     return "ai" in origins or (training.get("method") in PREFERENCES and bool(origins - {"human"}))
 
 
-def _lost(model: Json) -> str:
+def _lost(change: ChangeRecord) -> str:
     """What a tuned model has demonstrably lost elsewhere; nothing if nothing."""
-    change, losses = model["change"], []
+    losses = []
     followed, perplexity = change["ifeval"], change["perplexity"]
-    if followed and followed["difference"] < 0 and followed["p_holm"] < ALPHA:
+    if followed and (followed["difference"] or 0.0) < 0 and _shown(followed["p_holm"]):
         losses.append(f"fewer instructions followed ({points(followed['difference'])})")
-    if perplexity and perplexity["percent"] > 0 and perplexity["p_holm"] < ALPHA:
+    if perplexity and perplexity["percent"] and perplexity["percent"] > 0 and _shown(perplexity["p_holm"]):
         losses.append(f"perplexity of general text rose {perplexity['percent']:.0f} %")
     return " and ".join(losses)
+
+
+def _shown(p: float | None) -> bool:
+    return p is not None and p < ALPHA

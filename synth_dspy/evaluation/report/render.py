@@ -11,14 +11,29 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from synth_dspy.core.io.reading import Json
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
-from synth_dspy.evaluation.report.figures import RIGHT
+from synth_dspy.evaluation.records import (
+    ArmRecord,
+    ClassificationRecord,
+    ComparisonRecord,
+    EstimateRecord,
+    Measurements,
+    Prediction,
+    Results,
+)
+from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT
 from synth_dspy.evaluation.report.next_steps import next_steps
-from synth_dspy.evaluation.report.verdict import p_value, points, score_name
+from synth_dspy.evaluation.report.verdict import (
+    capitalised,
+    headline_name,
+    is_measured,
+    p_value,
+    points,
+    score_name,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -63,6 +78,12 @@ def render(run: Finished) -> dict[str, str]:
             "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
+            "score": headline_name(results),
+            "measured": is_measured(results),
+            "whole": _scores(results, "scores"),
+            "retrieval": _scores(results, "retrieval"),
+            "parts": _scores(results, "further"),
+            "column": capitalised(headline_name(results) if is_measured(results) else "judged"),
             "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
             "next": next_steps(results, measurements, run.folder),
@@ -77,8 +98,12 @@ def render(run: Finished) -> dict[str, str]:
             raise KeyError(str(error)) from error
 
 
-def summary_table(results: Json, measurements: Json) -> Table:
-    """The arms on one screen of the terminal: judged accuracy with its interval, the test, F1, latency, tokens."""
+def summary_table(results: Results, measurements: Measurements) -> Table:
+    """The arms on one screen of the terminal: their scores with an interval, the test, a further score, what they take.
+
+    The further score is macro F1 where the answer is a label, else the first that the task has, one of whole answers
+    before one of parts.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -93,30 +118,33 @@ def summary_table(results: Json, measurements: Json) -> Table:
     lines = [f"{verdict['headline']} {verdict['detail']}"]
     references = [row for row in results.get("reference_rows") or [] if row["n"]]
     if references:
-        scores = [f"{row['name']} {_percent(row['scores']['judged']['mean'])} %" for row in references]
+        scores = [f"{row['name']} {_percent(row['scores'][HEADLINE]['mean'])} %" for row in references]
         lines.append(f"For comparison: {', '.join(scores)}.")
     table.caption, table.caption_justify = shown("\n".join(lines)), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
-    further = [name for arm in results["arms"] for name in arm["further"]]
-    beside = "f1" if "f1" in results["scores"] else next((n for n in results["scores"] if n in further), "")
-    title = "F1 %" if beside == "f1" else f"{beside.replace('_', ' ')} %"
-    for column in ("judged %", "95 % interval", f"vs {baseline}", "p Holm", title, "p50 s", "tokens"):
+    beside = next(iter([*_scores(results, "scores"), *_scores(results, "further")]), "")
+    classes = results.get("classification")
+    title = "macro\nF1 %" if classes else f"{beside.replace('_', ' ')} %" if beside else ""
+    score = f"{headline_name(results)}\n%" if is_measured(results) else "judged %"
+    columns = [score, "95 % interval", f"vs {baseline}", "p Holm", *([title] if title else []), "p50 s", "tokens"]
+    for column in columns:
         table.add_column(shown(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     for arm in results["arms"]:
         if arm["failed"] and not arm["n"]:
-            table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * 6)
+            table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * (len(columns) - 1))
             continue
-        judged, versus = arm["scores"]["judged"], against.get(arm["name"])
-        latency = measurements["arms"].get(arm["name"], {}).get("latency_p50_s")
+        judged, versus = arm["scores"][HEADLINE], against.get(arm["name"])
+        measured = measurements["arms"].get(arm["name"])
+        latency = measured["latency_p50_s"] if measured else None
         style = {"better": "green", "worse": "red"}.get(versus["outcome"], "") if versus else ""
         cells = [
             _percent(judged["mean"]),
             _interval(judged),
             points(versus["difference"], unit=False) if versus else "",
             p_value(versus["p_holm"]).removeprefix("p ").removeprefix("= ") if versus else "",
-            _percent({**arm["scores"], **arm["further"]}[beside]["mean"]) if beside else "",
+            *([_percent(_further(arm, beside, classes))] if title else []),
             _seconds(latency),
             f"{_count(arm['tokens']['prompt'])}/{_count(arm['tokens']['completion'])}",
         ]
@@ -127,19 +155,31 @@ def summary_table(results: Json, measurements: Json) -> Table:
     return table
 
 
-def failures(results: Json) -> list[str]:
+def _scores(results: Results, about: Literal["scores", "retrieval", "further"]) -> list[str]:
+    """Names of the scores that were measured, of whole answers, of passages or of parts, in the task's order."""
+    return [name for name in results["scores"] if any(name in arm[about] for arm in results["arms"])]
+
+
+def _further(arm: ArmRecord, name: str, classes: ClassificationRecord | None) -> float | None:
+    if classes:
+        labels = classes["arms"].get(arm["name"])
+        return labels["macro_f1"]["mean"] if labels else None
+    return {**arm["scores"], **arm["further"]}[name]["mean"]
+
+
+def failures(results: Results) -> list[str]:
     """Why arms failed, in full, for below the table."""
     return [visible(f"{arm['name']} failed: {arm['failed']}") for arm in results["arms"] if arm["failed"]]
 
 
-def own_comparisons(results: Json) -> list[Json]:
+def own_comparisons(results: Results) -> list[ComparisonRecord]:
     """Comparisons of the task's own scores; runs of earlier versions have those of token F1."""
     if "comparisons_own" in results:
         return list(results["comparisons_own"])
     return [{**c, "score": "f1"} for c in results.get("comparisons_f1") or []]
 
 
-def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
+def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
     """Items with every arm's answer: those where the arms disagree first, then those all got wrong, then the rest.
 
     Within a rank the categories take turns, so that ten samples are not ten dates, each with its worst answered first.
@@ -149,7 +189,7 @@ def samples(predictions: Iterable[Json], arms: Sequence[str], limit: int = SAMPL
         if row["arm"] not in arms:  # a variant of an arm
             continue
         shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
-        judged = (row.get("scores") or {}).get("judged")
+        judged = (row.get("scores") or {}).get(HEADLINE)
         shown["answers"][row["arm"]] = {**row, "judged": judged, "right": judged is not None and judged >= RIGHT}
     share = {
         key: sum(a["right"] for a in item["answers"].values()) / len(item["answers"]) for key, item in items.items()
@@ -207,6 +247,7 @@ def _environment() -> jinja2.Environment:
         "unbroken": lambda v: re.sub(r" (?=[%=<])|(?<=[=<]) ", "\u00a0", str(v)),  # "5 %" and "n = 9" on one line
         "md": markdown_text,
         "score": score_name,
+        "capitalised": capitalised,
         "between": lambda c: (
             UNKNOWN if c["low"] is None else " to ".join(points(c[k], unit=False) for k in ("low", "high"))
         ),
@@ -264,8 +305,8 @@ def _percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{100 * value:.1f}"
 
 
-def _interval(estimate: Json) -> str:
-    if estimate["low"] is None:
+def _interval(estimate: EstimateRecord) -> str:
+    if estimate["low"] is None or estimate["high"] is None:
         return UNKNOWN
     return f"{100 * estimate['low']:.1f}\u2009–\u2009{100 * estimate['high']:.1f}"
 

@@ -12,18 +12,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import astuple, dataclass
 
-from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.facts import ArmFacts, Circumstances, ReferenceFacts, RunFacts, TaskFacts
+from synth_dspy.evaluation.records import (
+    AbstentionRecord,
+    ArmMeasured,
+    ArmRecord,
+    BreakdownRecord,
+    ComparisonRecord,
+    ItemsRecord,
+    MachineRecord,
+    Measurements,
+    MethodRecord,
+    Prediction,
+    ReferenceRecord,
+    Results,
+    StationRecord,
+)
 from synth_dspy.evaluation.report import notes, tuning, verdict
+from synth_dspy.evaluation.report.classification import classification
 from synth_dspy.evaluation.report.figures import (
     HEADLINE,
     PROMPTS,
-    RETRIEVAL,
-    SCORES,
     TRIVIAL,
-    Row,
     estimate,
     is_yes_no,
     mean,
@@ -31,94 +44,133 @@ from synth_dspy.evaluation.report.figures import (
     plain,
     score,
 )
+from synth_dspy.evaluation.scores import label_of
+
+Labels = Mapping[str, str]
+Rows = Mapping[str, Sequence[Prediction]]
 
 _BREAKDOWN_RESAMPLES = 2_000  # many small cells, looked at rather than tested
 
 
-def summarise(predictions: Iterable[Row], facts: Mapping[str, Any]) -> tuple[Json, Json]:
+def summarise(
+    predictions: Iterable[Prediction], task: TaskFacts, run: RunFacts, circumstances: Circumstances
+) -> tuple[Results, Measurements]:
     """Aggregate one row per arm and item into `(results, measurements)`, independent of the order of the rows.
 
+    Each arm is compared with the baseline, or every pair of arms is. Holm's correction covers the comparisons with the
+    baseline, and all others by themselves, of the headline's score and of the task's own scores: those of whole answers
+    and its objective.
+
     Args:
-        predictions: rows with arm, id, group, category, answer_type ("yes_no" for yes/no questions), references
-            (empty: the right answer is to abstain), prediction, abstained, scores (judged, f1, exact, recall, mrr, in
-            [0, 1] or None), latency_s, prompt_tokens, completion_tokens, cpu_s, cost_usd, error.
-        facts: what is known of the run besides: task, noun (what a group is called), baseline, seed, models, versions,
-            splits, held_out ("human-labelled" or "synthetic"), synthesis, contamination, judge, skipped, arms, notes
-            (sentences that come before the report's own), and the measured run_id, command, stations, concurrency,
-            wall_s, peak_rss_mb. Missing entries are reported as unknown. `pairs` is "all" to compare every pair of
-            arms, else each is compared with the baseline; Holm's correction covers the comparisons with the baseline,
-            and all others by themselves, of judged accuracy and of the task's own scores (token F1 and exact match
-            where it has them, and its `objective`). Of weights that were tuned: `training` of each arm, `variants` and
-            `retention`, see `tuning`. `reference_rows`: what stands beside the arms, see `reference_rows`.
+        predictions: rows of the arms, their variants and what stands beside them.
+        task: what was declared.
+        run: what the stations have to say.
+        circumstances: how it was run.
 
     Raises:
         ValueError: two rows for the same arm and item.
     """
-    seed = int(facts.get("seed") or 0)
-    baseline = str(facts.get("baseline") or "rag")
+    seed, baseline = circumstances.seed, run.baseline
     every = _by_arm(predictions)
-    variants = {variant["name"]: variant["of"] for variant in facts.get("variants") or []}
-    reference = [dict(row) for row in facts.get("reference_rows") or []]
-    beside = {*variants, *(row["name"] for row in reference)}
+    named = [reference.name for reference in run.references]
+    beside = {*run.variants, *named}
     rows = {name: found for name, found in every.items() if name not in beside}
-    arms = _arms(facts, rows)
-    pairs = str(facts.get("pairs") or "baseline")
-    scored = [arm["name"] for arm in arms if rows.get(arm["name"])]
+    scores = _Scores.of(task, rows)
+    declared = {arm.name for arm in run.arms}
+    arms = [*run.arms, *(ArmFacts(name) for name in rows if name not in declared)]
+    scored = [arm.name for arm in arms if rows.get(arm.name)]
     headline = {name: [r for r in rows[name] if not is_yes_no(r)] for name in scored}
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
-    comparisons = _comparisons(headline, baseline, pairs, seed, (HEADLINE,))
-    measured = _measured_scores(rows)
-    own = _own_scores(_measured_scores(headline), facts.get("objective"))
-    further = [name for name in measured if name not in (*SCORES, *RETRIEVAL)]
-    results: Json = {
-        "task": facts.get("task"),
-        "noun": facts.get("noun") or "document",
-        "scores": measured,
+    own = _own_scores(scores, headline, task.objective)
+    first = (HEADLINE, *scores.answer[:1])
+    references = _references(run.references, every, scores, seed)
+    compared_trivial, compared_prompts = _beside(references, every, headline, baseline, seed)
+    results: Results = {
+        "task": task.name,
+        "noun": task.noun,
+        "scores": list(scores.measured),
         "baseline": baseline,
-        "labels": facts.get("labels") or "",
+        "labels": task.labels,
         "seed": seed,
-        "models": facts.get("models") or {},
-        "versions": facts.get("versions") or {},
-        "splits": facts.get("splits") or {},
-        "synthesis": facts.get("synthesis"),
-        "contamination": facts.get("contamination"),
-        "held_out": facts.get("held_out"),
-        "judge": facts.get("judge"),
-        "skipped": facts.get("skipped") or [],
+        "models": dict(circumstances.models),
+        "versions": dict(circumstances.versions),
+        "splits": {
+            name: {"groups": each.groups, "items": each.items, "available": each.available, "origin": each.origin}
+            for name, each in run.rows.splits.items()
+        },
+        "synthesis": run.rows.synthesis,
+        "contamination": None if run.rows.contamination is None else dict(run.rows.contamination),
+        "held_out": run.rows.held_out,
+        "judge": task.judge,
+        "skipped": [{"path": str(skip.path), "why": skip.why} for skip in run.rows.skipped],
         "items": _items(rows),
-        "method": _method(headline, pairs),
+        "method": _method(headline, run.every_pair),
         "arms": [
-            _arm(
-                arm,
-                rows.get(arm["name"], []),
-                headline.get(arm["name"], []),
-                yes_no.get(arm["name"], []),
-                further,
-                seed,
-            )
+            _arm(arm, rows.get(arm.name, []), headline.get(arm.name, []), yes_no.get(arm.name, []), scores, seed)
             for arm in arms
         ],
         "alike": _alike(headline),
-        "comparisons": comparisons,
-        "comparisons_own": _comparisons(headline, baseline, pairs, seed, own) if own else [],
-        **_reference(reference, every, headline, baseline, further, seed),
-        "variants": tuning.variants(variants, every, seed),
+        "comparisons": _comparisons(headline, baseline, run.every_pair, seed, (HEADLINE,), scores.labels),
+        "comparisons_own": _comparisons(headline, baseline, run.every_pair, seed, own, scores.labels) if own else [],
+        "reference_rows": references,
+        "comparisons_trivial": compared_trivial,
+        "comparisons_prompts": compared_prompts,
+        "variants": tuning.variants(run.variants, every, first, seed),
         "tokens_saved": tuning.tokens_saved(arms, rows),
-        "retention": tuning.retention(facts.get("retention") or {}, seed),
+        "retention": tuning.retention(run.retained, seed),
         "majority_yes_no": _majority(yes_no),
         "breakdown": {
-            "answer": _breakdown(headline, lambda r: "answerable" if r["references"] else "must abstain", seed),
-            "category": _breakdown(headline, lambda r: str(r.get("category") or "(none)"), seed),
-            "answer_type": _breakdown(headline, lambda r: str(r.get("answer_type") or "(none)"), seed),
+            "answer": _breakdown(headline, lambda r: "answerable" if r["references"] else "must abstain", first, seed),
+            "category": _breakdown(headline, lambda r: str(r.get("category") or "(none)"), first, seed),
+            "answer_type": _breakdown(headline, lambda r: str(r.get("answer_type") or "(none)"), first, seed),
         },
+        "verdict": verdict.NOTHING_SCORED,
+        "notes": [],
     }
+    if task.measured:
+        results["score"] = task.measured
+    if scores.labels:
+        results["score_labels"] = dict(scores.labels)
+    if task.classes and results["items"]["unanswerable"] < results["items"]["n"]:  # rows may have no label
+        shown = {name: [r for r in every[name] if not is_yes_no(r)] for name in (*scored, *named) if name in every}
+        results["classification"] = classification(task.classes, shown, seed)
     results["verdict"] = verdict.verdict(results)
-    results["notes"] = notes.notes(results, facts.get("notes") or [])
-    return plain(results), plain(_measurements(facts, arms, rows))
+    results["notes"] = notes.notes(results, run.notes)
+    return plain(results), plain(_measurements(run, circumstances, arms, rows))
 
 
-def _by_arm(predictions: Iterable[Row]) -> dict[str, list[Row]]:
-    found: dict[str, dict[str, Row]] = {}
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Names of the task's scores.
+
+    Attributes:
+        measured: those that at least one answer has, in the order of the task's metrics.
+        answer: those of whole answers.
+        retrieval: those of the passages.
+        part: the others that were measured.
+        labels: what reports call those whose label does not follow from their name.
+    """
+
+    measured: tuple[str, ...]
+    answer: tuple[str, ...]
+    retrieval: tuple[str, ...]
+    part: tuple[str, ...]
+    labels: Labels
+
+    @classmethod
+    def of(cls, task: TaskFacts, rows: Rows) -> _Scores:
+        answer, retrieval, abstention = (
+            tuple(score.name for score in task.scores if score.about == about)
+            for about in ("answer", "retrieval", "abstention")
+        )
+        measured = tuple(name for name in _measured(rows) if name not in (HEADLINE, *abstention))
+        part = tuple(name for name in measured if name not in (*answer, *retrieval))
+        labels = {score.name: score.label for score in task.scores if score.label != label_of(score.name)}
+        return cls(measured, answer, retrieval, part, labels)
+
+
+def _by_arm(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
+    found: dict[str, dict[str, Prediction]] = {}
     for row in predictions:
         arm = found.setdefault(str(row["arm"]), {})
         if str(row["id"]) in arm:
@@ -127,13 +179,7 @@ def _by_arm(predictions: Iterable[Row]) -> dict[str, list[Row]]:
     return {name: [arm[i] for i in sorted(arm)] for name, arm in sorted(found.items())}
 
 
-def _arms(facts: Mapping[str, Any], rows: Mapping[str, Any]) -> list[Json]:
-    declared = [dict(arm) for arm in facts.get("arms") or []]
-    names = {arm["name"] for arm in declared}
-    return declared + [{"name": name} for name in rows if name not in names]
-
-
-def _items(rows: Mapping[str, Sequence[Row]]) -> Json:
+def _items(rows: Rows) -> ItemsRecord:
     items = {str(r["id"]): r for arm in rows.values() for r in arm}.values()
     return {
         "n": len(items),
@@ -144,7 +190,7 @@ def _items(rows: Mapping[str, Sequence[Row]]) -> Json:
     }
 
 
-def _method(headline: Mapping[str, Sequence[Row]], pairs: str) -> Json:
+def _method(headline: Rows, every_pair: bool) -> MethodRecord:
     groups = [r.get("group") for rows in headline.values() for r in rows]
     return {
         "unit": stats.resampling_unit(groups),
@@ -152,39 +198,40 @@ def _method(headline: Mapping[str, Sequence[Row]], pairs: str) -> Json:
         "interval": stats.method(min(map(len, headline.values()), default=stats.FEW)),
         "test": "paired sign-flip permutation, two-sided",
         "correction": "Holm",
-        "pairs": pairs,
+        "pairs": "all" if every_pair else "baseline",
         "resamples": stats.RESAMPLES,
     }
 
 
 def _arm(
-    arm: Json,
-    rows: Sequence[Row],
-    headline: Sequence[Row],
-    yes_no: Sequence[Row],
-    further: Sequence[str],
+    arm: ArmFacts,
+    rows: Sequence[Prediction],
+    headline: Sequence[Prediction],
+    yes_no: Sequence[Prediction],
+    scores: _Scores,
     seed: int,
-) -> Json:
+) -> ArmRecord:
+    whole = (HEADLINE, *scores.answer)
     return {
-        "name": arm["name"],
-        "optimizer": arm.get("optimizer"),
-        "description": arm.get("description"),
-        "demos": arm.get("demos"),
-        "failed": arm.get("failed"),
+        "name": arm.name,
+        "optimizer": arm.optimizer,
+        "description": arm.description,
+        "demos": arm.demos,
+        "failed": arm.failed,
         "training": tuning.training(arm),
         "n": len(rows),
         "errors": sum(bool(r.get("error")) for r in rows),
-        "scores": {name: estimate(headline, name, seed) for name in SCORES},
-        "yes_no": {name: estimate(yes_no, name, seed) for name in SCORES},
-        "retrieval": {name: estimate(rows, name, seed) for name in RETRIEVAL},
-        "further": {name: estimate(rows, name, seed) for name in further},
+        "scores": {name: estimate(headline, name, seed, whole=True) for name in whole},
+        "yes_no": {name: estimate(yes_no, name, seed, whole=True) for name in whole},
+        "retrieval": {name: estimate(rows, name, seed) for name in scores.retrieval},
+        "further": {name: estimate(rows, name, seed) for name in scores.part},
         "abstention": _abstention(rows, seed),
         "outcomes": outcomes(headline),
-        "tokens": {k: mean(rows, f"{k}_tokens") for k in ("prompt", "completion")},
+        "tokens": {"prompt": mean(rows, "prompt_tokens"), "completion": mean(rows, "completion_tokens")},
     }
 
 
-def _abstention(rows: Sequence[Row], seed: int) -> Json:
+def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
     """Precision: how many abstentions were right. Recall: how many that were called for were made. F1: of both."""
     must = [r for r in rows if not r["references"]]
     did = [r for r in rows if r.get("abstained")]
@@ -205,7 +252,7 @@ def _abstention(rows: Sequence[Row], seed: int) -> Json:
     }
 
 
-def _alike(rows: Mapping[str, Sequence[Row]]) -> list[list[str]]:
+def _alike(rows: Rows) -> list[list[str]]:
     """Groups of arms that gave the same answers to the same items, in the arms' order; a call that failed gave none."""
     found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, answers in rows.items():
@@ -214,83 +261,99 @@ def _alike(rows: Mapping[str, Sequence[Row]]) -> list[list[str]]:
     return [names for names in found.values() if len(names) > 1]
 
 
-def _measured_scores(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+def _measured(rows: Rows) -> list[str]:
     """Names of the scores that at least one answer has, in the order of the task's metrics."""
     found: dict[str, bool] = {}
     for row in (row for arm in rows.values() for row in arm):
         for name, value in (row.get("scores") or {}).items():
             found[name] = found.get(name, False) or value is not None
-    return [name for name, there in found.items() if there and name not in (HEADLINE, "abstention")]
+    return [name for name, there in found.items() if there]
 
 
-def _own_scores(measured: Sequence[str], objective: str | None) -> list[str]:
-    """The task's own scores that are tested beside the judge's: its objective, token F1, exact match."""
-    wanted = dict.fromkeys((objective or HEADLINE, *SCORES))
-    return [name for name in wanted if name in measured and name != HEADLINE]
+def _own_scores(scores: _Scores, headline: Rows, objective: str) -> list[str]:
+    """The task's own scores that are tested beside the headline's: its objective, and those of whole answers."""
+    measured = {*_measured(headline)} & {*scores.measured}
+    return [name for name in dict.fromkeys((objective, *scores.answer)) if name in measured]
 
 
 def _comparisons(
-    headline: Mapping[str, Sequence[Row]], baseline: str, pairs: str, seed: int, scores: Sequence[str]
-) -> list[Json]:
+    headline: Rows, baseline: str, every_pair: bool, seed: int, names: Sequence[str], labels: Labels
+) -> list[ComparisonRecord]:
     """Paired comparisons of some scores; those with the baseline and all others are two families of Holm's correction.
 
     What the report is about, does an arm beat the baseline, is decided by itself; the other pairs are another family.
     """
-    names = list(headline)
-    if pairs == "all":  # the baseline, where there, is always the second of its pairs
-        order = [baseline] * (baseline in names) + [n for n in names if n != baseline]
+    arms = list(headline)
+    if every_pair:  # the baseline, where there, is always the second of its pairs
+        order = [baseline] * (baseline in arms) + [arm for arm in arms if arm != baseline]
         wanted = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
     else:
-        wanted = [(arm, baseline) for arm in names if arm != baseline and baseline in names]
+        wanted = [(arm, baseline) for arm in arms if arm != baseline and baseline in arms]
     compared = []
     for against in (True, False):
-        family = [(score, *pair) for score in scores for pair in wanted if (pair[1] == baseline) is against]
-        compared += _family(family, headline, seed)
+        family = [(name, *pair) for name in names for pair in wanted if (pair[1] == baseline) is against]
+        compared += _family(family, headline, seed, labels)
     return compared
 
 
-def _family(family: Sequence[tuple[str, str, str]], rows: Mapping[str, Sequence[Row]], seed: int) -> list[Json]:
+def _family(family: Sequence[tuple[str, str, str]], rows: Rows, seed: int, labels: Labels) -> list[ComparisonRecord]:
     """Comparisons, each a score, an arm and the other one, that are corrected for together."""
     compared = [_compare(arm, other, rows, seed, name, len(family)) for name, arm, other in family]
     for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
         row["p_holm"] = adjusted
         row["outcome"] = verdict.outcome(row)
-        label = "" if row["score"] == HEADLINE else f"In {verdict.score_name(row['score'])}: "
+        label = "" if row["score"] == HEADLINE else f"In {label_of(row['score'], labels)}: "
         row["sentence"] = label + verdict.sentence(row)
     return compared
 
 
-def _reference(
-    declared: Sequence[Json],
-    every: Mapping[str, Sequence[Row]],
-    headline: Mapping[str, Sequence[Row]],
-    baseline: str,
-    further: Sequence[str],
-    seed: int,
-) -> Json:
-    """What stands beside the arms, with its scores, and its comparisons: they take no part in the arms' corrections.
+def _references(declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores, seed: int) -> list[ReferenceRecord]:
+    """What stands beside the arms, with its scores."""
+    found: list[ReferenceRecord] = []
+    for reference in declared:
+        rows = every.get(reference.name, [])
+        headline = [r for r in rows if not is_yes_no(r)]
+        found.append(
+            {
+                "name": reference.name,
+                "kind": reference.kind,
+                "answer": reference.answer,
+                "skipped": reference.skipped,
+                "n": len(rows),
+                "errors": sum(bool(r.get("error")) for r in rows),
+                "outcomes": outcomes(headline),
+                "scores": {name: estimate(headline, name, seed, whole=True) for name in (HEADLINE, *scores.answer)},
+                "further": {name: estimate(rows, name, seed) for name in scores.part},
+            }
+        )
+    return found
+
+
+def _beside(
+    references: Sequence[ReferenceRecord], every: Rows, headline: Rows, baseline: str, seed: int
+) -> tuple[list[ComparisonRecord], list[ComparisonRecord]]:
+    """Comparisons with what stands beside the arms, which take no part in the arms' corrections.
 
     Each arm is compared with the better of the trivial answers, one family; the baseline's other prompts with its own.
     """
-    found = []
-    for row in declared:
-        asked = every.get(row["name"], [])
-        scored = [r for r in asked if not is_yes_no(r)]
-        figures = {"n": len(asked), "errors": sum(bool(r.get("error")) for r in asked), "outcomes": outcomes(scored)}
-        figures |= {"scores": {name: estimate(scored, name, seed) for name in SCORES}}
-        found.append({**row, **figures, "further": {name: estimate(asked, name, seed) for name in further}})
-    rows = {**headline, **{row["name"]: [r for r in every.get(row["name"], []) if not is_yes_no(r)] for row in found}}
-    trivial = [row for row in found if row["kind"] in TRIVIAL and row["scores"][HEADLINE]["mean"] is not None]
-    best = max(trivial, key=lambda row: float(row["scores"][HEADLINE]["mean"]), default=None)
-    prompts = [row["name"] for row in found if row["kind"] == PROMPTS and row["n"] and baseline in headline]
-    return {
-        "reference_rows": found,
-        "comparisons_trivial": _family([(HEADLINE, arm, best["name"]) for arm in headline if best], rows, seed),
-        "comparisons_prompts": _family([(HEADLINE, name, baseline) for name in prompts], rows, seed),
+    rows = {
+        **headline,
+        **{row["name"]: [r for r in every.get(row["name"], []) if not is_yes_no(r)] for row in references},
     }
+    trivial = {
+        row["name"]: score
+        for row in references
+        if row["kind"] in TRIVIAL and (score := row["scores"][HEADLINE]["mean"]) is not None
+    }
+    best = [max(trivial, key=lambda name: trivial[name])] if trivial else []
+    prompts = [row["name"] for row in references if row["kind"] == PROMPTS and row["n"] and baseline in headline]
+    return (
+        _family([(HEADLINE, arm, name) for arm in headline for name in best], rows, seed, {}),
+        _family([(HEADLINE, name, baseline) for name in prompts], rows, seed, {}),
+    )
 
 
-def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: int, name: str, tests: int) -> Json:
+def _compare(arm: str, other: str, headline: Rows, seed: int, name: str, tests: int) -> ComparisonRecord:
     theirs = {r["id"]: r for r in headline[other]}
     common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
     found = stats.compare(
@@ -313,10 +376,13 @@ def _compare(arm: str, other: str, headline: Mapping[str, Sequence[Row]], seed: 
         "p": found.p,
         "relative_percent": found.relative_percent,
         "smallest_detectable": found.smallest_detectable,
+        "p_holm": None,
+        "outcome": verdict.NOT_COMPARED,
+        "sentence": "",
     }
 
 
-def _majority(yes_no: Mapping[str, Sequence[Row]]) -> float | None:
+def _majority(yes_no: Rows) -> float | None:
     """Exact share of yes/no items won by always giving the more frequent answer."""
     items = {r["id"]: r for rows in yes_no.values() for r in rows}.values()
     answers = Counter("yes" if str(r["references"][0]).strip().lower().startswith("y") else "no"
@@ -324,34 +390,56 @@ def _majority(yes_no: Mapping[str, Sequence[Row]]) -> float | None:
     return max(answers.values()) / len(items) if answers else None
 
 
-def _breakdown(headline: Mapping[str, Sequence[Row]], key: Callable[[Row], str], seed: int) -> list[Json]:
-    """Judged accuracy and F1 of each arm for each value of `key`, largest first."""
+def _breakdown(
+    headline: Rows, key: Callable[[Prediction], str], names: Sequence[str], seed: int
+) -> list[BreakdownRecord]:
+    """Some scores of each arm for each value of `key`, largest first."""
     size: dict[str, set[str]] = {}
     for rows in headline.values():
         for row in rows:
             size.setdefault(key(row), set()).add(str(row["id"]))
-    table = []
+    table: list[BreakdownRecord] = []
     for value in sorted(size, key=lambda v: (-len(size[v]), v)):
         cells = {}
         for name, rows in headline.items():
             part = [r for r in rows if key(r) == value]
-            cells[name] = {s: estimate(part, s, seed, _BREAKDOWN_RESAMPLES) for s in ("judged", "f1")}
+            cells[name] = {s: estimate(part, s, seed, whole=True, resamples=_BREAKDOWN_RESAMPLES) for s in names}
         table.append({"value": value, "n": len(size[value]), "arms": cells})
     return table
 
 
-def _measurements(facts: Mapping[str, Any], arms: Sequence[Json], rows: Mapping[str, Sequence[Row]]) -> Json:
-    measured = {}
+def _measurements(
+    run: RunFacts,
+    circumstances: Circumstances,
+    arms: Sequence[ArmFacts],
+    rows: Rows,
+) -> Measurements:
+    measured: dict[str, ArmMeasured] = {}
     for arm in arms:
-        ours = rows.get(arm["name"], [])
-        latencies = [float(r["latency_s"]) for r in ours if r.get("latency_s") is not None]
-        measured[arm["name"]] = {
-            "compile_seconds": arm.get("compile_seconds"),
+        ours = rows.get(arm.name, [])
+        latencies = [seconds for row in ours if (seconds := row.get("latency_s")) is not None]
+        measured[arm.name] = {
+            "compile_seconds": arm.compile_seconds,
             "training": tuning.measured(arm),
             "latency_p50_s": stats.percentile(latencies, 50),
             "latency_p95_s": stats.percentile(latencies, 95),
             "cpu_s_per_item": mean(ours, "cpu_s"),
             "cost_usd_per_item": mean(ours, "cost_usd"),
         }
-    known = ("run_id", "date", "machine", "command", "concurrency", "wall_s", "peak_rss_mb", "stations")
-    return {**{key: facts.get(key) for key in known}, "arms": measured}
+    machine: MachineRecord | None = None
+    if circumstances.machine is not None:
+        cpu, cores, precision = astuple(circumstances.machine)
+        machine = {"cpu": cpu, "cores": cores, "precision": precision}
+    stations: list[StationRecord] | None
+    stations = None if run.seconds is None else [{"name": n, "seconds": spent} for n, spent in run.seconds.items()]
+    return {
+        "run_id": circumstances.run_id,
+        "date": circumstances.date,
+        "machine": machine,
+        "command": run.command,
+        "concurrency": circumstances.concurrency,
+        "wall_s": run.wall_s,
+        "peak_rss_mb": circumstances.peak_rss_mb,
+        "stations": stations,
+        "arms": measured,
+    }

@@ -9,88 +9,119 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
 
-from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation import stats
-from synth_dspy.evaluation.report.figures import HEADLINE, Row, estimate, is_yes_no, mean, score
+from synth_dspy.evaluation.facts import ArmFacts
+from synth_dspy.evaluation.records import (
+    ChangeRecord,
+    FollowedChange,
+    PerplexityChange,
+    Prediction,
+    RetentionRecord,
+    SavedTokens,
+    SavedTokensRecord,
+    TrainingMeasured,
+    TrainingRecord,
+    VariantRecord,
+    VariantSide,
+)
+from synth_dspy.evaluation.report.figures import HEADLINE, estimate, is_yes_no, mean, score
+from synth_dspy.evaluation.retention.measure import Followed, Perplexity, Retained
 
-_RESULTS = ("method", "learning_rate", "rank", "by_origin", "dev_loss", "tokens", "epochs", "steps", "stopped")
-_MEASURED = ("seconds", "minutes", "all_rows_s", "tokens_per_second", "peak_rss_mb", "peak_gpu_mb", "device")
 _PART = 64
 """Tokens of one resampled part of the general text: losses of neighbouring tokens are correlated."""
 
 
-def training(arm: Mapping[str, Any]) -> Json | None:
+def training(arm: ArmFacts) -> TrainingRecord | None:
     """How an arm's weights were tuned, without what differs between two equal trainings; None for a prompt arm.
 
     `rows` are those that it was trained on: of the `available` ones as many as its time was enough for. A recipe counts
     its rows by origin (`by_origin`, `rows`) before those that are too long are left out; a training that no recipe
     counted has no `by_origin`, and `rows` without those.
     """
-    facts = arm.get("training")
-    if not facts:
+    facts = arm.training
+    if facts is None:
         return None
-    found: Json = {key: facts.get(key) for key in _RESULTS}
-    rows, left_out = facts.get("rows"), facts.get("left_out") or 0
-    given = rows - left_out if rows is not None and facts.get("by_origin") is not None else rows
-    trained = facts.get("trained_rows")
-    found["rows"], found["available"] = (given if trained is None else trained), given
-    found["dropped"] = {**(facts.get("dropped") or {}), **({"too long": left_out} if left_out else {})}
-    found["adapters"] = [PurePath(adapter).name for adapter in facts.get("adapters") or ()]
-    found["loss"] = _only(facts.get("loss"), "first", "last")
-    found["parity"] = _only(facts.get("parity"), "n", "held_out", "tokens", "agreed", "share", "difference")
-    return found
+    rows, left_out = facts.rows, facts.left_out or 0
+    given = rows - left_out if rows is not None and facts.by_origin is not None else rows
+    return {
+        "method": facts.method,
+        "learning_rate": facts.learning_rate,
+        "rank": facts.rank,
+        "by_origin": None if facts.by_origin is None else dict(facts.by_origin),
+        "dev_loss": facts.dev_loss,
+        "tokens": facts.tokens,
+        "epochs": facts.epochs,
+        "steps": facts.steps,
+        "stopped": facts.stopped,
+        "rows": given if facts.trained_rows is None else facts.trained_rows,
+        "available": given,
+        "dropped": {**(facts.dropped or {}), **({"too long": left_out} if left_out else {})},
+        "adapters": [PurePath(adapter).name for adapter in facts.adapters or ()],
+        "loss": None if facts.loss is None else dict(facts.loss),
+        "parity": None if facts.parity is None else dict(facts.parity),
+    }
 
 
-def _only(found: Mapping[str, Any] | None, *keys: str) -> Json | None:
-    return None if found is None else {key: found.get(key) for key in keys}
-
-
-def measured(arm: Mapping[str, Any]) -> Json | None:
+def measured(arm: ArmFacts) -> TrainingMeasured | None:
     """Time, speed and memory of an arm's training; None for a prompt arm."""
-    facts = arm.get("training")
-    return {key: facts.get(key) for key in _MEASURED} if facts else None
+    facts = arm.training
+    if facts is None:
+        return None
+    return {
+        "seconds": facts.seconds,
+        "minutes": facts.minutes,
+        "all_rows_s": facts.all_rows_s,
+        "tokens_per_second": facts.tokens_per_second,
+        "peak_rss_mb": facts.peak_rss_mb,
+        "peak_gpu_mb": facts.peak_gpu_mb,
+        "device": facts.device,
+    }
 
 
-def variants(of: Mapping[str, str], rows: Mapping[str, Sequence[Row]], seed: int) -> list[Json]:
+def variants(
+    of: Mapping[str, str], rows: Mapping[str, Sequence[Prediction]], names: Sequence[str], seed: int
+) -> list[VariantRecord]:
     """Arms with and without demonstrations, on the items that both answered; looked at, not tested.
 
     Args:
         of: a variant's name to that of its arm.
         rows: the predictions of arms and variants, by name.
+        names: the scores.
         seed: of the intervals.
     """
-    found = []
+    found: list[VariantRecord] = []
     for name, arm in of.items():
         ours = {r["id"]: r for r in rows.get(name, [])}
         theirs = {r["id"]: r for r in rows.get(arm, [])}
         common = sorted(ours.keys() & theirs.keys())
         if common:
-            sides = {"without": [theirs[i] for i in common], "with": [ours[i] for i in common]}
-            found.append({"name": name, "of": arm} | {side: _side(each, seed) for side, each in sides.items()})
+            without, shown = ([each[i] for i in common] for each in (theirs, ours))
+            found.append(
+                {"name": name, "of": arm, "without": _side(without, names, seed), "with": _side(shown, names, seed)}
+            )
     return found
 
 
-def _side(rows: Sequence[Row], seed: int) -> Json:
+def _side(rows: Sequence[Prediction], names: Sequence[str], seed: int) -> VariantSide:
     headline = [r for r in rows if not is_yes_no(r)]
     return {
-        **{name: estimate(headline, name, seed) for name in (HEADLINE, "f1")},
+        **{name: estimate(headline, name, seed, whole=True) for name in names},
         "prompt_tokens": mean(rows, "prompt_tokens"),
     }
 
 
-def tokens_saved(arms: Sequence[Json], rows: Mapping[str, Sequence[Row]]) -> Json | None:
+def tokens_saved(arms: Sequence[ArmFacts], rows: Mapping[str, Sequence[Prediction]]) -> SavedTokensRecord | None:
     """Mean prompt tokens of each tuned arm against the best arm with demonstrations, on the items that both answered.
 
     None without an arm of either kind.
     """
-    shown = [arm["name"] for arm in arms if arm.get("demos") and not arm.get("training") and rows.get(arm["name"])]
-    tuned = [arm["name"] for arm in arms if arm.get("training") and rows.get(arm["name"])]
+    shown = [arm.name for arm in arms if arm.demos and not arm.training and rows.get(arm.name)]
+    tuned = [arm.name for arm in arms if arm.training and rows.get(arm.name)]
     if not shown or not tuned:
         return None
     best = max(shown, key=lambda name: _mean_score(rows[name]))
-    found = []
+    found: list[SavedTokens] = []
     for name in tuned:
         theirs = {r["id"]: r for r in rows[best] if r.get("prompt_tokens") is not None}
         ours = [r for r in rows[name] if r["id"] in theirs and r.get("prompt_tokens") is not None]
@@ -109,50 +140,62 @@ def tokens_saved(arms: Sequence[Json], rows: Mapping[str, Sequence[Row]]) -> Jso
     return {"against": best, "arms": found} if found else None
 
 
-def _mean_score(rows: Sequence[Row]) -> float:
+def _mean_score(rows: Sequence[Prediction]) -> float:
     scores = [score(r, HEADLINE) or 0.0 for r in rows if not is_yes_no(r)]
     return math.fsum(scores) / len(scores) if scores else 0.0
 
 
-def retention(facts: Mapping[str, Any], seed: int) -> list[Json]:
+def retention(retained: Mapping[str, Retained], seed: int) -> list[RetentionRecord]:
     """Followed instructions and perplexity before (`student`) and after, with paired differences and tests.
 
     Holm's correction covers both measures of all tuned models. Empty where nothing was measured.
 
     Args:
-        facts: for `student` and each tuned arm what `retention.measure` (`ifeval`) and `retention.perplexity` found.
+        retained: of `student` and each tuned arm.
         seed: of the resampling.
     """
-    before = facts.get("student")
-    if not before:
+    before = retained.get("student")
+    if before is None:
         return []
-    found: list[Json] = [{"model": "student", **_levels(before)}]
-    tests: list[Json] = []
-    for name, after in facts.items():
+    found = [_levels("student", before)]
+    tests: list[FollowedChange | PerplexityChange] = []
+    for name, after in retained.items():
         if name == "student":
             continue
-        changes = {"ifeval": _followed(before, after, seed), "perplexity": _losses(before, after, seed)}
-        tests += [change for change in changes.values() if change is not None]
-        found.append({"model": name, **_levels(after), "change": changes})
-    for change, adjusted in zip(tests, stats.holm([change["p"] for change in tests]), strict=True):
-        change["p_holm"] = adjusted
+        change: ChangeRecord = {
+            "ifeval": _followed(before.ifeval, after.ifeval, seed),
+            "perplexity": _losses(before.perplexity, after.perplexity, seed),
+        }
+        tests += [test for test in (change["ifeval"], change["perplexity"]) if test is not None]
+        found.append({**_levels(name, after), "change": change})
+    for test, adjusted in zip(tests, stats.holm([test["p"] for test in tests]), strict=True):
+        test["p_holm"] = adjusted
     return found
 
 
-def _levels(facts: Mapping[str, Any]) -> Json:
-    keys = {
-        "ifeval": ("n", "prompt_strict", "low", "high", "instruction_strict", "errors"),
-        "perplexity": ("value", "tokens"),
-    }
+def _levels(name: str, retained: Retained) -> RetentionRecord:
+    followed, perplexity = retained.ifeval, retained.perplexity
     return {
-        measure: {key: facts[measure].get(key) for key in wanted} if facts.get(measure) else None
-        for measure, wanted in keys.items()
+        "model": name,
+        "ifeval": None
+        if followed is None
+        else {
+            "n": followed.n,
+            "prompt_strict": followed.prompt_strict,
+            "low": followed.low,
+            "high": followed.high,
+            "instruction_strict": followed.instruction_strict,
+            "errors": followed.errors,
+        },
+        "perplexity": None if perplexity is None else {"value": perplexity.value, "tokens": perplexity.tokens},
     }
 
 
-def _followed(before: Mapping[str, Any], after: Mapping[str, Any], seed: int) -> Json | None:
+def _followed(before: Followed | None, after: Followed | None, seed: int) -> FollowedChange | None:
     """The difference in the share of prompts followed, prompt by prompt."""
-    ours, theirs = ((facts.get("ifeval") or {}).get("followed") or {} for facts in (after, before))
+    if before is None or after is None:
+        return None
+    ours, theirs = after.followed, before.followed
     common = sorted(ours.keys() & theirs.keys())
     if not common:
         return None
@@ -161,18 +204,21 @@ def _followed(before: Mapping[str, Any], after: Mapping[str, Any], seed: int) ->
     return {"difference": change.mean, "low": change.low, "high": change.high, "p": found.p, "n": change.n}
 
 
-def _losses(before: Mapping[str, Any], after: Mapping[str, Any], seed: int) -> Json | None:
+def _losses(before: Perplexity | None, after: Perplexity | None, seed: int) -> PerplexityChange | None:
     """The relative change of perplexity in per cent: from the difference in loss, token by token."""
-    ours, theirs = ((facts.get("perplexity") or {}).get("losses") or [] for facts in (after, before))
-    if not ours or len(ours) != len(theirs):
+    if before is None or after is None or not after.losses or len(after.losses) != len(before.losses):
         return None
-    more = [a - b for a, b in zip(ours, theirs, strict=True)]
+    more = [a - b for a, b in zip(after.losses, before.losses, strict=True)]
     parts = [i // _PART for i in range(len(more))]
     most = max(map(abs, more)) or 1.0
     found = stats.estimate(more, parts, bounds=(-most, most), seed=seed)
-    percent = {key: _percent(getattr(found, key)) for key in ("mean", "low", "high")}
-    p = stats.sign_flip_p(more, parts, seed=seed)
-    return {"percent": percent["mean"], "low": percent["low"], "high": percent["high"], "p": p, "n": len(more)}
+    return {
+        "percent": _percent(found.mean),
+        "low": _percent(found.low),
+        "high": _percent(found.high),
+        "p": stats.sign_flip_p(more, parts, seed=seed),
+        "n": len(more),
+    }
 
 
 def _percent(more: float | None) -> float | None:

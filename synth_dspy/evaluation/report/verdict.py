@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from synth_dspy.core.io.reading import Json
+from synth_dspy.evaluation.records import ArmRecord, ComparisonRecord, JudgeRecord, PairRecord, Results, VerdictRecord
 from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.scores import label_of
 
 ALPHA = 0.05
 SMALL_SAMPLE = 30
@@ -14,10 +14,20 @@ SMALL_SAMPLE = 30
 FAR = 0.15
 """An arm whose score is this much lower than the baseline's is named in the headline, shown to be worse or not."""
 TOO_FEW, NOT_COMPARED, LEVEL = "too few items", "not compared", "no evidence of a difference"
-_NAMES = {HEADLINE: "judged accuracy", "f1": "token F1", "exact": "exact match"}
+JUDGED = "judged accuracy"
+"""What the headline's score is called where a judge estimates it."""
 
 
-def outcome(comparison: Json) -> str:
+NOTHING_SCORED: VerdictRecord = {
+    "best": None,
+    "highest": None,
+    "outcome": "nothing scored",
+    "headline": "No arm was scored.",
+    "detail": "There are no answers to compare; the failures are listed below.",
+}
+
+
+def outcome(comparison: PairRecord) -> str:
     """ "better" or "worse" (5 %, after Holm's correction), or why it is neither: `LEVEL`, `TOO_FEW`, `NOT_COMPARED`."""
     p = comparison["p_holm"]
     if p is None:
@@ -26,10 +36,10 @@ def outcome(comparison: Json) -> str:
         return TOO_FEW
     if p >= ALPHA:
         return LEVEL
-    return "better" if comparison["difference"] > 0 else "worse"
+    return "better" if (comparison["difference"] or 0.0) > 0 else "worse"
 
 
-def sentence(comparison: Json) -> str:
+def sentence(comparison: ComparisonRecord) -> str:
     """One comparison in words."""
     arm, other, n = comparison["arm"], comparison["against"], comparison["n"]
     shown = outcome(comparison)
@@ -55,45 +65,44 @@ def missing_evidence(baseline: str, n: int) -> str:
     return f"No evidence that any arm is better than {baseline}."
 
 
-def verdict(results: Json) -> dict[str, Any]:
+def verdict(results: Results) -> VerdictRecord:
     """The report's first lines: `{"best", "highest", "outcome", "headline", "detail"}`.
 
     `highest` is the arm with the highest score; `best` is an arm only where there is evidence that
     it differs from the baseline (or the baseline from all others), else None.
     """
-    scored = {a["name"]: a for a in results["arms"] if a["scores"]["judged"]["mean"] is not None}
+    scored = {a["name"]: a for a in results["arms"] if a["scores"][HEADLINE]["mean"] is not None}
+    means = {name: arm["scores"][HEADLINE]["mean"] or 0.0 for name, arm in scored.items()}
     baseline = results["baseline"]
     if not scored:
-        return {
-            "best": None,
-            "highest": None,
-            "outcome": "nothing scored",
-            "headline": "No arm was scored.",
-            "detail": "There are no answers to compare; the failures are listed below.",
-        }
+        return NOTHING_SCORED
     # Equal scores: the baseline wins, being the simplest; then the arm declared first.
-    highest = max(scored, key=lambda name: (scored[name]["scores"]["judged"]["mean"], name == baseline))
+    highest = max(scored, key=lambda name: (means[name], name == baseline))
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
     if baseline not in scored or len(scored) == 1:
-        n = scored[highest]["scores"]["judged"]["n"]
+        n = scored[highest]["scores"][HEADLINE]["n"]
         judged = f"Too few items to say how good {highest} is (n = {n})"
         if n >= SMALL_SAMPLE:
-            judged = f"{highest}: {_accuracy(scored[highest])}"
+            judged = f"{highest}: {_accuracy(scored[highest], results)}"
         why = f"the baseline {baseline} was not scored" if baseline not in scored else "no other arm was scored"
-        said = {"best": None, "highest": highest, "outcome": NOT_COMPARED}
-        said |= {"headline": f"{judged}; {why}, so there is no comparison."}
-        return said | {"detail": "One score alone does not say whether an optimizer helped."}
+        return {
+            "best": None,
+            "highest": highest,
+            "outcome": NOT_COMPARED,
+            "headline": f"{judged}; {why}, so there is no comparison.",
+            "detail": "One score alone does not say whether an optimizer helped.",
+        }
     winners = [name for name, c in against.items() if c["outcome"] == "better"]
     worse = [name for name, c in against.items() if c["outcome"] == "worse"]
     if winners:
-        top = max(winners, key=lambda name: scored[name]["scores"]["judged"]["mean"])
-        said = _a_winner(top, highest, scored, against[top], results)
+        top = max(winners, key=lambda name: means[name])
+        said: VerdictRecord = _a_winner(top, highest, scored, against[top], results)
     elif worse and len(worse) == len(against):
         said = {
             "best": baseline,
             "highest": highest,
             "outcome": "baseline",
-            "headline": f"{baseline} is best, every other arm is worse: {_accuracy(scored[baseline])}.",
+            "headline": f"{baseline} is best, every other arm is worse: {_accuracy(scored[baseline], results)}.",
             "detail": " ".join(c["sentence"] for c in against.values()),
         }
     else:
@@ -109,31 +118,51 @@ def verdict(results: Json) -> dict[str, Any]:
     further = own_score_sentences(results, said["best"])
     headline = [said["headline"], *([] if said["outcome"] == "baseline" else _far_below(against)), *further[:1]]
     detail = [said["detail"], *further[1:], *trivial_sentences(results, [said["best"] or baseline])]
-    if further:
+    if further and not is_measured(results):
         detail.append(_judge_error(results["judge"] or {}))
-    return said | {"headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
+    return {**said, "headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
 
 
-def trivial_sentences(results: Json, names: Iterable[str]) -> list[str]:
+def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:
     """Of some arms those that are not shown to beat the best answer that is the same for every question, in words.
 
     Empty where there are too few items to show it, or no such answer.
     """
     compared = {c["arm"]: c for c in results.get("comparisons_trivial") or []}
-    level = [name for name in names if compared.get(name, {}).get("outcome") in (LEVEL, "worse")]
+    level = [name for name in names if name in compared and compared[name]["outcome"] in (LEVEL, "worse")]
     if not level:
         return []
     trivial = compared[level[0]]["against"]
-    (score,) = (row["scores"]["judged"]["mean"] for row in results["reference_rows"] if row["name"] == trivial)
+    (score,) = (row["scores"][HEADLINE]["mean"] for row in results["reference_rows"] if row["name"] == trivial)
     return [
         f"There is no evidence that {listed(level, 'or')} does better than one answer to every question: "
-        f"{trivial!r} scores {100 * score:.1f} %."
+        f"{trivial!r} scores {percent(score)} %."
     ]
 
 
-def score_name(name: str) -> str:
-    """What a score is called in a sentence."""
-    return _NAMES.get(name, name.replace("_", " "))
+def headline_name(results: Results) -> str:
+    """What the headline's score is called in a sentence."""
+    return str(results.get("score") or JUDGED).replace("_", " ")
+
+
+def is_measured(results: Results) -> bool:
+    """Whether the headline's score is measured, by equality or a metric of the user's, and not a judge's estimate."""
+    return bool(results.get("score"))
+
+
+def score_name(name: str, results: Results) -> str:
+    """What one of the task's further scores is called in a sentence."""
+    return label_of(name, results.get("score_labels"))
+
+
+def capitalised(text: str) -> str:
+    """A text that begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent."""
+    return "unknown" if value is None else f"{100 * value:.1f}"
 
 
 def points(value: float | None, *, unit: bool = True) -> str:
@@ -154,17 +183,19 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def _accuracy(arm: Json) -> str:
-    judged = arm["scores"]["judged"]
+def _accuracy(arm: ArmRecord, results: Results) -> str:
+    score = arm["scores"][HEADLINE]
     return (
-        f"judged accuracy {100 * judged['mean']:.1f} % on {judged['n']} held-out items "
-        f"(95 % interval {100 * judged['low']:.1f} to {100 * judged['high']:.1f} %)"
+        f"{headline_name(results)} {percent(score['mean'])} % on {score['n']} held-out items "
+        f"(95 % interval {percent(score['low'])} to {percent(score['high'])} %)"
     )
 
 
-def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, results: Json) -> dict[str, Any]:
+def _a_winner(
+    top: str, highest: str, scored: Mapping[str, ArmRecord], won: ComparisonRecord, results: Results
+) -> VerdictRecord:
     baseline = results["baseline"]
-    ours, base = (scored[name]["scores"]["judged"]["mean"] for name in (top, baseline))
+    ours, base = (scored[name]["scores"][HEADLINE]["mean"] for name in (top, baseline))
     relative = won["relative_percent"]
     times = f", a relative improvement of {relative:.0f} %" if relative is not None else ""
     detail = [
@@ -188,30 +219,35 @@ def _a_winner(top: str, highest: str, scored: Mapping[str, Json], won: Json, res
         "best": top,
         "highest": highest,
         "outcome": "better",
-        "headline": f"{top} is better than {baseline}: judged accuracy {100 * ours:.1f} % against {100 * base:.1f} %.",
+        "headline": f"{top} is better than {baseline}: {headline_name(results)} {percent(ours)} % against "
+        f"{percent(base)} %.",
         "detail": " ".join(detail),
     }
 
 
-def _beats(arm: str, comparison: Json) -> bool:
+def _beats(arm: str, comparison: ComparisonRecord) -> bool:
     """Whether there is evidence that `arm`, on either side of the comparison, is the better one."""
     return bool(comparison["outcome"] == ("better" if comparison["arm"] == arm else "worse"))
 
 
-def _far_below(against: Mapping[str, Json]) -> list[str]:
+def _far_below(against: Mapping[str, ComparisonRecord]) -> list[str]:
     """The arms that are worse than the baseline, and those that scored far lower without being shown to be."""
     worse = [name for name, c in against.items() if c["outcome"] == "worse"]
     sentences = [f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} worse."] if worse else []
-    low = [c for name, c in against.items() if name not in worse and c["n"] and c["difference"] <= -FAR]
+    low = [c for name, c in against.items() if name not in worse and _lost(c) >= FAR]
     if low:
-        lost = sorted({f"{-100 * c['difference']:.0f}" for c in low}, key=int)
+        lost = sorted({f"{100 * _lost(c):.0f}" for c in low}, key=int)
         score = "scores" if len(low) == 1 else "score"
         span = f"{lost[0]} to {lost[-1]}" if len(lost) > 1 else lost[0]
         sentences.append(f"{listed([c['arm'] for c in low])} {score} {span} points lower.")
     return sentences
 
 
-def own_score_sentences(results: Json, best: str | None) -> list[str]:
+def _lost(comparison: ComparisonRecord) -> float:
+    return -(comparison["difference"] or 0.0)
+
+
+def own_score_sentences(results: Results, best: str | None) -> list[str]:
     """Differences from the baseline that the task's own scores show and the judge does not, or contradicts.
 
     One sentence a score. They are corrected together, over all these scores and arms, so that none is found by trying
@@ -226,17 +262,17 @@ def own_score_sentences(results: Json, best: str | None) -> list[str]:
             for c in own
             if c["score"] == name and c["outcome"] in ("better", "worse") and c["outcome"] != judged.get(c["arm"])
         ]
-        label = score_name(name)
-        label = label[0].upper() + label[1:]
+        label = capitalised(score_name(name, results))
         contradicting = [c for c in shown if judged.get(c["arm"]) in ("better", "worse")]
         showing = [c for c in shown if c not in contradicting]
         parts = [f"{'also shows' if best else 'does show'} a difference: {_gains(showing)}"] if showing else []
-        parts += [f"says the opposite of the judge: {_gains(contradicting)}"] if contradicting else []
+        other = headline_name(results) if is_measured(results) else "the judge"
+        parts += [f"says the opposite of {other}: {_gains(contradicting)}"] if contradicting else []
         sentences += [f"{label} {'; it '.join(parts)}."] if parts else []
     return sentences
 
 
-def _agreeing_scores(top: str, results: Json) -> list[str]:
+def _agreeing_scores(top: str, results: Results) -> list[str]:
     """What the task's own scores say of the judge's winner, where they do not contradict it."""
     sentences = []
     for c in results["comparisons_own"]:
@@ -244,17 +280,17 @@ def _agreeing_scores(top: str, results: Json) -> list[str]:
             continue
         figures = f"({points(c['difference'])}, {p_value(c['p_holm'])})"
         if c["outcome"] == "better":
-            sentences.append(f"By {score_name(c['score'])} it is better too {figures}.")
+            sentences.append(f"By {score_name(c['score'], results)} it is better too {figures}.")
         elif c["outcome"] == LEVEL:
-            sentences.append(f"By {score_name(c['score'])} there is no evidence of it {figures}.")
+            sentences.append(f"By {score_name(c['score'], results)} there is no evidence of it {figures}.")
     return sentences
 
 
-def _gains(comparisons: Sequence[Json]) -> str:
+def _gains(comparisons: Sequence[ComparisonRecord]) -> str:
     return listed([f"{c['arm']} {points(c['difference'])} ({p_value(c['p_holm'])})" for c in comparisons])
 
 
-def _judge_error(judge: Json) -> str:
+def _judge_error(judge: JudgeRecord) -> str:
     """How often the judge is mistaken, where a score that needs no judge says otherwise."""
     accuracy, n = judge.get("accuracy"), judge.get("n")
     words = "a score of words may miss one of meaning"
@@ -268,7 +304,7 @@ def _judge_error(judge: Json) -> str:
     )
 
 
-def _detectable(nearest: Json | None, against: Mapping[str, Json]) -> str:
+def _detectable(nearest: ComparisonRecord | None, against: Mapping[str, ComparisonRecord]) -> str:
     """What was seen, and the smallest difference that could have been."""
     nearest = nearest or max(against.values(), key=lambda c: c["difference"] if c["difference"] is not None else -2)
     if nearest["difference"] is None:

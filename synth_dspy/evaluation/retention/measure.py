@@ -7,7 +7,7 @@ with no program around it, and its perplexity on general text that no task has a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,52 @@ class Prompt:
     key: str
     text: str
     instructions: tuple[tuple[str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How many instructions a model follows.
+
+    Attributes:
+        n: prompts.
+        prompt_strict: share of prompts all of whose instructions were followed.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        instruction_strict: share of single instructions.
+        errors: calls that failed for good and follow nothing.
+        followed: for each prompt's key, which of its instructions were followed.
+    """
+
+    n: int
+    prompt_strict: float | None
+    low: float | None
+    high: float | None
+    instruction_strict: float | None
+    errors: int
+    followed: Mapping[str, Sequence[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Perplexity:
+    """Perplexity of a text.
+
+    Attributes:
+        value: exp of the mean negative log-likelihood.
+        tokens: how many were predicted.
+        losses: the negative log-likelihood of each, in nats.
+    """
+
+    value: float
+    tokens: int
+    losses: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What a model can do besides its task; None where it was not measured."""
+
+    ifeval: Followed | None = None
+    perplexity: Perplexity | None = None
 
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
@@ -95,7 +141,7 @@ def measure(
     max_tokens: int = MAX_TOKENS,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+) -> Followed:
     """How many instructions a model follows, strictly: its reply as it stands.
 
     Args:
@@ -106,11 +152,6 @@ def measure(
         max_tokens: longest reply.
         seed: of the interval.
         progress: called with the number of prompts done since the last call.
-
-    Returns:
-        `n`, `prompt_strict` (share of prompts all of whose instructions were followed) with its 95 % interval
-        `low`, `high`, `instruction_strict` (share of single instructions), `errors` (calls that failed for good and
-        follow nothing), and `followed`: for each prompt's key, which of its instructions were followed.
 
     Raises:
         ModelError: every call failed.
@@ -130,15 +171,15 @@ def measure(
     }
     found = stats.estimate([float(all(each)) for each in followed.values()], seed=seed)
     single = [one for each in followed.values() for one in each]
-    return {
-        "n": len(prompts),
-        "prompt_strict": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "instruction_strict": sum(single) / len(single) if single else None,
-        "errors": len(errors),
-        "followed": followed,
-    }
+    return Followed(
+        n=len(prompts),
+        prompt_strict=found.mean,
+        low=found.low,
+        high=found.high,
+        instruction_strict=sum(single) / len(single) if single else None,
+        errors=len(errors),
+        followed=followed,
+    )
 
 
 def followed_by(prompt: Prompt, reply: str) -> list[bool]:
@@ -146,16 +187,13 @@ def followed_by(prompt: Prompt, reply: str) -> list[bool]:
     return [ifeval.follows(kind, reply, arguments) for kind, arguments in prompt.instructions]
 
 
-def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any]:
+def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
     """Perplexity of a text under a model in the embedded server: exp of the mean negative log-likelihood.
 
     Args:
         model: a GGUF file, or a folder with an OpenVINO model.
         text: general text; its first `window` tokens are read in one pass.
         window: tokens, at most the model's context.
-
-    Returns:
-        `value`; `tokens`: how many were predicted; and `losses`: the negative log-likelihood of each, in nats.
 
     Raises:
         ModelError: the model cannot be loaded or gives no likelihoods.
@@ -186,7 +224,7 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> dict[str, Any
     read = found[1:tokens]  # nothing comes before the first token; the last figure is of the token generated
     if len(read) != tokens - 1 or not read:
         raise ModelError(f"The perplexity of {model} could not be measured: {len(found)} figures for {tokens} tokens.")
-    return {"value": math.exp(-math.fsum(read) / len(read)), "tokens": len(read), "losses": [-one for one in read]}
+    return Perplexity(math.exp(-math.fsum(read) / len(read)), len(read), [-one for one in read])
 
 
 def _known(value: Any) -> str | None:

@@ -1,0 +1,408 @@
+"""The three files of a run as types: predictions.jsonl, results.json, measurements.json.
+
+They are what is written and read, so that what an older run wrote can be read too: keys that came later, or that some
+runs do not have, may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+from synth_dspy.synthesis.pipeline import YieldTable
+
+
+class PassageRecord(TypedDict):
+    """A passage that a program was given."""
+
+    text: str
+    id: NotRequired[str]
+
+
+class Expected(TypedDict, total=False):
+    """The part of a prediction that not every task has."""
+
+    expected: Any
+
+
+class Prediction(Expected):
+    """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
+
+    `references` are the accepted answers (none: the right answer is to abstain), `expected` one as a JSON value;
+    `scores` are in [0, 1], None where one does not apply.
+    """
+
+    arm: str
+    id: str
+    group: str
+    category: str
+    answer_type: str
+    question: str
+    references: list[str]
+    prediction: str
+    abstained: bool
+    passages: list[PassageRecord]
+    latency_s: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cpu_s: float | None
+    cost_usd: float | None
+    error: str | None
+    scores: dict[str, float | None]
+
+
+class EstimateRecord(TypedDict):
+    """A mean with its 95 % interval; None without an item."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class OutcomeRecord(TypedDict):
+    """How many answers were right and wrong, and abstained rightly and wrongly."""
+
+    right: int
+    wrong: int
+    abstained_right: int
+    abstained_wrong: int
+
+
+class AbstentionRecord(TypedDict):
+    """How many items were to be abstained from, how many were, and how many of those rightly."""
+
+    f1: EstimateRecord
+    must: int
+    did: int
+    right: int
+    precision: float | None
+    recall: float | None
+    accuracy: float | None
+
+
+class TrainingRecord(TypedDict):
+    """How an arm's weights were tuned; see `training.facts`."""
+
+    method: str | None
+    learning_rate: float | None
+    rank: int | None
+    by_origin: dict[str, int] | None
+    dev_loss: float | None
+    tokens: int | None
+    epochs: float | None
+    steps: int | None
+    stopped: str | None
+    rows: int | None
+    available: int | None
+    dropped: dict[str, int]
+    adapters: list[str]
+    loss: dict[str, float | None] | None
+    parity: dict[str, float | None] | None
+
+
+class ArmRecord(TypedDict):
+    """An arm: how it was made, its scores by what they are about, its answers counted."""
+
+    name: str
+    optimizer: str | None
+    description: str | None
+    demos: int | None
+    failed: str | None
+    training: TrainingRecord | None
+    n: int
+    errors: int
+    scores: dict[str, EstimateRecord]
+    yes_no: dict[str, EstimateRecord]
+    retrieval: dict[str, EstimateRecord]
+    further: dict[str, EstimateRecord]
+    abstention: AbstentionRecord
+    outcomes: NotRequired[OutcomeRecord]
+    tokens: dict[str, float | None]
+
+
+class ReferenceRecord(TypedDict):
+    """A row beside the arms."""
+
+    name: str
+    kind: str
+    answer: str | None
+    skipped: str
+    n: int
+    errors: int
+    outcomes: OutcomeRecord
+    scores: dict[str, EstimateRecord]
+    further: dict[str, EstimateRecord]
+
+
+class PairRecord(TypedDict):
+    """Two arms compared by a score, on the items that both answered; figures are None where there are none."""
+
+    arm: str
+    against: str
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    smallest_detectable: float | None
+    outcome: str
+
+
+class ComparisonRecord(PairRecord):
+    """A comparison in a report."""
+
+    score: NotRequired[str]
+    units: int
+    unit: str
+    relative_percent: float | None
+    sentence: str
+
+
+class VerdictRecord(TypedDict):
+    """The report's first lines; see `report.verdict`."""
+
+    best: str | None
+    highest: str | None
+    outcome: str
+    headline: str
+    detail: str
+
+
+class ItemsRecord(TypedDict):
+    """How many items there were, and of which kind."""
+
+    n: int
+    headline: int
+    yes_no: int
+    unanswerable: int
+    groups: int
+
+
+class MethodRecord(TypedDict):
+    """How intervals and tests were made."""
+
+    unit: str
+    groups: int
+    interval: str
+    test: str
+    correction: str
+    pairs: str
+    resamples: int
+
+
+class SplitRecord(TypedDict):
+    """A split."""
+
+    groups: int
+    items: int
+    available: NotRequired[int | None]
+    origin: NotRequired[str]
+
+
+class JudgeRecord(TypedDict, total=False):
+    """The judge and how far it agrees with people, where that was measured."""
+
+    name: str
+    n: int
+    kappa: float | None
+    kappa_interval: list[float]
+    auroc: float | None
+    auroc_interval: list[float]
+    accuracy: float | None
+    source: str
+
+
+class BreakdownRecord(TypedDict):
+    """Scores of the items of one kind, by arm."""
+
+    value: str
+    n: int
+    arms: dict[str, dict[str, EstimateRecord]]
+
+
+class LabelRecord(TypedDict):
+    """How an arm labels; see `report.classification`."""
+
+    macro_f1: EstimateRecord
+    matrix: list[list[int]]
+
+
+VariantSide = dict[str, EstimateRecord | float | None]
+"""Scores by name, and `prompt_tokens`, the mean."""
+VariantRecord = TypedDict("VariantRecord", {"name": str, "of": str, "without": VariantSide, "with": VariantSide})
+"""An arm without and with demonstrations in its prompt, on the items that both answered."""
+
+
+class ClassificationRecord(TypedDict):
+    """How the arms label."""
+
+    classes: list[str]
+    arms: dict[str, LabelRecord]
+
+
+class SavedTokens(TypedDict):
+    """Mean prompt tokens of a tuned arm, against those of an arm with demonstrations."""
+
+    arm: str
+    n: int
+    before: float
+    after: float
+    saved: float
+    percent: float
+
+
+class SavedTokensRecord(TypedDict):
+    """What a shorter prompt saves."""
+
+    against: str
+    arms: list[SavedTokens]
+
+
+class FollowedRecord(TypedDict):
+    """Instructions followed; see `retention.measure`."""
+
+    n: int | None
+    prompt_strict: float | None
+    low: float | None
+    high: float | None
+    instruction_strict: float | None
+    errors: int | None
+
+
+class PerplexityRecord(TypedDict):
+    """Perplexity of general text."""
+
+    value: float | None
+    tokens: int | None
+
+
+class FollowedChange(TypedDict):
+    """The difference in the share of prompts followed."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    p_holm: NotRequired[float | None]
+
+
+class PerplexityChange(TypedDict):
+    """The relative change of perplexity, in per cent."""
+
+    percent: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    p_holm: NotRequired[float | None]
+
+
+class ChangeRecord(TypedDict):
+    """What tuning changed elsewhere."""
+
+    ifeval: FollowedChange | None
+    perplexity: PerplexityChange | None
+
+
+class RetentionRecord(TypedDict):
+    """What a model can do besides the task, and for a tuned one what that was before."""
+
+    model: str
+    ifeval: FollowedRecord | None
+    perplexity: PerplexityRecord | None
+    change: NotRequired[ChangeRecord]
+
+
+class Results(TypedDict):
+    """results.json: equal for equal answers."""
+
+    task: str | None
+    noun: str
+    scores: list[str]
+    baseline: str
+    labels: NotRequired[str]
+    seed: int
+    models: dict[str, str]
+    versions: dict[str, str]
+    splits: dict[str, SplitRecord]
+    synthesis: YieldTable | None
+    contamination: dict[str, int] | None
+    held_out: str | None
+    judge: JudgeRecord | None
+    skipped: list[dict[str, str]]
+    items: ItemsRecord
+    method: MethodRecord
+    arms: list[ArmRecord]
+    alike: list[list[str]]
+    comparisons: list[ComparisonRecord]
+    comparisons_own: NotRequired[list[ComparisonRecord]]
+    comparisons_f1: NotRequired[list[ComparisonRecord]]
+    reference_rows: NotRequired[list[ReferenceRecord]]
+    comparisons_trivial: NotRequired[list[ComparisonRecord]]
+    comparisons_prompts: NotRequired[list[ComparisonRecord]]
+    variants: list[VariantRecord]
+    tokens_saved: SavedTokensRecord | None
+    retention: list[RetentionRecord]
+    majority_yes_no: float | None
+    breakdown: dict[str, list[BreakdownRecord]]
+    score: NotRequired[str]
+    score_labels: NotRequired[dict[str, str]]
+    classification: NotRequired[ClassificationRecord]
+    verdict: VerdictRecord
+    notes: list[str]
+
+
+class TrainingMeasured(TypedDict):
+    """Time, speed and memory of a training."""
+
+    seconds: float | None
+    minutes: float | None
+    all_rows_s: float | None
+    tokens_per_second: float | None
+    peak_rss_mb: float | None
+    peak_gpu_mb: float | None
+    device: str | None
+
+
+class ArmMeasured(TypedDict):
+    """What an arm took."""
+
+    compile_seconds: float | None
+    training: TrainingMeasured | None
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    cpu_s_per_item: float | None
+    cost_usd_per_item: float | None
+    peak_rss_mb: NotRequired[float | None]
+
+
+class StationRecord(TypedDict):
+    """How long a station of the run took."""
+
+    name: str
+    seconds: float
+
+
+class MachineRecord(TypedDict):
+    """Where it ran; see `facts.Machine`."""
+
+    cpu: str
+    cores: int
+    precision: str
+
+
+class Measurements(TypedDict):
+    """measurements.json: whatever differs between two equal runs."""
+
+    run_id: str | None
+    date: str | None
+    machine: MachineRecord | None
+    command: str | None
+    concurrency: int | None
+    wall_s: float | None
+    peak_rss_mb: float | None
+    stations: list[StationRecord] | None
+    arms: Mapping[str, ArmMeasured]
