@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import finish_writing, write_whole
-from synth_dspy.core.io.reading import parse_json
+from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.evaluation.records import ArmRecord, Measurements, Prediction, Results
 
 STAGED = ".results"
@@ -63,7 +63,7 @@ def read_run(folder: Path, name: str = "") -> Finished:
     texts = {}
     for part in ("results.json", "measurements.json", "predictions.jsonl"):
         try:
-            texts[part] = (folder / part).read_text(encoding="utf-8")
+            texts[part] = read_part(folder / part)
         except (OSError, UnicodeDecodeError):
             raise SetupError(
                 f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "

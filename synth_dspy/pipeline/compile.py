@@ -24,10 +24,11 @@ from synth_dspy.core import workspace as workspaces
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.io.files import limit_access_to
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.validation import mistake
 from synth_dspy.models.offline import quiet_libraries
-from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
+from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, run_settings, settle
 
 if TYPE_CHECKING:
     import dspy
@@ -216,8 +217,9 @@ def resume(name: str, given: str, folder: str | Path | None, caller: Caller, *, 
         workspace=here,
         folder=run.folder.resolve(),
         roles=ROLES,
-        further=[] if own else [*further, *run_settings(config, here)],
+        further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
+    limit_access_to(run.folder, share=config.share)
     if own:  # a run that was moved has its index beside it, wherever it was made
         kept_in = path.parents[1] if by_path and task == name else kept_in
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in

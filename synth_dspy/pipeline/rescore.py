@@ -21,7 +21,7 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import limit_access, limit_access_to
-from synth_dspy.core.io.reading import parse_json
+from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.resources import Resources
@@ -38,7 +38,7 @@ from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.defaults import with_resources
 from synth_dspy.pipeline.opening import open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
-from synth_dspy.pipeline.trust import Caller
+from synth_dspy.pipeline.trust import Caller, refuse_links
 from synth_dspy.training.facts import TrainingFacts
 
 log = logging.getLogger("synth_dspy.pipeline.rescore")
@@ -110,6 +110,8 @@ def rescore(
     began = time.perf_counter()
     caller = caller or Caller()
     programs = find_programs(paths, caller)
+    if out is None and not programs[0].own:
+        refuse_links(programs[0].run / EVALUATIONS, programs[0].run, caller)
     task_name = programs[0].about["task"]
     workspace = programs[0].workspace
     config = _settings(programs)
@@ -261,7 +263,7 @@ def _learned_from(run: Path) -> list[dict[str, Any]]:
         if name == FEEDBACK and not path.exists():
             continue  # nobody gave any
         try:
-            rows += [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+            rows += [parse_json(line) for line in read_part(path).split("\n") if line.strip()]
         except (OSError, ValueError) as error:
             raise SetupError(
                 f"What the programs of {run} have learned from cannot be read from {path} ({error}), so nobody can say "
@@ -328,7 +330,7 @@ def _folder_name(seeds: Path, names: Sequence[str]) -> str:
 def _arms(run: Path) -> list[Mapping[str, Any]]:
     """What a run's report says of its arms; nothing where there is none that can be read."""
     try:
-        arms = parse_json((run / "results.json").read_text(encoding="utf-8"))["arms"]
+        arms = parse_json(read_part(run / "results.json"))["arms"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [arm for arm in arms if isinstance(arm, dict) and "name" in arm] if isinstance(arms, list) else []

@@ -27,10 +27,11 @@ def limit_access(*, share: bool) -> None:
 
 
 def limit_access_to(folder: Path, *, share: bool) -> None:
-    """Take from a folder, and from all that is in it, the access that nobody else is to have, or give it to the group.
+    """`limit_access`, also for what is in a folder: a copy, or an older version, may have left it open to others.
 
     What another user owns stays as it is.
     """
+    limit_access(share=share)
     mask = SHARED if share else PRIVATE
     for path in (folder, *folder.rglob("*")):
         with suppress(OSError):
@@ -64,7 +65,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # of a link the link, not what it leads to
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -115,7 +116,7 @@ def finish_writing(folder: Path, staged: str) -> None:
         OSError: they cannot.
     """
     source = folder / staged
-    if source.is_dir():
+    if source.is_dir() and not source.is_symlink():  # which would bring the files of another folder here
         for path in sorted(source.iterdir()):
             path.replace(folder / path.name)
         source.rmdir()

@@ -18,8 +18,11 @@ def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
 
     Threads of one process exclude each other too. What the file holds stays, such as the number of the process that
     has it.
+
+    Raises:
+        OSError: it cannot be opened, or is a link: who wrote into it would write elsewhere.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     deadline = time.monotonic() + wait_s
     try:
         while not try_lock(fd):

@@ -5,13 +5,13 @@ They are made when a report is written, not kept in the results: they name the r
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.evaluation.records import ArmMeasured, Measurements, Results
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
 
@@ -116,13 +116,12 @@ def _use(best: str, folder: Path) -> Iterator[Step]:
 def _asked(folder: Path) -> str:
     """A held-out question of the run as the arguments of its program, or `...` where none is short and plain."""
     try:
-        with (folder / "datasets" / "test.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
-                if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _SHOWN:
-                    return ", ".join(f"{name}={value!r}" for name, value in inputs.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        for line in read_part(folder / "datasets" / "test.jsonl").splitlines():
+            row = parse_json(line)
+            inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
+            if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _SHOWN:
+                return ", ".join(f"{name}={value!r}" for name, value in inputs.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     return "..."
 
