@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 
 from synth_dspy import datasets, roles, saved, tuned
-from synth_dspy.arms import arm_names, check_training, compile_arms
+from synth_dspy.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.context import Context
 from synth_dspy.errors import SetupError, SynthDspyError
 from synth_dspy.evaluation import runner
@@ -25,7 +25,7 @@ from synth_dspy.executor import Executor
 from synth_dspy.gather import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.opening import check_options, open_embedder, open_retriever, open_role
 from synth_dspy.task import Judge, Resources
-from synth_dspy.training.job import let_go
+from synth_dspy.training.job import get_ready, let_go
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.experiment")
@@ -53,6 +53,7 @@ class Experiment(Context):
         with self.run.station("source"), self.bars.status("reading the source"):
             knowledge, splits = read_knowledge(self)
             check_feedback(self, knowledge)
+        self._get_ready(names)
         with self.run.station("models"):
             resources = self._models()
         self.run.begun = True
@@ -91,6 +92,11 @@ class Experiment(Context):
         }
         self.ledger.snapshot()  # what it says is true to the last byte, or nothing is written
         return write_results(self.run, self.task, self.config, judge, predictions, self.facts)
+
+    def _get_ready(self, names: Sequence[str]) -> None:
+        """Start the process that trains, unless nothing is trained or, in a run that goes on, perhaps nothing more."""
+        if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
+            get_ready()
 
     def _models(self) -> Resources:
         """Open every role's model: a wrong name is found here, not after an hour of work."""

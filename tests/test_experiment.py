@@ -155,6 +155,19 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     assert (tmp_path / "results.json").read_bytes() == first
 
 
+@pytest.mark.parametrize(("trains", "trained", "times"), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_the_process_that_trains_gets_ready_where_an_arm_trains_and_none_has_trained_yet(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, trains: bool, trained: bool, times: int
+) -> None:
+    started: list[bool] = []
+    monkeypatch.setattr(experiment, "get_ready", lambda: started.append(True))
+    monkeypatch.setattr(experiment, "trains_weights", lambda factory: trains)
+    if trained:
+        (tmp_path / "adapters").mkdir()
+    compile_(tmp_path, server, Rivers(), synthesis={"candidates": 0})
+    assert len(started) == times
+
+
 def test_dev_rows_that_are_training_rows_are_called_so(tmp_path: Path, server: Server) -> None:
     class TwoLabelled(Rivers):
         """Questions about two rivers: one to learn from, one to be scored on."""

@@ -227,6 +227,18 @@ def open_gguf(path: Path) -> Any:
             values = np.frombuffer(self.data, dtype, int(count), int(offset))
             return values.view(values.dtype.newbyteorder(override_order or self.byte_order))
 
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type != _ARRAY or self._get(orig_offs, np.uint32)[0] != _STRING:
+                return super()._get_field_parts(orig_offs, raw_type)
+            parts = [self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)]
+            offset, length = orig_offs + 12, np.dtype(np.uint64).newbyteorder(self.byte_order)
+            for _ in range(int(parts[1][0])):
+                size = np.frombuffer(self.data, length, 1, offset)
+                parts += size, np.frombuffer(self.data, np.uint8, int(size[0]), offset + 8)
+                offset += 8 + int(size[0])
+            kinds = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING][: 1 + (len(parts) > 2)]
+            return offset - orig_offs, parts, list(range(3, len(parts), 2)), kinds
+
     read_header(path)
     try:
         return Reader(path)

@@ -2,7 +2,8 @@
 
 The child has the memory and the threads to itself, can be stopped without leaving anything half-written, and is the
 same command that SageMaker or Ray run elsewhere. It goes with its parent: a child whose parent died stops too. One that
-can waits a while for the next folder to train in, as importing what it needs takes ten seconds.
+can waits a while for the next folder to train in, as importing what it needs takes ten seconds; `get_ready` starts one
+before there is a first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import ArmError
-from synth_dspy.training.spec import ERRORS, RESULT, SPEC
+from synth_dspy.training.spec import ERRORS, RESULT, SENT, SPEC
 
 log = logging.getLogger("synth_dspy.training")
 
@@ -134,6 +135,12 @@ class TrainingProcess:
         return f"The training {self.folder.name} stopped with status {status}; its log is {self.folder / 'train.log'}."
 
 
+def get_ready() -> None:
+    """Start the child that waits for a training, which is to come soon: it imports what it needs meanwhile."""
+    with suppress(OSError):  # where no process can be started, the training says so
+        _kept.swap(_open(None))
+
+
 def let_go() -> None:
     """End the child that waits for another training, if there is one: no more are to come soon."""
     _kept.swap(None)
@@ -184,15 +191,17 @@ def _surroundings() -> tuple[dict[str, str], str]:
     return dict(os.environ), os.getcwd()
 
 
-def _open(spec: Path) -> _Child:
+def _open(spec: Path | None) -> _Child:
+    """Start a child that trains what a spec describes; None: what it is sent."""
     # The child reads the specs of further trainings from its standard input, which ends when this process is gone.
-    with (spec.parent / ERRORS).open("w", encoding="utf-8") as errors:
+    errors = Path(os.devnull) if spec is None else spec.parent / ERRORS
+    with errors.open("w", encoding="utf-8") as stderr:
         surroundings = _surroundings()
         process = subprocess.Popen(
-            [sys.executable, "-m", "synth_dspy.train", str(spec), "--events", "--stay", "--trust"],
+            [sys.executable, "-m", "synth_dspy.train", str(spec or SENT), "--events", "--stay", "--trust"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=stderr,
             text=True,
             encoding="utf-8",
             env={"TOKENIZERS_PARALLELISM": "false", **surroundings[0]},

@@ -131,12 +131,17 @@ def check_parity(
             that was never trained; the file cannot be served; or there are no prompts.
     """
     from synth_dspy.lms.precision import precision
+    from synth_dspy.lms.server import ModelServer
     from synth_dspy.training.weight_check import check_weights
 
     if not prompts:
         raise ArmError("There are no prompts to compare the served with the trained model on.")
-    check_weights(model, served)
-    ids, replies = _served(served, tokenizer, prompts, max_tokens)
+    server = ModelServer(served)  # loads in a thread of its own while the weights are compared
+    try:
+        check_weights(model, served)
+        ids, replies = _ask(server, tokenizer, prompts, max_tokens)
+    finally:
+        server.close()  # the forward passes that follow need both cores, and the memory
     quantised = _quantised(served)
     margin = QUANTISED_MARGIN if quantised else MARGIN[precision()]
     bound = MEAN_DIFFERENCE[precision()] * (2 if quantised else 1)
@@ -173,14 +178,12 @@ def check_parity(
     )
 
 
-def _served(
-    served: Path, tokenizer: Any, prompts: Sequence[Sequence[Message]], max_tokens: int
+def _ask(
+    server: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], max_tokens: int
 ) -> tuple[list[list[int]], list[Any]]:
     """The prompts' token ids, the same on both sides, and the served model's greedy replies."""
     from synth_dspy.lms.generation import Sampling
-    from synth_dspy.lms.server import ModelServer
 
-    server = ModelServer(served)
     sampling = Sampling(max_tokens=max_tokens, logprobs=True)
     try:
         ids = [_same_ids(server, tokenizer, prompt) for prompt in prompts]
@@ -188,8 +191,6 @@ def _served(
         return ids, [future.result() for future in futures]
     except ModelError as error:
         raise ArmError(f"The merged model cannot be served: {error}.") from error
-    finally:
-        server.close()  # the forward passes that follow need both cores, and the memory
 
 
 def _same_ids(server: Any, tokenizer: Any, prompt: Sequence[Message]) -> list[int]:

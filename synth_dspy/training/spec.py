@@ -29,6 +29,8 @@ PLAN = "plan.json"
 ADAPTER = "adapter"
 MERGED = "model.gguf"
 ERRORS = "errors.log"
+SENT = "-"
+"""Stands for a spec's path where the paths are sent to the process that trains."""
 LOSSES = 3
 """Counts the changes after which the same spec gives another adapter."""
 PROMPTS = 32

@@ -127,7 +127,7 @@ def _compare(values: Any, weights: Any, change: Any, *, kind: str) -> tuple[str 
 
     with torch.inference_mode():
         before = weights.detach().float()
-        served = torch.tensor(values, device=before.device)
+        served = torch.from_numpy(values if values.flags.writeable else values.copy()).to(before.device)
         if served.shape != before.shape:
             return f"has the shape {tuple(served.shape)} instead of {tuple(before.shape)}", None
         expected = before if change is None else before + change.float()

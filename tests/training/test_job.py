@@ -1,4 +1,4 @@
-"""Children that train: one that has trained waits for the next folder, and trains there as a new one would."""
+"""Children that train: one that is ready, or has trained, waits for a folder, and trains there as a new one would."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from synth_dspy.errors import ArmError
-from synth_dspy.training.job import TrainingProcess, let_go
+from synth_dspy.training.job import TrainingProcess, get_ready, let_go
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -59,8 +59,9 @@ def weights(folder: Path) -> bytes:
 
 
 def test_a_child_trains_again_as_a_new_one_would_until_it_fails(base: Path, tmp_path: Path) -> None:
-    TrainingProcess(folder(base, tmp_path / "warm")).run()
+    get_ready()
     warm = children()
+    TrainingProcess(folder(base, tmp_path / "warm")).run()
     steps: list[tuple[int, int]] = []
     result = TrainingProcess(folder(base, tmp_path / "second")).run(lambda *done: steps.append(done))
     assert len(warm) == 1
@@ -70,7 +71,7 @@ def test_a_child_trains_again_as_a_new_one_would_until_it_fails(base: Path, tmp_
     assert children() == []
 
     fresh = TrainingProcess(folder(base, tmp_path / "fresh")).run()
-    assert weights(tmp_path / "second") == weights(tmp_path / "fresh")
+    assert weights(tmp_path / "warm") == weights(tmp_path / "second") == weights(tmp_path / "fresh")
     assert (result["loss"], result["threads"]) == (fresh["loss"], fresh["threads"])
     assert "train_loss" in (tmp_path / "second" / "train.log").read_text()
 

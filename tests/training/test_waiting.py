@@ -10,21 +10,28 @@ import pytest
 from synth_dspy.training.waiting import SETTINGS, set_wait_policy
 
 
-def _machine(proc: Path, *, others: float) -> dict[str, str]:
-    """What the environment becomes on a machine of which others use so many cores."""
+def _machine(proc: Path, *, others: float, parent: float = 0.0) -> dict[str, str]:
+    """What the environment becomes on a machine of which the parent and others use so many cores."""
     cores = os.cpu_count() or 1
     idle = 1000
 
     def write(used: float) -> None:
         (proc / "stat").write_text(f"cpu  {used:.0f} 0 0 {idle} 5 0 0 7 0 0\ncpu0 1 2 3\n")
 
+    def write_parent(used: float) -> None:
+        of_parent.write_text(f"{os.getppid()} (a) (b 1) S 1 1 1 0 -1 4 0 0 0 0 {used:.0f} {used:.0f} 9 9 20 0 1 0\n")
+
     def sleep(seconds: float) -> None:
         nonlocal idle
-        ticks = 10_000 * others / cores
+        ticks = 10_000 * (others + parent) / cores
         idle += 10_000 - round(ticks)
         write(500 + ticks)
+        write_parent(100 + 10_000 * parent / cores / 2)
 
+    of_parent = proc / str(os.getppid()) / "stat"
+    of_parent.parent.mkdir(exist_ok=True)
     write(500)
+    write_parent(100)
     environment: dict[str, str] = {}
     set_wait_policy(environment, proc=proc, sleep=sleep)
     return environment
@@ -33,6 +40,11 @@ def _machine(proc: Path, *, others: float) -> dict[str, str]:
 def test_threads_spin_on_idle_cores_and_sleep_beside_others(tmp_path: Path) -> None:
     assert _machine(tmp_path, others=0.05) == {}
     assert _machine(tmp_path, others=0.5) == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_what_the_parent_does_does_not_count(tmp_path: Path) -> None:
+    assert _machine(tmp_path, others=0.05, parent=0.9) == {}
+    assert _machine(tmp_path, others=0.5, parent=0.4) == {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
