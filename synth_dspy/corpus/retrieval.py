@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -29,6 +30,7 @@ _DENSE: Final = 0.5  # weight of the dense score against the lexical one
 _WORDING: Final = 0.6  # weight of the wording that a question calls for against the question's own
 _NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
 _POOLS: Final = 64  # documents whose chunks are kept at hand
+_EMBEDDED: Final = 4096  # searches whose embeddings are: every arm of a run asks the same
 _FRONT: Final = 30  # chunks among which a document's opening is looked for: covers and contents come before it
 
 _ABOUT_OPENING: Final = re.compile(
@@ -75,6 +77,8 @@ class Retriever:
         self.opening = opening
         self.wording = wording or (lambda question: "")
         self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
+        # By all texts of a search: in other company a text's vector may differ in the last bit.
+        self._embed = lru_cache(_EMBEDDED)(lambda texts: index.embedder.embed(texts))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Retriever:
         return self  # copies of a program search the same index
@@ -107,8 +111,8 @@ class Retriever:
         if not queries:
             return []
         wordings = [self.wording(query) for query in queries]
-        texts = list(dict.fromkeys([*queries, *filter(None, wordings)]))
-        vectors = dict(zip(texts, self.index.embedder.embed(texts), strict=True))
+        texts = tuple(dict.fromkeys([*queries, *filter(None, wordings)]))
+        vectors = dict(zip(texts, self._embed(texts), strict=True))
         found = []
         for query, wording, document in zip(queries, wordings, where, strict=True):
             weighted = [(text, vectors[text], weight) for text, weight in _weighted(query, wording)]

@@ -108,6 +108,9 @@ def test_many_is_as_one_with_one_call_of_the_embedder(retriever: Retriever, embe
     assert retriever.search_many(questions, where) == one
     assert embedder.seen.count("Which law governs?") == 1
     assert retriever.search_many([]) == []
+    embedder.seen.clear()
+    assert [retriever.search(question, document) for question, document in zip(questions, where, strict=True)] == one
+    assert embedder.seen == []  # as every arm of a run asks it
 
 
 def test_unknown_document_gives_nothing(retriever: Retriever) -> None:
