@@ -51,6 +51,11 @@ def trained(base: Path, adapter: Path) -> tuple[Any, Any]:
     return apply_adapters(model, [adapter]), tokenizer
 
 
+def servers() -> list[threading.Thread]:
+    """Those that run."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("model-server")]
+
+
 def test_the_merged_model_answers_as_the_trained_one(
     trained: tuple[Any, Any], base: Path, adapter: Path, tmp_path: Path
 ) -> None:
@@ -63,7 +68,7 @@ def test_the_merged_model_answers_as_the_trained_one(
     assert parity.difference is not None
     assert parity.difference < parity.bound
     assert explain_failure(parity, SPEC) is None
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("model-server")]
+    assert servers() == []
 
 
 def wrong_adapter(kind: str, adapter: Path, target: Path) -> Path:
@@ -112,6 +117,7 @@ def test_an_adapter_that_was_not_merged_is_found(
     merge(base, [], tmp_path / "model.gguf", kind)
     with pytest.raises(ArmError, match=r"The merged file is not the trained model: model\.layers\.0"):
         check_parity(*trained, tmp_path / "model.gguf", PROMPTS, max_tokens=TOKENS)
+    assert servers() == []
 
 
 def test_a_server_that_computes_something_else_is_found(
