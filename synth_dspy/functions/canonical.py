@@ -49,7 +49,8 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
     "format": lambda value: isinstance(value, str),
     "pattern": _is_pattern,
     "uniqueItems": lambda value: isinstance(value, bool),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), _is_number),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
+    "multipleOf": lambda value: _is_number(value) and value > 0,
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _is_count),
 }
 
@@ -202,9 +203,7 @@ class _Reader:
             result["additionalProperties"] = more if isinstance(more, bool) else self.of(more)
         if isinstance(schema.get("patternProperties"), Mapping):
             result["patternProperties"] = {
-                key: self.of(each)
-                for key, each in schema["patternProperties"].items()
-                if _is_pattern(key) and "(" not in key  # without groups, none takes for ever
+                key: self.of(each) for key, each in schema["patternProperties"].items() if _is_pattern(key)
             }
         items = schema.get("items")
         if isinstance(schema.get("prefixItems"), list) or isinstance(items, list):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 _MOST_DIGITS = 16
 _LARGEST = 10**_MOST_DIGITS - 1
@@ -241,20 +242,19 @@ def _char_class(inside: str, specials: str) -> str | None:
         return f"[^{members}{_classed(specials)}\\x00-\\x1f]"
     escaped = [_quoted(s, specials) for s in (*specials, "\n", "\t") if any(a <= s <= b for a, b in ranges)]
     for first, last in ranges:
-        plain = [chr(i) for i in range(ord(first), ord(last) + 1) if chr(i) >= " " and chr(i) not in specials]
-        members += "".join(_span(run[0], run[-1]) for run in _runs(plain))
+        members += "".join(_span(*each) for each in _parts(first, last, specials))
     return choice([f"[{members}]"] * bool(members) + escaped) if members or escaped else None
 
 
-def _runs(chars: list[str]) -> list[str]:
-    """Characters in order, joined where one follows the other."""
-    runs: list[str] = []
-    for char in chars:
-        if runs and ord(char) == ord(runs[-1][-1]) + 1:
-            runs[-1] += char
-        else:
-            runs.append(char)
-    return runs
+def _parts(first: str, last: str, specials: str) -> Iterator[tuple[str, str]]:
+    """A range of characters without control characters and `specials`, as the ranges between these."""
+    begin, end = max(ord(first), ord(" ")), ord(last)
+    for special in sorted(ord(each) for each in specials if begin <= ord(each) <= end):
+        if begin < special:
+            yield chr(begin), chr(special - 1)
+        begin = special + 1
+    if begin <= end:
+        yield chr(begin), chr(end)
 
 
 def _span(first: str, last: str) -> str:
