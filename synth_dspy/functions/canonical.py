@@ -26,11 +26,11 @@ _TYPES = {
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_BOUND
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED
 
 
 def _is_pattern(value: Any) -> bool:
@@ -55,6 +55,7 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+_LARGEST_BOUND, _MOST_COUNTED = 1e300, 10**9  # what is above bounds nothing, and no grammar takes it
 _DEEPEST, _MOST_PARTS = 64, 50_000  # references are written once and unfold to any size
 
 
