@@ -30,6 +30,7 @@ from typing import Any
 
 from synth_dspy import snapshots
 from synth_dspy.accounting import Call, Unit, Usage, measure, unit
+from synth_dspy.answer_count import AnswerCount
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import in_event_loop
 from synth_dspy.invocation import command
@@ -106,6 +107,7 @@ class Ledger:
             wal = self.path.with_name(self.path.name + "-wal")
             if wal.exists() and wal.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
                 raise DamageError("it is empty, and the log of its last pages is not")  # which SQLite would remove
+        there = self.path.exists()
         self._db = connect(self.path, read_only=self.read_only)
         try:
             if self.read_only:
@@ -116,10 +118,29 @@ class Ledger:
             self._models = [model for (model,) in self._db.execute("select distinct model from calls")]
             if lost := 0 if self.read_only else snapshots.lost_rows(self.path, self._db):
                 raise DamageError(f"it lacks {lost} rows that its snapshot has")
+            if not self.read_only:
+                self._count = self._counted(there)
         except BaseException:
             self._db.close()
             raise
         self._changes += bool(self._known) and not snapshots.snapshot_of(self.path).exists()
+
+    def _counted(self, there: bool) -> AnswerCount:
+        """The note of how many answers there are, compared with those that there were if the ledger was `there`."""
+        count = AnswerCount(self.path)
+        try:
+            noted, up_since = count.noted()
+            if there and (lost := noted - len(self._known)) > 0:
+                if up_since:
+                    raise DamageError(f"it lacks {lost} answers that had been written")
+                log.warning(
+                    "%s: %d answers were lost when the machine went down; they are asked again", self.path, lost
+                )
+            count.note(len(self._known))
+        except BaseException:
+            count.close()
+            raise
+        return count
 
     def lookup(self, key: str) -> Call | None:
         """The answer under `key`, or None.
@@ -154,6 +175,8 @@ class Ledger:
         """Say that the run's HTTP process has committed the answer under `key`."""
         self._known.add(key)
         self._changes += 1
+        with suppress(OSError):  # no room: one that says less is no harm
+            self._count.note(len(self._known))
 
     def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
         """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
@@ -399,6 +422,8 @@ class Ledger:
             log.warning("no snapshot of the ledger was kept: %s", error)
         with self._lock:
             self._db.close()
+            if not self.read_only:
+                self._count.close()
             self._unlock()
 
     def _unlock(self) -> None:
