@@ -24,6 +24,7 @@ from synth_dspy.config import Models
 from synth_dspy.errors import SetupError
 from synth_dspy.files import refuse_to_overwrite, write_whole
 from synth_dspy.jsonl import OBJECTS, read_rows
+from synth_dspy.reading import parse_json, read_part
 from synth_dspy.trust import Caller
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def export_run(
         path = run / "datasets" / f"{name}.jsonl"
         rows = read_rows(path, {}) if path.is_file() and path.stat().st_size else []
         splits[called] = chat_rows(module, [from_row(row) for row in rows], Executor()) if rows else []
-    about = json.loads((folder / saved.ABOUT).read_text(encoding="utf-8"))
+    about = parse_json(read_part(folder / saved.ABOUT))
     facts = {
         "name": f"{about['task']} ({run.name})",
         "task": about["task"],

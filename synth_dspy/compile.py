@@ -12,13 +12,14 @@ from synth_dspy import workspace
 from synth_dspy.cli import parse, run_verb
 from synth_dspy.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.errors import SetupError
+from synth_dspy.files import limit_access_to
 from synth_dspy.invocation import command
 from synth_dspy.lms.offline import quiet_libraries
 from synth_dspy.masking import mask_message
 from synth_dspy.options import described, take_options
 from synth_dspy.progress import Bars
 from synth_dspy.terminal import standard_output
-from synth_dspy.trust import ROLES, Caller, find_trusted_workspace, run_settings, settle
+from synth_dspy.trust import ROLES, Caller, find_trusted_workspace, links_out, run_settings, settle
 
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
@@ -105,8 +106,9 @@ def _resume(name: str, given: str, folder: str | None, caller: Caller, typed: st
         workspace=here,
         folder=run.folder.resolve(),
         roles=ROLES,
-        further=[] if own else [*further, *run_settings(config, here)],
+        further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
+    limit_access_to(run.folder, share=config.share)
     if own:  # a run that was moved has its index beside it, wherever it was made
         kept_in = path.parents[1] if by_path and task == name else kept_in
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in

@@ -27,10 +27,11 @@ def limit_access(*, share: bool) -> None:
 
 
 def limit_access_to(folder: Path, *, share: bool) -> None:
-    """Take from a folder, and from all that is in it, the access that nobody else is to have, or give it to the group.
+    """`limit_access`, also for what is in a folder: a copy, or an older version, may have left it open to others.
 
     What another user owns stays as it is.
     """
+    limit_access(share=share)
     mask = SHARED if share else PRIVATE
     for path in (folder, *folder.rglob("*")):
         with suppress(OSError):
@@ -48,7 +49,9 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.unlink(missing_ok=True)  # of a process that was killed, or a link of whoever made the folder
+        with partial.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
         if path.exists():
             partial.chmod(path.stat().st_mode & 0o777)
         partial.replace(path)
@@ -93,7 +96,7 @@ def finish_writing(folder: Path, staged: str) -> None:
         OSError: they cannot.
     """
     source = folder / staged
-    if source.is_dir():
+    if source.is_dir() and not source.is_symlink():  # which would bring the files of another folder here
         for path in sorted(source.iterdir()):
             path.replace(folder / path.name)
         source.rmdir()

@@ -23,13 +23,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from synth_dspy import snapshots
 from synth_dspy.accounting import Call, Unit, Usage, measure, unit
+from synth_dspy.answer_count import AnswerCount
+from synth_dspy.claims import AbandonedError, Claims
 from synth_dspy.errors import SetupError
 from synth_dspy.executor import in_event_loop
 from synth_dspy.invocation import command
@@ -45,6 +46,7 @@ from synth_dspy.ledger_file import (
     verified,
     write_row,
 )
+from synth_dspy.ledger_totals import grouped_totals, require_columns
 from synth_dspy.locks import lock_run
 from synth_dspy.masking import mask_message
 from synth_dspy.task import Verdict
@@ -58,10 +60,6 @@ _SNAPSHOT_SHARE = 0.01
 _ERRORS = (DamageError, sqlite3.DatabaseError)
 
 log = logging.getLogger("synth_dspy.ledger")
-
-
-class _Abandoned(Exception):
-    """Whoever was asking a claimed key gave up without an outcome."""
 
 
 class Ledger:
@@ -85,7 +83,7 @@ class Ledger:
         self.read_only = read_only
         self._lock = threading.RLock()
         self._snapshotting = threading.Lock()
-        self._asking: dict[str, Future[Call]] = {}
+        self._asking: Claims[Call] = Claims()
         self._closing: list[Callable[[], None]] = []
         self._failure: SetupError | None = None
         self._closed = threading.Event()
@@ -106,6 +104,7 @@ class Ledger:
             wal = self.path.with_name(self.path.name + "-wal")
             if wal.exists() and wal.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
                 raise DamageError("it is empty, and the log of its last pages is not")  # which SQLite would remove
+        there = self.path.exists()
         self._db = connect(self.path, read_only=self.read_only)
         try:
             if self.read_only:
@@ -116,10 +115,29 @@ class Ledger:
             self._models = [model for (model,) in self._db.execute("select distinct model from calls")]
             if lost := 0 if self.read_only else snapshots.lost_rows(self.path, self._db):
                 raise DamageError(f"it lacks {lost} rows that its snapshot has")
+            if not self.read_only:
+                self._count = self._counted(there)
         except BaseException:
             self._db.close()
             raise
         self._changes += bool(self._known) and not snapshots.snapshot_of(self.path).exists()
+
+    def _counted(self, there: bool) -> AnswerCount:
+        """The note of how many answers there are, compared with those that there were if the ledger was `there`."""
+        count = AnswerCount(self.path)
+        try:
+            noted, up_since = count.noted()
+            if there and (lost := noted - len(self._known)) > 0:
+                if up_since:
+                    raise DamageError(f"it lacks {lost} answers that had been written")
+                log.warning(
+                    "%s: %d answers were lost when the machine went down; they are asked again", self.path, lost
+                )
+            count.note(len(self._known))
+        except BaseException:
+            count.close()
+            raise
+        return count
 
     def lookup(self, key: str) -> Call | None:
         """The answer under `key`, or None.
@@ -154,6 +172,8 @@ class Ledger:
         """Say that the run's HTTP process has committed the answer under `key`."""
         self._known.add(key)
         self._changes += 1
+        with suppress(OSError):  # no room: one that says less is no harm
+            self._count.note(len(self._known))
 
     def answer(self, key: str, ask: Callable[[], Call]) -> tuple[Call, bool]:
         """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
@@ -161,16 +181,16 @@ class Ledger:
         Whoever wants a key that is being asked waits for that answer.
         """
         while True:
-            asked, mine = self._claim(key)
+            asked, mine = self._asking.claim(key)
             if mine:
                 break
             if in_event_loop():  # waiting would stop the task that is asking: ask a second time
                 return ask(), False
             try:
                 return asked.result(), True
-            except _Abandoned:
+            except AbandonedError:
                 continue
-        with self._releasing(key, asked):
+        with self._asking.releasing(key, asked):
             known = self.lookup(key)
             call = known or ask()
             asked.set_result(call)
@@ -179,41 +199,18 @@ class Ledger:
     async def aanswer(self, key: str, ask: Callable[[], Awaitable[Call]]) -> tuple[Call, bool]:
         """`answer` for an event loop."""
         while True:
-            asked, mine = self._claim(key)
+            asked, mine = self._asking.claim(key)
             if mine:
                 break
             try:
                 return await asyncio.wrap_future(asked), True
-            except _Abandoned:
+            except AbandonedError:
                 continue
-        with self._releasing(key, asked):
+        with self._asking.releasing(key, asked):
             known = self.lookup(key)
             call = known or await ask()
             asked.set_result(call)
         return call, known is not None
-
-    def _claim(self, key: str) -> tuple[Future[Call], bool]:
-        with self._lock:
-            if key in self._asking:
-                return self._asking[key], False
-            asked: Future[Call] = Future()
-            asked.set_running_or_notify_cancel()  # one who waits and is cancelled must not cancel it for the others
-            self._asking[key] = asked
-            return asked, True
-
-    @contextmanager
-    def _releasing(self, key: str, asked: Future[Call]) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            asked.set_exception(error)
-            raise
-        except BaseException:  # cancelled or interrupted: whoever waits asks for itself
-            asked.set_exception(_Abandoned())
-            raise
-        finally:
-            with self._lock:
-                del self._asking[key]
 
     def record_failure(self, call: Call, error: BaseException) -> None:
         """Note that `call` failed for good; it has no answer, so it will be made again."""
@@ -262,39 +259,12 @@ class Ledger:
         A call that several arms share was made, and is counted, once: with the one that made it first. `cost_usd` is
         None in a group where the price of any call is unknown.
         """
-        unknown = set(by) - {"role", "station", "arm", "source", "model"}
-        if unknown:
-            raise ValueError(f"cannot group calls by {sorted(unknown)}")
-        columns, group = ", ".join(by), f" group by {', '.join(by)} order by {', '.join(by)}" if by else ""
-        comma = ", " if by else ""
-        sums = (
-            "count(*) as calls, sum(attempts) as attempts, coalesce(sum(input_tokens), 0) as input_tokens,"
-            " coalesce(sum(output_tokens), 0) as output_tokens, coalesce(sum(latency_s), 0) as latency_s,"
-            " coalesce(sum(cpu_s), 0) as cpu_s,"
-            " case when count(cost_usd) = count(*) then sum(cost_usd) end as cost_usd"
-        )
         with self._file():
-            cursor = self._db.execute(f"select {columns}{comma}{sums} from calls{group}")
-            names = [column[0] for column in cursor.description]
-            groups = [dict(zip(names, row, strict=True)) for row in cursor]
-            failed = {
-                tuple(row[:-1]): row[-1]
-                for row in self._db.execute(f"select {columns}{comma}count(*) from failures{group}")
-            }
-        for row in groups:
-            row["failures"] = failed.pop(tuple(row[name] for name in by), 0)
-        empty: dict[str, Any] = dict.fromkeys(("calls", "attempts", "input_tokens", "output_tokens"), 0)
-        empty |= {"latency_s": 0.0, "cpu_s": 0.0, "cost_usd": None}
-        for key, count in failed.items():
-            if count:
-                groups.append(dict(zip(by, key, strict=True)) | empty | {"failures": count})
-        return groups
+            return grouped_totals(self._db, by)
 
     def calls(self, **where: str) -> list[Call]:
         """Answered calls in the order they were answered, those whose `role`, `station`, `arm`... equal `where`."""
-        unknown = set(where) - {"role", "station", "arm", "source", "model"}
-        if unknown:
-            raise ValueError(f"cannot select calls by {sorted(unknown)}")
+        require_columns(where)
         condition = " where " + " and ".join(f"{name} = ?" for name in where) if where else ""
         with self._file():
             rows = self._db.execute(f"select * from calls{condition} order by created, key", tuple(where.values()))
@@ -399,6 +369,8 @@ class Ledger:
             log.warning("no snapshot of the ledger was kept: %s", error)
         with self._lock:
             self._db.close()
+            if not self.read_only:
+                self._count.close()
             self._unlock()
 
     def _unlock(self) -> None:

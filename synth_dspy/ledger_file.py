@@ -130,6 +130,8 @@ def _version(db: sqlite3.Connection) -> int | None:
         return None
     if application == APPLICATION and version > VERSION:
         raise ForeignError("it was written by a later version of synth_dspy: update synth_dspy")
+    if db.execute("select 1 from sqlite_schema where type = 'trigger'").fetchone():
+        raise ForeignError("it holds triggers, which may do anything to what is written, and take for ever")
     if application == APPLICATION and version == VERSION and tables >= TABLES.keys():
         return VERSION
     if application == version == 0 and all(

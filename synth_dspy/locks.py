@@ -17,8 +17,11 @@ def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
     """Lock `path`, waiting up to `wait_s`; None if another process has it.
 
     The kernel gives the lock back when its holder ends, however it ends.
+
+    Raises:
+        OSError: it cannot be opened, or is a link: who wrote into it would write elsewhere.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     deadline = time.monotonic() + wait_s
     while True:
         try:

@@ -6,12 +6,17 @@ of 5,000 digits in a ValueError that is no JSONDecodeError, and half a surrogate
 
 from __future__ import annotations
 
+import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.errors import SetupError
+
+MOST_BYTES = 1_000_000_000
+"""Length of a run's file that is still read: a sparse file of a terabyte takes no room and fills all memory."""
 
 
 def read_text(path: Path, what: str = "", remedy: str = "check the path") -> str:
@@ -32,6 +37,26 @@ def read_text(path: Path, what: str = "", remedy: str = "check the path") -> str
         raise SetupError(f"{name} cannot be read: it is not UTF-8 text; save it as UTF-8.") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise SetupError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}; {remedy}.") from error
+
+
+def read_part(path: Path, most: int = MOST_BYTES) -> str:
+    """The text of a file of a run's folder, which somebody else may have made: a pipe there would be waited for.
+
+    Args:
+        path: the file, UTF-8.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, is no regular file (nor a link to one), or is longer.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with open(path, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is no regular file")
+        if found.st_size > most:
+            raise OSError(f"it is longer than {most / 10**6:,.0f} MB")
+        return file.read()
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -28,11 +28,11 @@ from synth_dspy.ledger import Ledger
 from synth_dspy.lms.ledger_lm import LedgerEngine
 from synth_dspy.opening import open_role, open_saved
 from synth_dspy.progress import Bars
-from synth_dspy.reading import parse_json
+from synth_dspy.reading import parse_json, read_part
 from synth_dspy.run import Run, log_to
 from synth_dspy.saved_files import Saved
 from synth_dspy.task import Judge, Task
-from synth_dspy.trust import Caller
+from synth_dspy.trust import Caller, refuse_links
 
 log = logging.getLogger("synth_dspy.rescore")
 
@@ -103,6 +103,8 @@ def rescore(
     began = time.perf_counter()
     caller = caller or Caller()
     programs = find_programs(paths, caller)
+    if out is None and not programs[0].own:
+        refuse_links(programs[0].run / EVALUATIONS, programs[0].run, caller)
     task_name = programs[0].about["task"]
     workspace = programs[0].workspace
     config = _settings(programs)
@@ -222,7 +224,7 @@ def _learned_from(run: Path) -> list[dict[str, Any]]:
         if name == FEEDBACK and not path.exists():
             continue  # nobody gave any
         try:
-            rows += [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+            rows += [parse_json(line) for line in read_part(path).split("\n") if line.strip()]
         except (OSError, ValueError) as error:
             raise SetupError(
                 f"What the programs of {run} have learned from cannot be read from {path} ({error}), so nobody can say "
@@ -281,7 +283,7 @@ def _folder_name(seeds: Path, names: Sequence[str]) -> str:
 def _arms(run: Path) -> list[Mapping[str, Any]]:
     """What a run's report says of its arms; nothing where there is none that can be read."""
     try:
-        arms = parse_json((run / "results.json").read_text(encoding="utf-8"))["arms"]
+        arms = parse_json(read_part(run / "results.json"))["arms"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [arm for arm in arms if isinstance(arm, dict) and "name" in arm] if isinstance(arms, list) else []

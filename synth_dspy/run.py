@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import shlex
 import shutil
@@ -20,20 +21,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from synth_dspy import signing
 from synth_dspy.config import CompileConfig, read_toml, to_toml
 from synth_dspy.errors import SetupError
-from synth_dspy.files import limit_access, limit_access_to, write_together, write_whole
+from synth_dspy.files import limit_access, write_together, write_whole
 from synth_dspy.invocation import command
 from synth_dspy.masking import MaskingFormatter
+from synth_dspy.reading import read_part
 from synth_dspy.workspace import NOTED, find_workspace
 
 CONFIG = "config.toml"
 SIGNATURE = ".signature"
 """Says that this user began the run here, see `synth_dspy.signing`."""
+_MOST_SETTINGS = 10_000_000
+"""Bytes of a configuration that is still read."""
 log = logging.getLogger("synth_dspy")
 
 
@@ -139,16 +144,14 @@ def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None =
 def is_own(run: Run, workspace: Path) -> bool:
     """Whether this user began the run, in this workspace, with the configuration that it has."""
     try:
-        signature = (run.folder / SIGNATURE).read_text(encoding="utf-8")
-        return signing.is_own(signature, workspace, run.task, (run.folder / CONFIG).read_text(encoding="utf-8"))
+        signature, config = (read_part(run.folder / name, _MOST_SETTINGS) for name in (SIGNATURE, CONFIG))
+        return signing.is_own(signature, workspace, run.task, config)
     except (OSError, ValueError):
         return False
 
 
 def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:
-    """Open an earlier run with the configuration it was started with.
-
-    Its folder is made private, or shared, as that says: a copy, or an older version, may have left it open to others.
+    """Open an earlier run with the configuration it was started with; nothing of that takes effect yet.
 
     Args:
         runs: where runs lie.
@@ -166,10 +169,7 @@ def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -
             f"There is no run {identifier!r} of {task} in {runs / task}. "
             f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
         )
-    config = read_toml(folder / CONFIG, model)
-    limit_access(share=config.share)
-    limit_access_to(folder, share=config.share)
-    return Run(task, folder, again=_again(task, folder)), config
+    return Run(task, folder, again=_again(task, folder)), read_toml(folder / CONFIG, model)
 
 
 def _make_reachable(folder: Path) -> None:
@@ -196,7 +196,16 @@ def discard(run: Run) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk cuts short, in silence: what cannot go on without room says so itself."""
+    """A log that a full disk cuts short, in silence: what cannot go on without room says so itself.
+
+    In a folder that somebody else made it may be a link to any file, or a pipe: neither is opened.
+    """
+
+    def _open(self) -> TextIOWrapper:
+        def opener(name: str, flags: int) -> int:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+        return open(self.baseFilename, "a", encoding="utf-8", opener=opener)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave the line out."""

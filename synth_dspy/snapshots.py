@@ -2,6 +2,7 @@
 
     ledger.sqlite            the ledger (with -wal and -shm while a run has it open)
     ledger.snapshot.sqlite   its last good snapshot
+    ledger.count             how many answers it has, see `answer_count`
     ledger.damaged-1.sqlite  what `restore` has moved out of the way
 
 A snapshot takes the place of the one before it only after every row of it was compared with its checksum, so a damaged
@@ -20,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from synth_dspy.answer_count import count_of
 from synth_dspy.files import sync_folder
 from synth_dspy.ledger_file import (
     TABLES,
@@ -128,7 +130,8 @@ def finish_restoring(ledger: Path) -> None:
     """Do the last step of a `restore` that was killed before it."""
     restored = ledger.with_name(ledger.name + _RESTORED)
     if restored.is_file():
-        for leftover in _companions(ledger):  # SQLite would write the damaged file's last pages into the new one
+        # SQLite would write the damaged file's last pages into the new one, which has fewer answers than were noted.
+        for leftover in (*_companions(ledger), count_of(ledger)):
             leftover.unlink(missing_ok=True)
         restored.replace(ledger)
         sync_folder(ledger.parent)

@@ -138,7 +138,8 @@ def settle(
     }
     models = config.models.model_copy(update={"api_base": None, "allow_http": False, "options": options})
     default = type(config).model_fields["runs"].default  # an index is written where the workspace has its own
-    return _renamed(config.model_copy(update={"models": models, "runs": default}), caller, roles)
+    update = {"models": models, "runs": default, "share": config.share and caller.trust}
+    return _renamed(config.model_copy(update=update), caller, roles)
 
 
 def _renamed(config: Config, caller: Caller, roles: Collection[str]) -> Config:
@@ -227,6 +228,23 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in given.items():
             if reaches(value, workspace):
                 yield f"training.options.{method}.{name} = {_shown(value)}: is read, and may be run"
+
+
+def links_out(folder: Path, run: Path) -> Iterator[str]:
+    """Lines about links in a folder that lead out of the run: whoever writes there writes elsewhere."""
+    for path in (folder, *(() if folder.is_symlink() else sorted(folder.rglob("*")))):
+        if path.is_symlink() and not _is_within(str(path), run.resolve(), ()):
+            yield f"{_shown(path)} is a link to {_shown(os.readlink(path))}: files there are read, and written over"
+
+
+def refuse_links(folder: Path, run: Path, caller: Caller) -> None:
+    """Refuse to write into a folder of somebody else's run from which links lead out of it, unless they are trusted.
+
+    Raises:
+        SetupError: they do; lists them.
+    """
+    if not caller.trust and (asked := list(links_out(folder, run))):
+        raise SetupError(_untrusted(f"The run {run}", asked, caller))
 
 
 def reaches(value: Any, workspace: Path) -> bool:

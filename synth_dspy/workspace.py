@@ -14,6 +14,7 @@ from types import ModuleType
 
 from synth_dspy.errors import SetupError
 from synth_dspy.invocation import command
+from synth_dspy.reading import read_part
 
 NOTED = "workspace.txt"
 """File of a run that lies outside its workspace: says where that is."""
@@ -86,7 +87,7 @@ def workspace_of(run: Path) -> Path:
         SetupError: neither is there.
     """
     try:
-        noted = (run / NOTED).read_text(encoding="utf-8").strip() if (run / NOTED).is_file() else ""
+        noted = read_part(run / NOTED, 10_000).strip() if (run / NOTED).is_file() else ""
         if noted and (Path(noted) / "programs" / "__init__.py").is_file():
             return Path(noted).resolve()
     except (OSError, ValueError):  # one that nobody can read

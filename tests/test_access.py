@@ -15,6 +15,7 @@ from servers import Behaviour, serving
 from synth_dspy import run as runs
 from synth_dspy.accounting import Call
 from synth_dspy.config import CompileConfig
+from synth_dspy.files import limit_access_to
 from synth_dspy.ledger import Ledger
 from synth_dspy.training.provider import prepare
 
@@ -64,7 +65,7 @@ def test_a_run_is_private_or_shared_as_it_says_whatever_the_umask(
     under(umask)
     for path in (run.folder, *run.folder.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o666)
-    runs.resume(tmp_path / "runs", "demo", run.id, CompileConfig)
+    limit_access_to(run.folder, share=share)
     run.write_text("report.md", "new")
     assert modes(run.folder) == expected
 

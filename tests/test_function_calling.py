@@ -193,6 +193,7 @@ class TestSource:
             ({"expected": [{"area": {"width": [3]}}]}, "missing argument height"),
             ({"expected": [{"area": {"width": ["three"], "height": [4]}}]}, "does not fit"),
             ({"expected": [{"area": 3}]}, "accepted values"),
+            ({"functions": []}, "'functions' is empty"),
             ({"question": ""}, "'question'"),
         ],
     )

@@ -24,6 +24,19 @@ PAGE = 4096
 AGAIN = "python -m synth_dspy.compile demo --resume r1"
 
 
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_ledger_damage import ANSWERS
+from synth_dspy.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for call in list(ANSWERS.values())[:20]:
+    ledger.record(call)
+os._exit(9)
+"""
+
+
 def answer(number: int) -> Call:
     """Of all sizes: in a leaf page, over several pages; with figures of every kind."""
     text = f'{{"text": "{number} ' + "wörd " * (number % 7) ** 4 + '"}'
@@ -86,6 +99,15 @@ def foreign(path: Path) -> None:
 def later(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("pragma user_version = 99")
+    db.close()
+
+
+def endless(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("create view v as with recursive n(i) as (select 1 union all select i + 1 from n) select i from n")
+        db.execute(
+            "create trigger t after insert on calls begin delete from failures where (select sum(i) from v) > 0; end"
+        )
     db.close()
 
 
@@ -238,7 +260,12 @@ def test_a_snapshot_that_is_damaged_is_none(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"), [(foreign, "not a ledger"), (later, "later version of synth_dspy: update synth_dspy")]
+    ("change", "says"),
+    [
+        (foreign, "not a ledger"),
+        (later, "later version of synth_dspy: update synth_dspy"),
+        (endless, "holds triggers"),
+    ],
 )
 def test_a_file_that_is_something_else_is_left_alone(run: Path, change: Callable[[Path], None], says: str) -> None:
     path = run / "ledger.sqlite"
@@ -247,7 +274,7 @@ def test_a_file_that_is_something_else_is_left_alone(run: Path, change: Callable
     with pytest.raises(SetupError, match=says):
         Ledger(path)
     with sqlite3.connect(path) as db:  # as SQLite may have changed how it journals
-        assert db.execute("pragma user_version").fetchone() in ((0,), (99,))
+        assert db.execute("pragma user_version").fetchone() in ((0,), (1,), (99,))
     db.close()
     assert len(path.read_bytes()) == len(content)
 
@@ -342,3 +369,62 @@ def test_restoring_says_what_is_wrong(tmp_path: Path, run: Path) -> None:
     zero(run / "ledger.sqlite", 0, 1 << 20)
     with pytest.raises(SetupError, match="Start a new run"):
         restore.main([str(run)])
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The ledger of a run that was killed before its first snapshot, with 20 answers in its log of pages."""
+    path = tmp_path / "killed" / "ledger.sqlite"
+    path.parent.mkdir()
+    subprocess.run([sys.executable, "-c", KILLED, str(path), str(Path(__file__).parent)], check=False)
+    assert not list(path.parent.glob("*snapshot*"))
+    return path
+
+
+def flip_in_the_middle(log: Path) -> None:
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 1
+    log.write_bytes(content)
+
+
+def cut(log: Path) -> None:
+    os.truncate(log, log.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", [flip_in_the_middle, cut, Path.unlink])
+def test_answers_that_are_missing_before_the_first_snapshot_are_missed(
+    killed: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(killed.with_name("ledger.sqlite-wal"))
+    with pytest.raises(SetupError, match=r"is damaged \(it lacks \d+ answers that had been written\)"):
+        Ledger(killed)
+    if damage is Path.unlink:
+        return
+    restore.main([str(killed.parent)])
+    with Ledger(killed) as ledger:
+        assert 0 < len(ledger.calls()) < 20
+        ledger.record(answer(100))
+
+
+def test_a_killed_run_lacks_nothing(killed: Path) -> None:
+    for _ in range(2):
+        with Ledger(killed) as ledger:
+            assert {call.key: call for call in ledger.calls()} == dict(list(ANSWERS.items())[:20])
+
+
+def test_answers_that_went_with_the_machine_are_warned_of(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cut(killed.with_name("ledger.sqlite-wal"))
+    count = killed.with_name("ledger.count")
+    count.write_text(count.read_text().split()[0] + " another-start-of-the-machine\n")
+    for warned in (True, False):
+        caplog.clear()
+        with Ledger(killed) as ledger:
+            assert len(ledger.calls()) < 20
+        assert ("lost when the machine went down" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"-5 x\n", b"9" * 5000, "²".encode()])
+def test_a_count_that_is_none_says_nothing(killed: Path, content: bytes) -> None:
+    killed.with_name("ledger.count").write_bytes(content)
+    with Ledger(killed) as ledger:
+        assert len(ledger.calls()) == 20

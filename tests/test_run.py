@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -30,17 +31,17 @@ def test_equal_values_give_equal_files(tmp_path: Path) -> None:
     assert run.write_json("a.json", {"a": [1.5, None], "b": 1}).read_bytes() == first
 
 
-def test_a_failed_write_keeps_the_old_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
     run = runs.start(tmp_path, "demo", CompileConfig())
     run.write_text("report.md", "old")
 
-    def full(self: Path, *args: object, **kwargs: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(SetupError, match=r"No space left on device.*--resume"):
-        run.write_text("report.md", "new")
-    monkeypatch.undo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # as a full disk does, it ends a write half-way
+    try:
+        with pytest.raises(SetupError, match=r"File too large.*--resume"):
+            run.write_text("report.md", "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (run.folder / "report.md").read_text() == "old"
     assert not list(run.folder.glob(".report*"))
 

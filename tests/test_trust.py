@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ Change = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(autouse=True)
-def _here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OTHER_SECRET", "the-value-of-another-variable")
+    mask = os.umask(0o077)
+    yield
+    os.umask(mask)
 
 
 @pytest.fixture
@@ -361,6 +365,68 @@ def test_a_run_of_somebody_else_goes_on_only_when_told_so(
         compile_verb.main([*args, "--api-base", "http://127.0.0.1:1/v1"])
     assert compile_verb.main([*args, "--trust", "--api-base", "http://127.0.0.1:1/v1"]) == 0
     assert went[-1].models.api_base == "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_nothing_of_a_run_takes_effect_before_it_is_trusted(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    went: list[tuple[int, int]] = []
+
+    def access() -> tuple[int, int]:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask, stat.S_IMODE((run.folder / "run.log").stat().st_mode)
+
+    monkeypatch.setattr(compile_verb, "_compile", lambda *_: went.append(access()) or 0)
+    config = compile_settings(task_file(workspace, "contract_qa")).model_validate(
+        {"share": True, "retention": {"text": "/etc/passwd"}}
+    )
+    run = start(tmp_path / "runs", "contract_qa", config)
+    (run.folder / "run.log").touch()
+    if not own:
+        (run.folder / "config.toml").open("a").write("\n")
+    (run.folder / "run.log").chmod(0o666)
+    args = ["contract_qa", "--resume", run.id, "--runs", str(tmp_path / "runs")]
+    os.umask(0o022)  # which the fixture puts back
+    if not own:
+        with pytest.raises(SetupError, match=r"retention\.text"):
+            compile_verb.main(args)
+        assert access() == (0o022, 0o666)
+    assert compile_verb.main(args if own else [*args, "--trust"]) == 0
+    if not own:  # asked for nothing else, it goes on without trust, but not as open as it says
+        (run.folder / "config.toml").write_text("share = true\n")
+        assert compile_verb.main(args) == 0
+    assert went == [(0o027, 0o640)] if own else [(0o027, 0o640), (0o077, 0o600)]
+
+
+@pytest.mark.parametrize("place", ["run.log", "ledger.sqlite", "datasets", "programs/rag", "none/../circle"])
+def test_links_out_of_a_run_of_somebody_else_are_not_followed(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    went: list[Any] = []
+    monkeypatch.setattr(compile_verb, "_compile", lambda *_: went.append(1) or 0)
+    run = start(tmp_path / "runs", "contract_qa", compile_settings(task_file(workspace, "contract_qa"))())
+    (run.folder / "config.toml").open("a").write("\n")
+    (run.folder / "within").symlink_to("config.toml")
+    args = ["contract_qa", "--resume", str(run.folder)]
+    assert compile_verb.main(args) == 0
+    (run.folder / "none").mkdir()
+    link = run.folder / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(link.name if link.name == "circle" else tmp_path)
+    with pytest.raises(SetupError, match=rf"--trust.*\n  - '.*/{link.name}' is a link to "):
+        compile_verb.main(args)
+    assert compile_verb.main([*args, "--trust"]) == 0
+    assert len(went) == 2
+
+
+def test_an_evaluation_is_not_written_where_a_link_of_somebody_else_leads(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (shared.parent.parent / "evaluations").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SetupError, match=r"evaluations' is a link to .*elsewhere"):
+        evaluate.main([str(shared), "--seeds", str(lines(tmp_path / "seeds.jsonl", NEW))])
+    assert not os.listdir(tmp_path / "elsewhere")
 
 
 def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(

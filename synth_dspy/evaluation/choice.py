@@ -12,7 +12,6 @@ report's own where it made them, else the same ones on the items that all arms h
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.verdict import outcome, own_score_sentences
 from synth_dspy.lms.registry import REGISTRY
+from synth_dspy.reading import parse_json, read_part
 
 Json = dict[str, Any]
 
@@ -190,12 +190,12 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
     if not model.startswith(EMBEDDED):
         return 0.0
     try:
-        about = json.loads((arm.run.folder / "programs" / arm.arm / "about.json").read_text(encoding="utf-8"))
+        about = parse_json(read_part(arm.run.folder / "programs" / arm.arm / "about.json"))
         if about.get("weights"):
             weights = arm.run.folder / about["weights"]  # a merged file, or the folder of an adapter
             files = list(weights.iterdir()) if weights.is_dir() else [weights]
             return float(sum(file.stat().st_size for file in files) / MB)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         pass
     if arm.facts.get("training"):
         return None  # its weights are elsewhere

@@ -15,7 +15,7 @@ from typing import Any
 
 from synth_dspy.errors import SetupError
 from synth_dspy.files import finish_writing, write_whole
-from synth_dspy.reading import parse_json
+from synth_dspy.reading import parse_json, read_part
 
 Json = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def read_run(folder: Path, name: str = "") -> Finished:
     texts = {}
     for part in ("results.json", "measurements.json", "predictions.jsonl"):
         try:
-            texts[part] = (folder / part).read_text(encoding="utf-8")
+            texts[part] = read_part(folder / part)
         except (OSError, UnicodeDecodeError):
             raise SetupError(
                 f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "

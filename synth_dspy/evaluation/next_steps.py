@@ -5,7 +5,6 @@ They are made when a report is written, not kept in the results: they name the r
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.evaluation.verdict import SMALL_SAMPLE, listed, trivial_sentences
+from synth_dspy.reading import parse_json, read_part
 
 Json = Mapping[str, Any]
 
@@ -118,13 +118,12 @@ def _use(best: str, folder: Path) -> Iterator[Step]:
 def _asked(folder: Path) -> str:
     """A held-out question of the run as the arguments of its program, or `...` where none is short and plain."""
     try:
-        with (folder / "datasets" / "test.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
-                if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _SHOWN:
-                    return ", ".join(f"{name}={value!r}" for name, value in inputs.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        for line in read_part(folder / "datasets" / "test.jsonl").splitlines():
+            row = parse_json(line)
+            inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
+            if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _SHOWN:
+                return ", ".join(f"{name}={value!r}" for name, value in inputs.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     return "..."
 

@@ -26,11 +26,11 @@ _TYPES = {
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_BOUND
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED
 
 
 def _is_pattern(value: Any) -> bool:
@@ -49,11 +49,13 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
     "format": lambda value: isinstance(value, str),
     "pattern": _is_pattern,
     "uniqueItems": lambda value: isinstance(value, bool),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), _is_number),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
+    "multipleOf": lambda value: _is_number(value) and value > 0,
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _is_count),
 }
 
 
+_LARGEST_BOUND, _MOST_COUNTED = 1e300, 10**9  # what is above bounds nothing, and no grammar takes it
 _DEEPEST, _MOST_PARTS = 64, 50_000  # references are written once and unfold to any size
 
 
@@ -202,9 +204,7 @@ class _Reader:
             result["additionalProperties"] = more if isinstance(more, bool) else self.of(more)
         if isinstance(schema.get("patternProperties"), Mapping):
             result["patternProperties"] = {
-                key: self.of(each)
-                for key, each in schema["patternProperties"].items()
-                if _is_pattern(key) and "(" not in key  # without groups, none takes for ever
+                key: self.of(each) for key, each in schema["patternProperties"].items() if _is_pattern(key)
             }
         items = schema.get("items")
         if isinstance(schema.get("prefixItems"), list) or isinstance(items, list):

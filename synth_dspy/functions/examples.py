@@ -118,6 +118,8 @@ def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, A
     )  # fmt: skip
     for number, row in enumerate(rows, start=1):
         place = f"{path}, example {number} ({row['id']})"
+        if not row["functions"]:
+            raise SetupError(f"{place}: field 'functions' is empty; name the functions that are offered.")
         unknown = [name for name in [*row["functions"], row.get("group") or row["functions"][0]] if name not in known]
         if unknown:
             raise SetupError(f"{place}: {unknown[0]} is none of the functions that are read; name the file it is in.")

@@ -6,14 +6,21 @@ A value may hold an `Unknown`, such as the result of a call not made yet: it fit
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 _NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs"})
 _PATTERN_S = 0.2
+_PATTERNS_S = (
+    1.0  # for all patterns of a schema and all parts of a value: a list of 10,000 texts may be slow 10,000 times
+)
+_patterns_end: ContextVar[float] = ContextVar("patterns_end")
 _SHOWN = 60  # characters of a value that a problem quotes
 
 
@@ -40,6 +47,7 @@ def problems(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, An
     from jsonschema.exceptions import best_match
 
     validator = _validator()({**schema, "$defs": {**definitions, **schema.get("$defs", {})}})
+    _patterns_end.set(monotonic() + _PATTERNS_S)
     for error in sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]):
         inside = best_match([error])  # of several alternatives, the one that was meant, if it failed inside
         found = inside if inside and len(inside.absolute_path) > len(error.absolute_path) else error
@@ -158,7 +166,8 @@ def _validator() -> Callable[[Mapping[str, Any]], Any]:
     rules = {key: spared(rule) for key, rule in standard.items()}
     rules |= {key: standard[key] for key in ("$ref", "anyOf", "allOf")}  # these hand the value on
     rules["type"] = of_type
-    rules["pattern"] = spared(_matches)
+    rules |= {"pattern": spared(_matches), "uniqueItems": spared(_all_different)}
+    rules |= {"patternProperties": spared(_properties), "additionalProperties": spared(_more_properties)}
     types = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
@@ -169,21 +178,91 @@ def _validator() -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _matches(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
-    """JSON Schema's `pattern`, whose author need not be one of ours: one that takes for ever is given up."""
-    import regex
+    """JSON Schema's `pattern`."""
     from jsonschema.exceptions import ValidationError
 
     if not validator.is_type(instance, "string"):
         return
     try:
-        matches = regex.search(pattern, instance, timeout=_PATTERN_S)
-    except regex.error:  # one that Python's own `re` takes, and so a hint at most
-        return
+        if not _search(pattern, instance):
+            yield ValidationError(f"{instance!r} does not match {pattern!r}")
     except TimeoutError:
-        yield ValidationError(f"the pattern {pattern!r} takes too long to match {short(instance)}")
+        yield _too_long(pattern, instance)
+
+
+def _properties(validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any) -> Iterator[Any]:
+    """JSON Schema's `patternProperties`."""
+    if not validator.is_type(instance, "object"):
         return
-    if not matches:
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+    for pattern, wanted in patterns.items():
+        for name, value in instance.items():
+            try:
+                if _search(pattern, name):
+                    yield from validator.descend(value, wanted, path=name, schema_path=pattern)
+            except TimeoutError:
+                yield _too_long(pattern, name)
+
+
+def _more_properties(validator: Any, wanted: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    """JSON Schema's `additionalProperties`."""
+    from jsonschema.exceptions import ValidationError
+
+    def matches(name: str) -> bool:
+        try:
+            return any(_search(pattern, name) for pattern in schema.get("patternProperties", ()))
+        except TimeoutError:  # which `_properties` tells
+            return True
+
+    if not validator.is_type(instance, "object"):
+        return
+    more = [name for name in instance if name not in schema.get("properties", ()) and not matches(name)]
+    if validator.is_type(wanted, "object"):
+        for name in more:
+            yield from validator.descend(instance[name], wanted, path=name)
+    elif not wanted and more:
+        yield ValidationError(f"it has the unknown properties {', '.join(map(repr, more))}")
+
+
+def _all_different(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:
+    """JSON Schema's `uniqueItems`, in a time that grows with the list, not with its square."""
+    from jsonschema.exceptions import ValidationError
+
+    if wanted and validator.is_type(instance, "array"):
+        written = {json.dumps(_whole(each), sort_keys=True, default=repr) for each in instance}
+        if len(written) < len(instance):
+            yield ValidationError(f"{short(instance)} has non-unique elements")
+
+
+def _whole(value: Any) -> Any:
+    """A value with its whole numbers as integers: 1.0 and 1 are the same number, and true is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _whole(each) for key, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
+
+
+def _search(pattern: str, text: str) -> bool:
+    """Whether a pattern is found in a text; its author need not be one of ours.
+
+    Raises:
+        TimeoutError: it takes too long.
+    """
+    import regex
+
+    left = min(_patterns_end.get() - monotonic(), _PATTERN_S)
+    if left <= 0:
+        raise TimeoutError
+    try:
+        return regex.search(pattern, text, timeout=left) is not None
+    except regex.error:  # one that Python's own `re` takes, and so a hint at most
+        return True
+
+
+def _too_long(pattern: str, text: str) -> Any:
+    from jsonschema.exceptions import ValidationError
+
+    return ValidationError(f"the pattern {short(pattern)} takes too long to match {short(text)}")
 
 
 def _parses(parse: Callable[[str], Any], length: int | None = None) -> Callable[[Any], bool]:

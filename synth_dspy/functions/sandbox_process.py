@@ -15,7 +15,6 @@ import secrets
 import selectors
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.functions.sandbox_folder import ScratchFolder, taken_on_disk
+from synth_dspy.functions.sandbox_folder import ScratchFolder
+from synth_dspy.functions.sandbox_nameless import mapped_files, removed_files
 from synth_dspy.functions.sandbox_seccomp import next_violation
 from synth_dspy.functions.sandbox_values import DEEPEST, is_deeper
 
@@ -246,37 +246,12 @@ class ChildProcess:
         total = self._folder.size(self._files)
         if total > self._files or not _PROC:
             return total > self._files
-        removed = self._removed()
+        removed = removed_files(self._process.pid)
         total += sum(removed.values())
         if total <= self._files and time.monotonic() >= self._look_at_maps:  # the list is long
             self._look_at_maps = time.monotonic() + _LOOK
-            total += 0 if self._mapped() <= removed.keys() else self._files + 1
+            total += 0 if mapped_files(self._process.pid, self._folder) <= removed.keys() else self._files + 1
         return total > self._files
-
-    def _removed(self) -> dict[tuple[int, int], int]:
-        """Bytes that each file takes that it has open and that has no name any more, by device and inode."""
-        sizes: dict[tuple[int, int], int] = {}
-        folder = f"/proc/{self._process.pid}/fd/"
-        with contextlib.suppress(OSError):
-            for name in os.listdir(folder):
-                with contextlib.suppress(OSError):
-                    status = os.stat(folder + name)
-                    if status.st_nlink == 0 and stat.S_IFMT(status.st_mode) in (stat.S_IFREG, stat.S_IFDIR):
-                        sizes[status.st_dev, status.st_ino] = taken_on_disk(status)
-        return sizes
-
-    def _mapped(self) -> set[tuple[int, int]]:
-        """The files of its folder that have no name any more and that it has in its memory, by device and inode."""
-        files = set()
-        maps = Path(f"/proc/{self._process.pid}/maps")
-        with contextlib.suppress(OSError):
-            for line in maps.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-                _, _, _, device, inode, *path = line.split(maxsplit=5)
-                name = path[0] if path else ""
-                if inode != "0" and (not name or (name.endswith("(deleted)") and self._folder.is_below(name))):
-                    major, minor = (int(part, 16) for part in device.split(":"))
-                    files.add((os.makedev(major, minor), int(inode)))
-        return files
 
 
 _STARTING = threading.Lock()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 _MOST_DIGITS = 16
 _LARGEST = 10**_MOST_DIGITS - 1
@@ -22,6 +23,7 @@ FORMATS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}Z?"}
 
 _CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{(\d+)(?:,(\d+))?\}|[()|?]')
 _QUANTIFIER = re.compile(r"\{(\d+)(,(\d*))?\}")
 
 
@@ -138,6 +140,27 @@ def pattern(regex: str, specials: str) -> str | None:
     return " ".join(parts) + (' ""' if not parts or parts[-1] == "|" else "")
 
 
+def nested_size(text: str) -> int:
+    """How many characters the repeats of repeats in a piece of EBNF come to: what a grammar takes long to compile for.
+
+    A class that is repeated costs next to nothing, however often.
+    """
+    sizes, last, total = [0], 0, 0  # of the groups that are open; of the last part; of all repeats of repeats
+    for found in _PART.finditer(text):
+        part = found[0]
+        if part == "(":
+            sizes.append(0)
+        elif part[0] in "{?":
+            times = int(found[2] or found[1] or 1)
+            total += last * times if last > 1 and times > 1 else 0
+            sizes[-1] += last * (times - 1)
+            last *= times
+        elif part != "|":
+            last = sizes.pop() if part == ")" else 1
+            sizes[-1] += last
+    return total
+
+
 def _mirrored(low: float | None, high: float | None) -> tuple[float, float | None]:
     """The range of -x for the negative x between `low` and `high`."""
     return 0.0 if high is None else max(0.0, -high), None if low is None else -low
@@ -241,20 +264,19 @@ def _char_class(inside: str, specials: str) -> str | None:
         return f"[^{members}{_classed(specials)}\\x00-\\x1f]"
     escaped = [_quoted(s, specials) for s in (*specials, "\n", "\t") if any(a <= s <= b for a, b in ranges)]
     for first, last in ranges:
-        plain = [chr(i) for i in range(ord(first), ord(last) + 1) if chr(i) >= " " and chr(i) not in specials]
-        members += "".join(_span(run[0], run[-1]) for run in _runs(plain))
+        members += "".join(_span(*each) for each in _parts(first, last, specials))
     return choice([f"[{members}]"] * bool(members) + escaped) if members or escaped else None
 
 
-def _runs(chars: list[str]) -> list[str]:
-    """Characters in order, joined where one follows the other."""
-    runs: list[str] = []
-    for char in chars:
-        if runs and ord(char) == ord(runs[-1][-1]) + 1:
-            runs[-1] += char
-        else:
-            runs.append(char)
-    return runs
+def _parts(first: str, last: str, specials: str) -> Iterator[tuple[str, str]]:
+    """A range of characters without control characters and `specials`, as the ranges between these."""
+    begin, end = max(ord(first), ord(" ")), ord(last)
+    for special in sorted(ord(each) for each in specials if begin <= ord(each) <= end):
+        if begin < special:
+            yield chr(begin), chr(special - 1)
+        begin = special + 1
+    if begin <= end:
+        yield chr(begin), chr(end)
 
 
 def _span(first: str, last: str) -> str:

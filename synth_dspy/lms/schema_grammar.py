@@ -19,6 +19,9 @@ _WORD_STEP = 16  # bounds are rounded to multiples of it, so that near budgets s
 _MIN_WORDS = 8
 _LEAST_CHARS, _MOST_CHARS = 64, 512  # a string's default bound inside arrays
 _MAX_ITEMS = 16
+_MOST_NESTED = (
+    8000  # characters of all repeats of repeats in a schema's patterns: a thousand take a second or two to compile
+)
 _TOKENS_PER_CALL = 16
 
 
@@ -39,6 +42,8 @@ class SchemaCompiler:
         self._rules: dict[str, str] = {}
         self._names: dict[str, str] = {}  # of rules that stand for a body, by it
         self._word_limits: dict[str, int] = {}
+        self._patterns: dict[str | None, str | None] = {}
+        self._nested_left = _MOST_NESTED
         self._depth = 0  # of arrays, and of maps in them, around what is compiled
 
     def compile(self, schema: Mapping[str, Any]) -> tuple[str, Mapping[str, int]]:
@@ -230,7 +235,12 @@ class SchemaCompiler:
     def _matching(self, schema: Mapping[str, Any]) -> str | None:
         """The inside of a string of a certain shape; None if it has none, or one that has no grammar."""
         regex = schema.get("pattern") or ebnf.FORMATS.get(str(schema.get("format")))
-        return ebnf.pattern(regex, self.specials) if regex else None
+        if regex not in self._patterns:
+            written = ebnf.pattern(regex, self.specials) if regex else None
+            size = ebnf.nested_size(written or "")
+            self._patterns[regex] = written if size <= self._nested_left else None
+            self._nested_left -= size if size <= self._nested_left else 0
+        return self._patterns[regex]
 
     def _number(self, schema: Mapping[str, Any], where: str) -> str:
         whole = schema["type"] == "integer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from inputs import ESCAPES, altered, as_json, damaged, json_files
 
 from synth_dspy.errors import SetupError
-from synth_dspy.functions.canonical import gaps_of
+from synth_dspy.functions.canonical import canonical, gaps_of
 from synth_dspy.functions.openapi import read_document
 from synth_dspy.functions.schema import Call, Function, calls_schema, validate
 from synth_dspy.functions.shown import show_functions
@@ -224,6 +225,54 @@ def test_a_schemas_pattern_cannot_hold_up_a_run() -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a|a)*$"}}}
     problems = validate(Call("f", {"x": "a" * 60 + "!"}), [Function("f", "", schema)])
     assert problems == ["argument x: the pattern '^(a|a)*$' takes too long to match " + repr("a" * 60)[:57] + "..."]
+
+
+SLOW = {"type": "string", "pattern": "^(a|a)*$"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "array", "items": SLOW}, ["a" * 60 + "!"] * 2000),  # a little time for each is too much for all
+        ({"anyOf": [{**SLOW, "maxLength": 100 + number} for number in range(500)]}, "a" * 60 + "!"),
+        ({"type": "object", "patternProperties": {"^(a|a)*$": SLOW}}, {"a" * 60 + "!": 1}),
+        (
+            {"type": "object", "patternProperties": {"a*a*a*a*a*[cd]$": SLOW}},
+            {"a" * 900 + "b" * number: 1 for number in range(9)},
+        ),
+        (
+            {"type": "object", "patternProperties": {"(a|a)*b$": {}}, "additionalProperties": False},
+            {"a" * 60 + "!" * number: 1 for number in range(300)},
+        ),
+    ],
+)
+def test_nor_can_many_patterns_or_texts(schema: dict[str, Any], value: Any) -> None:
+    function = Function("f", "", {"type": "object", "properties": {"x": canonical(schema)}})
+    began = time.process_time()
+    assert validate(Call("f", {"x": value}), [function])
+    assert time.process_time() - began < 10
+
+
+def test_a_list_of_different_objects_is_checked_in_linear_time() -> None:
+    items = {"type": "array", "uniqueItems": True}
+    function = Function("f", "", {"type": "object", "properties": {"x": items}})
+    rows: list[Any] = [{"n": number} for number in range(20_000)]
+    assert validate(Call("f", {"x": [*rows, 1, True, "1", [1], None]}), [function]) == []
+    for twice in ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], [1, 1.0], [[0, {"a": 2}], [0, {"a": 2.0}]]):
+        assert "non-unique" in validate(Call("f", {"x": [*rows, *twice]}), [function])[0]
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        *({"multipleOf": factor} for factor in (0, -1, True, "2")),
+        *({f"exclusive{name}imum": value} for name, value in (("Max", 10**400), ("Min", -(10**400)))),
+        *({"maximum": value} for value in (float("inf"), float("nan"))),
+        *({name: 10**30} for name in ("maxLength", "maxItems", "maxProperties")),
+    ],
+)
+def test_a_bound_that_bounds_nothing_is_left_out(bound: dict[str, Any]) -> None:
+    assert canonical({"type": "integer", **bound}) == {"type": "integer"}
 
 
 @pytest.mark.parametrize(

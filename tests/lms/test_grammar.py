@@ -379,3 +379,24 @@ def test_a_call_cut_in_its_name_is_left_out(cut: str, read: Any) -> None:
 def test_what_is_no_list_of_calls_stays_none() -> None:
     assert close_python_calls("hello") is None
     assert close_python_calls("[1, 2") == "[]"
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^([a-z]{1,1000}){1,1000}$", r"^(((a|b){1,99}){1,99}){1,99}$", r"^((a+)+)+$", r"^(((((a|b)*)*)*)*)*$"]
+)
+def test_a_pattern_that_takes_for_ever_to_compile_is_passed_over(pattern: str) -> None:
+    assert _ebnf(_object(x={"type": "string", "pattern": pattern})) == _ebnf(_object(x={"type": "string"}))
+
+
+def test_a_schema_s_patterns_are_kept_as_far_as_they_compile_in_time() -> None:
+    slug = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+    schema = _object(**{f"x{number}": {"type": "string", "pattern": slug} for number in range(50)})
+    assert _accepts(schema, json.dumps({f"x{number}": "a-b2-c" for number in range(50)}))
+    assert not _accepts(schema, json.dumps({f"x{number}": "A B" for number in range(50)}))
+    many = _object(**{f"x{n}": {"type": "string", "pattern": f"^(a{{{n + 1}}}-)+$"} for n in range(200)})
+    assert ebnf.nested_size(_ebnf(many)) < 10_000
+
+
+def test_a_class_of_all_characters_is_written_in_no_time() -> None:
+    pattern = "^" + "[ -\U0010ffff]" * 200 + "$"
+    assert _accepts(_object(x={"type": "string", "pattern": pattern}), json.dumps({"x": "a" * 200}))

@@ -1,0 +1,137 @@
+"""The folder of a run that somebody else made, whose files are links, pipes, or have no end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from finished_runs import make_run, row
+
+from synth_dspy import blind, choose, report, restore
+from synth_dspy import run as runs
+from synth_dspy.accounting import Call
+from synth_dspy.compile import main as compile_main
+from synth_dspy.config import CompileConfig, Training
+from synth_dspy.errors import SetupError
+from synth_dspy.ledger import Ledger
+
+PARTS = ["results.json", "measurements.json", "predictions.jsonl"]
+VERBS: dict[str, Callable[[Path, Path], object]] = {
+    "report": lambda run, _: report.main([str(run)]),
+    "choose": lambda run, out: choose.main([str(run), "--out", str(out)]),
+    "blind": lambda run, out: blind.main(["sheets", str(run), "--out", str(out)]),
+}
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+
+ENDLESS: list[Callable[[Path], None]] = [os.mkfifo, sparse, lambda path: path.symlink_to("/dev/zero")]
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", [row(arm, index, index % 2) for arm in ("rag", "sft") for index in range(6)])
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("made", [*ENDLESS, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_is_no_file_of_a_run_is_refused(finished: Path, part: str, made: Callable[[Path], None]) -> None:
+    (finished / part).unlink()
+    made(finished / part)
+    with pytest.raises(SetupError, match="is no finished run"):
+        report.main([str(finished)])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_files_of_another_folder_are_not_brought_into_a_run(finished: Path, tmp_path: Path, verb: str) -> None:
+    theirs = tmp_path / "mine"
+    theirs.mkdir()
+    (theirs / "letter.txt").write_text("dear")
+    (finished / ".results").symlink_to(theirs)
+    VERBS[verb](finished, tmp_path / "out")
+    assert (theirs / "letter.txt").read_text() == "dear"
+    assert not (finished / "letter.txt").exists()
+
+
+def test_a_report_is_not_written_through_links(finished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    for name in (
+        "report.html",
+        "report.md",
+        f".report.html.{os.getpid()}.partial",
+        f".report.md.{os.getpid()}.partial",
+    ):
+        (finished / name).symlink_to(mine)
+    report.main([str(finished)])
+    assert mine.read_text() == "mine"
+    assert "sft" in (finished / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite.lock", "ledger.sqlite.http.lock"])
+def test_a_lock_that_is_a_link_is_not_written(tmp_path: Path, name: str) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record(Call("k", "{}", "m", "student"))
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(mine)
+    with pytest.raises(SetupError, match="Could not open the ledger"):
+        restore.main([str(tmp_path)])
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("pipe", [True, False])
+def test_a_log_that_is_a_link_or_a_pipe_is_not_written(tmp_path: Path, pipe: bool) -> None:
+    run = runs.start(tmp_path, "demo", CompileConfig())
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    if pipe:
+        os.mkfifo(run.folder / "run.log")
+    else:
+        (run.folder / "run.log").symlink_to(mine)
+    with pytest.raises(SetupError, match=r"Could not write .*run\.log"):
+        runs.log_to(run)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [runs.SIGNATURE, runs.NOTED])
+@pytest.mark.parametrize("made", ENDLESS)
+def test_small_files_of_a_run_are_not_waited_for(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, made: Callable[[Path], None]
+) -> None:
+    monkeypatch.chdir(workspace)
+    config = CompileConfig(training=Training(feedback=Path("/etc/passwd")))
+    run = runs.start(tmp_path, "contract_qa", config, workspace)
+    (run.folder / name).unlink()
+    made(run.folder / name)
+    if name == runs.SIGNATURE:
+        with pytest.raises(SetupError, match=r"not made by you .*\n  - training\.feedback"):
+            compile_main(["contract_qa", "--resume", str(run.folder)])
+    else:
+        assert runs.is_own(run, workspace)
+        with pytest.raises(SetupError, match="/etc/passwd, line 1"):
+            compile_main(["contract_qa", "--resume", str(run.folder)])
+
+
+@pytest.mark.parametrize("weights", [5, [], {}, "../" * 50, "a" * 5000])
+def test_weights_of_any_kind_do_not_stop_a_choice(finished: Path, weights: object) -> None:
+    about = finished / "programs" / "rag" / "about.json"
+    about.parent.mkdir(parents=True)
+    about.write_text(json.dumps({"weights": weights}))
+    assert choose.main([str(finished)]) in (0, choose.NOTHING_WITHIN_LIMITS)
+
+
+@pytest.mark.parametrize("verb", ["report", "choose"])
+def test_rows_of_any_depth_do_not_stop_a_report(finished: Path, tmp_path: Path, verb: str) -> None:
+    deep = "[" * 100_000
+    for name in ("datasets/test.jsonl", "programs/rag/about.json"):
+        (finished / name).parent.mkdir(parents=True)
+        (finished / name).write_text(deep)
+    VERBS[verb](finished, tmp_path / "out")
