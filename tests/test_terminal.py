@@ -352,11 +352,13 @@ def test_a_run_is_not_resumed_as_one_of_another_task(tmp_path: Path, monkeypatch
     from synth_dspy.cli.compile import main
 
     init.main([str(tmp_path / "mine")])
-    begun = start(tmp_path / "mine" / "runs", "table_docs", CompileConfig(), tmp_path / "mine")
-    for folder, path in (("/", str(begun.folder)), (tmp_path, f"mine/runs/table_docs/{begun.id}")):
+    programs = tmp_path / "mine" / "programs"
+    (programs / "triage.py").write_text((programs / "tickets.py").read_text())
+    begun = start(tmp_path / "mine" / "runs", "triage", CompileConfig(), tmp_path / "mine")
+    for folder, path in (("/", str(begun.folder)), (tmp_path, f"mine/runs/triage/{begun.id}")):
         monkeypatch.chdir(folder)
-        with pytest.raises(SetupError, match="is a run of table_docs"):
-            main(["contract_qa", "--resume", path])
+        with pytest.raises(SetupError, match="is a run of triage"):
+            main(["tickets", "--resume", path])
 
 
 @pytest.mark.slow
