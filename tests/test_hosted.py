@@ -262,15 +262,20 @@ def test_what_cannot_be_measured_of_an_unmerged_model_is_a_note(
     )
     program = dspy.Predict("question -> answer")
     program.set_lm(lm)
-    measured, notes = tuned.retained(
-        {"sft": program}, student, Retention(), 2, executor=Executor(2), bars=Bars(), seed=0
-    )
-    assert measured is not None
-    assert measured["student"].ifeval is not None
-    assert measured["student"].ifeval.n == 2
-    assert ("sft" in measured) is alive
-    about = [note for note in notes if note.startswith("What tuning cost sft elsewhere could not be measured in full:")]
-    assert ("vLLM serves this adapter unmerged" if alive else "could not be reached") in about[0]
+    models = tuned.compared_models({"sft": program}, student)
+    measured = {
+        name: tuned.retained(name, *model, Retention(), 2, executor=Executor(2), bars=Bars(), seed=0)
+        for name, model in models.items()
+    }
+    assert list(measured) == ["student", "sft"]
+    before, _ = measured["student"]
+    after, note = measured["sft"]
+    assert before is not None
+    assert before.ifeval is not None
+    assert before.ifeval.n == 2
+    assert (after is not None) is alive
+    assert str(note).startswith("What tuning cost sft elsewhere could not be measured in full:")
+    assert ("vLLM serves this adapter unmerged" if alive else "could not be reached") in str(note)
 
 
 @pytest.mark.slow

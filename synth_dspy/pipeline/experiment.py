@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import dspy
 
@@ -91,10 +92,8 @@ class Experiment(Context):
             self.programs = programs
             let_go()
         with self.run.station("evaluation"):
-            predictions, variants = self._evaluate(programs, rows["test"], resources, judge)
+            predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge)
             further, references = self._evaluate_references(programs, rows, resources, judge)
-        with self.run.station("retention"):
-            retained = self._retain(programs, resources)
         facts = RunFacts(
             baseline=next(iter(self.task.optimizers)),
             arms=arms,
@@ -157,19 +156,29 @@ class Experiment(Context):
 
     def _evaluate(
         self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
-    ) -> tuple[list[Prediction], dict[str, str]]:
-        """Answers of the arms and their variants; and the variants, each with its arm."""
+    ) -> tuple[list[Prediction], dict[str, str], dict[str, Retained]]:
+        """Answers of the arms and their variants; the variants, each with its arm; and what tuning cost elsewhere.
+
+        A model is asked everything while it is loaded.
+        """
         predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
         variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
+        models = tuned.compared_models(programs, resources.student) if self.bound("retention") else {}
+        retained: dict[str, Retained] = {}
         asked = {}
-        for name, program in programs.items():  # a model's variants follow it while it is loaded
+        for name, program in programs.items():
             asked[name] = (program, examples)
             asked |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
         for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
                 predictions += self._answer(name, program, examples, resources, judge, advance)
-        return predictions, {variant.name: variant.of for variant in variants}
+            model = name if name in models else tuned.STUDENT
+            if model in models and model not in retained:
+                self._retain(model, *models.pop(model), resources, retained)
+        if tuned.STUDENT not in retained:
+            retained.clear()  # there is nothing to compare with
+        return predictions, {variant.name: variant.of for variant in variants}, retained
 
     def _answer(
         self,
@@ -223,15 +232,21 @@ class Experiment(Context):
                 predictions += answered
         return predictions, described
 
-    def _retain(self, programs: dict[str, dspy.Module], resources: Resources) -> dict[str, Retained]:
-        retained, notes = tuned.retained(
-            programs,
-            resources.student,
+    def _retain(
+        self, name: str, lm: dspy.LM, weights: str | Path, resources: Resources, retained: dict[str, Retained]
+    ) -> None:
+        """Measure what a model still does besides the task."""
+        measured, note = tuned.retained(
+            name,
+            lm,
+            weights,
             self.config.retention,
             self.bound("retention"),
             executor=resources.executor,
             bars=self.bars,
             seed=self.config.seed,
         )
-        self.note(*notes)
-        return retained
+        if measured is not None:
+            retained[name] = measured
+        if note is not None:
+            self.note(note)

@@ -59,21 +59,40 @@ def with_demonstrations(
     return variants
 
 
+STUDENT = "student"
+
+
+def compared_models(programs: Programs, student: dspy.LM) -> dict[str, tuple[dspy.LM, str | Path]]:
+    """The student and the models that were tuned from it, each with its weights; none where no arm was tuned.
+
+    Args:
+        programs: the arms' programs, by name.
+        student: the LM before tuning.
+    """
+    tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program, student))}
+    if not tuned:
+        return {}
+    models: dict[str, tuple[dspy.LM, str | Path]] = {STUDENT: (student, student.model.removeprefix(roles.EMBEDDED))}
+    return models | {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
+
+
 def retained(
-    programs: Programs,
-    student: dspy.LM,
+    name: str,
+    lm: dspy.LM,
+    weights: str | Path,
     settings: Retention,
     few: int,
     *,
     executor: Executor,
     bars: Bars,
     seed: int,
-) -> tuple[dict[str, retention.Retained], list[str]]:
-    """Followed instructions and perplexity of the student and of every tuned arm.
+) -> tuple[retention.Retained | None, str | None]:
+    """Followed instructions and perplexity of a model.
 
     Args:
-        programs: the arms' programs, by name.
-        student: the LM before tuning.
+        name: the arm's, or `STUDENT`.
+        lm: the model.
+        weights: its weights, as `compared_models` gives them.
         settings: whose prompts and text are used.
         few: at most so many prompts.
         executor: runs many calls at once.
@@ -81,25 +100,18 @@ def retained(
         seed: of the intervals.
 
     Returns:
-        The figures by arm, `student` first (none where there is no tuned arm), and what the report notes.
+        The figures, None where there are none, and what the report notes of what could not be measured.
     """
-    tuned = {name: model for name, program in programs.items() if (model := saved.tuned_model(program, student))}
-    if not few or not tuned:
-        return {}, []
     prompts, text = retention_data(settings, few)
-    models: dict[str, tuple[dspy.LM, str | Path]] = {"student": (student, student.model.removeprefix(roles.EMBEDDED))}
-    models |= {name: (next(iter(programs[name].predictors())).lm, model) for name, model in tuned.items()}
-    found: dict[str, retention.Retained] = {}
-    notes = []
-    for name, (lm, weights) in models.items():
-        with bars.bar(f"retention: {name}", len(prompts)) as bar:
-            try:
-                followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
-                found[name] = retention.Retained(followed)
-                found[name] = retention.Retained(followed, _perplexity(weights, text))
-            except (ModelError, SetupError) as error:  # the comparison stands without it
-                notes.append(f"What tuning cost {name} elsewhere could not be measured in full: {message_of(error)}")
-    return (found if "student" in found else {}), notes
+    measured = None
+    with bars.bar(f"retention: {name}", len(prompts)) as bar:
+        try:
+            followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
+            measured = retention.Retained(followed)
+            measured = retention.Retained(followed, _perplexity(weights, text))
+        except (ModelError, SetupError) as error:  # the comparison stands without it
+            return measured, f"What tuning cost {name} elsewhere could not be measured in full: {message_of(error)}"
+    return measured, None
 
 
 def _perplexity(weights: str | Path, text: str) -> retention.Perplexity:
