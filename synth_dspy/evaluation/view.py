@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.evaluation.finished import read_run
+from synth_dspy.evaluation.records import ArmMeasured, ArmRecord, ClassificationRecord, ComparisonRecord, EstimateRecord
 from synth_dspy.evaluation.report.charts import arms_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
 
@@ -133,7 +134,7 @@ class Results:
         return cls(
             folder=folder,
             baseline=results["baseline"],
-            arms=tuple(_arm(arm, measured.get(arm["name"], {})) for arm in results["arms"]),
+            arms=tuple(_arm(arm, measured.get(arm["name"])) for arm in results["arms"]),
             comparisons=tuple(
                 _comparison(row) for row in results["comparisons"] if row["against"] == results["baseline"]
             ),
@@ -169,32 +170,32 @@ def _frame(values: Any) -> Any:
     return pandas.DataFrame(values)
 
 
-def _estimate(values: Mapping[str, Any]) -> Estimate:
-    return Estimate(values["mean"], values["low"], values["high"], int(values["n"]))
+def _estimate(record: EstimateRecord) -> Estimate:
+    return Estimate(record["mean"], record["low"], record["high"], record["n"])
 
 
-def _arm(arm: Mapping[str, Any], measured: Mapping[str, Any]) -> ArmResult:
+def _arm(arm: ArmRecord, measured: ArmMeasured | None) -> ArmResult:
     every = {**arm["scores"], **arm["retrieval"], **arm["further"]}
     return ArmResult(
         name=arm["name"],
         score=_estimate(arm["scores"][HEADLINE]),
         scores={name: _estimate(values) for name, values in every.items() if name != HEADLINE and values["n"]},
         failed=arm["failed"],
-        latency_p50_s=measured.get("latency_p50_s"),
+        latency_p50_s=measured["latency_p50_s"] if measured else None,
         tokens=(arm["tokens"]["prompt"], arm["tokens"]["completion"]),
-        cost_usd=measured.get("cost_usd_per_item"),
+        cost_usd=measured["cost_usd_per_item"] if measured else None,
     )
 
 
-def _comparison(row: Mapping[str, Any]) -> Comparison:
-    difference = Estimate(row["difference"], row["low"], row["high"], int(row["n"]))
+def _comparison(row: ComparisonRecord) -> Comparison:
+    difference = Estimate(row["difference"], row["low"], row["high"], row["n"])
     return Comparison(row["arm"], row["against"], difference, row["p_holm"], row["outcome"], row["smallest_detectable"])
 
 
-def _classification(values: Mapping[str, Any] | None) -> Classification | None:
-    if not values:
+def _classification(record: ClassificationRecord | None) -> Classification | None:
+    if record is None:
         return None
-    classes = tuple(values["classes"])
+    classes = tuple(record["classes"])
     return Classification(
         classes,
         {
@@ -205,7 +206,7 @@ def _classification(values: Mapping[str, Any] | None) -> Classification | None:
                     for label, counts in zip(classes, arm["matrix"], strict=True)
                 },
             )
-            for name, arm in values["arms"].items()
+            for name, arm in record["arms"].items()
         },
     )
 

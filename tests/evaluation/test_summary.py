@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from finished_runs import summarise
 
+from synth_dspy.evaluation.scores import scores, scores_of
+
 Rows = Callable[..., list[dict[str, Any]]]
 
 
@@ -257,3 +259,27 @@ def test_nothing_at_all() -> None:
     results, _ = summarise([], {})
     assert results["verdict"]["outcome"] == "nothing scored"
     assert results["items"]["n"] == 0
+
+
+def test_a_metric_says_what_its_score_is_about(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
+    """Of a task whose names are those of other metrics: nothing is taken for token F1 or retrieval by its name."""
+
+    @scores("answer", "words in common")
+    def overlap(example: Any, prediction: Any, trace: Any = None) -> float:
+        return 1.0
+
+    def f1(example: Any, prediction: Any, trace: Any = None) -> float:
+        return 1.0
+
+    rows = [
+        predict(arm, i, float(i % 2), scores={"judged": float(i % 2), "overlap": float(arm == "sft"), "f1": 0.5})
+        for arm in ("rag", "sft")
+        for i in range(40)
+    ]
+    results, _ = summarise(rows, {**facts, "scores": scores_of({"overlap": overlap, "f1": f1})})
+    arm = _arm(results, "rag")
+    assert (set(arm["scores"]), set(arm["further"]), arm["retrieval"]) == ({"judged", "overlap"}, {"f1"}, {})
+    (compared,) = results["comparisons_own"]
+    assert compared["sentence"].startswith("In words in common: sft is better than rag")
+    assert results["score_labels"] == {"overlap": "words in common", "f1": "f1"}
+    assert "Words in common does show a difference" in results["verdict"]["headline"]
