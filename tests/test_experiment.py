@@ -149,7 +149,7 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     assert "DSPy's own already" in adapter["skipped"]
     assert set(measurements["machine"]) == {"cpu", "cores", "precision"}
     assert [station["name"] for station in measurements["stations"]] == [
-        *("source", "models", "index", "synthesis", "arms", "evaluation", "retention")
+        *("source", "models", "index", "synthesis", "arms", "evaluation")
     ]
     assert (tmp_path / "programs" / "shown" / "program.json").exists()
     assert not (tmp_path / "programs" / "broken").exists()

@@ -208,6 +208,12 @@ class TestProgram:
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
         assert "zero_shot" in run.results._repr_html_()
         assert run.program("zero_shot")(question="What?").answer == "card"
+        asked = len(server.requests)
+        resumed = synth_dspy.compile_task(
+            program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, resume=run.folder
+        )
+        assert len(server.requests) - asked <= 2, "the models were tried, and no answered call was made again"
+        assert resumed.results == run.results
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
         assert again(question="What is 1?").answer == "card"
 

@@ -14,7 +14,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.terminal import standard_output
-from synth_dspy.pipeline.compile import Run, resume, start
+from synth_dspy.pipeline.compile import Run, resume_run, start
 from synth_dspy.pipeline.trust import Caller
 
 USAGE = """usage: {compile} TASK [options]
@@ -51,7 +51,7 @@ def main(args: list[str]) -> int:
                 f"{' '.join(rest) or '--config'}."
             )
         caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
-        return _show(resume(name, resumed, folder, caller, typed=typed), began)
+        return _show(resume_run(name, resumed, folder, caller, typed=typed), began)
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)

@@ -86,6 +86,7 @@ class CompleteTask:
 
     Attributes:
         classes: the labels that an answer can be, in their order; empty where it is no label.
+        output: what the program calls its answer.
     """
 
     program: Program
@@ -105,6 +106,7 @@ class CompleteTask:
     asks: tuple[str, ...]
     labels: str
     classes: tuple[str, ...] = ()
+    output: str = "answer"
 
 
 TaskFunction = Callable[..., Task]

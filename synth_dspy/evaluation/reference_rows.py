@@ -66,21 +66,22 @@ class Reference:
 class SameAnswer(dspy.Module):
     """Gives one answer to every question, and asks no model."""
 
-    def __init__(self, answer: str, *, abstained: bool) -> None:
+    def __init__(self, answer: str, *, abstained: bool, **outputs: Any) -> None:
         super().__init__()
-        self.prediction = {"answer": answer, "abstained": abstained}
+        self.prediction = {**outputs, "answer": answer, "abstained": abstained}
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """The answer."""
         return dspy.Prediction(**self.prediction, passages=[])
 
 
-def trivial_answers(train: Sequence[dspy.Example]) -> list[Reference]:
+def trivial_answers(train: Sequence[dspy.Example], output: str = "answer") -> list[Reference]:
     """The answers that could be given to every question unread: to abstain, and the most frequent answer.
 
     Args:
         train: training rows with `answer` and `references`; what is held out is not looked at. Human-labelled ones
             decide where there are some.
+        output: what the program calls its answer, which metrics may read.
 
     Returns:
         One that abstains, in the words that most rows do, if some row does; the most frequent answer, if it is frequent
@@ -89,14 +90,18 @@ def trivial_answers(train: Sequence[dspy.Example]) -> list[Reference]:
     rows = [row for row in train if row.get("origin") == "gold"] or list(train)
     silent = Counter(str(row["answer"]) for row in rows if not row.references and row.get("answer"))
     labels = [str(row["answer"]) for row in rows if row.references and row.get("answer") and not is_yes_no(row)]
+    values = {str(row["answer"]): row.get(output) for row in rows if output != "answer" and row.get("answer")}
+
+    def same(answer: str, *, abstained: bool) -> SameAnswer:
+        return SameAnswer(answer, abstained=abstained, **({output: values[answer]} if answer in values else {}))
+
     references = []
     if silent:
         answer = silent.most_common(1)[0][0]
-        references.append(Reference("always silent", "silent", SameAnswer(answer, abstained=True), answer))
+        references.append(Reference("always silent", "silent", same(answer, abstained=True), answer))
     answer, count = Counter(labels).most_common(1)[0] if labels else ("", 0)
     if count >= max(2, FREQUENT * len(rows)):
-        program = SameAnswer(answer, abstained=False)
-        references.append(Reference("most frequent answer", "frequent", program, answer))
+        references.append(Reference("most frequent answer", "frequent", same(answer, abstained=False), answer))
     return references
 
 

@@ -24,7 +24,7 @@ from synth_dspy.core import workspace as workspaces
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
-from synth_dspy.core.io.files import limit_access_to
+from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.validation import mistake
 from synth_dspy.models.offline import quiet_libraries
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from synth_dspy.core.task import Task
     from synth_dspy.evaluation.view import Results
 
+CALL = "compile_task("
 SECTIONS = ("models", "synthesis", "evaluation", "training", "retention")
 
 
@@ -100,6 +101,7 @@ def compile_task(
     config: Path | str | None = None,
     workspace: Path | str | None = None,
     runs_folder: Path | str | None = None,
+    resume: Path | str | None = None,
     **settings: Any,
 ) -> Run:
     """Compile a task, or any DSPy program: tune its prompts and weights, score every arm, write the report.
@@ -118,6 +120,8 @@ def compile_task(
         config: a TOML file of settings, which these arguments go before.
         workspace: the folder with the task; by default the nearest one.
         runs_folder: where runs are kept; by default `runs` in the workspace.
+        resume: the folder of a run that was stopped: go on with it, with the settings that it was started with. The
+            task, or the program, trainset and metric, must be the same.
         **settings: the other settings of a run, by section as in its TOML: `training={"minutes": 5}`,
             `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
 
@@ -144,6 +148,10 @@ def compile_task(
         here, model, name = Path(workspace or Path.cwd()).resolve(), CompileConfig, name or _name(task or program)
         if program is not None:
             task = _as_task(program, trainset, metric)
+    if resume is not None:
+        if isinstance(task, str):
+            return resume_run(task, str(resume), runs_folder, Caller())
+        return _resume_in_memory(Path(resume), here, task)
     before = read_toml(Path(config), model) if config is not None else model()
     return start(here, name, absolute(_merged(before, given, model)), task=None if isinstance(task, str) else task)
 
@@ -171,7 +179,7 @@ def start(
     """
     run = runs.start(here / config.runs.expanduser(), name, config, here)
     if task is not None:
-        run.again = "the same call again"
+        run.again, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
         return _see_through(here, run, config, task, typed)
     except SetupError:
@@ -180,7 +188,7 @@ def start(
         raise
 
 
-def resume(name: str, given: str, folder: str | Path | None, caller: Caller, *, typed: str = "") -> Run:
+def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller, *, typed: str = "") -> Run:
     """Go on with a run that was stopped.
 
     Args:
@@ -225,6 +233,20 @@ def resume(name: str, given: str, folder: str | Path | None, caller: Caller, *, 
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
         config = config.model_copy(update={"runs": kept_in})
     return _see_through(here, run, config, None, typed)
+
+
+def _resume_in_memory(folder: Path, here: Path, task: Task | None) -> Run:
+    """Go on with a run of a task that no file declares."""
+    folder = folder.expanduser().resolve()
+    run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
+    run.again = _call(run)
+    limit_access(share=config.share)
+    return _see_through(here, run, config, task, f"{CALL}...)")
+
+
+def _call(run: runs.Run) -> str:
+    """What goes on with a run of a task that no file declares."""
+    return f"{CALL}..., resume={str(run.folder.resolve())!r})"
 
 
 def _see_through(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:

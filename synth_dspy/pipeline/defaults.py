@@ -89,6 +89,7 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
             "noun": "row" if isinstance(source, Rows | Examples) and task.noun == "document" else task.noun,
         },
         classes=answer.classes if answer is not None and kind == LABEL else (),
+        output="answer" if answer is None else answer.name,
     )
 
 

@@ -210,7 +210,7 @@ class Experiment(Context):
     ) -> tuple[list[Prediction], list[ReferenceFacts]]:
         """Answers of what stands beside the arms; what cannot be asked or scored is left out of the report."""
         baseline = next(iter(self.task.optimizers))
-        references: list[Reference] = trivial_answers(rows["train"])
+        references: list[Reference] = trivial_answers(rows["train"], self.task.output)
         if baseline in programs and not self.config.quick:
             references.append(under_dspy_adapter(baseline, programs[baseline]))
         predictions: list[Prediction] = []

@@ -15,6 +15,8 @@ from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.evaluation.records import ArmMeasured, Measurements, Results
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
 
+CALL = "compile_task("
+"""How the command of a run begins that a program in memory was compiled in."""
 WANTED = 0.15
 """The difference that a comparison should be able to show, four times in five."""
 MOST_ROWS = 0.8
@@ -41,7 +43,10 @@ def next_steps(results: Results, measurements: Measurements, folder: Path) -> li
         measurements: of it.
         folder: where it lies.
     """
-    return list(_steps(results, measurements, _shown(folder)))[:2]
+    steps = list(_steps(results, measurements, _shown(folder)))
+    if (measurements.get("command") or "").startswith(CALL):  # no task file could be compiled by a command
+        steps = [step for step in steps if "synth_dspy.compile" not in step.command]
+    return steps[:2]
 
 
 def needed_items(results: Results) -> int:
@@ -69,6 +74,8 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
     n, best = results["items"]["headline"], verdict["best"]
     if "--quick" in shlex.split(measurements.get("command") or ""):
         yield Step("A quick run only shows that everything works: run it whole, which asks every held-out item.", again)
+    elif (measurements.get("command") or "") == f"{CALL}quick=True)":
+        yield Step("A quick run only shows that everything works: make the call without quick=True.", f"{CALL}...)")
     if best is not None and best != baseline:
         yield from _use(best, folder)
     few = n < SMALL_SAMPLE
