@@ -273,7 +273,7 @@ def server_process(**behaviour: Any) -> Iterator[str]:
 
 RUN = """
 import sys, pathlib, dspy
-from synth_dspy import roles
+from synth_dspy.models import roles
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 kind, api_base, path = sys.argv[1:]

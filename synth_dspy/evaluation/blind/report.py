@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synth_dspy.core.io.reading import Json
-from synth_dspy.evaluation.blind.tally import interval, percent
+from synth_dspy.evaluation.blind.tally import interval, win_rate
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def _position_sentence(found: Json) -> str:
 
 def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
     arms = [
-        [a["arm"], percent(a), interval(a), *(str(a[k]) for k in ("wins", "ties", "losses", "n"))]
+        [a["arm"], win_rate(a), interval(a), *(str(a[k]) for k in ("wins", "ties", "losses", "n"))]
         for a in results["arms"]
     ]
     pairs = [
         [
             f"{p['arm']} : {p['against']}",
-            percent(p),
+            win_rate(p),
             interval(p),
             _p(p["p_holm"]),
             *(str(p[k]) for k in ("wins", "ties", "losses", "n")),
@@ -101,7 +101,7 @@ def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
         for p in results["pairs"]
     ]
     by_rater = [
-        [rater["rater"], arm, percent(found), interval(found), str(found["n"])]
+        [rater["rater"], arm, win_rate(found), interval(found), str(found["n"])]
         for rater in results["raters"]
         for arm, found in rater["arms"].items()
     ]

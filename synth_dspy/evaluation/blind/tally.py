@@ -18,7 +18,7 @@ from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import position_p, rater_agreement
 from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
 from synth_dspy.evaluation.report.figures import plain
-from synth_dspy.evaluation.report.verdict import ALPHA, p_value
+from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
 
 _TIED = ""
 """The label of a tie: no arm is called so."""
@@ -218,7 +218,7 @@ def _pair_sentence(pair: Json, *, alone: bool) -> str:
     if pair["rate"] is None:
         return f"No vote decides between {ours} and {theirs}."
     figures = (
-        f"{percent(pair)} of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
+        f"{win_rate(pair)} of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
         f"n = {pair['n']} items"
     )
     if pair["p_holm"] < ALPHA:
@@ -241,7 +241,7 @@ def _headline(arms: Sequence[Json], pairs: Sequence[Json]) -> str:
     beaten = [_other(pair, top["arm"]) for pair in pairs if top["arm"] in (pair["arm"], pair["against"])
               and pair["p_holm"] is not None and pair["p_holm"] < ALPHA and _favours(pair, top["arm"])]  # fmt: skip
     rest = [arm["arm"] for arm in arms if arm["arm"] not in (*beaten, top["arm"])]
-    first = f"{top['arm']} has the most votes ({percent(top)}, 95 % interval {interval(top)} %, n = {top['n']} items)"
+    first = f"{top['arm']} has the most votes ({win_rate(top)}, 95 % interval {interval(top)} %, n = {top['n']} items)"
     if not rest:
         return f"{first} and is preferred to every other arm."
     listed = f" It is preferred to {', '.join(beaten)}." if beaten else ""
@@ -280,9 +280,9 @@ def _notes(results: Json) -> list[str]:
     return found
 
 
-def percent(found: Mapping[str, Any]) -> str:
-    """A win rate as a percentage."""
-    return "–" if found["rate"] is None else f"{100 * found['rate']:.1f}"
+def win_rate(found: Mapping[str, Any]) -> str:
+    """A win rate in per cent."""
+    return percent(found["rate"], "–")
 
 
 def interval(found: Mapping[str, Any]) -> str:

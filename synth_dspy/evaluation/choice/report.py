@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synth_dspy.core.io.reading import Json
-from synth_dspy.evaluation.choice.sentences import percent, usd
+from synth_dspy.evaluation.choice.sentences import usd
+from synth_dspy.evaluation.report.verdict import percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,8 +67,8 @@ def _row(option: Json) -> list[str]:
     return [
         f"{option['name']}{FRONT if option['pareto'] else ''}",
         option["model"],
-        percent(quality["mean"]),
-        f"{percent(quality['low'])} – {percent(quality['high'])}".replace(" ", "\u2009"),
+        percent(quality["mean"], "–"),
+        f"{percent(quality['low'], '–')} – {percent(quality['high'], '–')}".replace(" ", "\u2009"),
         _number(option["latency_p50_s"], 2),
         _number(option["latency_p95_s"], 2),
         _number(option["throughput"], 2),

@@ -8,7 +8,7 @@ from synth_dspy.evaluation.choice.licences import NO, UNKNOWN
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.finished import Arm
 from synth_dspy.evaluation.records import PairRecord
-from synth_dspy.evaluation.report.verdict import listed, missing_evidence, points
+from synth_dspy.evaluation.report.verdict import listed, missing_evidence, percent, points
 
 
 def exclusions(option: Option, limits: Limits) -> dict[str, str]:
@@ -116,8 +116,8 @@ def _dearer(top: Option, chosen: Option) -> str:
 
 
 def _figures(option: Option, metric: str) -> str:
-    found = option.quality
-    return f"{metric} {percent(found['mean'])} %, 95 % interval {percent(found['low'])} to {percent(found['high'])} %"
+    mean, low, high = (percent(option.quality[name], "–") for name in ("mean", "low", "high"))
+    return f"{metric} {mean} %, 95 % interval {low} to {high} %"
 
 
 def _measures(option: Option) -> str:
@@ -156,11 +156,6 @@ def notes(arms: Sequence[Arm], options: Sequence[Option], left_out: int, compare
     if unknown:
         found.append(f"Whether everything may be used commercially is unknown for arms on {', '.join(unknown)}.")
     return found
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage."""
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def usd(value: float | None) -> str:

@@ -160,9 +160,9 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def percent(value: float | None) -> str:
-    """A share in per cent."""
-    return "unknown" if value is None else f"{100 * value:.1f}"
+def percent(value: float | None, unknown: str = "unknown") -> str:
+    """A share in per cent; in tables a dash is short for `unknown`."""
+    return unknown if value is None else f"{100 * value:.1f}"
 
 
 def points(value: float | None, *, unit: bool = True) -> str:
