@@ -137,6 +137,67 @@ class TestRows:
         assert "'billing'" in json.dumps(server.requests[-1])
         assert run.report.is_file()
 
+    def test_the_program_s_own_inputs_are_left_alone(self, tmp_path: Path) -> None:
+        class Sorted(dspy.Signature):
+            category: str = dspy.InputField()
+            question: str = dspy.InputField()
+            team: Literal["billing", "card"] = dspy.OutputField()
+
+        rows = [{"category": f"C{n}", "question": f"Q{n}", "team": "card"} for n in range(5)]
+        source = complete(Task(program=dspy.Predict(Sorted), source=Examples(rows))).source
+        inputs = source.read().labelled[0].inputs().toDict()
+        assert inputs == {"category": "C0", "question": "Q0"}, "nor does the label stand among them"
+        with pytest.raises(SetupError, match="called 'id', as a column"):
+            complete(Task(program=dspy.Predict("id -> team"), source=Examples([{"id": 1, "team": "x"}]))).source.read()
+
+    def test_a_row_is_named_by_what_it_says_not_by_where_it_stands(self, tmp_path: Path) -> None:
+        task = Task(program=dspy.Predict(Triage), source=Rows(write(tmp_path / "a.jsonl", tickets(9))))
+        source = complete(task).source
+        there = write(tmp_path / "b.jsonl", tickets(9)[::-1])
+        one, other = (
+            {row.text: row.id for row in rows} for rows in (source.read().labelled, source.read_labelled(there))
+        )
+        assert one == other
+        assert len(set(one.values())) == 9
+
+    def test_labels_that_few_rows_have_are_held_out_too(self) -> None:
+        rows = [{"question": f"{n} + 1", "answer": n + 1} for n in range(40)]
+        source = complete(Task(program=dspy.Predict("question -> answer: int"), source=Examples(rows))).source
+        assert {name: len(part.labelled) for name, part in split(source.read(), 0).items()} == {
+            "train": 24,
+            "dev": 6,
+            "test": 10,
+        }
+
+    @pytest.mark.parametrize(
+        ("kind", "cell", "value"),
+        [
+            ("Literal[1, 2]", "1", 1),
+            ("bool", "false", False),
+            ("list[str]", '["a", "b"]', ["a", "b"]),
+            ("Optional[Literal['a', 'b']]", "", None),
+        ],
+    )
+    def test_a_cell_is_read_as_the_type_says(self, tmp_path: Path, kind: str, cell: str, value: Any) -> None:
+        quoted = cell.replace('"', '""')
+        (tmp_path / "rows.csv").write_text(f'question,answer\nQ?,"{quoted}"\n', encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(f"question -> answer: {kind}"), source=Rows(tmp_path / "rows.csv")))
+        assert task.source.read().labelled[0].answer == value
+
+    def test_a_line_with_more_cells_than_the_header_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.csv").write_text("text,team\nHello, I need help,card\n", encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.csv")))
+        with pytest.raises(SetupError, match="line 2: has more cells than the header"):
+            task.source.read()
+
+    def test_a_row_that_abstains_is_right_to(self) -> None:
+        rows = [{"question": "Who?", "answer": "not covered"}, {"question": "What?", "answer": "x"}]
+        task = complete(Task(program=dspy.Predict("question -> answer"), source=Examples(rows), abstain="Not covered."))
+        silent, open_ = task.source.read().labelled
+        assert (silent.references, open_.references) == ([], ["x"])
+        said = dspy.Prediction(answer="Not covered.", abstained=True)
+        assert (task.metrics["f1"](silent, said), task.metrics["f1"](open_, said)) == (1.0, 0.0)
+
 
 class TestDocuments:
     def test_the_documented_task_reads_pages_and_short_labels(self, own: Path) -> None:
@@ -186,6 +247,18 @@ class TestDocuments:
         with pytest.raises(SetupError, match=r"give it Documents\(folder\)"):
             task.program(scripted_resources(scripted_lm(lambda prompt: "x")))(question="Who?")
 
+    def test_questions_about_all_documents_are_spread_and_a_limit_leaves_some_out(self, tmp_path: Path) -> None:
+        (tmp_path / "help").mkdir()
+        for n in range(6):
+            (tmp_path / "help" / f"page-{n}.md").write_text(f"Page {n} says {n} things.", encoding="utf-8")
+        labels: list[dict[str, Any]] = [{"question": f"Number {n}?", "answer": "Not covered."} for n in range(20)]
+        labels.append({"question": "How many?", "answer": "3 things", "document": "page-3"})
+        write(tmp_path / "questions.jsonl", labels)
+        source = Documents(tmp_path / "help", labelled="questions.jsonl", abstain="Not covered.")
+        assert len({row.group for row in source.read().labelled}) > 3
+        assert len(source.read(3).documents) == 3
+        assert {row.document for row in source.read(3).labelled} <= {None, *(d.id for d in source.read(3).documents)}
+
 
 class TestProgram:
     def rows(self, number: int = 40) -> list[dspy.Example]:
@@ -230,6 +303,54 @@ class TestProgram:
                 workspace=tmp_path,
                 **settings(server),
             )
+
+    def test_the_optimizers_climb_the_metric_which_keeps_its_own_model(self, server: Server, tmp_path: Path) -> None:
+        mine = dspy.LM("openai/mine", api_base=server.url, api_key="x")
+        seen = set()
+
+        def metric(example: Any, prediction: Any, trace: Any, name: Any, steps: Any) -> Any:
+            seen.add(dspy.settings.lm.model)
+            return dspy.Prediction(score=0.5)
+
+        with dspy.context(lm=mine):
+            run = synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=self.rows(),
+                metric=metric,
+                workspace=tmp_path,
+                **settings(server),
+            )
+            assert dspy.settings.lm is mine
+        assert seen == {"openai/mine"}
+        assert run.results["bootstrap"].score.mean == 0.5
+
+    @pytest.mark.parametrize(
+        ("program", "inputs"),
+        [
+            (dspy.ReAct("question -> answer", tools=[]), ("question",)),
+            (dspy.ChainOfThought("context, question -> answer"), ("context", "question")),
+        ],
+    )
+    def test_a_program_s_inputs_are_those_that_it_is_called_with(self, program: Any, inputs: tuple[str, ...]) -> None:
+        from synth_dspy.evaluation.answers import answer_type
+
+        assert answer_type(program).inputs == inputs
+
+    def test_a_program_s_own_answer_keeps_its_type(self) -> None:
+        from synth_dspy.evaluation.answers import answer_type
+        from synth_dspy.pipeline.answering import Answering
+
+        class Counts(dspy.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.count = dspy.Predict("text -> answer: int")
+
+            def forward(self, text: str, unit: str = "words") -> dspy.Prediction:
+                return dspy.Prediction(answer=42)
+
+        kind = answer_type(Counts())
+        assert (kind.inputs, kind.kind) == (("text",), "label")
+        assert Answering(Counts(), kind)(text="x").answer == 42
 
     def test_a_trainset_without_an_input_is_named(self, server: Server, tmp_path: Path) -> None:
         with pytest.raises(SetupError, match="Row 1 of the trainset lacks 'question'"):
@@ -315,6 +436,21 @@ def test_the_public_names_are_there_and_typed() -> None:
     for name in synth_dspy.__all__:
         assert getattr(synth_dspy, name) is not None, name
     assert (Path(synth_dspy.__file__).parent / "py.typed").is_file()
+
+
+def test_the_snippet_about_a_program_runs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+    monkeypatch.chdir(tmp_path)
+    inner = synth_dspy.compile_task
+    names: dict[str, Any] = {"my_pairs": [(f"What is {n}?", "card") for n in range(40)]}
+
+    def hosted(**given: Any) -> Any:  # whose weights are not here
+        return inner(**{**given, "arms": ["bootstrap"]}, **settings(server))
+
+    monkeypatch.setattr(synth_dspy, "compile_task", hosted)
+    code = SNIPPETS[2].replace('run.program("sft")', 'run.program("bootstrap")')
+    exec(compile(code, str(DOCS), "exec"), names)
+    assert names["run"].results["zero_shot"].score.mean == 1.0
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS[3:])

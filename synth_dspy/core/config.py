@@ -199,8 +199,8 @@ def task_settings(path: Path) -> type[Settings]:
             )
         if default is None:
             raise SetupError(f"{path}:{argument.lineno}: parameter {argument.arg!r} needs a default.")
-        if isinstance(default, ast.Call) and ast.unparse(default.func) in ("Path", "pathlib.Path") and default.args:
-            default = default.args[0]
+        if isinstance(default, ast.Call) and ast.unparse(default.func) in ("Path", "pathlib.Path"):
+            default = default.args[0] if len(default.args) == 1 else default
         try:
             value = ast.literal_eval(default)
         except (ValueError, RecursionError) as error:
@@ -209,7 +209,9 @@ def task_settings(path: Path) -> type[Settings]:
                 "True, False or None."
             ) from error
         if annotation.startswith("Path") and value is not None:
-            value = path.resolve().parents[1] / value  # of a default: in the workspace, wherever it is run from
+            value = (
+                path.resolve().parents[1] / Path(value).expanduser()
+            )  # of a default: in the workspace, wherever it is run from
         description = Field(description=described.get(argument.arg))
         fields[argument.arg] = (Annotated[kind, description], value)
     model: type[Settings] = create_model("TaskSettings", __base__=Settings, **fields)

@@ -188,7 +188,7 @@ def _again(task: str, folder: Path) -> str:
 def discard(run: Run) -> None:
     """Remove the folder of a run that never began, and its log's handler."""
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+    for handler in [each for each in root.handlers if isinstance(each, _LogFile)]:
         if Path(handler.baseFilename).parent == run.folder.resolve():
             root.removeHandler(handler)
             handler.close()
@@ -222,7 +222,7 @@ def log_to(run: Run) -> None:
         ) from error
     handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
-    for other in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+    for other in [h for h in root.handlers if isinstance(h, _LogFile)]:  # of another run of this process
         root.removeHandler(other)
         other.close()
     root.addHandler(handler)

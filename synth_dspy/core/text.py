@@ -6,11 +6,14 @@ whatever compares answers compares these tokens, not the text.
 
 from __future__ import annotations
 
+import enum
+import json
 import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 
 def words(text: str) -> frozenset[str]:
@@ -21,6 +24,17 @@ def words(text: str) -> frozenset[str]:
 def one_line(text: str) -> str:
     """A text with single spaces for its white space."""
     return " ".join(text.split())
+
+
+def as_text(value: Any) -> str:
+    """An answer as text, the same for equal values: a text as it is, anything else as JSON."""
+    from pydantic_core import to_jsonable_python
+
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, str):
+        return value
+    return json.dumps(to_jsonable_python(value, fallback=str), ensure_ascii=False, sort_keys=True)
 
 
 def overlap_f1(ours: Counter[str], theirs: Counter[str]) -> float:

@@ -20,6 +20,10 @@ from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.reading import read_part
 
+ROOTS = ("programs", "optimizers", "eval", "domains")
+"""Packages of a workspace."""
+_read_at: dict[str, float] = {}
+"""When the files of imported modules had been changed last, by their paths."""
 NOTED = "workspace.txt"
 """File of a run that lies outside its workspace: says where that is."""
 
@@ -65,7 +69,8 @@ def import_from(workspace: Path, module: str) -> ModuleType:
     Raises:
         SetupError: a module of that name from elsewhere is loaded already, or the module itself does not exist.
     """
-    if str(workspace) not in sys.path:
+    _forget_others(workspace)
+    if sys.path[:1] != [str(workspace)]:
         sys.path.insert(0, str(workspace))
     try:
         loaded = importlib.import_module(module)
@@ -80,6 +85,35 @@ def import_from(workspace: Path, module: str) -> ModuleType:
             "another package of that name is installed or loaded; remove it or rename it."
         )
     return loaded
+
+
+def _forget_others(workspace: Path) -> None:
+    """Have modules imported anew that are of another workspace, or whose files have changed since."""
+    own = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in ROOTS and getattr(module, "__file__", None)
+    }
+    seen = {name: _read_at.setdefault(str(module.__file__), _changed_at(module)) for name, module in own.items()}
+    elsewhere = [name for name, module in own.items() if _workspace_around(Path(str(module.__file__))) != workspace]
+    changed = [name for name, module in own.items() if _changed_at(module) != seen[name]]
+    if changed or any(_workspace_around(Path(str(own[name].__file__))) is not None for name in elsewhere):
+        for name, module in own.items():
+            del sys.modules[name]
+            _read_at.pop(str(module.__file__), None)
+        importlib.invalidate_caches()
+
+
+def _changed_at(module: ModuleType) -> float:
+    try:
+        return Path(str(module.__file__)).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _workspace_around(file: Path) -> Path | None:
+    """The workspace that a module's file lies in."""
+    return next((folder for folder in file.resolve().parents if (folder / "programs" / "__init__.py").is_file()), None)
 
 
 @contextmanager

@@ -11,20 +11,26 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import dspy
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from synth_dspy.core.errors import SetupError
+from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.protocols import Judge, Metric
+from synth_dspy.core.text import as_text, one_line
 from synth_dspy.evaluation.metrics import normalize_answer
 from synth_dspy.evaluation.scores import scores
 
 LABEL, STRUCTURE, TEXT = "label", "structure", "text"
-REASONING = frozenset({"reasoning", "rationale"})
+REASONING = frozenset({"reasoning", "rationale", "trajectory"})
 """Outputs that DSPy's own modules add: never the answer."""
+NOTHING = "null"
+"""None as a label."""
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +50,54 @@ class AnswerType:
     @property
     def kind(self) -> str:
         """`label`, `structure` or `text`."""
-        if self.classes or self.annotation in (bool, int):
+        if self.classes or self._type in (bool, int):
             return LABEL
-        if self.annotation is str:
-            return TEXT
-        return STRUCTURE
+        return TEXT if self._type is str else STRUCTURE
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The labels that it can be, as texts; empty where the type does not list them."""
-        if get_origin(self.annotation) is Literal:
-            return tuple(map(as_text, get_args(self.annotation)))
-        if inspect.isclass(self.annotation) and issubclass(self.annotation, enum.Enum):
-            return tuple(as_text(member) for member in self.annotation)
-        return ("false", "true") if self.annotation is bool else ()
+        if get_origin(self._type) is Literal:
+            listed = tuple(map(as_text, get_args(self._type)))
+        elif inspect.isclass(self._type) and issubclass(self._type, enum.Enum):
+            listed = tuple(as_text(member) for member in self._type)
+        else:
+            listed = ("false", "true") if self._type is bool else ()
+        return (*listed, NOTHING) if listed and self.may_be_none else listed
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether None is an answer."""
+        return type(None) in get_args(self.annotation) and get_origin(self.annotation) in (Union, UnionType)
+
+    @property
+    def _type(self) -> Any:
+        """The type without its `| None`, where one other is left."""
+        others = [each for each in get_args(self.annotation) if each is not type(None)]
+        return others[0] if self.may_be_none and len(others) == 1 else self.annotation
 
     def read(self, value: Any) -> Any:
-        """A value of a file as the type has it: `"3"` as 3 for a whole number.
+        """A value of a file as the type has it: in a CSV file `3` is a whole number, and `["a"]` a list.
 
         Raises:
             ValidationError: it is not of the type.
         """
-        return TypeAdapter(self.annotation).validate_python(value)
+        adapter = TypeAdapter(self.annotation)
+        if self._type is str and value is not None:
+            return adapter.validate_python(value)
+        try:
+            return adapter.validate_python(value)
+        except ValidationError:
+            if not isinstance(value, str):
+                raise
+            with suppress(ValidationError):
+                return adapter.validate_json(value)
+            raise
 
     def problem_with(self, value: Any) -> str | None:
         """What to make of a value that is not of the type; None for one that is."""
         if value is None or not str(value).strip():
-            return "fill it in"
+            return None if self.may_be_none else "fill it in"
         try:
             self.read(value)
         except ValidationError:
@@ -80,43 +107,49 @@ class AnswerType:
 
 
 def answer_type(program: dspy.Module, named: str = "") -> AnswerType:
-    """The answer of a program's last predictor.
+    """The answer of a program, as its last predictor that gives one has it, and the inputs that the program needs.
 
     Args:
         program: the program.
-        named: which output it is; without, the one called `answer`, or the only one.
+        named: which output it is; without, the one called `answer`, or the last predictor's only one.
 
     Raises:
         SetupError: the program has no predictor, or several outputs of which none is called `answer`.
     """
-    predictors = program.predictors()
-    if not predictors:
+    signatures = [predictor.signature for predictor in reversed(program.predictors())]
+    if not signatures:
         raise SetupError(f"The program {type(program).__name__} has no predictor, so there is nothing to compile.")
-    signature = predictors[-1].signature
-    outputs = {name: field for name, field in signature.output_fields.items() if name not in REASONING}
-    name = named or ("answer" if "answer" in outputs else next(iter(outputs)) if len(outputs) == 1 else "")
-    if name not in outputs:
-        listed = ", ".join(outputs)
+    every = [
+        {name: field for name, field in signature.output_fields.items() if name not in REASONING}
+        for signature in signatures
+    ]
+    name = named or ("answer" if any("answer" in outputs for outputs in every) else "")
+    if not name and len(every[0]) == 1:
+        (name,) = every[0]
+    outputs = next((outputs for outputs in every if name in outputs), None)
+    if outputs is None:
+        listed, first = ", ".join(every[0]), next(iter(every[0]), "")
         raise SetupError(
             f"The program's outputs are {listed}, and none is called {named or 'answer'!r}: say which one is its "
-            f"answer, as in Task(answer={next(iter(outputs), '')!r}, ...)."
+            f"answer, as in Task(answer={first!r}, ...)."
         )
-    return AnswerType(name, outputs[name].annotation, tuple(signature.input_fields))
+    return AnswerType(name, outputs[name].annotation, _inputs(program))
 
 
-def as_text(value: Any) -> str:
-    """An answer as text, the same for equal values: JSON where it is structured."""
-    if isinstance(value, str) and not isinstance(value, enum.Enum):
-        return " ".join(value.split())
-    if isinstance(value, enum.Enum):
-        return as_text(value.value)
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+def _inputs(program: dspy.Module) -> tuple[str, ...]:
+    """The inputs that a program cannot do without: of its signature, or of its `forward`."""
+    signature = getattr(program, "signature", None)
+    if isinstance(signature, type) and hasattr(signature, "input_fields"):
+        return tuple(signature.input_fields)
+    parameters = list(inspect.signature(type(program).forward).parameters.values())[1:]
+    own = tuple(each.name for each in parameters if each.kind in _NAMED and each.default is each.empty)
+    if own or all(each.kind in _NAMED for each in parameters):
+        return own
+    return tuple(program.predictors()[0].signature.input_fields)  # it takes whatever its first predictor does
 
 
 class Equality:
-    """1.0 where the answer equals one of the references, upper and lower case aside."""
+    """1.0 where the answer equals one of the references, case and white space aside; without any, where it abstains."""
 
     name = "equality"
     score_name = "accuracy"
@@ -128,12 +161,18 @@ class Equality:
         return {}
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
-        answer = str(prediction.get("answer") or "").casefold()
-        return float(any(answer == str(reference).casefold() for reference in example.get("references") or []))
+        references = example.get("references") or []
+        if not references:
+            return float(bool(prediction.get("abstained")))
+        return self.compare(as_text(prediction.get("answer", "")), list(map(str, references)))
+
+    def compare(self, answer: str, references: Sequence[str]) -> float:
+        """The score of an answer against its references, one at least."""
+        return float(one_line(answer).casefold() in {one_line(reference).casefold() for reference in references})
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Scores of rows of references and prediction."""
-        return [self(row, {"answer": row["prediction"]}) for row in rows]
+        """Scores of rows of references, prediction and, where there are no references, whether it abstained."""
+        return [self(row, {"answer": row["prediction"], "abstained": row.get("abstained")}) for row in rows]
 
 
 class FieldByField(Equality):
@@ -142,28 +181,60 @@ class FieldByField(Equality):
     name = "field by field"
     score_name = "field accuracy"
 
-    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
-        answer = _parsed(str(prediction.get("answer") or ""))
-        return max((_alike(answer, _parsed(reference)) for reference in example.get("references") or []), default=0.0)
+    def compare(self, answer: str, references: Sequence[str]) -> float:
+        """The best share."""
+        value = _parsed(answer)
+        return max(_alike(value, _parsed(reference)) for reference in references)
 
 
 class MetricJudge(Equality):
     """A metric of the user's own as the judge: what it says of the prediction is the score.
 
+    It runs under the LM that DSPy was configured with when this was made, if any: a metric may ask a model of its own.
+
     Args:
-        metric: DSPy's convention, `metric(example, prediction, trace=None)`; a score from 0 to 1, or a truth value.
+        metric: DSPy's convention, `metric(example, prediction, trace=None)`, or GEPA's with five arguments; a score
+            from 0 to 1, a truth value, or a prediction with a `score`.
     """
 
     def __init__(self, metric: Callable[..., Any]) -> None:
         self.metric = metric
         self.name = self.score_name = getattr(metric, "__name__", type(metric).__name__)
+        self.lm = dspy.settings.lm
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
-        return checked(self.name, self.metric, self.metric(example, prediction, trace))
+        with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
+            return measured(self.name, self.metric, example, prediction, trace)
 
     def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
         """Scores of predictions, which hold more than a row does."""
         return [self(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+
+
+def measured(name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None) -> float:
+    """What a metric gives for a prediction, as `checked`.
+
+    Raises:
+        SetupError: it gives no such number, or fails; names it with its file and line.
+    """
+    try:
+        value = metric(example, prediction, trace, *[None] * (_positional(metric) - 3))
+    except SynthDspyError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise SetupError(f"{place_of(metric)}: the metric {name!r} failed on {example.get('id')}: {why}.") from error
+    return checked(name, metric, value)
+
+
+def _positional(metric: Callable[..., Any]) -> int:
+    """How many arguments a metric must be given; at least three are."""
+    try:
+        parameters = inspect.signature(metric).parameters.values()
+    except (TypeError, ValueError):
+        return 3
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+    return max(3, sum(each.kind in kinds and each.default is each.empty for each in parameters))
 
 
 def checked(name: str, metric: Callable[..., Any], value: Any) -> float:
@@ -173,7 +244,7 @@ def checked(name: str, metric: Callable[..., Any], value: Any) -> float:
         SetupError: it is none; names the metric with its file and line.
     """
     try:
-        number = float(value)
+        number = float(getattr(value, "score", value))
     except (TypeError, ValueError):
         number = math.inf
     if not (math.isnan(number) or 0.0 <= number <= 1.0):

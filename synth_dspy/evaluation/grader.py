@@ -12,6 +12,7 @@ import dspy
 
 from synth_dspy.core.errors import ModelError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.text import as_text
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def answer_row(example: Any, prediction: Any) -> dict[str, Any]:
     return {
         "question": example.question,
         "references": list(example.get("references") or []),
-        "prediction": str(prediction.get("answer") or ""),
+        "prediction": as_text(prediction.get("answer") or ""),
         "abstained": prediction.get("abstained"),
     }
 

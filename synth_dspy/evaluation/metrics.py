@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synth_dspy.core.text import one_line, overlap_f1
+from synth_dspy.core.text import as_text, one_line, overlap_f1
 from synth_dspy.evaluation.scores import scores
 
 _SUBJECT = r"(?:contract|agreement|lease|license|document|text|passages?|context|excerpts?|clauses?|sections?|it|this)"
@@ -142,7 +142,7 @@ def reward_f1(row: Mapping[str, Any], text: str) -> float:
 
 
 def _answer(prediction: Any) -> str:
-    return str(prediction.get("answer") or "")
+    return as_text(prediction.get("answer") or "")
 
 
 def _references(example: Any) -> Sequence[str]:

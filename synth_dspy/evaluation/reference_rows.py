@@ -15,6 +15,7 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.text import as_text
 from synth_dspy.evaluation.facts import ReferenceFacts, ReferenceKind
 from synth_dspy.evaluation.report.figures import PROMPTS, is_yes_no
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
@@ -66,9 +67,9 @@ class Reference:
 class SameAnswer(dspy.Module):
     """Gives one answer to every question, and asks no model."""
 
-    def __init__(self, answer: str, *, abstained: bool, **outputs: Any) -> None:
+    def __init__(self, *, abstained: bool, **outputs: Any) -> None:
         super().__init__()
-        self.prediction = {**outputs, "answer": answer, "abstained": abstained}
+        self.prediction = {**outputs, "abstained": abstained}
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """The answer."""
@@ -88,21 +89,30 @@ def trivial_answers(train: Sequence[dspy.Example], output: str = "answer") -> li
         enough to be a label.
     """
     rows = [row for row in train if row.get("origin") == "gold"] or list(train)
-    silent = Counter(str(row["answer"]) for row in rows if not row.references and row.get("answer"))
-    labels = [str(row["answer"]) for row in rows if row.references and row.get("answer") and not is_yes_no(row)]
-    values = {str(row["answer"]): row.get(output) for row in rows if output != "answer" and row.get("answer")}
+    silent = Counter(_answer(row) for row in rows if not row.references and _answer(row))
+    labels = Counter(_answer(row) for row in rows if row.references and not is_yes_no(row))
+    values = {_answer(row): row.get(output) for row in rows if output != "answer" or not isinstance(row["answer"], str)}
 
     def same(answer: str, *, abstained: bool) -> SameAnswer:
-        return SameAnswer(answer, abstained=abstained, **({output: values[answer]} if answer in values else {}))
+        outputs = {output: values[answer]} if values.get(answer) is not None else {}
+        return SameAnswer(**{"answer": answer, **outputs}, abstained=abstained)
 
     references = []
     if silent:
         answer = silent.most_common(1)[0][0]
         references.append(Reference("always silent", "silent", same(answer, abstained=True), answer))
-    answer, count = Counter(labels).most_common(1)[0] if labels else ("", 0)
+    answer, count = labels.most_common(1)[0] if labels else ("", 0)
     if count >= max(2, FREQUENT * len(rows)):
         references.append(Reference("most frequent answer", "frequent", same(answer, abstained=False), answer))
     return references
+
+
+def _answer(row: dspy.Example) -> str:
+    """A row's answer as a text, such as its references are."""
+    answer = row.get("answer")
+    if row.references and not isinstance(answer, str):
+        return str(row.references[0])
+    return as_text(answer or "")
 
 
 def under_dspy_adapter(baseline: str, program: dspy.Module) -> Reference:

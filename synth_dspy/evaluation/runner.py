@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.errors import message_of
 from synth_dspy.core.protocols import Judge, Metric
-from synth_dspy.evaluation.answers import checked
+from synth_dspy.core.text import as_text
+from synth_dspy.evaluation.answers import measured
 from synth_dspy.evaluation.records import Expected, Prediction
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def run_arm(
                 "question": example.get("question", ""),
                 "references": list(example.references),
                 **expected,
-                "prediction": str(prediction.get("answer", "")),
+                "prediction": as_text(prediction.get("answer", "")),
                 "abstained": bool(prediction.get("abstained", False)),
                 "passages": [{"text": text} for text in prediction.get("passages") or []],
                 "latency_s": usage.latency_s if usage else None,
@@ -91,14 +92,33 @@ def run_arm(
             }
         )
     with ledger.unit(station="evaluation", arm=arm):
-        of_predictions = getattr(judge, "score_predictions", None)
-        judged = of_predictions(examples, predictions) if of_predictions else judge.score_many(rows)
+        judged = _judged(judge, examples, predictions, rows)
     for row, example, prediction, score in zip(rows, examples, predictions, judged, strict=True):
         failed = row["error"] is not None
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
-            value = checked(
-                name, metric, metric(example, prediction)
-            )  # of an empty answer, where the call failed: does it apply at all?
+            # Of an empty answer, where the call failed: does it apply at all?
+            value = _of_failed(metric, example, prediction) if failed else measured(name, metric, example, prediction)
             row["scores"][name] = None if math.isnan(value) else 0.0 if failed else value
     return rows
+
+
+def _judged(
+    judge: Judge, examples: Sequence[dspy.Example], predictions: Sequence[dspy.Prediction], rows: Sequence[Prediction]
+) -> list[float]:
+    """The judge's scores; one that wants predictions is spared those of calls that failed."""
+    of_predictions = getattr(judge, "score_predictions", None)
+    if of_predictions is None:
+        return judge.score_many(rows)
+    there = [number for number, row in enumerate(rows) if row["error"] is None]
+    given = of_predictions([examples[number] for number in there], [predictions[number] for number in there])
+    scores = dict(zip(there, given, strict=True))
+    return [scores.get(number, 0.0) for number in range(len(rows))]
+
+
+def _of_failed(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:
+    """NaN where a metric does not apply to an example, whose call failed; else a number."""
+    try:
+        return float(metric(example, prediction))
+    except Exception:  # it reads what an empty prediction does not have
+        return 0.0

@@ -6,12 +6,13 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.evaluation.answers import AnswerType, as_text
+from synth_dspy.core.text import as_text
+from synth_dspy.evaluation.answers import AnswerType
 from synth_dspy.evaluation.metrics import is_abstention
 
 
 class Answering(dspy.Module):
-    """A program whose prediction has `answer` and `abstained` besides its own outputs.
+    """A program whose prediction has `answer` and `abstained` besides its own outputs, which stay as they are.
 
     Args:
         program: the user's; it is copied, so that arms do not share it.
@@ -37,5 +38,5 @@ class Answering(dspy.Module):
             with dspy.context(adapter=self.adapter):
                 prediction = self.program(**inputs)
         answer = as_text(prediction[self.output])
-        fields = dict(prediction.items())
-        return dspy.Prediction(**{**fields, "answer": answer, "abstained": is_abstention(answer, self.abstain)})
+        fields = {"answer": answer, "abstained": is_abstention(answer, self.abstain), **dict(prediction.items())}
+        return dspy.Prediction(**fields)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import dspy
 from pydantic import Field, TypeAdapter, ValidationError
 
+from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
@@ -78,6 +79,15 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
     Raises:
         SetupError: a setting does not exist or is not right, or is at odds with the task; names it.
     """
+    for name, made in task.optimizers.items():
+        settings = made.settings if isinstance(made, Configured) else {}
+        for method, own_settings in settings.items():
+            if method not in METHODS:
+                raise SetupError(f"The arm {name} has settings of {method!r}, which is none of {', '.join(METHODS)}.")
+            recipe = _recipe(task, method) if method in task.optimizers else None
+            known = attributes(recipe) if recipe else frozenset()
+            further = {key: value for key, value in own_settings.items() if key not in known}
+            check_training_options(method, further, known)
     for method, asked in options.items():
         recipe = _recipe(task, method) if method in task.optimizers else None
         own = attributes(recipe) if recipe else frozenset()

@@ -68,8 +68,13 @@ class Run:
         """The arms that have a program."""
         return sorted(path.parent.name for path in self.folder.glob("programs/*/program.json"))
 
-    def program(self, arm: str) -> dspy.Module:
+    def program(self, arm: str, declared: dspy.Module | Task | None = None) -> dspy.Module:
         """An arm's program, ready to be asked.
+
+        Args:
+            arm: its name.
+            declared: the program or the `Task` that was compiled, where that was in another process and no task file
+                declares it.
 
         Raises:
             SetupError: the run has no such arm, or its program cannot be opened.
@@ -82,7 +87,7 @@ class Run:
             )
         from synth_dspy.pipeline.saved import load
 
-        return load(self.folder / "programs" / arm)
+        return load(self.folder / "programs" / arm, program=declared)
 
     def _repr_html_(self) -> str:
         return self.results._repr_html_()
@@ -90,12 +95,15 @@ class Run:
 
 def compile_task(
     task: str | Task | None = None,
+    /,
     *,
     program: dspy.Module | None = None,
     trainset: Sequence[Any] = (),
     metric: Callable[..., Any] | None = None,
+    answer: str = "",
+    abstain: str = "",
     name: str = "",
-    arms: Sequence[str] = (),
+    arms: str | Sequence[str] = (),
     models: Mapping[str, Any] | None = None,
     quick: bool = False,
     config: Path | str | None = None,
@@ -113,6 +121,8 @@ def compile_task(
             are learned from, some chosen on, some held out and scored.
         metric: DSPy's convention, `metric(example, prediction, trace=None)`; by default what suits the type of the
             program's answer.
+        answer: which output of the program is its answer, where it has several and none is called `answer`.
+        abstain: the program's words for "there is no answer", if it has any.
         name: what the runs of a `Task` or a program are kept under.
         arms: which arms to run besides the baseline, such as `["bootstrap", "sft"]`; by default the task's.
         models: model strings by role, `{"student": "embedded/smollm2-135m-instruct"}`, and their settings.
@@ -135,6 +145,9 @@ def compile_task(
         raise SetupError(
             "Name either a task or a program with its trainset: compile_task('contract_qa'), or program=..."
         )
+    if task is not None and (trainset or metric is not None or answer or abstain):
+        raise SetupError("A task has rows, a metric and an answer of its own: give these with program= only.")
+    arms = (arms,) if isinstance(arms, str) else arms
     given: dict[str, Any] = {key: dict(settings.pop(key, {})) for key in SECTIONS if key in settings} | settings
     if models:
         given["models"] = {**given.get("models", {}), **models}
@@ -147,7 +160,7 @@ def compile_task(
     else:
         here, model, name = Path(workspace or Path.cwd()).resolve(), CompileConfig, name or _name(task or program)
         if program is not None:
-            task = _as_task(program, trainset, metric)
+            task = _as_task(program, trainset, metric, answer, abstain)
     if resume is not None:
         if isinstance(task, str):
             return resume_run(task, str(resume), runs_folder, Caller())
@@ -283,15 +296,23 @@ def _workspace_of(here: Path) -> Path | None:
     return None
 
 
-def _as_task(program: dspy.Module, trainset: Sequence[Any], metric: Callable[..., Any] | None) -> Task:
+def _as_task(
+    program: dspy.Module, trainset: Sequence[Any], metric: Callable[..., Any] | None, answer: str, abstain: str
+) -> Task:
     from synth_dspy.core.task import Task
     from synth_dspy.domains.rows.source import Examples
     from synth_dspy.evaluation.answers import MetricJudge
 
     if not trainset:
         raise SetupError("The trainset is empty: give labelled rows, to learn from some and be scored on others.")
-    judge = None if metric is None else lambda resources: MetricJudge(metric)
-    return Task(program=program, source=Examples(tuple(trainset)), judge=judge)
+    own = None if metric is None else MetricJudge(metric)
+    return Task(
+        program=program,
+        source=Examples(tuple(trainset), answered=metric is None),
+        answer=answer,
+        abstain=abstain,
+        judge=None if own is None else lambda resources: own,
+    )
 
 
 def _name(what: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
+from pydantic_core import to_jsonable_python
 
 from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import split_groups
@@ -82,7 +83,7 @@ def training_rows(gold: Iterable[dspy.Example], synthetic: Iterable[dspy.Example
 
 def as_row(example: dspy.Example) -> Mapping[str, Any]:
     """An example as a JSON object; `inputs` says which fields a program is given."""
-    row: dict[str, Any] = dict(sorted(example.toDict().items()))
+    row: dict[str, Any] = dict(sorted(to_jsonable_python(dict(example.items()), fallback=str).items()))
     row["inputs"] = sorted(example.inputs().keys())
     return row
 

@@ -62,11 +62,12 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
             raise SetupError(
                 "Rows are read by a program's inputs and outputs: give the Task a DSPy program, not a function."
             )
-        source = source.about(answer)
+        source = source.about(answer, task.abstain)
     abstain = task.abstain or (source.abstain if isinstance(source, Documents) else "")
     metrics = dict(task.metrics) or _metrics(kind, documents, abstain)
     optimizers = dict(task.optimizers) or _arms("rag" if isinstance(task.program, RAG) else "zero_shot", workspace)
-    objective = task.objective or ("f1" if kind == TEXT and "f1" in metrics else "judged")
+    climbs_f1 = kind == TEXT and task.judge is None and "f1" in metrics
+    objective = task.objective or ("f1" if climbs_f1 else "judged")
     if objective != "judged" and objective not in metrics:
         raise SetupError(f"The task's objective {objective!r} is none of its metrics: {', '.join(metrics) or 'none'}.")
     default_arms = (next(iter(optimizers)), *DEFAULT_ARMS) if not task.optimizers else ()

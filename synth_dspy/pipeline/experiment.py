@@ -16,6 +16,7 @@ import dspy
 
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
@@ -31,7 +32,7 @@ from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, tr
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import made_judge, with_resources
 from synth_dspy.pipeline.opening import check_model_options, open_embedder, open_retriever, open_role
-from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
+from synth_dspy.pipeline.rows import Splits, check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import get_ready, let_go
 from synth_dspy.training.provider import LocalProvider
@@ -65,6 +66,19 @@ class Experiment(Context):
         self._get_ready(names)
         with self.run.station("models"):
             resources = self._models()
+        with dspy.context(lm=resources.student):  # not `configure`, which is the user's
+            return self._from_models_on(names, left_out, knowledge, splits, resources, began)
+
+    def _from_models_on(
+        self,
+        names: Sequence[str],
+        left_out: str | None,
+        knowledge: Knowledge,
+        splits: Splits,
+        resources: Resources,
+        began: float,
+    ) -> tuple[Results, Measurements]:
+        """The stations that ask models."""
         self.run.begun = True
         self.say(f"run {self.run.id}; if it is stopped: {self.run.again}")
         if left_out:
@@ -74,11 +88,11 @@ class Experiment(Context):
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
         resources = replace(resources, retriever=retriever)
-        try_program(self, resources, splits["train"].labelled or tuple(knowledge.prompts))
-        with self.run.station("synthesis"):
-            rows, row_facts = gather_rows(self, knowledge, splits, resources)
         self.task = with_resources(self.task, resources)
         judge = made_judge(self.task, resources)
+        try_program(self, resources, judge, splits["train"].labelled or tuple(knowledge.prompts))
+        with self.run.station("synthesis"):
+            rows, row_facts = gather_rows(self, knowledge, splits, resources)
         resources = replace(
             resources,
             judge=judge,
@@ -135,7 +149,6 @@ class Experiment(Context):
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
-        dspy.configure(lm=opened["student"])
         return Resources(
             student=opened["student"],
             teacher=opened["teacher"],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import dspy
 
     from synth_dspy.core.run import Run
-    from synth_dspy.core.task import CompleteTask
+    from synth_dspy.core.task import CompleteTask, Task
 
 __all__ = [
     "ABOUT", "INDEXES", "PROGRAM", "Saved", "build_task", "fingerprint", "index_folder", "load", "open_program",
@@ -56,8 +56,15 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
     task_file(workspace, name)
     with explained(workspace):
         module = import_from(workspace, f"programs.{name}")
-    for value in vars(module).values():
-        if getattr(value, "__synth_dspy_task__", False) and value.__module__ == module.__name__:
+    declared = [
+        value
+        for value in vars(module).values()
+        if getattr(value, "__synth_dspy_task__", False) and value.__module__ == module.__name__
+    ]
+    if len(declared) > 1:
+        raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own.")
+    for value in declared:
+        if True:
             settings = getattr(config, "task", None)
             with explained(workspace):
                 task = value(**({} if settings is None else dict(settings)))
@@ -65,7 +72,8 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
                 raise SetupError(
                     f"{place_of(value)}: {value.__name__} gives a {type(task).__name__}; it must give a Task."
                 )
-            return complete(task, workspace)
+            with explained(workspace):
+                return complete(task, workspace)
     raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
 
 
@@ -73,6 +81,8 @@ def index_folder(workspace: Path, name: str, config: CompileConfig, task: Comple
     """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again."""
     settings = config.model_dump(mode="json")
     known = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
+    if "task" not in settings:  # one in memory: two of them may have one name
+        known = {"source": repr(task.source)}
     return workspace / config.runs / name / INDEXES / fingerprint({"task": known, "limit": config.limit})
 
 
@@ -124,7 +134,7 @@ def load(
     *,
     trust: bool = False,
     workspace: Path | None = None,
-    program: dspy.Module | None = None,
+    program: dspy.Module | Task | None = None,
     api_base: str | None = None,
     api_key_name: str | None = None,
     allow_http: bool = False,
@@ -137,7 +147,7 @@ def load(
             that comes without lists it. Addresses and keys are not among it.
         workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
             it, else above the current folder.
-        program: the DSPy program that was compiled, where it was given to `compile_task` and no task file declares it.
+        program: the DSPy program, or the `Task`, that was compiled, where no task file declares it.
         api_base: address of the server of its models, in place of the one that it names.
         api_key_name: the environment variable that holds the key for it, in place of the one that it names.
         allow_http: send that key over http:// to another machine too.
@@ -151,13 +161,13 @@ def load(
 
 
 def open_program(
-    path: Path, caller: Caller, *, workspace: Path | None = None, program: dspy.Module | None = None
+    path: Path, caller: Caller, *, workspace: Path | None = None, program: dspy.Module | Task | None = None
 ) -> dspy.Module:
     """`load` for a caller who may sit at a command line."""
     return rebuild(read_saved(path, caller, workspace=workspace, in_memory=program is not None), caller, program)
 
 
-def rebuild(saved: Saved, caller: Caller, given: dspy.Module | None = None) -> dspy.Module:
+def rebuild(saved: Saved, caller: Caller, given: dspy.Module | Task | None = None) -> dspy.Module:
     """The program that was read, on its models and its index; `given` in place of its task's.
 
     Raises:
@@ -186,13 +196,18 @@ def rebuild(saved: Saved, caller: Caller, given: dspy.Module | None = None) -> d
     return program
 
 
-def _task_of(program: dspy.Module) -> CompleteTask:
-    """A task about a program alone: nothing is learned or scored any more."""
+def _task_of(declared: dspy.Module | Task) -> CompleteTask:
+    """A task in memory; of a program alone, nothing is learned or scored any more."""
     from synth_dspy.core.task import Task
     from synth_dspy.domains.rows.source import Examples
     from synth_dspy.pipeline.defaults import complete
 
-    return complete(Task(program=program, source=Examples(())))
+    if isinstance(declared, Task):
+        return complete(declared)
+    try:
+        return complete(Task(program=declared, source=Examples(())))
+    except SetupError as error:
+        raise SetupError(f"{error} Give load(program=...) that Task.") from error
 
 
 def _load_state(program: dspy.Module, saved: Saved) -> None:

@@ -9,9 +9,10 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.workspace import failing_line
-from synth_dspy.evaluation.answers import place_of
+from synth_dspy.evaluation.answers import MetricJudge, measured, place_of
 from synth_dspy.pipeline.context import Context
 
 log = logging.getLogger(__name__)
@@ -20,16 +21,18 @@ MISTAKES = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, 
 """What code that is wrong raises; what a model or its server does is another matter, and shows in the report."""
 
 
-def try_program(context: Context, resources: Resources, examples: Sequence[dspy.Example]) -> None:
-    """Ask the program, as declared, the first example, unless a run is resumed.
+def try_program(context: Context, resources: Resources, judge: Judge, examples: Sequence[dspy.Example]) -> None:
+    """Ask the program, as declared, the first example, and score its answer, unless a run is resumed.
 
     Args:
         context: the run.
         resources: its models.
+        judge: asked only where it is a metric of the user's own.
         examples: labelled ones that are learned from.
 
     Raises:
-        SetupError: the program cannot be made, fails on the example, or gives no answer; names file and line.
+        SetupError: the program cannot be made, fails on the example, or gives no answer, or a metric
+            fails; names file and line.
     """
     if not examples or (context.run.folder / "datasets").exists():
         return
@@ -56,3 +59,7 @@ def try_program(context: Context, resources: Resources, examples: Sequence[dspy.
             f"{place_of(type(program))}: the program's prediction has no 'answer', only {there}: return "
             "dspy.Prediction(answer=..., abstained=...), or give the Task a DSPy module whose output is the answer."
         )
+    for name, metric in context.task.metrics.items():
+        measured(name, metric, examples[0], prediction)
+    if isinstance(judge, MetricJudge):
+        judge(examples[0], prediction)

@@ -116,8 +116,12 @@ def read_table(
         if missing := [name for name in fields if name not in columns]:
             there = f"; the columns are {', '.join(columns)}" if columns else ""
             raise SetupError(f"{path}, line 1: the column {missing[0]!r} is missing{there}.")
-        for row in reader:
-            row = {name: row[name] for name in columns if row[name] not in (None, "")}
+        for cells in reader:
+            if None in cells or None in cells.values():
+                more = "more" if None in cells else "fewer"
+                where = f"{path}, line {reader.line_num}"
+                raise SetupError(f"{where}: has {more} cells than the header; put texts with commas in quotes.")
+            row = {name: cells[name] for name in columns if name in fields or cells[name]}
             for name, check in {**(optional or {}), **fields}.items():
                 if name in fields or name in row:
                     _check({name: None} | row, name, check, f"{path}, line {reader.line_num}")

@@ -12,11 +12,15 @@ report is divided, what search is scored by, and how training questions are writ
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, TEXT, TEXTS, Check, one_of, read_rows, read_table
+from synth_dspy.core.io.reading import parse_json
+from synth_dspy.core.splits import hash_order
+from synth_dspy.evaluation.metrics import normalize_answer
 
 _ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
 _FIELDS: Final[dict[str, Check]] = {**_ASKED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}
@@ -63,24 +67,43 @@ def read_labels(path: Path, documents: Mapping[str, str], abstain: str = "") -> 
     Raises:
         SetupError: naming the file, the line and the field that is missing or wrong.
     """
-    optional = {"document": one_of(documents.keys(), "document"), "answer": TEXT, "references": _text_or_texts}
+    optional = {
+        "document": one_of(documents.keys(), "document"),
+        "answer": TEXT,
+        "references": _text_or_texts,
+        "spans": _text_or_texts,
+    }
     read = []
     for number, row in enumerate(read_table(path, {"question": FILLED}, optional=optional), start=1):
         answers = row.get("references", row.get("answer"))
         if answers is None:
             raise SetupError(f"{path}, row {number}: has neither 'answer' nor 'references'; add one of them.")
-        references = [answers] if isinstance(answers, str) else answers
-        references = [one for one in references if one.strip() and one.strip() != abstain]
+        silent = normalize_answer(abstain)
+        references = [
+            one for one in _texts(answers) if one.strip() and not (silent and normalize_answer(one) == silent)
+        ]
         document = row.get("document") or (next(iter(documents)) if len(documents) == 1 else None)
         text = _squeezed("\n".join(documents.values()) if document is None else documents[document])
-        spans = row.get("spans") or [one for one in references if _squeezed(one) in text]
-        named = {"id": str(row.get("id") or f"question-{number}"), "document": document}
+        spans = _texts(row.get("spans") or []) or [one for one in references if _squeezed(one) in text]
+        digest = hash_order(f"{document}\n{row['question']}")[:12]
+        named = {"id": str(row.get("id") or f"question-{digest}"), "document": document}
         read.append(_completed({**row, **named, "references": references, "spans": spans}))
     return read
 
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
+
+
+def _texts(value: Any) -> list[str]:
+    """A text, or a list of them that a CSV cell holds as JSON, as a list."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            parsed = parse_json(value) if value.lstrip().startswith("[") else None
+            if isinstance(parsed, list) and all(isinstance(one, str) for one in parsed):
+                return parsed
+        return [value]
+    return list(value)
 
 
 def _text_or_texts(value: Any) -> str | None:

@@ -12,7 +12,8 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.resources import Resources
-from synth_dspy.evaluation.answers import REASONING, as_text
+from synth_dspy.core.text import as_text, one_line
+from synth_dspy.evaluation.answers import REASONING
 from synth_dspy.evaluation.metrics import is_abstention
 from synth_dspy.models.adapter import PlainAdapter
 
@@ -79,7 +80,7 @@ class RetrieveAndAnswer(dspy.Module):
             )
         with dspy.context(adapter=self.adapter):
             reply = self.answer(passages="\n".join(p.text for p in passages), question=question, **inputs)
-        answer = as_text(reply[self.output])
+        answer = one_line(as_text(reply[self.output]))
         ranked = sorted(passages, key=lambda p: -p.score)
         return dspy.Prediction(
             answer=answer, passages=[p.text for p in ranked], abstained=is_abstention(answer, self.abstain)

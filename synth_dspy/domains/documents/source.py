@@ -134,13 +134,16 @@ class Documents:
         Raises:
             SetupError: nothing can be read, or the labelled questions are not as they should be.
         """
-        documents, skipped = read_folder(self.folder, Limits(file_bytes=self.max_mib * 2**20))
-        if limit is not None:
-            documents = sorted(documents, key=lambda document: hash_order(document.id))[:limit]
+        every, skipped = read_folder(Path(self.folder).expanduser(), Limits(file_bytes=self.max_mib * 2**20))
+        documents = every if limit is None else sorted(every, key=lambda document: hash_order(document.id))[:limit]
         chunks = {document.id: chunk_document(document) for document in documents}
+        labelled = []
+        if self.labelled is not None:
+            beside = Path(self.folder).expanduser().resolve().parent / Path(self.labelled).expanduser()
+            labelled = self._examples(beside, every, chunks)
         return Knowledge(
             items=[_item(chunk) for document in documents for chunk in chunks[document.id]],
-            labelled=self._examples(self.labelled, documents, chunks) if self.labelled else (),
+            labelled=labelled,
             documents=documents,
             skipped=skipped,
         )
@@ -159,14 +162,15 @@ class Documents:
         return DOCUMENTS.filters(resources)
 
     def _examples(
-        self, path: Path | str, documents: Sequence[Document], chunks: Mapping[str, Sequence[Chunk]]
+        self, path: Path, every: Sequence[Document], chunks: Mapping[str, Sequence[Chunk]]
     ) -> list[dspy.Example]:
-        place = self.folder.expanduser().resolve().parent / Path(path).expanduser()
-        rows = read_labels(place, {document.id: document.text for document in documents}, self.abstain)
-        every = [chunk for part in chunks.values() for chunk in part]
+        """The questions of a file, but those about documents that are left out."""
+        rows = read_labels(path, {document.id: document.text for document in every}, self.abstain)
+        all_chunks = [chunk for part in chunks.values() for chunk in part]
         return [
-            labelled_example(row, every if row["document"] is None else chunks[row["document"]], self.abstain)
+            labelled_example(row, all_chunks if row["document"] is None else chunks[row["document"]], self.abstain)
             for row in rows
+            if row["document"] is None or row["document"] in chunks
         ]
 
 
@@ -180,8 +184,11 @@ def labelled_example(row: Mapping[str, Any], chunks: Sequence[Chunk], abstention
     """
     references = list(row["references"])
     passages, group = evidence(chunks, row["spans"]), row["document"]
-    if group is None:  # it goes with the document that answers it
-        group = next((chunk.document for chunk in chunks if chunk.text == passages), row["id"])
+    if group is None and row["spans"]:  # it goes with the document that answers it
+        group = next(chunk.document for chunk in chunks if chunk.text == passages)
+    elif group is None:  # or, where none says so, with any: all in one would be learned from, or none
+        documents = sorted({chunk.document for chunk in chunks})
+        group = documents[int(hash_order(row["question"]), 16) % len(documents)]
     return dspy.Example(
         id=row["id"],
         group=group,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,19 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import read_table
 from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import hash_order
-from synth_dspy.evaluation.answers import LABEL, AnswerType, as_text
+from synth_dspy.core.text import as_text
+from synth_dspy.evaluation.answers import LABEL, AnswerType
+from synth_dspy.evaluation.metrics import normalize_answer
 
 GROUP, ID = "group", "id"
+RESERVED = (ID, GROUP, "references", "origin")
+"""Columns that the engine reads: a program's input cannot be called so."""
+FEW = 4
+"""Groups with a label: fewer cannot be spread over the splits, and go with all others that are few."""
 
 
 def _missing(value: Any) -> str | None:
-    return "fill it in" if value is None or not str(value).strip() else None
+    return "fill it in" if value is None else None
 
 
 @dataclass(frozen=True)
@@ -32,14 +39,16 @@ class Rows:
     Attributes:
         path: a file of JSON lines (`.jsonl`) or CSV with a header (`.csv`).
         answer: the program's answer, which `synth_dspy` fills in from the program.
+        abstain: its words for "there is no answer", likewise.
     """
 
     path: Path
     answer: AnswerType | None = None
+    abstain: str = ""
 
-    def about(self, answer: AnswerType) -> Rows:
+    def about(self, answer: AnswerType, abstain: str) -> Rows:
         """The same rows, read for a program with this answer."""
-        return replace(self, answer=answer)
+        return replace(self, answer=answer, abstain=abstain)
 
     def read(self, limit: int | None = None) -> Knowledge:
         """Read the rows; `limit` takes that many groups in an order that their names' hashes give.
@@ -49,19 +58,15 @@ class Rows:
                 the line and the column.
         """
         assert self.answer is not None, "a source of rows is completed with the program's answer"
-        return _knowledge(self._examples(self.answer), limit, self.answer)
+        answer = self.answer
+        checks = dict.fromkeys(answer.inputs, _missing) | {answer.name: answer.problem_with}
+        rows = read_table(Path(self.path).expanduser(), checks)
+        typed = [{**row, answer.name: answer.read(row.get(answer.name) or None)} for row in rows]
+        return _knowledge(typed, limit, answer, self.abstain, f"{self.path}")
 
     def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
         """Labelled rows of another file, to score programs on."""
         return list(replace(self, path=path).read(limit).labelled)
-
-    def _examples(self, answer: AnswerType) -> list[dspy.Example]:
-        checks = dict.fromkeys(answer.inputs, _missing) | {answer.name: answer.problem_with}
-        rows = read_table(self.path, checks)
-        return [
-            labelled({**row, answer.name: answer.read(row[answer.name])}, answer, number=number)
-            for number, row in enumerate(rows)
-        ]
 
 
 @dataclass(frozen=True)
@@ -69,71 +74,99 @@ class Examples:
     """Labelled examples in memory, as `compile_task(trainset=...)` is given them.
 
     Attributes:
-        trainset: DSPy examples or mappings with the program's inputs and, where the metric compares with one, its
-            answer.
+        trainset: DSPy examples or mappings with the program's inputs and its answer.
         answer: the program's answer, which `synth_dspy` fills in from the program.
+        abstain: its words for "there is no answer", likewise.
+        answered: whether each must have an answer of its type; a metric of one's own may need none.
     """
 
     trainset: Sequence[Any]
     answer: AnswerType | None = None
+    abstain: str = ""
+    answered: bool = True
 
-    def about(self, answer: AnswerType) -> Examples:
+    def about(self, answer: AnswerType, abstain: str) -> Examples:
         """The same examples, read for a program with this answer."""
-        return replace(self, answer=answer)
+        return replace(self, answer=answer, abstain=abstain)
 
     def read(self, limit: int | None = None) -> Knowledge:
         """The examples as knowledge.
 
         Raises:
-            SetupError: an example lacks an input; names its number.
+            SetupError: an example lacks an input, or its answer is not of the program's type; names its number.
         """
         assert self.answer is not None, "a source of examples is completed with the program's answer"
-        examples = []
-        for number, given in enumerate(self.trainset):
-            row = dict(given.toDict() if isinstance(given, dspy.Example) else given)
-            inputs = _inputs_of(given) or self.answer.inputs
-            for name in inputs:
-                if name not in row:
-                    raise SetupError(
-                        f"Row {number + 1} of the trainset lacks {name!r}; the program needs {_list(inputs)}."
-                    )
-            examples.append(labelled(row, replace(self.answer, inputs=tuple(inputs)), number=number))
-        return _knowledge(examples, limit, self.answer)
+        answer, rows = self.answer, []
+        if self.trainset:  # what the examples say of themselves goes before what the program's code shows
+            answer = replace(answer, inputs=_inputs_of(self.trainset[0]) or answer.inputs)
+        for number, given in enumerate(self.trainset, start=1):
+            row = dict(given.items())
+            if missing := [name for name in answer.inputs if name not in row]:
+                needed = ", ".join(answer.inputs)
+                raise SetupError(f"Row {number} of the trainset lacks {missing[0]!r}; the program needs {needed}.")
+            wanted = answer.problem_with(row.get(answer.name)) if self.answered else None
+            if wanted is not None:
+                shown = repr(row.get(answer.name))[:60]
+                raise SetupError(f"Row {number} of the trainset: {answer.name!r} is {shown}; {wanted}.")
+            rows.append(row)
+        return _knowledge(rows, limit, answer, self.abstain, "the trainset")
 
 
-def labelled(row: Mapping[str, Any], answer: AnswerType, *, number: int) -> dspy.Example:
-    """A row as the engine's labelled example: its own columns, and those that reports and splits need."""
-    value = row.get(answer.name)
-    text = "" if value is None else as_text(value)
-    named = str(row.get(ID) or f"row-{number + 1}")
-    fields = {
-        **row,
-        ID: named,
-        GROUP: str(row.get(GROUP) or named),
-        "question": _in_words(row, answer.inputs),
-        "references": [text] if text else [],
-        "category": text if answer.kind == LABEL else str(row.get("category") or ""),
-        "answer_type": answer.kind,
-        "origin": "gold",
-    }
-    fields.setdefault("answer", text)
-    return dspy.Example(**fields).with_inputs(*answer.inputs)
-
-
-def _knowledge(examples: Sequence[dspy.Example], limit: int | None, answer: AnswerType) -> Knowledge:
+def _knowledge(
+    rows: Sequence[Mapping[str, Any]], limit: int | None, answer: AnswerType, abstain: str, what: str
+) -> Knowledge:
+    if taken := [name for name in answer.inputs if name in RESERVED]:
+        raise SetupError(f"An input of the program is called {taken[0]!r}, as a column of the engine's is: rename it.")
+    examples, names = [], Counter[str]()
+    for row in rows:
+        named = str(row[ID]) if row.get(ID) is not None else f"row-{_digest(row, answer.inputs)}"
+        names[named] += 1
+        if names[named] > 1 and row.get(ID) is not None:
+            raise SetupError(f"In {what} two rows have the id {named!r}: give each its own, or none.")
+        unique = named if names[named] == 1 else f"{named}-{names[named]}"
+        examples.append(_labelled(row, answer, abstain, unique))
     groups = list(dict.fromkeys(example.group for example in examples))
     if limit is not None:
         groups = sorted(groups, key=hash_order)[:limit]
     kept = [example for example in examples if example.group in set(groups)]
-    strata: dict[str, str] = {}
-    if answer.kind == LABEL:
-        for example in kept:
-            strata.setdefault(example.group, example.category)
     return Knowledge(
         items=[Item(id=example.id, group=example.group, text=example.question) for example in kept],
         labelled=kept,
-        strata=strata,
+        strata=_strata(kept) if answer.kind == LABEL else {},
     )
+
+
+def _labelled(row: Mapping[str, Any], answer: AnswerType, abstain: str, named: str) -> dspy.Example:
+    """A row as the engine's labelled example: its own columns, and those that reports and splits need."""
+    value = row.get(answer.name)
+    text = as_text(value).strip() if value is not None or answer.may_be_none else ""
+    silent = bool(abstain) and normalize_answer(text) == normalize_answer(abstain)
+    own = {
+        ID: named,
+        GROUP: str(row[GROUP]) if row.get(GROUP) is not None else named,
+        "question": _in_words(row, answer.inputs),
+        "references": [text] if text and not silent else [],
+        "category": text if answer.kind == LABEL else str(row.get("category") or ""),
+        "answer_type": answer.kind,
+        "origin": "gold",
+    }
+    fields = {**row, **{name: value for name, value in own.items() if name not in (*answer.inputs, answer.name)}}
+    fields.setdefault("answer", text)
+    return dspy.Example(**fields).with_inputs(*answer.inputs)
+
+
+def _strata(examples: Sequence[dspy.Example]) -> dict[str, str]:
+    """By group, the label that splits get their share of; "" for labels that few groups have."""
+    labels: dict[str, str] = {}
+    for example in examples:
+        labels.setdefault(example.group, example.references[0] if example.references else "")
+    sizes = Counter(labels.values())
+    return {group: label if sizes[label] >= FEW else "" for group, label in labels.items()}
+
+
+def _digest(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    """What names a row by its inputs, wherever it stands."""
+    return hash_order(as_text({name: row.get(name) for name in inputs}))[:12]
 
 
 def _inputs_of(given: Any) -> tuple[str, ...]:
@@ -148,7 +181,3 @@ def _in_words(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
     if len(inputs) == 1:
         return str(row[inputs[0]])
     return "\n".join(f"{name}: {row.get(name)}" for name in inputs)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
