@@ -125,7 +125,8 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
     baseline = results["baseline"]
     beside = next(iter([*_scores(results, "scores"), *_scores(results, "further")]), "")
     classes = results.get("classification")
-    title = "macro\nF1 %" if classes else f"{beside.replace('_', ' ')} %" if beside else ""
+    called = beside.upper() if len(beside) <= 3 else beside.replace("_", " ")
+    title = "macro\nF1 %" if classes else f"{called} %" if beside else ""
     score = f"{headline_name(results)}\n%" if is_measured(results) else "judged %"
     columns = [score, "95 % interval", f"vs {baseline}", "p Holm", *([title] if title else []), "p50 s", "tokens"]
     for column in columns:
