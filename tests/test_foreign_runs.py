@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run, row
 
-from synth_dspy import blind, choose, report, restore
-from synth_dspy import run as runs
-from synth_dspy.compile import main as compile_main
+from synth_dspy.cli import blind, choose, report, restore
+from synth_dspy.cli.compile import main as compile_main
+from synth_dspy.core import run as runs
 from synth_dspy.core.config import CompileConfig, Training
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.core.usage import Call
+from synth_dspy.core.usage import ModelCall
 
 PARTS = ["results.json", "measurements.json", "predictions.jsonl"]
 VERBS: dict[str, Callable[[Path, Path], object]] = {
@@ -77,7 +77,7 @@ def test_a_report_is_not_written_through_links(finished: Path, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["ledger.sqlite.lock", "ledger.sqlite.http.lock"])
 def test_a_lock_that_is_a_link_is_not_written(tmp_path: Path, name: str) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.record(Call("k", "{}", "m", "student"))
+        ledger.record(ModelCall("k", "{}", "m", "student"))
     mine = tmp_path / "mine"
     mine.write_text("mine")
     (tmp_path / name).unlink(missing_ok=True)

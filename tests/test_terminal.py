@@ -37,8 +37,8 @@ TASK = '''
 
 import dspy
 
-from synth_dspy.domains.documents.documents import Skipped
-from synth_dspy.core.task import Item, Knowledge, Task, task
+from synth_dspy.core.knowledge import Item, Knowledge, Skipped
+from synth_dspy.core.task import Task, task
 
 NAMES = ("Amazon", "Danube", "Ganges", "Mekong", "Niger", "Rhine", "Volga", "Yukon", "Zambezi", "Congo")
 

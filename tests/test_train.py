@@ -429,7 +429,7 @@ def test_a_training_ends_when_its_parent_does(make: Make) -> None:
 WAITING = """
 import sys
 from pathlib import Path
-from synth_dspy import train
+from synth_dspy.cli import train
 
 train.STAY_S = float(sys.argv[1])
 config = train.TrainConfig(Path("spec.json"), events=True, stay=True)

@@ -382,7 +382,8 @@ def test_nothing_of_a_run_takes_effect_before_it_is_trusted(
         os.umask(mask)
         return mask, stat.S_IMODE((run.folder / "run.log").stat().st_mode)
 
-    monkeypatch.setattr(compile_verb, "_compile", lambda *_: went.append(access()) or 0)
+    monkeypatch.setattr(compiling, "_run", lambda *_: went.append(access()))
+    monkeypatch.setattr(compile_verb, "_show", lambda *_: 0)
     config = compile_settings(task_file(workspace, "contract_qa")).model_validate(
         {"share": True, "retention": {"text": "/etc/passwd"}}
     )
@@ -409,7 +410,8 @@ def test_links_out_of_a_run_of_somebody_else_are_not_followed(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     went: list[Any] = []
-    monkeypatch.setattr(compile_verb, "_compile", lambda *_: went.append(1) or 0)
+    monkeypatch.setattr(compiling, "_run", lambda *_: went.append(1))
+    monkeypatch.setattr(compile_verb, "_show", lambda *_: 0)
     run = start(tmp_path / "runs", "contract_qa", compile_settings(task_file(workspace, "contract_qa"))())
     (run.folder / "config.toml").open("a").write("\n")
     (run.folder / "within").symlink_to("config.toml")

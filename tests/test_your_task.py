@@ -110,7 +110,7 @@ class TestRows:
         ("row", "message"),
         [
             ({"text": "no team"}, r"rows\.jsonl, line 2: field 'team' is missing"),
-            ({"text": "", "team": "card"}, r"line 2: field 'text' is \"\"; fill it in"),
+            ({"text": None, "team": "card"}, r"line 2: field 'text' is null; fill it in"),
             ({"text": "x", "team": "cards"}, r"line 2: field 'team' is \"cards\"; make it one of billing, card, login"),
         ],
     )
@@ -280,13 +280,13 @@ class TestProgram:
         assert run.results["zero_shot"].score.mean == 1.0
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
         assert "zero_shot" in run.results._repr_html_()
-        assert run.program("zero_shot")(question="What?").answer == "card"
         asked = len(server.requests)
         resumed = synth_dspy.compile_task(
             program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, resume=run.folder
         )
         assert len(server.requests) - asked <= 2, "the models were tried, and no answered call was made again"
         assert resumed.results == run.results
+        assert run.program("zero_shot")(question="What?").answer == "card"
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
         assert again(question="What is 1?").answer == "card"
 
@@ -305,6 +305,7 @@ class TestProgram:
             )
 
     def test_the_optimizers_climb_the_metric_which_keeps_its_own_model(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
         mine = dspy.LM("openai/mine", api_base=server.url, api_key="x")
         seen = set()
 
