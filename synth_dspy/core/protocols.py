@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from synth_dspy.core.knowledge import Candidate, Passage, Verdict
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     import dspy
     import numpy as np
     from numpy.typing import NDArray
-
-    from synth_dspy.core.resources import Resources
 
     Vectors = NDArray[np.float32]
 
@@ -33,13 +31,6 @@ class Metric(Protocol):
     """DSPy's convention: a score in [0, 1] of one prediction against one example."""
 
     def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float: ...
-
-
-@runtime_checkable
-class NeedsResources(Protocol):
-    """A metric that scores with the run's models: once they are ready, it gives the metric that does."""
-
-    def with_resources(self, resources: Resources) -> Metric: ...
 
 
 class Optimizer(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Embedder, Judge, Metric, Retriever
@@ -67,3 +67,10 @@ class Resources:
 def bounded(number: int, resources: Resources) -> int:
     """A number of examples or rows that a recipe takes; an eighth of it in a quick run."""
     return max(1, number // 8) if resources.quick else number
+
+
+@runtime_checkable
+class NeedsResources(Protocol):
+    """A metric that scores with the run's models: once they are ready, it gives the metric that does."""
+
+    def with_resources(self, resources: Resources) -> Metric: ...

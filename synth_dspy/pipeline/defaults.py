@@ -16,8 +16,8 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.protocols import Filter, Judge, Metric, NeedsResources
-from synth_dspy.core.resources import Resources
+from synth_dspy.core.protocols import Filter, Judge, Metric
+from synth_dspy.core.resources import NeedsResources, Resources
 from synth_dspy.core.task import Arm, CompleteTask, Program, Task
 from synth_dspy.core.workspace import import_from
 from synth_dspy.domains.documents.rag import RAG
