@@ -117,7 +117,7 @@ def _workspace_around(file: Path) -> Path | None:
 
 
 @contextmanager
-def explained(workspace: Path) -> Iterator[None]:
+def explain_errors(workspace: Path) -> Iterator[None]:
     """Turn whatever the workspace's own code raises into one sentence with its file and line.
 
     Raises:

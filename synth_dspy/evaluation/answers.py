@@ -204,15 +204,15 @@ class MetricJudge(Equality):
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
-            return measured(self.name, self.metric, example, prediction, trace)
+            return apply_metric(self.name, self.metric, example, prediction, trace)
 
     def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
         """Scores of predictions, which hold more than a row does."""
         return [self(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
 
 
-def measured(name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None) -> float:
-    """What a metric gives for a prediction, as `checked`.
+def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None) -> float:
+    """What a metric gives for a prediction, as `check_score`.
 
     Raises:
         SetupError: it gives no such number, or fails; names it with its file and line.
@@ -224,7 +224,7 @@ def measured(name: str, metric: Callable[..., Any], example: Any, prediction: An
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise SetupError(f"{place_of(metric)}: the metric {name!r} failed on {example.get('id')}: {why}.") from error
-    return checked(name, metric, value)
+    return check_score(name, metric, value)
 
 
 def _positional(metric: Callable[..., Any]) -> int:
@@ -237,7 +237,7 @@ def _positional(metric: Callable[..., Any]) -> int:
     return max(3, sum(each.kind in kinds and each.default is each.empty for each in parameters))
 
 
-def checked(name: str, metric: Callable[..., Any], value: Any) -> float:
+def check_score(name: str, metric: Callable[..., Any], value: Any) -> float:
     """A metric's value as a number from 0 to 1, NaN where it does not apply.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core.errors import message_of
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.core.text import as_text
-from synth_dspy.evaluation.answers import measured
+from synth_dspy.evaluation.answers import apply_metric
 from synth_dspy.evaluation.records import Expected, Prediction
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ def run_arm(
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
             # Of an empty answer, where the call failed: does it apply at all?
-            value = _of_failed(metric, example, prediction) if failed else measured(name, metric, example, prediction)
+            value = (
+                _of_failed(metric, example, prediction) if failed else apply_metric(name, metric, example, prediction)
+            )
             row["scores"][name] = None if math.isnan(value) else 0.0 if failed else value
     return rows
 

@@ -94,7 +94,7 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
     )
 
 
-def made_judge(task: CompleteTask, resources: Resources) -> Judge:
+def judge_of(task: CompleteTask, resources: Resources) -> Judge:
     """The task's judge.
 
     Raises:

@@ -30,7 +30,7 @@ from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.defaults import made_judge, with_resources
+from synth_dspy.pipeline.defaults import judge_of, with_resources
 from synth_dspy.pipeline.opening import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import Splits, check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
@@ -89,7 +89,7 @@ class Experiment(Context):
             retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
-        judge = made_judge(self.task, resources)
+        judge = judge_of(self.task, resources)
         try_program(self, resources, judge, splits["train"].labelled or tuple(knowledge.prompts))
         with self.run.station("synthesis"):
             rows, row_facts = gather_rows(self, knowledge, splits, resources)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core import signing
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError, SynthDspyError
-from synth_dspy.core.workspace import explained, find_workspace, import_from, task_file
+from synth_dspy.core.workspace import explain_errors, find_workspace, import_from, task_file
 from synth_dspy.evaluation.answers import place_of
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
 from synth_dspy.pipeline.trust import SAMPLING, Caller
@@ -54,7 +54,7 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
     from synth_dspy.pipeline.defaults import complete
 
     task_file(workspace, name)
-    with explained(workspace):
+    with explain_errors(workspace):
         module = import_from(workspace, f"programs.{name}")
     declared = [
         value
@@ -66,13 +66,13 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
     for value in declared:
         if True:
             settings = getattr(config, "task", None)
-            with explained(workspace):
+            with explain_errors(workspace):
                 task = value(**({} if settings is None else dict(settings)))
             if not isinstance(task, Task):
                 raise SetupError(
                     f"{place_of(value)}: {value.__name__} gives a {type(task).__name__}; it must give a Task."
                 )
-            with explained(workspace):
+            with explain_errors(workspace):
                 return complete(task, workspace)
     raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
 

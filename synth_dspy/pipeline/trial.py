@@ -12,7 +12,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.workspace import failing_line
-from synth_dspy.evaluation.answers import MetricJudge, measured, place_of
+from synth_dspy.evaluation.answers import MetricJudge, apply_metric, place_of
 from synth_dspy.pipeline.context import Context
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,6 @@ def try_program(context: Context, resources: Resources, judge: Judge, examples: 
             "dspy.Prediction(answer=..., abstained=...), or give the Task a DSPy module whose output is the answer."
         )
     for name, metric in context.task.metrics.items():
-        measured(name, metric, examples[0], prediction)
+        apply_metric(name, metric, examples[0], prediction)
     if isinstance(judge, MetricJudge):
         judge(examples[0], prediction)
