@@ -275,7 +275,7 @@ class TestProgram:
         run = synth_dspy.compile_task(
             program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, **settings(server)
         )
-        assert run.folder.parent.name == "string_signature" or run.folder.parents[1].name == "runs"
+        assert run.folder.parent.name == "program"
         assert {arm.name for arm in run.results.arms} == {"zero_shot", "bootstrap"}
         assert run.results["zero_shot"].score.mean == 1.0
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
@@ -289,6 +289,54 @@ class TestProgram:
         assert run.program("zero_shot")(question="What?").answer == "card"
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
         assert again(question="What is 1?").answer == "card"
+
+    @pytest.mark.slow
+    def test_the_programs_of_a_run_are_asked_after_it(self, tmp_path: Path) -> None:
+        """On a real model, whose calls went through the run's ledger, which is closed by then."""
+        program = dspy.Predict(Triage)
+        rows = tickets(24)
+        run = synth_dspy.compile_task(
+            program=program, trainset=rows, arms=["bootstrap"], quick=True, workspace=tmp_path
+        )
+        assert run.folder.parent.name == "triage"
+        assert run.program("zero_shot")(text="My card is gone").team in TEAMS
+        assert run.program("bootstrap")(text="I cannot sign in").team in TEAMS
+
+    def test_what_python_compiled_is_opened_with_its_program(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        run = synth_dspy.compile_task(
+            program=dspy.Predict("question -> answer"), trainset=self.rows(), workspace=tmp_path, **settings(server)
+        )
+        saved = run.folder / "programs" / "zero_shot"
+        with pytest.raises(SetupError, match=r"synth_dspy\.load\(.*, program=\.\.\.\)"):
+            synth_dspy.load(saved)
+        with pytest.raises(SetupError, match="another one than that given"):
+            synth_dspy.load(saved, program=dspy.Predict("a, b -> answer"))
+
+    @pytest.mark.parametrize(
+        ("program", "message"),
+        [(dspy.Predict, r"the class Predict: give an instance"), (None, "Name either a task")],
+    )
+    def test_what_is_no_program_is_told(self, program: Any, message: str, tmp_path: Path) -> None:
+        with pytest.raises(SetupError, match=message):
+            synth_dspy.compile_task(program=program, trainset=self.rows(), workspace=tmp_path)
+
+    def test_a_metric_that_is_wrong_about_a_training_row_ends_the_run(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        calls = []
+
+        def later(example: Any, prediction: Any, trace: Any = None) -> float:
+            calls.append(example)
+            return 1.0 if len(calls) < 3 else 7.0
+
+        with pytest.raises(SetupError, match="the metric 'later' gave 7"):
+            synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=self.rows(),
+                metric=later,
+                workspace=tmp_path,
+                **settings(server),
+            )
 
     def test_a_metric_out_of_bounds_is_named_with_its_line(self, server: Server, tmp_path: Path) -> None:
         def percent(example: Any, prediction: Any, trace: Any = None) -> float:

@@ -47,7 +47,7 @@ class Run:
     """One run of one task. `seconds` collects how long each station took, in order.
 
     `again` is what a user types to go on with it after it was stopped, in any folder. `begun` is true once settings,
-    knowledge and models were found to be there.
+    knowledge and models were found to be there, `in_memory` where no task file declares what is run.
     """
 
     task: str
@@ -55,6 +55,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     again: str = "the same command"
     begun: bool = False
+    in_memory: bool = False
 
     @property
     def id(self) -> str:

@@ -40,12 +40,14 @@ class AnswerType:
     Attributes:
         name: the output's name.
         annotation: its type.
-        inputs: the names of the inputs of the predictor that gives it.
+        inputs: the inputs that the program cannot do without.
+        accepted: all that it takes; empty where it takes whatever it is given.
     """
 
     name: str
     annotation: Any
     inputs: tuple[str, ...]
+    accepted: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -133,19 +135,20 @@ def answer_type(program: dspy.Module, named: str = "") -> AnswerType:
             f"The program's outputs are {listed}, and none is called {named or 'answer'!r}: say which one is its "
             f"answer, as in Task(answer={first!r}, ...)."
         )
-    return AnswerType(name, outputs[name].annotation, _inputs(program))
+    return AnswerType(name, outputs[name].annotation, *_inputs(program))
 
 
-def _inputs(program: dspy.Module) -> tuple[str, ...]:
-    """The inputs that a program cannot do without: of its signature, or of its `forward`."""
+def _inputs(program: dspy.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The inputs that a program cannot do without, and all that it takes: of its signature, or of its `forward`."""
     signature = getattr(program, "signature", None)
     if isinstance(signature, type) and hasattr(signature, "input_fields"):
-        return tuple(signature.input_fields)
+        return tuple(signature.input_fields), ()
     parameters = list(inspect.signature(type(program).forward).parameters.values())[1:]
     own = tuple(each.name for each in parameters if each.kind in _NAMED and each.default is each.empty)
-    if own or all(each.kind in _NAMED for each in parameters):
-        return own
-    return tuple(program.predictors()[0].signature.input_fields)  # it takes whatever its first predictor does
+    if all(each.kind in _NAMED for each in parameters):
+        return own, tuple(each.name for each in parameters)
+    # Beyond its own, it takes whatever its first predictor does.
+    return own or tuple(program.predictors()[0].signature.input_fields), ()
 
 
 class Equality:
@@ -201,10 +204,16 @@ class MetricJudge(Equality):
         self.metric = metric
         self.name = self.score_name = getattr(metric, "__name__", type(metric).__name__)
         self.lm = dspy.settings.lm
+        self.failure: SetupError | None = None
+        """What was wrong with the metric, first: DSPy's optimizers go on without the row."""
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
-            return apply_metric(self.name, self.metric, example, prediction, trace)
+            try:
+                return apply_metric(self.name, self.metric, example, prediction, trace)
+            except SetupError as error:
+                self.failure = self.failure or error
+                raise
 
     def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
         """Scores of predictions, which hold more than a row does."""

@@ -322,3 +322,11 @@ def _response(call: ModelCall, request: lm15.Request, *, from_ledger: bool) -> l
     if "choices" in body:
         return lm15.response_from_openai_chat(body, model=request.model)
     return response_from_dict(body | {"model": request.model})  # which may lie elsewhere now
+
+
+def keep_no_calls(program: dspy.Module) -> None:
+    """Have a program whose run is over make its calls anew: the run's ledger is closed."""
+    for predictor in program.predictors():
+        engine = getattr(predictor.lm, "engine", None)
+        if isinstance(engine, LedgerEngine):
+            engine.ledger = None

@@ -37,6 +37,8 @@ class Answering(dspy.Module):
         else:
             with dspy.context(adapter=self.adapter):
                 prediction = self.program(**inputs)
+        if self.output not in prediction:
+            raise KeyError(f"the prediction has no {self.output!r}, only {', '.join(prediction.keys())}")
         answer = as_text(prediction[self.output])
         fields = {"answer": answer, "abstained": is_abstention(answer, self.abstain), **dict(prediction.items())}
         return dspy.Prediction(**fields)

@@ -155,9 +155,13 @@ def compile_arms(
                         compiled.set_lm(resources.student)
                     saved.save(context.run, name, compiled, context.config, context.workspace)
                     programs[name] = program = compiled
+                    if (wrong := getattr(objective, "failure", None)) is not None:
+                        raise wrong
                 except SetupError:
                     raise
                 except Exception as error:
+                    if (wrong := getattr(objective, "failure", None)) is not None:
+                        raise wrong from error
                     failed = explain_failure(error)
                     log.warning("arm %s failed", name, exc_info=error)
                     context.bars.say(f"{name} failed: {failed}")

@@ -192,6 +192,7 @@ def start(
     """
     run = runs.start(here / config.runs.expanduser(), name, config, here)
     if task is not None:
+        run.in_memory = True
         run.again, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
         return _see_through(here, run, config, task, typed)
@@ -252,7 +253,7 @@ def _resume_in_memory(folder: Path, here: Path, task: Task | None) -> Run:
     """Go on with a run of a task that no file declares."""
     folder = folder.expanduser().resolve()
     run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
-    run.again = _call(run)
+    run.again, run.in_memory = _call(run), True
     limit_access(share=config.share)
     return _see_through(here, run, config, task, f"{CALL}...)")
 
@@ -278,6 +279,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
     quiet_libraries()
     with bars.status("loading libraries"):
         from synth_dspy.core.ledger import Ledger
+        from synth_dspy.models.ledger_lm import keep_no_calls
         from synth_dspy.pipeline.defaults import complete
         from synth_dspy.pipeline.experiment import Experiment
         from synth_dspy.pipeline.saved import build_task
@@ -287,6 +289,8 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
     with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
+    for program in experiment.programs.values():
+        keep_no_calls(program)
     return Run(run.folder, experiment.programs if task is not None else {})
 
 
@@ -303,6 +307,8 @@ def _as_task(
     from synth_dspy.domains.rows.source import Examples
     from synth_dspy.evaluation.answers import MetricJudge
 
+    if isinstance(program, type):
+        raise SetupError(f"The program is the class {program.__name__}: give an instance, {program.__name__}().")
     if not trainset:
         raise SetupError("The trainset is empty: give labelled rows, to learn from some and be scored on others.")
     own = None if metric is None else MetricJudge(metric)
@@ -319,6 +325,8 @@ def _name(what: Any) -> str:
     """What the runs of a program are kept under: its class's or its signature's name."""
     signature = getattr(what, "signature", None)
     named = getattr(signature, "__name__", "") if signature is not None else type(what).__name__
+    if named == "StringSignature":  # what DSPy calls one that is written as a text
+        return "program"
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in named).lstrip("_") or "program"
 
 

@@ -21,7 +21,7 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.workspace import explain_errors, find_workspace, import_from, task_file
 from synth_dspy.evaluation.answers import place_of
-from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM, Saved, models_in, read_saved
+from synth_dspy.pipeline.saved_files import ABOUT, IN_MEMORY, PROGRAM, Saved, models_in, read_saved
 from synth_dspy.pipeline.trust import SAMPLING, Caller
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
     about: dict[str, Any] = {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")}
+    if run.in_memory:
+        about[IN_MEMORY] = True
     trained = tuned_model(program)
     if trained is not None:
         about["weights"] = os.path.relpath(trained, run.folder)
@@ -183,6 +185,8 @@ def rebuild(saved: Saved, caller: Caller, given: dspy.Module | Task | None = Non
     index = index_folder(saved.workspace, name, config, task)
     retriever = open_retriever(index, task, documents, resources.embedder)
     program = task.program(replace(resources, retriever=retriever))
+    if given is not None:
+        _check_fit(program, saved)
     _load_state(program, saved)
     student = resources.student
     if "weights" in saved.about:
@@ -208,6 +212,21 @@ def _task_of(declared: dspy.Module | Task) -> CompleteTask:
         return complete(Task(program=declared, source=Examples(())))
     except SetupError as error:
         raise SetupError(f"{error} Give load(program=...) that Task.") from error
+
+
+def _check_fit(program: dspy.Module, saved: Saved) -> None:
+    """Refuse a program in memory that is not the one that was saved: DSPy puts any state into any predictor."""
+    ours = {name: len(predictor.signature.fields) for name, predictor in program.named_predictors()}
+    theirs = {
+        name: len((state.get("signature") or {}).get("fields") or [])
+        for name, state in saved.state.items()
+        if name != "metadata"
+    }
+    if ours != theirs:
+        raise SetupError(
+            f"The saved program {saved.folder} is another one than that given: its predictors are {', '.join(theirs)}, "
+            f"with {', '.join(map(str, theirs.values()))} fields; give the program that was compiled."
+        )
 
 
 def _load_state(program: dspy.Module, saved: Saved) -> None:

@@ -25,6 +25,8 @@ from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, settle
 
 PROGRAM = "program.json"
 ABOUT = "about.json"
+IN_MEMORY = "in_memory"
+"""Says in `about.json` that no task file declares the program."""
 MAX_BYTES = 64_000_000
 """Size of a file that is still read."""
 _ENGINES = "synth_dspy.models.embedded.engine"
@@ -95,6 +97,11 @@ def read_saved(
     state, about = _read(folder / PROGRAM), _read(folder / ABOUT)
     _check_about(about, folder / ABOUT)
     _check_state(state, folder / PROGRAM)
+    if about.get(IN_MEMORY) and not in_memory:
+        raise SetupError(
+            f"The program {folder} was compiled from Python, and no task file declares it: open it with "
+            f"synth_dspy.load({str(path)!r}, program=...), which is given the program or the Task that was compiled."
+        )
     signed = {key: value for key, value in about.items() if key != "signature"}
 
     def is_own(place: Path) -> bool:

@@ -99,6 +99,9 @@ class Examples:
         answer, rows = self.answer, []
         if self.trainset:  # what the examples say of themselves goes before what the program's code shows
             answer = replace(answer, inputs=_inputs_of(self.trainset[0]) or answer.inputs)
+        if answer.accepted and (strange := [name for name in answer.inputs if name not in answer.accepted]):
+            takes = ", ".join(answer.accepted)
+            raise SetupError(f"The trainset's input {strange[0]!r} is none that the program takes: {takes}.")
         for number, given in enumerate(self.trainset, start=1):
             row = dict(given.items())
             if missing := [name for name in answer.inputs if name not in row]:

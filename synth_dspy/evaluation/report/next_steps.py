@@ -45,7 +45,8 @@ def next_steps(results: Results, measurements: Measurements, folder: Path) -> li
     """
     steps = list(_steps(results, measurements, _shown(folder)))
     if (measurements.get("command") or "").startswith(CALL):  # no task file could be compiled by a command
-        steps = [step for step in steps if "synth_dspy.compile" not in step.command]
+        own = [f"{CALL}...)", *(step.command for step in steps if "compile" not in step.command)]
+        steps = [step for step in steps if step.command in own]
     return steps[:2]
 
 
@@ -87,7 +88,8 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
             "The model does no better than one answer to every question: name a stronger student.",
             f"{_without(again, '--models.student')} --models.student ollama_chat/llama3.2",
         )
-    if best in (None, baseline) and str(results["models"].get("teacher")).startswith("embedded/"):
+    written = results.get("synthesis") is not None
+    if written and best in (None, baseline) and str(results["models"].get("teacher")).startswith("embedded/"):
         yield Step(
             "Training rows are as good as the model that writes them: name a stronger teacher.",
             f"{_without(again, '--models.teacher')} --models.teacher openai/gpt-5-mini",
