@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, und
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.models import roles
+from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
@@ -185,6 +187,7 @@ class Experiment(Context):
             asked |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
         for name, (program, examples) in asked.items():
             with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
+                self._load(name, program)
                 predictions += self._answer(name, program, examples, resources, judge, advance)
             model = name if name in models else tuned.STUDENT
             if model in models and model not in retained:
@@ -192,6 +195,15 @@ class Experiment(Context):
         if tuned.STUDENT not in retained:
             retained.clear()  # there is nothing to compare with
         return predictions, {variant.name: variant.of for variant in variants}, retained
+
+    def _load(self, name: str, program: dspy.Module) -> None:
+        """Load an arm's embedded model before its answers are timed, unless they are in the ledger already."""
+        if self.ledger.calls(station="evaluation", arm=name):
+            return
+        for model in {predictor.lm.model for predictor in program.predictors() if predictor.lm is not None}:
+            if model.startswith(roles.EMBEDDED):
+                with suppress(Exception), pool().lease(model.removeprefix(roles.EMBEDDED)):
+                    pass  # what is wrong with it, its answers say
 
     def _answer(
         self,
