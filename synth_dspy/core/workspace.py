@@ -22,8 +22,8 @@ from synth_dspy.core.io.reading import read_part
 
 ROOTS = ("programs", "optimizers", "eval", "domains")
 """Packages of a workspace."""
-_read_at: dict[str, float] = {}
-"""When the files of imported modules had been changed last, by their paths."""
+_read_at: dict[Path, float] = {}
+"""When the files of imported modules had been changed last."""
 NOTED = "workspace.txt"
 """File of a run that lies outside its workspace: says where that is."""
 
@@ -90,23 +90,21 @@ def import_from(workspace: Path, module: str) -> ModuleType:
 def _forget_others(workspace: Path) -> None:
     """Have modules imported anew that are of another workspace, or whose files have changed since."""
     own = {
-        name: module
+        name: Path(str(module.__file__))
         for name, module in sys.modules.items()
         if name.split(".")[0] in ROOTS and getattr(module, "__file__", None)
     }
-    seen = {name: _read_at.setdefault(str(module.__file__), _changed_at(module)) for name, module in own.items()}
-    elsewhere = [name for name, module in own.items() if _workspace_around(Path(str(module.__file__))) != workspace]
-    changed = [name for name, module in own.items() if _changed_at(module) != seen[name]]
-    if changed or any(_workspace_around(Path(str(own[name].__file__))) is not None for name in elsewhere):
-        for name, module in own.items():
+    changed = any(_read_at.setdefault(file, at) != at for file, at in ((f, _changed_at(f)) for f in own.values()))
+    if changed or any(_workspace_around(file) not in (workspace, None) for file in own.values()):
+        for name, file in own.items():
             del sys.modules[name]
-            _read_at.pop(str(module.__file__), None)
+            _read_at.pop(file, None)
         importlib.invalidate_caches()
 
 
-def _changed_at(module: ModuleType) -> float:
+def _changed_at(file: Path) -> float:
     try:
-        return Path(str(module.__file__)).stat().st_mtime
+        return file.stat().st_mtime
     except OSError:
         return 0.0
 

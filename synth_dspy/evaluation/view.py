@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ class Results:
         """For notebooks: the verdict, the table, and the chart of the report."""
         finished = read_run(self.folder)
         table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
-        return f"<p>{_escaped(self.verdict)}</p>{table}{arms_chart(finished.results)}"
+        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(finished.results)}"
 
 
 def _frame(values: Any) -> Any:
@@ -226,9 +227,3 @@ def _row(arm: ArmResult) -> dict[str, Any]:
         "cost_usd": arm.cost_usd,
         "failed": arm.failed,
     }
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)

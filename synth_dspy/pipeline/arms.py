@@ -84,14 +84,9 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
         for method, own_settings in settings.items():
             if method not in METHODS:
                 raise SetupError(f"The arm {name} has settings of {method!r}, which is none of {', '.join(METHODS)}.")
-            recipe = _recipe(task, method) if method in task.optimizers else None
-            known = attributes(recipe) if recipe else frozenset()
-            further = {key: value for key, value in own_settings.items() if key not in known}
-            check_training_options(method, further, known)
+            _check_fields(task, method, own_settings)
     for method, asked in options.items():
-        recipe = _recipe(task, method) if method in task.optimizers else None
-        own = attributes(recipe) if recipe else frozenset()
-        check_training_options(method, {name: value for name, value in asked.items() if name not in own}, own)
+        recipe, own = _check_fields(task, method, asked)
         if recipe is None:
             continue
         for name in sorted(own & asked.keys()):
@@ -103,6 +98,16 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
                 f"training.options.{method}.call_token is {asked['call_token']!r}, but the task's own call_token, "
                 f"which its prompts and replies have, is {written!r}: leave the former out, or set both alike."
             )
+
+
+def _check_fields(
+    task: CompleteTask, method: str, settings: Mapping[str, Any]
+) -> tuple[type[WeightOptimizer] | None, frozenset[str]]:
+    """Whether settings of a method are `TrainSpec` fields, or its recipe's own; the recipe, and the names of these."""
+    recipe = _recipe(task, method) if method in task.optimizers else None
+    own = attributes(recipe) if recipe else frozenset()
+    check_training_options(method, {name: value for name, value in settings.items() if name not in own}, own)
+    return recipe, own
 
 
 def _check_attribute(recipe: type[WeightOptimizer], name: str, value: Any, where: str) -> None:

@@ -23,7 +23,7 @@ from synth_dspy.core import run as runs
 from synth_dspy.core import workspace as workspaces
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.invocation import command
+from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.validation import mistake
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from synth_dspy.core.task import Task
     from synth_dspy.evaluation.view import Results
 
-CALL = "compile_task("
 SECTIONS = ("models", "synthesis", "evaluation", "training", "retention")
 
 
@@ -176,7 +175,6 @@ def start(
     *,
     task: Task | None = None,
     typed: str = "",
-    before: Callable[[], None] | None = None,
 ) -> Run:
     """Begin a run and see it through.
 

@@ -56,25 +56,21 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
     task_file(workspace, name)
     with explain_errors(workspace):
         module = import_from(workspace, f"programs.{name}")
-    declared = [
-        value
-        for value in vars(module).values()
-        if getattr(value, "__synth_dspy_task__", False) and value.__module__ == module.__name__
-    ]
-    if len(declared) > 1:
-        raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own.")
-    for value in declared:
-        if True:
-            settings = getattr(config, "task", None)
-            with explain_errors(workspace):
-                task = value(**({} if settings is None else dict(settings)))
-            if not isinstance(task, Task):
-                raise SetupError(
-                    f"{place_of(value)}: {value.__name__} gives a {type(task).__name__}; it must give a Task."
-                )
-            with explain_errors(workspace):
-                return complete(task, workspace)
-    raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
+        declared = [
+            value
+            for value in vars(module).values()
+            if getattr(value, "__synth_dspy_task__", False) and value.__module__ == module.__name__
+        ]
+        if not declared:
+            raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
+        if len(declared) > 1:
+            raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own.")
+        (function,) = declared
+        task = function(**dict(getattr(config, "task", None) or ()))
+        if not isinstance(task, Task):
+            kind = type(task).__name__
+            raise SetupError(f"{place_of(function)}: {function.__name__} gives a {kind}; it must give a Task.")
+        return complete(task, workspace)
 
 
 def index_folder(workspace: Path, name: str, config: CompileConfig, task: CompleteTask) -> Path:

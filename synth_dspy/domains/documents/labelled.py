@@ -20,6 +20,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, TEXT, TEXTS, Check, one_of, read_rows, read_table
 from synth_dspy.core.io.reading import parse_json
 from synth_dspy.core.splits import hash_order
+from synth_dspy.core.text import one_line
 from synth_dspy.evaluation.metrics import normalize_answer
 
 _ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
@@ -83,16 +84,12 @@ def read_labels(path: Path, documents: Mapping[str, str], abstain: str = "") -> 
             one for one in _texts(answers) if one.strip() and not (silent and normalize_answer(one) == silent)
         ]
         document = row.get("document") or (next(iter(documents)) if len(documents) == 1 else None)
-        text = _squeezed("\n".join(documents.values()) if document is None else documents[document])
-        spans = _texts(row.get("spans") or []) or [one for one in references if _squeezed(one) in text]
+        text = one_line("\n".join(documents.values()) if document is None else documents[document])
+        spans = _texts(row.get("spans") or []) or [one for one in references if one_line(one) in text]
         digest = hash_order(f"{document}\n{row['question']}")[:12]
         named = {"id": str(row.get("id") or f"question-{digest}"), "document": document}
         read.append(_completed({**row, **named, "references": references, "spans": spans}))
     return read
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _texts(value: Any) -> list[str]:

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth_dspy.core.invocation import CALL
 from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.evaluation.records import ArmMeasured, Measurements, Results
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
 
-CALL = "compile_task("
-"""How the command of a run begins that a program in memory was compiled in."""
 WANTED = 0.15
 """The difference that a comparison should be able to show, four times in five."""
 MOST_ROWS = 0.8
