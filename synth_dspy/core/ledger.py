@@ -358,7 +358,10 @@ class Ledger:
                 f"`{restore}` recovers all intact answers; then {go_on}."
             )
         else:
-            text = f"Could not write the ledger {self.path}: {why}; free some space or check the permissions, then {go_on}."
+            text = (
+                f"Could not write the ledger {self.path}: {why}; "
+                f"free some space or check the permissions, then {go_on}."
+            )
         self._failure = self._failure or SetupError(text)
         return self._failure
 
