@@ -28,7 +28,7 @@ from judge_attacks import made
 from synth_dspy.evaluation.judges import PARAMETERS, ReferenceJudge
 from synth_dspy.evaluation.reference_judge import examples, graded
 from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED, agreement
-from synth_dspy.evaluation.reference_judge.examples import Known, fold, shape
+from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, fold, shape
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -72,12 +72,12 @@ def contracts(judge: ReferenceJudge) -> None:
         print(f"  {arm:10} n {n:3}  {shares} ({100 * (judged - right) / n:+.1f}), they differ on {differ}")
 
 
-def items(data: Path, verdicts: list[dict[str, Any]], half: int, count: int) -> list[Known]:
+def items(data: Path, verdicts: list[dict[str, Any]], half: int, count: int) -> list[AnsweredItem]:
     """What attacks are made from: questions of one half of EVOUNA, CUAD's labels, and the sample contracts'."""
     rng = random.Random(20)
     clauses = [c for c in _lines(data / "cuad" / "clauses.jsonl") if fold(c["contract"], 2) == half]
     sample = [
-        Known(
+        AnsweredItem(
             row["question"],
             tuple(row["references"]),
             row["references"][0],
@@ -87,11 +87,11 @@ def items(data: Path, verdicts: list[dict[str, Any]], half: int, count: int) -> 
         for row in _lines(DATA / "contracts" / "questions.jsonl")
         if row["references"] and row["answer_type"] != "yes_no" and graded.is_held_out(row["document"])
     ]
-    sources = (examples.known_from_verdicts(verdicts, rng), examples.known_from_clauses(clauses, rng), sample)
+    sources = (examples.items_from_verdicts(verdicts, rng), examples.items_from_clauses(clauses, rng), sample)
     return [item for source in sources for item in rng.sample(source, min(count, len(source)))]
 
 
-def attacks(judge: ReferenceJudge, known: list[Known], show: int) -> None:
+def attacks(judge: ReferenceJudge, known: list[AnsweredItem], show: int) -> None:
     """Print how many answers of each kind are accepted."""
     rng = random.Random(21)
     totals: dict[bool, list[bool]] = defaultdict(list)
@@ -110,9 +110,8 @@ def attacks(judge: ReferenceJudge, known: list[Known], show: int) -> None:
                 f"    {scores[i]:.2f} | {str(row['question'])[:60]} | {references} | {str(row['prediction'])[:140]!r}"
             )
     for true, accepted in totals.items():
-        print(
-            f"{'true' if true else 'false'}: accepted {100 * sum(accepted) / len(accepted):.1f} of 100 (n {len(accepted)})"
-        )
+        share = 100 * sum(accepted) / len(accepted)
+        print(f"all {'right' if true else 'wrong'} answers: accepted {share:.1f} of 100 (n {len(accepted)})")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from synth_dspy.core.text import CARDINALS, MONTHS
 from synth_dspy.evaluation.reference_judge import perturb
-from synth_dspy.evaluation.reference_judge.examples import Known, names_reference
+from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, names_reference
 
 ATTACKS: Mapping[str, Sequence[str]] = {
     "reversal": (
@@ -157,12 +157,12 @@ _WORDS = {name: value for value, name in enumerate(CARDINALS)} | {"thirty": 30, 
 _NAMES = {"$": "US dollars", "£": "pounds sterling", "€": "euros", "USD ": "U.S. dollars", "EUR ": "euros"}
 
 
-def made(items: Sequence[Known], rng: random.Random) -> dict[str, list[tuple[Known, str]]]:
+def made(items: Sequence[AnsweredItem], rng: random.Random) -> dict[str, list[tuple[AnsweredItem, str]]]:
     """Kind -> items with an answer of that kind; true kinds begin with "true"."""
     by_shape: dict[str, list[str]] = defaultdict(list)
     for item in items:
         by_shape[item.shape].append(item.answer)
-    answers: dict[str, list[tuple[Known, str]]] = defaultdict(list)
+    answers: dict[str, list[tuple[AnsweredItem, str]]] = defaultdict(list)
     everything = [item.answer for item in items]
     for item in items:
         right = {text.lower() for text in (*item.references, item.answer)}
@@ -172,7 +172,9 @@ def made(items: Sequence[Known], rng: random.Random) -> dict[str, list[tuple[Kno
         others = rng.sample(pool, 2)
         long = len(item.answer.split()) > 20
 
-        def say(template: str, answer: str = item.answer, item: Known = item, others: Sequence[str] = others) -> str:
+        def say(
+            template: str, answer: str = item.answer, item: AnsweredItem = item, others: Sequence[str] = others
+        ) -> str:
             return perturb.fill(template, answer, item.question, others)
 
         for kind, templates in (*ATTACKS.items(), *EARLIER_ATTACKS.items()):
@@ -198,7 +200,7 @@ def made(items: Sequence[Known], rng: random.Random) -> dict[str, list[tuple[Kno
     return dict(answers)
 
 
-def _is_party(item: Known) -> bool:
+def _is_party(item: AnsweredItem) -> bool:
     return item.shape.startswith("name") and len(item.answer.split()) <= 6
 
 
@@ -217,7 +219,7 @@ def _denied(clause: str, rng: random.Random) -> list[str]:
     return [re.sub(pattern, new, clause, count=1) for pattern, new in rng.sample(hits, min(1, len(hits)))]
 
 
-def _of_quantities(item: Known, rng: random.Random) -> Iterator[tuple[str, str]]:
+def _of_quantities(item: AnsweredItem, rng: random.Random) -> Iterator[tuple[str, str]]:
     """Attacks on numbers and comparisons, and true conversions."""
     answer = item.answer.strip().rstrip(".")
     quantity, amount, date = _QUANTITY.match(answer), _AMOUNT.match(answer), _DATE.match(answer)

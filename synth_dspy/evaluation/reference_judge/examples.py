@@ -1,9 +1,9 @@
-"""What the reference judge is fitted on: people's verdicts, and answers whose verdict is known by how they were made.
+"""The reference judge's training examples: people's verdicts, and generated answers whose verdict is known.
 
-Verdicts of people (rows of question, references, prediction, label) say what counts as the same answer. They hold
-hardly any attack, so from the same items false answers of every kind in `phrasings.ATTACKS` and true ones in other
-words are made. Labelled contract clauses, where given, add long references: their parts and light paraphrases are true,
-clauses of other contracts and clauses negated or changed inside are false.
+People's verdicts (rows of question, references, prediction, label) define what counts as the same answer. They contain
+hardly any attacks, so for the same items wrong answers of every kind in `phrasings.ATTACKS` and right ones in other
+words are generated. Labelled contract clauses, where given, add long references: parts and light paraphrases of a
+clause are right; clauses of other contracts, and clauses that were negated or changed, are wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synth_dspy.evaluation.reference_judge.quantities import quantities, respell
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An answer with its verdict. `target` in [0, 1]; `phrasing` is what folds are made by, beside `group`."""
+    """An answer with its verdict. `target` is in [0, 1]; folds are made by `phrasing` and by `group`."""
 
     question: str
     references: tuple[str, ...]
@@ -38,8 +38,8 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """An item whose right answer is known."""
+class AnsweredItem:
+    """An item with its right answer."""
 
     question: str
     references: tuple[str, ...]
@@ -62,7 +62,7 @@ _BOTH_SIDES = frozenset({"{x}", "{x}."})
 """Phrasings that any fold may use."""
 
 
-def natural(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
+def verdict_examples(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
     """People's verdicts as examples."""
     return [
         Example(
@@ -74,7 +74,7 @@ def natural(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
     ]  # fmt: skip
 
 
-def known_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -> list[Known]:
+def items_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -> list[AnsweredItem]:
     """One item for each question, with one of its references as the answer."""
     questions: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows:
@@ -85,11 +85,11 @@ def known_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -
         if usable:
             answer = rng.choice(usable[:4])
             contract = row.get("domain") == CONTRACTS
-            items.append(Known(question, tuple(row["references"]), answer, group, shape(answer), contract))
+            items.append(AnsweredItem(question, tuple(row["references"]), answer, group, shape(answer), contract))
     return items
 
 
-def known_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random) -> list[Known]:
+def items_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random) -> list[AnsweredItem]:
     """Items of contracts: the expert's short form where there is one, and the clauses themselves."""
     items = []
     for clause in clauses:
@@ -105,11 +105,11 @@ def known_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random)
         short = clause["normalized_answer"].strip()
         if short and short.lower() not in {"yes", "no"} and "[" not in short:
             references = (short, *spans[:2]) if rng.random() < 0.5 else (short,)
-            items.append(Known(rng.choice(questions), references, short, group, f"{category} short", True))
+            items.append(AnsweredItem(rng.choice(questions), references, short, group, f"{category} short", True))
         if spans:
             answer = rng.choice(spans)
             references = tuple(spans) if rng.random() < 0.5 else (answer,)
-            items.append(Known(rng.choice(questions), references, answer, group, f"{category} span", True))
+            items.append(AnsweredItem(rng.choice(questions), references, answer, group, f"{category} span", True))
     return rng.sample(items, min(_MOST_CLAUSES, len(items)))
 
 
@@ -124,8 +124,8 @@ def shape(answer: str) -> str:
     return f"{kind} {min(3, len(text.words))}"
 
 
-def made(
-    items: Sequence[Known],
+def make_examples(
+    items: Sequence[AnsweredItem],
     rng: random.Random,
     attacks: Templates = ATTACKS,
     truths: Templates = TRUTHS,
@@ -181,7 +181,7 @@ _ASKS_BOUND = re.compile(
 )
 
 
-def _suits(kind: str, item: Known) -> bool:
+def _suits(kind: str, item: AnsweredItem) -> bool:
     """Whether an attack of a kind can be made of an item and is false then."""
     words = len(item.answer.split())
     held = quantities(item.answer)
@@ -197,7 +197,7 @@ def _suits(kind: str, item: Known) -> bool:
     return True
 
 
-def changed(item: Known, names: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
+def changed(item: AnsweredItem, names: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
     """The answer with a figure, a unit, a month or a name changed, where that names no reference any more."""
     tries = [
         ("digit", perturb.change_number(item.answer, rng)),
@@ -212,13 +212,13 @@ def changed(item: Known, names: Sequence[str], rng: random.Random) -> list[tuple
     return [*changes, ("second figure", more)] if more and len(set(more.split())) > 1 else changes
 
 
-def _same_answer(item: Known, said: str) -> bool:
+def _same_answer(item: AnsweredItem, said: str) -> bool:
     """Whether a changed answer names a reference still, or equals one in other units."""
     return any(names_reference(item, respell(said, reference)) for reference in item.references)
 
 
 def _others(
-    item: Known, by_shape: Mapping[str, Sequence[str]], items: Sequence[Known], rng: random.Random
+    item: AnsweredItem, by_shape: Mapping[str, Sequence[str]], items: Sequence[AnsweredItem], rng: random.Random
 ) -> tuple[str, str]:
     accepted = {reference.lower() for reference in item.references} | {item.answer.lower()}
     pool = [other for other in by_shape[item.shape] if other.lower() not in accepted]
@@ -228,26 +228,26 @@ def _others(
     return first, second
 
 
-def names_reference(item: Known, said: str) -> bool:
-    """Whether a made answer holds all content words of a reference still: it may be right then, and teaches nothing."""
-    inside = {token.norm for token in parse(said).tokens}
+def names_reference(item: AnsweredItem, prediction: str) -> bool:
+    """Whether a generated answer still contains all content words of a reference: it may be right and is not used."""
+    inside = {token.norm for token in parse(prediction).tokens}
     contents = ({text.tokens[i].norm for i in text.words} for text in map(parse, item.references))
     return any(content and content <= inside for content in contents)
 
 
-def _example(item: Known, said: str, target: float, kind: str, template: str) -> Example:
+def _example(item: AnsweredItem, prediction: str, target: float, kind: str, template: str) -> Example:
     return Example(
-        item.question, item.references, said, target, MADE_WEIGHT, kind, item.group, template, item.from_contract
+        item.question, item.references, prediction, target, MADE_WEIGHT, kind, item.group, template, item.from_contract
     )
 
 
-def _long(item: Known, others: Sequence[str], rng: random.Random) -> list[Example]:
-    """Answers to a long reference: parts and paraphrases of it, and what only resembles it."""
+def _long(item: AnsweredItem, others: Sequence[str], rng: random.Random) -> list[Example]:
+    """Answers to a long reference: parts and paraphrases of it, and texts that only resemble it."""
     words = item.answer.split()
     examples = []
 
-    def add(said: str, target: float, kind: str) -> None:
-        examples.append(_example(item, said, target, kind, kind))
+    def add(prediction: str, target: float, kind: str) -> None:
+        examples.append(_example(item, prediction, target, kind, kind))
 
     keep = rng.uniform(0.25, 0.95)
     start = rng.randrange(1 + len(words) - max(1, int(keep * len(words))))
@@ -270,11 +270,11 @@ _MODAL = re.compile(r"\b(shall|will|may|must|is|are|can|has|have|agrees?)\b(\s+n
 
 
 def negate(clause: str, rng: random.Random) -> str | None:
-    """A clause with one verb negated, or freed of its negation; None where no verb is found."""
-    found = list(_MODAL.finditer(clause))
-    if not found:
+    """A clause with one verb negated, or its negation removed; None if it has no such verb."""
+    verbs = list(_MODAL.finditer(clause))
+    if not verbs:
         return None
-    match = rng.choice(found)
+    match = rng.choice(verbs)
     return clause[: match.start()] + match.group(1) + ("" if match.group(2) else " not") + clause[match.end() :]
 
 

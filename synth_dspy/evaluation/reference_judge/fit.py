@@ -26,7 +26,14 @@ from synth_dspy.evaluation.reference_judge import examples as judge_examples
 from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED
 from synth_dspy.evaluation.reference_judge.examples import CONTRACTS, Example, fold
 from synth_dspy.evaluation.reference_judge.features import AnswerComparison, compare_all
-from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer, extract, judge, tabulate
+from synth_dspy.evaluation.reference_judge.judge import (
+    JudgedAnswer,
+    Parameters,
+    ReferenceScorer,
+    extract,
+    judge,
+    tabulate,
+)
 from synth_dspy.evaluation.reference_judge.meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder
 from synth_dspy.evaluation.reference_judge.pairs import READING_FEATURES, Pair, PairScorer, pair
 from synth_dspy.evaluation.reference_judge.trees import Trees
@@ -94,11 +101,11 @@ def make_examples(
     inside = [row for row in rows if fold(row["group"], 2) == half]
     if not inside or len(inside) == len(rows):
         raise SetupError("Fitting needs verdicts of several groups: one half of the groups measures the other.")
-    examples = judge_examples.made(judge_examples.known_from_verdicts(inside, rng), rng, half=half)
+    examples = judge_examples.made(judge_examples.items_from_verdicts(inside, rng), rng, half=half)
     held = [clause for clause in clauses if fold(clause["contract"], 2) == half]
     if held:
-        examples += judge_examples.made(judge_examples.known_from_clauses(held, rng), rng, half=half)
-    return judge_examples.natural(inside) + rng.sample(examples, min(_MOST_MADE, len(examples)))
+        examples += judge_examples.made(judge_examples.items_from_clauses(held, rng), rng, half=half)
+    return judge_examples.verdict_examples(inside) + rng.sample(examples, min(_MOST_MADE, len(examples)))
 
 
 def train_reader(
@@ -169,7 +176,7 @@ def read_examples(
     comparisons: list[AnswerComparison] = []
     features, kept = [], []
     for start in range(0, len(examples), 512):
-        batch = [Asked(e.question, e.references, e.prediction) for e in examples[start : start + 512]]
+        batch = [JudgedAnswer(e.question, e.references, e.prediction) for e in examples[start : start + 512]]
         compared, read, places = extract(batch, lambda norm: idf.get(norm, idf[""]), embedder, read_by)
         kept += [examples[start + place] for place in places]
         comparisons += compared
@@ -358,7 +365,7 @@ def fit_and_measure(
     )  # fmt: skip
     fitted = fit_trees(both, seed, adapters[0], embedder.name, provenance, measured)
     if held_out:
-        asked = [Asked(row["question"], row["references"], row["answer"]) for row in held_out]
+        asked = [JudgedAnswer(row["question"], row["references"], row["answer"]) for row in held_out]
         said, right = ReferenceScorer(fitted, embedder).score(asked), [row["right"] for row in held_out]
         measured["domains"].append(domain_agreement(CONTRACTS, graded.GRADED, said, right))
     return fitted

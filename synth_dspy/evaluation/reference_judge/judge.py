@@ -39,7 +39,7 @@ _ADAPTER = ".safetensors"
 _FIT = "python -m synth_dspy.evaluate --judge reference --fit VERDICTS"
 
 
-class Asked(NamedTuple):
+class JudgedAnswer(NamedTuple):
     """An answer to be judged."""
 
     question: str
@@ -104,13 +104,13 @@ class Parameters:
         if stored.get("format") != FORMAT:
             raise SetupError(f"{path} holds parameters of format {stored.get('format')!r}, not {FORMAT}; {remedy}.")
         try:
-            read = _Stored.model_validate(stored)
+            stored_parameters = _Stored.model_validate(stored)
             same, stated, intact = (
                 Trees.from_json(trees, len(features))
                 for trees, features in (
-                    (read.same, read.same_features),
-                    (read.stated, read.stated_features),
-                    (read.intact, read.stated_features),
+                    (stored_parameters.same, stored_parameters.same_features),
+                    (stored_parameters.stated, stored_parameters.stated_features),
+                    (stored_parameters.intact, stored_parameters.stated_features),
                 )
             )
         except ValidationError as error:
@@ -120,27 +120,27 @@ class Parameters:
             raise SetupError(f"{what} {path} is damaged ({error}); {remedy}.") from error
         adapter = path.with_suffix(_ADAPTER)
         try:
-            fits = hashlib.sha256(adapter.read_bytes()).hexdigest() == read.adapter
+            fits = hashlib.sha256(adapter.read_bytes()).hexdigest() == stored_parameters.adapter
         except OSError as error:
             raise SetupError(f"{what} {path} needs {adapter.name} beside it ({error.strerror}); {remedy}.") from error
         if not fits:
             raise SetupError(f"{adapter} is not the cross-encoder that {path} was fitted with; {remedy}.")
         return cls(
-            read.same_features,
+            stored_parameters.same_features,
             same,
-            read.stated_features,
+            stored_parameters.stated_features,
             stated,
             intact,
-            read.idf,
+            stored_parameters.idf,
             adapter,
-            read.embedder,
-            read.provenance,
-            read.agreement,
+            stored_parameters.embedder,
+            stored_parameters.provenance,
+            stored_parameters.agreement,
         )
 
 
 class _Stored(BaseModel):
-    """What `Parameters.save` writes, its trees apart."""
+    """What `Parameters.save` writes; its trees are checked separately."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -157,7 +157,7 @@ class _Stored(BaseModel):
 
     @field_validator("same_features", "stated_features")
     @classmethod
-    def _known(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_features(cls, features: tuple[str, ...]) -> tuple[str, ...]:
         unknown = sorted({*features} - _features())
         if unknown:
             raise ValueError(f"there is no feature {unknown[0]!r}")
@@ -190,16 +190,16 @@ class ReferenceScorer:
         self._embedder = embedder
         self._reader = reader or CrossEncoder(embedder.name.rpartition("/")[2], parameters.adapter)
 
-    def score(self, asked: Sequence[Asked]) -> list[float]:
+    def score(self, answers: Sequence[JudgedAnswer]) -> list[float]:
         """The chance, in [0, 1], that each answer is right; 0.0 without a reference to compare with."""
         scores: list[float] = []
-        for start in range(0, len(asked), _BATCH):
-            scores += self._score(asked[start : start + _BATCH])
+        for start in range(0, len(answers), _BATCH):
+            scores += self._score(answers[start : start + _BATCH])
         return scores
 
-    def _score(self, asked: Sequence[Asked]) -> list[float]:
-        scores = [0.0] * len(asked)
-        words, read, comparable = extract(asked, self.parameters.weight, self._embedder, self._reader)
+    def _score(self, answers: Sequence[JudgedAnswer]) -> list[float]:
+        scores = [0.0] * len(answers)
+        words, read, comparable = extract(answers, self.parameters.weight, self._embedder, self._reader)
         if not comparable:
             return scores
         judged = judge(self.parameters, words, read)
@@ -232,19 +232,19 @@ def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def extract(
-    asked: Sequence[Asked], weight: Any, embedder: TokenEmbedder, reader: PairScorer
+    answers: Sequence[JudgedAnswer], weight: Any, embedder: TokenEmbedder, reader: PairScorer
 ) -> tuple[list[AnswerComparison], NDArray[np.float64], list[int]]:
     """Comparisons, features of meaning and what the cross-encoder says of the answers that have something to compare.
 
     Returns:
         The comparisons, the features of meaning and of reading, shape (comparable, features), and the places of the
-        comparable answers in `asked`.
+        comparable answers in `answers`.
     """
-    compared = [(i, compare_all(a.question, a.references, a.prediction, weight)) for i, a in enumerate(asked)]
+    compared = [(i, compare_all(a.question, a.references, a.prediction, weight)) for i, a in enumerate(answers)]
     comparable = [(i, comparison) for i, comparison in compared if comparison is not None]
     places = [i for i, _ in comparable]
     comparisons = [comparison for _, comparison in comparable]
-    questions = [asked[i].question for i in places]
+    questions = [answers[i].question for i in places]
     meaning = meaning_features(questions, comparisons, embedder)
     return comparisons, np.hstack([meaning, reading_features(questions, comparisons, reader)]), places
 
