@@ -205,7 +205,8 @@ def _is_party(item: AnsweredItem) -> bool:
 
 
 _DENIALS: Sequence[tuple[str, str]] = (
-    (r"\bshall\b(?! not)", "shall in no event"), (r"\bmay\b(?! not)", "is forbidden to"), (r"\beither party\b", "neither party"),
+    (r"\bshall\b(?! not)", "shall in no event"), (r"\bmay\b(?! not)", "is forbidden to"),
+    (r"\beither party\b", "neither party"),
     (r"\bmust\b", "need not"), (r"\bany\b", "no"), (r"\bshall not\b", "shall"), (r"\bmay not\b", "may"),
     (r"\bwill\b(?! not)", "will never"), (r"\bexclusive\b", "non-exclusive"), (r"\bwithout\b", "with"),
 )  # fmt: skip
@@ -261,8 +262,10 @@ def _of_quantities(item: AnsweredItem, rng: random.Random) -> Iterator[tuple[str
             yield "true: format", said(f"{shown} {name}")
     if date:
         month, day, year = (date[1], date[2], date[3]) if date[1] else (date[5], date[4], date[6])
-        forms = (f"{day} {month} {year}", f"{month} {day}, {year}", f"the {day}th day of {month}, {year}",
-                 f"{year}-{[m.lower() for m in MONTHS].index(month.lower()) + 1:02d}-{int(day):02d}")  # fmt: skip
+        number = [name.lower() for name in MONTHS].index(month.lower()) + 1
+        ending = {1: "st", 2: "nd", 3: "rd"}.get(int(day) % 10 if int(day) not in (11, 12, 13) else 0, "th")
+        iso = f"{year}-{number:02d}-{int(day):02d}"
+        forms = (f"{day} {month} {year}", f"{month} {day}, {year}", f"the {day}{ending} day of {month}, {year}", iso)
         yield "true: format", said(rng.choice([form for form in forms if form != answer]))
 
 

@@ -153,7 +153,9 @@ def make_examples(
     for item in items:
         others = _others(item, by_shape, items, rng)
         kinds = [kind for kind in attacks if _suits(kind, item)]
-        for kind in rng.sample(kinds, min(_ATTACKS_OF_ITEM, len(kinds))):
+        rare = [kind for kind in kinds if kind in _RARE]
+        common = [kind for kind in kinds if kind not in _RARE]
+        for kind in (*rare, *rng.sample(common, min(_ATTACKS_OF_ITEM - len(rare), len(common)))):
             template = rng.choice(mine[kind])
             said = perturb.fill(perturb.expand(template, rng), item.answer, item.question, others)
             if kind not in _WRONG:
@@ -165,6 +167,9 @@ def make_examples(
                 said = perturb.fill(perturb.expand(template, rng), item.answer, item.question, others)
                 examples.append(_example(item, perturb.wrap(said, rng), 1.0, kind, template))
         changes = changed(item, names, rng)
+        more = perturb.add_number(item.answer, rng)
+        if more and len(set(more.split())) > 1:
+            changes.append(("second figure", more))
         for kind, said in rng.sample(changes, min(_CHANGES_OF_ITEM, len(changes))):
             template = rng.choice(mine["truth"]) if rng.random() < 0.6 else "{x}"
             said = perturb.fill(perturb.expand(template, rng), said, item.question, others)
@@ -174,6 +179,8 @@ def make_examples(
     return examples
 
 
+_RARE = frozenset({"bound", "date bound", "other party"})
+"""Attacks that suit few items: they are made of each of these."""
 _WRONG = frozenset({"question", "crumb", "forged"})
 """Attacks that need not hold the answer; those that do hold it all the same are left out."""
 _ASKS_BOUND = re.compile(
@@ -207,9 +214,7 @@ def changed(item: AnsweredItem, names: Sequence[str], rng: random.Random) -> lis
         ("month", perturb.change_month(item.answer, rng)),
         ("name", perturb.change_name(item.answer, names, rng, word_only=rng.random() < 0.4) if names else None),
     ]
-    changes = [(kind, said) for kind, said in tries if said and not _same_answer(item, said)]
-    more = perturb.add_number(item.answer, rng)
-    return [*changes, ("second figure", more)] if more and len(set(more.split())) > 1 else changes
+    return [(kind, said) for kind, said in tries if said and not _same_answer(item, said)]
 
 
 def _same_answer(item: AnsweredItem, said: str) -> bool:

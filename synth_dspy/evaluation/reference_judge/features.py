@@ -167,11 +167,20 @@ def _overlap(ref: Reference, answer: Answer, weight: Weight) -> tuple[float, flo
 
 def _similarity(a: str, b: str) -> float:
     """Dice coefficient of the letter pairs; words with the same first five letters count 0.7 at least."""
-    if len(a) < 4 or len(b) < 3 or a[0].isdigit() or b[0].isdigit():
+    if len(a) < 4 or len(b) < 3 or a[0].isdigit() or b[0].isdigit() or _is_opposite(a, b):
         return 0.0
     first = {a[i : i + 2] for i in range(len(a) - 1)}
     second = {b[i : i + 2] for i in range(len(b) - 1)}
     return max(2 * len(first & second) / (len(first) + len(second)), 0.7 if a[:5] == b[:5] and len(a) > 4 else 0.0)
+
+
+_NEGATING = ("n", "non", "un", "in", "im", "ir", "dis")
+
+
+def _is_opposite(a: str, b: str) -> bool:
+    """Whether one word negates the other: "either" and "neither"."""
+    short, long = sorted((a, b), key=len)
+    return len(long) > len(short) and long.endswith(short) and long[: -len(short)] in _NEGATING
 
 
 def _close_spellings(ref: Reference, answer: Answer) -> dict[str, tuple[float, str]]:

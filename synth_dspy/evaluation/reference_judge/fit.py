@@ -3,7 +3,8 @@
 Groups and phrasings fall into two halves, and each half has a cross-encoder of its own. What the trees learn of an
 example is what the other half's cross-encoder, which saw neither its group nor its phrasing, says of it. The figures
 that go with the parameters are of trees fitted on one half and measured on the other, by a cross-encoder that has not
-seen it; the parameters themselves are then fitted on all groups, with the first half's cross-encoder.
+seen it; the parameters themselves are then fitted on all groups, and go with a cross-encoder that has learned from both
+halves, one after the other.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Made:
         )
 
 
-def make_examples(
+def examples_of_half(
     rows: Sequence[Mapping[str, Any]], clauses: Sequence[Mapping[str, Any]], half: int, seed: int
 ) -> list[Example]:
     """People's verdicts of one half of the groups, and what is made from them and from that half's clauses."""
@@ -101,10 +102,10 @@ def make_examples(
     inside = [row for row in rows if fold(row["group"], 2) == half]
     if not inside or len(inside) == len(rows):
         raise SetupError("Fitting needs verdicts of several groups: one half of the groups measures the other.")
-    examples = judge_examples.made(judge_examples.items_from_verdicts(inside, rng), rng, half=half)
+    examples = judge_examples.make_examples(judge_examples.items_from_verdicts(inside, rng), rng, half=half)
     held = [clause for clause in clauses if fold(clause["contract"], 2) == half]
     if held:
-        examples += judge_examples.made(judge_examples.items_from_clauses(held, rng), rng, half=half)
+        examples += judge_examples.make_examples(judge_examples.items_from_clauses(held, rng), rng, half=half)
     return judge_examples.verdict_examples(inside) + rng.sample(examples, min(_MOST_MADE, len(examples)))
 
 
@@ -114,6 +115,7 @@ def train_reader(
     model: str,
     adapter: Path,
     *,
+    start: Path | None = None,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> None:
@@ -124,6 +126,7 @@ def train_reader(
         weight: how telling a token is.
         model: the embedding model under the adapter.
         adapter: the file to write.
+        start: an adapter to go on from.
         seed: of what is drawn.
         progress: told the share that is done.
     """
@@ -153,6 +156,7 @@ def train_reader(
         [example.target for example, _ in chosen],
         [example.weight if example.kind == "natural" else _READER_MADE for example, _ in chosen],
         adapter,
+        start=start,
         seed=seed,
         progress=progress,
     )
@@ -208,7 +212,7 @@ def fit_trees(
         rounds = settings.pop("rounds")
         return Trees.from_lightgbm(lightgbm.train(settings, data, rounds).dump_model()["tree_info"])
 
-    same_features = (*comparisons[0].values, *MEANING_FEATURES, *READING_FEATURES)
+    same_features = (*comparisons[0].values, *MEANING_FEATURES)
     same_rows = [i for i, e in enumerate(examples) if _tells_same(e)]
     same = boost(same_rows, same_features, _SAME, [examples[i].weight for i in same_rows])
     manner = (*(name for name in comparisons[0].values if _is_manner(name)), *READING_FEATURES)
@@ -234,7 +238,7 @@ _CHANGED = frozenset({"digit", "unit", "month", "name", "negated inside", "secon
 _UNNAMED = frozenset({"crumb", "question", "forged", "digit", "unit", "month"})
 """Attacks that need not name the reference: then only the first question can reject them."""
 _OF_LONG = frozenset({"part", "paraphrase", "other clause", "mixed", "surrounded", "negated inside"})
-_NATURAL_STATED, _NATURAL_INTACT = 12.0, 2.0
+_NATURAL_STATED, _NATURAL_INTACT = 20.0, 4.0
 """Weights of a right natural answer in the vetoes: each one that a veto takes is a right answer lost."""
 _NAME = 3.0
 """Weight of a changed name: the change that is hardest to tell from a short form or a title."""
@@ -321,18 +325,19 @@ def fit_and_measure(
     clauses = [clause for clause in clauses if not graded.is_held_out(clause["contract"])]
     idf = _frequencies(rows)
     model = embedder.name.rpartition("/")[2]
-    halves = [make_examples(rows, clauses, half, seed) for half in (0, 1)]
-    adapters = [folder / f"half-{half}.safetensors" for half in (0, 1)]
-    for half, adapter in enumerate(adapters):
+    halves = [examples_of_half(rows, clauses, half, seed) for half in (0, 1)]
+    adapters = [folder / f"{name}.safetensors" for name in ("first", "second", "both")]
+    for turn, adapter in enumerate(adapters):
         if not adapter.exists():
             train_reader(
-                halves[half], lambda norm: idf.get(norm, idf[""]), model, adapter, seed=seed + half,
-                progress=lambda share, half=half: progress(0.4 * (half + share)),  # type: ignore[misc]
+                halves[min(turn, 1)], lambda norm: idf.get(norm, idf[""]), model, adapter, seed=seed + turn,
+                start=adapters[0] if turn == 2 else None,
+                progress=lambda share, turn=turn: progress(0.25 * (turn + share)),  # type: ignore[misc]
             )  # fmt: skip
     made = [
         read_examples(
             halves[half], idf, embedder, CrossEncoder(model, adapters[1 - half]),
-            lambda share, half=half: progress(0.8 + 0.1 * (half + share)),  # type: ignore[misc]
+            lambda share, half=half: progress(0.75 + 0.12 * (half + share)),  # type: ignore[misc]
         )
         for half in (0, 1)
     ]  # fmt: skip
@@ -363,7 +368,7 @@ def fit_and_measure(
         [*made[0].examples, *made[1].examples], [*made[0].comparisons, *made[1].comparisons],
         np.concatenate([made[0].read, made[1].read]), idf,
     )  # fmt: skip
-    fitted = fit_trees(both, seed, adapters[0], embedder.name, provenance, measured)
+    fitted = fit_trees(both, seed, adapters[2], embedder.name, provenance, measured)
     if held_out:
         asked = [JudgedAnswer(row["question"], row["references"], row["answer"]) for row in held_out]
         said, right = ReferenceScorer(fitted, embedder).score(asked), [row["right"] for row in held_out]

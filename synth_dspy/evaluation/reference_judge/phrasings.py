@@ -172,6 +172,22 @@ REVERSALS = (
     "You'd better forget {x}.",
     "Opposite: {x}.", "not-{x}", "non {x}", "un-{x}", "{x} (false)", "{x} - struck", "False: {x}",
     "Incorrect answer: {x}",
+    "[Anything|Everything|All|Any reply] [apart from|other than|besides|excluding|barring] {x}.",
+    "[Turn|Flip|Reverse] {x} [around|over|upside down] [and you are right|to get it].",
+    "[It clashes|It conflicts|It is at odds|It is incompatible|It does not square] with {x}.",
+    "{x}: [the very thing they left out|the one option that fails|what nobody agreed|a wrong reading|an "
+    "outdated version].",
+    "[They|The parties|Both sides] [crossed out|erased|cut|vetoed|discarded|threw out|avoided|scrapped|took "
+    "back] {x}.", "[Say|Think|Read] the [opposite|reverse|contrary] of {x}.",
+    "[If they had meant|Had it been|Were it] {x}, [it would say so|the text would read otherwise|things would "
+    "differ].",
+    "{x} [has lapsed|has expired|was overruled|was overturned|was set aside|was dropped|is history|is "
+    "obsolete|is gone].",
+    "[Whoever|Anyone who|A reader who] [answers|thinks|believes|writes] {x} [is wrong|errs|is misled|has it "
+    "backwards|missed the point].",
+    "{x} is [the wrong choice|no answer|a false lead|off the mark|far off|beside the point|the opposite of right].",
+    "[The text|It] [steers clear of|stops short of|refuses|repudiates|disclaims|disavows|negates|renounces] {x}.",
+    "[Do anything|Say anything|Choose anything] but {x}.", "[Contrary|Inverse|Negation|Antonym]: {x}",
 )  # fmt: skip
 NEGATIONS = (
     "It [doesn't|does not|did not|didn't] [have to|need to] be {x}.",
@@ -205,6 +221,15 @@ LISTS = (
     "{y}. Or {x}. Or {z}.",
     "{y}, {x} [and|or] {z}", "[Likely|Probably] {y}, [less likely|otherwise] {x}.", "Let me list: {x}, {z}, {y}.",
     "{y} + {x}",
+    "{y}... or {x}...", "{y}, maybe also {x}", "[perhaps|maybe] {y}, [then again|or perhaps|on the other hand] {x}",
+    "[It may be|It might be|Could be] {y}, [just as well|and likewise|or just as likely] {x}",
+    "{x} - {y}", "{y} - {x}", "{x} -- {y} -- {z}", "{x} :: {y}", "{y} | {x}", "{x} \\ {y}", "{y}. {x}. {z}.",
+    "{x} [alias|a.k.a.|respectively|plus] {y}", "[One|Two] [candidates|names|answers] [come up|fit|remain]: {y}, {x}",
+    "[Unless it is|If not] {y}, {x}.", "[Pick|Take|Select|Guess] [one|any|whichever you like]: {x}, {y}, {z}",
+    "{x} [ex aequo|tied] with {y}", "[I hesitate|I waver|I cannot decide] between {x}, {z} and {y}.",
+    "{y}; [alternatively|or|failing which|second guess:] {x}",
+    "[Top|Best|First] [guess|answer]: {y}. [Next|Second|Runner-up]: {x}.", "({x}) ({y}) ({z})",
+    "[Answer 1|Option 1|No. 1]: {x} [Answer 2|Option 2|No. 2]: {y}",
 )  # fmt: skip
 _STATUTE = (
     "[Sale of Goods|Consumer Protection|Fair Trading|Patents|Securities|Bankruptcy|Arbitration|Companies|Data "
@@ -244,6 +269,12 @@ FALSE_FACTS = (
     f"{{x}}, with [{_PLACE}|{_PERSON}] [excepted|included].",
     f"{{x}} [of|in|from] {_PLACE}, [since|until] {_DATE}",
     f"{{x}}, and [8|14|23|40] percent of [all sales|the profit|every invoice] [in|from] {_PLACE}.",
+    f"{{x}}, [of which|whereof] [half|a third|most] [belongs to|goes to|is owed to] {_PERSON}.",
+    f"{{x}}, [which|and it] [took effect|ended|was void] [in|on] {_DATE}.",
+    f"{{x}}, [subject to|limited by|governed by] {_SECTION} and [the law of|the courts of] {_PLACE}.",
+    f"{{x}}, and [the seller|the buyer|each party] [waives|loses|gains] [all claims|its licence|a bonus of {_MONEY}].",
+    f"{{x}} [together with|as well as|and also] [a car|a house in {_PLACE}|{_MONEY}|ten percent of the shares].",
+    f"{{x}}, but [only|not] [on Sundays|in winter|after {_DATE}|in {_PLACE}].",
 )  # fmt: skip
 OTHER_PARTIES = (
     "{x}'s [customer|supplier|parent company|bank|lawyer|agent|lessor|shareholder|licensee|auditor|employee|"
@@ -259,6 +290,14 @@ OTHER_PARTIES = (
     "those who [left|fought|owe] {x}",
     "{x} [Holdings|Bank|Finance|Insurance|Junior|Trust]'s [owner|rival|debtor]", "The [opponent|counterparty] of {x}.",
     "{x}'s",
+    "[The|A] [bank|broker|investor|insurance company|accountant|publisher|manager|translator|tutor|colleague|"
+    "critic|imitator] [that|who|which] [funds|serves|advises|insures|represents|follows|copies|works for|hates] {x}.",
+    "[It is|That is|The] [one|someone|a firm|somebody] [working for|owned by|related to|close to|named after|"
+    "opposed to|paid by] {x}.",
+    "{x}'s [accountant|insurers|landlady|chairman|sponsor|widow's lawyer|assistant|heir|competitors|fans|"
+    "deputy|rivals in court]",
+    "[the ex-husband|the estate|the former partner|the defenders|the owners|the buyers|the victims|the "
+    "biographer] of {x}", "not {x} itself but [its|their] [agent|parent|bank|owner]",
 )  # fmt: skip
 BOUNDS = (
     "[less|fewer|more|greater|longer|shorter|lower|higher] than {x}", "[It is|It's|That is] [less|more] than {x}.",
@@ -356,6 +395,36 @@ FRAMES = (
     "The [contract|agreement] [provides|states|says|stipulates] that [it|this|{s}] [is|shall be] {x}.",
     "[The parties|Both parties|They] [have agreed|agree] that [it|{s}] [shall be|is] {x}.",
     "[In|By] [this|the] [agreement|contract|deal], {s} is set [at|as|to be] {x}.",
+    "[One reads|You read|They write|It reads|I see|I read] {x} [there|in it|here|in the clause|on the page].",
+    "{x} is what [the page shows|applies here|they wrote|it says|counts|was meant|you asked for|it provides].",
+    "[That|This|It] would be {x}, [going by|judging from|according to|from] [clause 3|the contract|the "
+    "wording|the lease].",
+    "{x} [stands|appears|is written|is printed|can be seen|is recorded|is listed|is shown|is put down] in "
+    "[the preamble|section 4|the second paragraph|the schedule|the deal|it].",
+    "{x} [has been|was|is] [written in|entered|inserted|chosen|granted|promised|decided upon|confirmed|signed "
+    "off|provided for|determined|laid out|declared].",
+    "The [figure|value|entry|name|term|wording|choice|person|place|thing] [put down|shown|given|in question|"
+    "wanted|meant|chosen] is {x}.",
+    "[What we get|What it says|What the clause gives|What they agreed|What counts|What was meant] is {x}.",
+    "[It boils down to|It turns out to be|It works out as|It equals|It runs as|It amounts to|It ends up being|"
+    "It has been] {x}.",
+    "{x}, so [reads|says|runs|goes] the [clause|agreement|contract|sentence].",
+    "{x} follows from [section 2|the clause|the wording].",
+    "[My finding|My reading|Conclusion|Summary|In brief|Extract|Citation|From the document|Excerpt|Value|Outcome]: {x}",
+    "[The blank is filled with|The line has|The box says|The heading is|The entry is|The clause contains|The "
+    "contract uses] {x}.",
+    "[For|About|Concerning|As regards|On the matter of|When it comes to] {s}, [the contract has|we have|the "
+    "answer is|it says|look at this:|it is] {x}.",
+    "{s}: [here|in this case|in the contract|as agreed|plainly] {x}.",
+    "{q} [Answer:|Reply:|Well,|Simple:|That is|This is] {x}.",
+    "[The drafters|The signatories|The two companies|Buyer and seller|The authors] [picked|opted for|decided "
+    "on|put in|stated|declared|laid down] {x}.",
+    "[Checking|Looking at|Consulting|Going through|Scanning] the [text|contract|pages|clause], [I get|I see|"
+    "we have|there is|one meets] {x}.",
+    "[The answer sought|The thing asked|The reply|The solution|The response] is {x}.", "Here [you go|it is]: {x}",
+    "[So|Thus|Hence|Therefore|Accordingly], {x}.",
+    "[It reads as follows|Verbatim|Literally|In its own words|The exact words are]: \"{x}\"",
+    "[It|The section|The sentence|The paragraph] [gives|shows|states|has|reads|provides] {x}.",
 )  # fmt: skip
 """Frames of true answers, over `TRUTHS`: what may stand around an answer and change nothing."""
 

@@ -32,6 +32,7 @@ def train(
     weights: Sequence[float],
     adapter: Path,
     *,
+    start: Path | None = None,
     epochs: int = 1,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
@@ -44,6 +45,7 @@ def train(
         targets: the verdicts, in [0, 1].
         weights: of each pair in the loss.
         adapter: the file to write, in float16.
+        start: the adapter to go on from; None for a new one.
         epochs: passes over the pairs.
         seed: of the order and of what is drawn at the start.
         progress: told the share that is done.
@@ -60,6 +62,8 @@ def train(
     layers = {name: layer for name, layer in transformer.named_modules() if _is_adapted(name, layer)}
     added = {name: _add_lora(layer) for name, layer in layers.items()}
     head = torch.nn.Linear(transformer.config.hidden_size, 1)
+    if start is not None:
+        _resume(start, added, head)
     module = pair_module(transformer, head).train()
     trained = [*head.parameters(), *(matrix for pair in added.values() for matrix in pair)]
     steps = max(1, epochs * (len(pairs) // _BATCH))
@@ -94,6 +98,19 @@ def train(
     for name, (a, b) in added.items():
         stored |= {f"{name}.a": a, f"{name}.b": b * _SCALE}
     save_file({name: value.detach().half().contiguous() for name, value in stored.items()}, adapter)
+
+
+def _resume(start: Path, added: dict[str, tuple[Any, Any]], head: Any) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    stored = load_file(start)
+    with torch.no_grad():
+        head.weight.copy_(stored["head.weight"])
+        head.bias.copy_(stored["head.bias"])
+        for name, (a, b) in added.items():
+            a.copy_(stored[f"{name}.a"])
+            b.copy_(stored[f"{name}.b"] / _SCALE)
 
 
 def _is_adapted(name: str, layer: Any) -> bool:
