@@ -141,7 +141,7 @@ def train_reader(
         two = pair(example.question, compared)
         natural = example.kind == "natural"
         key = (example.kind, two.blanked, natural and example.target < _RIGHT)
-        most = _READER_TRUTHS if example.kind in _AFFIRMS else _READER_KIND
+        most = _READER_TRUTHS if example.kind in _AFFIRMS else _READER_KIND if two.blanked else _READER_OTHER
         if natural:
             most = _READER_BLANKED if two.blanked and not example.from_contract else len(examples)
         repeated = two.blanked and not natural and two.second in seen
@@ -150,6 +150,8 @@ def train_reader(
         counts[key] += 1
         seen.add(two.second)
         chosen.append((example, two))
+        if natural:  # what people judged is read twice, and unblanked the second time: it is the likeness to learn
+            chosen.append((example, pair(example.question, compared, blank=False)))
     reader.train(
         model,
         [two for _, two in chosen],
@@ -163,9 +165,9 @@ def train_reader(
 
 
 _MOST_MADE = 10_000
-_READER_KIND, _READER_TRUTHS, _READER_BLANKED = 190, 700, 900
-"""Pairs that the cross-encoder learns from at most, of each kind of attack, of true answers, and of people's verdicts
-on answers that hold the reference, which are nearly all right."""
+_READER_KIND, _READER_OTHER, _READER_TRUTHS, _READER_BLANKED = 330, 160, 1_100, 900
+"""Pairs that the cross-encoder learns from at most: of each kind of attack, blanked and unblanked, of true answers, and
+of people's verdicts on answers that hold the reference, which are nearly all right."""
 _READER_MADE = 0.7
 
 

@@ -51,10 +51,10 @@ def reading_features(
     return features
 
 
-def pair(question: str, comparison: AnswerComparison) -> Pair:
-    """An answer and its closest reference as the cross-encoder reads them."""
+def pair(question: str, comparison: AnswerComparison, *, blank: bool = True) -> Pair:
+    """An answer and its closest reference as the cross-encoder reads them; `blank`: mentions may be blanked out."""
     asked = " ".join(question.split()[:_QUESTION_WORDS])
-    if comparison.mentions:
+    if comparison.mentions and blank:
         return Pair(_first(asked, BLANK), _plain(_blanked(comparison)), True)
     around = comparison.span[0] if comparison.span else 0
     answer, tokens = comparison.answer, comparison.answer.tokens
