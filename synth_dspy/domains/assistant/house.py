@@ -96,8 +96,8 @@ class House:
         path = self.folder / "house.toml"
         value = _words(path).get("what")
         if not isinstance(value, str) or not _ARTICLE.match(value):
-            found = "does not say what the house is" if value is None else f"says that the house is {value!r}"
-            raise SetupError(f'{path} {found}: write it with its article, such as what = "a bank".')
+            problem = "does not say what the house is" if value is None else f"says that the house is {value!r}"
+            raise SetupError(f'{path} {problem}: write it with its article, such as what = "a bank".')
         return value
 
     @property
@@ -128,14 +128,16 @@ class House:
         self._check_answers(rows)
 
     def _check_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        said = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]
+        statements = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]
         for topic in self.topics:
-            said += [(f"subtopic {part.id!r} of {topic.id!r} in topics.jsonl", part.answer) for part in topic.subtopics]
+            statements += [
+                (f"subtopic {part.id!r} of {topic.id!r} in topics.jsonl", part.answer) for part in topic.subtopics
+            ]
         for row in rows:
             answers = [row["answer"]] if row.get("answer") else row["references"][:1]
-            said += [(f"question {row['id']!r} of examples.jsonl", answer) for answer in answers]
+            statements += [(f"question {row['id']!r} of examples.jsonl", answer) for answer in answers]
         rules = (*self.rules, *self.tone)
-        broken = [(place, found[0]) for place, answer in said if (found := violations(answer, rules))]
+        broken = [(place, rule_ids[0]) for place, answer in statements if (rule_ids := violations(answer, rules))]
         if broken:
             place, rule = broken[0]
             raise SetupError(

@@ -101,14 +101,14 @@ class AssistantJudge:
         """Scores of rows of question, references, expected and prediction."""
         broken = self.violations_many(rows)
         scores = [0.0] * len(rows)
-        helped = []
+        answered = []
         for i, row in enumerate(rows):
             if broken[i] or not scope(row, row):
                 continue
             scores[i] = DECIDED if in_scope(row) else 1.0
             if has_reference(row):
-                helped.append(i)
-        for i, agreed in zip(helped, self.reference.score_many([rows[i] for i in helped]), strict=True):
+                answered.append(i)
+        for i, agreed in zip(answered, self.reference.score_many([rows[i] for i in answered]), strict=True):
             scores[i] = DECIDED + (1 - DECIDED) * agreed
         return scores
 
@@ -117,7 +117,7 @@ class AssistantJudge:
         broken = [broken_rules(row, row["prediction"], self.rules) for row in rows]
         if self.rule_judge is None:
             return broken
-        asked = [
+        unchecked = [
             (i, rule)
             for i, row in enumerate(rows)
             for rule in self.rules
@@ -127,10 +127,10 @@ class AssistantJudge:
 
         def ask(one: tuple[int, Rule]) -> bool:
             i, rule = one
-            said = judge(rule=rule.text, question=rows[i]["question"], answer=rows[i]["prediction"])
-            return bool(said.broken)
+            verdict = judge(rule=rule.text, question=rows[i]["question"], answer=rows[i]["prediction"])
+            return bool(verdict.broken)
 
-        for (i, rule), outcome in zip(asked, self.executor.map(ask, asked), strict=True):
+        for (i, rule), outcome in zip(unchecked, self.executor.map(ask, unchecked), strict=True):
             if outcome.error is not None:
                 log.warning("the rule judge failed on %s: %s", rule.id, outcome.error)
             elif outcome.unwrap():

@@ -50,7 +50,7 @@ class AssistantSynthesizer(dspy.Module):
         seeds: labelled questions of the training topics.
         embed: texts to unit vectors.
         tries: filters without model calls that a small teacher's question must pass, or it writes another.
-        asked: questions of an earlier run, whose responses alone are written.
+        earlier: questions of an earlier run, whose responses alone are written.
         seed: of what is chosen at random.
     """
 
@@ -63,7 +63,7 @@ class AssistantSynthesizer(dspy.Module):
         embed: Any,
         *,
         tries: Sequence[Filter] = (),
-        asked: Sequence[dict[str, Any]] = (),
+        earlier: Sequence[dict[str, Any]] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class AssistantSynthesizer(dspy.Module):
         self.seeds = list(seeds)
         self.embed = embed
         self.tries = list(tries)
-        self.asked = list(asked)
+        self.earlier = list(earlier)
         self.seed = seed
         self.names = {topic.id: topic for topic in house.topics}
         self._written: list[dict[str, Any]] = []
@@ -90,19 +90,19 @@ class AssistantSynthesizer(dspy.Module):
         if not self._written:
             return []
         rows = sorted(self._written, key=lambda row: row["question"])
-        found = diversity(rows, self.embed, expected=self._planned)
+        figures = diversity(rows, self.embed, expected=self._planned)
         return [
-            f"The {found.n} questions written cover {found.coverage:.0%} of the training topics; two of them are "
-            f"{found.spread:.2f} apart (mean cosine distance), the nearest {found.nearest:.2f}, and "
-            f"{found.near_duplicates:.0%} nearly repeat another."
+            f"The {figures.n} questions written cover {figures.coverage:.0%} of the training topics; two of them are "
+            f"{figures.spread:.2f} apart (mean cosine distance), the nearest {figures.nearest:.2f}, and "
+            f"{figures.near_duplicates:.0%} nearly repeat another."
         ]
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[QuestionUnit]:
         """Units to write about, spread over topics and kinds; at most `limit` candidates' worth."""
         parts = [item for item in items if isinstance(item, SubtopicItem)]
         self._planned = sorted({item.group for item in parts})
-        if self.asked:
-            return self._asked_units(parts)[:limit]
+        if self.earlier:
+            return self._earlier_units(parts)[:limit]
         total = limit if limit is not None else 2 * len(parts)
         units: list[QuestionUnit] = []
         for kind, share in SHARES.items():
@@ -120,21 +120,21 @@ class AssistantSynthesizer(dspy.Module):
         if unit.earlier is not None:
             questions, conversation = [unit.earlier["question"]], unit.earlier.get("conversation") or ""
         elif self.free:
-            questions = self._written_freely(unit)
+            questions = self._write_freely(unit)
         else:
-            questions = [self._tried(unit, conversation)]
-        candidates = [self._responded(unit, question, conversation, i) for i, question in enumerate(questions)]
+            questions = [self._write_checked(unit, conversation)]
+        candidates = [self._respond(unit, question, conversation, i) for i, question in enumerate(questions)]
         self._written += [{"question": one.fields["question"], "group": unit.group} for one in candidates]
         return candidates
 
-    def _written_freely(self, unit: QuestionUnit) -> list[str]:
+    def _write_freely(self, unit: QuestionUnit) -> list[str]:
         topic, part, kind = unit.topic, unit.subtopic, unit.kind
         own = [seed.question for seed in self.seeds if seed.group == topic.id and _kind(seed) == kind]
         examples = own or [question for _, question in self._shown(unit)]
-        said = self.questions(topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.turn)
-        return list(said.questions)
+        written = self.questions(topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.turn)
+        return list(written.questions)
 
-    def _tried(self, unit: QuestionUnit, conversation: str) -> str:
+    def _write_checked(self, unit: QuestionUnit, conversation: str) -> str:
         """The first of a few samples that passes the checks, else the first of all."""
         shown, about, first = self._shown(unit), _about(unit), ""
         for turn in range(SAMPLES):
@@ -145,13 +145,13 @@ class AssistantSynthesizer(dspy.Module):
                 return str(question)
         return str(first)
 
-    def _responded(self, unit: QuestionUnit, question: str, conversation: str, number: int) -> Candidate[QuestionUnit]:
-        says = unit.subtopic.answer if unit.kind == IN else ""
+    def _respond(self, unit: QuestionUnit, question: str, conversation: str, number: int) -> Candidate[QuestionUnit]:
+        facts = unit.subtopic.answer if unit.kind == IN else ""
         if unit.kind == OUT and not self.free:  # a topic out of scope has its own words for declining
             answer, decided = unit.subtopic.answer, False
         else:
-            said = self.responses(question=question, conversation=conversation, house_says=says)
-            answer, decided = said.answer, bool(said.in_scope)
+            response = self.responses(question=question, conversation=conversation, house_says=facts)
+            answer, decided = response.answer, bool(response.in_scope)
         return self._candidate(unit, question, conversation, answer, number, decided)
 
     def _candidate(
@@ -201,24 +201,24 @@ class AssistantSynthesizer(dspy.Module):
         seed = random.Random(f"{self.seed} {unit.id}").choice(same or before)
         return f"Customer: {seed.question}\nAssistant: {seed.answer}"
 
-    def _asked_units(self, items: Sequence[SubtopicItem]) -> list[QuestionUnit]:
-        known = {item.id: item for item in items}
+    def _earlier_units(self, items: Sequence[SubtopicItem]) -> list[QuestionUnit]:
+        by_id = {item.id: item for item in items}
         units = []
-        for number, row in enumerate(self.asked):
-            item = known.get("/".join(str(row["item"]).split("/")[:2]))
+        for number, row in enumerate(self.earlier):
+            item = by_id.get("/".join(str(row["item"]).split("/")[:2]))
             if item is not None:
                 units.append(_unit(item, row["category"], 0, number, row))
         return units
 
 
 def assistant_synthesizer(
-    house: House, asked: Path | None, resources: Resources, free: bool | None = None
+    house: House, earlier: Path | None, resources: Resources, free: bool | None = None
 ) -> AssistantSynthesizer:
     """The module that writes questions and responses.
 
     Args:
         house: topics, rules, tone; compiled prompts in its folder `prompts` (questions.json, responses.json) are used.
-        asked: candidates of an earlier run, whose responses alone are written.
+        earlier: candidates of an earlier run, whose responses alone are written.
         resources: seeds, embedder and seed.
         free: let the teacher write both freely; by default where it is another model than the student.
     """
@@ -236,7 +236,7 @@ def assistant_synthesizer(
         resources.seeds,
         embed,
         tries=checks(house, resources),
-        asked=_read_asked(asked) if asked else (),
+        earlier=_read_earlier(earlier) if earlier else (),
         seed=resources.seed,
     )
 
@@ -251,7 +251,7 @@ def is_capable(resources: Resources) -> bool:
     return bool(resources.teacher.model != resources.student.model)
 
 
-def _read_asked(path: Path) -> list[dict[str, Any]]:
+def _read_earlier(path: Path) -> list[dict[str, Any]]:
     rows = read_rows(path, {"question": FILLED, "item": FILLED, "category": FILLED}, optional={"conversation": TEXT})
     unknown = [row["category"] for row in rows if row["category"] not in SHARES]
     if unknown:

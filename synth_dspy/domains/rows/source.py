@@ -102,15 +102,15 @@ class Examples:
         if answer.accepted and (strange := [name for name in answer.inputs if name not in answer.accepted]):
             takes = ", ".join(answer.accepted)
             raise SetupError(f"The trainset's input {strange[0]!r} is none that the program takes: {takes}.")
-        for number, given in enumerate(self.trainset, start=1):
-            row = dict(given.items())
+        for number, example in enumerate(self.trainset, start=1):
+            row = dict(example.items())
             if missing := [name for name in answer.inputs if name not in row]:
                 needed = ", ".join(answer.inputs)
                 raise SetupError(f"Row {number} of the trainset lacks {missing[0]!r}; the program needs {needed}.")
-            wanted = answer.problem_with(row.get(answer.name)) if self.answered else None
-            if wanted is not None:
+            problem = answer.problem_with(row.get(answer.name)) if self.answered else None
+            if problem is not None:
                 shown = repr(row.get(answer.name))[:60]
-                raise SetupError(f"Row {number} of the trainset: {answer.name!r} is {shown}; {wanted}.")
+                raise SetupError(f"Row {number} of the trainset: {answer.name!r} is {shown}; {problem}.")
             rows.append(row)
         return _knowledge(rows, limit, answer, self.abstain, "the trainset")
 
@@ -118,8 +118,10 @@ class Examples:
 def _knowledge(
     rows: Sequence[Mapping[str, Any]], limit: int | None, answer: AnswerType, abstain: str, what: str
 ) -> Knowledge:
-    if taken := [name for name in answer.inputs if name in RESERVED]:
-        raise SetupError(f"An input of the program is called {taken[0]!r}, as a column of the engine's is: rename it.")
+    if reserved := [name for name in answer.inputs if name in RESERVED]:
+        raise SetupError(
+            f"An input of the program is called {reserved[0]!r}, as a column of the engine's is: rename it."
+        )
     examples, names = [], Counter[str]()
     for row in rows:
         named = str(row[ID]) if row.get(ID) is not None else f"row-{_digest(row, answer.inputs)}"
@@ -147,7 +149,7 @@ def _labelled(row: Mapping[str, Any], answer: AnswerType, abstain: str, named: s
     own = {
         ID: named,
         GROUP: str(row[GROUP]) if row.get(GROUP) is not None else named,
-        "question": _in_words(row, answer.inputs),
+        "question": _inputs_text(row, answer.inputs),
         "references": [text] if text and not silent else [],
         "category": text if answer.kind == LABEL else str(row.get("category") or ""),
         "answer_type": answer.kind,
@@ -172,14 +174,14 @@ def _digest(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
     return hash_order(as_text({name: row.get(name) for name in inputs}))[:12]
 
 
-def _inputs_of(given: Any) -> tuple[str, ...]:
+def _inputs_of(example: Any) -> tuple[str, ...]:
     try:
-        return tuple(given.inputs().keys()) if isinstance(given, dspy.Example) else ()
+        return tuple(example.inputs().keys()) if isinstance(example, dspy.Example) else ()
     except ValueError:  # with_inputs was not called
         return ()
 
 
-def _in_words(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
+def _inputs_text(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
     """The inputs as one text: a single one as it is, several with their names."""
     if len(inputs) == 1:
         return str(row[inputs[0]])
