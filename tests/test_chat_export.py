@@ -228,7 +228,7 @@ class TestExport:
         out.mkdir()
         for each in (name, "notes.txt"):
             (out / each).write_text("mine", encoding="utf-8")
-        with pytest.raises(SetupError, match=rf"{re.escape(name)} is there already: .* with --force"):
+        with pytest.raises(SetupError, match=rf"{re.escape(name)} exists already: .* with --force"):
             export.main([str(program), "--out", str(out)])
         assert {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()} == dict.fromkeys(
             (name, "notes.txt"), "mine"

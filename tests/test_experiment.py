@@ -275,7 +275,7 @@ def test_a_preference_about_nothing_that_was_read_ends_the_run_before_any_model_
     path = tmp_path / "preferences.jsonl"
     lines = [{"question": "How long?", "chosen": "long", "rejected": "short", "river": r} for r in ("Rhine", "Styx")]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(SetupError, match="line 2: field 'river' is \"Styx\"; which is no river that was read"):
+    with pytest.raises(SetupError, match="line 2: field 'river' is \"Styx\"; but no such river was read"):
         compile_(tmp_path, server, Named(), training={"feedback": str(path)})
     assert not server.requests
 

@@ -22,7 +22,7 @@ from synth_dspy.core import signing
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import start
-from synth_dspy.core.workspace import NOTED, task_file
+from synth_dspy.core.workspace import WORKSPACE_FILE, task_file
 from synth_dspy.pipeline import compile as compiling
 from synth_dspy.pipeline import saved
 
@@ -439,7 +439,7 @@ def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went: list[tuple[Path, str]] = []
-    monkeypatch.setattr(compiling, "_run", lambda here, run, *rest: went.append((here, run.again)))
+    monkeypatch.setattr(compiling, "_run", lambda here, run, *rest: went.append((here, run.resume_command)))
     monkeypatch.setattr(compile_verb, "_show", lambda run, began: 0)
     theirs = tmp_path / "theirs"
     shutil.copytree(workspace / "programs", theirs / "programs")
@@ -452,7 +452,7 @@ def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(
         assert compile_verb.main(args) == 0
     assert [here for here, _ in went] == [workspace] * 3
 
-    (run.folder / NOTED).write_text(f"{theirs}\n")  # nothing else of it was changed
+    (run.folder / WORKSPACE_FILE).write_text(f"{theirs}\n")  # nothing else of it was changed
     for folder in (elsewhere, run.folder):
         monkeypatch.chdir(folder)
         with pytest.raises(SetupError, match=rf"--trust.*\n  - the code in {theirs}/programs is run"):

@@ -227,7 +227,7 @@ class TestDocuments:
         ("label", "message"),
         [
             ({"question": "Who?"}, r"row 1: has neither 'answer' nor 'references'"),
-            ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; which is no document"),
+            ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; but no such document"),
         ],
     )
     def test_a_label_that_is_wrong_is_named(self, tmp_path: Path, label: dict[str, str], message: str) -> None:

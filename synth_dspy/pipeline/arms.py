@@ -16,7 +16,7 @@ from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
-from synth_dspy.core.validation import wanted
+from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
@@ -119,7 +119,7 @@ def _check_attribute(recipe: type[WeightOptimizer], name: str, value: Any, where
     try:
         TypeAdapter({int: count, int | None: count | None}.get(kind, kind)).validate_python(value, strict=True)
     except ValidationError as error:
-        raise SetupError(f"{where} is {value!r}: {wanted(error.errors()[0]['msg'])}.") from error
+        raise SetupError(f"{where} is {value!r}: {as_clause(error.errors()[0]['msg'])}.") from error
 
 
 def compile_arms(

@@ -26,7 +26,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.progress import Bars
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, restrict_config, run_settings
 
@@ -191,7 +191,7 @@ def start(
     run = runs.start(here / config.runs.expanduser(), name, config, here)
     if task is not None:
         run.in_memory = True
-        run.again, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
+        run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
         return _finish(here, run, config, task, typed)
     except SetupError:
@@ -227,7 +227,7 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
     model = compile_settings(workspaces.task_file(here, name))
     kept_in = Path(folder or model().runs).expanduser()
     run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
-    run.again = shlex.join([*shlex.split(run.again), *caller.arguments()])
+    run.resume_command = shlex.join([*shlex.split(run.resume_command), *caller.arguments()])
     own = runs.is_own(run, here)
     config = restrict_config(
         config,
@@ -251,7 +251,7 @@ def _resume_in_memory(folder: Path, here: Path, task: Task | None) -> Run:
     """Resume a run of a task that no file declares."""
     folder = folder.expanduser().resolve()
     run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
-    run.again, run.in_memory = _call(run), True
+    run.resume_command, run.in_memory = _call(run), True
     limit_access(share=config.share)
     return _finish(here, run, config, task, f"{CALL}...)")
 
@@ -265,11 +265,11 @@ def _finish(here: Path, run: runs.Run, config: CompileConfig, task: Task | None,
     try:
         return _run(here, run, config, task, typed)
     except SetupError as error:
-        if not run.begun or run.again in str(error):
+        if not run.begun or run.resume_command in str(error):
             raise
-        raise SetupError(f"{error}\nThen resume with: {run.again}") from error
+        raise SetupError(f"{error}\nThen resume with: {run.resume_command}") from error
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; no answered call is lost; to resume: {run.again}") from None
+        raise KeyboardInterrupt(f"stopped; no answered call is lost; to resume: {run.resume_command}") from None
 
 
 def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
@@ -284,7 +284,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
 
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
+    with Ledger(run.folder / "ledger.sqlite", resume_command=run.resume_command) as ledger:
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
     for program in experiment.programs.values():
@@ -340,4 +340,4 @@ def _merged(before: CompileConfig, given: Mapping[str, Any], model: type[Compile
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise SetupError(f"Of the settings, {mistake(error, model)}") from error
+        raise SetupError(f"Of the settings, {describe_error(error, model)}") from error

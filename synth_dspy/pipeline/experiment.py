@@ -82,7 +82,7 @@ class Experiment(Context):
     ) -> tuple[Results, Measurements]:
         """The stages that call models."""
         self.run.begun = True
-        self.say(f"run {self.run.id}; if it is stopped: {self.run.again}")
+        self.say(f"run {self.run.id}; if it is stopped: {self.run.resume_command}")
         if left_out:
             self.say(left_out)
             self.note(left_out)

@@ -132,7 +132,7 @@ def rescore(
     except OSError as error:
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
-    with Ledger(run.folder / "ledger.sqlite", again=command) as ledger:
+    with Ledger(run.folder / "ledger.sqlite", resume_command=command) as ledger:
         executor = Executor(config.concurrency)
         resources = _resources(task, config, executor, ledger)
         task = with_resources(task, resources)

@@ -18,7 +18,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.io import locks
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.validation import spelling
+from synth_dspy.core.validation import suggest
 from synth_dspy.domains.documents.index import Index
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
@@ -51,7 +51,7 @@ def check_model_options(models: Models) -> None:
         valid = sorted(roles.embedded_options())
         for name in sorted(options.keys() - set(valid)):
             raise SetupError(
-                f"models.options.{role}.{name} is not an option of the embedded model {model}: {spelling(name, valid)}"
+                f"models.options.{role}.{name} is not an option of the embedded model {model}: {suggest(name, valid)}"
             )
 
 

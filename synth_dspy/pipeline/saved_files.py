@@ -18,7 +18,7 @@ from synth_dspy.core import signing
 from synth_dspy.core.config import CompileConfig, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import task_file
 from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class
 from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, restrict_config
@@ -115,7 +115,7 @@ def read_saved(
     try:
         config = model.model_validate(about["config"])
     except ValidationError as error:
-        raise SetupError(f"In the saved program {folder / ABOUT}, config.{mistake(error, model)}") from None
+        raise SetupError(f"In the saved program {folder / ABOUT}, config.{describe_error(error, model)}") from None
     if not own:
         further += _requests(run, state, about, config.models.student)
     what = f"The saved program {folder}"
