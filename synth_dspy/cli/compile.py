@@ -1,4 +1,4 @@
-"""`python -m synth_dspy.compile <task>`: from documents to a benchmark report of RAG against its compiled versions."""
+"""`python -m synth_dspy.compile <task>`: from a task to a benchmark report of its program's compiled versions."""
 
 from __future__ import annotations
 

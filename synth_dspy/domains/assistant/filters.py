@@ -1,7 +1,7 @@
-"""What a written question and its response must pass.
+"""Filters for a generated question and its response.
 
-Whether a question is in scope is not the teacher's word alone: the labelled questions and the house's topics nearest
-to it in meaning must say the same, and for a question to be answered they must say which topic it is about.
+The teacher alone does not decide whether a question is in scope: the labelled questions and the house's topics nearest
+to it in meaning must agree, and for a question in scope they must also agree on its topic.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ATTEMPTS = re.compile(
 
 
 class CustomerMessage:
-    """One message of a customer: of sensible length, not the house's own words, no loops, none of those shown."""
+    """The question is a customer's message: of sensible length, not in the house's words, no loops, not an example."""
 
     name = "well-formed"
 
@@ -79,16 +79,16 @@ class CustomerMessage:
 
 
 class Belongs:
-    """The nearest labelled questions and topics say the same as the kind that was wanted.
+    """The nearest labelled questions and topics agree with the requested kind.
 
     Args:
         house: its topics' subtopics are points too, with the topic's scope.
         seeds: labelled questions of the training topics.
         embed: texts to unit vectors.
-        neighbours: that vote, by their cosine.
-        near: least cosine of a question to be answered and what the house says about its subtopic.
-        strict: a borderline question or an attempt must be more like a declined question than like any other; for a
-            teacher that cannot be trusted to know the border.
+        neighbours: number of neighbours that vote, weighted by cosine.
+        near: least cosine of a question in scope and the house's answer about its subtopic.
+        strict: the nearest neighbour of a borderline question or an attempt must be a declined one; for teachers that
+            are not reliable at the border.
     """
 
     name = "belongs"
@@ -120,7 +120,7 @@ class Belongs:
         weights = np.maximum(cosine[order], 0) ** 2
         inside = float((weights * self.scopes[order]).sum() / max(weights.sum(), 1e-9))
         if candidate.category in (BORDERLINE, ATTEMPT):
-            # They are made to sound in scope; what must not be is a question that somebody asked and was answered.
+            # They are meant to sound in scope, but must not repeat a question that was answered.
             nearest = int(np.argmax(cosine))
             wrong = bool(self.scopes[nearest]) and (self.strict or cosine[nearest] > 0.75)
             return Verdict(not wrong, 1 - inside, "in scope after all" if wrong else "")
@@ -138,7 +138,7 @@ class Belongs:
 
 
 class DecidedAlike:
-    """The response decides as the question was meant: where a teacher contradicts itself, neither is learned."""
+    """The response agrees with the question's kind; where the teacher contradicts itself, the candidate is rejected."""
 
     name = "decided alike"
 
@@ -152,7 +152,7 @@ class DecidedAlike:
 
 
 class KeepsRules:
-    """The response breaks no rule of the house, nor its tone; the reason names the rule."""
+    """The response breaks no rule or tone of the house; the reason names the rule."""
 
     name = "rules kept"
 

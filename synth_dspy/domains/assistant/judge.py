@@ -1,8 +1,8 @@
 """The scoped assistant's judge: decision, rules and helpfulness in one score.
 
-It gives 0 for a wrong decision or a broken rule, 1 for declining rightly, and for an answer rightly given one quarter,
-and the other three by its agreement with the reference answers, where these are known: an assistant that declines
-everything must not beat one that answers, and words that help nobody are worth little.
+It gives 0 for a wrong decision or a broken rule and 1 for declining rightly. An answer in scope scores one quarter for
+the decision and up to three for its agreement with the reference answers, if these are known: an assistant that
+declines everything must not beat one that answers, and unhelpful answers are worth little.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synth_dspy.evaluation.judges import ReferenceJudge
 log = logging.getLogger(__name__)
 
 DECIDED = 0.25
-"""What the right decision alone is worth where an answer is called for."""
+"""The score of the right decision alone, for a question in scope."""
 
 
 class BreaksRule(dspy.Signature):
@@ -38,7 +38,7 @@ class BreaksRule(dspy.Signature):
 
 
 class RuleJudge(dspy.Module):
-    """One rule, one answer, asked of a model. A call that fails, or a reply that cannot be read, is no violation.
+    """Asks a model whether an answer breaks a rule. A failed call or an unreadable reply counts as no violation.
 
     Args:
         lm: the model; None for DSPy's own.

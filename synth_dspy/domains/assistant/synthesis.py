@@ -1,9 +1,9 @@
-"""Writing customers' questions and the house's responses: what about, by which route, what is kept.
+"""Synthesis for assistants: the synthesizer of customers' questions and responses, and the filters they must pass.
 
-Two routes. Where a capable teacher is named, it writes both (`chain.py`). The small default model can do
-neither freely, but it can write one more line like four it is shown: it is given a topic and labelled questions of
-other topics, of the same kind, and filters keep what fits; responses are the house's own sentences about the subtopic,
-checked by the rules. Questions and responses are modules of their own in both.
+There are two ways. A capable teacher writes both (`chain.py`). The small default model can do neither freely, but it
+can write one more line like four examples: it gets a topic and labelled questions of the same kind about other topics,
+and filters reject what does not fit; responses are the house's own sentences about the subtopic, checked by the rules.
+In both, questions and responses are separate modules.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
 from synth_dspy.synthesis.pipeline import candidate_id
 
 SHARES = {IN: 0.5, OUT: 0.26, BORDERLINE: 0.12, ATTEMPT: 0.12}
-"""Of the candidates, by kind."""
+"""Shares of the candidates, by kind."""
 CONVERSATIONS = 5
-"""One question in so many comes after an earlier one and its answer."""
+"""One question in this many follows an earlier one and its answer."""
 SHOWN = 4
 SAMPLES = 3
 PER_CALL = 4
@@ -51,7 +51,7 @@ class AssistantSynthesizer(dspy.Module):
         embed: texts to unit vectors.
         tries: filters without model calls that a small teacher's question must pass, or it writes another.
         earlier: questions of an earlier run, whose responses alone are written.
-        seed: of what is chosen at random.
+        seed: for random choices.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AssistantSynthesizer(dspy.Module):
 
     @property
     def findings(self) -> list[str]:
-        """How varied the questions are that were written, before any filter, in a sentence for the report."""
+        """A sentence for the report on the diversity of the written questions, before any filter."""
         if not self._written:
             return []
         rows = sorted(self._written, key=lambda row: row["question"])
@@ -98,7 +98,7 @@ class AssistantSynthesizer(dspy.Module):
         ]
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[QuestionUnit]:
-        """Units to write about, spread over topics and kinds; at most `limit` candidates' worth."""
+        """Units to write about, spread over topics and kinds, for at most `limit` candidates."""
         parts = [item for item in items if isinstance(item, SubtopicItem)]
         self._planned = sorted({item.group for item in parts})
         if self.earlier:
@@ -113,7 +113,7 @@ class AssistantSynthesizer(dspy.Module):
         return units[: None if self.free else total]
 
     def forward(self, unit: QuestionUnit | Item) -> list[Candidate[QuestionUnit]]:
-        """The candidates of a unit that `plan` made; of an item, those of its units."""
+        """The candidates of one unit from `plan`, or of all units of an item."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         conversation = self._conversation(unit)
@@ -135,7 +135,7 @@ class AssistantSynthesizer(dspy.Module):
         return list(written.questions)
 
     def _write_checked(self, unit: QuestionUnit, conversation: str) -> str:
-        """The first of a few samples that passes the checks, else the first of all."""
+        """The first of a few samples that passes the checks, else the first sample."""
         shown, about, first = self._shown(unit), _about(unit), ""
         for turn in range(SAMPLES):
             question = self.questions(about=about, shown=shown, turn=unit.turn * SAMPLES + turn).questions[0]
@@ -177,7 +177,7 @@ class AssistantSynthesizer(dspy.Module):
         return Candidate(candidate_id(unit, number), unit, fields, unit.kind, INPUTS)
 
     def _shown(self, unit: QuestionUnit) -> list[tuple[str, str]]:
-        """Labelled questions of the same kind about other topics; where there are too few, of any kind."""
+        """Labelled questions of the same kind about other topics; of any kind if there are none."""
         others = [seed for seed in self.seeds if seed.group != unit.group and not seed.get("conversation")]
         mine = [seed for seed in others if _kind(seed) == unit.kind] or others
         picked = random.Random(f"{self.seed} {unit.kind} {unit.turn}").sample(mine, min(SHOWN, len(mine)))
@@ -191,7 +191,7 @@ class AssistantSynthesizer(dspy.Module):
         return _named(topic, part)
 
     def _conversation(self, unit: QuestionUnit) -> str:
-        """What was said before, for one unit in a few: an earlier question of an in-scope topic and its answer."""
+        """The conversation so far, for one unit in `CONVERSATIONS`: an earlier in-scope question and its answer."""
         if unit.number % CONVERSATIONS != CONVERSATIONS - 1:
             return ""
         before = [seed for seed in self.seeds if seed.references and not seed.get("conversation")]
@@ -220,7 +220,7 @@ def assistant_synthesizer(
         house: topics, rules, tone; compiled prompts in its folder `prompts` (questions.json, responses.json) are used.
         earlier: candidates of an earlier run, whose responses alone are written.
         resources: seeds, embedder and seed.
-        free: let the teacher write both freely; by default where it is another model than the student.
+        free: let the teacher write both freely; by default if it is another model than the student.
     """
     embed = resources.embedder.embed
     free = is_capable(resources) if free is None else free
@@ -242,12 +242,12 @@ def assistant_synthesizer(
 
 
 def assistant_filters(house: House, resources: Resources) -> list[Filter]:
-    """What a candidate must pass, cheapest first."""
+    """The filters for a candidate, cheapest first."""
     return filters_of(house, resources)
 
 
 def is_capable(resources: Resources) -> bool:
-    """A teacher that was named on purpose is taken for a capable one."""
+    """Whether the teacher is another model than the student, and therefore presumed capable."""
     return bool(resources.teacher.model != resources.student.model)
 
 
