@@ -61,7 +61,7 @@ class TestRules:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("# only a title\n", "holds none"),
+            ("# only a title\n", "has no rules"),
             ("## empty\n- never: `x`\n", "says nothing"),
             ("## bad\nText.\n- never: `(`\n", "line 3"),
             ("## odd\nText.\n- sometimes: `x`\n", "is not a check"),

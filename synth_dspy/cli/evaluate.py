@@ -61,7 +61,7 @@ class EvaluateConfig(Settings):
         fit: human verdicts to fit the reference judge on, as JSON lines.
         clauses: labelled contract clauses (CUAD's layout) that teach it long references.
         parameters: the reference judge's file; by default the workspace's own.
-        seed: for the fit.
+        seed: seed for everything random in the fit.
     """
 
     runs: Positional[tuple[Path, ...]] = ()

@@ -116,7 +116,7 @@ def _rule(path: Path, start: int, name: str, body: Sequence[tuple[int, str]]) ->
             words = int(value)
         else:
             raise SetupError(
-                f"{place}: {line[:60]!r} is not a check: `- never: PATTERN`, `- always: PATTERN` or `- words: 45`."
+                f"{place}: {line[:60]!r} is not a check: use `- never: PATTERN`, `- always: PATTERN` or `- words: 45`."
             )
     return Rule(name, text, tuple(never), tuple(always), words)
 
