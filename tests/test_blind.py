@@ -152,7 +152,7 @@ def test_cells_are_no_formulas_and_outputs_come_through(tmp_path: Path) -> None:
         (["{run}", "--arms", "rag"], "needs two arms or more and got only rag"),
         (["{run}", "--arms", "rag,best"], "No arm 'best' has answers here; there are rag, sft, dpo"),
         (["{empty}"], "is not a finished run: it has no readable results.json"),
-        (["{damaged}"], "its files are not as a run writes them"),
+        (["{damaged}"], "its files are not in a run's format"),
         (["{run}", "{foreign}"], "these are of contract_qa, function_calling"),
         (["{run}", "{apart}", "--arms", "rag"], "There is no item that run-1/rag, apart/rag all answered"),
         (["{run}", "{copy}", "--arms", "rag"], "gave the same output to all 12 items"),
@@ -272,7 +272,7 @@ def test_a_wrong_vote_is_one_sentence(run: Path, tmp_path: Path, line: dict[str,
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["look"], "blind has no part 'look'"),
+        (["look"], "blind has no subcommand 'look'"),
         (["rate", "{out}/sheets.jsonl", "--votes", "v.jsonl"], "name yourself with --rater"),
         (["rate", "{out}/sheets.csv", "--rater", "a", "--votes", "v.jsonl"], "is for spreadsheets"),
         (["rate", "{out}/key.json", "--rater", "a", "--votes", "v.jsonl"], "is not valid JSON"),

@@ -257,7 +257,7 @@ def test_another_metric_and_failed_answers(tmp_path: Path) -> None:
     [
         (["{run}", "--metric", "charm"], "no metric 'charm'; there are exact, f1, judged"),
         (["{run}", "--arms", "best"], "No arm 'best' has answers here; there are rag, sft, dpo, slow"),
-        (["{run}", "--licence", "MIT"], "--licence MIT states nothing"),
+        (["{run}", "--licence", "MIT"], "--licence MIT is incomplete"),
         (["{run}", "--max-latency", "0"], r"--max-latency is 0\.0: it should be greater than 0"),
         (["{missing}"], "is not a finished run"),
         (["{run}", "{foreign}"], "these are of contract_qa, table_docs"),

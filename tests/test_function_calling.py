@@ -190,7 +190,7 @@ class TestSource:
     @pytest.mark.parametrize(
         ("fields", "told"),
         [
-            ({"functions": ["volume"]}, "volume is none of the functions"),
+            ({"functions": ["volume"]}, "volume is not among the functions"),
             ({"expected": [{"area": {"width": [3]}}]}, "missing argument height"),
             ({"expected": [{"area": {"width": ["three"], "height": [4]}}]}, "does not fit"),
             ({"expected": [{"area": 3}]}, "accepted values"),
@@ -279,7 +279,7 @@ class TestProgram:
         """No reference teaches it; unconstrained it is a wrong answer."""
         program, _ = caller(lambda text: WEEKDAY, most=1)
         example = next(e for e in labelled if e.category == "choice").copy(calls=WEEKDAY, available=["split_bill"])
-        with pytest.raises(ModelError, match="calls weekday_of, which is none of the functions shown: split_bill"):
+        with pytest.raises(ModelError, match="calls weekday_of, which is not one of the functions shown: split_bill"):
             program(question="Which weekday is it?", available=["split_bill"])
         good = next(e for e in labelled if len(e.available) == 1 and e.expected["calls"])
         traces = collect(program, [example, good], executor=Executor(1), score=lambda *_: 1.0)

@@ -234,7 +234,7 @@ class TestFilters:
     def test_an_option_is_said_in_words_of_its_description_too(self, way: str) -> None:
         call = Call("find_flights", {"origin": "LIS", "destination": "YYZ", "day": "2026-08-06"})
         verdict = NothingElse(KNOWN)(candidate(f"Are there {way} flights from LIS to YYZ on 6 August 2026?", [call]))
-        assert verdict.why == "an option is said that is not called: direct"
+        assert verdict.why == "an option is stated that is not set: direct"
         called = Call("find_flights", {**call.arguments, "direct": True})
         assert NothingElse(KNOWN)(
             candidate(f"Are there {way} flights from LIS to YYZ on 6 August 2026?", [called])
@@ -250,7 +250,7 @@ class TestFilters:
     def test_a_number_that_is_said_again_may_be_another_argument(self, question: str, keep: bool) -> None:
         call = Call("book_hotel", {"city": "Lisbon", "arrival": "2026-04-16", "nights": 2})
         verdict = NothingElse(KNOWN)(candidate(question, [call]))
-        assert (verdict.keep, verdict.why) == (keep, "" if keep else "a number is said again: 2")
+        assert (verdict.keep, verdict.why) == (keep, "" if keep else "a number is repeated: 2")
 
     def test_people_s_requests_pass(self) -> None:
         """What people wrote is kept, but where a value goes without saying ("half an hour", "arrived broken")."""
@@ -295,7 +295,7 @@ class TestFilters:
         one = candidate("And in Vienna that same day?", [call], new=new, conversation=before)
         assert NothingElse(KNOWN)(one).keep
         new = candidate("And in Vienna on 5 June 2026 that day?", [call], conversation=before)
-        assert NothingElse(KNOWN)(new).why == "a day from nowhere"
+        assert NothingElse(KNOWN)(new).why == "an invented day"
         assert NothingElse(KNOWN)(candidate("And in Vienna on 5 June 2026 that day?", [call])).keep, "not a follow-up"
         late = candidate("And the day after? In Vienna on 5 June 2026.", [call], conversation=before)
         assert NothingElse(KNOWN)(late).keep, "no day is taken over"
@@ -311,7 +311,7 @@ class TestFilters:
         asked = "How far is the Oslo run of 5 km in miles?"
         assert Reply()(candidate(asked, [MILES], results=outcome, reply="The Oslo run is 3.11 miles.")).keep
         verdict = Reply()(candidate(asked, [MILES], results=outcome, reply="The Tokyo run is 3.11 miles."))
-        assert (verdict.keep, verdict.why) == (False, "a name from nowhere: Tokyo")
+        assert (verdict.keep, verdict.why) == (False, "an invented name: Tokyo")
         late = [{"result": "19:30"}]
         assert Reply()(candidate(asked, [MILES], results=late, reply="It leaves at 7:30 PM.")).keep
         assert states_result("2026-12-01", "It is December 1, 2026.")

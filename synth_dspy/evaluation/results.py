@@ -16,7 +16,7 @@ from synth_dspy.core.run import Run, json_text, jsonl_text
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
-from synth_dspy.evaluation.finished import STAGED, parse_run
+from synth_dspy.evaluation.finished_runs import STAGED, parse_run
 from synth_dspy.evaluation.records import JudgeRecord, Measurements, Prediction, Results
 from synth_dspy.evaluation.report.render import render
 from synth_dspy.evaluation.report.summary import summarise

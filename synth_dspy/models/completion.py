@@ -22,7 +22,7 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 def completion(text: str) -> tuple[str, dict[str, int]]:
     """A chat completion as it goes into the ledger, and the counts of its `usage`.
 
-    A `usage` that is no table of counts is cut out of the text, and so are log probabilities that are none: the answer
+    A `usage` that is not a table of counts is removed, and so are log probabilities that cannot be read: the answer
     is good (and billed), but whoever reads it back would stumble over them. Halves of surrogate pairs, which no file
     can hold, are replaced, and so are numbers that JSON does not have (NaN, Infinity).
 
@@ -44,7 +44,7 @@ def completion(text: str) -> tuple[str, dict[str, int]]:
     except ValueError as error:
         raise ValueError(f"the reply is not JSON ({error}): {text[:SHOWN]!r}") from None
     if why := _problem(body):
-        raise ValueError(f"the reply is no chat completion ({why}): {text[:SHOWN]!r}")
+        raise ValueError(f"the reply is not a chat completion ({why}): {text[:SHOWN]!r}")
     if endless:
         text = json.dumps(body)
     if "\\ud" in text.lower() and _HALF.search(whole := json.dumps(body, ensure_ascii=False)):
@@ -68,9 +68,9 @@ def without_halves(text: str) -> str:
 
 
 def _problem(body: Any) -> str | None:
-    """Why a reply's body is no answer, or None."""
+    """Why a reply's body is not an answer, or None if it is one."""
     if not isinstance(body, dict):
-        return "it is no object"
+        return "it is not an object"
     if body.get("error"):
         return "it holds an error"
     choices = body.get("choices")
@@ -81,21 +81,21 @@ def _problem(body: Any) -> str | None:
     if not isinstance(message, dict):
         return "its choice holds no message"
     if not isinstance(choice.get("finish_reason"), str | None):
-        return "its finish_reason is no text"
+        return "its finish_reason is not text"
     if not isinstance(message.get("refusal"), str | None):
-        return "its refusal is no text"
+        return "its refusal is not text"
     if not isinstance(body.get("model"), str | None):
-        return "its model is no text"
+        return "its model is not text"
     calls = message.get("tool_calls")
     if calls and not (isinstance(calls, list) and all(map(_is_call, calls))):
-        return "its tool_calls are no calls of functions"
+        return "its tool_calls are not calls of functions"
     content = message.get("content")
     if isinstance(content, list):  # parts, as models that think aloud give them
         if not all(isinstance(part, dict) and isinstance(part.get("text", ""), str | None) for part in content):
-            return "its content holds a part that is no text"
+            return "its content holds a part that is not text"
         content = "".join(part.get("text") or "" for part in content if part.get("type") == "text") or None
     if not isinstance(content, str | None):
-        return "its content is no text"
+        return "its content is not text"
     if content is None and not (calls or message.get("refusal") or choice.get("finish_reason") in _EMPTY_FOR):
         return "its message has no content"
     return None

@@ -78,7 +78,7 @@ class Decontaminated:
     def _by_words(self, row: Mapping[str, Any], text: str) -> Verdict | None:
         """The verdict, where words suffice for one."""
         # Where a document is silent there are no words to compare: the same question about another silent document
-        # is no copy, and without such rows nobody learns to abstain. Without documents the question is all there is.
+        # is not a copy, and without such rows no model learns to abstain. Without documents, only questions count.
         if self._vectors is None or (row.get("references") == [] and row.get("document")):
             return Verdict(True, 1.0, NOT_COMPARED)
         words = tokens(text)
@@ -110,7 +110,7 @@ def decontaminate(
 ) -> tuple[tuple[dspy.Example, ...], dict[str, int]]:
     """Labelled training rows without those that a held-out item repeats, and what was found by kind of match.
 
-    Two contracts may well have the same clause and be asked the same question about it; such a row is no evidence of
+    Two contracts may well have the same clause and be asked the same question about it; such a row is not evidence of
     having learned anything, so it goes too.
     """
     verdicts = Decontaminated(held_out, embed).check(rows)

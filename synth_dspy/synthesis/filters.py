@@ -98,7 +98,7 @@ class Grounded:
     Args:
         common: words that questions about any document may use; `common_words` collects them from labelled seeds.
         document: a group to the whole text of its document; without it, the unit's text is all there is.
-        strangers: share of the question's content words that may come from nowhere.
+        strangers: largest share of the content words of the question that the source may lack.
     """
 
     name = "grounded"
@@ -121,13 +121,13 @@ class Grounded:
             return rejected("answer not in the text")
         question = str(candidate.fields["question"])
         if invented := numbers(question) - frozenset(tokens(text)):
-            return rejected(f"number from nowhere: {', '.join(sorted(invented))}")
+            return rejected(f"invented number: {', '.join(sorted(invented))}")
         asked = content(question)
         known = self._words(candidate)
         strange = [word for word in asked if word not in known and word not in self.common]
         share = len(strange) / len(asked) if asked else 1.0
         if share > self.strangers:
-            return Verdict(False, 1 - share, f"words from nowhere: {', '.join(strange)}")
+            return Verdict(False, 1 - share, f"invented words: {', '.join(strange)}")
         return Verdict(True, 1 - share, "")
 
     def _words(self, candidate: Candidate) -> frozenset[str]:

@@ -33,11 +33,11 @@ _NOT_PLAIN = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "
 def _module_pattern(pattern: str) -> str:
     """PEFT's patterns name modules. One with a repetition could take for ever to match."""
     if re.fullmatch(r"[\w.^$|\\-]*", pattern) is None:
-        raise ValueError(f"{pattern[:60]!r} is no name of a module")
+        raise ValueError(f"{pattern[:60]!r} is not the name of a module")
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern[:60]!r} is no regular expression ({error})") from error
+        raise ValueError(f"{pattern[:60]!r} is not a regular expression ({error})") from error
     return pattern
 
 
@@ -147,7 +147,7 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
     pairs: dict[str, dict[str, Any]] = {}
     for key, values in tensors_of(adapter / WEIGHTS):
         if values.ndim != 2 or not np.isfinite(values).all():
-            raise ArmError(f"The adapter {adapter} is damaged: {key} is no matrix of finite numbers; train it again.")
+            raise ArmError(f"The adapter {adapter} is damaged: {key} is not a matrix of finite numbers; retrain it.")
         match = _KEY.fullmatch(key)
         if match is None:
             raise ArmError(f"{adapter} is not a plain LoRA adapter: it holds {key}.")

@@ -2,7 +2,7 @@
 
 Many models know such a token. For one that does not, an unused place of its vocabulary is claimed: a reserved special
 token (SmolLM2 has `<empty_output>`, Llama 3 `<|reserved_special_token_0|>`), or a row of the embedding that no token
-has. The token is renamed in the tokeniser and in the merged file, and is no special token any more, since decoding
+has. The token is renamed in the tokeniser and in the merged file, and is no longer a special token, since decoding
 drops those.
 
 Rows of tokens that were never trained are all alike: those of SmolLM2's reserved tokens are equal, and of cosine 0.99

@@ -249,7 +249,7 @@ def _asked(root: str, name: str, messages: Sequence[Message], max_tokens: int) -
 
 
 def _parting(trained: Sequence[int], served: Sequence[int], end: int) -> int | None:
-    """Where two replies part; an end token that one of them is given with and the other without is no difference."""
+    """Where two replies begin to differ; an end token that only one of them includes is not counted as a difference."""
     a, b = ([*side[:-1]] if side and side[-1] == end else [*side] for side in (trained, served))
     if a == b:
         return None

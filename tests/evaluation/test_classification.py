@@ -14,7 +14,7 @@ from rich.console import Console
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice.candidates import choose
 from synth_dspy.evaluation.choice.options import Limits
-from synth_dspy.evaluation.finished import find_arms, read_run
+from synth_dspy.evaluation.finished_runs import find_arms, read_run
 from synth_dspy.evaluation.report.render import summary_table, write_report
 from synth_dspy.evaluation.view import OTHER, Results
 

@@ -200,7 +200,7 @@ def test_a_folder_without_a_run_is_one_clear_sentence(tmp_path: Path, rows: Any,
         write_report(tmp_path)
     _write(tmp_path, rows, facts)
     (tmp_path / "measurements.json").write_text("{half")
-    with pytest.raises(SetupError, match="is not a finished run: its files are not as a run writes them"):
+    with pytest.raises(SetupError, match="is not a finished run: its files are not in a run's format"):
         write_report(tmp_path)
 
 

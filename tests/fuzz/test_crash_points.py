@@ -28,7 +28,7 @@ from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.run import Run
 from synth_dspy.core.usage import ModelCall
-from synth_dspy.evaluation.finished import STAGED, read_run
+from synth_dspy.evaluation.finished_runs import STAGED, read_run
 from synth_dspy.models.weights.cache import publish
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from rich.console import Console
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.sheets import KEY, make_sheets, read_key
-from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
+from synth_dspy.evaluation.finished_runs import find_arms, read_run, read_runs
 from synth_dspy.evaluation.judges import PARAMETERS
 from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.trees import Trees

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.finished import FinishedRun, as_written, read_run, write
+from synth_dspy.evaluation.finished_runs import FinishedRun, as_written, read_run, write
 from synth_dspy.evaluation.records import (
     ArmRecord,
     ClassificationRecord,

@@ -40,7 +40,7 @@ class ModelPool:
         settings: How each is served.
 
     Raises:
-        SetupError: `SYNTH_DSPY_MODEL_MEMORY_GIB` is no number.
+        SetupError: `SYNTH_DSPY_MODEL_MEMORY_GIB` is not a number.
     """
 
     def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:

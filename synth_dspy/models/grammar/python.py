@@ -15,7 +15,7 @@ _NESTED = {"$call"}  # the properties of an object that stands for a call in ano
 class PythonCallsCompiler(SchemaCompiler):
     """The values of a schema as Python writes them, in calls with named arguments.
 
-    A function whose name is no dotted identifier is `functions["get-weather"](...)`; arguments whose names are none
+    A function whose name is not a dotted identifier is `functions["get-weather"](...)`; arguments whose names are none
     come last, as `**{"user-id": 1}`.
     """
 

@@ -39,7 +39,7 @@ WHOLE_TYPES = frozenset({_F32, F16})
 """Types whose values are as they are: no blocks, no scales."""
 _ALL_F32, _MOSTLY_F16, _MOSTLY_Q8_0 = 0, 1, 7  # values of:
 _FILE_TYPE = "general.file_type"
-_Q8_BLOCK = 32  # a row whose length is no multiple of it stays F16
+_Q8_BLOCK = 32  # a row whose length is not a multiple of it stays F16
 Values = Callable[[Any], Any]
 """A tensor of a file (`gguf.ReaderTensor`) to the float32 values it is to have."""
 Change = Callable[[Any], tuple[int, Values] | None]
@@ -112,7 +112,7 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
                 end = max(end, offset + _size(shape, types[name]))
             alignment = metadata.get("general.alignment", 32)
             if type(alignment) is not int or alignment <= 0:
-                raise ValueError("an alignment that is none")
+                raise ValueError("an invalid alignment")
             complete = -(-file.tell() // alignment) * alignment + end if end else file.tell()
     except (struct.error, ValueError, KeyError, RecursionError) as error:
         raise SetupError(f"{path} is a damaged or incomplete GGUF file; {_remedy(path)}") from error
@@ -133,7 +133,7 @@ def _trained(path: Path) -> str:
 
 
 def control_tokens(path: Path) -> frozenset[int]:
-    """The ids of a GGUF file's control tokens: those that steer the model and are no part of what it says."""
+    """The ids of a GGUF file's control tokens: those that control the model and are not part of its text."""
     with path.open("rb") as file:
         file.seek(len(MAGIC))
         _, _, pairs = _unpack(file, "<IQQ")
@@ -168,7 +168,7 @@ def readable(path: Path) -> Path:
         path: A GGUF file, a Hugging Face folder, or an OpenVINO model folder.
 
     Raises:
-        SetupError: It is no model that can be served, or the copy cannot be written.
+        SetupError: It is not a model that can be served, or the copy cannot be written.
     """
     if path.is_dir():
         if (path / "openvino_model.xml").exists():

@@ -191,7 +191,7 @@ def tensors_of(path: Path) -> Iterator[tuple[str, Any]]:
                 raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
                 yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
     except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a type that numpy has not
-        raise SetupError(f"{path} is no whole safetensors file ({error}); copy or fetch it again") from error
+        raise SetupError(f"{path} is not a complete safetensors file ({error}); copy or fetch it again") from error
 
 
 def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
