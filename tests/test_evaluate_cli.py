@@ -68,7 +68,7 @@ def test_scores_are_not_written_over_unless_told_so(tmp_path: Path) -> None:
 
 
 def test_empty_file(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="holds none"):
+    with pytest.raises(SetupError, match="is empty"):
         evaluate.main(["--items", str(lines(tmp_path / "items.jsonl")), "--scores", str(tmp_path / "out.jsonl")])
 
 
