@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_an_adapter_for_another_shape_is_refused(base: Path, tmp_path: Path) -> None:
     other = tiny_model(tmp_path / "wider", hidden=128)
     adapter = tiny_adapter(tmp_path / "adapter", other)
-    sentence = r"is for another base: .*_proj\.weight is \d+ x \d+ here, and \d+ x \d+ in the adapter; it was trained on .*wider"
+    sentence = r"is for another base: .*_proj\.weight is \d+ x \d+ here, and \d+ x \d+ in the adapter; .*wider"
     with pytest.raises(ArmError, match=sentence):
         merge(base, [adapter], tmp_path / "model.gguf")
     with pytest.raises(ArmError, match=sentence):

@@ -21,8 +21,8 @@ class ChatTurnsAdapter(PlainAdapter):
 
     def format(self, signature: Any, demos: list[dict[str, Any]], inputs: dict[str, Any]) -> list[dict[str, Any]]:
         """System, demonstrations, the conversation's turns, the user's words."""
-        *before, question = super().format(signature, demos, inputs)
-        return [*before, *turns(str(inputs.get(CONVERSATION) or "")), question]
+        *earlier_turns, question = super().format(signature, demos, inputs)
+        return [*earlier_turns, *turns(str(inputs.get(CONVERSATION) or "")), question]
 
     def input_lines(self, signature: Any, inputs: Mapping[str, Any]) -> list[str]:
         """The user's words without a label; the conversation has turns of its own."""
@@ -30,11 +30,11 @@ class ChatTurnsAdapter(PlainAdapter):
 
     def format_demos(self, signature: Any, demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Demonstrations as chat turns, each after its own conversation."""
-        shown: list[dict[str, Any]] = []
+        demonstrations: list[dict[str, Any]] = []
         for demo in demos:
             messages = super().format_demos(signature, [demo])
-            shown += [*turns(str(demo.get(CONVERSATION) or "")), *messages] if messages else []
-        return shown
+            demonstrations += [*turns(str(demo.get(CONVERSATION) or "")), *messages] if messages else []
+        return demonstrations
 
 
 def turns(transcript: str) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ MAX_COUNT = (1 << 63) - 1  # what SQLite holds
 SHOWN = 200
 _EMPTY_FOR = frozenset({"length", "content_filter"})
 """Reasons for an end with which a reply may be empty: asking again would bring the same."""
-_HALF = re.compile(r"[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def completion(text: str) -> tuple[str, dict[str, int]]:
@@ -29,42 +29,42 @@ def completion(text: str) -> tuple[str, dict[str, int]]:
     Raises:
         ValueError: the text is not a chat completion; says why.
     """
-    endless: list[str] = []
+    non_finite: list[str] = []
 
-    def number(written: str) -> float | None:
-        if math.isfinite(value := float(written)):
+    def number(literal: str) -> float | None:
+        if math.isfinite(value := float(literal)):
             return value
-        endless.append(written)
+        non_finite.append(literal)
         return None
 
     try:
-        body = json.loads(text, parse_constant=endless.append, parse_float=number)
+        body = json.loads(text, parse_constant=non_finite.append, parse_float=number)
     except RecursionError:
         raise ValueError(f"the reply is nested too deeply: {text[:SHOWN]!r}") from None
     except ValueError as error:
         raise ValueError(f"the reply is not JSON ({error}): {text[:SHOWN]!r}") from None
     if why := _problem(body):
         raise ValueError(f"the reply is no chat completion ({why}): {text[:SHOWN]!r}")
-    if endless:
+    if non_finite:
         text = json.dumps(body)
-    if "\\ud" in text.lower() and _HALF.search(whole := json.dumps(body, ensure_ascii=False)):
-        text = without_halves(whole)
+    if "\\ud" in text.lower() and _SURROGATE.search(whole := json.dumps(body, ensure_ascii=False)):
+        text = replace_surrogates(whole)
         body = json.loads(text)
     usage = body.get("usage")
-    if not _scored(body["choices"][0].get("logprobs")):
+    if not _has_valid_logprobs(body["choices"][0].get("logprobs")):
         del body["choices"][0]["logprobs"]
         text = json.dumps(body)
     if usage is None:
         return text, {}
-    if not _countable(usage):
+    if not _has_valid_counts(usage):
         del body["usage"]
         return json.dumps(body), {}
     return text, {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None}
 
 
-def without_halves(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """The text with halves of surrogate pairs, which UTF-8 cannot hold, replaced."""
-    return _HALF.sub("\ufffd", text)
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _problem(body: Any) -> str | None:
@@ -109,7 +109,7 @@ def _is_call(call: Any) -> bool:
     return isinstance(name, str) and bool(name) and isinstance(arguments, str | dict | None)
 
 
-def _scored(logprobs: Any) -> bool:
+def _has_valid_logprobs(logprobs: Any) -> bool:
     """Whether the log probabilities of a reply's tokens are absent, or can be read back."""
     tokens = logprobs.get("content") if isinstance(logprobs, dict) else logprobs
     return tokens is None or (
@@ -118,14 +118,14 @@ def _scored(logprobs: Any) -> bool:
             isinstance(each, dict)
             and isinstance(each.get("token"), str)
             and type(each.get("logprob")) in (int, float)
-            and _scored(each.get("top_logprobs"))
+            and _has_valid_logprobs(each.get("top_logprobs"))
             and all(type(byte) is int and byte >= 0 for byte in each.get("bytes") or ())
             for each in tokens
         )
     )
 
 
-def _countable(usage: Any) -> bool:
+def _has_valid_counts(usage: Any) -> bool:
     """Whether every `..._tokens` of a `usage`, and of the tables in it, is absent or a count."""
     if not isinstance(usage, dict):
         return False
@@ -134,6 +134,6 @@ def _countable(usage: Any) -> bool:
             continue
         if name.endswith("_tokens") and not (type(value) is int and 0 <= value <= MAX_COUNT):
             return False
-        if name.endswith("_tokens_details") and not _countable(value):
+        if name.endswith("_tokens_details") and not _has_valid_counts(value):
             return False
     return True

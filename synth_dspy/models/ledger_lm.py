@@ -35,7 +35,7 @@ from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
 from synth_dspy.core.usage import ModelCall, count_usage, current_unit
-from synth_dspy.models.completion import without_halves
+from synth_dspy.models.completion import replace_surrogates
 from synth_dspy.models.dspy_compat import (
     call_async,
     estimated_cost,
@@ -92,12 +92,12 @@ class LedgerEngine:
             if hasattr(self.inner, "submit"):
                 done: ModelCall = self.inner.submit(request, call, self.ledger).result()
                 return done
-            with self._attempt(call) as answered:
-                answered.append(self.inner.complete(request))
-            return self._record(call, answered)
+            with self._attempt(call) as result:
+                result.append(self.inner.complete(request))
+            return self._record(call, result)
 
-        done, known = self.ledger.answer(call.key, ask) if self.ledger else (ask(), False)
-        return _response(done, request, from_ledger=known)
+        done, cached = self.ledger.answer(call.key, ask) if self.ledger else (ask(), False)
+        return _response(done, request, from_ledger=cached)
 
     async def acomplete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
@@ -105,12 +105,12 @@ class LedgerEngine:
         async def ask() -> ModelCall:
             if hasattr(self.inner, "submit"):
                 return await asyncio.wrap_future(self.inner.submit(request, call, self.ledger))
-            with self._attempt(call) as answered:
-                answered.append(await self.inner_async.complete(request))
-            return self._record(call, answered)
+            with self._attempt(call) as result:
+                result.append(await self.inner_async.complete(request))
+            return self._record(call, result)
 
-        done, known = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
-        return _response(done, request, from_ledger=known)
+        done, cached = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
+        return _response(done, request, from_ledger=cached)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # copies of a program share the ledger and the model
@@ -136,20 +136,20 @@ class LedgerEngine:
     @contextmanager
     def _attempt(self, call: ModelCall) -> Iterator[list[Any]]:
         """Yields a list for the response; appends the seconds it took, or notes the failure."""
-        answered: list[Any] = []
-        began = time.perf_counter()
+        result: list[Any] = []
+        started = time.perf_counter()
         try:
-            yield answered
+            yield result
         except lm15.ContextLengthError as error:
-            answered.append(error)  # asking again can only give the same refusal
+            result.append(error)  # asking again can only give the same refusal
         except Exception as error:
             if self.ledger:
                 self.ledger.record_failure(call, error)
             raise
-        answered.append(time.perf_counter() - began)
+        result.append(time.perf_counter() - started)
 
-    def _record(self, call: ModelCall, answered: list[Any]) -> ModelCall:
-        response, seconds = answered
+    def _record(self, call: ModelCall, result: list[Any]) -> ModelCall:
+        response, seconds = result
         if isinstance(response, lm15.ContextLengthError):
             text = json.dumps({"refused": mask_message(str(response))})
             call = replace(call, response=text, status="refused", latency_s=seconds)
@@ -219,7 +219,7 @@ class Delegate:
                 f"The model {self.lm.model} failed a call: its reply is longer than {self.max_bytes / 1e6:g} MB "
                 "(--models.max-reply-mb)."
             )
-        kept = without_halves(mask_reply(text, environment_secrets()))
+        kept = replace_surrogates(mask_reply(text, environment_secrets()))
         return response if kept == text else response_from_dict(json.loads(kept))
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:

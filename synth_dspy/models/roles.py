@@ -100,8 +100,8 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     settings = {name: params.pop(name) for name in names if name in params}
     allowed = params.pop("allow_http", False)
     # Resolved here: left to DSPy, these variables would silently move every call to a slower engine.
-    ambient = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
-    api_base = params.pop("api_base", None) or ambient or OPENAI
+    from_environment = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
+    api_base = params.pop("api_base", None) or from_environment or OPENAI
     key_name = params.pop("api_key_name", "OPENAI_API_KEY")
     key = os.environ.get(key_name)
     if api_base == OPENAI and not key:
@@ -248,12 +248,12 @@ def check(lm: dspy.LM) -> None:
         return
     if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
         return
-    prober = copy.copy(engine)
-    prober.inner = engine.inner.with_attempts(2)  # a wrong address should not take a minute of retries to show
+    probe_engine = copy.copy(engine)
+    probe_engine.inner = engine.inner.with_attempts(2)  # a wrong address should not take a minute of retries to show
     request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
     try:
         with unit(station="check"):
-            lm.copy(engine=prober)(request)
+            lm.copy(engine=probe_engine)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
 

@@ -82,7 +82,7 @@ def test_what_cannot_be_a_marker_is_refused(plain: Path) -> None:
     tokenizer = _tokenizer(plain)
     with pytest.raises(SetupError, match="has no token '<tool_call>'"):
         find(tokenizer, MARKER, len(tokenizer))
-    with pytest.raises(SetupError, match="another use"):
+    with pytest.raises(SetupError, match="uses for something else"):
         find(tokenizer, "<|im_end|>", len(tokenizer))
     for wrong in ("", " ", " <call>"):
         with pytest.raises(SetupError, match="without spaces"):

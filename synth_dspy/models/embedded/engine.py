@@ -127,11 +127,11 @@ class AsyncEmbeddedEngine(_Embedded):
         """As `EmbeddedEngine.complete`."""
         # In a thread: the first call waits seconds for the model. Shielded: a task cancelled meanwhile must still
         # give back what that thread has taken by then.
-        begun = asyncio.get_running_loop().run_in_executor(None, self._begin, request)
+        starting = asyncio.get_running_loop().run_in_executor(None, self._start, request)
         try:
-            lease, server, sampling, future = await asyncio.shield(begun)
+            lease, server, sampling, future = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            begun.add_done_callback(_abandon)
+            starting.add_done_callback(_abandon)
             raise
         try:
             generation = await asyncio.wrap_future(future)
@@ -142,7 +142,7 @@ class AsyncEmbeddedEngine(_Embedded):
             lease.close()
         return _response(request, sampling, generation)
 
-    def _begin(self, request: Request) -> _Begun:
+    def _start(self, request: Request) -> _Started:
         with ExitStack() as stack:
             server = stack.enter_context(self._lease(request))
             sampling, future = _submit(server, request)
@@ -176,13 +176,13 @@ def model_name(model: str) -> str:
     return model.removeprefix(PREFIX)
 
 
-_Begun = tuple[ExitStack, ModelServer, Sampling, Future[Generation]]
+_Started = tuple[ExitStack, ModelServer, Sampling, Future[Generation]]
 
 
-def _abandon(begun: asyncio.Future[_Begun]) -> None:
+def _abandon(starting: asyncio.Future[_Started]) -> None:
     """Undo a beginning whose task was cancelled before it could take over."""
-    if not begun.cancelled() and begun.exception() is None:
-        lease, server, _, future = begun.result()
+    if not starting.cancelled() and starting.exception() is None:
+        lease, server, _, future = starting.result()
         server.cancel(future)
         lease.close()
 
@@ -245,7 +245,7 @@ def _messages(request: Request) -> list[dict[str, str]]:
 def _response(request: Request, sampling: Sampling, generation: Generation) -> Response:
     text, finish_reason = generation.text, generation.finish_reason
     if sampling.grammar is not None:
-        text, finish_reason = _settle(text, finish_reason, sampling.grammar)
+        text, finish_reason = _finish_reply(text, finish_reason, sampling.grammar)
     return Response(
         id=None,
         model=request.model,
@@ -260,7 +260,7 @@ def _response(request: Request, sampling: Sampling, generation: Generation) -> R
     )
 
 
-def _settle(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
+def _finish_reply(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
     """Close a reply that the budget cut, and own up to strings that our own word bound ended."""
     if finish_reason == "length":
         return grammar.close(text) or text, finish_reason

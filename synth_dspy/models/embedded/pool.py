@@ -140,11 +140,11 @@ def estimate_gib(path: Path, settings: ServerSettings) -> float:
 
 
 def _memory_gib() -> float:
-    said = os.environ.get(MEMORY)
+    value = os.environ.get(MEMORY)
     try:
-        return float(said) if said else _share_of_memory()
+        return float(value) if value else _share_of_memory()
     except ValueError:
-        raise SetupError(f"{MEMORY} is {said!r}: set it to a number of GiB, such as 6, or leave it out.") from None
+        raise SetupError(f"{MEMORY} is {value!r}: set it to a number of GiB, such as 6, or leave it out.") from None
 
 
 def _share_of_memory() -> float:

@@ -226,7 +226,7 @@ class ModelServer:
             self._recover(error)
             return
         self._share_cpu(time.process_time() - before)
-        self._settle()
+        self._resolve_finished()
 
     def _share_cpu(self, seconds: float) -> None:
         """Split a step's CPU time by the tokens each request had in it, as the scheduler admits them: in order."""
@@ -241,7 +241,7 @@ class ModelServer:
         for job, tokens in zip(self._running, shares, strict=True):
             job.cpu_seconds += seconds * tokens / total
 
-    def _settle(self) -> None:
+    def _resolve_finished(self) -> None:
         """Resolve the requests that the last step finished."""
         running = []
         for job in self._running:
@@ -286,34 +286,34 @@ class ModelServer:
 
     def _recover(self, error: Exception) -> None:
         """After a failed step the pipeline is unusable: build a new one and find the culprit by running each alone."""
-        casualties = [job for job in self._running if not job.future.cancelled()]
+        affected = [job for job in self._running if not job.future.cancelled()]
         self._running = []
-        logger.warning("a step of %s failed with %d requests in flight: %s", self.name, len(casualties), error)
+        logger.warning("a step of %s failed with %d requests in flight: %s", self.name, len(affected), error)
         self._pipeline = None
         try:
             self._load()
-        except Exception as again:
-            self._failure = again
-        if self._failure is not None or len(casualties) == 1:
-            for job in casualties:
+        except Exception as reload_error:
+            self._failure = reload_error
+        if self._failure is not None or len(affected) == 1:
+            for job in affected:
                 _fail(job, PipelineError(f"{self.name}: the pipeline failed: {error}"))
             return
-        for job in casualties:
+        for job in affected:
             job.handle = None
-        self._suspects.extend(casualties)
+        self._suspects.extend(affected)
 
     def _shut_down(self) -> None:
         with self._wake:
             self._stopping = True
-            left = [*self._running, *self._suspects, *self._waiting]
+            unfinished = [*self._running, *self._suspects, *self._waiting]
             self._running, self._suspects, self._waiting = [], deque(), deque()
-        for job in left:
+        for job in unfinished:
             if job.handle is not None:
                 with suppress(Exception):
                     job.handle.cancel()
             job.handle = None
             _fail(job, PipelineError(f"{self.name}: the model server was closed ({self._failure or 'unloaded'})"))
-        if self._pipeline is not None and left:
+        if self._pipeline is not None and unfinished:
             with suppress(Exception):
                 self._pipeline.step()  # releases what was cancelled, else the pipeline complains of leaks
         self._pipeline = self._tokenizer = None

@@ -80,9 +80,9 @@ class Tokenizer:
         """A reply's text. OpenVINO takes every added token for one that is not to be shown, a model's `<tool_call>`
         too, which is part of what it says."""
         text = str(self._tokenizer.decode(ids))
-        said = [i for i in ids if i not in self.stop_ids]
-        if self._path.is_dir() or text == self._tokenizer.decode(said, skip_special_tokens=False):
+        reply_ids = [i for i in ids if i not in self.stop_ids]
+        if self._path.is_dir() or text == self._tokenizer.decode(reply_ids, skip_special_tokens=False):
             return text
         if self._control is None:
             self._control = control_tokens(self._path)
-        return str(self._tokenizer.decode([i for i in said if i not in self._control], skip_special_tokens=False))
+        return str(self._tokenizer.decode([i for i in reply_ids if i not in self._control], skip_special_tokens=False))

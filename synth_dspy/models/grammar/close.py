@@ -64,11 +64,11 @@ def _read_python_calls(text: str) -> None:
     tree = ast.parse(text, mode="eval").body
     if not isinstance(tree, ast.List) or not all(isinstance(each, ast.Call) for each in tree.elts):
         raise ValueError("not a list of calls")
-    called: set[ast.AST] = set()  # names that are called, all others being the beginnings of something else
+    callees: set[ast.AST] = set()  # names that are called, all others being the beginnings of something else
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            called |= set(ast.walk(node.func))
-        elif isinstance(node, ast.Name) and node not in called:
+            callees |= set(ast.walk(node.func))
+        elif isinstance(node, ast.Name) and node not in callees:
             raise ValueError("not a literal")
 
 
@@ -76,7 +76,7 @@ def _closed(text: str, read: Callable[[str], Any]) -> str | None:
     stack: _Open | None = None
     in_string = escaped = False
     # Prefixes of `text` that closers make whole, by their length; the last ones are enough: a cut is at the end.
-    safe: deque[tuple[int, _Open | None]] = deque(maxlen=_TRIED)
+    cut_points: deque[tuple[int, _Open | None]] = deque(maxlen=_TRIED)
     for position, char in enumerate(text):
         if in_string:
             if escaped:
@@ -90,14 +90,14 @@ def _closed(text: str, read: Callable[[str], Any]) -> str | None:
             in_string = True
         elif char in _CLOSERS:
             stack = (_CLOSERS[char], stack)
-            safe.append((position + 1, stack))
+            cut_points.append((position + 1, stack))
         elif char in _CLOSERS.values() and stack:
             stack = stack[1]
-            safe.append((position + 1, stack))
+            cut_points.append((position + 1, stack))
         elif char == ",":
-            safe.append((position, stack))
-    whole = (text[:-1] if escaped else text) + ('"' if in_string else "") + _closers(stack)
-    for candidate in (whole, *(text[:length] + _closers(open_) for length, open_ in reversed(safe))):
+            cut_points.append((position, stack))
+    completed = (text[:-1] if escaped else text) + ('"' if in_string else "") + _closers(stack)
+    for candidate in (completed, *(text[:length] + _closers(open_) for length, open_ in reversed(cut_points))):
         try:
             read(candidate)
         except (ValueError, SyntaxError):

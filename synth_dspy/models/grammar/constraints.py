@@ -110,16 +110,16 @@ def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> st
 
 @lru_cache(maxsize=256)
 def _compiled(schema: str, max_tokens: int) -> Grammar:
-    read = json.loads(schema)
-    compiler = SchemaCompiler(read.get("$defs") or read.get("definitions") or {}, max_tokens)
-    close = close_json_calls if _is_calls(read) else close_json
-    return Grammar(*compiler.compile(read), after_token(close, read.get(CALL_TOKEN)))
+    parsed = json.loads(schema)
+    compiler = SchemaCompiler(parsed.get("$defs") or parsed.get("definitions") or {}, max_tokens)
+    close = close_json_calls if _is_calls(parsed) else close_json
+    return Grammar(*compiler.compile(parsed), after_token(close, parsed.get(CALL_TOKEN)))
 
 
 @lru_cache(maxsize=256)
 def _python_compiled(schema: str, max_tokens: int) -> str:
-    read = json.loads(schema)
-    return PythonCallsCompiler(read.get("$defs") or read.get("definitions") or {}, max_tokens).compile(read)[0]
+    parsed = json.loads(schema)
+    return PythonCallsCompiler(parsed.get("$defs") or parsed.get("definitions") or {}, max_tokens).compile(parsed)[0]
 
 
 def _is_calls(schema: Mapping[str, Any]) -> bool:

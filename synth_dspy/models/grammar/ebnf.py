@@ -95,48 +95,48 @@ def pattern(regex: str, specials: str) -> str | None:
     if text.endswith("$") and not text.endswith("\\$"):
         text = text[:-1]
     parts: list[str] = []
-    place = 0
-    while place < len(text):
-        char = text[place]
+    position = 0
+    while position < len(text):
+        char = text[position]
         if char == "(":
-            if text.startswith("(?", place) and not text.startswith("(?:", place):
+            if text.startswith("(?", position) and not text.startswith("(?:", position):
                 return None
-            place += 3 if text.startswith("(?:", place) else 1
+            position += 3 if text.startswith("(?:", position) else 1
             parts.append("(")
         elif char in ")|":
             # An empty branch, as in (a|), is EBNF's empty literal.
             parts.append(('"" ' if not parts or parts[-1] in ("(", "|") else "") + char)
-            place += 1
+            position += 1
         elif char in "*+?{":
-            found = _QUANTIFIER.match(text, place)
-            if char == "{" and found is None:
+            match = _QUANTIFIER.match(text, position)
+            if char == "{" and match is None:
                 return None
             if not parts or parts[-1] in ("(", "|"):
                 return None
-            parts[-1] += _repeated(char, found)
-            place = found.end() if found and char == "{" else place + 1
-            if text[place : place + 1] in ("?", "+"):  # lazy or possessive: the same strings
-                place += 1
+            parts[-1] += _repetition(char, match)
+            position = match.end() if match and char == "{" else position + 1
+            if text[position : position + 1] in ("?", "+"):  # lazy or possessive: the same strings
+                position += 1
         elif char == "[":
-            end = _class_end(text, place)
-            written = _char_class(text[place + 1 : end], specials)
+            end = _class_end(text, position)
+            written = _char_class(text[position + 1 : end], specials)
             if written is None:
                 return None
             parts.append(written)
-            place = end + 1
+            position = end + 1
         elif char == "\\":
-            if text[place + 1] in "bBAZ" or text[place + 1].isdigit():
+            if text[position + 1] in "bBAZ" or text[position + 1].isdigit():
                 return None
-            written = _char_class(text[place : place + 2], specials)
+            written = _char_class(text[position : position + 2], specials)
             if written is None:
                 return None
             parts.append(written)
-            place += 2
+            position += 2
         elif char in "^$":
             return None
         else:
             parts.append(f"[^{_classed(specials)}\\x00-\\x1f]" if char == "." else _quoted(char, specials))
-            place += 1
+            position += 1
     return " ".join(parts) + (' ""' if not parts or parts[-1] == "|" else "")
 
 
@@ -146,12 +146,12 @@ def nested_size(text: str) -> int:
     A class that is repeated costs next to nothing, however often.
     """
     sizes, last, total = [0], 0, 0  # of the groups that are open; of the last part; of all repeats of repeats
-    for found in _PART.finditer(text):
-        part = found[0]
+    for match in _PART.finditer(text):
+        part = match[0]
         if part == "(":
             sizes.append(0)
         elif part[0] in "{?":
-            times = int(found[2] or found[1] or 1)
+            times = int(match[2] or match[1] or 1)
             total += last * times if last > 1 and times > 1 else 0
             sizes[-1] += last * (times - 1)
             last *= times
@@ -213,43 +213,43 @@ def _same_length(low: str, high: str) -> list[str]:
     return options + top
 
 
-def _repeated(char: str, found: re.Match[str] | None) -> str:
+def _repetition(char: str, match: re.Match[str] | None) -> str:
     if char == "?":
         return "?"
-    if char in "*+" or found is None:
+    if char in "*+" or match is None:
         return f"{{{0 if char == '*' else 1},{_OPEN_REPEATS}}}"
-    low = int(found[1])
-    if found[2] is None:
+    low = int(match[1])
+    if match[2] is None:
         return f"{{{low}}}"
-    return f"{{{low},{found[3] or low + _OPEN_REPEATS}}}"
+    return f"{{{low},{match[3] or low + _OPEN_REPEATS}}}"
 
 
 def _class_end(text: str, start: int) -> int:
     """Where the class that opens at `start` closes; a bracket that comes first in it is a member."""
-    place = start + (2 if text[start + 1] == "^" else 1)
-    if text[place] == "]":
-        place += 1
-    while text[place] != "]":
-        place += 2 if text[place] == "\\" else 1
-    return place
+    position = start + (2 if text[start + 1] == "^" else 1)
+    if text[position] == "]":
+        position += 1
+    while text[position] != "]":
+        position += 2 if text[position] == "\\" else 1
+    return position
 
 
 def _char_class(inside: str, specials: str) -> str | None:
     """A class, or one escaped character, as EBNF; None for what it cannot say."""
     negated = inside.startswith("^")
     ranges: list[tuple[str, str]] = []
-    members, place, open_range = "", int(negated), False
-    while place < len(inside):
-        char = inside[place]
-        if char == "-" and ranges and not open_range and place + 1 < len(inside):
-            open_range, place = True, place + 1
+    members, position, open_range = "", int(negated), False
+    while position < len(inside):
+        char = inside[position]
+        if char == "-" and ranges and not open_range and position + 1 < len(inside):
+            open_range, position = True, position + 1
             continue
         if char == "\\":
-            place += 1
-            char = inside[place]
+            position += 1
+            char = inside[position]
             if char in _CLASSES:
                 members += _CLASSES[char]
-                place += 1
+                position += 1
                 continue
             if char.isalnum() and char not in _ESCAPED:  # \D, \S, \x41, ...
                 return None
@@ -258,7 +258,7 @@ def _char_class(inside: str, specials: str) -> str | None:
             ranges[-1], open_range = (ranges[-1][0], char), False
         else:
             ranges.append((char, char))
-        place += 1
+        position += 1
     if negated:
         members += "".join(_span(first, last) for first, last in ranges)
         return f"[^{members}{_classed(specials)}\\x00-\\x1f]"

@@ -43,9 +43,9 @@ class PythonCallsCompiler(SchemaCompiler):
         names: list[Any] = name["enum"] if "enum" in name else [name.get("const")]
         if not all(isinstance(each, str) for each in names):
             raise UnsupportedSchemaError(f"a call's name is a const or an enum of strings, not {name!r}")
-        spelt = choice([literal(self._callee(each)) for each in names])
+        callee = choice([literal(self._callee(each)) for each in names])
         arguments = self._resolved(properties.get("arguments", {"type": "object", "additionalProperties": False}))
-        return f'{spelt} "(" {self._arguments(arguments, str(names[0]))} ")"'
+        return f'{callee} "(" {self._arguments(arguments, str(names[0]))} ")"'
 
     def _callee(self, name: str) -> str:
         return name if all(map(is_plain_name, name.split("."))) else f"functions[{self._written(name)}]"

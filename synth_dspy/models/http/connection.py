@@ -104,13 +104,13 @@ class Connection:
     def _receive(self, frame: dict[str, Any]) -> None:
         with self._lock:
             future, error = self._pending.pop(frame["id"])
-        answered = ModelCall.from_dict(frame["call"]) if "call" in frame else None
-        if answered and self._ledger:
-            self._ledger.mark_recorded(answered.key)
+        answered_call = ModelCall.from_dict(frame["call"]) if "call" in frame else None
+        if answered_call and self._ledger:
+            self._ledger.mark_recorded(answered_call.key)
         if not future.set_running_or_notify_cancel():
             return  # its caller was cancelled; the answer is in the ledger all the same
-        if answered:
-            future.set_result(answered)
+        if answered_call:
+            future.set_result(answered_call)
             return
         try:
             future.set_exception(error(frame["error"]))
@@ -122,12 +122,12 @@ class Connection:
             pending, self._pending = self._pending, {}
         if not pending:
             return
-        said: list[str] = []
+        stderr_lines: list[str] = []
         with contextlib.suppress(ValueError, subprocess.TimeoutExpired):  # closed by `close`; still running
             self._process.wait(timeout=1.0)
             self._stderr.seek(0)
-            said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        why = f": {mask_message(said[-1])}" if said else "."
+            stderr_lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        why = f": {mask_message(stderr_lines[-1])}" if stderr_lines else "."
         for future, _ in pending.values():
             if future.set_running_or_notify_cancel():
                 future.set_exception(ModelError(f"The process that makes this run's HTTP calls ended{why}"))
@@ -141,12 +141,12 @@ def connection(ledger: Ledger | None) -> Connection:
     """The HTTP process that commits to `ledger`, started at the first call."""
     path = ledger.path.absolute() if ledger else None
     with _connecting:
-        found = _connections.get(path)
-        if found is None or found.ended:
-            found = _connections[path] = Connection(ledger)
+        existing = _connections.get(path)
+        if existing is None or existing.ended:
+            existing = _connections[path] = Connection(ledger)
             if ledger is not None:
                 ledger.on_close(lambda: _close(path))
-    return found
+    return existing
 
 
 @atexit.register
@@ -157,6 +157,6 @@ def _close_all() -> None:
 
 def _close(path: Path | None) -> None:
     with _connecting:
-        found = _connections.pop(path, None)
-    if found is not None:
-        found.close()
+        existing = _connections.pop(path, None)
+    if existing is not None:
+        existing.close()

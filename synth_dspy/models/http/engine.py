@@ -118,12 +118,12 @@ class HttpEngine:
     def _get_models(self) -> tuple[int, str]:
         """The status and the text of the list of models, read within ten seconds and the bound of replies."""
         seconds = min(self.timeout, 10.0)
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         data = bytearray()
         with httpx.stream("GET", f"{self.api_base}/models", headers=self._headers, timeout=seconds) as response:
             for chunk in response.iter_bytes():
                 data += chunk
-                if len(data) > self.max_bytes or time.monotonic() > until:
+                if len(data) > self.max_bytes or time.monotonic() > deadline:
                     raise _TooLongError
         return response.status_code, data.decode("utf-8", "replace")
 
@@ -151,19 +151,19 @@ class HttpEngine:
             "call": call.to_dict(),
         }
 
-        def error(found: dict[str, Any]) -> Exception:
-            if ledger is not None and found["kind"] == "ledger":
-                return ledger.fail(found["message"])
-            typed = self._error(found, request.model, call.role)
+        def error(report: dict[str, Any]) -> Exception:
+            if ledger is not None and report["kind"] == "ledger":
+                return ledger.fail(report["message"])
+            typed = self._error(report, request.model, call.role)
             if ledger is not None:
-                ledger.record_failure(replace(call, attempts=found["attempts"]), typed)
+                ledger.record_failure(replace(call, attempts=report["attempts"]), typed)
             return typed
 
         return connection(ledger).send(frame, error)
 
-    def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
+    def _error(self, report: dict[str, Any], model: str, role: str) -> Exception:
         """What went wrong, as the type that the caller reacts to."""
-        kind, status, message, attempts = found["kind"], found["status"], found["message"], found.get("attempts", 1)
+        kind, status, message, attempts = report["kind"], report["status"], report["message"], report.get("attempts", 1)
         if kind == "unreachable":
             return self._unreachable(model, message)
         if kind == "redirect":

@@ -99,7 +99,7 @@ class HttpProcess:
         task = asyncio.current_task()
         assert task is not None
         self.sending.add(task)
-        began = time.perf_counter()
+        started = time.perf_counter()
         status, retry_after = None, None
         try:
             timeout = aiohttp.ClientTimeout(total=frame["timeout"], sock_connect=min(frame["timeout"], 10.0))
@@ -120,7 +120,7 @@ class HttpProcess:
             call = replace(
                 call,
                 response=text,
-                latency_s=time.perf_counter() - began,
+                latency_s=time.perf_counter() - started,
                 input_tokens=usage.get("prompt_tokens"),
                 output_tokens=usage.get("completion_tokens"),
             )

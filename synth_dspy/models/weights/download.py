@@ -65,18 +65,18 @@ def download(url: str, name: str, sha256: str | None, source: str, headers: Mapp
 
 
 def _attempt(client: Any, url: str, part: Path, name: str, headers: dict[str, str]) -> None:
-    have = part.stat().st_size if part.exists() else 0
+    received_bytes = part.stat().st_size if part.exists() else 0
     headers["Accept-Encoding"] = "identity"  # or the lengths would be of something else
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    if received_bytes:
+        headers["Range"] = f"bytes={received_bytes}-"
     with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == 416 and response.headers.get("Content-Range", "").endswith(f"/{have}"):
+        if response.status_code == 416 and response.headers.get("Content-Range", "").endswith(f"/{received_bytes}"):
             return  # it was complete already
         response.raise_for_status()
         if response.status_code != 206:
-            have = 0  # the server starts over, and so do we
-        total = have + int(response.headers.get("Content-Length", 0))
-        with part.open("ab" if have else "wb") as file, _progress(name, have, total) as advance:
+            received_bytes = 0  # the server starts over, and so do we
+        total = received_bytes + int(response.headers.get("Content-Length", 0))
+        with part.open("ab" if received_bytes else "wb") as file, _progress(name, received_bytes, total) as advance:
             for block in response.iter_raw():
                 _write(file, block)
                 advance(len(block))

@@ -60,10 +60,10 @@ def _verify(files: Mapping[str, str], folder: Path, source: str) -> None:
     for name, expected in files.items():
         if not (folder / name).is_file():
             raise SetupError(f"{source} has no file {name}")
-        found = sha256_of(folder / name)
-        if found != expected:
+        actual = sha256_of(folder / name)
+        if actual != expected:
             raise SetupError(
-                f"{name} from {source} has SHA-256 {found[:12]}..., expected {expected[:12]}...: it was changed or "
+                f"{name} from {source} has SHA-256 {actual[:12]}..., expected {expected[:12]}...: it was changed or "
                 "damaged on the way and was not kept; try again, or ask where your package index gets it from"
             )
 

