@@ -1,7 +1,7 @@
-"""Pieces of EBNF: literals, choices, whole numbers in a range, and strings that match a regular expression.
+"""Building blocks of EBNF: literals, choices, integers in a range, and strings that match a regular expression.
 
-The dialect is xgrammar's. Everything here is exact or narrower than what was asked for, never wider, with the
-exception that `numbers` lets a fraction pass where no whole number lies between the bounds.
+The dialect is xgrammar's. Everything is exact or narrower than specified, never wider, except that `numbers` allows any
+fraction if no integer lies between the bounds.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 _MOST_DIGITS = 16
 _LARGEST = 10**_MOST_DIGITS - 1
-_OPEN_REPEATS = 32  # what `*` and `+` of a pattern come to: a model may never stop repeating
+_OPEN_REPEATS = 32  # the bound of `*` and `+` in a pattern: a model may never stop repeating
 
 _LONG_MONTH = "(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
 _SHORT_MONTH = "(0[469]|11)-(0[1-9]|[12][0-9]|30)"
 _DATE = f"[12][0-9]{{3}}-({_LONG_MONTH}|{_SHORT_MONTH}|02-(0[1-9]|1[0-9]|2[0-8]))"
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 FORMATS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}Z?"}
-"""JSON schema formats that have a fixed shape, as patterns. Every date is one; 29 February is left out."""
+"""Patterns of JSON schema formats with a fixed shape. Only valid dates match; 29 February is left out."""
 
 _CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
@@ -33,7 +33,7 @@ def literal(text: str) -> str:
 
 
 def choice(options: list[str]) -> str:
-    """One of `options`, safe to stand anywhere."""
+    """One of `options`, parenthesised if there are several."""
     return "(" + " | ".join(f"({option})" for option in options) + ")" if len(options) > 1 else options[0]
 
 
@@ -74,17 +74,17 @@ def numbers(low: float | None = None, high: float | None = None) -> str:
             except ValueError:
                 continue
             options.append(f"{sign}{whole}{ending}")
-    # Between 0.2 and 0.8 lies no whole number: what is asked for there is a fraction of one.
+    # No integer lies between 0.2 and 0.8, say: allow any fraction of one.
     return choice(options) if options else f'"0" {fraction}'
 
 
 def pattern(regex: str, specials: str) -> str | None:
-    """The inside of a quoted string that matches `regex` from end to end, or None where that cannot be said in EBNF.
+    """The inside of a quoted string that matches `regex` completely, or None if EBNF cannot express it.
 
     `*`, `+` and `{n,}` end after 32 repetitions. Look-arounds, back-references and word boundaries have no EBNF.
 
     Args:
-        regex: A regular expression as JSON schemas have it.
+        regex: A regular expression of a JSON schema.
         specials: The characters that a string literal escapes with a backslash.
     """
     try:
@@ -141,9 +141,9 @@ def pattern(regex: str, specials: str) -> str | None:
 
 
 def nested_size(text: str) -> int:
-    """How many characters the repeats of repeats in a piece of EBNF come to: what a grammar takes long to compile for.
+    """The total size of nested repetitions in a piece of EBNF, which dominates the time to compile a grammar.
 
-    A class that is repeated costs next to nothing, however often.
+    A single repeated character class costs next to nothing.
     """
     sizes, last, total = [0], 0, 0  # of the groups that are open; of the last part; of all repeats of repeats
     for match in _PART.finditer(text):
@@ -170,7 +170,7 @@ def _naturals(low: int, high: int) -> list[str]:
     """The numbers from `low` to `high` (0 <= low <= high) as alternatives, without leading zeros."""
     options = []
     shortest, longest = len(str(low)), len(str(high))
-    full_from = None  # lengths of which every number belongs are said at once
+    full_from = None  # lengths whose numbers are all in the range are merged
     for length in range(shortest, longest + 1):
         least, most = (0 if length == 1 else 10 ** (length - 1)), 10**length - 1
         if length > 1 and low <= least and most <= high:
@@ -225,7 +225,7 @@ def _repetition(char: str, match: re.Match[str] | None) -> str:
 
 
 def _class_end(text: str, start: int) -> int:
-    """Where the class that opens at `start` closes; a bracket that comes first in it is a member."""
+    """The end of the class that opens at `start`; a leading closing bracket is a member."""
     position = start + (2 if text[start + 1] == "^" else 1)
     if text[position] == "]":
         position += 1
@@ -235,7 +235,7 @@ def _class_end(text: str, start: int) -> int:
 
 
 def _char_class(inside: str, specials: str) -> str | None:
-    """A class, or one escaped character, as EBNF; None for what it cannot say."""
+    """A class, or one escaped character, as EBNF; None if EBNF cannot express it."""
     negated = inside.startswith("^")
     ranges: list[tuple[str, str]] = []
     members, position, open_range = "", int(negated), False
@@ -269,7 +269,7 @@ def _char_class(inside: str, specials: str) -> str | None:
 
 
 def _parts(first: str, last: str, specials: str) -> Iterator[tuple[str, str]]:
-    """A range of characters without control characters and `specials`, as the ranges between these."""
+    """Split a range of characters at control characters and `specials`, which are left out."""
     begin, end = max(ord(first), ord(" ")), ord(last)
     for special in sorted(ord(each) for each in specials if begin <= ord(each) <= end):
         if begin < special:
@@ -284,7 +284,7 @@ def _span(first: str, last: str) -> str:
 
 
 def _quoted(char: str, specials: str) -> str:
-    """A character as it stands inside a quoted string."""
+    """A character inside a quoted string."""
     if char in specials:
         return literal("\\" + char)
     return literal({"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char, char))

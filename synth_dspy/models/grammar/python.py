@@ -9,14 +9,14 @@ from typing import Any
 from synth_dspy.models.grammar.ebnf import choice, literal
 from synth_dspy.models.grammar.schema import SchemaCompiler, UnsupportedSchemaError
 
-_NESTED = {"$call"}  # the properties of an object that stands for a call in another's arguments
+_NESTED = {"$call"}  # the properties of an object that represents a call in another call's arguments
 
 
 class PythonCallsCompiler(SchemaCompiler):
-    """The values of a schema as Python writes them, in calls with named arguments.
+    """Compiles the values of a schema in Python syntax, in calls with keyword arguments.
 
-    A function whose name is no dotted identifier is `functions["get-weather"](...)`; arguments whose names are none
-    come last, as `**{"user-id": 1}`.
+    A function whose name is not a dotted identifier is written `functions["get-weather"](...)`; arguments whose names
+    are not identifiers come last, as `**{"user-id": 1}`.
     """
 
     constants: Mapping[Any, str] = {True: "True", False: "False", None: "None"}
@@ -85,5 +85,5 @@ class PythonCallsCompiler(SchemaCompiler):
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether Python reads the name back as it is: identifiers outside ASCII may be normalised."""
+    """Whether a name is an ASCII identifier; Python normalises others."""
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
