@@ -577,7 +577,7 @@ def test_iteration_that_is_worth_nothing_changes_nothing(resources: Any, train: 
     synthesizer.set_lm(lm)
     synthesizer.tune(train.items, (), resources.executor)
     assert synthesizer.writer.write.demos == []
-    assert "no better" in synthesizer.findings[1]
+    assert "no gain" in synthesizer.findings[1]
     assert isinstance(synthesizer, Tunable)
     synthesizer.tune((), (), resources.executor)
     assert synthesizer.findings == []

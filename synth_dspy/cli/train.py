@@ -26,7 +26,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.spec import ERRORS, SENT, read_spec
+from synth_dspy.training.spec import ERRORS, FROM_STDIN, read_spec
 
 LOG = "train.log"
 FAILED = 2
@@ -60,7 +60,7 @@ def main(args: list[str]) -> int:
     config = parse(TrainConfig, verb="train", description=description, args=args)
     if config.spec.is_dir():
         config = replace(config, spec=config.spec / SPEC)
-    sent = config.stay and config.events and str(config.spec) == SENT
+    sent = config.stay and config.events and str(config.spec) == FROM_STDIN
     if not sent and not config.spec.is_file():
         raise SetupError(f"There is no training spec {config.spec}: check the path.")
     from synth_dspy.models.offline import quiet_libraries
@@ -160,7 +160,7 @@ def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
 
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=listen, daemon=True, name="parent").start()
-    if str(config.spec) == SENT:
+    if str(config.spec) == FROM_STDIN:
         _import_libraries()
     else:
         yield config.spec

@@ -68,7 +68,7 @@ def improve(
 
     writer = synthesizer.writer
     before, causes_before = _yield(synthesizer, second, executor)
-    prompting.warm(writer, examples, executor)
+    prompting.prefetch_answers(writer, examples, executor)
     optimizer = dspy.BootstrapFewShot(metric=passes, max_bootstrapped_demos=most, max_labeled_demos=0)
     with prompting.quiet("prompt iteration"):
         compiled = optimizer.compile(writer.reset_copy(), teacher=writer, trainset=examples)
