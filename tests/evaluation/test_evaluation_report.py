@@ -138,7 +138,7 @@ def test_differences_in_token_f1_are_read_off_with_their_intervals(
     low, high = (f"+{100 * compared[end]:.1f}" for end in ("low", "high"))
     part = markdown.split("Differences in the task's own scores</summary>")[1].split("</details>")[0]
     assert f"| sft | rag | token F1 | +{100 * compared['difference']:.1f} | {low} to {high} | &lt; 0.001 |" in part
-    assert "Corrected together" in part
+    assert "Corrected as one family" in part
     part = html.split("<summary>Differences in the task’s own scores</summary>")[1].split("</details>")[0]
     assert f"<td>{low} to {high}</td><td>&lt; 0.001</td>" in part
 

@@ -47,7 +47,7 @@ def test_a_limit_spreads_over_the_file(tmp_path: Path) -> None:
         ({"prompt": ""}, "line 2: field 'prompt'"),
         ({"kwargs": [{}, {}]}, "key 2 has 1 instructions and 2 sets of arguments"),
         ({"instruction_id_list": ["length_constraints:number_words"]}, "with which it cannot be checked"),
-        ({"key": 1}, "key 1 is line 1's too"),
+        ({"key": 1}, "key 1 is also used in line 1"),
     ],
 )
 def test_a_wrong_prompt_is_named(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
