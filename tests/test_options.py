@@ -77,11 +77,11 @@ def test_help_names_every_option_of_a_training_and_loads_no_library_for_it(works
         "try: main(['contract_qa', '--help'])\n"
         "finally: print('heavy:', sorted({'dspy', 'torch', 'openvino_genai', 'numpy'} & sys.modules.keys()))"
     )
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=workspace, check=True
     ).stdout
-    assert "heavy: []" in said
-    assert "--training.options.METHOD.NAME VALUE" in said
+    assert "heavy: []" in completed
+    assert "--training.options.METHOD.NAME VALUE" in completed
     names = {*TrainSpec.model_fields} - RESERVED - {"lora"} | {f"lora.{name}" for name in Lora.model_fields}
-    listed = said.partition("NAME is ")[2].partition(" (TrainSpec")[0].replace("\n", " ").split(", ")
+    listed = completed.partition("NAME is ")[2].partition(" (TrainSpec")[0].replace("\n", " ").split(", ")
     assert {name.strip() for name in listed} == names

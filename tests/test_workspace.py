@@ -104,8 +104,8 @@ def test_what_the_data_say_can_be_typed_in_the_workspace() -> None:
         assert set(re.findall(r"--[a-z]+\.[a-z_]+", text)) <= flags, readme
         for path in re.findall(r"(?<![\w/])(?:data|programs|eval|optimizers)/[\w/.]+\w", text):
             assert (here / path).exists(), f"{readme}: {path}"
-        for said in re.findall(r"[^.:]*python -m pytest", text):
-            assert "In a checkout of the project" in said, readme
+        for sentence in re.findall(r"[^.:]*python -m pytest", text):
+            assert "In a checkout of the project" in sentence, readme
 
 
 def test_the_commands_are_listed_and_all_there() -> None:

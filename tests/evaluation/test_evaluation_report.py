@@ -68,9 +68,9 @@ def rows(answers: Rows, predict: Callable[..., Any]) -> list[dict[str, Any]]:
 def test_both_reports_hold_what_a_reader_needs(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
     facts["arms"].append({"name": "mipro", "failed": "the prompt does not fit"})
     html, markdown = _write(tmp_path, rows, facts)
-    said = _Page(html).text.replace("\u00a0", " ")
+    text_of_page = _Page(html).text.replace("\u00a0", " ")
     plain = markdown.replace("\\", "").replace("\u00a0", " ")
-    for text in (said, plain):
+    for text in (text_of_page, plain):
         for part in (
             "random_search is better than rag",
             "95 % interval",

@@ -54,11 +54,11 @@ def test_missing_field_names_file_line_and_field(tmp_path: Path, field: str) -> 
 def test_questions_that_programs_are_scored_on_need_no_more_than_an_answer(
     tmp_path: Path, references: list[str], answer_type: str
 ) -> None:
-    asked = {"id": "q1", "document": "lease", "question": "When?", "references": references}
-    (row,) = read_questions(write(tmp_path / "q.jsonl", [{**asked, "spans": None}]), {"lease"}, scored=True)
-    assert row == {**asked, "spans": [], "category": "", "answer_type": answer_type}
-    told = {**asked, "spans": ["in 2027"], "category": "End", "answer_type": "date"}
-    assert read_questions(write(tmp_path / "q.jsonl", [told]), {"lease"}, scored=True) == [told]
+    row_fields = {"id": "q1", "document": "lease", "question": "When?", "references": references}
+    (row,) = read_questions(write(tmp_path / "q.jsonl", [{**row_fields, "spans": None}]), {"lease"}, scored=True)
+    assert row == {**row_fields, "spans": [], "category": "", "answer_type": answer_type}
+    full_row = {**row_fields, "spans": ["in 2027"], "category": "End", "answer_type": "date"}
+    assert read_questions(write(tmp_path / "q.jsonl", [full_row]), {"lease"}, scored=True) == [full_row]
 
 
 @pytest.mark.parametrize("field", ["id", "document", "question", "references"])
