@@ -1,10 +1,10 @@
 """Whether a challenger takes the champion's place: one decision for prompts, weights and retrieval alike.
 
-Margin, level and protected slices are set before anybody sees a score. Both programs answer the same items; where people
-labelled some of these, drawn at random, the judge's scores are corrected by them (prediction-powered inference,
-Angelopoulos et al. 2023, arXiv:2301.09633, 2311.01453). The challenger is promoted where it is better, or not worse by more than the margin
-and cheaper, and loses no protected slice (non-inferiority: Piaggio et al. 2012, "Reporting of noninferiority and
-equivalence randomized trials").
+Margin, level and protected slices are set before anybody sees a score. Both programs answer the same items; where
+people labelled some of these, drawn at random, the judge's scores are corrected by them (prediction-powered inference,
+Angelopoulos et al. 2023, arXiv:2301.09633, 2311.01453). The challenger is promoted where it is better, or not worse by
+more than the margin and cheaper, and loses no protected slice (non-inferiority: Piaggio et al. 2012, "Reporting of
+noninferiority and equivalence randomized trials").
 """
 
 from __future__ import annotations
@@ -115,11 +115,14 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
     """
     policy = policy or Policy()
     whole = _difference(pairs)
-    by_slice = {name: [pair for pair in pairs if name in pair.slices] for name in sorted({s for p in pairs for s in p.slices})}
+    by_slice = {
+        name: [pair for pair in pairs if name in pair.slices] for name in sorted({s for p in pairs for s in p.slices})
+    }
     slices = {name: _difference(part) for name, part in by_slice.items() if len(part) >= policy.slice_items}
     if whole.mean is None or whole.low is None or whole.high is None or whole.n < 2:
         return Decision("undecided", "There are no items that both answered.", whole, slices)
-    text = f"{100 * whole.mean:+.1f} points, 95 % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}, n = {whole.n}"
+    interval = f"95 % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
+    text = f"{100 * whole.mean:+.1f} points, {interval}, n = {whole.n}"
     lost = [name for name, each in slices.items() if each.high is not None and each.high < 0]
     if whole.high < 0:
         return Decision("reject", f"The challenger is worse: {text}.", whole, slices)
@@ -128,7 +131,9 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
     better = whole.low > 0
     if not better and not (cheaper and whole.low > -policy.margin):
         needed = _labels_needed(whole, policy.margin if cheaper else 0.0)
-        end = f"about {needed} further labelled items would decide it" if needed else "there is no sign that it is better"
+        end = (
+            f"about {needed} further labelled items would decide it" if needed else "there is no sign that it is better"
+        )
         return Decision("undecided", f"The difference is {text}: {end}.", whole, slices, needed)
     doubtful = [name for name, each in slices.items() if each.mean is not None and each.mean < -policy.slice_margin]
     if doubtful:

@@ -1,4 +1,4 @@
-"""What the loop keeps, as values. Times are aware, in UTC; identifiers of versions are `v1`, `v2`, ... for each task."""
+"""What the loop keeps, as values. Times are aware, in UTC; versions of a task are `v1`, `v2`, and so on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Does a model under an unchanged name still answer as it did? The same questions, asked again each day.
 
-A hosted model may be replaced without notice. Answers may differ from day to day even so (a batch's composition decides the last bits), so a day's
-count of answers that differ from the first day's is compared with the days' before: given the total, each split of the differing answers over
-days is as likely as any other while the model stays (Fisher's exact test, one-sided), and the days' p-values are independent.
+A hosted model may be replaced without notice. Answers may differ from day to day even so (a batch's composition
+decides the last bits), so a day's count of answers that differ from the first day's is compared with the days' before:
+given the total, each split of the differing answers over days is as likely as any other while the model stays
+(Fisher's exact test, one-sided), and the days' p-values are independent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import hypergeom
 
-from synth_dspy.loop.signals.sequential import RATE, ChangeEvidence, e_value
+from synth_dspy.loop.signals.sequential import RATE, PEvidence
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Canaries:
 
     rate: float = RATE
     seed: int = 0
-    evidence: ChangeEvidence = field(default_factory=ChangeEvidence)
+    evidence: PEvidence = field(default_factory=PEvidence)
     alarm: bool = False
     _first: dict[str, str] = field(default_factory=dict)
     _earlier: int = 0
@@ -50,7 +51,7 @@ class Canaries:
         p = self._p(differing, len(answers))
         self._earlier += len(answers)
         self._differing += differing
-        self.alarm |= self.evidence.update(e_value(p)) >= 1 / self.rate
+        self.alarm |= self.evidence.update(p) >= 1 / self.rate
         return self.alarm
 
     def _p(self, differing: int, asked: int) -> float:

@@ -1,8 +1,9 @@
 """Has quality fallen? A test by betting on scores in [0, 1], which may be looked at after every score.
 
-A gambler who believes that the mean has fallen below `floor` stakes a share of the capital on each score's being below it. While the
-mean is at least `floor` no betting makes money, whatever the scores' distribution (Waudby-Smith & Ramdas 2024,
-arXiv:2010.09686). Here several gamblers with different stakes play, for every time at which quality may have fallen.
+A gambler who believes that the mean has fallen below `floor` stakes a share of the capital on each score's being below
+it. While the mean is at least `floor` no betting makes money, whatever the scores' distribution (Waudby-Smith & Ramdas
+2024, arXiv:2010.09686). Here several gamblers with different stakes play, for every time at which quality may have
+fallen.
 """
 
 from __future__ import annotations

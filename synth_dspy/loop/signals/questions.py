@@ -2,8 +2,9 @@
 
 Each window of questions is compared with all questions before it by the maximum mean discrepancy (Gretton et al. 2012)
 with permutations, the test that did best on shifts of high-dimensional inputs in Rabanser, Günnemann & Lipton 2019
-(arXiv:1810.11953). Given all questions up to a window, regardless of their order, each split into "window" and "before" is equally likely while
-nothing changes; so the windows' p-values are independent, and `ChangeEvidence` puts them together.
+(arXiv:1810.11953). Given all questions up to a window, regardless of their order, each split into "window" and
+"before" is equally likely while nothing changes; so the windows' p-values are independent, and `PEvidence` puts them
+together.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from synth_dspy.loop.signals.sequential import RATE, ChangeEvidence, e_value
+from synth_dspy.loop.signals.sequential import RATE, PEvidence
 
 Array = NDArray[np.float32]
 
@@ -37,7 +38,7 @@ class QuestionDrift:
     rate: float = RATE
     window: int = WINDOW
     seed: int = 0
-    evidence: ChangeEvidence = field(default_factory=ChangeEvidence)
+    evidence: PEvidence = field(default_factory=PEvidence)
     alarm: bool = False
     _before: list[Array] = field(default_factory=list)
     _pending: list[Array] = field(default_factory=list)
@@ -64,7 +65,7 @@ class QuestionDrift:
             if len(before) > _MOST:
                 before = before[draws.choice(len(before), _MOST, replace=False)]
             p = mmd_p(before, np.stack(self._pending), seed=int(draws.integers(2**31)))
-            self.alarm |= self.evidence.update(e_value(p)) >= 1 / self.rate
+            self.alarm |= self.evidence.update(p) >= 1 / self.rate
         self._before += self._pending
         self._pending = []
 
@@ -94,7 +95,7 @@ def mmd_p(before: Array, after: Array, *, permutations: int = PERMUTATIONS, seed
     return float((statistics >= statistics[0] - 1e-6).mean())
 
 
-def moved(before: Array, after: Array, questions: Sequence[str], most: int = 5) -> list[str]:
+def most_shifted(before: Array, after: Array, questions: Sequence[str], most: int = 5) -> list[str]:
     """The questions of a window that are least like those before: by a linear classifier of "before" against "after".
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from synth_dspy.loop.signals.sequential import RATE, ChangeEvidence, Ranks, e_value
+from synth_dspy.loop.signals.sequential import RATE, PEvidence, Ranks
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class RankDrift:
     high: bool
     rate: float = RATE
     seed: int = 0
-    evidence: ChangeEvidence = field(default_factory=ChangeEvidence)
+    evidence: PEvidence = field(default_factory=PEvidence)
     alarm: bool = False
     _ranks: Ranks = field(init=False)
 
@@ -34,5 +34,5 @@ class RankDrift:
             Whether the alarm is raised; once raised, it stays.
         """
         for value in values:
-            self.alarm |= self.evidence.update(e_value(self._ranks.p(value))) >= 1 / self.rate
+            self.alarm |= self.evidence.update(self._ranks.p(value)) >= 1 / self.rate
         return self.alarm

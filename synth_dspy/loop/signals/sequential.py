@@ -1,9 +1,9 @@
 """Evidence of a change at an unknown time, which may be looked at after every observation.
 
-A signal turns each new observation into an e-value: a number of at least 0 whose mean is at most 1 while nothing has changed,
-whatever came before. The product of e-values from a change on is large if there was one. `ChangeEvidence` is the mean of
-those products over all possible times of the change, so it is itself expected to be at most 1, and by Ville's
-inequality the probability that it *ever* reaches `1 / rate` is at most `rate`, however often somebody looks
+A signal turns each new observation into an e-value: a number of at least 0 whose mean is at most 1 while nothing has
+changed, whatever came before. The product of e-values from a change on is large if there was one. `ChangeEvidence` is
+the mean of those products over all possible times of the change, so it is itself expected to be at most 1, and by
+Ville's inequality the probability that it *ever* reaches `1 / rate` is at most `rate`, however often somebody looks
 (e-detectors: Shin, Ramdas & Rinaldo 2023, arXiv:2203.03532; game-theoretic statistics: Ramdas et al. 2023,
 arXiv:2210.01948).
 """
@@ -19,6 +19,7 @@ import numpy as np
 RATE = 0.05
 """The probability that a signal ever raises an alarm although nothing changes, unless another is asked for."""
 _CERTAIN = 1e-12
+_SLOPES = (0.4, 0.9)
 
 
 @dataclass(slots=True)
@@ -65,6 +66,37 @@ def e_value(p: float) -> float:
     if p > 1 - 1e-6:
         return 0.5
     return (1 - p + p * math.log(p)) / (p * math.log(p) ** 2)
+
+
+@dataclass(slots=True)
+class PEvidence:
+    """Evidence of a change from p-values: the mean over a bet on very small ones and bets on rather small ones.
+
+    After a change p-values may all be tiny, as of a new topic, or merely lean to the small side, as of a latency that
+    grew by half.
+    """
+
+    _bets: list[ChangeEvidence] = field(default_factory=lambda: [ChangeEvidence() for _ in range(1 + len(_SLOPES))])
+
+    @property
+    def value(self) -> float:
+        """The evidence now; 1 before any p-value."""
+        return sum(each.value for each in self._bets) / len(self._bets)
+
+    @property
+    def seen(self) -> int:
+        """p-values so far."""
+        return self._bets[0].seen
+
+    def update(self, p: float) -> float:
+        """Take in the next p-value, which is uniform on [0, 1], or larger, while nothing has changed.
+
+        Returns:
+            The evidence now.
+        """
+        for bet, e in zip(self._bets, (e_value(p), *(1 + slope * (1 - 2 * p) for slope in _SLOPES)), strict=True):
+            bet.update(e)
+        return self.value
 
 
 @dataclass(slots=True)
