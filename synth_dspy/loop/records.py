@@ -112,7 +112,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A cycle went from one state to another: when, by whom, why, on what evidence."""
+    """A cycle went from one state to another: when, by whom, why, on what evidence.
+
+    `number` counts a cycle's transitions from 1; the store takes each number once.
+    """
 
     cycle: str
     before: str
@@ -121,3 +124,15 @@ class Transition:
     by: str
     reason: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Requests and feedback that were deleted, by their ids."""
+
+    at: datetime
+    by: str
+    reason: str
+    requests: tuple[str, ...]
+    feedback: tuple[str, ...]

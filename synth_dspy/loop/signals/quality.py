@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from synth_dspy.loop.signals.sequential import RATE, ChangeEvidence
 
@@ -68,7 +69,8 @@ def began_to_change(scores: Iterable[float]) -> int | None:
     """
     from river.drift import ADWIN
 
-    window, last = ADWIN(), None
+    window: Any = ADWIN()  # type: ignore[no-untyped-call]
+    last = None
     for place, score in enumerate(scores):
         window.update(score)
         if window.drift_detected:
