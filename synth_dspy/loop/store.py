@@ -7,7 +7,7 @@ record is one row: the columns that it is looked up by, and its whole as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,12 +139,11 @@ class Store:
             **keys: what they must have: `alias="champion"`, `request="..."`.
         """
         table = _TABLES[kind]
-        query = sa.select(table.c.body).where(table.c.task == self.task)
-        for name, value in keys.items():
-            query = query.where(table.c[name] == value)
+        query = sa.select(table.c.body).where(*self._matches(table, keys))
         if since is not None:
             query = query.where(table.c["at"] >= _time(since))
-        order = [table.c["at"], *(table.c[key] for key in _KEYS[kind])]
+        numbered = "number" in _KEYS[kind] and len(keys) == len(_KEYS[kind]) - 1  # a clock may be set back
+        order = [table.c.number] if numbered else [table.c["at"], *(table.c[key] for key in _KEYS[kind])]
         if last is not None:
             query = query.order_by(*(column.desc() for column in order)).limit(last)
         else:
@@ -156,9 +155,7 @@ class Store:
     def count(self, kind: type[Record], **keys: Any) -> int:
         """How many records of a kind there are."""
         table = _TABLES[kind]
-        query = sa.select(sa.func.count()).select_from(table).where(table.c.task == self.task)
-        for name, value in keys.items():
-            query = query.where(table.c[name] == value)
+        query = sa.select(sa.func.count()).select_from(table).where(*self._matches(table, keys))
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -173,10 +170,10 @@ class Store:
             mine = requests.c.task == self.task
             wanted = requests.c.id == request if request is not None else requests.c.person == person
             asked = list(connection.execute(sa.select(requests.c.id).where(mine, wanted)).scalars())
-            about = feedback.c.request.in_(asked)
+            theirs = feedback.c.request.in_(asked)
             if person is not None:
-                about = about | (feedback.c.rater == person)
-            about = about & (feedback.c.task == self.task)
+                theirs = sa.or_(theirs, feedback.c.rater == person)
+            about = sa.and_(feedback.c.task == self.task, theirs)
             given = list(connection.execute(sa.select(feedback.c.id).where(about)).scalars())
             connection.execute(feedback.delete().where(about))
             connection.execute(requests.delete().where(mine, requests.c.id.in_(asked)))
@@ -197,6 +194,9 @@ class Store:
                 requests.c.task == self.task, requests.c["at"] < _time(before), requests.c.id.not_in(rated)
             )
             return int(connection.execute(old).rowcount)
+
+    def _matches(self, table: sa.Table, keys: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+        return [table.c.task == self.task, *(table.c[name] == value for name, value in keys.items())]
 
     def _row(self, connection: sa.Connection, record: Any) -> dict[str, Any]:
         kind = type(record)
