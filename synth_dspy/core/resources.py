@@ -37,6 +37,7 @@ class Resources:
         feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
+        domain: see `Task.domain`.
         abstain: see `Task.abstain`.
         known_evidence: by the id of a training example, whether there is some, as far as it has been found out.
     """
@@ -59,6 +60,7 @@ class Resources:
     feedback: Sequence[dspy.Example] = ()
     evidence: Metric | None = None
     noun: str = "document"
+    domain: str = ""
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
     known_evidence: dict[str, bool] = field(default_factory=dict)

@@ -55,6 +55,8 @@ class Task:
         wording: question -> language in which the documents are likely to answer it, searched for too.
         words: words of passages that the program is given, where the run does not say.
         noun: what a group is called.
+        domain: what the questions are about, such as `contracts`: the report shows the judge's agreement with people
+            where it was measured on answers in this domain.
         evidence: how much of the evidence for an example's answer a prediction was made from, NaN where none is known;
             weights do not learn answers that were given none of it: they would learn to make answers up.
         asks: names of the task's settings that say what is asked, not what is known: they leave the index as it is.
@@ -75,6 +77,7 @@ class Task:
     wording: Callable[[str], str] | None = None
     words: int = 350
     noun: str = "document"
+    domain: str = ""
     evidence: Metric | None = None
     asks: tuple[str, ...] = ()
     labels: str = ""
@@ -102,6 +105,7 @@ class CompleteTask:
     wording: Callable[[str], str] | None
     words: int
     noun: str
+    domain: str
     evidence: Metric | None
     asks: tuple[str, ...]
     labels: str

@@ -1,0 +1,149 @@
+"""What a judge's scores allow a report to say: verdicts by its threshold, and shares corrected for its mistakes.
+
+The judge's agreement with people stands in `results["judge"]` only where it was measured in the task's own domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from synth_dspy.evaluation.agreement import Agreement
+from synth_dspy.evaluation.corrected import rogan_gladen, rogan_gladen_difference
+from synth_dspy.evaluation.records import ArmRecord, EstimateRecord, JudgeRecord, Prediction, ReferenceRecord, Results
+from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, score
+from synth_dspy.evaluation.stats import Estimate
+
+NOT_MEASURED = "not measured here"
+
+
+def threshold(results: Results) -> float | None:
+    """The least score with which the judge calls an answer right; None where scores count as they are.
+
+    That is where they are measured and no judge's, and in runs of earlier versions, whose figures are means of scores.
+    """
+    return (results["judge"] or {}).get("threshold")
+
+
+def verdicts(rows: Sequence[Prediction], least: float) -> list[Prediction]:
+    """The rows with the judge's verdict, 1.0 (right) or 0.0, in place of its score."""
+    found: list[Prediction] = []
+    for row in rows:
+        value = score(row, HEADLINE)
+        judged = row["scores"] if value is None else {**row["scores"], HEADLINE: float(value >= least)}
+        found.append({**row, "scores": judged})
+    return found
+
+
+def agreement_of(judge: JudgeRecord | None) -> Agreement | None:
+    """The judge's agreement with people, as far as verdicts can be corrected by it.
+
+    None where its sensitivity and specificity were not measured, or say that it is no better than chance.
+    """
+    values = {"domain": "", "graded": "", "kappa": 0.0, **(judge or {})}
+    known = {each.name: values.get(each.name) for each in fields(Agreement)}
+    numbers = [known[name] for name in ("n_right", "n_wrong", "sensitivity", "specificity")]
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        return None
+    measured = Agreement(**known)  # type: ignore[arg-type]
+    return measured if measured.sensitivity + measured.specificity > 1 else None
+
+
+def corrected_share(rows: Sequence[Prediction], agreement: Agreement, seed: int) -> EstimateRecord:
+    """The share of right answers, corrected for the judge's mistakes; of rows with verdicts."""
+    there = [row for row in rows if score(row, HEADLINE, whole=True) is not None]
+    found = rogan_gladen(_values(there), agreement, _groups(there), settled=_settled(there), seed=seed)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def corrected_values(rows: Sequence[Prediction], agreement: Agreement) -> list[float]:
+    """Each answer's part in the corrected share, which is their mean; outside [0, 1] where the judge decided."""
+    beyond_chance = agreement.sensitivity + agreement.specificity - 1
+    return [
+        value if settled else (value + agreement.specificity - 1) / beyond_chance
+        for value, settled in zip(_values(rows), _settled(rows), strict=True)
+    ]
+
+
+def corrected_difference(
+    rows: Sequence[Prediction], others: Sequence[Prediction], agreement: Agreement, seed: int
+) -> Estimate:
+    """The paired difference of two arms' corrected shares, on the same items in the same order."""
+    return rogan_gladen_difference(
+        _values(rows),
+        _values(others),
+        agreement,
+        _groups(rows),
+        settled=_settled(rows),
+        others_settled=_settled(others),
+        seed=seed,
+    )
+
+
+def best_estimate(arm: ArmRecord | ReferenceRecord) -> EstimateRecord:
+    """An arm's share of right answers, corrected where it can be, else as the judge has it."""
+    return arm.get("corrected") or arm["scores"][HEADLINE]
+
+
+def agreement_words(judge: JudgeRecord | None) -> str:
+    """How far the judge agrees with people, in a few words."""
+    judge = judge or {}
+    kappa = judge.get("kappa")
+    if kappa is None:
+        return f"agreement with people {NOT_MEASURED}"
+    about = judge.get("domain") or judge.get("source")
+    return f"kappa {kappa:.2f}" + (f" on {about}" if about else "")
+
+
+def agreement_sentence(judge: JudgeRecord | None) -> str:
+    """How far the judge agrees with people, and on what that was measured."""
+    judge = judge or {}
+    name, kappa = judge.get("name") or "The judge", judge.get("kappa")
+    if kappa is None:
+        domain = f" about {judge['domain']}" if judge.get("domain") else ""
+        return f"{name}: its agreement with people was {NOT_MEASURED}, on answers to questions{domain} such as these."
+    graded = judge.get("graded") or judge.get("source")
+    labels = f"{judge['n']:,} answers that people graded" if judge.get("n") else "answers that people graded"
+    parts = [f"Cohen's kappa {kappa:.2f}{_between(judge.get('kappa_interval'), 2)}"]
+    sensitivity, specificity = judge.get("sensitivity"), judge.get("specificity")
+    if sensitivity is not None and specificity is not None:
+        parts += [
+            f"it calls {100 * sensitivity:.1f} % of {judge.get('n_right', 0):,} right answers right",
+            f"{100 * specificity:.1f} % of {judge.get('n_wrong', 0):,} wrong ones wrong",
+        ]
+    if (auroc := judge.get("auroc")) is not None:
+        parts.append(f"AUROC {auroc:.3f}{_between(judge.get('auroc_interval'), 3)}")
+    if (accuracy := judge.get("accuracy")) is not None:
+        parts.append(f"accuracy {100 * accuracy:.1f} %")
+    return f"{name} against {labels}{f' ({graded})' if graded else ''}: {', '.join(parts)}."
+
+
+def agreement_record(measured: Mapping[str, object]) -> JudgeRecord:
+    """What is kept of a judge's `agreement`: its figures and what follows from them."""
+    record: JudgeRecord = {**measured}  # type: ignore[typeddict-item]
+    agreement = agreement_of(record)
+    if agreement is not None and (n := agreement.n_right + agreement.n_wrong):
+        same = agreement.sensitivity * agreement.n_right + agreement.specificity * agreement.n_wrong
+        record = {"n": n, "accuracy": same / n, **record}
+    return record
+
+
+def _between(ends: Sequence[float] | None, digits: int) -> str:
+    return f" (95 % interval {ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if ends else ""
+
+
+def _values(rows: Sequence[Prediction]) -> list[float]:
+    return [score(row, HEADLINE, whole=True) or 0.0 for row in rows]
+
+
+def _groups(rows: Sequence[Prediction]) -> list[str]:
+    return [row["group"] for row in rows]
+
+
+def _settled(rows: Sequence[Prediction]) -> list[bool]:
+    """Whether no judgement is needed: a call failed, nothing was answered, or to abstain was right."""
+    return [
+        bool(row.get("error") or row.get("abstained") or not row["references"] or not row["prediction"].strip())
+        for row in rows
+    ]
