@@ -44,7 +44,7 @@ def finished(tmp_path: Path) -> Path:
 def test_what_is_no_file_of_a_run_is_refused(finished: Path, part: str, made: Callable[[Path], None]) -> None:
     (finished / part).unlink()
     made(finished / part)
-    with pytest.raises(SetupError, match="is no finished run"):
+    with pytest.raises(SetupError, match="is not a finished run"):
         report.main([str(finished)])
 
 

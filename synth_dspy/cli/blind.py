@@ -156,12 +156,12 @@ def _report(args: list[str]) -> None:
 
     from synth_dspy.evaluation.blind.report import markdown, sentences, tables
     from synth_dspy.evaluation.blind.sheets import read_key
-    from synth_dspy.evaluation.blind.tally import unblind
+    from synth_dspy.evaluation.blind.tally import tally_votes
     from synth_dspy.evaluation.blind.votes import read_votes
     from synth_dspy.evaluation.finished import write
 
     key = read_key(config.folder)
-    results = unblind(key, [vote for path in config.votes for vote in read_votes(path)])
+    results = tally_votes(key, [vote for path in config.votes for vote in read_votes(path)])
     write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     write(config.folder / "blind.md", markdown(results))
     console = _console()

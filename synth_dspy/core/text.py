@@ -26,6 +26,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """ "1 item", "1,200 items"; `plural` where it is not the noun with an s."""
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
 def as_text(value: Any) -> str:
     """An answer as text, the same for equal values: a text as it is, anything else as JSON."""
     from pydantic_core import to_jsonable_python
