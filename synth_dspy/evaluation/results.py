@@ -46,7 +46,7 @@ def write_results(
     Returns:
         `results` and `measurements`.
     """
-    models = config.models
+    models, measured = config.models, getattr(judge, "score_name", "")
     declared = TaskFacts(
         name=run.task,
         noun=task.noun,
@@ -54,12 +54,12 @@ def write_results(
         labels=task.labels,
         scores=scores_of(task.metrics),
         classes=task.classes,
-        measured=getattr(judge, "score_name", ""),
+        measured=measured,
         judge={
             **agreement_record(judge.agreement),
             "name": judge.name,
             "domain": task.domain,
-            "threshold": getattr(judge, "threshold", RIGHT),
+            **({} if measured else {"threshold": getattr(judge, "threshold", RIGHT)}),
         },
     )
     circumstances = Circumstances(

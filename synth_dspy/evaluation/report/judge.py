@@ -9,13 +9,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
+from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import Agreement
 from synth_dspy.evaluation.corrected import rogan_gladen, rogan_gladen_difference
-from synth_dspy.evaluation.records import ArmRecord, EstimateRecord, JudgeRecord, Prediction, ReferenceRecord, Results
-from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, score
-from synth_dspy.evaluation.stats import Estimate
+from synth_dspy.evaluation.records import (
+    ComparisonRecord,
+    EstimateRecord,
+    JudgeRecord,
+    Prediction,
+    Results,
+    ScoredRecord,
+)
+from synth_dspy.evaluation.report.figures import HEADLINE, score
 
 NOT_MEASURED = "not measured here"
+_LEAST_BASE = 0.01
+"""An improvement over a smaller share than this is not given relative to it."""
 
 
 def threshold(results: Results) -> float | None:
@@ -57,31 +66,53 @@ def corrected_share(rows: Sequence[Prediction], agreement: Agreement, seed: int)
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
-def corrected_values(rows: Sequence[Prediction], agreement: Agreement) -> list[float]:
-    """Each answer's part in the corrected share, which is their mean; outside [0, 1] where the judge decided."""
-    beyond_chance = agreement.sensitivity + agreement.specificity - 1
-    return [
-        value if settled else (value + agreement.specificity - 1) / beyond_chance
-        for value, settled in zip(_values(rows), _settled(rows), strict=True)
-    ]
+def corrected_comparison(
+    record: ComparisonRecord,
+    rows: Sequence[Prediction],
+    others: Sequence[Prediction],
+    agreement: Agreement,
+    tests: int,
+    seed: int,
+) -> ComparisonRecord:
+    """The comparison of two arms with a difference and a test of corrected verdicts; as judged, they are its `raw`.
 
+    The test is the same one, of each answer's part in the corrected share. Where the judge decided all answers that is
+    the test of the verdicts. Where one arm abstains and the other answers it is not: of their verdicts it would find
+    that the other is better, if only because some wrong answers are called right and a wrong abstention never is.
 
-def corrected_difference(
-    rows: Sequence[Prediction], others: Sequence[Prediction], agreement: Agreement, seed: int
-) -> Estimate:
-    """The paired difference of two arms' corrected shares, on the same items in the same order."""
-    return rogan_gladen_difference(
+    Args:
+        record: of the verdicts.
+        rows: one arm's, with verdicts.
+        others: the other arm's, of the same items in the same order.
+        agreement: the judge's with people.
+        tests: as for `stats.compare`.
+        seed: of the resampling.
+    """
+    groups = _groups(rows)
+    tested = stats.compare(_parts(rows, agreement), _parts(others, agreement), groups, tests=tests, seed=seed)
+    found = rogan_gladen_difference(
         _values(rows),
         _values(others),
         agreement,
-        _groups(rows),
+        groups,
         settled=_settled(rows),
         others_settled=_settled(others),
         seed=seed,
     )
+    least = sum(_parts(others, agreement)) / len(others)
+    return {
+        **record,
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": tested.p,
+        "relative_percent": tested.relative_percent if least >= _LEAST_BASE else None,
+        "smallest_detectable": tested.smallest_detectable,
+        "raw": {"difference": record["difference"], "low": record["low"], "high": record["high"], "p": record["p"]},
+    }
 
 
-def best_estimate(arm: ArmRecord | ReferenceRecord) -> EstimateRecord:
+def best_estimate(arm: ScoredRecord) -> EstimateRecord:
     """An arm's share of right answers, corrected where it can be, else as the judge has it."""
     return arm.get("corrected") or arm["scores"][HEADLINE]
 
@@ -139,6 +170,15 @@ def _values(rows: Sequence[Prediction]) -> list[float]:
 
 def _groups(rows: Sequence[Prediction]) -> list[str]:
     return [row["group"] for row in rows]
+
+
+def _parts(rows: Sequence[Prediction], agreement: Agreement) -> list[float]:
+    """Each answer's part in the corrected share, which is their mean; beyond [0, 1] where the judge decided."""
+    beyond_chance = agreement.sensitivity + agreement.specificity - 1
+    return [
+        value if settled else (value + agreement.specificity - 1) / beyond_chance
+        for value, settled in zip(_values(rows), _settled(rows), strict=True)
+    ]
 
 
 def _settled(rows: Sequence[Prediction]) -> list[bool]:
