@@ -46,10 +46,10 @@ class Judge(Protocol):
 
     `agreement` says how well it agrees with human labels on answers such as this task's (keys `n`, `kappa`, `auroc`,
     `accuracy`, `source`, and where they are known `kappa_interval` and `auroc_interval`, pairs), or is empty where
-    nobody has measured it; the report prints it beside the scores. With `n_right` and `n_wrong`, how many answers that
-    people call right and wrong were judged, and `sensitivity` and `specificity`, the shares of them that the judge calls
-    so too, the report corrects the arms' shares of right answers by it. They are of answers that the judge decided, not
-    of abstentions.
+    nobody has measured it; the report prints it beside the scores. Where it also says how many answers that people call
+    right and wrong were judged (`n_right`, `n_wrong`) and which shares of them the judge calls so too (`sensitivity`,
+    `specificity`), the report corrects the arms' shares of right answers by it. They are of answers that the judge
+    decided, not of abstentions.
 
     A judge may have a `threshold`, the least score with which it calls an answer right; else that is 0.5.
     """

@@ -102,7 +102,7 @@ class TrainingRecord(TypedDict):
 
 
 class ScoredRecord(TypedDict):
-    """Answers that were scored; `corrected` is the share of right ones, corrected for the judge's errors if measured."""
+    """Scores of answers; `corrected` is the share of right ones, where the judge's errors were measured."""
 
     scores: dict[str, EstimateRecord]
     corrected: NotRequired[EstimateRecord]

@@ -112,8 +112,8 @@ def choose(
                 commercial=limits.commercial,
             ),
             "notes": [
-                *_judge(arms, metric),
                 *_own_scores(arms, metric),
+                *_judge(arms, metric),
                 *notes(arms, options, left_out, bool(comparisons)),
             ],
         }

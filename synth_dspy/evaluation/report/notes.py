@@ -62,7 +62,8 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
         other_scores = listed(own) if own else "the sample answers"
         sentences.append(
             f"The judge that scores {listed(judged)} also chose the answers that "
-            f"{'it' if len(judged) == 1 else 'they'} learned from: read {other_scores} as well as the {headline_name(results)}."
+            f"{'it' if len(judged) == 1 else 'they'} learned from: read {other_scores} as well as the "
+            f"{headline_name(results)}."
         )
     items = results["items"]
     if 0 < items["headline"] < SMALL_SAMPLE:

@@ -223,8 +223,8 @@ def _winner_record(
     times = f", a relative improvement of {relative:.0f} %" if relative is not None else ""
     detail = [
         f"On the same {won['n']} held-out items the difference is {points(won['difference'])}{_corrected(won)}{times} "
-        f"(95 % interval {points(won['low'], unit=False)} to {points(won['high'])}, {p_value(won['p_holm'])} after Holm's "
-        "correction)."
+        f"(95 % interval {points(won['low'], unit=False)} to {points(won['high'])}, {p_value(won['p_holm'])} after "
+        "Holm's correction)."
     ]
     detail += _agreeing_scores(top, results)
     rivals = [name for name in scored if name not in (top, baseline)]
