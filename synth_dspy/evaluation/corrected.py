@@ -41,7 +41,8 @@ def rogan_gladen(
     """The share of right answers, corrected for the judge's mistakes, with a 95 % interval.
 
     Of the answers that the judge decided, (share called right + specificity - 1) / (sensitivity + specificity - 1).
-    The estimate and its interval are clipped to [0, 1]. The interval joins two: that of the items, at the measured
+    The estimate is clipped to [0, 1], and so is the interval around it, which therefore has a width even where fewer
+    answers are called right than mistakes alone should be. The interval joins two: that of the items, at the measured
     sensitivity and specificity (`stats.estimate`, which resamples groups), and that of these two, drawn from their
     Jeffreys posteriors, as a plain bootstrap of counts such as 20 of 20 shows no spread. They are independent errors of
     one sum, so their distances from the estimate add as squares (MOVER; Zou & Donner 2008, "Construction of confidence
@@ -179,9 +180,10 @@ def _corrected(
     items = stats.estimate(values.tolist(), groups, bounds=(values.min() - span, values.max() + span), seed=seed)
     mean, low, high = (float(each) for each in (items.mean or 0.0, items.low or 0.0, items.high or 0.0))
     drawn_low, drawn_high = _of_agreement(parts.mean(axis=0), agreement, seed)
-    low = mean - max(math.hypot(mean - low, max(mean - drawn_low, 0.0)), raw.mean - raw.low)
-    high = mean + max(math.hypot(high - mean, max(drawn_high - mean, 0.0)), raw.high - raw.mean)
-    mean, low, high = (min(max(each, bounds[0]), bounds[1]) for each in (mean, low, high))
+    below = max(math.hypot(mean - low, max(mean - drawn_low, 0.0)), raw.mean - raw.low)
+    above = max(math.hypot(high - mean, max(drawn_high - mean, 0.0)), raw.high - raw.mean)
+    mean = min(max(mean, bounds[0]), bounds[1])
+    low, high = max(mean - below, bounds[0]), min(mean + above, bounds[1])
     return Estimate(mean, low, high, items.n, items.units, items.unit)
 
 

@@ -130,10 +130,10 @@ def agreement_words(judge: JudgeRecord | None) -> str:
 def agreement_sentence(judge: JudgeRecord | None) -> str:
     """How far the judge agrees with people, and on what that was measured."""
     judge = judge or {}
-    name, kappa = judge.get("name") or "The judge", judge.get("kappa")
+    name, kappa = f"the judge {judge.get('name') or ''}".strip(), judge.get("kappa")
     if kappa is None:
         domain = f" about {judge['domain']}" if judge.get("domain") else ""
-        return f"{name}: its agreement with people was {NOT_MEASURED}, on answers to questions{domain} such as these."
+        return f"How well {name} agrees with people was {NOT_MEASURED}, on answers to questions{domain} such as these."
     graded = judge.get("graded") or judge.get("source")
     labels = f"{judge['n']:,} answers that people graded" if judge.get("n") else "answers that people graded"
     parts = [f"Cohen's kappa {kappa:.2f}{_between(judge.get('kappa_interval'), 2)}"]
@@ -147,7 +147,8 @@ def agreement_sentence(judge: JudgeRecord | None) -> str:
         parts.append(f"AUROC {auroc:.3f}{_between(judge.get('auroc_interval'), 3)}")
     if (accuracy := judge.get("accuracy")) is not None:
         parts.append(f"accuracy {100 * accuracy:.1f} %")
-    return f"{name} against {labels}{f' ({graded})' if graded else ''}: {', '.join(parts)}."
+    source = f" ({graded})" if graded else ""
+    return f"T{name[1:]} was measured on {labels}{source}: {', '.join(parts)}."
 
 
 def agreement_record(measured: Mapping[str, object]) -> JudgeRecord:

@@ -81,6 +81,7 @@ def render(run: FinishedRun) -> dict[str, str]:
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
             "score": score,
+            "the_score": score if measured else f"the {score}",
             "measured": measured,
             "whole": _scores(results, "scores"),
             "retrieval": _scores(results, "retrieval"),
@@ -137,7 +138,15 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
     classes = results.get("classification")
     name = further.upper() if len(further) <= 3 else further.replace("_", " ")
     title = "macro\nF1 %" if classes else f"{name} %" if further else ""
-    score = f"{headline_name(results)}\n%" if is_measured(results) else "judged\n%"
+    score = (
+        f"{headline_name(results)}\n%"
+        if is_measured(results)
+        else "judged\n%"
+        if corrected
+        else "judged %"
+        if threshold(results) is not None
+        else "mean\nscore %"
+    )
     columns = [
         score,
         *(["corr.\n%"] if corrected else []),
