@@ -278,7 +278,7 @@ def test_a_mistake_is_one_sentence(run: Path, tmp_path: Path, args: list[str], s
 def test_a_choice_is_not_written_over_unless_told_so(run: Path, tmp_path: Path) -> None:
     choose.main([str(run), "--out", str(tmp_path)])
     first = (tmp_path / "choice.json").read_bytes()
-    with pytest.raises(SetupError, match=r"choice\.json is there already: .* with --force"):
+    with pytest.raises(SetupError, match=r"choice\.json exists already: .* with --force"):
         choose.main([str(run), "--arms", "rag", "--out", str(tmp_path)])
     assert (tmp_path / "choice.json").read_bytes() == first
     assert chosen(tmp_path, run, flags=["--arms", "rag"])["chosen"] == "rag"

@@ -139,7 +139,7 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
         from synth_dspy.core.executor import Executor
         from synth_dspy.evaluation.blind.judge import PairwiseJudge, rate
         from synth_dspy.models import roles
-        from synth_dspy.pipeline.opening import EMBEDDED_OPTIONS
+        from synth_dspy.pipeline.resources import EMBEDDED_OPTIONS
     embedded = config.judge.startswith(roles.EMBEDDED)
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
     lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base, **options)

@@ -25,7 +25,7 @@ from synth_dspy.evaluation.judges import PARAMETERS, settled
 from synth_dspy.evaluation.reference_judge import examples as judge_examples
 from synth_dspy.evaluation.reference_judge import perturb
 from synth_dspy.evaluation.reference_judge.calibration import agreement
-from synth_dspy.evaluation.reference_judge.examples import Known, fold
+from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, fold
 from synth_dspy.evaluation.reference_judge.fit import fit
 from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.models.embedder import EmbeddedEmbedder
@@ -120,7 +120,7 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     print(f"verdicts: {agreement(scores, [row['label'] for row in verdicts], [row['group'] for row in verdicts])}")
     print(f"speed: {len(verdicts) / wall:.0f} items/s of wall time, {len(verdicts) / cpu:.0f} items/s of one core")
-    made: dict[tuple[str, str], list[tuple[Known, str]]] = defaultdict(list)
+    made: dict[tuple[str, str], list[tuple[AnsweredItem, str]]] = defaultdict(list)
     for source, items in (
         ("questions", judge_examples.items_from_verdicts(verdicts, rng)),
         ("contracts", judge_examples.items_from_clauses(clauses, rng)),
@@ -160,7 +160,7 @@ def _judged(scorer: ReferenceScorer, asked: list[JudgedAnswer]) -> list[float]:
     ]
 
 
-def _made(items: list[Known], rng: random.Random) -> list[tuple[Known, str, str]]:
+def _made(items: list[AnsweredItem], rng: random.Random) -> list[tuple[AnsweredItem, str, str]]:
     by_shape = defaultdict(list)
     for item in items:
         by_shape[item.shape].append(item.answer)
@@ -189,7 +189,7 @@ def _made(items: list[Known], rng: random.Random) -> list[tuple[Known, str, str]
     return found
 
 
-def _shape(source: str, item: Known) -> str:
+def _shape(source: str, item: AnsweredItem) -> str:
     if len(item.answer.split()) >= 20:
         return "long clause"
     return (

@@ -1,4 +1,4 @@
-"""Reports of judged answers: verdicts, not means of scores; the judge's agreement beside them; its errors allowed for."""
+"""Reports of judged answers: verdicts instead of mean scores, the judge's agreement, and its errors corrected for."""
 
 from __future__ import annotations
 
