@@ -131,7 +131,7 @@ class TaskFacts:
         scores: of its metrics.
         classes: the labels that an answer can be; empty where it is none.
         measured: what the headline's score is called where it is measured and no judge's estimate; else empty.
-        judge: its name, and its agreement with people where that is known.
+        judge: its name, its threshold, the task's domain, and its agreement with people if measured there.
     """
 
     name: str
