@@ -164,7 +164,7 @@ def test_the_process_that_trains_gets_ready_where_an_arm_trains_and_none_has_tra
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, trains: bool, trained: bool, times: int
 ) -> None:
     started: list[bool] = []
-    monkeypatch.setattr(experiment, "get_ready", lambda: started.append(True))
+    monkeypatch.setattr(experiment, "start_idle_worker", lambda: started.append(True))
     monkeypatch.setattr(experiment, "trains_weights", lambda factory: trains)
     if trained:
         (tmp_path / "adapters").mkdir()

@@ -168,7 +168,7 @@ def test_replies_are_made_comments() -> None:
     ("args", "says"),
     [
         (["none", "--database", "sqlite:///x.db", "--out", "x.md"], "There is no database file"),
-        (["none", "--database", "{db}", "--out", "x.docx"], "ending"),
+        (["none", "--database", "{db}", "--out", "x.docx"], "extension"),
         (["none", "--database", "{db}", "--out", "x.md"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--apply"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "{old}"], r"old\.md exists already: .* with --force"),
