@@ -52,7 +52,7 @@ def _table(kind: type[Any]) -> sa.Table:
     )
 
 
-_TABLES = {kind: _table(kind) for kind in _KEYS}
+_TABLES: dict[type[Any], sa.Table] = {kind: _table(kind) for kind in _KEYS}
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in _KEYS}
 
 
@@ -138,12 +138,12 @@ class Store:
             last: the latest of them only, so many.
             **keys: what they must have: `alias="champion"`, `request="..."`.
         """
-        table = _TABLES[kind]
+        table: sa.Table = _TABLES[kind]
         query = sa.select(table.c.body).where(*self._matches(table, keys))
         if since is not None:
             query = query.where(table.c["at"] >= _time(since))
         numbered = "number" in _KEYS[kind] and len(keys) == len(_KEYS[kind]) - 1  # a clock may be set back
-        order = [table.c.number] if numbered else [table.c["at"], *(table.c[key] for key in _KEYS[kind])]
+        order: list[sa.Column[Any]] = [table.c.number] if numbered else [table.c["at"], *(table.c[key] for key in _KEYS[kind])]
         if last is not None:
             query = query.order_by(*(column.desc() for column in order)).limit(last)
         else:
@@ -170,7 +170,7 @@ class Store:
             mine = requests.c.task == self.task
             wanted = requests.c.id == request if request is not None else requests.c.person == person
             asked = list(connection.execute(sa.select(requests.c.id).where(mine, wanted)).scalars())
-            theirs = feedback.c.request.in_(asked)
+            theirs: sa.ColumnElement[bool] = feedback.c.request.in_(asked)
             if person is not None:
                 theirs = sa.or_(theirs, feedback.c.rater == person)
             about = sa.and_(feedback.c.task == self.task, theirs)
