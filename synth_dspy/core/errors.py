@@ -2,6 +2,7 @@
 
 SynthDspyError
 ├── SetupError      the user can mend it: a typo, a missing file, no network (exit status 2, no traceback)
+├── AwaitingReview  a person is to look at something first (exit status 3)
 ├── ArmError        an arm cannot be made: the report names the reason, the other arms go on
 └── ModelError      a model call failed for good: the request is named, the run goes on or stops with its ledger
 """
@@ -19,6 +20,10 @@ class SynthDspyError(Exception):
 
 class SetupError(SynthDspyError):
     """Something the user can mend. Verbs print the message alone and exit with status 2."""
+
+
+class AwaitingReview(SynthDspyError):
+    """The work waits for a person, who is told what to do. Verbs print the message alone and exit with status 3."""
 
 
 class ArmError(SynthDspyError):

@@ -10,6 +10,8 @@ import sys
 SCRIPT = "synth-dspy"
 CALL = "compile_task("
 """How a run of a program in memory was called: its report has this in place of a command."""
+AWAITING_REVIEW = 3
+"""Exit status of work that waits for a person."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as a shell reports it."""
 CLOSED_PIPE = 141

@@ -133,6 +133,8 @@ class Knowledge:
         documents: what the index holds; empty for a source without documents.
         skipped: what could not be read, and why.
         strata: by group, what each split gets its share of, such as the label of a row.
+        held_out: groups that are scored on, whatever the split would say, as the questions about them were proposed for
+            that; the others are learned from.
     """
 
     items: Sequence[Item]
@@ -141,6 +143,7 @@ class Knowledge:
     documents: Sequence[Document] = ()
     skipped: Sequence[Skipped] = ()
     strata: Mapping[str, str] = field(default_factory=dict)
+    held_out: frozenset[str] = frozenset()
 
 
 class Source(Protocol):

@@ -38,6 +38,7 @@ class RowFacts:
         contamination: rows that were checked and those that repeated a held-out item, by kind of match; None where
             none were looked for.
         skipped: files that were not read.
+        unread: how many of the items that arms are scored on no person has read.
     """
 
     held_out: HeldOut | None = None
@@ -45,6 +46,7 @@ class RowFacts:
     synthesis: YieldTable | None = None
     contamination: Mapping[str, int] | None = None
     skipped: Sequence[Skipped] = ()
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, tr
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources
 from synth_dspy.pipeline.opening import check_model_options, open_embedder, open_retriever, open_role
-from synth_dspy.pipeline.rows import Splits, check_feedback, gather_feedback, gather_rows, read_knowledge
+from synth_dspy.pipeline.proposals import with_proposed
+from synth_dspy.pipeline.rows import check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import get_ready, let_go
 from synth_dspy.training.provider import LocalProvider
@@ -76,7 +77,7 @@ class Experiment(Context):
         names: Sequence[str],
         left_out: str | None,
         knowledge: Knowledge,
-        splits: Splits,
+        splits: datasets.Splits,
         resources: Resources,
         began: float,
     ) -> tuple[Results, Measurements]:
@@ -94,6 +95,7 @@ class Experiment(Context):
         judge = judge_of(self.task, resources)
         try_program(self, resources, judge, splits["train"].labelled or tuple(knowledge.prompts))
         with self.run.station("synthesis"):
+            knowledge, splits = with_proposed(self, knowledge, splits, resources)
             rows, row_facts = gather_rows(self, knowledge, splits, resources)
         resources = replace(
             resources,
