@@ -103,7 +103,7 @@ CUES = Cues(
 """What a question speaks of, and the words of which one must stand by its answer."""
 
 
-CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.")
+CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.", asked=0.75)
 DOCUMENTS = DocumentSynthesis(
     {kind: PATTERNS[kind] for kind in ("date", "amount", "period")},
     {kind: ASKS[kind] for kind in ("date", "amount", "period")},

@@ -36,12 +36,15 @@ class DocumentSynthesis:
         asks: by kind, what a question for it must match.
         cues: what a question speaks of, and the words of which one must stand by its answer.
         abstention: the answer where a document is silent, if the task does not say.
+        asked: share of a capable teacher's answerable questions that labelled seeds ask of other documents: of documents
+            of one kind, such as contracts, the same may be asked, but hardly of the pages of a help centre.
     """
 
     patterns: Mapping[str, re.Pattern[str]]
     asks: Mapping[str, re.Pattern[str]]
     cues: Cues = field(default_factory=lambda: Cues({}))
     abstention: str = ""
+    asked: float = 0.0
 
     def synthesizer(self, resources: Resources, free: bool | None = None) -> Synthesizer:
         """The module that writes questions.
@@ -62,6 +65,7 @@ class DocumentSynthesis:
             count=3,
             samples=2,
             search=_passages(resources),
+            asked=self.asked,
             learned=resources.learned,
             checks=self._checks(resources),
             seed=resources.seed,

@@ -119,7 +119,7 @@ class Synthesizer(dspy.Module):
         silent = [example for example in seeds if not example.references]
         self.settled = {(example.group, topic(example)) for example in [*learned, *silent]}
         self.seeds = list(seeds)
-        self.answered = {(example.group, example.category) for example in seeds if example.references}
+        self.answered = {(example.group, topic(example)) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count, seed=seed)
         self.write = dspy.Predict(WriteQuestion)
         self.write_freely = dspy.Predict(WriteFreely)
@@ -175,10 +175,10 @@ class Synthesizer(dspy.Module):
         return units
 
     def _silent_units(self, items: Sequence[Item]) -> list[SilentUnit]:
-        """For each group: what seeds ask of other groups, in categories that nobody answered here."""
+        """For each group: what seeds ask of other groups, about topics that nobody answered here."""
         units = []
         for item, example in questions_of_others(
-            items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
+            items, self.seeds, lambda e, group: (group, topic(e)) not in self.answered, self.seed
         ):
             choice = Choice(example.category, 0.0, ())
             units.append(SilentUnit(f"{item.id}/{example.id}", item.group, item.text, "none", choice, example))
