@@ -226,7 +226,7 @@ class TestDocuments:
     @pytest.mark.parametrize(
         ("label", "message"),
         [
-            ({"question": "Who?"}, r"row 1: has neither 'answer' nor 'references'"),
+            ({"question": "Who?"}, r"line 1: has neither 'answer' nor 'references'"),
             ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; which is no document"),
         ],
     )

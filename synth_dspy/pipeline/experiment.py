@@ -93,7 +93,9 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
-        try_program(self, resources, judge, splits["train"].labelled or tuple(knowledge.prompts))
+        # What is asked of other documents is asked of one that is there.
+        elsewhere = [prompt.copy(document=splits["train"].groups[0]) for prompt in knowledge.prompts[:1]]
+        try_program(self, resources, judge, splits["train"].labelled or elsewhere)
         with self.run.station("synthesis"):
             knowledge, splits = with_proposed(self, knowledge, splits, resources)
             rows, row_facts = gather_rows(self, knowledge, splits, resources)

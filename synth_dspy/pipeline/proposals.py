@@ -137,8 +137,8 @@ def _waiting(context: Context, questions: ProposedQuestions) -> str:
     noun, number = context.task.noun, questions.counts[PROPOSED]
     return (
         f"{number} proposed question{'s' if number != 1 else ''} about {len(questions.documents)} held-out {noun}s "
-        f"wait for you in {questions.path}: review them with {_label(questions.path)} ({SMALL_SAMPLE} accepted ones make a "
-        "verdict), then give the same command again; --unreviewed goes on without."
+        f"wait for you in {questions.path}: review them with {_label(questions.path)} ({SMALL_SAMPLE} accepted "
+        "ones make a verdict), then give the same command again; --unreviewed goes on without."
     )
 
 

@@ -171,8 +171,12 @@ def find_span(text: str, wording: str, question: str = "") -> str | None:
         return one_line(matches[0].group()) if matches else None
     asked = set(tokens(question))
 
-    def shared(match: re.Match[str]) -> int:
-        return len(asked & set(tokens(text[max(0, match.start() - 200) : match.end() + 200])))
+    def shared(match: re.Match[str]) -> tuple[int, int]:
+        start, end = match.span()
+        begins = max(text.rfind("\n", 0, start), text.rfind(". ", 0, start)) + 1
+        ends = min((at for at in (text.find("\n", end), text.find(". ", end)) if at >= 0), default=len(text))
+        near = text[max(0, start - 200) : end + 200]  # such as a table's head
+        return len(asked & set(tokens(text[begins:ends]))), len(asked & set(tokens(near)))
 
     best = max(matches, key=shared)
     return excerpt(text, *best.span())

@@ -15,7 +15,7 @@ from typing import Any, Final
 from synth_dspy.domains.documents.cleaning import clean
 
 KINDS: Final = ".txt, .md, .html, .pdf or .docx files"
-PLAIN: Final = frozenset({".txt", ".text", ".md", ".markdown"})
+PLAIN: Final = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
 MAX_INFLATED: Final = 200 * 2**20
 """Bytes that the parts of a DOCX file may have together when they are unpacked."""
 MAX_DEPTH: Final = 5_000

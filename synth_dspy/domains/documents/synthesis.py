@@ -36,8 +36,8 @@ class DocumentSynthesis:
         asks: by kind, what a question for it must match.
         cues: what a question speaks of, and the words of which one must stand by its answer.
         abstention: the answer where a document is silent, if the task does not say.
-        asked: share of a capable teacher's answerable questions that labelled seeds ask of other documents: of documents
-            of one kind, such as contracts, the same may be asked, but hardly of the pages of a help centre.
+        asked: share of a capable teacher's answerable questions that labelled seeds ask of other documents: the same
+            may be asked of any contract, but hardly of any page of a help centre.
     """
 
     patterns: Mapping[str, re.Pattern[str]]
