@@ -132,7 +132,8 @@ def _show(console: Console, row: Mapping[str, Any], number: int, total: int) -> 
     passage = Text(visible(str(row.get("passage") or "")), style="dim")
     if row.get("answer"):
         passage.highlight_words([visible(str(row["answer"]))], style="bold not dim", case_sensitive=False)
-    console.print(Rule(Text(f"{number} of {total}: {visible(str(row.get('document') or 'all documents'))}")))
+    title = f"{number} of {total}: {visible(str(row.get('document') or 'all documents'))}"
+    console.print(Rule(Text(title)) if console.is_terminal else Text(f"\n--- {title}"))
     console.print(passage, soft_wrap=not console.is_terminal)
     console.print(Text(f"\n{visible(str(row['question']))}", style="bold"))
     console.print(Text(visible(str(row.get("answer") or "(the document does not say)")), style="cyan"))

@@ -6,6 +6,7 @@ The documents that they are about are chosen first, and nothing is learned from 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.splits import hash_order
+from synth_dspy.core.splits import FRACTIONS, hash_order
 from synth_dspy.domains.documents.chunks import chunk_document
 from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, ProposedQuestions, propose
 from synth_dspy.domains.documents.source import as_examples
@@ -28,8 +29,12 @@ from synth_dspy.synthesis.pipeline import SYNTHETIC
 
 WANTED = 40
 """Questions that are proposed, where the documents hold so many: a fourth may be rejected, and 30 make a verdict."""
-HELD_OUT = 0.4
-"""Share of the documents that questions are proposed about, of few documents; of many, `WANTED` documents suffice."""
+HELD_OUT = 0.5
+"""At most this share of the documents is held out for proposed questions, where fewer hold too little text."""
+WORDS_A_QUESTION = 250
+"""Words of documents that are held out for each question that is wanted."""
+SILENT = 0.15
+"""At most this share of the proposed questions is not answered by its document."""
 
 
 @runtime_checkable
@@ -102,7 +107,7 @@ def with_proposed(
             progress=bar.reach,
         )
     context.run.write_jsonl("datasets/candidates-proposed.jsonl", synthesis.candidate_rows())
-    kept = datasets.spread(synthesis.kept, WANTED, context.config.seed)
+    kept = _chosen(synthesis.kept, context.config.seed)
     if not kept:
         raise SetupError(
             f"None of the {len(synthesis.candidates)} questions that the teacher wrote about {len(held_out)} "
@@ -128,9 +133,25 @@ def _file(context: Context, knowledge: Knowledge) -> Path | None:
 
 def _held_out(knowledge: Knowledge, seed: int) -> frozenset[str]:
     """The documents that questions are proposed about; at least two are left to learn from and to choose on."""
-    groups = sorted({item.group for item in knowledge.items}, key=lambda group: hash_order(group, seed))
-    number = min(max(1, round(HELD_OUT * len(groups))), len(groups) - 2, WANTED)
-    return frozenset(groups[:number])
+    words: Counter[str] = Counter()
+    for item in knowledge.items:
+        words[item.group] += len(item.text.split())
+    held_out: list[str] = []
+    for group in sorted(words, key=lambda group: hash_order(group, seed)):
+        enough = sum(words[each] for each in held_out) >= WANTED * WORDS_A_QUESTION
+        fewest = min(WANTED, round(dict(FRACTIONS)["test"] * len(words)))
+        if (enough and len(held_out) >= fewest) or len(held_out) >= min(HELD_OUT * len(words), len(words) - 2):
+            break
+        held_out.append(group)
+    return frozenset(held_out)
+
+
+def _chosen(kept: Sequence[dspy.Example], seed: int) -> list[dspy.Example]:
+    """At most `WANTED` questions, even over the documents, few of them unanswerable."""
+    answered = [example for example in kept if example.references]
+    silent = [example for example in kept if not example.references]
+    few = datasets.spread(silent, round(SILENT / (1 - SILENT) * len(answered)), seed)
+    return datasets.spread([*answered, *few], WANTED, seed)
 
 
 def _waiting(context: Context, questions: ProposedQuestions) -> str:

@@ -104,8 +104,31 @@ CUES = Cues(
 
 
 CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.", asked=0.75)
+_UNIT = (
+    r"(?!(?:of|and|or|to|in|on|at|is|are|was|for|the|by|per|from|with|that|which|as|percent|days?|weeks?|months?|years?|"
+    r"hours?|minutes?|seconds?)\b)[a-z]{3,}"
+)
 DOCUMENTS = DocumentSynthesis(
-    {kind: PATTERNS[kind] for kind in ("date", "amount", "period")},
-    {kind: ASKS[kind] for kind in ("date", "amount", "period")},
+    {
+        **{kind: PATTERNS[kind] for kind in ("date", "amount")},
+        "period": re.compile(
+            rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?"
+            rf"(?:second|minute|hour|day|week|month|year)s?\b(?! of (?:{_MONTH}))",
+            re.I,
+        ),
+        "number": re.compile(rf"(?<![\w.#/:=-])(?!one\b){_NUMBERS}(?:[.,]\d+)* {_UNIT}(?: {_UNIT})?", re.I),
+        # A term in code marks, or a name inside a sentence: at the end of a line it is mostly a heading's.
+        "name": re.compile(
+            r"`(?P<answer>[\w./:-]{3,40})`"
+            r"|(?<=[a-z,] )[A-ZÀ-Þ][\w&'’-]+(?: (?:(?:of|and|for|de) )?[A-ZÀ-Þ][\w&'’-]+){1,3}(?![^\S\n]*(?:\n|\Z))"
+        ),
+    },
+    {
+        **{kind: ASKS[kind] for kind in ("date", "amount", "period")},
+        "number": re.compile(
+            r"\bhow (?:many|much|large|far|high|big|often)\b|\bnumber\b|\bmost\b|\bleast\b|\blimit", re.I
+        ),
+        "name": re.compile(r"\bwh(?:o|om|ich|at)\b|\bwhere\b|\bname", re.I),
+    },
 )
 """For documents of any kind: what nearly all of them state."""

@@ -120,7 +120,7 @@ class ProposedQuestions:
                 f"{path.parent} proposes some."
             )
         placed = placed_rows(path, _FIELDS, optional=_OPTIONAL, unique="id")
-        return cls(path, [{"id": _id(row), **row} for _, row in placed])
+        return cls(path, [{**row, "id": str(row.get("id") or _id(row))} for _, row in placed])
 
     @classmethod
     def of(cls, path: Path, examples: Sequence[dspy.Example], teacher: str) -> ProposedQuestions:

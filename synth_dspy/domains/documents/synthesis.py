@@ -61,7 +61,7 @@ class DocumentSynthesis:
             resources.embedder.embed,
             abstention=abstention,
             free=_is_capable(resources) if free is None else free,
-            **({} if abstention else {"unanswerable": 0.0}),
+            **({} if abstention and self._may_be_silent(resources) else {"unanswerable": 0.0}),
             count=3,
             samples=2,
             search=_passages(resources),
@@ -103,6 +103,15 @@ class DocumentSynthesis:
         if free and resources.retriever is not None:
             return [*filters, AnswerRoundTrip(answer)]
         return [*filters, ReverseQuery(ask, embed, 0.5)]
+
+    def _may_be_silent(self, resources: Resources) -> bool:
+        """Whether what seeds ask of other documents may be asked of these, which do not answer it.
+
+        The seeds may be of another corpus, whose questions are as good only where all documents are of one kind.
+        """
+        if self.asked or resources.retriever is None:
+            return True
+        return any(resources.retriever.text(group) for group in {example.group for example in resources.seeds})
 
     def _checks(self, resources: Resources) -> list[Filter]:
         common = common_words((example.group, example.question) for example in resources.seeds)
