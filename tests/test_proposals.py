@@ -114,6 +114,7 @@ def test_questions_are_proposed_reviewed_and_scored_on(
     assert number >= 30
     for part in (f"{number} proposed questions about 5 held-out documents", str(file), "label", "--unreviewed"):
         assert part in str(waiting.value)
+    assert not re.search(r"\bcontracts?\b", json.dumps(server.requests), re.I)
     asked = len(server.requests)
     with pytest.raises(AwaitingReview, match=f"{number} proposed questions"):
         compile_(folder, server)
@@ -139,6 +140,7 @@ def test_questions_are_proposed_reviewed_and_scored_on(
     assert [row["references"] for row in test if row["question"] == "Is there a lift?"] == [[]]
     rejected = (questions[1]["question"], questions[1]["document"])
     assert rejected not in {(row["question"], row["document"]) for row in test}
+    assert not re.search(r"\bcontracts?\b", json.dumps(server.requests), re.I)
     assert "Nobody has read" not in run.results.verdict
     assert "reviewed by a person" in run.report.read_text(encoding="utf-8")
 

@@ -156,10 +156,13 @@ def _chosen(kept: Sequence[dspy.Example], seed: int) -> list[dspy.Example]:
 
 def _waiting(context: Context, questions: ProposedQuestions) -> str:
     noun, number = context.task.noun, questions.counts[PROPOSED]
+    few = ""
+    if number < SMALL_SAMPLE:
+        few = " These are few: write your own there, or remove the file and name a stronger teacher (--models.teacher)."
     return (
         f"{number} proposed question{'s' if number != 1 else ''} about {len(questions.documents)} held-out {noun}s "
         f"wait for you in {questions.path}: review them with {_label(questions.path)} ({SMALL_SAMPLE} accepted "
-        "ones make a verdict), then give the same command again; --unreviewed goes on without."
+        f"ones make a verdict), then give the same command again; --unreviewed goes on without.{few}"
     )
 
 

@@ -116,11 +116,11 @@ DOCUMENTS = DocumentSynthesis(
             rf"(?:second|minute|hour|day|week|month|year)s?\b(?! of (?:{_MONTH}))",
             re.I,
         ),
-        "number": re.compile(rf"(?<![\w.#/:=-])(?!one\b){_NUMBERS}(?:[.,]\d+)* {_UNIT}(?: {_UNIT})?", re.I),
-        # A term in code marks, or a name inside a sentence: at the end of a line it is mostly a heading's.
+        "number": re.compile(rf"(?<![\w.,#/:=|`-])(?!one\b|0\b){_NUMBERS} {_UNIT}(?: {_UNIT})?\b", re.I),
+        # A name inside a sentence: at the end of a line it is mostly a heading's.
         "name": re.compile(
-            r"`(?P<answer>[\w./:-]{3,40})`"
-            r"|(?<=[a-z,] )[A-ZÀ-Þ][\w&'’-]+(?: (?:(?:of|and|for|de) )?[A-ZÀ-Þ][\w&'’-]+){1,3}(?![^\S\n]*(?:\n|\Z))"
+            r"(?<=[a-z,] )[A-ZÀ-Þ][\w&'’-]+(?: (?:(?:of|and|for|de) )?[A-ZÀ-Þ][\w&'’-]+){1,3}"
+            r"(?![\w&'’-]|[^\S\n]*(?:\n|\Z))"
         ),
     },
     {
