@@ -286,7 +286,10 @@ class TestFile:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ({"status": "good", "question": "Q?"}, "line 1: field 'status' is \"good\"; which is no status"),
+            (
+                {"status": "good", "question": "Q?"},
+                "line 1: field 'status' is \"good\"; use one of proposed, accepted, edited, rejected",
+            ),
             ({"status": "accepted"}, "line 1: field 'question' is missing"),
         ],
     )

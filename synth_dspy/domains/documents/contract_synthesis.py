@@ -1,4 +1,4 @@
-"""Writing questions about contracts: what can be asked for, and how the teacher is asked."""
+"""Synthesis for contracts: patterns of answers, and the questions and words that go with them."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ CUES = Cues(
         "commits": (r"\bminimum", r"minimum|at least|less than|fewer|commit|quota|purchase|order"),
     }
 )
-"""What a question speaks of, and the words of which one must stand by its answer."""
+"""By topic, the words of a question, and the words of which one must be near its answer."""
 
 
-CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.", asked=0.75)
+CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.", transferred_share=0.75)
 _UNIT = (
     r"(?!(?:of|and|or|to|in|on|at|is|are|was|for|the|by|per|from|with|that|which|as|percent|days?|weeks?|months?|years?|"
     r"hours?|minutes?|seconds?)\b)[a-z]{3,}"
@@ -131,4 +131,4 @@ DOCUMENTS = DocumentSynthesis(
         "name": re.compile(r"\bwh(?:o|om|ich|at)\b|\bwhere\b|\bname", re.I),
     },
 )
-"""For documents of any kind: what nearly all of them state."""
+"""For documents of any kind: dates, amounts and periods, which nearly all of them state."""

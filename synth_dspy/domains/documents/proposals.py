@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import write_whole
-from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, one_of, placed_rows
+from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, placed_rows
 from synth_dspy.core.knowledge import Document, Item
 from synth_dspy.core.protocols import Filter
 from synth_dspy.core.splits import hash_order
@@ -39,7 +39,13 @@ REVIEWED: Final = (ACCEPTED, EDITED)
 """A person has read these, and lets programs be scored on them."""
 ROUNDS: Final = (3, 6, 12)
 """Candidates that are written for every question that is wanted, one bound after the other, until enough are kept."""
-_FIELDS: Final[dict[str, Check]] = {"question": FILLED, "status": one_of(STATUSES, "status")}
+
+
+def _status(value: Any) -> str | None:
+    return None if value in STATUSES else f"use one of {', '.join(STATUSES)}"
+
+
+_FIELDS: Final[dict[str, Check]] = {"question": FILLED, "status": _status}
 _OPTIONAL: Final[dict[str, Check]] = {"answer": TEXT, "references": TEXTS, "document": TEXT, "passage": TEXT, "id": ID}
 
 

@@ -106,8 +106,8 @@ def test_a_line_separator_inside_a_string_ends_no_line_and_blank_lines_are_passe
         ({"question": " "}, "field 'question' is \" \"; make it a string that is not empty"),
         ({"references": [3]}, "it must hold only strings"),
         ({"answer": None}, "has neither 'answer' nor 'references'"),
-        ({"document": "leese"}, "'document' is \"leese\"; which is no document that was read"),
-        ({"id": "q1"}, "id 'q1' is line 1's too"),
+        ({"document": "leese"}, "'document' is \"leese\"; but no such document was read"),
+        ({"id": "q1"}, "id 'q1' is also used in line 1"),
         (
             {"spans": ["the lease ends on 31 March 2028"]},
             "the span 'the lease ends on 31 March 2028' is not in the document 'lease'; the nearest there is "
@@ -137,5 +137,5 @@ def test_other_failures_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="line 1: is not valid JSON"):
         read_labels(tmp_path / "broken.jsonl", DOCUMENTS)
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(SetupError, match="holds none"):
+    with pytest.raises(SetupError, match="is empty"):
         read_labels(tmp_path / "empty.jsonl", DOCUMENTS)
