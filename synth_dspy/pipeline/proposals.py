@@ -18,7 +18,7 @@ from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.splits import FRACTIONS, hash_order
+from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.documents.chunks import chunk_document
 from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, ProposedQuestions, propose
 from synth_dspy.domains.documents.source import as_examples
@@ -29,8 +29,8 @@ from synth_dspy.synthesis.pipeline import SYNTHETIC
 
 WANTED = 40
 """Questions that are proposed, where the documents hold so many: a fourth may be rejected, and 30 make a verdict."""
-HELD_OUT = 0.5
-"""At most this share of the documents is held out for proposed questions, where fewer hold too little text."""
+FEWEST, MOST = 0.4, 0.5
+"""Shares of the documents that are held out for proposed questions: the second if the first has too little text."""
 WORDS_A_QUESTION = 250
 """Words of documents that are held out for each question that is wanted."""
 SILENT = 0.15
@@ -139,8 +139,8 @@ def _held_out(knowledge: Knowledge, seed: int) -> frozenset[str]:
     held_out: list[str] = []
     for group in sorted(words, key=lambda group: hash_order(group, seed)):
         enough = sum(words[each] for each in held_out) >= WANTED * WORDS_A_QUESTION
-        fewest = min(WANTED, round(dict(FRACTIONS)["test"] * len(words)))
-        if (enough and len(held_out) >= fewest) or len(held_out) >= min(HELD_OUT * len(words), len(words) - 2):
+        fewest = min(WANTED, round(FEWEST * len(words)))
+        if (enough and len(held_out) >= fewest) or len(held_out) >= min(MOST * len(words), len(words) - 2):
             break
         held_out.append(group)
     return frozenset(held_out)

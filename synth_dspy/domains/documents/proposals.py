@@ -73,13 +73,15 @@ def propose(
     Returns:
         The last round, which holds what earlier ones wrote.
     """
+    units = 0
     for candidates in ROUNDS:
         limit = candidates * wanted
         synthesis = synthesise(
             items, synthesizer(), filters(), executor=executor, ledger=ledger, limit=limit, progress=progress
         )
-        if len(synthesis.kept) >= wanted or synthesis.items < limit:
+        if len(synthesis.kept) >= wanted or synthesis.items == units:  # enough, or nothing more to write about
             break
+        units = synthesis.items
     return synthesis
 
 

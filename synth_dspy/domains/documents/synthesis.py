@@ -36,8 +36,8 @@ class DocumentSynthesis:
         asks: by kind, what a question for such a span must match.
         cues: by topic, words of a question, and words of which one must be near its answer.
         abstention: the answer to an unanswerable question, unless the task sets one.
-        transferred_share: share of a capable teacher's answerable questions that are labelled seeds' questions about other
-            documents: any contract may be asked the same, but hardly any page of a help centre.
+        transferred_share: share of a capable teacher's answerable questions that are labelled seeds' questions about
+            other documents: any contract may be asked the same, but hardly any page of a help centre.
     """
 
     patterns: Mapping[str, re.Pattern[str]]
