@@ -7,8 +7,8 @@
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
 Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
-after a compile; items that they were trained on are left out. For contract QA, lines have id, document, question and
-references, and may have the other fields of data/contracts/questions.jsonl (retrieval is scored if there are spans).
+after a compile; items that they were trained on are left out. For questions about documents, lines (or rows of a .csv
+file) have question, answer or references, and document.
 
 Lines of `--items` have id, question, references, prediction, and optionally label (1 right, 0 wrong); those of
 `--scores` have id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that
