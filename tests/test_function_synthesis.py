@@ -43,7 +43,7 @@ KNOWN = SOURCE.own()
 
 
 @pytest.mark.parametrize(
-    ("value", "text", "said"),
+    ("value", "text", "stated"),
     [
         (6, "there were six of us", True),
         (6, "there were 16 of us", False),

@@ -114,7 +114,7 @@ class TestHouse:
         assert "Food and cooking" not in page
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"topic": "nowhere"}, "no topic 'nowhere'"),
             ({"references": []}, "add at least one accepted answer"),

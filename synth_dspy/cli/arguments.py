@@ -61,7 +61,7 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Run a command's `main(args)` and exit with its status.
 
-    A `SynthDspyError` prints one message and exits with 2, or with 3 if a person must act first. Ctrl-C and a closed pipe
+    A `SynthDspyError` prints one message and exits with 2, or with 3 if a person must act. Ctrl-C and a closed pipe
     (`... | head -1`) end without a traceback; other exceptions keep theirs.
     """
     for stream in (sys.stdout, sys.stderr):

@@ -153,7 +153,7 @@ def test_what_is_read_out_of_a_reply() -> None:
 
 
 @pytest.mark.parametrize(
-    ("judge", "said", "keep", "why"),
+    ("judge", "comment", "keep", "why"),
     [
         (WellWritten(), "Total of the bill before tax", True, ""),
         (WellWritten(), "Total", False, "too short or too long"),
