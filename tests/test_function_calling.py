@@ -449,7 +449,7 @@ class TestCallToken:
         task, other = function_calling(call_token=MARKER), {"dpo": {"call_token": "<call>"}}
         check_training(task, {"sft": {"call_token": MARKER, "epochs": 2}, "dpo": {"most": 3}})
         check_training(function_calling(), other)
-        with pytest.raises(SetupError, match=rf"options\.dpo\.call_token is '<call>', but .* is '{MARKER}'"):
+        with pytest.raises(SetupError, match=rf"options\.dpo\.call_token is '<call>', but .* use '{MARKER}'"):
             check_training(task, other)
 
     @pytest.mark.parametrize("value", ["many", -1, 2.5, True])

@@ -139,7 +139,7 @@ child._send({{"result": {{"functions": [{{**function, **{fields}}}], "gaps": []}
         ("{'parameters': {'$ref': '#/$defs/A'}}", "not among its definitions"),
         ("{'parameters': {'$ref': 'file:///etc/passwd'}}", "not among its definitions"),
         ("{'parameters': {'allOf': [{'$ref': '#'}]}}", "not merged"),
-        ("{'parameters': {'$defs': []}}", "no object"),
+        ("{'parameters': {'$defs': []}}", "not an object"),
         ("{'examples': [{'name': 1}]}", "a call is an object"),
     ],
 )
