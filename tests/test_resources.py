@@ -18,7 +18,7 @@ from synth_dspy.pipeline.resources import check_model_options
         ("temperatur", r"models\.options\.judge\.temperatur is not an option .*: did you mean temperature\?$"),
         ("max_token", "did you mean max_tokens"),
         ("penalty", "presence_penalty"),
-        ("zzz", "there are .*, api_base, api_key_name, .*, temperature, .*top_p\.$"),
+        ("zzz", "the valid names are .*, api_base, api_key_name, .*, temperature, .*top_p\.$"),
     ],
 )
 def test_an_option_that_no_embedded_model_knows_is_named_with_those_like_it(option: str, sentence: str) -> None:

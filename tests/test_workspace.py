@@ -85,7 +85,7 @@ def test_what_init_makes_is_a_task_by_itself(tmp_path: Path, flags: tuple[str, .
 
 
 def test_a_sample_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="there are contract_qa, function_calling"):
+    with pytest.raises(SetupError, match="there are contract_qa, doc_qa, function_calling"):
         init.main([str(tmp_path / "mine"), "--from", "contracts"])
     assert not (tmp_path / "mine").exists()
 
