@@ -132,6 +132,7 @@ class TaskFacts:
         classes: the labels that an answer can be; empty where it is none.
         measured: what the headline's score is called where it is measured and no judge's estimate; else empty.
         judge: its name, and its agreement with people where that is known.
+        passage_judges: the same of the judges of answers with their passages, by the names of their scores.
     """
 
     name: str
@@ -142,6 +143,7 @@ class TaskFacts:
     classes: Sequence[str] = ()
     measured: str = ""
     judge: JudgeRecord | None = None
+    passage_judges: Mapping[str, JudgeRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ runs do not have, may be missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from synth_dspy.synthesis.pipeline import YieldTable
 
@@ -60,13 +60,29 @@ class EstimateRecord(TypedDict):
     n: int
 
 
+Outcome = Literal["right", "right_unsupported", "wrong", "hallucinated", "abstained_right", "abstained_wrong"]
+"""What became of a question.
+
+right, right_unsupported: the references say so; the passages that the program was given do, or do not.
+wrong: the references do not say so, though the passages do (or nobody looked): misread, or of another passage.
+hallucinated: neither the references nor the passages say so.
+abstained_right, abstained_wrong: the program said that its documents do not tell; there was no right answer, or one.
+"""
+
+
 class OutcomeRecord(TypedDict):
-    """How many answers were right and wrong, and abstained rightly and wrongly."""
+    """How many answers were right and wrong, and abstained rightly and wrongly.
+
+    Where it was measured whether passages support answers: how many of the wrong ones are `hallucinated`, which they do
+    not support, and how many right ones they do not support either (`right_unsupported`).
+    """
 
     right: int
     wrong: int
     abstained_right: int
     abstained_wrong: int
+    hallucinated: NotRequired[int]
+    right_unsupported: NotRequired[int]
 
 
 class AbstentionRecord(TypedDict):
@@ -332,6 +348,8 @@ class Results(TypedDict):
     contamination: dict[str, int] | None
     held_out: str | None
     judge: JudgeRecord | None
+    support: NotRequired[str]
+    passage_judges: NotRequired[dict[str, JudgeRecord]]
     skipped: list[dict[str, str]]
     items: ItemsRecord
     method: MethodRecord

@@ -17,6 +17,7 @@ from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
 from synth_dspy.evaluation.finished import STAGED, parse_run
+from synth_dspy.evaluation.groundedness.passage_scores import judge_records
 from synth_dspy.evaluation.records import JudgeRecord, Measurements, Prediction, Results
 from synth_dspy.evaluation.report.render import render
 from synth_dspy.evaluation.report.summary import summarise
@@ -55,6 +56,7 @@ def write_results(
         classes=task.classes,
         measured=getattr(judge, "score_name", ""),
         judge=cast(JudgeRecord, {"name": judge.name, **judge.agreement}),
+        passage_judges=judge_records(task.metrics),
     )
     circumstances = Circumstances(
         run_id=run.id,

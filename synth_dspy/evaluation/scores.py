@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeVar
 
 from synth_dspy.core.protocols import Metric
 
-About = Literal["answer", "retrieval", "abstention", "part"]
+About = Literal["answer", "retrieval", "abstention", "support", "part"]
 """What a metric looks at.
 
 answer: the whole answer, of which every item has one: it is tested beside the headline's score.
 retrieval: the passages that the answer was made from.
 abstention: whether an answer was given; reports have figures of their own for that.
+support: whether the passages support the answer: it tells answers that are made up from others that are wrong.
 part: a part of the answer, or an answer of some items only. Metrics that say nothing are of this kind.
 """
 

@@ -35,6 +35,7 @@ from synth_dspy.evaluation.answers import (
     make_structure_metrics,
     place_of,
 )
+from synth_dspy.evaluation.groundedness.passage_scores import grounded, retrieval
 from synth_dspy.evaluation.judges import make_judge
 from synth_dspy.evaluation.metrics import abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
 from synth_dspy.pipeline.answering import Answering
@@ -164,7 +165,7 @@ def _metrics(kind: str, documents: bool, abstain: str) -> dict[str, Metric]:
         return make_structure_metrics()
     metrics: dict[str, Metric] = {"f1": token_f1, "exact": exact_match}
     if documents:
-        metrics |= {"recall": retrieval_recall, "mrr": retrieval_mrr}
+        metrics |= {"recall": retrieval_recall, "mrr": retrieval_mrr, "retrieval": retrieval, "grounded": grounded}
     return metrics | ({"abstention": abstention} if abstain else {})
 
 

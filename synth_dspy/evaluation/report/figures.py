@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.facts import ReferenceKind
-from synth_dspy.evaluation.records import EstimateRecord, OutcomeRecord, Prediction
+from synth_dspy.evaluation.records import EstimateRecord, Outcome, OutcomeRecord, Prediction
 
 Cost = Literal["latency_s", "prompt_tokens", "completion_tokens", "cpu_s", "cost_usd"]
 
@@ -55,19 +55,36 @@ def estimate(
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
-def outcomes(rows: Sequence[Prediction]) -> OutcomeRecord:
-    """How many answers were right and wrong, and abstained rightly and wrongly; calls that failed are wrong."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        right = not row.get("error") and (score(row, HEADLINE) or 0.0) >= RIGHT
-        kind = "right" if right else "wrong"
-        counts[f"abstained_{kind}" if row.get("abstained") and not row.get("error") else kind] += 1
-    return {
-        "right": counts["right"],
-        "wrong": counts["wrong"],
+def outcome_of(row: Prediction, support: str | None = None) -> Outcome:
+    """What became of a question; a call that failed is a wrong answer.
+
+    Args:
+        row: an arm's answer.
+        support: the score that says whether passages support an answer, where the task has one.
+    """
+    if row.get("error"):
+        return "wrong"
+    right = (score(row, HEADLINE) or 0.0) >= RIGHT
+    if row.get("abstained"):
+        return "abstained_right" if right else "abstained_wrong"
+    supported = None if support is None else score(row, support)
+    if supported is not None and supported < RIGHT:
+        return "right_unsupported" if right else "hallucinated"
+    return "right" if right else "wrong"
+
+
+def outcomes(rows: Sequence[Prediction], support: str | None = None) -> OutcomeRecord:
+    """Answers by `outcome_of`; `right` and `wrong` include the unsupported ones, which are counted if any was rated."""
+    counts = Counter(outcome_of(row, support) for row in rows)
+    found: OutcomeRecord = {
+        "right": counts["right"] + counts["right_unsupported"],
+        "wrong": counts["wrong"] + counts["hallucinated"],
         "abstained_right": counts["abstained_right"],
         "abstained_wrong": counts["abstained_wrong"],
     }
+    if support is not None and any(score(row, support) is not None for row in rows):
+        found["hallucinated"], found["right_unsupported"] = counts["hallucinated"], counts["right_unsupported"]
+    return found
 
 
 def mean(rows: Sequence[Prediction], key: Cost) -> float | None:

@@ -24,8 +24,9 @@ from synth_dspy.evaluation.records import (
     Prediction,
     Results,
 )
-from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT
+from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, outcome_of
 from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.passages import retrieval_note, support_note
 from synth_dspy.evaluation.report.verdict import (
     capitalised,
     headline_name,
@@ -75,9 +76,13 @@ def render(run: Finished) -> dict[str, str]:
         context = {
             "r": results,
             "m": measurements,
-            "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
+            "samples": samples(
+                run.rows, [a["name"] for a in results["arms"] if a["n"]], support=results.get("support")
+            ),
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
+            "support_note": support_note(results),
+            "retrieval_note": retrieval_note(results),
             "score": headline_name(results),
             "measured": is_measured(results),
             "whole": _scores(results, "scores"),
@@ -180,7 +185,9 @@ def own_comparisons(results: Results) -> list[ComparisonRecord]:
     return [{**c, "score": "f1"} for c in results.get("comparisons_f1") or []]
 
 
-def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
+def samples(
+    predictions: Iterable[Prediction], arms: Sequence[str], limit: int = SAMPLES, support: str | None = None
+) -> list[dict[str, Any]]:
     """Items with every arm's answer: those where the arms disagree first, then those all got wrong, then the rest.
 
     Within a rank the categories take turns, so that ten samples are not ten dates, each with its worst answered first.
@@ -191,7 +198,9 @@ def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int =
             continue
         shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
         judged = (row.get("scores") or {}).get(HEADLINE)
-        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": judged is not None and judged >= RIGHT}
+        right = judged is not None and judged >= RIGHT
+        hallucinated = outcome_of(row, support) == "hallucinated"
+        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": right, "hallucinated": hallucinated}
     share = {
         key: sum(a["right"] for a in item["answers"].values()) / len(item["answers"]) for key, item in items.items()
     }

@@ -127,6 +127,10 @@ def summarise(
         "verdict": verdict.NOTHING_SCORED,
         "notes": [],
     }
+    if scores.support in scores.measured:
+        results["support"] = scores.support
+    if shown_judges := {name: judge for name, judge in task.passage_judges.items() if name in scores.measured}:
+        results["passage_judges"] = shown_judges
     if task.measured:
         results["score"] = task.measured
     if scores.labels:
@@ -148,6 +152,7 @@ class _Scores:
         answer: those of whole answers.
         retrieval: those of the passages.
         part: the others that were measured.
+        support: the one that says whether passages support an answer; None without one.
         labels: what reports call those whose label does not follow from their name.
     """
 
@@ -155,6 +160,7 @@ class _Scores:
     answer: tuple[str, ...]
     retrieval: tuple[str, ...]
     part: tuple[str, ...]
+    support: str | None
     labels: Labels
 
     @classmethod
@@ -165,8 +171,9 @@ class _Scores:
         )
         measured = tuple(name for name in _measured(rows) if name not in (HEADLINE, *abstention))
         part = tuple(name for name in measured if name not in (*answer, *retrieval))
+        support = next((score.name for score in task.scores if score.about == "support"), None)
         labels = {score.name: score.label for score in task.scores if score.label != label_of(score.name)}
-        return cls(measured, answer, retrieval, part, labels)
+        return cls(measured, answer, retrieval, part, support, labels)
 
 
 def _by_arm(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
@@ -226,7 +233,7 @@ def _arm(
         "retrieval": {name: estimate(rows, name, seed) for name in scores.retrieval},
         "further": {name: estimate(rows, name, seed) for name in scores.part},
         "abstention": _abstention(rows, seed),
-        "outcomes": outcomes(headline),
+        "outcomes": outcomes(headline, scores.support),
         "tokens": {"prompt": mean(rows, "prompt_tokens"), "completion": mean(rows, "completion_tokens")},
     }
 
@@ -321,7 +328,7 @@ def _references(declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores
                 "skipped": reference.skipped,
                 "n": len(rows),
                 "errors": sum(bool(r.get("error")) for r in rows),
-                "outcomes": outcomes(headline),
+                "outcomes": outcomes(headline, scores.support),
                 "scores": {name: estimate(headline, name, seed, whole=True) for name in (HEADLINE, *scores.answer)},
                 "further": {name: estimate(rows, name, seed) for name in scores.part},
             }

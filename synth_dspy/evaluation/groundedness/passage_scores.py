@@ -1,0 +1,69 @@
+"""The judges of answers with their passages as metrics of a task: `metrics.grounded` and `metrics.retrieval`.
+
+Named in a `Task`, each scores with the run's judge model where one is named, and by features elsewhere. They are
+further columns: the headline's score stays the judge's of the references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from synth_dspy.core.protocols import Judge, Metric
+from synth_dspy.core.resources import Resources
+from synth_dspy.evaluation.groundedness.judges import FittedJudge, groundedness_judge, passage_row, retrieval_judge
+from synth_dspy.evaluation.groundedness.parameters import Part
+from synth_dspy.evaluation.records import JudgeRecord
+from synth_dspy.evaluation.scores import About
+
+
+class PassageScore:
+    """A judge's score as a metric: `metric(example, prediction) -> float` in [0, 1], NaN where it does not apply.
+
+    Args:
+        part: `grounded` or `retrieval`.
+        about: what a report takes it for.
+        label: what a report calls it.
+        make: makes the judge of a run; without a run it is of features.
+        judge: the judge, once it was made.
+    """
+
+    def __init__(
+        self, part: Part, about: About, label: str, make: Callable[[Resources], Judge], judge: Judge | None = None
+    ) -> None:
+        self.part, self.about, self.label = part, about, label
+        self._make, self._judge = make, judge
+
+    def with_resources(self, resources: Resources) -> PassageScore:
+        """The metric with the judge that the run names."""
+        return PassageScore(self.part, self.about, self.label, self._make, self._make(resources))
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What scores."""
+        return self._judge or FittedJudge(self.part)
+
+    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+        return self.score_predictions([example], [prediction])[0]
+
+    def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
+        """Scores of many predictions at once."""
+        return self.judge.score_many([passage_row(*pair) for pair in zip(examples, predictions, strict=True)])
+
+
+def judge_records(metrics: Mapping[str, Metric]) -> dict[str, JudgeRecord]:
+    """The judges among a task's metrics with their agreement with people, by the names of their scores."""
+    return {name: _record(metric.judge) for name, metric in metrics.items() if isinstance(metric, PassageScore)}
+
+
+def _record(judge: Judge) -> JudgeRecord:
+    keys = JudgeRecord.__annotations__
+    return {"name": judge.name, **{key: value for key, value in judge.agreement.items() if key in keys}}  # type: ignore[typeddict-item]
+
+
+grounded = PassageScore("grounded", "support", "supported by its passages", groundedness_judge)
+"""Whether the passages that an answer was made from support all that it states; NaN where it abstains."""
+
+retrieval = PassageScore("retrieval", "retrieval", "passages suffice", retrieval_judge)
+"""Whether the passages let one answer the question; NaN where the right answer is to abstain."""
