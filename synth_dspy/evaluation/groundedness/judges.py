@@ -76,14 +76,10 @@ class _PassageGrader(Grader):
     def row(self, example: Any, prediction: Any) -> dict[str, Any]:
         return passage_row(example, prediction)
 
-    def forward(self, **inputs: str) -> dspy.Prediction:
-        """The model's score of one input, as `score`."""
-        with dspy.context(adapter=self.adapter):
-            return super().forward(**inputs)
-
     def score_rows(self, scores: Sequence[float | None], inputs: Sequence[Mapping[str, str]]) -> list[float]:
         """The scores, those that are None as the model gives them for the inputs, in their order."""
-        graded = iter(self.grade_all(inputs) if inputs else ())
+        with dspy.context(adapter=self.adapter):
+            graded = iter(self.grade_all(inputs) if inputs else ())
         return [next(graded) if score is None else score for score in scores]
 
 
