@@ -15,6 +15,9 @@ Lines of `--items` hold id, question, references, prediction, and label (1 right
 else the question) are resampled together. A judge behind an OpenAI-compatible server of your own is found by
 `--api-base` (a compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge
 again, on verdicts that also hold a group.
+
+With `--rate grounded` (do the passages support the answer?) or `--rate retrieval` (do they let one answer?) lines also
+hold passages, a label is about that, and the judge `reference` stands for features that were fitted to say so.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -52,6 +56,8 @@ class EvaluateConfig(Settings):
         trust: follow what programs that somebody else made name: files to read or run, databases, models; without, it
             is listed (docs/trust.md).
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
+        rate: what the judge says of answers: whether they are right (`factuality`), whether their passages support them
+            (`grounded`), or whether these let one answer (`retrieval`).
         api_base: address of an OpenAI-compatible server that serves the judge's model, or the models of saved programs
             in place of the one that they name.
         api_key_name: the environment variable that holds the key for it; OPENAI_API_KEY unless given.
@@ -70,6 +76,7 @@ class EvaluateConfig(Settings):
     force: bool = False
     trust: bool = False
     judge: str = REFERENCE
+    rate: Literal["factuality", "grounded", "retrieval"] = "factuality"
     api_base: str | None = None
     api_key_name: str | None = None
     allow_http: bool = False
@@ -140,7 +147,7 @@ def _score(config: EvaluateConfig) -> None:
         raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
     refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
     assert config.items is not None
-    rows = read_items(config.items)
+    rows = read_items(config.items, passages=config.rate != "factuality")
     quiet_libraries()
     judge = _judge(config)
     scores: list[float] = []
@@ -152,7 +159,7 @@ def _score(config: EvaluateConfig) -> None:
     _write(
         config.scores,
         "".join(
-            json.dumps({"id": row["id"], "score": round(score, 6)}, ensure_ascii=False) + "\n"
+            json.dumps({"id": row["id"], "score": None if isnan(score) else round(score, 6)}, ensure_ascii=False) + "\n"
             for row, score in zip(rows, scores, strict=True)
         ),
     )
@@ -160,7 +167,7 @@ def _score(config: EvaluateConfig) -> None:
     labelled = [
         (score, int(row["label"]), row.get("group") or row["question"])
         for row, score in zip(rows, scores, strict=True)
-        if row.get("label") is not None
+        if row.get("label") is not None and not isnan(score)
     ]
     if labelled:
         from synth_dspy.evaluation.reference_judge.calibration import agreement
@@ -168,19 +175,22 @@ def _score(config: EvaluateConfig) -> None:
         print(agreement(*zip(*labelled, strict=True)))
 
 
-def read_items(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file of `--items`.
+def read_items(path: Path, *, passages: bool = False) -> list[dict[str, Any]]:
+    """The answers of a file of `--items`, with the passages that they were made from where these are wanted.
 
     Raises:
         SetupError: the file cannot be read, or a line is not as described; names the line and the field.
     """
-    return read_rows(path, _ITEM, optional={"label": LABEL, "group": ID})
+    return read_rows(path, {**_ITEM, "passages": TEXTS} if passages else _ITEM, optional={"label": LABEL, "group": ID})
 
 
 def _judge(config: EvaluateConfig) -> Any:
     from synth_dspy.evaluation import judges
+    from synth_dspy.evaluation.groundedness.judges import FittedJudge, GroundednessJudge, RetrievalJudge
 
     if config.judge == REFERENCE:
+        if config.rate != "factuality":
+            return FittedJudge(config.rate)
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
     from synth_dspy.models import roles
 
@@ -192,7 +202,9 @@ def _judge(config: EvaluateConfig) -> Any:
         allow_http=config.allow_http,
     )
     roles.check(lm)
-    return judges.FactualityJudge(lm)
+    return {"factuality": judges.FactualityJudge, "grounded": GroundednessJudge, "retrieval": RetrievalJudge}[
+        config.rate
+    ](lm)
 
 
 def _fit(config: EvaluateConfig) -> None:

@@ -220,13 +220,13 @@ def main() -> None:
     grounded, answerable = cuad(given.data, given.contracts)
     claims = list(wice(given.data))
     began = time.perf_counter()
-    fitted = fit_and_measure([*claims, *grounded], [*claims, *answerable], embedder, source="wice, cuad")
+    fitted = fit_and_measure([*claims, *grounded], [*claims, *answerable], embedder)
     rows = 2 * len(claims) + len(grounded) + len(answerable)
     print(f"{rows} rows in {time.perf_counter() - began:.0f} s")
     for name, part in (("grounded", fitted.grounded), ("retrieval", fitted.retrieval)):
         for kind, figures in part.agreement["by_kind"].items():
             print(f"{name:10} {kind:36} " + ", ".join(f"{key} {value}" for key, value in figures.items()))
-    chat = fit_part(halueval(given.data), embedder).agreement["by_kind"]["halueval"]
+    chat = fit_part(halueval(given.data), embedder, "halueval").agreement["by_kind"]["halueval"]
     print("without passages, halueval: " + ", ".join(f"{key} {value}" for key, value in chat.items()))
     if given.write:
         fitted.save(PARAMETERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 from finished_runs import make_run, row
+from servers import Behaviour, serving
 
 from synth_dspy import RAG, Documents, Rows, SetupError, Task, document_tools, metrics
+from synth_dspy.cli import evaluate
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.evaluation.finished import read_run
@@ -147,6 +150,9 @@ class TestFeatures:
         assert support.agreement["auroc"] > 0.75
         assert support.agreement["kappa"] < support.agreement["auroc"]
 
+    def test_a_bare_yes_holds_nothing_to_compare(self, support: FittedJudge) -> None:
+        assert math.isnan(support(asked("May the Buyer terminate?"), said("Yes.")))
+
     def test_text_without_a_word_is_not_compared(self, support: FittedJudge) -> None:
         assert support(asked("What?"), said("—", ["...", "?"])) == 0.0
 
@@ -273,3 +279,26 @@ def test_the_report_says_what_hallucinated_means_and_who_says_so(finished: Any) 
 def test_a_run_without_these_scores_says_nothing_of_them(tmp_path: Path) -> None:
     texts = render(read_run(make_run(tmp_path / "run", [row("rag", i) for i in range(4)])))
     assert not any("allucinated" in text for text in texts.values())
+
+
+CLAIM = {"id": "a", "question": "Which law?", "references": ["Delaware"], "prediction": "Delaware", "label": 1}
+
+
+def test_answers_of_a_file_are_rated_by_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    items, scores = tmp_path / "items.jsonl", tmp_path / "scores.jsonl"
+    silent = {**CLAIM, "id": "b", "prediction": "The contract is silent.", "label": 0}
+    items.write_text("".join(json.dumps({**item, "passages": list(PASSAGES)}) + "\n" for item in (CLAIM, silent)))
+    with serving(Behaviour(respond=lambda body: '{"score": true}')) as server:
+        args = ["--judge", "openai/mock", "--api-base", server.url, "--rate", "grounded"]
+        evaluate.main([*args, "--items", str(items), "--scores", str(scores)])
+        (request,) = [body for body in server.requests if "more than ten percent" in json.dumps(body)]
+    assert "response_format" in request
+    assert [json.loads(line)["score"] for line in scores.read_text().splitlines()] == [1.0, None]
+
+
+def test_answers_without_passages_cannot_be_rated_by_them(tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps(CLAIM) + "\n")
+    with pytest.raises(SetupError, match="line 1: field 'passages' is missing"):
+        evaluate.main(["--rate", "retrieval", "--items", str(items), "--scores", str(tmp_path / "scores.jsonl")])

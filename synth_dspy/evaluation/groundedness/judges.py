@@ -15,6 +15,7 @@ apply to: an abstention states nothing, and where no answer is right there is no
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ from synth_dspy.evaluation.reference_judge.meaning import TokenEmbedder
 from synth_dspy.models import roles
 
 _BATCH = 128
+_YES_NO = re.compile(r"\W*(?:yes|no|true|false)\W*", re.IGNORECASE)
 _MEMORY = 20_000
 """Scores that are kept: the arms of a run are given the same passages, and often give the same answers."""
 
@@ -153,7 +155,7 @@ class FittedJudge:
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, passages, and prediction or references."""
         decide = decided_groundedness if self._part == "grounded" else decided_retrieval
-        scores = [decide(row) for row in rows]
+        scores = [decide(row) if self._statements(row) else math.nan for row in rows]
         wanted = {i: self._statements(row) for i, row in enumerate(rows) if scores[i] is None}
         known = self._score([statement for statements in wanted.values() for statement in statements])
         return [
@@ -162,8 +164,9 @@ class FittedJudge:
         ]
 
     def _statements(self, row: Mapping[str, Any]) -> list[Statement]:
+        """What is to be supported; a bare "Yes" holds no word to compare."""
         texts = [row["prediction"]] if self._part == "grounded" else _references(row)
-        return [Statement(text, row["question"], passage_texts(row)) for text in texts]
+        return [Statement(text, row["question"], passage_texts(row)) for text in texts if not _YES_NO.fullmatch(text)]
 
     def _score(self, statements: Sequence[Statement]) -> Mapping[Statement, float]:
         """The scores of statements, and others that are remembered."""
