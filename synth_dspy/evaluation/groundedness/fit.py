@@ -82,8 +82,18 @@ def fit_and_measure(
     )
 
 
-def fit_part(rows: Sequence[LabelledStatement], embedder: TokenEmbedder, source: str = "", seed: int = 0) -> Fitted:
-    """Trees fitted on all rows, with the figures of five fits, each measured on the fifth of the groups it left out."""
+def fit_part(
+    rows: Sequence[LabelledStatement], embedder: TokenEmbedder, measured: str, source: str = "", seed: int = 0
+) -> Fitted:
+    """Trees fitted on all rows, with the figures of five fits, each measured on the fifth of the groups it left out.
+
+    Args:
+        rows: what is fitted on.
+        embedder: gives token vectors.
+        measured: the kind of rows that the agreement is of: those that people labelled.
+        source: what these are, for the report.
+        seed: of everything that is drawn.
+    """
     table = np.concatenate(
         [
             feature_table([Statement(*row[:3]) for row in rows[start : start + _BATCH]], embedder)
