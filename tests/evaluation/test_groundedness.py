@@ -20,6 +20,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.evaluation.finished import read_run
 from synth_dspy.evaluation.groundedness.judges import FittedJudge
+from synth_dspy.evaluation.groundedness.passage_scores import PassageScore
 from synth_dspy.evaluation.report.render import render
 from synth_dspy.evaluation.runner import run_arm
 from synth_dspy.evaluation.scores import scores_of
@@ -157,6 +158,20 @@ class TestFeatures:
         assert support(asked("What?"), said("—", ["...", "?"])) == 0.0
 
 
+def test_as_a_metric_it_gives_verdicts_whose_mean_is_a_share() -> None:
+    class Share(document_tools.Groundedness):
+        """How much of the answer do the passages support?"""
+
+        score: float = dspy.OutputField()
+
+    judge = document_tools.GroundednessJudge(model(0.7, 0.3), signature=Share)
+    metric = PassageScore("grounded", "support", "supported", lambda resources: judge).with_resources(None)  # type: ignore[arg-type]
+    example, answers = asked("Which law?"), [said("Delaware"), said("Ontario"), said("", abstained=True)]
+    scores = metric.score_predictions([example] * 3, answers)
+    assert scores[:2] == [1.0, 0.0]
+    assert math.isnan(scores[2])
+
+
 class _Answers(dspy.Module):
     """Answers the questions in their order; raises what is no text."""
 
@@ -254,7 +269,17 @@ def finished(tmp_path: Path) -> Any:
     scores = scores_of(
         {"f1": metrics.token_f1, "grounded": document_tools.grounded, "retrieval": document_tools.retrieval}
     )
-    return read_run(make_run(tmp_path / "run", _rows(), scores=scores, passage_judges=JUDGES))
+    silent = [row("always silent", i, 0.0, scores={"judged": 0.0, "grounded": None}, abstained=True) for i in range(9)]
+    references = [{"name": "always silent", "kind": "silent", "answer": "Silent."}]
+    run = make_run(
+        tmp_path / "run",
+        [*_rows(), *silent],
+        arms=[{"name": "rag"}],
+        scores=scores,
+        passage_judges=JUDGES,
+        reference_rows=references,
+    )
+    return read_run(run)
 
 
 def test_hallucinated_answers_are_told_from_wrong_ones(finished: Any) -> None:

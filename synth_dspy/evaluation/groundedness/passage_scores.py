@@ -6,6 +6,7 @@ further columns: the headline's score stays the judge's of the references.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,11 +16,12 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation.groundedness.judges import FittedJudge, groundedness_judge, passage_row, retrieval_judge
 from synth_dspy.evaluation.groundedness.parameters import Part
 from synth_dspy.evaluation.records import JudgeRecord
+from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED
 from synth_dspy.evaluation.scores import About
 
 
 class PassageScore:
-    """A judge's score as a metric: `metric(example, prediction) -> float` in [0, 1], NaN where it does not apply.
+    """A judge's verdict as a metric: 1.0 or 0.0, so that a report's mean is a share; NaN where it does not apply.
 
     Args:
         part: `grounded` or `retrieval`.
@@ -48,8 +50,9 @@ class PassageScore:
         return self.score_predictions([example], [prediction])[0]
 
     def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
-        """Scores of many predictions at once."""
-        return self.judge.score_many([passage_row(*pair) for pair in zip(examples, predictions, strict=True)])
+        """Verdicts on many predictions at once."""
+        rows = [passage_row(*pair) for pair in zip(examples, predictions, strict=True)]
+        return [score if math.isnan(score) else float(score >= ACCEPTED) for score in self.judge.score_many(rows)]
 
 
 def judge_records(metrics: Mapping[str, Metric]) -> dict[str, JudgeRecord]:
