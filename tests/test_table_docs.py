@@ -168,10 +168,10 @@ def test_replies_are_made_comments() -> None:
     ("args", "says"),
     [
         (["none", "--database", "sqlite:///x.db", "--out", "x.md"], "There is no database file"),
-        (["none", "--database", "{db}", "--out", "x.docx"], "ending"),
+        (["none", "--database", "{db}", "--out", "x.docx"], "extension"),
         (["none", "--database", "{db}", "--out", "x.md"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--apply"], "There is no saved program"),
-        (["none", "--database", "{db}", "--out", "{old}"], r"old\.md is there already: .* with --force"),
+        (["none", "--database", "{db}", "--out", "{old}"], r"old\.md exists already: .* with --force"),
         (["none", "--database", "{db}", "--out", "{old}", "--force"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--samples", "-1"], "--samples is -1: it should be"),
     ],

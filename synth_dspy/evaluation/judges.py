@@ -1,9 +1,9 @@
-"""Who says whether an answer is right: a language model, or a reference judge that needs none.
+"""Judges of answers: a language model, or a reference judge that needs none.
 
-Every judge has a metric's face, `judge(example, prediction, trace=None) -> float` in [0, 1], a `name`, an `agreement`
-with human labels (empty where nobody has measured it) and `score_many(rows)` for many answers at once. An example has
-`question` and `references` (none where the right answer is to abstain), a prediction `answer` and `passages`.
-Instructions to the model are the signatures' docstrings.
+Every judge has a metric's interface, `judge(example, prediction, trace=None) -> float` in [0, 1], a `name`, an
+`agreement` with human labels (empty if not measured) and `score_many(rows)` for many answers at once. An example has
+`question` and `references` (empty if the right answer is to abstain), a prediction `answer` and `passages`. The
+signatures' docstrings instruct the model.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import dspy
 
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
-from synth_dspy.evaluation.grader import Grader, answer_row, where_open
+from synth_dspy.evaluation.grader import Grader, answer_row, score_undecided
 from synth_dspy.evaluation.metrics import abstains
-from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.meaning import TokenEmbedder
 from synth_dspy.models import roles
 
 PARAMETERS = Path(__file__).with_name("reference_judge") / "parameters.json"
-"""What the reference judge was fitted to; `python -m synth_dspy.evaluate --judge reference --fit ...` writes it."""
+"""The reference judge's fitted parameters; `python -m synth_dspy.evaluate --judge reference --fit ...` writes it."""
 
 
 class Factuality(dspy.Signature):
@@ -40,14 +40,14 @@ class Factuality(dspy.Signature):
 
 
 class FactualityJudge(Grader):
-    """The answer against the references, by a language model: the one given, or dspy's own."""
+    """Compares the answer with the references by a language model: the one given, or DSPy's configured one."""
 
     name = "factuality"
     signature = Factuality
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
-        return where_open(rows, settled, self._ask)
+        return score_undecided(rows, settled, self._ask)
 
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         return self.grade_all(
@@ -59,11 +59,11 @@ class FactualityJudge(Grader):
 
 
 class ReferenceJudge:
-    """The answer against the references by words and meaning, fitted on people's verdicts; no language model.
+    """Compares the answer with the references by words and meaning; fitted on people's verdicts, no language model.
 
     Args:
-        embedder: the one it was fitted with; None loads it.
-        parameters: the file of what was fitted.
+        embedder: the embedder it was fitted with; None loads it.
+        parameters: the file with the fitted parameters.
     """
 
     name = "reference"
@@ -84,14 +84,14 @@ class ReferenceJudge:
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
-        return where_open(rows, settled, self._score)
+        return score_undecided(rows, settled, self._score)
 
     def _score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[float]:
-        return self._scorer.score([Asked(row["question"], row["references"], row["prediction"]) for row in rows])
+        return self._scorer.score([JudgedAnswer(row["question"], row["references"], row["prediction"]) for row in rows])
 
 
 def settled(row: Mapping[str, Any]) -> float | None:
-    """The score where abstention decides it: right without references, wrong with them; else None.
+    """The score of an abstention: 1.0 without references, else 0.0; None if abstention does not decide it.
 
     A reference that itself says that something is not stated is compared like any other.
     """
@@ -105,11 +105,11 @@ def settled(row: Mapping[str, Any]) -> float | None:
 
 
 def make_judge(resources: Resources, signature: type[Factuality] = Factuality) -> Judge:
-    """The judge that a run names: `reference`, or the factuality judge on the model of the judge's role.
+    """The run's judge: `reference`, or the factuality judge with the model of the judge's role.
 
     Args:
         resources: the run's.
-        signature: how a judge model is asked; its docstring instructs it.
+        signature: the judge model's signature, whose docstring instructs it.
     """
     if resources.judge_lm is None:
         return ReferenceJudge(resources.embedder)  # type: ignore[arg-type]

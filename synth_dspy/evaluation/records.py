@@ -1,7 +1,7 @@
 """The three files of a run as types: predictions.jsonl, results.json, measurements.json.
 
-They are what is written and read, so that what an older run wrote can be read too: keys that came later, or that some
-runs do not have, may be missing.
+They are the files' format. Keys that were added later, or that some runs do not have, may be missing, so that older
+runs can still be read.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from synth_dspy.synthesis.pipeline import YieldTable
 
 
 class PassageRecord(TypedDict):
-    """A passage that a program was given."""
+    """A retrieved passage."""
 
     text: str
     id: NotRequired[str]
 
 
 class Expected(TypedDict, total=False):
-    """The part of a prediction that not every task has."""
+    """Optional fields of a prediction."""
 
     expected: Any
 
@@ -28,8 +28,8 @@ class Expected(TypedDict, total=False):
 class Prediction(Expected):
     """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
 
-    `references` are the accepted answers (none: the right answer is to abstain), `expected` one as a JSON value;
-    `scores` are in [0, 1], None where one does not apply.
+    `references` are the accepted answers (empty: the right answer is to abstain), `expected` one of them as a JSON
+    value; `scores` are in [0, 1], None if one does not apply.
     """
 
     arm: str
@@ -61,20 +61,21 @@ class EstimateRecord(TypedDict):
 
 
 Outcome = Literal["right", "right_unsupported", "wrong", "hallucinated", "abstained_right", "abstained_wrong"]
-"""What became of a question.
+"""The outcome of a question.
 
-right, right_unsupported: the references say so; the passages that the program was given do, or do not.
-wrong: the references do not say so, though the passages do (or nobody looked): misread, or of another passage.
-hallucinated: neither the references nor the passages say so.
-abstained_right, abstained_wrong: the program said that its documents do not tell; there was no right answer, or one.
+right, right_unsupported: agrees with the references; supported by the passages the program was given, or not.
+wrong: disagrees with the references, but the passages support it (or support was not scored): misread, or taken from
+    the wrong passage.
+hallucinated: disagrees with the references, and the passages do not support it.
+abstained_right, abstained_wrong: the program abstained; the question has no right answer, or has one.
 """
 
 
 class OutcomeRecord(TypedDict):
-    """How many answers were right and wrong, and abstained rightly and wrongly.
+    """Counts of right and wrong answers, and of right and wrong abstentions.
 
-    Where it was measured whether passages support answers: how many of the wrong ones are `hallucinated`, which they do
-    not support, and how many right ones they do not support either (`right_unsupported`).
+    Where support by passages was scored, `hallucinated` counts the wrong answers without it, `right_unsupported` the
+    right ones without it.
     """
 
     right: int
@@ -86,7 +87,7 @@ class OutcomeRecord(TypedDict):
 
 
 class AbstentionRecord(TypedDict):
-    """How many items were to be abstained from, how many were, and how many of those rightly."""
+    """Counts of items to abstain from, of abstentions, and of right abstentions."""
 
     f1: EstimateRecord
     must: int
@@ -118,7 +119,7 @@ class TrainingRecord(TypedDict):
 
 
 class ArmRecord(TypedDict):
-    """An arm: how it was made, its scores by what they are about, its answers counted."""
+    """An arm: how it was made, its scores by kind, and counts of its answers."""
 
     name: str
     optimizer: str | None
@@ -152,7 +153,7 @@ class ReferenceRecord(TypedDict):
 
 
 class PairRecord(TypedDict):
-    """Two arms compared by a score, on the items that both answered; figures are None where there are none."""
+    """Two arms compared by a score, on the items that both answered; figures are None without such items."""
 
     arm: str
     against: str
@@ -187,7 +188,7 @@ class VerdictRecord(TypedDict):
 
 
 class ItemsRecord(TypedDict):
-    """How many items there were, and of which kind."""
+    """Counts of items, by kind."""
 
     n: int
     headline: int
@@ -197,7 +198,7 @@ class ItemsRecord(TypedDict):
 
 
 class MethodRecord(TypedDict):
-    """How intervals and tests were made."""
+    """The methods of intervals and tests."""
 
     unit: str
     groups: int
@@ -218,7 +219,7 @@ class SplitRecord(TypedDict):
 
 
 class JudgeRecord(TypedDict, total=False):
-    """The judge and how far it agrees with people, where that was measured."""
+    """The judge, and its agreement with people if that was measured."""
 
     name: str
     n: int
@@ -239,7 +240,7 @@ class BreakdownRecord(TypedDict):
 
 
 class LabelRecord(TypedDict):
-    """How an arm labels; see `report.classification`."""
+    """An arm's classification figures; see `report.classification`."""
 
     macro_f1: EstimateRecord
     matrix: list[list[int]]
@@ -270,7 +271,7 @@ class SavedTokens(TypedDict):
 
 
 class SavedTokensRecord(TypedDict):
-    """What a shorter prompt saves."""
+    """The tokens that a shorter prompt saves."""
 
     against: str
     arms: list[SavedTokens]
@@ -317,14 +318,14 @@ class PerplexityChange(TypedDict):
 
 
 class ChangeRecord(TypedDict):
-    """What tuning changed elsewhere."""
+    """What tuning changed outside the task."""
 
     ifeval: FollowedChange | None
     perplexity: PerplexityChange | None
 
 
 class RetentionRecord(TypedDict):
-    """What a model can do besides the task, and for a tuned one what that was before."""
+    """What a model can do outside the task, and for a tuned one the change from before."""
 
     model: str
     ifeval: FollowedRecord | None
@@ -398,14 +399,14 @@ class ArmMeasured(TypedDict):
 
 
 class StationRecord(TypedDict):
-    """How long a station of the run took."""
+    """Duration of a stage of the run."""
 
     name: str
     seconds: float
 
 
 class MachineRecord(TypedDict):
-    """Where it ran; see `facts.Machine`."""
+    """The machine; see `facts.Machine`."""
 
     cpu: str
     cores: int

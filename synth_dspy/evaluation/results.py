@@ -1,4 +1,4 @@
-"""What a run ends with: predictions, results, measurements and the report, in its folder."""
+"""Writes the outcome of a run to its folder: predictions, results, measurements and the report."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def write_results(
     predictions: Sequence[Prediction],
     facts: RunFacts,
 ) -> tuple[Results, Measurements]:
-    """Aggregate the predictions and write everything down: the new files together, or what was there stays.
+    """Aggregate the predictions and write all files together; on an error the previous files stay.
 
     Args:
-        run: where to.
-        task: what was compiled or scored.
-        config: the settings it had.
-        judge: scored the predictions.
-        predictions: rows of `evaluation.runner`.
-        facts: what the stations have to say.
+        run: the run.
+        task: the task that was compiled or scored.
+        config: its settings.
+        judge: the judge that scored the predictions.
+        predictions: rows from `evaluation.runner`.
+        facts: facts from the run's stages.
 
     Returns:
         `results` and `measurements`.

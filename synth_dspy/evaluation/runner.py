@@ -1,4 +1,4 @@
-"""All arms on the same held-out items: one row per arm and item, with the answer, its scores and what it cost."""
+"""Runs arms on held-out items: one row per arm and item, with the answer, its scores and its cost."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def run_arm(
 ) -> list[Prediction]:
     """Run a program on every example, then score its answers.
 
-    A call that fails for good is a wrong answer with its error named; the other items go on.
+    A call that fails for good counts as a wrong answer, with its error; the other items continue.
 
     Args:
         arm: the arm's name.
         program: the compiled program, its LM set.
         examples: held-out examples, the same for every arm.
-        metrics: scores by name, each `(example, prediction) -> float in [0, 1]`, NaN where it does not apply.
+        metrics: metrics by name, each `(example, prediction) -> float in [0, 1]`, NaN if it does not apply.
         judge: scores answers against references.
         executor: runs the calls.
-        ledger: remembers them, and says what each item cost.
+        ledger: records the calls and the cost of each item.
         advance: called with the number of items done since the last call.
 
     Returns:
@@ -104,12 +104,10 @@ def run_arm(
 def _judged(
     judge: Judge, examples: Sequence[dspy.Example], predictions: Sequence[dspy.Prediction], rows: Sequence[Prediction]
 ) -> list[float]:
-    """The judge's scores, from 0 to 1 as a metric's are; 0 where the call failed.
-
-    A judge that wants predictions is spared those of calls that failed.
+    """The judge's scores in [0, 1]; 0 for a failed call, which a judge of predictions does not get.
 
     Raises:
-        SetupError: it gives something else, or not one score for each row.
+        SetupError: a score is neither a number from 0 to 1 nor a truth value, or the number of scores is wrong.
     """
     if hasattr(judge, "score_predictions"):
         scores = _of_answered(judge.name, judge, examples, predictions, rows)
@@ -128,10 +126,7 @@ def _measured(
     predictions: Sequence[dspy.Prediction],
     rows: Sequence[Prediction],
 ) -> list[float]:
-    """A metric's scores; NaN where it does not apply.
-
-    Where the call failed it is 0, unless the metric does not even apply to an empty answer.
-    """
+    """A metric's scores: NaN where it does not apply, else 0 for a failed call."""
     scores = _of_answered(name, metric, examples, predictions, rows)
     failed = [number for number in range(len(rows)) if number not in scores]
     scores |= {number: _of_failed(metric, examples[number], predictions[number]) for number in failed}
@@ -145,7 +140,7 @@ def _of_answered(
     predictions: Sequence[dspy.Prediction],
     rows: Sequence[Prediction],
 ) -> dict[int, float]:
-    """Scores by the rows' numbers, of calls that did not fail; of all at once where the metric offers that."""
+    """Scores of the calls that succeeded, by the rows' indices; all at once if the metric has `score_predictions`."""
     answered = [number for number, row in enumerate(rows) if row["error"] is None]
     many = getattr(metric, "score_predictions", None)
     if many is None:
@@ -155,8 +150,8 @@ def _of_answered(
 
 
 def _of_failed(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:
-    """NaN where a metric does not apply to an example, whose call failed; else 0."""
+    """NaN if a metric does not apply to the example of a failed call; else 0."""
     try:
         return math.nan if math.isnan(float(metric(example, prediction))) else 0.0
-    except Exception:  # it reads what an empty prediction does not have
+    except Exception:  # it needs a field that an empty prediction lacks
         return 0.0

@@ -1,4 +1,4 @@
-"""The results of a run as Python sees them: typed, a table in a notebook, a data frame on demand."""
+"""The results of a run in Python: typed values, a table in a notebook, a data frame on demand."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from synth_dspy.evaluation.report.charts import arms_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
 
 OTHER = "(other)"
-"""What answers that are none of the classes are called in a confusion matrix."""
+"""The name of all other answers in a confusion matrix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over held-out items with its 95 % interval; None where it could not be had."""
+    """A mean over held-out items with its 95 % interval; None if it could not be computed."""
 
     mean: float | None
     low: float | None
@@ -32,12 +32,12 @@ class Comparison:
     """Two arms on the same items.
 
     Attributes:
-        arm: the one.
-        against: the other.
-        difference: of their means, the first less the second, with its interval.
-        p: of the paired permutation test, after Holm's correction.
+        arm: the first arm.
+        against: the second arm.
+        difference: the first arm's mean minus the second's, with its interval.
+        p: p value of the paired permutation test, after Holm's correction.
         outcome: `better`, `worse`, or `no evidence`.
-        smallest_detectable: the difference that so many items would find with 80 % power.
+        smallest_detectable: the difference that so many items would detect with 80 % power.
     """
 
     arm: str
@@ -54,12 +54,12 @@ class ArmResult:
 
     Attributes:
         name: the arm's.
-        score: what the headline is about, from 0 to 1.
+        score: the headline's score, from 0 to 1.
         scores: the task's other scores by name.
-        failed: why it could not be made; None if it could.
-        latency_p50_s: median seconds of an answer, many being asked at once.
+        failed: the error, if it could not be made.
+        latency_p50_s: median seconds of an answer, with concurrent calls.
         tokens: mean tokens of prompt and reply.
-        cost_usd: mean cost of an answer; None where nothing is charged.
+        cost_usd: mean cost of an answer; None if nothing is charged.
     """
 
     name: str
@@ -73,11 +73,11 @@ class ArmResult:
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How an arm labels.
+    """An arm's classification figures.
 
     Attributes:
         macro_f1: the mean of the F1 scores of the classes that held-out items have.
-        confusion: for each right label how often each label was answered, and any `OTHER` answer.
+        confusion: for each right label, how often each label, or any `OTHER` answer, was given.
     """
 
     macro_f1: Estimate
@@ -86,11 +86,11 @@ class LabelScores:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """How the arms label, where an answer is one of several classes.
+    """Classification figures, for a task whose answer is one of several classes.
 
     Attributes:
         classes: the labels, in the task's order.
-        arms: of every arm that was scored, and of what stands in the report for comparison.
+        arms: figures of every scored arm and reference row.
     """
 
     classes: tuple[str, ...]
@@ -103,16 +103,16 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a run found.
+    """The results of a run.
 
     Attributes:
         folder: the run's.
         baseline: the arm that the others are compared with.
         arms: every arm, the baseline first.
-        comparisons: of each arm with the baseline, by the headline's score.
+        comparisons: each arm with the baseline, by the headline's score.
         verdict: the report's headline, with its detail.
-        n: held-out items that the headline is about.
-        classification: macro F1 and confusion matrices, where an answer is one of several labels; else None.
+        n: held-out items of the headline.
+        classification: macro F1 and confusion matrices if the answer is one of several labels; else None.
     """
 
     folder: Path
@@ -128,10 +128,10 @@ class Results:
         """The results in a run's folder.
 
         Raises:
-            SetupError: its files are missing, or are not what a run writes.
+            SetupError: its files are missing or damaged.
         """
-        finished = read_run(folder)
-        results, measured = finished.results, finished.measurements["arms"]
+        run = read_run(folder)
+        results, measured = run.results, run.measurements["arms"]
         return cls(
             folder=folder,
             baseline=results["baseline"],
@@ -146,13 +146,13 @@ class Results:
 
     def __getitem__(self, arm: str) -> ArmResult:
         """An arm's results, by its name."""
-        found = next((each for each in self.arms if each.name == arm), None)
-        if found is None:
+        match = next((each for each in self.arms if each.name == arm), None)
+        if match is None:
             raise KeyError(f"there is no arm {arm!r}; there are {', '.join(each.name for each in self.arms)}")
-        return found
+        return match
 
     def to_pandas(self) -> Any:
-        """A `pandas.DataFrame`, one row an arm."""
+        """A `pandas.DataFrame`, one row per arm."""
         return _frame([_row(arm) for arm in self.arms]).set_index("arm")
 
     def __str__(self) -> str:
@@ -160,9 +160,9 @@ class Results:
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the table, and the chart of the report."""
-        finished = read_run(self.folder)
+        run = read_run(self.folder)
         table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
-        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(finished.results)}"
+        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(run.results)}"
 
 
 def _frame(values: Any) -> Any:

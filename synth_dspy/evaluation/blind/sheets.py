@@ -1,7 +1,7 @@
-"""Blind comparison: sheets that show answers without saying whose they are, and the key that does.
+"""Blind comparison: sheets with anonymous answers, and the key to their arms.
 
-A comparison is a folder: `sheets.jsonl` and `sheets.csv` hold the same items, each with the arms' outputs in random
-order; `key.json` says whose they are, and stays with whoever runs the comparison.
+A comparison is a folder: `sheets.jsonl` and `sheets.csv` have the same items, each with the arms' outputs in random
+order; `key.json` names their arms, and is kept by whoever runs the comparison.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, references: bool = True) -> Json:
     """Draw items and write sheets and key.
 
-    Items that not all arms answered are left out, and so are those that all arms answered with the same words: there
-    is nothing to choose. Orders are drawn so that every arm stands equally often in every position.
+    Items that not all arms answered are left out, and so are those with the same output from all arms, where there is
+    nothing to choose. Orders are random, with every arm equally often in every position.
 
     Args:
         arms: two or more.

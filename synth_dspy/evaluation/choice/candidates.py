@@ -1,13 +1,13 @@
 """Which model to take: arms and their base models by quality, speed, memory, cost and licence, under the user's limits.
 
-All figures are of the items that every arm has in common. Latency is a call's as the run made it, many at a time;
-throughput follows from it and from how many were under way (Little's law, L = lambda W; Little 1961). What an embedded
-model costs is its CPU time at the user's price, what a hosted one costs is what its provider charged.
+All figures are over the items that every arm answered. Latency is that of the run's calls, which were concurrent;
+throughput follows from latency and concurrency (Little's law, L = lambda W; Little 1961). The cost of an embedded model
+is its CPU time at the user's price, that of a hosted one is what its provider charged.
 
-What is recommended is what the report shows: the best-scoring of the arms that are shown to be better than the
-baseline, or, where none is, the baseline, and then the recommendation says so in the report's words. Of arms that score
-alike with that one, within `ALIKE`, and are not shown to be worse, a cheaper one is taken instead. The tests are the
-report's own where it made them, else the same ones on the items that all arms have in common.
+The recommendation follows the report: the best-scoring arm that is shown to be better than the baseline, or, without
+one, the baseline, which the recommendation then says in the report's words. A cheaper arm replaces it if their scores
+are within `ALIKE` and it is not shown to be worse. The tests are the report's own where it has them, else the same ones
+on the common items.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from synth_dspy.models.weights.registry import REGISTRY
 
 MB = 1e6
 CHEAPER = 0.95
-"""What costs more than this share of the other's price is no cheaper: CPU time varies that much from run to run."""
+"""An option is cheaper only below this share of the other's price: CPU time varies that much between runs."""
 ALIKE = 0.05
-"""Differences of the metric up to which a lower price decides between arms of which neither is shown to be better."""
+"""Largest difference of the metric at which price decides between arms without evidence that one is better."""
 
 
 def choose(
@@ -48,18 +48,17 @@ def choose(
     """Weigh arms against each other.
 
     Args:
-        arms: of runs of one task.
-        limits: what is asked of the choice.
+        arms: arms of runs of the same task.
+        limits: the user's limits.
         metric: the score that counts as quality.
-        stated: licences by model string, as the user states them.
-        seed: of the resampling.
+        stated: the user's licences, by model string.
+        seed: for the resampling.
 
     Returns:
-        JSON data: `metric`, what it is `called`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others
-        have to beat: of the runs' baselines within the limits the cheapest; where there is none, the cheapest arm),
-        `comparisons` (of the other arms within the limits with it, and of the best with the others), `chosen` (a name
-        or None),
-        `recommendation` (a sentence or two), `notes`.
+        JSON data: `metric`, its name in sentences (`called`), `limits`, `items`, `left_out`, `options`, `baseline` (the
+        cheapest of the runs' baselines within the limits, else the cheapest arm), `comparisons` (of the arms within the
+        limits with it, and of the best with the others), `chosen` (a name or None), `recommendation` (a sentence or
+        two), `notes`.
 
     Raises:
         SetupError: no arm, no item in common, or no such metric.
@@ -90,7 +89,7 @@ def choose(
     chosen = _chosen(leader, allowed, comparisons)
     results = arms[0].run.results
     called = headline_name(results) if metric == HEADLINE and is_measured(results) else metric
-    found: Json = plain(
+    choice: Json = plain(
         {
             "task": arms[0].run.results.get("task"),
             "metric": metric,
@@ -113,18 +112,18 @@ def choose(
             "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],
         }
     )
-    return found
+    return choice
 
 
 def _scores(arms: Sequence[Arm], common: Sequence[str], metric: str) -> dict[str, dict[str, float]]:
-    """Scores by arm and item, of the items that the metric says something of; an answer that failed scores 0.
+    """Scores by arm and item, for the items that the metric applies to; a failed answer scores 0.
 
     Yes/no questions are left out, as they are from the report's headline.
     """
     items = [item for item in common if not is_yes_no(arms[0].rows[item])]
-    known = sorted({name for arm in arms for row in arm.rows.values() for name in row.get("scores") or {}})
-    if metric not in known:
-        raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(known) or 'none'}.")
+    names = sorted({name for arm in arms for row in arm.rows.values() for name in row.get("scores") or {}})
+    if metric not in names:
+        raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(names) or 'none'}.")
 
     def scored(row: Prediction) -> float | None:
         return None if (row.get("scores") or {}).get(metric) is None else score(row, metric)
@@ -166,7 +165,7 @@ def _option(
 
 
 def _made_of(arm: Arm) -> list[str]:
-    """The roles whose models an arm's use depends on: its own, the teacher it learned from, the embedder it asks."""
+    """The roles whose models an arm depends on: its own, its teacher, its embedder."""
     record, synthesis = arm.record, arm.run.results.get("synthesis")
     training = record["training"] if record else None
     origins = training["by_origin"] if training else None
@@ -212,7 +211,7 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
 
 
 def _costs(option: Option) -> tuple[float, ...]:
-    """What is better when it is less; what is not known is no advantage."""
+    """Figures of which less is better; an unknown one is not an advantage."""
     values = (option.latency_p95_s, option.cost_per_thousand_usd, option.weights_mb)
     return tuple(math.inf if value is None else value for value in values)
 
@@ -233,19 +232,19 @@ def _rank(option: Option) -> tuple[float, tuple[float, ...], str]:
 
 
 def _price(option: Option) -> tuple[float, ...]:
-    """What "cheaper" compares: cost, then latency, then size."""
+    """The order of prices: cost, then latency, then size."""
     latency, cost, weights = _costs(option)
     return (cost, latency, weights)
 
 
 def _baseline(allowed: Sequence[Option], arms: Sequence[Arm]) -> Option | None:
-    """What the other arms within the limits have to beat."""
+    """The arm that the others within the limits must beat."""
     baselines = {arm.name for arm in arms if arm.arm == arm.run.results.get("baseline")}
     return min([o for o in allowed if o.name in baselines] or allowed, key=_price, default=None)
 
 
 def _own_scores(arms: Sequence[Arm], metric: str) -> list[str]:
-    """What the report of the only run says of the task's own scores where they differ from the judge's."""
+    """For a single run, the report's sentences on the task's own scores that differ from the judge's."""
     if metric != HEADLINE or len({arm.run.folder for arm in arms}) > 1:
         return []
     results = arms[0].run.results
@@ -255,7 +254,7 @@ def _own_scores(arms: Sequence[Arm], metric: str) -> list[str]:
 
 
 def _reported(arms: Sequence[Arm], metric: str) -> list[PairRecord]:
-    """The comparisons that the report of the only run has of the metric; none of several runs."""
+    """For a single run, the report's comparisons by the metric; empty for several runs."""
     if len({arm.run.folder for arm in arms}) > 1:
         return []
     results = arms[0].run.results
@@ -265,7 +264,7 @@ def _reported(arms: Sequence[Arm], metric: str) -> list[PairRecord]:
 
 @dataclass(frozen=True, slots=True)
 class _Tests:
-    """Paired tests: the report's own where it made them, else on the common items, with Holm's correction."""
+    """Paired tests: the report's own if it has them, else on the common items, with Holm's correction."""
 
     reported: Sequence[PairRecord]
     scores: Mapping[str, Mapping[str, float]]
@@ -281,15 +280,15 @@ class _Tests:
         return self._family([(leader.name, o.name) for o in allowed if o is not leader])
 
     def _family(self, pairs: Sequence[tuple[str, str]]) -> list[PairRecord]:
-        known = {pair: row for pair in pairs if (row := self._known(*pair))}
-        made = {pair: self._compared(*pair, len(pairs)) for pair in pairs if pair not in known}
+        reported = {pair: row for pair in pairs if (row := self._reported_pair(*pair))}
+        made = {pair: self._compared(*pair, len(pairs)) for pair in pairs if pair not in reported}
         for row, adjusted in zip(made.values(), stats.holm([row["p"] for row in made.values()]), strict=True):
             row["p_holm"] = adjusted
-        rows = [known.get(pair) or made[pair] for pair in pairs]
+        rows = [reported.get(pair) or made[pair] for pair in pairs]
         return [{**row, "outcome": outcome(row)} for row in rows]
 
-    def _known(self, arm: str, other: str) -> PairRecord | None:
-        """The report's comparison of two arms, turned round where it has them so."""
+    def _reported_pair(self, arm: str, other: str) -> PairRecord | None:
+        """The report's comparison of two arms, with the sign reversed if it lists them in the other order."""
         for row in self.reported:
             sign = {(arm, other): 1, (other, arm): -1}.get((row["arm"], row["against"]))
             if sign and row["difference"] is not None and row["low"] is not None and row["high"] is not None:
@@ -327,7 +326,7 @@ class _Tests:
 
 
 def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Sequence[PairRecord]) -> Option | None:
-    """The cheapest of the leader and the options that score alike and are not shown to be worse."""
+    """The cheapest among the leader and the options that score about the same and are not shown to be worse."""
     if leader is None:
         return None
     worse = {row["arm"] for row in comparisons if row["against"] == leader.name and row["outcome"] == "worse"}
@@ -338,7 +337,7 @@ def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Seque
 
 
 def _cheaper(one: Option, other: Option) -> bool:
-    """Whether one costs less by more than chance; where no price is known, whether it is that much faster."""
+    """Whether one costs clearly less than the other; without known prices, whether it is clearly faster."""
     ours, theirs = one.cost_per_thousand_usd, other.cost_per_thousand_usd
     if ours is None and theirs is None:
         ours, theirs = one.latency_p50_s, other.latency_p50_s

@@ -1,7 +1,7 @@
-"""The judges of answers with their passages as metrics of a task: `metrics.grounded` and `metrics.retrieval`.
+"""The judges of answers with their passages as metrics of a task: `document_tools.grounded` and `.retrieval`.
 
-Named in a `Task`, each scores with the run's judge model where one is named, and by features elsewhere. They are
-further columns: the headline's score stays the judge's of the references.
+With a judge model, each asks it; without one, it scores by fitted features. They are further columns of a report: the
+headline stays the score of the judge of the references.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class PassageScore:
     """A judge's verdict as a metric: 1.0 or 0.0, so that a report's mean is a share; NaN where it does not apply.
 
     Args:
-        part: `grounded` or `retrieval`.
-        about: what a report takes it for.
-        label: what a report calls it.
-        make: makes the judge of a run; without a run it is of features.
-        judge: the judge, once it was made.
+        part: `grounded` or `retrieval`; without a run, fitted features score it.
+        about: see `evaluation.scores`.
+        label: the score's name in reports.
+        make: makes the judge of a run.
+        judge: that judge, once made.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class PassageScore:
         self._make, self._judge = make, judge
 
     def with_resources(self, resources: Resources) -> PassageScore:
-        """The metric with the judge that the run names."""
+        """The metric with the run's judge."""
         return PassageScore(self.part, self.about, self.label, self._make, self._make(resources))
 
     @cached_property
     def judge(self) -> Judge:
-        """What scores."""
+        """The judge."""
         return self._judge or FittedJudge(self.part)
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
@@ -66,7 +66,7 @@ def _record(judge: Judge) -> JudgeRecord:
 
 
 grounded = PassageScore("grounded", "support", "supported by its passages", groundedness_judge)
-"""Whether the passages that an answer was made from support all that it states; NaN where it abstains."""
+"""Whether the passages that an answer is based on support everything it states; NaN where it abstains."""
 
-retrieval = PassageScore("retrieval", "retrieval", "passages suffice", retrieval_judge)
-"""Whether the passages let one answer the question; NaN where the right answer is to abstain."""
+retrieval = PassageScore("retrieval", "retrieval", "passages contain an answer", retrieval_judge)
+"""Whether the passages contain an answer to the question; NaN where the right answer is to abstain."""

@@ -1,4 +1,4 @@
-"""Rows of predictions as figures: what counts as which score, means, intervals, and numbers that JSON can hold."""
+"""From rows of predictions to figures: scores, means, intervals, and numbers that JSON can represent."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from synth_dspy.evaluation.records import EstimateRecord, Outcome, OutcomeRecord
 Cost = Literal["latency_s", "prompt_tokens", "completion_tokens", "cpu_s", "cost_usd"]
 
 HEADLINE = "judged"
-"""The score that a report is about, which every answer has."""
+"""The headline score, which every answer has."""
 RIGHT = 0.5
 """An answer judged at least this counts as right."""
 TRIVIAL: tuple[ReferenceKind, ...] = ("silent", "frequent")
-"""Kinds of reference rows that answer every question alike."""
+"""Kinds of reference rows that give the same answer to every question."""
 PROMPTS: Literal["prompts"] = "prompts"
 """The kind of reference row that is the baseline under DSPy's own adapter."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""Where in memory an object lies, in Python's words for it: another place in every run."""
+"""An object's address in memory, as in its `repr`: different in every run."""
 
 
 def is_yes_no(row: Mapping[str, Any]) -> bool:
@@ -37,8 +37,8 @@ def score(row: Prediction, name: str, *, whole: bool = False) -> float | None:
 
     Args:
         row: an arm's answer.
-        name: of the score.
-        whole: the score is one of whole answers: an answer that ended in an error has none of it right.
+        name: the score's.
+        whole: whether the score rates whole answers: an answer that ended in an error then scores 0.
     """
     value = (row.get("scores") or {}).get(name)
     if value is None or not math.isfinite(value):
@@ -51,16 +51,16 @@ def estimate(
 ) -> EstimateRecord:
     """A score's mean over rows with its 95 % interval; `whole` as for `score`."""
     pairs = [(value, r.get("group")) for r in rows if (value := score(r, name, whole=whole)) is not None]
-    found = stats.estimate([value for value, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    result = stats.estimate([value for value, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
+    return {"mean": result.mean, "low": result.low, "high": result.high, "n": result.n}
 
 
 def outcome_of(row: Prediction, support: str | None = None) -> Outcome:
-    """What became of a question; a call that failed is a wrong answer.
+    """The outcome of a question; a failed call is a wrong answer.
 
     Args:
         row: an arm's answer.
-        support: the score that says whether passages support an answer, where the task has one.
+        support: the task's score of support by passages, if it has one.
     """
     if row.get("error"):
         return "wrong"
@@ -74,17 +74,20 @@ def outcome_of(row: Prediction, support: str | None = None) -> Outcome:
 
 
 def outcomes(rows: Sequence[Prediction], support: str | None = None) -> OutcomeRecord:
-    """Answers by `outcome_of`; `right` and `wrong` include the unsupported ones, which are counted if any was rated."""
+    """Counts of right and wrong answers, and of right and wrong abstentions; failed calls are wrong.
+
+    Unsupported answers are among them, and counted as well where support was scored.
+    """
     counts = Counter(outcome_of(row, support) for row in rows)
-    found: OutcomeRecord = {
+    result: OutcomeRecord = {
         "right": counts["right"] + counts["right_unsupported"],
         "wrong": counts["wrong"] + counts["hallucinated"],
         "abstained_right": counts["abstained_right"],
         "abstained_wrong": counts["abstained_wrong"],
     }
     if support is not None and any(score(row, support) is not None for row in rows):
-        found["hallucinated"], found["right_unsupported"] = counts["hallucinated"], counts["right_unsupported"]
-    return found
+        result["hallucinated"], result["right_unsupported"] = counts["hallucinated"], counts["right_unsupported"]
+    return result
 
 
 def mean(rows: Sequence[Prediction], key: Cost) -> float | None:
@@ -96,7 +99,7 @@ def mean(rows: Sequence[Prediction], key: Cost) -> float | None:
 def plain(value: Any) -> Any:
     """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None.
 
-    Texts lose the addresses of objects ("<Provider object at 0x7f...>"), which no two runs share.
+    Addresses of objects ("<Provider object at 0x7f...>") are removed from texts: they differ between runs.
     """
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}

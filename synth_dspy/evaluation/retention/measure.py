@@ -1,7 +1,7 @@
-"""Retention: what tuning a model for one task cost it elsewhere.
+"""Retention: what a model lost outside the task that it was tuned for.
 
-Two measures, taken before and after: the share of IFEval prompts whose instructions the model follows, asked plainly
-with no program around it, and its perplexity on general text that no task has anything to do with.
+Two measures, before and after tuning: the share of IFEval prompts whose instructions the model follows, without a
+program around it, and its perplexity on general text unrelated to any task.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ STATION = "retention"
 DATA = Path(__file__).with_name("data")
 """The prompts and the text that come with the project."""
 MAX_TOKENS = 64
-"""Longest reply: enough for most instructions, and cheap."""
+"""Most tokens of a reply: enough for most instructions, and cheap."""
 WINDOW = 512
 """Tokens of text that perplexity is measured on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """An instruction-following prompt of IFEval's form.
+    """An instruction-following prompt in IFEval's form.
 
     Attributes:
         key: its id.
-        text: what the model is asked.
-        instructions: what a program can verify of the reply, each with its arguments.
+        text: the prompt.
+        instructions: the verifiable instructions, each with its arguments.
     """
 
     key: str
@@ -87,14 +87,14 @@ class Perplexity:
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What a model can do besides its task; None where it was not measured."""
+    """What a model can do outside its task; None if not measured."""
 
     ifeval: Followed | None = None
     perplexity: Perplexity | None = None
 
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
-    """Prompts in IFEval's published form: `key`, `prompt`, `instruction_id_list` and `kwargs`, one a line.
+    """Prompts in IFEval's published form: `key`, `prompt`, `instruction_id_list` and `kwargs`, one per line.
 
     Google's own 541 prompts are `google/IFEval` on the Hugging Face hub (Apache-2.0).
 
@@ -103,11 +103,11 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
         limit: at most this many, spread evenly over the file.
 
     Raises:
-        SetupError: the file cannot be read, or a line is not as described or asks for what cannot be checked.
+        SetupError: the file cannot be read, or a line is malformed or has an instruction that cannot be checked.
     """
     rows = jsonl.read_rows(
         path,
-        {"key": jsonl.ID, "prompt": jsonl.FILLED, "instruction_id_list": _known, "kwargs": jsonl.OBJECTS},
+        {"key": jsonl.ID, "prompt": jsonl.FILLED, "instruction_id_list": _check_instruction, "kwargs": jsonl.OBJECTS},
         unique="key",
     )
     prompts = []
@@ -142,13 +142,13 @@ def measure(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Followed:
-    """How many instructions a model follows, strictly: its reply as it stands.
+    """How many instructions a model follows, in IFEval's strict form: the reply is not edited.
 
     Args:
         lm: the model; asked once per prompt, greedily, through the ledger that it was opened with.
         prompts: see `read_prompts`.
         executor: runs many calls at once.
-        arm: whom the ledger books the calls to.
+        arm: the arm of the calls in the ledger.
         max_tokens: longest reply.
         seed: of the interval.
         progress: called with the number of prompts done since the last call.
@@ -169,13 +169,13 @@ def measure(
         prompt.key: followed_by(prompt, outcome.unwrap() if outcome.error is None else "")
         for prompt, outcome in zip(prompts, outcomes, strict=True)
     }
-    found = stats.estimate([float(all(each)) for each in followed.values()], seed=seed)
+    estimate = stats.estimate([float(all(each)) for each in followed.values()], seed=seed)
     single = [one for each in followed.values() for one in each]
     return Followed(
         n=len(prompts),
-        prompt_strict=found.mean,
-        low=found.low,
-        high=found.high,
+        prompt_strict=estimate.mean,
+        low=estimate.low,
+        high=estimate.high,
         instruction_strict=sum(single) / len(single) if single else None,
         errors=len(errors),
         followed=followed,
@@ -217,19 +217,21 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
         handle = pipeline.add_request(0, openvino.Tensor(ids.copy()), config)
         while pipeline.has_non_finished_requests():
             pipeline.step()
-        found = list(handle.read_all()[0].generated_log_probs)
+        log_probs = list(handle.read_all()[0].generated_log_probs)
     except RuntimeError as error:
         raise ModelError(f"The perplexity of {model} could not be measured: {error}") from error
     tokens = int(ids.shape[1])
-    read = found[1:tokens]  # nothing comes before the first token; the last figure is of the token generated
-    if len(read) != tokens - 1 or not read:
-        raise ModelError(f"The perplexity of {model} could not be measured: {len(found)} figures for {tokens} tokens.")
-    return Perplexity(math.exp(-math.fsum(read) / len(read)), len(read), [-one for one in read])
+    scored = log_probs[1:tokens]  # the first token has no context; the last figure is of the generated token
+    if len(scored) != tokens - 1 or not scored:
+        raise ModelError(
+            f"The perplexity of {model} could not be measured: {len(log_probs)} log probabilities for {tokens} tokens."
+        )
+    return Perplexity(math.exp(-math.fsum(scored) / len(scored)), len(scored), [-one for one in scored])
 
 
-def _known(value: Any) -> str | None:
+def _check_instruction(value: Any) -> str | None:
     wrong = jsonl.FILLED_TEXTS(value)
     if wrong is not None:
         return wrong
     unknown = [kind for kind in value if kind not in ifeval.KINDS]
-    return f"{unknown[0]!r} is none of the {len(ifeval.KINDS)} kinds that can be checked" if unknown else None
+    return f"{unknown[0]!r} is not one of the {len(ifeval.KINDS)} kinds that can be checked" if unknown else None
