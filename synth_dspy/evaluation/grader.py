@@ -95,7 +95,7 @@ class Grader(dspy.Module):
             ModelError: every call failed; otherwise a judge that never answers would look like one that rejects every
                 answer. A single call may fail if the judge has answered before.
         """
-        outcomes = self._executor.map(lambda one: self.forward(**one), inputs)
+        outcomes = self._executor.map(lambda one: self(**one), inputs)
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
         if errors and len(errors) == len(outcomes) and (len(errors) > 1 or not self._answered):
             first = f"{type(errors[0]).__name__}: {errors[0]}"
