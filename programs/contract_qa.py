@@ -83,5 +83,6 @@ def contract_qa(
         evidence=metrics.retrieval_recall,
         asks=("labelled", "categories"),
         labels="--task.documents FOLDER --task.labelled FILE",
+        domain="contracts",
         words=350 if documents or cuad else 100,  # the sample contracts are short
     )

@@ -1,12 +1,16 @@
-"""Agreement of raters (Krippendorff's alpha), and a test of whether an answer's position influences them.
+"""Agreement: of raters with each other, of positions with choices, and of the reference judge with people.
 
-Units are items; a rater's choice is a label. Raters may have rated different items.
+For raters, units are items. Raters may have rated different items; what they chose is a label (Krippendorff's alpha).
+The reference judge's agreement with graders was measured per domain on answers outside its fit, and ships with it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,3 +124,38 @@ def position_p(units: Sequence[Sequence[float]], *, resamples: int = 10_000, see
         permuted = rng.permuted(np.broadcast_to(chosen, (rows, *chosen.shape)), axis=2)
         extreme += int(np.count_nonzero((permuted.sum(axis=1) ** 2).sum(axis=1) >= observed - 1e-9))
     return (extreme + 1) / (resamples + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The reference judge's verdicts (right from a score of 0.5 on) against people's, on answers outside its fit.
+
+    Attributes:
+        domain: what the questions are about: "trivia" or "contracts".
+        graded: whose answers were graded, in words: the kind of answering model.
+        n_right: answers that people call right; `sensitivity` was measured on them.
+        n_wrong: answers that people call wrong; `specificity` was measured on them.
+        sensitivity: share of the right answers that the judge calls right, in [0, 1].
+        specificity: share of the wrong answers that the judge calls wrong, in [0, 1].
+        kappa: Cohen's kappa.
+    """
+
+    domain: str
+    graded: str
+    n_right: int
+    n_wrong: int
+    sensitivity: float
+    specificity: float
+    kappa: float
+
+
+def judge_agreement(domain: str) -> Agreement | None:
+    """The shipped reference judge's agreement in a domain; None where it was not measured."""
+    return _judge_agreements().get(domain)
+
+
+@cache
+def _judge_agreements() -> dict[str, Agreement]:
+    parameters = Path(__file__).with_name("reference_judge") / "parameters.json"
+    rows = json.loads(parameters.read_text(encoding="utf-8"))["agreement"]["domains"]
+    return {row["domain"]: Agreement(**row) for row in rows}

@@ -129,7 +129,7 @@ class TaskFacts:
         scores: the metrics' scores.
         classes: the possible labels; empty if the answer is not a label.
         measured: the name of the headline's score if it is measured rather than a judge's estimate; else empty.
-        judge: its name, and its agreement with people if known.
+        judge: its name, its threshold, the task's domain, and its agreement with people if measured there.
         passage_judges: the same for judges of answers with their passages, by the names of their scores.
     """
 

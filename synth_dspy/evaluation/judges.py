@@ -9,6 +9,7 @@ signatures' docstrings instruct the model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import dspy
 
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
+from synth_dspy.evaluation.agreement import judge_agreement
 from synth_dspy.evaluation.grader import Grader, answer_row, score_undecided
 from synth_dspy.evaluation.metrics import abstains
 from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
@@ -64,20 +66,25 @@ class ReferenceJudge:
     Args:
         embedder: the embedder it was fitted with; None loads it.
         parameters: the file with the fitted parameters.
+        domain: what the questions are about; `agreement` is the one measured in this domain.
     """
 
     name = "reference"
 
-    def __init__(self, embedder: TokenEmbedder | None = None, parameters: Path = PARAMETERS) -> None:
+    def __init__(
+        self, embedder: TokenEmbedder | None = None, parameters: Path = PARAMETERS, *, domain: str = ""
+    ) -> None:
         fitted = Parameters.load(parameters)
         if embedder is None or embedder.name != fitted.embedder:
             embedder = roles.token_embedder(fitted.embedder)
         self._scorer = ReferenceScorer(fitted, embedder)
+        # What was measured of the shipped parameters says nothing of others.
+        self._agreement = judge_agreement(domain) if parameters == PARAMETERS else None
 
     @property
     def agreement(self) -> Mapping[str, Any]:
-        """Figures on held-out groups: n, kappa, auroc, accuracy, source, measured_on."""
-        return self._scorer.parameters.agreement
+        """With people, in its domain; empty where it was not measured there."""
+        return {} if self._agreement is None else asdict(self._agreement)
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         return self.score_many([answer_row(example, prediction)])[0]
@@ -112,7 +119,7 @@ def make_judge(resources: Resources, signature: type[Factuality] = Factuality) -
         signature: the judge model's signature, whose docstring instructs it.
     """
     if resources.judge_lm is None:
-        return ReferenceJudge(resources.embedder)  # type: ignore[arg-type]
+        return ReferenceJudge(resources.embedder, domain=resources.domain)  # type: ignore[arg-type]
     judge = FactualityJudge(resources.judge_lm, resources.executor, signature)
     judge.name = f"factuality ({resources.judge_model})"
     return judge

@@ -118,7 +118,14 @@ class TrainingRecord(TypedDict):
     parity: dict[str, float | None] | None
 
 
-class ArmRecord(TypedDict):
+class ScoredRecord(TypedDict):
+    """Scores of answers; `corrected` is the share of right ones, where the judge's errors were measured."""
+
+    scores: dict[str, EstimateRecord]
+    corrected: NotRequired[EstimateRecord]
+
+
+class ArmRecord(ScoredRecord):
     """An arm: how it was made, its scores by kind, and counts of its answers."""
 
     name: str
@@ -129,7 +136,6 @@ class ArmRecord(TypedDict):
     training: TrainingRecord | None
     n: int
     errors: int
-    scores: dict[str, EstimateRecord]
     yes_no: dict[str, EstimateRecord]
     retrieval: dict[str, EstimateRecord]
     further: dict[str, EstimateRecord]
@@ -138,7 +144,7 @@ class ArmRecord(TypedDict):
     tokens: dict[str, float | None]
 
 
-class ReferenceRecord(TypedDict):
+class ReferenceRecord(ScoredRecord):
     """A row beside the arms."""
 
     name: str
@@ -148,7 +154,6 @@ class ReferenceRecord(TypedDict):
     n: int
     errors: int
     outcomes: OutcomeRecord
-    scores: dict[str, EstimateRecord]
     further: dict[str, EstimateRecord]
 
 
@@ -167,6 +172,15 @@ class PairRecord(TypedDict):
     outcome: str
 
 
+class RawRecord(TypedDict):
+    """A difference of shares as the judge has them, before they are corrected for its mistakes."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
 class ComparisonRecord(PairRecord):
     """A comparison in a report."""
 
@@ -175,6 +189,7 @@ class ComparisonRecord(PairRecord):
     unit: str
     relative_percent: float | None
     sentence: str
+    raw: NotRequired[RawRecord]
 
 
 class VerdictRecord(TypedDict):
@@ -219,9 +234,20 @@ class SplitRecord(TypedDict):
 
 
 class JudgeRecord(TypedDict, total=False):
-    """The judge, and its agreement with people if that was measured."""
+    """The judge, and its agreement with people if that was measured on answers such as the task's.
+
+    `threshold` is the lowest score of an answer that it calls right; without it, the figures are means of scores. See
+    `agreement.Agreement` for `domain` to `specificity`.
+    """
 
     name: str
+    threshold: float
+    domain: str
+    graded: str
+    n_right: int
+    n_wrong: int
+    sensitivity: float | None
+    specificity: float | None
     n: int
     kappa: float | None
     kappa_interval: list[float]

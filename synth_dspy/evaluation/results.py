@@ -8,7 +8,6 @@ import resource
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.protocols import Judge
@@ -18,7 +17,9 @@ from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
 from synth_dspy.evaluation.finished import STAGED, parse_run
 from synth_dspy.evaluation.groundedness.passage_scores import judge_records
-from synth_dspy.evaluation.records import JudgeRecord, Measurements, Prediction, Results
+from synth_dspy.evaluation.records import Measurements, Prediction, Results
+from synth_dspy.evaluation.report.figures import RIGHT
+from synth_dspy.evaluation.report.judge import agreement_record
 from synth_dspy.evaluation.report.render import render
 from synth_dspy.evaluation.report.summary import summarise
 from synth_dspy.evaluation.scores import scores_of
@@ -46,7 +47,7 @@ def write_results(
     Returns:
         `results` and `measurements`.
     """
-    models = config.models
+    models, measured = config.models, getattr(judge, "score_name", "")
     declared = TaskFacts(
         name=run.task,
         noun=task.noun,
@@ -54,8 +55,13 @@ def write_results(
         labels=task.labels,
         scores=scores_of(task.metrics),
         classes=task.classes,
-        measured=getattr(judge, "score_name", ""),
-        judge=cast(JudgeRecord, {"name": judge.name, **judge.agreement}),
+        measured=measured,
+        judge={
+            **agreement_record(judge.agreement),
+            "name": judge.name,
+            "domain": task.domain,
+            **({} if measured else {"threshold": getattr(judge, "threshold", RIGHT)}),
+        },
         passage_judges=judge_records(task.metrics),
     )
     circumstances = Circumstances(

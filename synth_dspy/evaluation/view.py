@@ -12,6 +12,8 @@ from synth_dspy.evaluation.finished import read_run
 from synth_dspy.evaluation.records import ArmMeasured, ArmRecord, ClassificationRecord, ComparisonRecord, EstimateRecord
 from synth_dspy.evaluation.report.charts import arms_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.report.judge import agreement_sentence
+from synth_dspy.evaluation.report.verdict import is_measured
 
 OTHER = "(other)"
 """The name of all other answers in a confusion matrix."""
@@ -54,7 +56,8 @@ class ArmResult:
 
     Attributes:
         name: the arm's.
-        score: the headline's score, from 0 to 1.
+        score: the headline's score, from 0 to 1; the share judged right if a judge gives it.
+        corrected: that share, corrected for the judge's errors; None if these were not measured on such answers.
         scores: the task's other scores by name.
         failed: the error, if it could not be made.
         latency_p50_s: median seconds of an answer, with concurrent calls.
@@ -69,6 +72,7 @@ class ArmResult:
     latency_p50_s: float | None
     tokens: tuple[float | None, float | None]
     cost_usd: float | None
+    corrected: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class Results:
         verdict: the report's headline, with its detail.
         n: held-out items of the headline.
         classification: macro F1 and confusion matrices if the answer is one of several labels; else None.
+        judge: the judge's agreement with people, in a sentence; empty if the score is measured.
     """
 
     folder: Path
@@ -122,6 +127,7 @@ class Results:
     verdict: str
     n: int
     classification: Classification | None = None
+    judge: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Results:
@@ -142,6 +148,7 @@ class Results:
             verdict=f"{results['verdict']['headline']} {results['verdict']['detail']}".strip(),
             n=results["items"]["headline"],
             classification=_classification(results.get("classification")),
+            judge="" if is_measured(results) else agreement_sentence(results["judge"]),
         )
 
     def __getitem__(self, arm: str) -> ArmResult:
@@ -162,7 +169,8 @@ class Results:
         """For notebooks: the verdict, the table, and the chart of the report."""
         run = read_run(self.folder)
         table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
-        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(run.results)}"
+        judge = f"<p>{html.escape(self.judge)}</p>" if self.judge else ""
+        return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{arms_chart(run.results)}"
 
 
 def _frame(values: Any) -> Any:
@@ -185,6 +193,7 @@ def _arm(arm: ArmRecord, measured: ArmMeasured | None) -> ArmResult:
         latency_p50_s=measured["latency_p50_s"] if measured else None,
         tokens=(arm["tokens"]["prompt"], arm["tokens"]["completion"]),
         cost_usd=measured["cost_usd_per_item"] if measured else None,
+        corrected=_estimate(arm["corrected"]) if "corrected" in arm else None,
     )
 
 
@@ -214,12 +223,14 @@ def _classification(record: ClassificationRecord | None) -> Classification | Non
 
 def _row(arm: ArmResult) -> dict[str, Any]:
     scores = {name: estimate.mean for name, estimate in arm.scores.items()}
+    corrected = {} if arm.corrected is None else {"corrected": arm.corrected.mean}
     return {
         "arm": arm.name,
         "score": arm.score.mean,
         "low": arm.score.low,
         "high": arm.score.high,
         "n": arm.score.n,
+        **corrected,
         **scores,
         "latency_p50_s": arm.latency_p50_s,
         "prompt_tokens": arm.tokens[0],

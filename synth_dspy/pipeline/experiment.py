@@ -166,6 +166,7 @@ class Experiment(Context):
             quick=self.config.quick,
             evidence=self.task.evidence,
             noun=self.task.noun,
+            domain=self.task.domain,
             abstain=self.task.abstain,
         )
 

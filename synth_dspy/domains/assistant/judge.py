@@ -70,6 +70,8 @@ class AssistantJudge:
     """
 
     name = "scope, rules and reference"
+    threshold = DECIDED + (1 - DECIDED) * 0.5
+    """A reply is right where the decision is, no rule is broken, and the reference judge calls its answer right."""
 
     def __init__(
         self,
@@ -85,8 +87,8 @@ class AssistantJudge:
 
     @property
     def agreement(self) -> Mapping[str, Any]:
-        """Of the reference judge with people; the decision and the rules are checked by phrase and pattern."""
-        return self.reference.agreement
+        """With people, of whole replies: nobody has measured it; the reference judge has but a part in the score."""
+        return {}
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         row = {

@@ -38,8 +38,8 @@ class AgreementJudge:
 
     @property
     def agreement(self) -> Mapping[str, Any]:
-        """The reference judge's agreement, measured on answers to questions."""
-        return self._judge.agreement
+        """With people, of comments: nobody has measured it, and that of answers to questions says little."""
+        return {}
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         return self.score_many([_row(example, prediction)])[0]

@@ -19,6 +19,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.io.reading import Json, read_json_object
 from synth_dspy.core.printable import visible
+from synth_dspy.evaluation.blind.powered import SCORED, judge_scores
 from synth_dspy.evaluation.finished import Arm, common_items, write
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
@@ -97,6 +98,7 @@ def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, ref
             }
             for number, (item, order) in enumerate(zip(drawn, orders, strict=True), start=1)
         },
+        SCORED: judge_scores(arms, differing),
     }
     write(folder / SHEETS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     write(folder / CSV, _csv(rows))
@@ -135,7 +137,11 @@ def read_key(folder: Path) -> dict[str, Any]:
     try:
         names = [arm["name"] for arm in key["arms"]]
         whole = bool(key["items"]) and all(sorted(i["order"]) == sorted(names) for i in key["items"].values())
-        _ = key["study"], key["counts"], [item["group"] for item in key["items"].values()]
+        _ = key["study"], key["counts"], [(item["id"], item["group"]) for item in key["items"].values()]
+        scores = [
+            [score - 0.0 for score in row["scores"]] for row in key.get(SCORED) or [] if row["id"] and row["group"]
+        ]
+        whole = whole and all(len(row) == len(names) for row in scores)
     except (KeyError, TypeError, AttributeError) as error:
         raise SetupError(f"{path} is damaged ({type(error).__name__}: {error}): make the sheets again.") from None
     if not whole:

@@ -27,6 +27,7 @@ from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommenda
 from synth_dspy.evaluation.finished import Arm, common_items
 from synth_dspy.evaluation.records import PairRecord, Prediction
 from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.report.judge import agreement_words, threshold
 from synth_dspy.evaluation.report.verdict import NOT_COMPARED, headline_name, is_measured, outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
 
@@ -109,7 +110,11 @@ def choose(
                 called,
                 commercial=limits.commercial,
             ),
-            "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],
+            "notes": [
+                *_own_scores(arms, metric),
+                *_judge(arms, metric),
+                *notes(arms, options, left_out, bool(comparisons)),
+            ],
         }
     )
     return choice
@@ -125,11 +130,27 @@ def _scores(arms: Sequence[Arm], common: Sequence[str], metric: str) -> dict[str
     if metric not in names:
         raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(names) or 'none'}.")
 
-    def scored(row: Prediction) -> float | None:
-        return None if (row.get("scores") or {}).get(metric) is None else score(row, metric)
+    def scored(arm: Arm, item: str) -> float | None:
+        row, least = arm.rows[item], threshold(arm.run.results) if metric == HEADLINE else None
+        if (row.get("scores") or {}).get(metric) is None:
+            return None
+        value = score(row, metric) or 0.0
+        return value if least is None else float(value >= least)
 
-    items = [item for item in items if any(scored(arm.rows[item]) is not None for arm in arms)]
-    return {arm.name: {item: scored(arm.rows[item]) or 0.0 for item in items} for arm in arms}
+    items = [item for item in items if any(scored(arm, item) is not None for arm in arms)]
+    return {arm.name: {item: scored(arm, item) or 0.0 for item in items} for arm in arms}
+
+
+def _judge(arms: Sequence[Arm], metric: str) -> list[str]:
+    """How far the judge agrees with people, where quality is what it says."""
+    results = arms[0].run.results
+    if metric != HEADLINE or is_measured(results):
+        return []
+    corrected = any("raw" in row for arm in arms for row in arm.run.results["comparisons"])
+    also = (
+        "; differences that the report has tested are corrected for its errors, the shares are not" if corrected else ""
+    )
+    return [f"Quality is what the judge says: {agreement_words(results['judge'])}{also}."]
 
 
 def _option(
