@@ -374,6 +374,7 @@ class Results(TypedDict):
     synthesis: YieldTable | None
     contamination: dict[str, int] | None
     held_out: str | None
+    unread: NotRequired[int]
     judge: JudgeRecord | None
     support: NotRequired[str]
     passage_judges: NotRequired[dict[str, JudgeRecord]]

@@ -150,6 +150,8 @@ def summarise(
         results["support"] = scores.support
     if shown_judges := {name: judge for name, judge in task.passage_judges.items() if name in scores.measured}:
         results["passage_judges"] = shown_judges
+    if run.rows.unread:
+        results["unread"] = run.rows.unread
     if task.measured:
         results["score"] = task.measured
     if scores.labels:
