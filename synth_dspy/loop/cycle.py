@@ -21,8 +21,8 @@ from synth_dspy.loop.records import Transition
 from synth_dspy.loop.store import Store, now
 
 State = Literal[
-    "opened", "indexed", "questions", "rows", "trained", "compared", "decided", "waiting", "shadow", "share", "promoted",
-    "watched", "rolled_back", "closed",
+    "opened", "indexed", "questions", "rows", "trained", "compared", "decided",
+    "waiting", "shadow", "share", "promoted", "watched", "rolled_back", "closed",
 ]  # fmt: skip
 STATES: tuple[State, ...] = get_args(State)
 NEXT: Mapping[State, tuple[State, ...]] = {
