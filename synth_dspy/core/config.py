@@ -12,7 +12,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from synth_dspy.core.addresses import refuse_credentials
 from synth_dspy.core.database_url import absolute_url
@@ -146,6 +155,41 @@ class Retention(Settings):
     """A general text for perplexity, instead of the one that comes with the project."""
 
 
+class Retrieval(Settings):
+    """How passages are searched for. `--search retrieval` finds the first five for the documents at hand."""
+
+    chunk_words: int = Field(default=40, ge=10, le=1000)
+    """Most words of a chunk, the piece of a document that is searched for."""
+    overlap: int = Field(default=0, ge=0)
+    """How many of a chunk's words repeat the end of the chunk before; at most half of them."""
+    chunks: int | None = Field(default=None, ge=1)
+    """At most so many chunks are passages; by default as many as fit into the words."""
+    lexical: float = Field(default=0.5, ge=0, le=1)
+    """Weight of lexical search (BM25) against that of embeddings."""
+    wording: float = Field(default=0.6, ge=0, le=1)
+    """Weight of the task's own wording for a question, where it has one, against the question's; 0 searches without."""
+    ef_search: int = Field(default=100, ge=10)
+    """Candidates that a search of Chroma's HNSW graph keeps: more find more of the nearest, and take longer."""
+    exact: int = Field(default=50_000, ge=0)
+    """Up to so many chunks are compared one by one; of more, Chroma's HNSW graph gives the candidates."""
+    chroma: str | None = None
+    """Address of a Chroma server that keeps the chunks, such as http://127.0.0.1:8000; by default a folder does."""
+
+    @field_validator("chroma")
+    @classmethod
+    def _address(cls, address: str | None) -> str | None:
+        refuse_credentials(address)
+        if address is not None and not re.fullmatch(r"https?://[^/\s]+/?", address):
+            raise ValueError("it is not the address of a Chroma server, such as http://127.0.0.1:8000")
+        return address
+
+    @model_validator(mode="after")
+    def _room_of_its_own(self) -> Retrieval:
+        if 2 * self.overlap > self.chunk_words:
+            raise ValueError(f"retrieval.overlap is {self.overlap}: at most half of chunk_words ({self.chunk_words})")
+        return self
+
+
 class CompileConfig(Settings):
     """`python -m synth_dspy.compile <task>`."""
 
@@ -154,6 +198,9 @@ class CompileConfig(Settings):
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     retention: Retention = Retention()
+    retrieval: Retrieval = Retrieval()
+    search: Literal["retrieval"] | None = None
+    """`retrieval`: also find the best settings of retrieval on labelled questions that are not held out, as an arm."""
     words: int | None = Field(default=None, ge=30)
     """Words of passages that the program is given with each question; by default the task's choice."""
     limit: int | None = Field(default=None, ge=3)

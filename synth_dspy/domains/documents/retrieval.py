@@ -8,39 +8,27 @@ therefore always returns some of its opening, and more of it for questions about
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from synth_dspy.core.config import Retrieval
 from synth_dspy.core.knowledge import Passage
-from synth_dspy.domains.documents.chunks import Chunk
-from synth_dspy.domains.documents.index import Index, Vectors
-from synth_dspy.domains.documents.lexical import BM25
+from synth_dspy.domains.documents.pools import GLIMPSE_WORDS, GraphPool, Pool, SearchableIndex
+
+if TYPE_CHECKING:
+    from synth_dspy.domains.documents.opening import Collection
 
 PASSAGE_WORDS: Final = 350
 OPENING_WORDS: Final = 150  # for a question that the opening may answer
-GLIMPSE_WORDS: Final = 20  # for any other: one chunk of about this size, so that whose contract it is can be seen
-_DENSE: Final = 0.5  # weight of the dense score against the lexical one
-_WORDING: Final = 0.6  # weight of the wording that a question calls for against the question's own
-_NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
 _POOLS: Final = 64  # documents whose chunks are kept at hand
 _EMBEDDED: Final = 4096  # searches whose embeddings are: every arm of a run asks the same
-_FRONT: Final = 30  # chunks among which a document's opening is looked for: covers and contents come before it
 
 _ABOUT_OPENING: Final = re.compile(
     r"\b(?:who|whom|whose|names?|named|called|titles?|parties|dates?|dated|made|signed|entered|effective)\b", re.I
-)
-# Words of a preamble: "This Agreement is made and entered into as of 1 May 2020 by and between ..."
-_PREAMBLE: Final = re.compile(
-    r"\b(?:between|by and among|hereinafter|(?:is|are|was|hereby) (?:made|entered|dated)|witnesseth|as of (?:this|the)|"
-    r"(?:made|entered) (?:and|into|as of|on|this|by)|dated (?:as of|this|the)|effective (?:as of|date))\b",
-    re.I,
 )
 
 
@@ -51,16 +39,33 @@ class Retriever:
         index: The index; its embedder embeds the queries.
         opening: Most words of a document's opening that a search within the document returns.
         wording: Question -> language in which documents of this kind answer it, searched for too; "" or None for none.
+        settings: Weights and bounds. None: the defaults.
+        collection: The documents that the index is of, for whoever searches for better settings.
     """
 
-    def __init__(self, index: Index, opening: int = OPENING_WORDS, wording: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        index: SearchableIndex,
+        opening: int = OPENING_WORDS,
+        wording: Callable[[str], str] | None = None,
+        settings: Retrieval | None = None,
+        collection: Collection | None = None,
+    ) -> None:
         self.index = index
         self.opening = opening
         self.wording = wording or (lambda question: "")
-        self._text = lru_cache(maxsize=256)(lambda document: "\n".join(c.text for c in index.chunks(document)[0]))
-        self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
+        self.settings = settings or Retrieval()
+        self.collection = collection
+        self._text = lru_cache(maxsize=256)(lambda document: "\n".join(c.own_text for c in index.chunks(document)[0]))
+        self._pools: OrderedDict[tuple[int, str | None], Pool] = OrderedDict()
         # By all texts of a search: in other company a text's vector may differ in the last bit.
         self._embed = lru_cache(_EMBEDDED)(lambda texts: index.embedder.embed(texts))
+
+    def with_settings(self, settings: Retrieval) -> Retriever:
+        """The same search, over the same chunks, with other weights and bounds."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def __deepcopy__(self, memo: dict[int, object]) -> Retriever:
         return self  # copies of a program search the same index
@@ -92,14 +97,16 @@ class Retriever:
         where = [None] * len(queries) if documents is None else list(documents)
         if not queries:
             return []
-        wordings = [self.wording(query) for query in queries]
+        weight = self.settings.wording
+        wordings = [self.wording(query) if weight else "" for query in queries]
         texts = tuple(dict.fromkeys([*queries, *filter(None, wordings)]))
         vectors = dict(zip(texts, self._embed(texts), strict=True))
         found = []
         for query, wording, document in zip(queries, wordings, where, strict=True):
-            weighted = [(text, vectors[text], weight) for text, weight in _weighted(query, wording)]
+            weights = {query: 1 - weight, wording: weight} if wording else {query: 1.0}
+            texts_here = [(text, vectors[text], share) for text, share in weights.items()]
             opening = self._opening(query, words) if document is not None else 0
-            passages = self._pool(document).search(weighted, words, opening)
+            passages = self._pool(document).search(texts_here, words, opening, self.settings)
             if document is None:
                 passages.sort(key=lambda passage: -passage.score)
             found.append(passages)
@@ -113,106 +120,15 @@ class Retriever:
         wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)
         return min(wanted, words // 2)
 
-    def _pool(self, document: str | None) -> _Pool:
+    def _pool(self, document: str | None) -> Pool:
         key = (self.index.generation, document)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool(*self.index.chunks(document))
+            if document is None and len(self.index) > self.settings.exact:
+                pool = GraphPool(self.index)
+            else:
+                pool = Pool(*self.index.chunks(document))
+            self._pools[key] = pool
             while len(self._pools) > _POOLS:
                 self._pools.popitem(last=False)
         return pool
-
-
-_Text = tuple[str, NDArray[np.float32], float]  # what is searched for: words, embedding, weight
-
-
-def _weighted(query: str, wording: str) -> list[tuple[str, float]]:
-    return [(query, 1 - _WORDING), (wording, _WORDING)] if wording else [(query, 1.0)]
-
-
-class _Pool:
-    """Chunks that are searched together, with what scoring them needs."""
-
-    def __init__(self, chunks: list[Chunk], vectors: Vectors) -> None:
-        self.chunks = chunks
-        self.vectors = vectors
-        self.bm25 = BM25([chunk.text for chunk in chunks])
-        self.opening = self._find_opening()
-        # whether the next chunk belongs to the same document; shape (chunks - 1,)
-        self.is_followed = np.array([a.document == b.document for a, b in pairwise(chunks)], dtype=bool)
-
-    def search(self, texts: list[_Text], words: int, opening: int) -> list[Passage]:
-        if not self.chunks:
-            return []
-        scores = self.scores(texts)
-        taken = self._take(scores, words, opening)
-        return self._passages(sorted(taken), scores)
-
-    def scores(self, texts: list[_Text]) -> NDArray[np.float32]:
-        """Fused scores, shape (chunks,). Dense and lexical scores are put on one scale before each weighted sum."""
-        dense = sum(weight * _standardised(self.vectors @ vector) for _, vector, weight in texts)
-        lexical = sum(weight * _standardised(self.bm25.scores(text)) for text, _, weight in texts)
-        return self._with_neighbours(_DENSE * _standardised(dense) + (1 - _DENSE) * _standardised(lexical))
-
-    def _with_neighbours(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        out = scores.copy()
-        positive = np.maximum(scores, 0.0)
-        out[:-1] += _NEIGHBOUR * np.where(self.is_followed, positive[1:], 0.0)
-        out[1:] += _NEIGHBOUR * np.where(self.is_followed, positive[:-1], 0.0)
-        return out
-
-    def _take(self, scores: NDArray[np.float32], words: int, opening: int) -> set[int]:
-        """Numbers of the chunks that fill the budget: the opening, then by score."""
-        taken: set[int] = set()
-        used = 0
-        for i in self._opening_of(opening):
-            if used + self.chunks[i].words <= (opening if taken else words):
-                taken.add(i)
-                used += self.chunks[i].words
-        for i in map(int, np.argsort(-scores, kind="stable")):
-            if i not in taken and used + self.chunks[i].words <= words:
-                taken.add(i)
-                used += self.chunks[i].words
-        return taken
-
-    def _opening_of(self, words: int) -> list[int]:
-        if words == 0 or not self.opening:
-            return []
-        if words > GLIMPSE_WORDS:
-            return self.opening
-        return [min(self.opening, key=lambda i: abs(self.chunks[i].words - GLIMPSE_WORDS))]
-
-    def _find_opening(self) -> list[int]:
-        """The chunks of the opening, the most telling first: the preamble, what stands around it, the first chunk."""
-        cues = [len(_PREAMBLE.findall(chunk.text)) for chunk in self.chunks[:_FRONT]]
-        if not cues:
-            return []
-        # A preamble may be cut in two; the earlier of two like places is the better guess.
-        best = max(range(len(cues)), key=lambda i: sum(cues[i : i + 2]) - 0.15 * i)
-        order = [best, best - 1, best + 1, 0, best + 2]
-        return [i for i in dict.fromkeys(order) if 0 <= i < len(cues)]
-
-    def _passages(self, rows: list[int], scores: NDArray[np.float32]) -> list[Passage]:
-        runs: list[list[int]] = []
-        for row in rows:
-            chunk, before = self.chunks[row], self.chunks[runs[-1][-1]] if runs else None
-            if before and before.document == chunk.document and before.position + 1 == chunk.position:
-                runs[-1].append(row)
-            else:
-                runs.append([row])
-        return [
-            Passage(
-                id=self.chunks[run[0]].id,
-                document=self.chunks[run[0]].document,
-                text="\n".join(self.chunks[row].text for row in run),
-                score=float(max(scores[row] for row in run)),
-                position=self.chunks[run[0]].position,
-            )
-            for run in runs
-        ]
-
-
-def _standardised(scores: NDArray[np.float32] | float) -> NDArray[np.float32]:
-    scores = np.asarray(scores, dtype=np.float32)
-    spread = float(scores.std())
-    return (scores - scores.mean()) / spread if spread > 1e-6 else np.zeros_like(scores)
