@@ -168,6 +168,9 @@ class Retrieval(Settings):
     """Weight of lexical search (BM25) against that of embeddings."""
     wording: float = Field(default=0.6, ge=0, le=1)
     """Weight of the task's own wording for a question, where it has one, against the question's; 0 searches without."""
+    steps: Literal["auto", "on", "off"] = "auto"
+    """Whether the model first writes what to search for, and chooses among the passages, where the task does not say;
+    `auto`: where the student is hosted, or its name says that it has at least 3 billion parameters."""
     ef_search: int = Field(default=100, ge=10)
     """Candidates that a search of Chroma's HNSW graph keeps: more find more of the nearest, and take longer."""
     exact: int = Field(default=50_000, ge=0)

@@ -83,13 +83,14 @@ class Embedder(Protocol):
 class Retriever(Protocol):
     """Search over a task's documents; may be used from several threads."""
 
-    def search(self, query: str, document: str | None = None, words: int = ...) -> list[Passage]:
+    def search(self, query: str, document: str | None = None, words: int = ..., wording: str = ...) -> list[Passage]:
         """Passages for a question: in one document, in its order, or over all, the best first.
 
         Args:
             query: The question.
             document: Look in this document only. None: in all.
             words: Most words that the passages may hold together.
+            wording: Language in which the documents may answer it, searched for too; "": none.
         """
         ...
 

@@ -38,6 +38,7 @@ class Resources:
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
         abstain: see `Task.abstain`.
+        steps: see `Retrieval.steps`.
         known_evidence: by the id of a training example, whether there is some, as far as it has been found out.
     """
 
@@ -61,6 +62,7 @@ class Resources:
     noun: str = "document"
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
+    steps: str = "auto"
     known_evidence: dict[str, bool] = field(default_factory=dict)
 
 

@@ -170,7 +170,10 @@ def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -
             f"There is no run {identifier!r} of {task} in {runs / task}. "
             f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
         )
-    return Run(task, folder, again=_again(task, folder)), read_toml(folder / CONFIG, model)
+    config = read_toml(folder / CONFIG, model)
+    if "retrieval" not in config.model_fields_set:  # begun before there were such steps, which would ask anew
+        config = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"steps": "off"})})
+    return Run(task, folder, again=_again(task, folder)), config
 
 
 def _make_reachable(folder: Path) -> None:

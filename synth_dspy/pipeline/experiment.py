@@ -172,6 +172,7 @@ class Experiment(Context):
             evidence=self.task.evidence,
             noun=self.task.noun,
             abstain=self.task.abstain,
+            steps=self.config.retrieval.steps,
         )
 
     def _evaluate(

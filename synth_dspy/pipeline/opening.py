@@ -131,4 +131,5 @@ def open_saved(
         seed=config.seed,
         noun=task.noun,
         abstain=task.abstain,
+        steps=config.retrieval.steps,
     )

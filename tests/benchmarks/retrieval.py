@@ -5,7 +5,7 @@
 A question counts as found if one of its marked spans stands whole in a passage (white space aside); the shares of
 spans, by question and over all, are printed too. The interval is a bootstrap over contracts, 95 %. `--half` takes only
 the contracts that constants were chosen on (tune) or only the others (report). `--search 60` tries so many settings on
-as many contracts of the former, and compares the best with the defaults on the latter.
+`--tune` contracts of the former, and compares the best with the defaults on `--limit` of the latter.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=40)
     parser.add_argument("--words", type=int, default=PASSAGE_WORDS)
     parser.add_argument("--search", type=int, default=0, metavar="TRIALS")
+    parser.add_argument("--tune", type=int, default=40)
     parser.add_argument("--half", choices=["tune", "report"])
     parser.add_argument("--index", type=Path, help="keep the index here, so that the next run need not embed again")
     args = parser.parse_args()
@@ -48,7 +49,7 @@ def main() -> None:
     sides = split_groups((document.id for document in documents), [("tune", 0.5), ("report", 0.5)], seed=7)
     if args.search:
         halves = [[document for document in documents if sides[document.id] == half] for half in ("tune", "report")]
-        return compare(*(half[: args.limit] for half in halves), rows, args)
+        return compare(halves[0][: args.tune], halves[1][: args.limit], rows, args)
     if args.half:
         documents = [document for document in documents if sides[document.id] == args.half][: args.limit]
     kept = {document.id for document in documents}

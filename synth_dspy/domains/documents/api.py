@@ -2,7 +2,12 @@
 
 from synth_dspy.domains.documents.contract_synthesis import CONTRACTS, DOCUMENTS
 from synth_dspy.domains.documents.contract_wording import contract_wording
+from synth_dspy.domains.documents.search import SearchRetrieval
 from synth_dspy.domains.documents.source import Corpus
+from synth_dspy.domains.documents.steps import RewriteQuery, SelectPassages
 from synth_dspy.domains.documents.synthesis import DocumentSynthesis
 
-__all__ = ["CONTRACTS", "DOCUMENTS", "Corpus", "DocumentSynthesis", "contract_wording"]
+__all__ = [
+    "CONTRACTS", "DOCUMENTS", "Corpus", "DocumentSynthesis", "RewriteQuery", "SearchRetrieval", "SelectPassages",
+    "contract_wording",
+]  # fmt: skip

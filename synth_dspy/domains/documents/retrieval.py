@@ -70,22 +70,29 @@ class Retriever:
     def __deepcopy__(self, memo: dict[int, object]) -> Retriever:
         return self  # copies of a program search the same index
 
-    def search(self, query: str, document: str | None = None, words: int = PASSAGE_WORDS) -> list[Passage]:
+    def search(
+        self, query: str, document: str | None = None, words: int = PASSAGE_WORDS, wording: str = ""
+    ) -> list[Passage]:
         """Passages for one question.
 
         Args:
             query: The question.
             document: Look in this document only. None: in all.
             words: Most words that the passages may hold together.
+            wording: Language in which the document may answer it, searched for besides the task's own.
 
         Returns:
             Passages in the order of the document; over all documents, the best first. Empty for a document that the
             index does not hold.
         """
-        return self.search_many([query], [document], words)[0]
+        return self.search_many([query], [document], words, [wording])[0]
 
     def search_many(
-        self, queries: Sequence[str], documents: Sequence[str | None] | None = None, words: int = PASSAGE_WORDS
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str | None] | None = None,
+        words: int = PASSAGE_WORDS,
+        wordings: Sequence[str] | None = None,
     ) -> list[list[Passage]]:
         """As `search`, for many questions whose embeddings are computed together.
 
@@ -93,18 +100,17 @@ class Retriever:
             queries: The questions.
             documents: One document id (or None) for each. None: all documents for every question.
             words: Most words for each question.
+            wordings: Further wording for each; "" or None: none.
         """
         where = [None] * len(queries) if documents is None else list(documents)
         if not queries:
             return []
-        weight = self.settings.wording
-        wordings = [self.wording(query) if weight else "" for query in queries]
-        texts = tuple(dict.fromkeys([*queries, *filter(None, wordings)]))
+        searched = [self._weights(*each) for each in zip(queries, wordings or [""] * len(queries), strict=True)]
+        texts = tuple(dict.fromkeys([*queries, *(text for weights in searched for text in weights)]))
         vectors = dict(zip(texts, self._embed(texts), strict=True))
         found = []
-        for query, wording, document in zip(queries, wordings, where, strict=True):
-            weights = {query: 1 - weight, wording: weight} if wording else {query: 1.0}
-            texts_here = [(text, vectors[text], share) for text, share in weights.items()]
+        for query, weights, document in zip(queries, searched, where, strict=True):
+            texts_here = [(text, vectors[text], weight) for text, weight in weights.items()]
             opening = self._opening(query, words) if document is not None else 0
             passages = self._pool(document).search(texts_here, words, opening, self.settings)
             if document is None:
@@ -115,6 +121,15 @@ class Retriever:
     def text(self, document: str) -> str:
         """The whole text of a document, "" for one that the index does not hold."""
         return self._text(document)
+
+    def _weights(self, query: str, further: str) -> dict[str, float]:
+        """The texts that are searched for, and their weights: the question, and the wordings that there are of it."""
+        own = self.wording(query) if self.settings.wording else ""
+        wordings = [text for text in dict.fromkeys((own, further)) if text and text != query]
+        if not wordings:
+            return {query: 1.0}
+        share = self.settings.wording or Retrieval().wording
+        return {query: 1 - share} | dict.fromkeys(wordings, share / len(wordings))
 
     def _opening(self, query: str, words: int) -> int:
         wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)

@@ -139,6 +139,7 @@ class SearchRetrieval:
             if trial.settings not in scores:
                 program = with_retriever(student, retriever, reopened(retriever, trial.settings))
                 answered = self.resources.executor.map(partial(self._score, program), valset)
+                # An example that cannot be answered is the program's failure, and scores as one.
                 scores[trial.settings] = float(np.mean([outcome.value or 0.0 for outcome in answered]))
         return max(finalists, key=lambda trial: scores[trial.settings])
 
