@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import dspy
@@ -20,6 +21,7 @@ from synth_dspy.core.text import as_text, one_line
 
 CAPABLE_BILLIONS: Final = 3.0
 """Parameters, in billions, from which on a model is taken to be capable of these steps; see docs/retrieval.md."""
+_PIECE_WORDS: Final = 60
 _QUERY_WORDS: Final = 60  # a longer reply is not a query, but an answer, or a text without end
 _SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)\s?([bm])(?![a-z0-9])", re.IGNORECASE)
 
@@ -65,20 +67,40 @@ class SelectPassages(dspy.Module):
         self.choose = dspy.Predict(UsefulPassages)
 
     def forward(self, passages: Sequence[Passage], question: str, words: int) -> dspy.Prediction:
-        """`passages` of at most so many words: the most useful first as far as they fit, then put in their order."""
-        numbered = "\n".join(f"[{number}] {one_line(passage.text)}" for number, passage in enumerate(passages, 1))
+        """`passages` of at most so many words: the most useful first as far as they fit, then put in their order.
+
+        Args:
+            passages: more of them than fit. Long ones are offered in pieces.
+            question: what they are to answer.
+            words: most words that are kept.
+        """
+        pieces = [piece for passage in passages for piece in _pieces(passage)]
+        numbered = "\n".join(f"[{number}] {one_line(piece.text)}" for number, piece in enumerate(pieces, 1))
         try:
             reply = as_text(self.choose(passages=numbered, question=question).numbers)
         except AdapterParseError:
             reply = ""
         chosen: list[int] = []
         for number in dict.fromkeys(map(int, re.findall(r"\d{1,4}", reply))):
-            if 1 <= number <= len(passages):
-                size = len(passages[number - 1].text.split())
+            if 1 <= number <= len(pieces):
+                size = len(pieces[number - 1].text.split())
                 if size <= words:
                     chosen.append(number - 1)
                     words -= size
-        return dspy.Prediction(passages=[passages[row] for row in sorted(chosen)] or None)
+        return dspy.Prediction(passages=[pieces[row] for row in sorted(chosen)] or None)
+
+
+def _pieces(passage: Passage) -> list[Passage]:
+    """A passage cut between lines, into pieces of about a chunk: neighbours that a search put together."""
+    pieces: list[list[str]] = []
+    size = _PIECE_WORDS + 1
+    for line in passage.text.split("\n"):
+        size += len(line.split())
+        if size > _PIECE_WORDS:
+            pieces.append([])
+            size = len(line.split())
+        pieces[-1].append(line)
+    return [replace(passage, text="\n".join(lines)) for lines in pieces]
 
 
 def is_capable(model: str) -> bool:

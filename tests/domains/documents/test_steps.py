@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,18 @@ def retriever(tmp_path: Path, embedder: HashingEmbedder) -> Retriever:
 
 
 def program(retriever: Retriever, query: str, numbers: str, *, words: int = WORDS, **rag: Any) -> dspy.Module:
-    """A program whose model answers the two steps so, and says which insurance it was shown."""
+    """A program whose model answers the two steps so, and says which insurance it was shown.
+
+    For `numbers` that are words, it chooses the passages that hold them.
+    """
 
     def reply(prompt: str) -> str:
         if prompt.startswith("Question:"):
             return query
         if "\n[2]" in prompt:
-            return numbers
+            offered = re.findall(r"\[(\d+)\] (.*)", prompt)
+            holding = [number for number, text in offered if re.search("[a-z]", numbers) and numbers in text]
+            return ", ".join(holding) or numbers
         return "EUR 2,000,000" if "marine insurance" in prompt else "no idea"
 
     lm = scripted_lm(reply)
@@ -46,9 +52,9 @@ def program(retriever: Retriever, query: str, numbers: str, *, words: int = WORD
 
 def test_what_the_model_writes_is_searched_for(retriever: Retriever) -> None:
     query = "The Carrier shall maintain marine insurance for each voyage."
-    with_step = program(retriever, query, "", words=60, select=False)
+    with_step = program(retriever, query, "", words=80, select=False)
     assert with_step(question=QUESTION, document="ore").answer == "EUR 2,000,000"
-    without = program(retriever, "never asked", "", words=60, select=False, rewrite=False)
+    without = program(retriever, "never asked", "", words=80, select=False, rewrite=False)
     assert without(question=QUESTION, document="ore").answer == "no idea"
 
 
@@ -61,10 +67,10 @@ def test_a_reply_that_is_no_query_leaves_the_search_as_it_was(retriever: Retriev
 
 def test_chosen_passages_are_what_the_answer_is_written_from(retriever: Retriever) -> None:
     question = "What insurance must the Carrier maintain for each voyage?"
-    more = retriever.search(question, "ore", 2 * WORDS)
-    wanted = next(number for number, passage in enumerate(more, 1) if "marine insurance" in passage.text)
-    chosen = program(retriever, "", f"Passage {wanted}", rewrite=False)(question=question, document="ore")
-    assert chosen.passages == [more[wanted - 1].text]
+    chosen = program(retriever, "", "marine insurance", rewrite=False)(question=question, document="ore")
+    (passage,) = chosen.passages
+    assert "marine insurance" in passage
+    assert len(passage.split()) <= 60
     assert chosen.answer == "EUR 2,000,000"
     every = program(retriever, "", ", ".join(map(str, range(1, 30))), rewrite=False)(question=question, document="ore")
     assert sum(len(passage.split()) for passage in every.passages) <= WORDS
@@ -77,7 +83,7 @@ def test_a_reply_that_chooses_nothing_leaves_the_passages_as_they_were(retriever
 
 
 def test_optimizers_see_them_and_they_are_saved(retriever: Retriever, tmp_path: Path) -> None:
-    made = program(retriever, "marine insurance for each voyage", "1, 2, 3")
+    made = program(retriever, "marine insurance for each voyage", "marine insurance")
     assert [name for name, _ in made.named_predictors()] == ["rewrite.write", "select.choose", "answer"]
     rows = [labelled(str(n), name, QUESTION, "EUR 2,000,000") for n, name in enumerate(("ore", "tea", "ore"))]
     lm = made.predictors()[0].lm
@@ -88,12 +94,14 @@ def test_optimizers_see_them_and_they_are_saved(retriever: Retriever, tmp_path: 
     assert queries[:1] == ["marine insurance for each voyage"]
     assert any("numbers" in demo for demo in tuned.select.choose.demos)
 
+    tuned.set_lm(None)  # a scripted one cannot be saved
     loaded = program(retriever, "", "", rewrite=False, select=False)  # as for a model that is not capable
     loaded.load_state(tuned.dump_state(), allow_unsafe_lm_state=False)
     assert [name for name, _ in loaded.named_predictors()] == ["rewrite.write", "select.choose", "answer"]
     assert [demo.get("query") for demo in loaded.rewrite.write.demos][:1] == queries[:1]
 
     plain = program(retriever, "", "", rewrite=False, select=False)  # one of before there were such steps
+    plain.set_lm(None)
     with_steps = program(retriever, "", "")
     with_steps.load_state(plain.dump_state(), allow_unsafe_lm_state=False)
     assert [name for name, _ in with_steps.named_predictors()] == ["answer"]
