@@ -113,10 +113,10 @@ def compare(tune: list[Document], report: list[Document], rows: list[dict[str, A
         for name, trial in (("defaults", trials[0]), ("searched", best)):
             searched = unseen.retriever(trial.settings)
             asked = questions(report)
-            found = searched.search_many([q.question for q in asked], [q.document for q in asked], args.words)
+            results = searched.search_many([q.question for q in asked], [q.document for q in asked], args.words)
             shares[name] = [
                 metrics.retrieval_recall(q, {"passages": [passage.text for passage in passages]})
-                for q, passages in zip(asked, found, strict=True)
+                for q, passages in zip(asked, results, strict=True)
             ]
     shares["difference"] = [b - a for a, b in zip(shares["defaults"], shares["searched"], strict=True)]
     print(

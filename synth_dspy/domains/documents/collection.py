@@ -52,12 +52,11 @@ def open_collection(folder: Path, embedder: str, *, ef_search: int, chroma: str 
     except (OSError, ValueError, RuntimeError, ChromaError) as error:
         if chroma is not None:
             raise SetupError(
-                f"Tried to open a collection on the Chroma server {chroma}: {error}; start one (chroma run --path "
+                f"The Chroma server {chroma} cannot be used: {error}; start one (chroma run --path "
                 "FOLDER), correct --retrieval.chroma, or leave it out to search without a server."
             ) from error
         raise SetupError(
-            f"Tried to open the index in {folder}: {error}; give a folder that can be written, or delete this one to "
-            "have it built again."
+            f"The index in {folder} cannot be opened: {error}; use a writable folder, or delete this one to rebuild it."
         ) from error
 
 

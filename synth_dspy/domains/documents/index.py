@@ -1,8 +1,7 @@
-"""The index: chunks with their embeddings in a Chroma collection, kept in step with the documents.
+"""The index: chunks with their embeddings in a Chroma collection, updated with the documents.
 
-Every chunk carries the version of its document and how many chunks that version has. What is in the index is read off
-the collection itself, so there is no second record that could disagree with it: after a crash half-way, the next
-update finds a document with chunks missing, and embeds just those.
+Every chunk has its document's version and that version's number of chunks. The collection itself is the only record of
+what is indexed: after a crash, the next update sees which chunks of a document are missing and embeds just those.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
     from synth_dspy.core.protocols import Embedder
 
 EF_SEARCH: Final = 100
-_BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
+_BATCH: Final = 512  # chunks embedded and written at a time, and so the most that a crash can lose
 _READ: Final = 1000  # chunks that are read by their ids at a time
-_CUT: Final = 2  # raise when chunk_document cuts differently, so that indexes made before are brought up to date
+_CUT: Final = 2  # raise when chunk_document changes, so that older indexes are updated
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -38,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """What an update did: numbers of documents, of chunks embedded now, of chunks in the index, and seconds."""
+    """The result of an update: numbers of documents, of chunks embedded now and of chunks in the index; seconds."""
 
     added: int
     changed: int
@@ -53,7 +52,7 @@ class Index:
     """A persistent collection of embedded chunks, one per embedder, in a folder or on a server.
 
     Args:
-        folder: Where Chroma keeps its files; made if it is not there.
+        folder: Chroma's folder, made if it does not exist.
         embedder: Embeds chunks here and queries in the retriever. Another embedder gets another collection.
         words: Most words in a chunk.
         overlap: How many of them repeat the end of the chunk before.
@@ -78,32 +77,32 @@ class Index:
         self.embedder = embedder
         self.words = words
         self.overlap = overlap
-        self.generation = 0  # counts updates, so that a retriever knows when what it holds is stale
+        self.generation = 0  # counts updates, so that a retriever knows when its cache is stale
         self._place = chroma or self.folder
         self._collection = open_collection(self.folder, embedder.name, ef_search=ef_search, chroma=chroma)
 
     def update(self, documents: Iterable[Document], progress: Progress | None = None) -> IndexStats:
-        """Bring the index in step with `documents`: embed what is new or changed, drop what is gone.
+        """Update the index to `documents`: embed new and changed chunks, delete the others.
 
         Args:
-            documents: All documents that the index is to hold.
+            documents: All documents of the index.
             progress: Called with (chunks embedded so far, chunks to embed).
 
         Returns:
-            What was done. A chunk whose text is unchanged is not embedded again, even in a changed document.
+            What changed. A chunk with unchanged text is not embedded again, even in a changed document.
 
         Raises:
             SetupError: If the index cannot be written, for example because the disk is full.
         """
         start = time.perf_counter()
         wanted = {document.id: document for document in documents}
-        held = self._held()
+        indexed = self._indexed_documents()
         unchanged = {
-            id for id, document in wanted.items() if held.get(id, _ABSENT).is_complete(self._version(document))
+            id for id, document in wanted.items() if indexed.get(id, _ABSENT).is_complete(self._version(document))
         }
         todo = [document for id, document in wanted.items() if id not in unchanged]
-        known = {chunk for id in held for chunk in held[id].chunks}
-        stale = {chunk for id in held.keys() - unchanged for chunk in held[id].chunks}
+        indexed_chunks = {chunk for id in indexed for chunk in indexed[id].chunks}
+        stale = {chunk for id in indexed.keys() - unchanged for chunk in indexed[id].chunks}
         fresh: list[tuple[Chunk, dict[str, Any]]] = []
         moved: list[tuple[Chunk, dict[str, Any]]] = []
         for document in todo:
@@ -117,10 +116,10 @@ class Index:
                 }
                 if chunk.repeated:
                     meta["repeated"] = chunk.repeated
-                (moved if chunk.id in known else fresh).append((chunk, meta))
+                (moved if chunk.id in indexed_chunks else fresh).append((chunk, meta))
                 stale.discard(chunk.id)
         # New chunks go in first, and old ones go out last: a crash in between leaves documents incomplete or
-        # with chunks of two versions, never one that looks whole and is not.
+        # with chunks of two versions, never one that looks complete and is not.
         for i in range(0, len(fresh), _BATCH):
             batch = fresh[i : i + _BATCH]
             texts = [chunk.text for chunk, _ in batch]
@@ -145,10 +144,10 @@ class Index:
             self._write(self._collection.delete, ids=gone[i : i + _BATCH])
         self.generation += 1
         return IndexStats(
-            added=sum(document.id not in held for document in todo),
-            changed=sum(document.id in held for document in todo),
+            added=sum(document.id not in indexed for document in todo),
+            changed=sum(document.id in indexed for document in todo),
             unchanged=len(unchanged),
-            removed=len(held.keys() - wanted.keys()),
+            removed=len(indexed.keys() - wanted.keys()),
             embedded=len(fresh),
             chunks=int(self._collection.count()),
             seconds=time.perf_counter() - start,
@@ -160,10 +159,10 @@ class Index:
     def chunks(self, document: str | None = None) -> tuple[list[Chunk], Vectors]:
         """The chunks of one document (or of all) in order, and their embeddings, float32 of shape (chunks, d)."""
         where = {"document": document} if document is not None else None
-        found = self._read(where=where, include=["documents", "metadatas", "embeddings"])
-        chunks = _chunks(found)
+        records = self._read(where=where, include=["documents", "metadatas", "embeddings"])
+        chunks = _chunks(records)
         order = sorted(range(len(chunks)), key=lambda row: (chunks[row].document, chunks[row].position))
-        vectors = np.asarray([found["embeddings"][row] for row in order], dtype=np.float32)
+        vectors = np.asarray([records["embeddings"][row] for row in order], dtype=np.float32)
         return [chunks[row] for row in order], vectors
 
     def all_chunks(self) -> list[Chunk]:
@@ -176,8 +175,8 @@ class Index:
         out = np.zeros((len(ids), self.embedder.dimension), dtype=np.float32)
         rows = {id: row for row, id in enumerate(ids)}
         for i in range(0, len(ids), _READ):
-            found = self._read(ids=list(ids[i : i + _READ]), include=["embeddings"])
-            out[[rows[id] for id in found["ids"]]] = found["embeddings"]
+            records = self._read(ids=list(ids[i : i + _READ]), include=["embeddings"])
+            out[[rows[id] for id in records["ids"]]] = records["embeddings"]
         return out
 
     def nearest(self, vector: NDArray[np.float32], count: int) -> list[str]:
@@ -191,10 +190,10 @@ class Index:
             count: How many.
         """
         query = (vector / np.linalg.norm(vector)).astype(np.float32)
-        found = self._ask(
+        records = self._ask(
             self._collection.query, query_embeddings=[query], n_results=min(count, max(1, len(self))), include=[]
         )
-        return list(found["ids"][0])
+        return list(records["ids"][0])
 
     def _read(self, **what: Any) -> Any:
         return self._ask(self._collection.get, **what)
@@ -206,8 +205,8 @@ class Index:
             return ask(**what)
         except (ChromaError, OSError, ValueError, HTTPError) as error:
             raise SetupError(
-                f"Tried to read the index in {self._place}: {error}; see that it is there, or delete the folder "
-                f"{self.folder} to have it built again."
+                f"The index in {self._place} cannot be read: {error}; start its server, or delete the folder "
+                f"{self.folder} to rebuild it."
             ) from error
 
     def _write(self, write: Callable[..., Any], **rows: Any) -> None:
@@ -217,34 +216,34 @@ class Index:
             write(**rows)
         except (ChromaError, OSError, HTTPError) as error:
             raise SetupError(
-                f"Tried to write to the index in {self._place}: {error}; make room on the disk, or delete the folder "
-                "to have it built again."
+                f"The index in {self._place} cannot be written: {error}; make room on the disk, or delete the folder "
+                f"{self.folder} to rebuild it."
             ) from error
 
     def _version(self, document: Document) -> str:
         cut = f"{_CUT}\n{self.words}" + (f"\n{self.overlap}" if self.overlap else "")
         return hashlib.sha256(f"{cut}\n{document.text}".encode()).hexdigest()[:16]
 
-    def _held(self) -> dict[str, _Held]:
-        """What the collection holds, by document."""
-        found = self._read(include=["metadatas"])
-        held: defaultdict[str, _Held] = defaultdict(_Held)
-        for id, meta in zip(found["ids"], found["metadatas"], strict=True):
-            entry = held[meta["document"]]
+    def _indexed_documents(self) -> dict[str, _IndexedDocument]:
+        """The indexed chunks, by document."""
+        records = self._read(include=["metadatas"])
+        indexed: defaultdict[str, _IndexedDocument] = defaultdict(_IndexedDocument)
+        for id, meta in zip(records["ids"], records["metadatas"], strict=True):
+            entry = indexed[meta["document"]]
             entry.chunks.append(id)
             entry.versions[meta["version"], meta["of"]] += 1
-        return dict(held)
+        return dict(indexed)
 
 
-def _chunks(found: Any) -> list[Chunk]:
+def _chunks(records: Any) -> list[Chunk]:
     return [
         Chunk(id, meta["document"], text, meta["position"], len(text.split()), meta.get("repeated", 0))
-        for id, text, meta in zip(found["ids"], found["documents"], found["metadatas"], strict=True)
+        for id, text, meta in zip(records["ids"], records["documents"], records["metadatas"], strict=True)
     ]
 
 
-class _Held:
-    """The chunks of one document that the collection holds, and how many there are of each (version, size)."""
+class _IndexedDocument:
+    """The indexed chunks of one document, and how many there are of each (version, size)."""
 
     def __init__(self) -> None:
         self.chunks: list[str] = []
@@ -254,4 +253,4 @@ class _Held:
         return len(self.versions) == 1 and all(v == version and n == of for (v, of), n in self.versions.items())
 
 
-_ABSENT: Final = _Held()
+_ABSENT: Final = _IndexedDocument()

@@ -56,7 +56,7 @@ class Collection:
         folder.mkdir(parents=True, exist_ok=True)
         lock = locks.lock_file(folder / ".lock", wait_s=INDEX_WAIT_S)
         if lock is None:
-            raise SetupError(f"Another process is still updating the index {folder}: wait until it ends, or end it.")
+            raise SetupError(f"Another process is still updating the index {folder}: wait for it, or stop it.")
         try:
             index = Index(folder, self.embedder, words, overlap, ef_search=settings.ef_search, chroma=settings.chroma)
             log.info("index: %s", index.update(self.documents, progress=progress))

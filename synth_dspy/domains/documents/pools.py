@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 GLIMPSE_WORDS: Final = 20  # for any other: one chunk of about this size, so that whose contract it is can be seen
 _NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
-_FRONT: Final = 30  # chunks among which a document's opening is looked for: covers and contents come before it
+_FRONT: Final = 30  # chunks in which the preamble is looked for: it follows covers and tables of contents
 _CANDIDATES: Final = 100  # least number of chunks that each of the two searches of a large collection gives
 _SAMPLE: Final = 4096  # chunks that a large collection's mean and spread are measured on
 # Words of a preamble: "This Agreement is made and entered into as of 1 May 2020 by and between ..."
-_PREAMBLE: Final = re.compile(
+_PREAMBLE_CUES: Final = re.compile(
     r"\b(?:between|by and among|hereinafter|(?:is|are|was|hereby) (?:made|entered|dated)|witnesseth|as of (?:this|the)|"
     r"(?:made|entered) (?:and|into|as of|on|this|by)|dated (?:as of|this|the)|effective (?:as of|date))\b",
     re.I,
@@ -60,17 +60,17 @@ class Pool:
         self.chunks = chunks
         self.vectors = vectors
         self.bm25 = BM25([chunk.text for chunk in chunks])
-        self.opening = self._find_opening()
+        self.preamble = self._find_preamble()
         # whether the next chunk belongs to the same document; shape (chunks - 1,)
         self.is_followed = np.array([a.document == b.document for a, b in pairwise(chunks)], dtype=bool)
 
-    def search(self, texts: Sequence[Text], words: int, opening: int, settings: Retrieval) -> list[Passage]:
-        """Passages of at most so many words, `opening` of them of the document's opening, in the documents' order."""
+    def search(self, texts: Sequence[Text], words: int, preamble: int, settings: Retrieval) -> list[Passage]:
+        """Passages of at most so many words, `preamble` of them of the document's preamble, in the documents' order."""
         if not self.chunks:
             return []
         scores = self._with_neighbours(self.scores(texts, settings.lexical, words))
-        taken = self._take(scores, words, opening, settings.chunks)
-        return self._passages(sorted(taken), scores)
+        chosen = self._select(scores, words, preamble, settings.chunks)
+        return self._passages(sorted(chosen), scores)
 
     def scores(self, texts: Sequence[Text], lexical: float, words: int) -> NDArray[np.float32]:
         """Fused scores, shape (chunks,). Dense and lexical scores are put on one scale before each weighted sum.
@@ -94,48 +94,48 @@ class Pool:
         out[1:] += _NEIGHBOUR * np.where(self.is_followed, positive[:-1], 0.0)
         return out
 
-    def _take(self, scores: NDArray[np.float32], words: int, opening: int, most: int | None) -> set[int]:
-        """Numbers of the chunks that fill the budget: the opening, then by score."""
-        taken: set[int] = set()
+    def _select(self, scores: NDArray[np.float32], words: int, preamble: int, most: int | None) -> set[int]:
+        """Indices of the chunks that fill the budget: the preamble, then by score."""
+        chosen: set[int] = set()
         used = 0
 
         def take(row: int, bound: int) -> None:
             nonlocal used
-            if row not in taken and used + (words := self._added_words(row, taken)) <= bound:
-                taken.add(row)
+            if row not in chosen and used + (words := self._added_words(row, chosen)) <= bound:
+                chosen.add(row)
                 used += words
 
-        for row in self._opening_of(opening):
-            take(row, opening if taken else words)
+        for row in self._preamble_chunks(preamble):
+            take(row, preamble if chosen else words)
         there = np.flatnonzero(np.isfinite(scores))
         for row in map(int, there[np.argsort(-scores[there], kind="stable")]):
-            if most is not None and len(taken) >= most:
+            if most is not None and len(chosen) >= most:
                 break
             take(row, words)
-        return taken
+        return chosen
 
-    def _added_words(self, row: int, taken: set[int]) -> int:
-        """Words that a chunk adds to those taken: what neighbours repeat of one another counts once."""
+    def _added_words(self, row: int, chosen: set[int]) -> int:
+        """Words that a chunk adds to those chosen: what neighbours repeat of one another counts once."""
         chunk, words = self.chunks[row], self.chunks[row].words
-        if chunk.repeated and row - 1 in taken:
+        if chunk.repeated and row - 1 in chosen:
             words -= chunk.repeated
-        if row + 1 in taken and self.is_followed[row]:
+        if row + 1 in chosen and self.is_followed[row]:
             words -= self.chunks[row + 1].repeated
         return words
 
-    def _opening_of(self, words: int) -> list[int]:
-        if words == 0 or not self.opening:
+    def _preamble_chunks(self, words: int) -> list[int]:
+        if words == 0 or not self.preamble:
             return []
         if words > GLIMPSE_WORDS:
-            return self.opening
-        return [min(self.opening, key=lambda i: abs(self.chunks[i].words - GLIMPSE_WORDS))]
+            return self.preamble
+        return [min(self.preamble, key=lambda i: abs(self.chunks[i].words - GLIMPSE_WORDS))]
 
-    def _find_opening(self) -> list[int]:
-        """The chunks of the opening, the most telling first: the preamble, what stands around it, the first chunk."""
-        cues = [len(_PREAMBLE.findall(chunk.text)) for chunk in self.chunks[:_FRONT]]
+    def _find_preamble(self) -> list[int]:
+        """The chunks of the preamble, the most informative first: its best match, the neighbours, the first chunk."""
+        cues = [len(_PREAMBLE_CUES.findall(chunk.text)) for chunk in self.chunks[:_FRONT]]
         if not cues:
             return []
-        # A preamble may be cut in two; the earlier of two like places is the better guess.
+        # A preamble may span two chunks; of two equal matches the earlier is the better guess.
         best = max(range(len(cues)), key=lambda i: sum(cues[i : i + 2]) - 0.15 * i)
         order = [best, best - 1, best + 1, 0, best + 2]
         return [i for i in dict.fromkeys(order) if 0 <= i < len(cues)]
@@ -186,8 +186,8 @@ class GraphPool(Pool):
         by_words = self.lexical_scores(texts)
         nearest = [self._rows[id] for id in self._index.nearest(query, count) if id in self._rows]
         best = np.argpartition(-by_words, count - 1)[:count]
-        found = np.union1d(nearest, best).astype(int)
-        rows = np.unique(np.concatenate([found, found - 1, found + 1]).clip(0, len(self.chunks) - 1))
+        candidates = np.union1d(nearest, best).astype(int)
+        rows = np.unique(np.concatenate([candidates, candidates - 1, candidates + 1]).clip(0, len(self.chunks) - 1))
         vectors = self._index.vectors([self.chunks[row].id for row in rows])
         dense = (vectors @ query - self._mean @ query) / self._spread(query)
         scores = np.full(len(self.chunks), -np.inf, dtype=np.float32)

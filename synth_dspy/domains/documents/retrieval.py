@@ -1,9 +1,9 @@
-"""Retrieval: the passages of a document (or of all) that a question is most likely answered by, within a word budget.
+"""Retrieval: the passages of a document (or of all) that most likely answer a question, within a word budget.
 
 Dense similarity and BM25 are fused into one score per chunk, chunks are taken by score until the budget is full, and
-neighbours are put together into passages in the document's order. Who the parties are, what the document is called
-and when it was made stands at its beginning, in words that resemble no question: a search within one document
-therefore always returns some of its opening, and more of it for questions about such things.
+neighbours are joined into passages in the document's order. A document's preamble names its parties, title and date in
+words that resemble no question, so a search within one document always returns some of the preamble, and more of it
+for questions about such things.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from synth_dspy.domains.documents.opening import Collection
 
 PASSAGE_WORDS: Final = 350
-OPENING_WORDS: Final = 150  # for a question that the opening may answer
-_POOLS: Final = 64  # documents whose chunks are kept at hand
-_EMBEDDED: Final = 4096  # searches whose embeddings are: every arm of a run asks the same
+PREAMBLE_WORDS: Final = 150  # for a question that the preamble may answer
+_POOLS: Final = 64  # documents whose chunks are cached
+_EMBEDDED: Final = 4096  # searches whose embeddings are cached: all arms of a run ask the same questions
 
-_ABOUT_OPENING: Final = re.compile(
+_ABOUT_PREAMBLE: Final = re.compile(
     r"\b(?:who|whom|whose|names?|named|called|titles?|parties|dates?|dated|made|signed|entered|effective)\b", re.I
 )
 
@@ -37,28 +37,28 @@ class Retriever:
 
     Args:
         index: The index; its embedder embeds the queries.
-        opening: Most words of a document's opening that a search within the document returns.
-        wording: Question -> language in which documents of this kind answer it, searched for too; "" or None for none.
+        preamble: Most words of a document's preamble that a search within the document returns.
+        wording: From a question to the language of documents that answer it, which is searched for too; or None.
         settings: Weights and bounds. None: the defaults.
-        collection: The documents that the index is of, for whoever searches for better settings.
+        collection: The indexed documents, for a search for better settings.
     """
 
     def __init__(
         self,
         index: SearchableIndex,
-        opening: int = OPENING_WORDS,
+        preamble: int = PREAMBLE_WORDS,
         wording: Callable[[str], str] | None = None,
         settings: Retrieval | None = None,
         collection: Collection | None = None,
     ) -> None:
         self.index = index
-        self.opening = opening
+        self.preamble = preamble
         self.wording = wording or (lambda question: "")
         self.settings = settings or Retrieval()
         self.collection = collection
         self._text = lru_cache(maxsize=256)(lambda document: "\n".join(c.own_text for c in index.chunks(document)[0]))
         self._pools: OrderedDict[tuple[int, str | None], Pool] = OrderedDict()
-        # By all texts of a search: in other company a text's vector may differ in the last bit.
+        # Keyed by all texts of a search: in another batch a text's vector may differ in the last bit.
         self._embed = lru_cache(_EMBEDDED)(lambda texts: index.embedder.embed(texts))
 
     def with_settings(self, settings: Retrieval) -> Retriever:
@@ -77,13 +77,13 @@ class Retriever:
 
         Args:
             query: The question.
-            document: Look in this document only. None: in all.
-            words: Most words that the passages may hold together.
+            document: Search this document only. None: all.
+            words: Most words of the passages together.
             wording: Language in which the document may answer it, searched for besides the task's own.
 
         Returns:
-            Passages in the order of the document; over all documents, the best first. Empty for a document that the
-            index does not hold.
+            Passages in the order of the document; over all documents, the best first. Empty for a document that
+            is not in the index.
         """
         return self.search_many([query], [document], words, [wording])[0]
 
@@ -108,22 +108,22 @@ class Retriever:
         searched = [self._weights(*each) for each in zip(queries, wordings or [""] * len(queries), strict=True)]
         texts = tuple(dict.fromkeys([*queries, *(text for weights in searched for text in weights)]))
         vectors = dict(zip(texts, self._embed(texts), strict=True))
-        found = []
+        results = []
         for query, weights, document in zip(queries, searched, where, strict=True):
-            texts_here = [(text, vectors[text], weight) for text, weight in weights.items()]
-            opening = self._opening(query, words) if document is not None else 0
-            passages = self._pool(document).search(texts_here, words, opening, self.settings)
+            weighted = [(text, vectors[text], weight) for text, weight in weights.items()]
+            preamble = self._preamble_words(query, words) if document is not None else 0
+            passages = self._pool(document).search(weighted, words, preamble, self.settings)
             if document is None:
                 passages.sort(key=lambda passage: -passage.score)
-            found.append(passages)
-        return found
+            results.append(passages)
+        return results
 
     def text(self, document: str) -> str:
-        """The whole text of a document, "" for one that the index does not hold."""
+        """The whole text of a document, "" for one that is not in the index."""
         return self._text(document)
 
     def _weights(self, query: str, further: str) -> dict[str, float]:
-        """The texts that are searched for, and their weights: the question, and the wordings that there are of it."""
+        """The texts that are searched for, and their weights: the question, and its wordings if there are any."""
         own = self.wording(query) if self.settings.wording else ""
         wordings = [text for text in dict.fromkeys((own, further)) if text and text != query]
         if not wordings:
@@ -131,8 +131,8 @@ class Retriever:
         share = self.settings.wording or Retrieval().wording
         return {query: 1 - share} | dict.fromkeys(wordings, share / len(wordings))
 
-    def _opening(self, query: str, words: int) -> int:
-        wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)
+    def _preamble_words(self, query: str, words: int) -> int:
+        wanted = self.preamble if _ABOUT_PREAMBLE.search(query) else min(self.preamble, GLIMPSE_WORDS)
         return min(wanted, words // 2)
 
     def _pool(self, document: str | None) -> Pool:

@@ -168,11 +168,11 @@ def try_settings(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    finder = _Finder(retriever, documents, questions, words)
+    measurement = _Measurement(retriever, documents, questions, words)
     trials: list[Trial] = []
 
     def objective(trial: Any) -> float:
-        trials.append(finder.measure(_suggested(trial, retriever)))
+        trials.append(measurement.measure(_suggested(trial, retriever)))
         return trials[-1].worth
 
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=15)
@@ -231,7 +231,7 @@ def as_flags(settings: Retrieval) -> str:
     return " ".join(f"--retrieval.{name.replace('_', '-')} {value}" for name, value in changed) or "the defaults"
 
 
-class _Finder:
+class _Measurement:
     """Measures settings on a sample of documents, each size and overlap of chunks embedded once.
 
     What was measured is noted in a file beside the indexes, by everything that determines it: a run that goes on, or
@@ -255,8 +255,8 @@ class _Finder:
         key = json.dumps(tuned(settings))
         if key not in self._measured:
             asked = [(example.question, example.get("document")) for example in self._questions]
-            found = self._searcher(settings).search_many([q for q, _ in asked], [d for _, d in asked], self._words)
-            texts = [[passage.text for passage in passages] for passages in found]
+            results = self._searcher(settings).search_many([q for q, _ in asked], [d for _, d in asked], self._words)
+            texts = [[passage.text for passage in passages] for passages in results]
             recalls = [
                 retrieval_recall(example, {"passages": passages})
                 for example, passages in zip(self._questions, texts, strict=True)
@@ -273,18 +273,18 @@ class _Finder:
         if cut not in self._opened:
             log.info("search: chunks of %d words, %d of them overlap", *cut)
             index = MemoryIndex(self._sample, self._retriever.index.embedder, *cut)
-            self._opened[cut] = Retriever(index, self._retriever.opening, self._retriever.wording)
+            self._opened[cut] = Retriever(index, self._retriever.preamble, self._retriever.wording)
         return self._opened[cut].with_settings(settings)
 
     def _fingerprint(self) -> str:
-        known = [
+        parts = [
             self._retriever.index.embedder.name,
             self._words,
-            self._retriever.opening,
+            self._retriever.preamble,
             [[document.id, document.text] for document in self._sample],
             [[e.question, e.get("document"), e.spans, self._retriever.wording(e.question)] for e in self._questions],
         ]
-        return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _read_lines(path: Path) -> dict[str, tuple[float, float]]:

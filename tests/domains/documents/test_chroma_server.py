@@ -66,16 +66,14 @@ def test_a_server_finds_what_a_folder_does(
     assert set(embedder.seen) == {QUESTION}  # what the server holds is not embedded again
     process.kill()
     process.wait()
-    with pytest.raises(SetupError, match="Tried to read the index in http"):
+    with pytest.raises(SetupError, match="The index in http"):
         second.search("Another question?", "d1")
     with pytest.raises(SetupError, match="start one"):
         first.retriever(there)
 
 
 def test_no_server_is_a_sentence(tmp_path: Path, embedder: HashingEmbedder) -> None:
-    with pytest.raises(
-        SetupError, match=r"Tried to open a collection on the Chroma server http://127\.0\.0\.1:\d+: .*start one"
-    ):
+    with pytest.raises(SetupError, match=r"The Chroma server http://127.*start one"):
         Collection(tmp_path, documents(), embedder).retriever(Retrieval(chroma=f"http://127.0.0.1:{free_port()}"))
 
 
