@@ -71,7 +71,7 @@ def test_the_search_is_an_arm(server: Server, tmp_path: Path) -> None:
     about["retrieval"] = {"chroma": "http://203.0.113.7:8000"}
     (run.folder / "programs" / "search" / "about.json").write_text(json.dumps(about))
     with pytest.raises(SetupError, match="holds other settings than chunk_words"):
-        synth_dspy.load(run.folder / "programs" / "search", program=task)
+        synth_dspy.load(run.folder / "programs" / "search", program=task, api_base=server.url)
 
 
 def test_there_must_be_documents_to_search(server: Server, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ class Retrieval(Settings):
     steps: Literal["auto", "on", "off"] = "auto"
     """Whether the model first writes what to search for, and chooses among the passages, where the task does not say;
     `auto`: where the student is hosted, or its name says that it has at least 3 billion parameters."""
-    ef_search: int = Field(default=100, ge=10)
+    ef_search: int = Field(default=200, ge=10)
     """Candidates that a search of Chroma's HNSW graph keeps: more find more of the nearest, and take longer."""
     exact: int = Field(default=50_000, ge=0)
     """Up to so many chunks are compared one by one; of more, Chroma's HNSW graph gives the candidates."""

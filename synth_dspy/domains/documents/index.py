@@ -26,7 +26,7 @@ from synth_dspy.domains.documents.collection import open_collection
 if TYPE_CHECKING:
     from synth_dspy.core.protocols import Embedder
 
-EF_SEARCH: Final = 100
+EF_SEARCH: Final = 200
 _BATCH: Final = 512  # chunks embedded and written at a time, and so the most that a crash can lose
 _READ: Final = 1000  # chunks that are read by their ids at a time
 _CUT: Final = 2  # raise when chunk_document changes, so that older indexes are updated

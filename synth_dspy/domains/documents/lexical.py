@@ -71,7 +71,7 @@ class BM25:
     def scores(self, query: str) -> NDArray[np.float32]:
         """The score of every text, shape (texts,); 0 where no word of the query occurs."""
         scores = np.zeros(self._size, dtype=np.float32)
-        for token in set(tokens(query)):
+        for token in dict.fromkeys(tokens(query)):  # in order: a sum has the same last bit in every process
             if token in self._weights:
                 where, weight = self._weights[token]
                 scores[where] += weight
