@@ -13,8 +13,11 @@ from servers import Behaviour, Server, serving
 
 import synth_dspy
 from synth_dspy import RAG, Documents, SetupError, Task
+from synth_dspy.core import run as runs
+from synth_dspy.core.config import CompileConfig, to_toml
 from synth_dspy.domains.documents.search import retriever_of
 from synth_dspy.pipeline import experiment, resources
+from synth_dspy.pipeline.trust import Caller, restrict_config
 
 pytest.importorskip("optuna")
 
@@ -84,3 +87,20 @@ def test_there_must_be_documents_to_search(server: Server, tmp_path: Path) -> No
             models={"student": "openai/mock", "teacher": "openai/mock", "api_base": server.url},
             workspace=tmp_path,
         )
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_nobody_s_documents_are_sent_where_somebody_else_says(own: bool, tmp_path: Path) -> None:
+    config = CompileConfig.model_validate({"retrieval": {"chroma": "http://203.0.113.7:8000", "overlap": 10}})
+    followed = restrict_config(config, Caller(trust=True), own=own, what="The run", workspace=tmp_path, folder=tmp_path)
+    assert followed.retrieval.chroma == ("http://203.0.113.7:8000" if own else None)
+    assert followed.retrieval.overlap == 10
+
+
+@pytest.mark.parametrize(("text", "steps"), [("seed = 1\n", "off"), (to_toml(CompileConfig(seed=1)), "auto")])
+def test_a_run_of_before_the_steps_goes_on_without(text: str, steps: str, tmp_path: Path) -> None:
+    folder = tmp_path / "task" / "run-1"
+    folder.mkdir(parents=True)
+    (folder / runs.CONFIG).write_text(text, encoding="utf-8")
+    _, config = runs.resume(tmp_path, "task", "run-1", CompileConfig)
+    assert (config.seed, config.retrieval.steps) == (1, steps)
