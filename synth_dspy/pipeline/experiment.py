@@ -36,7 +36,7 @@ from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import Splits, check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
-from synth_dspy.training.job import get_ready, let_go
+from synth_dspy.training.job import start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
@@ -111,7 +111,7 @@ class Experiment(Context):
         with self.run.station("arms"):
             programs, arms = compile_arms(self, names, rows, resources, objective, self.provider)
             self.programs = programs
-            let_go()
+            stop_idle_worker()
         with self.run.station("evaluation"):
             predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge)
             further, references = self._evaluate_references(programs, rows, resources, judge)
@@ -134,7 +134,7 @@ class Experiment(Context):
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
         if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
-            get_ready()
+            start_idle_worker()
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
@@ -171,6 +171,7 @@ class Experiment(Context):
             quick=self.config.quick,
             evidence=self.task.evidence,
             noun=self.task.noun,
+            domain=self.task.domain,
             abstain=self.task.abstain,
             steps=self.config.retrieval.steps,
         )

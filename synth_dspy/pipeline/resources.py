@@ -128,6 +128,7 @@ def open_saved(
         words=config.words or task.words,
         seed=config.seed,
         noun=task.noun,
+        domain=task.domain,
         abstain=task.abstain,
         steps=config.retrieval.steps,
     )
