@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -54,6 +54,8 @@ _KEY_NAME = re.compile(
 
 MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
+Config = TypeVar("Config", bound="CompileConfig")
+
 METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
 """Training methods."""
 
@@ -314,6 +316,16 @@ def _resolved(path: Path) -> Path:
         return path.expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
         raise SetupError(f"The path {str(path)[:200]!r} is not valid: {error}.") from error
+
+
+def as_started(config: Config) -> Config:
+    """A run's configuration as the run was started: one that was written before there was `retrieval` had no steps.
+
+    They would change the run's prompts, and ask the model everything anew.
+    """
+    if "retrieval" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"steps": "off"})})
 
 
 def to_toml(config: CompileConfig) -> str:
