@@ -16,7 +16,7 @@ import dspy
 from pydantic_core import to_jsonable_python
 
 from synth_dspy.core.knowledge import Item, Knowledge
-from synth_dspy.core.splits import split_groups
+from synth_dspy.core.splits import FRACTIONS, split_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,26 @@ class Split:
     labelled: tuple[dspy.Example, ...]
 
 
+Splits = Mapping[str, Split]
+"""`train`, `dev` and `test`."""
+
+
 def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
     """Split by group into `train`, `dev` and `test`.
 
     Groups with and without labelled examples, and those of different strata, are split separately, so that every split
-    gets its share of each.
+    gets its share of each. Groups of `knowledge.held_out` are the test split.
     """
     groups = {item.group for item in knowledge.items}
     labelled = {example.group for example in knowledge.labelled} & groups
     strata: dict[tuple[bool, str], list[str]] = defaultdict(list)
-    for group in sorted(groups):
+    held_out = knowledge.held_out & groups
+    for group in sorted(groups - held_out):
         strata[group in labelled, knowledge.strata.get(group, "")].append(group)
-    assigned = {name: where for part in strata.values() for name, where in split_groups(part, seed=seed).items()}
+    fractions = [part for part in FRACTIONS if part[0] != "test" or not held_out]
+    assigned = dict.fromkeys(held_out, "test")
+    for part in strata.values():
+        assigned |= split_groups(part, fractions, seed=seed)
     return {
         name: Split(
             groups=tuple(sorted(group for group, where in assigned.items() if where == name)),

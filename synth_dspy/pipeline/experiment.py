@@ -33,8 +33,9 @@ from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
+from synth_dspy.pipeline.proposals import with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
-from synth_dspy.pipeline.rows import Splits, check_feedback, collect_feedback, collect_rows, read_knowledge
+from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
@@ -80,7 +81,7 @@ class Experiment(Context):
         names: Sequence[str],
         left_out: str | None,
         knowledge: Knowledge,
-        splits: Splits,
+        splits: datasets.Splits,
         resources: Resources,
         start: float,
     ) -> tuple[Results, Measurements]:
@@ -97,8 +98,11 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
-        try_program(self, resources, judge, splits["train"].labelled or tuple(knowledge.prompts))
+        # A question about another corpus is asked of a document of this one.
+        elsewhere = [prompt.copy(document=splits["train"].groups[0]) for prompt in knowledge.prompts[:1]]
+        try_program(self, resources, judge, splits["train"].labelled or elsewhere)
         with self.run.station("synthesis"):
+            knowledge, splits = with_proposed(self, knowledge, splits, resources)
             rows, row_facts = collect_rows(self, knowledge, splits, resources)
         resources = replace(
             resources,

@@ -146,6 +146,8 @@ def summarise(
         "verdict": verdict.NOTHING_SCORED,
         "notes": [],
     }
+    if run.rows.unread:
+        results["unread"] = run.rows.unread
     if task.measured:
         results["score"] = task.measured
     if scores.labels:
