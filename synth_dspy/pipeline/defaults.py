@@ -20,6 +20,7 @@ from synth_dspy.core.resources import NeedsResources, Resources
 from synth_dspy.core.task import Arm, CompleteTask, Program, Task
 from synth_dspy.core.workspace import import_from
 from synth_dspy.domains.documents.rag import RAG
+from synth_dspy.domains.documents.search import SearchRetrieval
 from synth_dspy.domains.documents.source import Corpus, Documents
 from synth_dspy.domains.rows.source import Examples, Rows
 from synth_dspy.evaluation.answers import (
@@ -40,6 +41,8 @@ from synth_dspy.evaluation.metrics import abstention, exact_match, retrieval_mrr
 from synth_dspy.pipeline.answering import Answering
 from synth_dspy.training.recipes import DEFAULT_ARMS, RECIPES, as_declared
 
+SEARCH = "search"
+"""The arm of `--search retrieval`."""
 OWN_RECIPES = Path("optimizers") / "recipes.py"
 """A workspace's own recipes: `RECIPES`, arms by name, which override the engine's."""
 
@@ -118,6 +121,12 @@ def with_resources(task: CompleteTask, resources: Resources) -> CompleteTask:
         for name, metric in task.metrics.items()
     }
     return replace(task, metrics=metrics)
+
+
+def with_search(task: CompleteTask, names: Sequence[str]) -> tuple[CompleteTask, list[str]]:
+    """The task, and the names of the arms to run, with the arm that searches for the best retrieval."""
+    optimizers = {**task.optimizers, SEARCH: task.optimizers.get(SEARCH, SearchRetrieval)}
+    return replace(task, optimizers=optimizers), list(dict.fromkeys([*names, SEARCH]))
 
 
 def no_filters(resources: Resources) -> Sequence[Filter]:

@@ -32,7 +32,7 @@ from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.defaults import judge_of, with_resources
+from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
 from synth_dspy.pipeline.proposals import with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
@@ -59,6 +59,8 @@ class Experiment(Context):
         """
         start = time.perf_counter()
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
+        if self.config.search:
+            self.task, names = with_search(self.task, names)
         check_training(self.task, self.config.training.options)
         check_model_options(self.config.models)
         if self.bound("retention"):
@@ -66,6 +68,8 @@ class Experiment(Context):
         with self.run.station("source"), self.bars.status("reading the source"):
             knowledge, splits = read_knowledge(self)
             check_feedback(self, knowledge)
+            if self.config.search and not knowledge.documents:
+                raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
@@ -89,7 +93,8 @@ class Experiment(Context):
             self.note(left_out)
         with self.run.station("index"), self.bars.bar("index", None) as bar:
             folder = saved.index_folder(self.workspace, self.run.task, self.config, self.task)
-            retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, bar.reach)
+            settings = self.config.retrieval
+            retriever = open_retriever(folder, self.task, knowledge.documents, resources.embedder, settings, bar.reach)
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
@@ -172,6 +177,7 @@ class Experiment(Context):
             noun=self.task.noun,
             domain=self.task.domain,
             abstain=self.task.abstain,
+            steps=self.config.retrieval.steps,
         )
 
     def _evaluate(

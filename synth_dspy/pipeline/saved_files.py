@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from synth_dspy.core import signing
-from synth_dspy.core.config import CompileConfig, compile_settings
+from synth_dspy.core.config import CompileConfig, as_started, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import describe_error
@@ -113,7 +113,7 @@ def read_saved(
     own = is_own(here)
     model = CompileConfig if in_memory else compile_settings(task_file(here, about["task"]))
     try:
-        config = model.model_validate(about["config"])
+        config = as_started(model.model_validate(about["config"]))
     except ValidationError as error:
         raise SetupError(f"In the saved program {folder / ABOUT}, config.{describe_error(error, model)}") from None
     if not own:
