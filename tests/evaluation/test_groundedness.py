@@ -164,7 +164,7 @@ def test_as_a_metric_it_gives_verdicts_whose_mean_is_a_share() -> None:
 
         score: float = dspy.OutputField()
 
-    judge = document_tools.GroundednessJudge(model(0.7, 0.3), signature=Share)
+    judge = document_tools.GroundednessJudge(model(0.7, 0.3), Executor(1), Share)
     metric = PassageScore("grounded", "support", "supported", lambda resources: judge).with_resources(None)  # type: ignore[arg-type]
     example, answers = asked("Which law?"), [said("Delaware"), said("Ontario"), said("", abstained=True)]
     scores = metric.score_predictions([example] * 3, answers)
