@@ -29,7 +29,7 @@ class Prediction(Expected):
     """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
 
     `references` are the accepted answers (none: the right answer is to abstain), `expected` one as a JSON value;
-    `scores` are in [0, 1], None where one does not apply.
+    `scores` are in [0, 1], None where one does not apply. `fold` is the fold, from 1 on, that held the item out.
     """
 
     arm: str
@@ -49,6 +49,7 @@ class Prediction(Expected):
     cost_usd: float | None
     error: str | None
     scores: dict[str, float | None]
+    fold: NotRequired[int]
 
 
 class EstimateRecord(TypedDict):
@@ -201,6 +202,15 @@ class SplitRecord(TypedDict):
     origin: NotRequired[str]
 
 
+class FoldRecord(TypedDict):
+    """A fold of cross-fitting: the groups that it held out, and its rows."""
+
+    groups: list[str]
+    train: int
+    dev: int
+    test: int
+
+
 class JudgeRecord(TypedDict, total=False):
     """The judge and how far it agrees with people, where that was measured."""
 
@@ -328,6 +338,8 @@ class Results(TypedDict):
     models: dict[str, str]
     versions: dict[str, str]
     splits: dict[str, SplitRecord]
+    folds: NotRequired[list[FoldRecord]]
+    labelled: NotRequired[int]
     synthesis: YieldTable | None
     contamination: dict[str, int] | None
     held_out: str | None

@@ -21,7 +21,7 @@ from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
-from synth_dspy.evaluation.facts import ReferenceFacts, RunFacts
+from synth_dspy.evaluation.facts import ArmFacts, ReferenceFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
@@ -33,6 +33,15 @@ from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources
+from synth_dspy.pipeline.folds import (
+    Plan,
+    fold_context,
+    fold_facts,
+    merge_arms,
+    merge_references,
+    merge_rows,
+    plan_folds,
+)
 from synth_dspy.pipeline.opening import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import Splits, check_feedback, gather_feedback, gather_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
@@ -40,6 +49,23 @@ from synth_dspy.training.job import get_ready, let_go
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The arms of one fold: the rows, the programs, and, unless nothing was held out, their answers.
+
+    `retained` is what tuning cost elsewhere, of the programs that the run ends with.
+    """
+
+    rows: Mapping[str, Sequence[dspy.Example]]
+    row_facts: RowFacts
+    programs: dict[str, dspy.Module]
+    arms: Sequence[ArmFacts]
+    predictions: Sequence[Prediction]
+    variants: Mapping[str, str]
+    references: Sequence[ReferenceFacts]
+    retained: Mapping[str, Retained]
 
 
 @dataclass
@@ -63,20 +89,21 @@ class Experiment(Context):
         if self.bound("retention"):
             tuned.retention_data(self.config.retention)
         with self.run.station("source"), self.bars.status("reading the source"):
-            knowledge, splits = read_knowledge(self)
+            knowledge, single = read_knowledge(self)
             check_feedback(self, knowledge)
+            plan = plan_folds(self, knowledge, single, names)
         self._get_ready(names)
         with self.run.station("models"):
             resources = self._models()
         with dspy.context(lm=resources.student):  # not `configure`, which is the user's
-            return self._from_models_on(names, left_out, knowledge, splits, resources, began)
+            return self._from_models_on(names, left_out, knowledge, plan, resources, began)
 
     def _from_models_on(
         self,
         names: Sequence[str],
         left_out: str | None,
         knowledge: Knowledge,
-        splits: Splits,
+        plan: Plan,
         resources: Resources,
         began: float,
     ) -> tuple[Results, Measurements]:
@@ -92,39 +119,80 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
-        try_program(self, resources, judge, splits["train"].labelled or tuple(knowledge.prompts))
-        with self.run.station("synthesis"):
-            rows, row_facts = gather_rows(self, knowledge, splits, resources)
+        try_program(self, resources, judge, plan.folds[0]["train"].labelled or tuple(knowledge.prompts))
         resources = replace(
-            resources,
-            judge=judge,
-            training=self.config.training.options,
-            minutes=self.config.training.minutes,
-            feedback=gather_feedback(self, rows["train"], splits),
+            resources, judge=judge, training=self.config.training.options, minutes=self.config.training.minutes
         )
-        objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
-        with self.run.station("arms"):
-            programs, arms = compile_arms(self, names, rows, resources, objective, self.provider)
-            self.programs = programs
-            let_go()
-        with self.run.station("evaluation"):
-            predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge)
-            further, references = self._evaluate_references(programs, rows, resources, judge)
+        folds: list[Compiled] = []
+        for number, splits in enumerate(plan.folds, start=1):
+            context: Context = self
+            if plan.final is not None:
+                self.say(f"fold {number} of {len(plan.folds)}{_remaining(began, number - 1, len(plan.folds) + 1)}")
+                context = fold_context(self, number)
+            folds.append(self._compile_fold(context, names, knowledge, splits, resources, judge))
+            if plan.final is not None:
+                for row in folds[-1].predictions:
+                    row["fold"] = number
+        last = folds[0]
+        if plan.final is not None:
+            self.say(f"on all labels{_remaining(began, len(plan.folds), len(plan.folds) + 1)}")
+            last = self._compile_fold(self, names, knowledge, plan.final, resources, judge)
+        self.programs = last.programs
+        arms, row_facts = last.arms, last.row_facts
+        if plan.final is not None:
+            arms, failed = merge_arms([fold.arms for fold in folds], last.arms)
+            row_facts = merge_rows([fold.row_facts for fold in folds], last.row_facts, len(knowledge.labelled))
+            self.note(_how_scored(len(folds), self.task.noun), *failed)
         facts = RunFacts(
             baseline=next(iter(self.task.optimizers)),
             arms=arms,
             rows=row_facts,
-            variants=variants,
-            references=references,
-            retained=retained,
+            variants={name: arm for fold in folds for name, arm in fold.variants.items()},
+            references=merge_references([fold.references for fold in folds]),
+            retained=last.retained,
             notes=self.notes,
             seconds=self.run.seconds,
             wall_s=time.perf_counter() - began,
             command=self.command,
             every_pair=any(arm.training for arm in arms),
+            folds=[fold_facts(splits, fold.rows) for splits, fold in zip(plan.folds, folds, strict=True)]
+            if plan.final is not None
+            else (),
+            labelled=plan.labelled,
         )
         self.ledger.snapshot()  # what it says is true to the last byte, or nothing is written
-        return write_results(self.run, self.task, self.config, judge, [*predictions, *further], facts)
+        predictions = [row for fold in folds for row in fold.predictions]
+        return write_results(self.run, self.task, self.config, judge, predictions, facts)
+
+    def _compile_fold(
+        self,
+        context: Context,
+        names: Sequence[str],
+        knowledge: Knowledge,
+        splits: Splits,
+        resources: Resources,
+        judge: Judge,
+    ) -> Compiled:
+        """Rows, arms and answers of one fold; `context` says where they are kept.
+
+        No more of its held-out groups is in `resources` than their knowledge, which the program looks things up in.
+        """
+        resources = replace(resources, known_evidence={})
+        with self.run.station("synthesis"):
+            rows, row_facts = gather_rows(context, knowledge, splits, resources)
+        resources = replace(resources, feedback=gather_feedback(context, rows["train"], splits))
+        objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
+        with self.run.station("arms"):
+            programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)
+            let_go()
+        with self.run.station("evaluation"):
+            kept = context is self  # the programs that the run ends with
+            predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge, retention=kept)
+            further: list[Prediction] = []
+            references: list[ReferenceFacts] = []
+            if rows["test"]:
+                further, references = self._evaluate_references(programs, rows, resources, judge)
+        return Compiled(rows, row_facts, programs, arms, [*predictions, *further], variants, references, retained)
 
     def _get_ready(self, names: Sequence[str]) -> None:
         """Start the process that trains, unless nothing is trained or, in a run that goes on, perhaps nothing more."""
@@ -170,7 +238,13 @@ class Experiment(Context):
         )
 
     def _evaluate(
-        self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
+        self,
+        programs: dict[str, dspy.Module],
+        examples: Sequence[dspy.Example],
+        resources: Resources,
+        judge: Judge,
+        *,
+        retention: bool,
     ) -> tuple[list[Prediction], dict[str, str], dict[str, Retained]]:
         """Answers of the arms and their variants; the variants, each with its arm; and what tuning cost elsewhere.
 
@@ -179,16 +253,17 @@ class Experiment(Context):
         predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
         variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
-        models = tuned.compared_models(programs, resources.student) if self.bound("retention") else {}
+        models = tuned.compared_models(programs, resources.student) if retention and self.bound("retention") else {}
         retained: dict[str, Retained] = {}
         asked = {}
         for name, program in programs.items():
             asked[name] = (program, examples)
             asked |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
         for name, (program, examples) in asked.items():
-            with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
-                self._load(name, program)
-                predictions += self._answer(name, program, examples, resources, judge, advance)
+            if examples:
+                with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
+                    self._load(name, program)
+                    predictions += self._answer(name, program, examples, resources, judge, advance)
             model = name if name in models else tuned.STUDENT
             if model in models and model not in retained:
                 self._retain(model, *models.pop(model), resources, retained)
@@ -275,3 +350,18 @@ class Experiment(Context):
             retained[name] = measured
         if note is not None:
             self.note(note)
+
+
+def _how_scored(folds: int, noun: str) -> str:
+    """What cross-fitting means for the figures."""
+    return (
+        f"Scored by {folds}-fold cross-fitting: each answer is of a program that was made without the {noun} in "
+        f"question, and an arm's figures are those of its {folds} programs. The saved and exported programs were made "
+        "of all labels and were not themselves scored."
+    )
+
+
+def _remaining(began: float, done: int, folds: int) -> str:
+    """How long the other folds will take, by those that are done."""
+    minutes = (time.perf_counter() - began) / 60 / done * (folds - done) if done else 0.0
+    return f"; about {minutes:.0f} more minutes in all" if minutes >= 1 else ""
