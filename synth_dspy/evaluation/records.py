@@ -20,9 +20,10 @@ class PassageRecord(TypedDict):
 
 
 class Expected(TypedDict, total=False):
-    """The part of a prediction that not every task has."""
+    """The parts of a prediction that not every task or run has."""
 
     expected: Any
+    fold: int
 
 
 class Prediction(Expected):
@@ -49,7 +50,6 @@ class Prediction(Expected):
     cost_usd: float | None
     error: str | None
     scores: dict[str, float | None]
-    fold: NotRequired[int]
 
 
 class EstimateRecord(TypedDict):

@@ -9,7 +9,6 @@ folds (prompts, calls, trainings) is done once: calls are found in the ledger, t
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,21 +18,26 @@ from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.splits import FOLDS
 from synth_dspy.evaluation.facts import ArmFacts, FoldFacts, ReferenceFacts, RowFacts, SplitFacts
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
+from synth_dspy.evaluation.results import cores
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.models.weights import registry
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.arms import trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.rows import Splits
+from synth_dspy.training.optimizer import has_gpu
 from synth_dspy.training.provider import has_weights, origin
 
 FEW_GROUPS = 8
 """With fewer labelled groups than this, a single split holds out one or two."""
 CHOICE = "folds.json"
 """Notes in a run's folder how many folds it has, so that it has as many when it goes on."""
-_TOKENS_A_WORD, _OVERHEAD_WORDS, _EPOCHS = 1.6, 100, 2
+_TOKENS_A_WORD, _WORDS_BESIDES = 1.6, 100  # legal English; instructions, question and answer
+_EPOCHS = 2
 _START_S = 45.0  # of a training: loading, merging and comparing the answers
-_REACHED = 0.4  # share of a bare matrix product's rate that a training, or a call, reaches
+_SMALL = 135e6  # weights of the model that these two were measured with, on two cores
+_TRAINED, _ANSWERED = 150.0, 500.0  # tokens a second and core
+_GPU_CORES = 200.0  # cores that a GPU is worth, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def _is_few(context: Context, labelled: Sequence[object], single: Splits, groups
 
 
 def _chosen(context: Context, wanted: int, cost: _Cost) -> int:
-    """The number of folds where none is set: kept in the run's folder, as time is measured to choose it."""
+    """The number of folds where none is set: kept in the run's folder, for it depends on the machine."""
     path = context.run.folder / CHOICE
     if path.exists() or (context.run.folder / "datasets").exists():
         try:
@@ -116,8 +120,16 @@ def _chosen(context: Context, wanted: int, cost: _Cost) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """What one compile of all arms takes, roughly: `seconds` is None where models are hosted, whose time and price are
-    unknown here."""
+    """What one compile of all arms takes, roughly.
+
+    Attributes:
+        trainings: arms that train weights.
+        arms: all of them.
+        calls: model calls of making the rows and the arms.
+        minutes: that each training may take.
+        seconds_training: that one is expected to take; None where models are hosted, whose speed and price are unknown.
+        seconds_call: that a model call is expected to take.
+    """
 
     trainings: int
     arms: int
@@ -131,18 +143,20 @@ class _Cost:
         models, task = context.config.models, context.task
         trainings = sum(trains_weights(task.optimizers[name]) for name in names)
         written = context.bound("candidates") if task.synthesizer is not None else 0
-        rows = labelled + written
+        rows = labelled * (1 - 1 / FOLDS) + written
         # Of each arm but the baseline: about a call for each row that is traced or chosen on.
-        calls = written + (len(names) - 1) * (min(rows, 32) + min(context.bound("validation"), labelled))
-        local = all(getattr(models, role).startswith(EMBEDDED) for role in ("student", "teacher"))
-        training, call = None, 0.0
-        if local and models.judge in ("reference", models.judge if models.judge.startswith(EMBEDDED) else ""):
-            tokens = _TOKENS_A_WORD * ((context.config.words or task.words) + _OVERHEAD_WORDS)
-            flops = tokens * 2 * _weights(models.student) / (_matmul_rate() * _REACHED)  # of one reading, in seconds
-            call = 1.5 * flops
-            # Forward, backward through the activations, and little for the adapter: two readings more.
-            training = min(3 * flops * rows * _EPOCHS, 60 * context.config.training.minutes) + _START_S
-        return cls(trainings, len(names), calls, context.config.training.minutes, training, call)
+        calls = written + (len(names) - 1) * (min(labelled + written, 32) + min(context.bound("validation"), labelled))
+        minutes, training, call = context.config.training.minutes, None, 0.0
+        if all(
+            model in ("reference", "") or model.startswith(EMBEDDED)
+            for model in (models.student, models.teacher, models.judge)
+        ):
+            parallel = _GPU_CORES if has_gpu() else cores()
+            tokens = _TOKENS_A_WORD * ((context.config.words or task.words) + _WORDS_BESIDES)
+            seconds = tokens * _weights(models.student) / _SMALL / parallel
+            call = seconds / _ANSWERED
+            training = min(rows * _EPOCHS * seconds / _TRAINED, 60 * minutes) + _START_S
+        return cls(trainings, len(names), calls, minutes, training, call)
 
     def total_minutes(self, folds: int, scored: int) -> float | None:
         """Of so many folds and the compile on all labels."""
@@ -178,19 +192,6 @@ def _weights(model: str) -> float:
     if path.is_dir():
         return sum(file.stat().st_size for file in path.glob("*.safetensors")) / 2
     return path.stat().st_size / 0.7  # a quantised file
-
-
-def _matmul_rate() -> float:
-    """Floating-point operations a second of a product of this machine's, in single precision."""
-    import numpy as np
-
-    left, right = np.ones((256, 1024), np.float32), np.ones((1024, 1024), np.float32)
-    best = math.inf
-    for _ in range(5):
-        began = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * 256 * 1024 * 1024 / best
 
 
 def fold_context(context: Context, number: int) -> Context:

@@ -160,9 +160,12 @@ def _more_items(results: Results, again: str, n: int) -> Iterator[Step]:
         yield Step(f"Read everything, without a limit: {purpose}.", _without(again, "--limit"))
     if available < wanted:
         groups = {name: part["groups"] for name, part in results["splits"].items()}
-        apart = not results.get("folds") and sum(groups.values())
-        share = groups.get("test", 0) / sum(groups.values()) if apart else 0
-        part = f", and one {results['noun']} in {max(2, round(1 / share))} is held out" if share else ""
+        share = groups.get("test", 0) / sum(groups.values()) if sum(groups.values()) else 0
+        part = (
+            f", and one {results['noun']} in {max(2, round(1 / share))} is held out"
+            if share and not results.get("folds")
+            else ""
+        )
         label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
         yield Step(f"{label}: {purpose}{part}.", _with_labels(again, results.get("labels") or ""))
 
