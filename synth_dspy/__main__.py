@@ -8,7 +8,7 @@ from synth_dspy import __version__
 from synth_dspy.cli.arguments import run_verb
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import SCRIPT, command
-from synth_dspy.core.validation import spelling
+from synth_dspy.core.validation import suggest
 
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",
@@ -41,7 +41,7 @@ def main(args: list[str]) -> int | None:
     verb, *rest = args
     if verb not in COMMANDS:
         kind = "option" if verb.startswith("-") else "command"
-        raise SetupError(f"There is no {kind} {verb!r}: {spelling(verb, [*COMMANDS, '--help', '--version'])}")
+        raise SetupError(f"There is no {kind} {verb!r}: {suggest(verb, [*COMMANDS, '--help', '--version'])}")
     status: int | None = import_module(f"synth_dspy.{verb}").main(rest)
     return status
 

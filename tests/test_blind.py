@@ -151,7 +151,7 @@ def test_cells_are_no_formulas_and_outputs_come_through(tmp_path: Path) -> None:
     [
         (["{run}", "--arms", "rag"], "needs two arms or more and got only rag"),
         (["{run}", "--arms", "rag,best"], "No arm 'best' has answers here; there are rag, sft, dpo"),
-        (["{empty}"], "is no finished run: it has no readable results.json"),
+        (["{empty}"], "is not a finished run: it has no readable results.json"),
         (["{damaged}"], "its files are not as a run writes them"),
         (["{run}", "{foreign}"], "these are of contract_qa, function_calling"),
         (["{run}", "{apart}", "--arms", "rag"], "There is no item that run-1/rag, apart/rag all answered"),
@@ -243,7 +243,7 @@ def test_files_are_merged_and_the_last_vote_counts(
     assert (found["votes"], found["replaced"], len(found["conflicts"])) == (24, 12, 12)
     assert found["conflicts"][2] == {"rater": "ann", "item": "3", "choices": [3 - other, other]}
     assert found["ties"] == 23
-    assert "Raters changed their choice" in capsys.readouterr().out
+    assert "Raters changed a choice" in capsys.readouterr().out
     assert report(out, second, first, third)["ties"] == 12  # in the other order ann's first votes are the last
 
 

@@ -55,10 +55,10 @@ class TestProblem:
             ([GOOD[0], GOOD[2]], "take turns"),
             ([*GOOD, GOOD[2]], "take turns"),
             ([*GOOD[1:], GOOD[0]], "take turns"),
-            (talk(("user", "a"), ("assistant", " ")), "message 2 (assistant) says nothing"),
+            (talk(("user", "a"), ("assistant", " ")), "message 2 (assistant) is empty"),
             (talk(("human", "a"), ("assistant", "b")), "role 'human'"),
             ([{"role": "user"}], "a role and a content"),
-            ([{"role": "user", "content": 3}], "says nothing"),
+            ([{"role": "user", "content": 3}], "is empty"),
         ],
     )
     def test_says_what_is_wrong(self, messages: object, said: str) -> None:
@@ -228,7 +228,7 @@ class TestExport:
         out.mkdir()
         for each in (name, "notes.txt"):
             (out / each).write_text("mine", encoding="utf-8")
-        with pytest.raises(SetupError, match=rf"{re.escape(name)} is there already: .* with --force"):
+        with pytest.raises(SetupError, match=rf"{re.escape(name)} exists already: .* with --force"):
             export.main([str(program), "--out", str(out)])
         assert {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()} == dict.fromkeys(
             (name, "notes.txt"), "mine"

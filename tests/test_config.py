@@ -167,7 +167,9 @@ def test_what_a_message_shows_holds_no_password(file: Path, tmp_path: Path) -> N
         read_toml(path, Own)
     assert "secret" not in str(told.value)
     path.write_text("[models]\napi_key = 'secret'")
-    with pytest.raises(SetupError, match=r"models\.api_key does not exist: a key stands in the environment") as told:
+    with pytest.raises(
+        SetupError, match=r"models\.api_key does not exist: put the key into an environment variable"
+    ) as told:
         read_toml(path, Own)
     assert "secret" not in str(told.value)
 

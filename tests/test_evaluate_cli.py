@@ -59,7 +59,7 @@ def test_scores_are_not_written_over_unless_told_so(tmp_path: Path) -> None:
     scores.write_text("mine")
     args = ["--items", str(tmp_path / "none.jsonl"), "--scores", str(scores)]
     with pytest.raises(
-        SetupError, match=r"scores\.jsonl is there already: name another place with --scores, or .* --force"
+        SetupError, match=r"scores\.jsonl exists already: name another path with --scores, or .* --force"
     ):
         evaluate.main(args)
     with pytest.raises(SetupError, match=r"none\.jsonl cannot be read"):

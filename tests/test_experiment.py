@@ -184,7 +184,7 @@ def test_dev_rows_that_are_training_rows_are_called_so(tmp_path: Path, server: S
     train = {row["id"] for row in rows_of(tmp_path, "train")}
     assert {row["id"] for row in rows_of(tmp_path, "dev")} <= train
     assert results["splits"]["dev"]["origin"] == "training rows"
-    assert [note for note in results["notes"] if "what the arms are chosen on is training rows" in note]
+    assert [note for note in results["notes"] if "prompts are chosen on training rows" in note]
     assert "the dev rows are training rows" in (tmp_path / "report.html").read_text()
 
 
@@ -240,10 +240,10 @@ def test_without_labels_what_is_held_out_is_synthetic_too_and_quick_is_less(tmp_
         (
             {"models": {"options": {"teacher": {"temperatur": 0.3}}}},
             RIVERS,
-            r"models\.options\.teacher\.temperatur is no option of .* embedded/.*: did you mean temperature\?",
+            r"models\.options\.teacher\.temperatur is not an option of .* embedded/.*: did you mean temperature\?",
         ),
         ({"training": {"feedback": "nowhere.jsonl"}}, RIVERS, r"nowhere\.jsonl"),
-        ({}, RIVERS[:2], "At least 3 rivers are needed.*found 2"),
+        ({}, RIVERS[:2], "At least 3 rivers are needed.*there are 2"),
     ],
 )
 def test_a_mistake_is_told_before_a_model_is_asked(
@@ -275,7 +275,7 @@ def test_a_preference_about_nothing_that_was_read_ends_the_run_before_any_model_
     path = tmp_path / "preferences.jsonl"
     lines = [{"question": "How long?", "chosen": "long", "rejected": "short", "river": r} for r in ("Rhine", "Styx")]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(SetupError, match="line 2: field 'river' is \"Styx\"; which is no river that was read"):
+    with pytest.raises(SetupError, match="line 2: field 'river' is \"Styx\"; but no such river was read"):
         compile_(tmp_path, server, Named(), training={"feedback": str(path)})
     assert not server.requests
 

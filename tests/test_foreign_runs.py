@@ -44,7 +44,7 @@ def finished(tmp_path: Path) -> Path:
 def test_what_is_no_file_of_a_run_is_refused(finished: Path, part: str, made: Callable[[Path], None]) -> None:
     (finished / part).unlink()
     made(finished / part)
-    with pytest.raises(SetupError, match="is no finished run"):
+    with pytest.raises(SetupError, match="is not a finished run"):
         report.main([str(finished)])
 
 
@@ -101,7 +101,7 @@ def test_a_log_that_is_a_link_or_a_pipe_is_not_written(tmp_path: Path, pipe: boo
     assert mine.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", [runs.SIGNATURE, runs.NOTED])
+@pytest.mark.parametrize("name", [runs.SIGNATURE, runs.WORKSPACE_FILE])
 @pytest.mark.parametrize("made", ENDLESS)
 def test_small_files_of_a_run_are_not_waited_for(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, made: Callable[[Path], None]

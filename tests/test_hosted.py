@@ -274,7 +274,7 @@ def test_what_cannot_be_measured_of_an_unmerged_model_is_a_note(
     assert before.ifeval is not None
     assert before.ifeval.n == 2
     assert (after is not None) is alive
-    assert str(note).startswith("What tuning cost sft elsewhere could not be measured in full:")
+    assert str(note).startswith("What tuning cost sft outside the task could not be measured in full:")
     assert ("vLLM serves this adapter unmerged" if alive else "could not be reached") in str(note)
 
 

@@ -19,7 +19,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.text import parse
 from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
 from synth_dspy.evaluation.reference_judge.calibration import agreement
-from synth_dspy.evaluation.reference_judge.examples import Known, changed, names_reference
+from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, changed, names_reference
 from synth_dspy.evaluation.reference_judge.features import compare, compare_all
 from synth_dspy.evaluation.reference_judge.judge import Parameters
 from synth_dspy.evaluation.reference_judge.trees import Trees
@@ -206,7 +206,7 @@ def test_a_name_in_place_of_another_is_told_from_a_form_of_it(reference: str, an
 
 
 def test_a_changed_answer_that_names_another_reference_is_no_wrong_answer() -> None:
-    item = Known("When?", ("The 1980 Summer Games", "1980"), "The 1980 Summer Games", "g", "number 3")
+    item = AnsweredItem("When?", ("The 1980 Summer Games", "1980"), "The 1980 Summer Games", "g", "number 3")
     assert names_reference(item, "It was the 1980 Winter Games.")
     assert not names_reference(item, "It was the 1984 Summer Games.")
     changes = {said for seed in range(20) for _, said in changed(item, ["Larsen"], random.Random(seed))}

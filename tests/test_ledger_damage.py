@@ -57,7 +57,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for call in calls[:120]:
             ledger.record(call)
         ledger.record_verdict("c1", "grounded", Verdict(True, 1.0, "it is"))
-        ledger.executed("e1", lambda: {"value": 7})
+        ledger.execute_once("e1", lambda: {"value": 7})
         ledger.record_failure(calls[0], ValueError("once"))
         ledger.snapshot()
         kept = (folder / "ledger.snapshot.sqlite").read_bytes()
@@ -73,9 +73,9 @@ def run(sound: Path, tmp_path: Path) -> Path:
 
 
 def read_all(path: Path) -> dict[str, ModelCall]:
-    with Ledger(path, again=AGAIN) as ledger:
+    with Ledger(path, resume_command=AGAIN) as ledger:
         assert ledger.verdicts() == {("c1", "grounded"): Verdict(True, 1.0, "it is")}
-        assert ledger.executed("e1", lambda: {"value": 8}) == {"value": 7}
+        assert ledger.execute_once("e1", lambda: {"value": 8}) == {"value": 7}
         return {call.key: call for call in ledger.calls()}
 
 
@@ -167,7 +167,7 @@ def test_damage_is_told_with_the_snapshot_and_the_commands_and_restored(run: Pat
     path = run / "ledger.sqlite"
     DAMAGE[damage](path)
     with pytest.raises(SetupError) as caught:
-        Ledger(path, again=AGAIN)
+        Ledger(path, resume_command=AGAIN)
     said = str(caught.value)
     command = f"-m synth_dspy.restore {shlex.quote(str(run))}"
     assert f"The ledger {path} is damaged" in said
@@ -264,7 +264,7 @@ def test_a_snapshot_that_is_damaged_is_none(run: Path) -> None:
     [
         (foreign, "not a ledger"),
         (later, "later version of synth_dspy: update synth_dspy"),
-        (endless, "holds triggers"),
+        (endless, "contains triggers"),
     ],
 )
 def test_a_file_that_is_something_else_is_left_alone(run: Path, change: Callable[[Path], None], says: str) -> None:

@@ -57,9 +57,9 @@ def test_an_option_of_a_role_is_a_flag() -> None:
         (["--training.options.sft.epochs"], r"^--training\.options\.sft\.epochs needs a value\.$"),
         (["--training.options.sft.epochs", "--quick"], "epochs needs a value"),
         (["--training.options.sft", "3"], r"names no option: write it as --training\.options\.METHOD\.NAME VALUE"),
-        (["--training.options.stf.epochs", "3"], "stf is no training method; there are sft, dpo"),
-        (["--models.options.pupil.seed", "3"], "pupil is no role"),
-        (["--models.options.judge.api_key", "secret"], r"api_key: a key never stands in a configuration; name [^']+$"),
+        (["--training.options.stf.epochs", "3"], "stf is not a training method; the methods are sft, dpo"),
+        (["--models.options.pupil.seed", "3"], "pupil is not a role"),
+        (["--models.options.judge.api_key", "secret"], r"api_key: a configuration must not contain a key; name [^']+$"),
     ],
 )
 def test_a_flag_that_is_no_option_is_one_sentence(args: list[str], sentence: str) -> None:

@@ -90,11 +90,11 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
     assert all(arm["scores"]["exact"]["mean"] == 1.0 for arm in results["arms"])
     assert all(arm["retrieval"]["recall"]["n"] == 2 for arm in results["arms"])  # one item has no spans
     assert [(c["arm"], c["against"]) for c in results["comparisons"]] == [("bootstrap", "rag")]
-    assert "2 of 5 items were left out, because the programs had learned from them." in results["notes"]
+    assert "2 of 5 items left out, because the programs had learned from them." in results["notes"]
     assert any(note.startswith("2 of the 3 items are about documents") for note in results["notes"])
     assert (folder / "report.html").is_file()
     printed = capsys.readouterr()
-    assert "2 of 5 items were left out" in printed.out + printed.err
+    assert "2 of 5 items left out" in printed.out + printed.err
     assert str(folder / "report.html") in printed.out
     alone = json.loads((tmp_path / "one" / "results.json").read_text())
     assert [arm["name"] for arm in alone["arms"]] == ["bootstrap"]
@@ -112,12 +112,12 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
         (["{run}", "--seeds", "{missing}"], "missing.jsonl cannot be read: No such file"),
         (
             ["{run}", "--seeds", "{unnamed}"],
-            "unnamed.jsonl, line 2: field 'document' is \"leese\"; which is no document",
+            "unnamed.jsonl, line 2: field 'document' is \"leese\"; but no such document",
         ),
         (["{run}", "--seeds", "{short}"], "short.jsonl, line 2: field 'references' is missing"),
         (["{run}", "--seeds", "{seen}"], "have learned from every item"),
         (["{run}", "--seeds", "{bare}"], "have learned from every item"),  # which is what comes after reading them
-        (["{run}", "--seeds", "{good}", "--out", "{folder}/done"], r"results\.json is there already: .* with --force"),
+        (["{run}", "--seeds", "{good}", "--out", "{folder}/done"], r"results\.json exists already: .* with --force"),
         (["{run}", "--seeds", "{seen}", "--out", "{folder}/done", "--force"], "have learned from every item"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_run_that_does_not_say_what_it_learned_from_is_refused(
     monkeypatch.chdir(workspace)
     run = make_run(tmp_path, workspace)
     (run / "datasets" / "train.jsonl").unlink()
-    with pytest.raises(SetupError, match="nobody can say which items are new"):
+    with pytest.raises(SetupError, match="it is unknown which items are new"):
         evaluate.main([str(run), "--seeds", str(lines(tmp_path / "s.jsonl", NEW))])
 
 

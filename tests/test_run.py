@@ -48,5 +48,5 @@ def test_a_failed_write_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="Could not make the run's folder"):
+    with pytest.raises(SetupError, match="Could not create the run's folder"):
         runs.start(tmp_path / "file", "demo", CompileConfig())

@@ -171,7 +171,7 @@ def test_replies_are_made_comments() -> None:
         (["none", "--database", "{db}", "--out", "x.docx"], "ending"),
         (["none", "--database", "{db}", "--out", "x.md"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--apply"], "There is no saved program"),
-        (["none", "--database", "{db}", "--out", "{old}"], r"old\.md is there already: .* with --force"),
+        (["none", "--database", "{db}", "--out", "{old}"], r"old\.md exists already: .* with --force"),
         (["none", "--database", "{db}", "--out", "{old}", "--force"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--samples", "-1"], "--samples is -1: it should be"),
     ],

@@ -407,7 +407,7 @@ def test_ctrl_c_stops_a_run_with_a_hint_and_without_a_traceback(rivers: Path, sc
     assert status == 130, shown
     assert "Traceback" not in shown
     (folder,) = (rivers / "runs" / "rivers").iterdir()
-    hint = re.search(r"stopped; nothing that was answered is lost; to go on: ([^\r\n]+)", plain(shown))
+    hint = re.search(r"stopped; no answered call is lost; to resume: ([^\r\n]+)", plain(shown))
     assert hint
     assert shlex.split(hint[1])[-2:] == ["--resume", str(folder)]
 

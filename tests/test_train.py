@@ -572,7 +572,7 @@ def test_a_dry_run_estimates_and_leaves_nothing(make: Make) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "ppo"}, "names the method 'ppo'; there are sft"),
+        ({"method": "ppo"}, "names the method 'ppo'; the methods are sft"),
         ({"rows": "none.jsonl"}, "none.jsonl cannot be read"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A saved program or a run that somebody else made: what it names is listed, and not followed without a word."""
+"""A saved program or a run that somebody else made: what it names is listed, and not used without a word."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from synth_dspy.core import signing
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import start
-from synth_dspy.core.workspace import NOTED, task_file
+from synth_dspy.core.workspace import WORKSPACE_FILE, task_file
 from synth_dspy.pipeline import compile as compiling
 from synth_dspy.pipeline import saved
 
@@ -71,7 +71,7 @@ ASKS: dict[str, tuple[Change, str]] = {
     "labelled items": (settings(task={"labelled": "/etc/passwd"}), r"task\.labelled = '/etc/passwd'"),
     "a hosted student": (
         settings(models={"student": "openai/gpt-5"}),
-        r"models\.student = 'openai/gpt-5': what you ask",
+        r"models\.student = 'openai/gpt-5': your questions are sent",
     ),
     "another provider": (settings(models={"student": "bedrock/x"}), r"models\.student = 'bedrock/x'"),
     "a hosted embedder": (settings(models={"embedder": "openai/e"}), r"models\.embedder = 'openai/e'"),
@@ -91,7 +91,7 @@ ASKS: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("what", ASKS)
 def test_what_it_asks_for_is_listed(shared: Path, what: str) -> None:
     how, line = ASKS[what]
-    with pytest.raises(SetupError, match=rf"not made by you in this workspace.* trust=True .*\n  - {line}"):
+    with pytest.raises(SetupError, match=rf"not made by you in this workspace.* trust=True allows it .*\n  - {line}"):
         synth_dspy.load(change(shared, how))
 
 
@@ -125,15 +125,15 @@ NAMES: dict[str, tuple[Change, str]] = {
     ),
     "an address by another name": (
         settings(models={"student": "openai/x", "options": {"student": {"base_url": EVIL}}}),
-        r"student\.base_url.*not followed",
+        r"student\.base_url.*not used",
     ),
     "headers": (
         settings(models={"student": "openai/x", "options": {"student": {"extra_headers": {"X-To": "me"}}}}),
-        r"student\.extra_headers.*not followed",
+        r"student\.extra_headers.*not used",
     ),
     "a model that is an address": (
         settings(models={"student": f"huggingface/{EVIL}"}),
-        r"models\.student.*not followed",
+        r"models\.student.*not used",
     ),
 }
 
@@ -336,10 +336,10 @@ def test_verbs_ask_for_the_flag(shared: Path, tmp_path: Path) -> None:
         lambda: evaluate.main([str(shared), "--seeds", seeds]),
         lambda: export.main([str(shared), "--out", str(tmp_path / "out")]),
     ):
-        with pytest.raises(SetupError, match=r"with --trust it is allowed to .*\n  - task\.documents"):
+        with pytest.raises(SetupError, match=r"--trust allows it .*\n  - task\.documents"):
             verb()
     change(shared, settings(task={}, models={"judge": "openai/x", "api_base": EVIL}))
-    with pytest.raises(SetupError, match=r"models\.api_base = .*say --api-base"):
+    with pytest.raises(SetupError, match=r"models\.api_base = .*use --api-base"):
         evaluate.main([str(shared), "--seeds", seeds, "--trust"])
 
 
@@ -439,7 +439,7 @@ def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went: list[tuple[Path, str]] = []
-    monkeypatch.setattr(compiling, "_run", lambda here, run, *rest: went.append((here, run.again)))
+    monkeypatch.setattr(compiling, "_run", lambda here, run, *rest: went.append((here, run.resume_command)))
     monkeypatch.setattr(compile_verb, "_show", lambda run, began: 0)
     theirs = tmp_path / "theirs"
     shutil.copytree(workspace / "programs", theirs / "programs")
@@ -452,7 +452,7 @@ def test_a_workspace_that_a_run_notes_is_followed_where_it_is_one_s_own(
         assert compile_verb.main(args) == 0
     assert [here for here, _ in went] == [workspace] * 3
 
-    (run.folder / NOTED).write_text(f"{theirs}\n")  # nothing else of it was changed
+    (run.folder / WORKSPACE_FILE).write_text(f"{theirs}\n")  # nothing else of it was changed
     for folder in (elsewhere, run.folder):
         monkeypatch.chdir(folder)
         with pytest.raises(SetupError, match=rf"--trust.*\n  - the code in {theirs}/programs is run"):

@@ -227,7 +227,7 @@ class TestDocuments:
         ("label", "message"),
         [
             ({"question": "Who?"}, r"row 1: has neither 'answer' nor 'references'"),
-            ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; which is no document"),
+            ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; but no such document"),
         ],
     )
     def test_a_label_that_is_wrong_is_named(self, tmp_path: Path, label: dict[str, str], message: str) -> None:
@@ -310,7 +310,7 @@ class TestProgram:
         saved = run.folder / "programs" / "zero_shot"
         with pytest.raises(SetupError, match=r"synth_dspy\.load\(.*, program=\.\.\.\)"):
             synth_dspy.load(saved)
-        with pytest.raises(SetupError, match="another one than that given"):
+        with pytest.raises(SetupError, match="is not the one given"):
             synth_dspy.load(saved, program=dspy.Predict("a, b -> answer"))
 
     @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ class TestMistakes:
             declared(own, "mine", "from synth_dspy import Row, Task, task\n\n@task\ndef mine() -> Task: ...\n")
 
     def test_a_function_that_gives_no_task(self, own: Path) -> None:
-        with pytest.raises(SetupError, match=r"mine\.py:3: mine gives a NoneType; it must give a Task"):
+        with pytest.raises(SetupError, match=r"mine\.py:3: mine returns a NoneType; it must return a Task"):
             declared(own, "mine", "from synth_dspy import Task, task\n\n@task\ndef mine() -> Task: ...\n")
 
     def test_several_outputs_and_none_called_answer(self) -> None:
@@ -436,7 +436,7 @@ class TestMistakes:
             complete(Task(program=dspy.Predict("text -> team, reason"), source=Examples(())))
 
     def test_an_objective_that_is_no_metric(self) -> None:
-        with pytest.raises(SetupError, match="objective 'f2' is none of its metrics: f1, exact"):
+        with pytest.raises(SetupError, match="objective 'f2' is not one of its metrics: f1, exact"):
             complete(Task(program=dspy.Predict("text -> team"), source=Examples(()), objective="f2"))
 
     @pytest.mark.parametrize(

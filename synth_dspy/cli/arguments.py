@@ -18,7 +18,7 @@ from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.invocation import CLOSED_PIPE, INTERRUPTED, command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.printable import visible
-from synth_dspy.core.validation import tellable, wanted
+from synth_dspy.core.validation import as_clause, can_be_shown
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -166,8 +166,8 @@ def _sentence(config: type, refused: ValidationError) -> str:
     first = refused.errors()[0]
     parts = [*(_section(config, refused.title) or ()), *map(str, first["loc"])]
     flag = "--" + ".".join(parts).replace("_", "-")
-    value = f" is {first['input']}" if tellable(first["input"]) else ""
-    return f"{flag}{value}: {wanted(first['msg'])}."
+    value = f" is {first['input']}" if can_be_shown(first["input"]) else ""
+    return f"{flag}{value}: {as_clause(first['msg'])}."
 
 
 def _section(config: Any, title: str) -> list[str] | None:

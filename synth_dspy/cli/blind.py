@@ -139,7 +139,7 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
         from synth_dspy.core.executor import Executor
         from synth_dspy.evaluation.blind.judge import PairwiseJudge, rate
         from synth_dspy.models import roles
-        from synth_dspy.pipeline.opening import EMBEDDED_OPTIONS
+        from synth_dspy.pipeline.resources import EMBEDDED_OPTIONS
     embedded = config.judge.startswith(roles.EMBEDDED)
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
     lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base, **options)
@@ -156,12 +156,12 @@ def _report(args: list[str]) -> None:
 
     from synth_dspy.evaluation.blind.report import markdown, sentences, tables
     from synth_dspy.evaluation.blind.sheets import read_key
-    from synth_dspy.evaluation.blind.tally import unblind
+    from synth_dspy.evaluation.blind.tally import tally_votes
     from synth_dspy.evaluation.blind.votes import read_votes
     from synth_dspy.evaluation.finished import write
 
     key = read_key(config.folder)
-    results = unblind(key, [vote for path in config.votes for vote in read_votes(path)])
+    results = tally_votes(key, [vote for path in config.votes for vote in read_votes(path)])
     write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     write(config.folder / "blind.md", markdown(results))
     console = _console()

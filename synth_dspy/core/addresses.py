@@ -1,4 +1,4 @@
-"""Addresses of model servers: what may be sent where."""
+"""Addresses of model servers, and what may be sent to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from synth_dspy.core.masking import mask_message
 
 
 def is_this_machine(address: str) -> bool:
-    """Whether what is sent to the address stays on this machine."""
+    """Whether the address is on this machine (loopback)."""
     host = _host(address)
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -21,16 +21,16 @@ def is_this_machine(address: str) -> bool:
 
 
 def refuse_plain_http(address: str, key_name: str, *, role: str, allowed: bool) -> None:
-    """Refuse to send a key where everyone on the way can read it.
+    """Refuse to send a key over an unencrypted connection.
 
     Args:
-        address: of the server that is sent the key.
-        key_name: the environment variable that holds it.
-        role: whose model it is.
-        allowed: whether the user has allowed it.
+        address: the server's address.
+        key_name: the environment variable that holds the key.
+        role: the role of the model: student, teacher, judge or embedder.
+        allowed: whether the user allows it (`--models.allow-http`).
 
     Raises:
-        SetupError: the address begins with `http://`, is not this machine's, and it is not allowed.
+        SetupError: the address starts with `http://`, is on another machine, and `allowed` is false.
     """
     if allowed or not address.lower().startswith("http://") or is_this_machine(address):
         return
@@ -42,10 +42,10 @@ def refuse_plain_http(address: str, key_name: str, *, role: str, allowed: bool) 
 
 
 def refuse_credentials(address: str | None) -> str | None:
-    """An address that a configuration may hold, which is stored and shown with every run.
+    """Return the address if it is safe to store: a run keeps and shows its configuration.
 
     Raises:
-        ValueError: it holds a user or a password, or more than a server and a path.
+        ValueError: it contains a user, a password, a query or a fragment.
     """
     if address is None:
         return None
@@ -53,14 +53,14 @@ def refuse_credentials(address: str | None) -> str | None:
         parts = urlsplit(address)
         credentials = "@" in parts.netloc or "@" in address.partition("://")[2]
     except ValueError:
-        raise ValueError("it is not an address, such as http://127.0.0.1:8000/v1") from None
+        raise ValueError("it is not a valid address, such as http://127.0.0.1:8000/v1") from None
     if credentials:
         raise ValueError(
-            "an address in a configuration holds no user and no password; put a key into an environment variable and "
-            "name that with api_key_name, or the whole address into OPENAI_API_BASE"
+            "an address in a configuration must not contain a user or a password; put a key into an environment "
+            "variable and name that with api_key_name, or put the whole address into OPENAI_API_BASE"
         )
     if parts.query or parts.fragment:
-        raise ValueError("it is an address without ? and #, such as http://127.0.0.1:8000/v1")
+        raise ValueError("an address must not contain ? or #; write it like http://127.0.0.1:8000/v1")
     return address
 
 

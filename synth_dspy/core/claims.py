@@ -1,4 +1,4 @@
-"""Who asks for what: of several that want the outcome under one key, the first asks and the others wait for it."""
+"""Single flight: of several callers that want the outcome under one key, the first computes it and the others wait."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ Outcome = TypeVar("Outcome")
 
 
 class AbandonedError(Exception):
-    """Whoever was asking for a claimed key gave up without an outcome: who waited may claim it."""
+    """The holder of a claim gave up without an outcome, so a waiting caller may claim the key."""
 
 
 class Claims(Generic[Outcome]):
-    """The keys that are being asked for. Safe to use from many threads."""
+    """The keys whose outcomes are being computed. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asking: dict[str, Future[Outcome]] = {}
+        self._pending: dict[str, Future[Outcome]] = {}
 
     def claim(self, key: str) -> tuple[Future[Outcome], bool]:
-        """The outcome under `key` to come, and whether the caller is to see to it, inside `releasing`."""
+        """The future outcome under `key`, and whether the caller must compute it, inside `releasing`."""
         with self._lock:
-            if key in self._asking:
-                return self._asking[key], False
-            asked: Future[Outcome] = Future()
-            asked.set_running_or_notify_cancel()  # one who waits and is cancelled must not cancel it for the others
-            self._asking[key] = asked
-            return asked, True
+            if key in self._pending:
+                return self._pending[key], False
+            outcome: Future[Outcome] = Future()
+            outcome.set_running_or_notify_cancel()  # a cancelled waiter must not cancel it for the others
+            self._pending[key] = outcome
+            return outcome, True
 
     @contextmanager
-    def releasing(self, key: str, asked: Future[Outcome]) -> Iterator[None]:
-        """Hand an error of the caller's on to all who wait, and give the claim back."""
+    def releasing(self, key: str, outcome: Future[Outcome]) -> Iterator[None]:
+        """Release the claim at the end; pass an error of the caller on to everyone who waits."""
         try:
             yield
         except Exception as error:
-            asked.set_exception(error)
+            outcome.set_exception(error)
             raise
-        except BaseException:  # cancelled or interrupted: whoever waits asks for itself
-            asked.set_exception(AbandonedError())
+        except BaseException:  # cancelled or interrupted: the waiting callers compute it themselves
+            outcome.set_exception(AbandonedError())
             raise
         finally:
             with self._lock:
-                del self._asking[key]
+                del self._pending[key]

@@ -1,7 +1,7 @@
-"""Everything that can be set, as frozen models. TOML files and flags both parse into them.
+"""All settings, as frozen models that TOML files and flags both parse into.
 
 Precedence: defaults < TOML (`--config FILE`) < flags. Keys and other secrets come from the environment only and
-never enter a configuration. The task's own parameters are read from the signature of its function without importing
+never enter a configuration. A task's own parameters are read from the signature of its function without importing
 it, so that `--help` stays quick.
 """
 
@@ -19,10 +19,10 @@ from synth_dspy.core.database_url import absolute_url
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
-"""A database's URL; that of a file is made absolute when it is read, so that a run means the same in any folder."""
+"""A database URL. The path of a database file is made absolute, so that a run does not depend on the current folder."""
 
 PARAMETER_TYPES: dict[str, Any] = {
     "str": str,
@@ -44,9 +44,9 @@ _KEY_NAME = re.compile(
 )
 
 MAX_REPLY_MB = 8.0
-"""How long a reply may be where nothing else is set, in MB (10^6 bytes)."""
+"""Default for the longest reply, in MB (10^6 bytes)."""
 METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
-"""Methods of weight training."""
+"""Training methods."""
 
 
 class Settings(BaseModel):
@@ -63,7 +63,7 @@ class Models(Settings):
     teacher: str = "embedded/smollm2-135m-instruct"
     """The model that writes training data."""
     judge: str = "reference"
-    """`reference` (calibrated on human verdicts, needs no model), or a model string for the factuality judge."""
+    """`reference` (calibrated on human verdicts, uses no model), or a model string for the factuality judge."""
     embedder: str = "embedded/all-minilm-l6-v2"
     """The model that embeds passages and questions."""
     api_base: str | None = None
@@ -71,7 +71,7 @@ class Models(Settings):
     allow_http: bool = False
     """Send keys over http:// to other machines too, where everyone on the way can read them."""
     max_reply_mb: float = Field(default=MAX_REPLY_MB, gt=0, le=1024)
-    """Longest reply that is read from a server, in MB (10^6 bytes); a longer one is a failed attempt."""
+    """Longest reply that is read from a server, in MB (10^6 bytes); a longer one counts as a failed attempt."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7`."""
 
@@ -80,11 +80,11 @@ class Models(Settings):
     def _options_by_role(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         unknown = sorted(set(options) - {"student", "teacher", "judge"})
         if unknown:
-            raise ValueError(f"{unknown[0]} is no role; the roles with options are student, teacher and judge")
+            raise ValueError(f"{unknown[0]} is not a role; the roles with options are student, teacher and judge")
         if _holds_key(options):
-            raise ValueError("a key never stands in a configuration; name its environment variable with api_key_name")
-        for given in options.values():
-            address = given.get("api_base")
+            raise ValueError("a configuration must not contain a key; name its environment variable with api_key_name")
+        for role_options in options.values():
+            address = role_options.get("api_base")
             refuse_credentials(address if isinstance(address, str) else None)
         return options
 
@@ -113,26 +113,26 @@ class Evaluation(Settings):
     """What is scored."""
 
     arms: tuple[str, ...] = ()
-    """Arms to run, such as `bootstrap sft dpo`, the task's first always among them; empty: the task's default arms,
-    without those that train weights where the student is hosted."""
+    """Arms to run, such as `bootstrap sft dpo`; the baseline always runs. Empty: the task's default arms, without those
+    that train weights if the student is hosted."""
     held_out: int | None = Field(default=None, ge=1)
-    """At most this many held-out questions, spread evenly over the held-out documents; by default all there are."""
+    """At most this many held-out questions, spread evenly over the held-out documents; by default all of them."""
     validation: int = Field(default=32, ge=1)
     """At most this many development questions: prompts are chosen on them, served weights are checked on them."""
     with_demonstrations: int = Field(default=0, ge=0)
-    """At most this many held-out questions are also asked of tuned models with demonstrations in the prompt; by default
+    """At most this many held-out questions are also put to tuned models with demonstrations in the prompt; by default
     none, since a few would show nothing."""
 
 
 class Training(Settings):
-    """How weights are tuned, where the recipes in `optimizers/` are to be overridden."""
+    """Training settings; they override those of the recipes in `optimizers/`."""
 
     minutes: float = Field(default=10.0, gt=0)
-    """At most so many minutes for each training, estimated before it begins: it takes as many rows as fit into them."""
+    """Time limit of each training in minutes. Estimated before it starts: it uses as many rows as fit."""
     feedback: Path | None = None
     """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """By method, settings of its recipe and of its training, for example `[training.options.sft] examples = 200,
+    """Settings of the recipe and the training by method, for example `[training.options.sft] examples = 200,
     epochs = 2`."""
 
     @field_validator("options")
@@ -140,19 +140,19 @@ class Training(Settings):
     def _options_by_method(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         unknown = sorted(set(options) - set(METHODS))
         if unknown:
-            raise ValueError(f"{unknown[0]} is no training method; there are {', '.join(METHODS)}")
+            raise ValueError(f"{unknown[0]} is not a training method; the methods are {', '.join(METHODS)}")
         return options
 
 
 class Retention(Settings):
-    """What is asked of tuned models besides the task, to see what tuning cost elsewhere."""
+    """Checks of tuned models outside the task, which measure forgetting."""
 
     prompts: int = Field(default=4, ge=0)
     """At most this many prompts with checkable instructions; 0 turns the check off."""
     ifeval: Path | None = None
-    """IFEval's own prompts (JSON lines), instead of those that come with the project."""
+    """IFEval's own prompts (JSON lines) instead of the bundled ones."""
     text: Path | None = None
-    """A general text for perplexity, instead of the one that comes with the project."""
+    """A general text for perplexity instead of the bundled one."""
 
 
 class CompileConfig(Settings):
@@ -165,20 +165,20 @@ class CompileConfig(Settings):
     training: Training = Training()
     retention: Retention = Retention()
     words: int | None = Field(default=None, ge=30)
-    """Words of passages that the program is given with each question; by default the task's choice."""
+    """Number of words of passages in each prompt; by default the task's choice."""
     limit: int | None = Field(default=None, ge=3)
     """At most this many documents."""
     quick: bool = False
-    """A smaller run of every station, to see it work: at most 12 candidates, 8 held-out questions and 4 to choose by,
-    whatever is set for these; too few to compare by."""
+    """A smaller version of every stage, to see it work: at most 12 candidates, 8 held-out questions and 4 to select on,
+    whatever is set for these; too few for a comparison."""
     seed: int = 0
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)
-    """Model calls under way at once."""
+    """Concurrent model calls."""
     runs: Path = Path("runs")
     """Folder that receives `<task>/<id>/`, relative to the workspace."""
     share: bool = False
-    """Let your group read the run's folder, which is otherwise yours alone."""
+    """Let your group read the run's folder; by default only you can."""
 
 
 def task_settings(path: Path) -> type[Settings]:
@@ -188,14 +188,14 @@ def task_settings(path: Path) -> type[Settings]:
 
     Raises:
         SetupError: the file cannot be read or is not Python, has no function decorated with `@task`, or a parameter
-            whose type no flag can set or whose default is no literal.
+            whose type a flag cannot set or whose default is not a literal.
     """
     for node in _parsed(path).body:
         if isinstance(node, ast.FunctionDef) and any(_is_task(decorator) for decorator in node.decorator_list):
             break
     else:
         raise SetupError(f"{path} declares no task: it needs one function decorated with @task.")
-    described = _argument_descriptions(ast.get_docstring(node) or "")
+    descriptions = _argument_descriptions(ast.get_docstring(node) or "")
     fields: dict[str, Any] = {}
     arguments = node.args.args + node.args.kwonlyargs
     defaults = [None] * (len(node.args.args) - len(node.args.defaults)) + node.args.defaults + node.args.kw_defaults
@@ -215,14 +215,13 @@ def task_settings(path: Path) -> type[Settings]:
             value = ast.literal_eval(default)
         except (ValueError, RecursionError) as error:
             raise SetupError(
-                f"{path}:{argument.lineno}: the default of {argument.arg!r} is no literal; write a text, a number, "
-                "True, False or None."
+                f"{path}:{argument.lineno}: the default of {argument.arg!r} is not a literal; write a string, a "
+                "number, True, False or None."
             ) from error
         if annotation.startswith("Path") and value is not None:
-            value = (
-                path.resolve().parents[1] / Path(value).expanduser()
-            )  # of a default: in the workspace, wherever it is run from
-        description = Field(description=described.get(argument.arg))
+            # A default is relative to the workspace, not to the current folder.
+            value = path.resolve().parents[1] / Path(value).expanduser()
+        description = Field(description=descriptions.get(argument.arg))
         fields[argument.arg] = (Annotated[kind, description], value)
     model: type[Settings] = create_model("TaskSettings", __base__=Settings, **fields)
     return model
@@ -256,11 +255,11 @@ def read_toml(path: Path, model: type[CompileConfig]) -> CompileConfig:
     try:
         return model.model_validate(reading.read_toml(path, "The configuration file"))
     except ValidationError as error:
-        raise SetupError(f"In the configuration file {path}, {mistake(error, model)}") from error
+        raise SetupError(f"In the configuration file {path}, {describe_error(error, model)}") from error
 
 
 def absolute(config: CompileConfig) -> CompileConfig:
-    """The configuration with its paths made absolute: a run is resumed and loaded from any folder."""
+    """The configuration with absolute paths, so that a run can be resumed and loaded from any folder."""
     sections: dict[str, Any] = {}
     for name in ("task", "training", "retention"):
         section = getattr(config, name, None)
@@ -273,8 +272,8 @@ def absolute(config: CompileConfig) -> CompileConfig:
 def _resolved(path: Path) -> Path:
     try:
         return path.expanduser().resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a null byte, nobody's home
-        raise SetupError(f"The path {str(path)[:200]!r} cannot be one: {error}.") from error
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
+        raise SetupError(f"The path {str(path)[:200]!r} is not valid: {error}.") from error
 
 
 def to_toml(config: CompileConfig) -> str:
@@ -295,14 +294,14 @@ def to_toml(config: CompileConfig) -> str:
 
 
 def _holds_key(options: Any) -> bool:
-    """Whether an option, at any depth, is called as keys and passwords are."""
+    """Whether an option, at any depth, is named like a key or a password."""
     if not isinstance(options, dict):
         return isinstance(options, list) and any(map(_holds_key, options))
     return any(_KEY_NAME.search(name) or _holds_key(value) for name, value in options.items())
 
 
 def _flag_type(annotation: ast.expr | None) -> Any:
-    """The type that an annotation names, if a flag can have it, else None."""
+    """The type that an annotation names, or None if a flag cannot have it."""
     match annotation:
         case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Constant(value=str(only))):
             return Literal[only]
@@ -319,7 +318,7 @@ def _is_task(decorator: ast.expr) -> bool:
 
 
 def _argument_descriptions(docstring: str) -> dict[str, str]:
-    described: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     current = ""
     _, _, section = docstring.partition("Args:\n")
     for line in section.splitlines():
@@ -328,7 +327,7 @@ def _argument_descriptions(docstring: str) -> dict[str, str]:
         name, colon, text = line.strip().partition(": ")
         if colon and name.isidentifier() and not line.startswith("        "):
             current = name
-            described[current] = text
+            descriptions[current] = text
         elif current:
-            described[current] += " " + line.strip()
-    return described
+            descriptions[current] += " " + line.strip()
+    return descriptions

@@ -1,6 +1,6 @@
-"""Which file a database's URL names: `sqlite:///FILE`, `duckdb:///FILE`, or a file whose ending says what it is.
+"""The file that a database URL names: `sqlite:///FILE`, `duckdb:///FILE`, or a path with a known suffix.
 
-Three slashes come before a relative path, four before an absolute one; people write three there too.
+A relative path follows three slashes and an absolute one four, but people often write three for both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _ENDINGS = {
 
 
 def file_of(url: str) -> tuple[str, Path] | None:
-    """The kind of a database that is a file, and its absolute path, be it there or not.
+    """The kind and the absolute path of a database file, whether or not it exists.
 
     Returns:
-        `DUCKDB`, `SQLITE` or `SCRIPT` (of `CREATE TABLE`s) with the path; None where no file is named.
+        `DUCKDB`, `SQLITE` or `SCRIPT` (SQL with `CREATE TABLE`) and the path; None if the URL does not name a file.
     """
     parts = urlsplit(url)
     kind = parts.scheme.partition("+")[0]
     if kind in (DUCKDB, SQLITE):
-        written = unquote(parts.netloc + parts.path)
-        path = Path(written.removeprefix("/")).expanduser()
-        meant = Path(written) if Path(written).is_file() and not path.is_file() else path
-        return kind, meant.resolve()
+        location = unquote(parts.netloc + parts.path)
+        path = Path(location.removeprefix("/")).expanduser()
+        actual = Path(location) if Path(location).is_file() and not path.is_file() else path
+        return kind, actual.resolve()
     path = Path(url).expanduser()
     if "://" in url or path.suffix.lower() not in _ENDINGS:
         return None
@@ -39,31 +39,31 @@ def file_of(url: str) -> tuple[str, Path] | None:
 
 
 def refuse_password(url: str) -> None:
-    """Refuse a URL that holds a password: runs store and show the URLs of their databases.
+    """Refuse a URL that contains a password: runs store and show the URLs of their databases.
 
     Raises:
-        ValueError: it does, or is no URL at all.
+        ValueError: it contains one, or is not a valid URL.
     """
     try:
         parts = urlsplit(url)
-        # A password may hold a slash, where the host then seems to end.
+        # A slash in a password looks like the end of the host.
         rest = url.partition("://")[2]
         password = parts.password or (not rest.startswith("/") and ":" in rest.rpartition("@")[0])
     except ValueError:
-        raise ValueError("it is not a database's URL") from None
+        raise ValueError("it is not a valid database URL") from None
     if password or any("passw" in name.lower() for name in parse_qs(parts.query)):
-        raise ValueError("a database's URL holds no password, which runs would store: put it into PGPASSWORD")
+        raise ValueError("a database URL must not contain a password, since runs store it: put it into PGPASSWORD")
 
 
 def absolute_url(url: str) -> str:
-    """The same database by a URL (or path) that means it in any folder; what names no file is given back as it is.
+    """The URL (or path) with the database file's path made absolute; other URLs are returned unchanged.
 
     Raises:
-        ValueError: the URL holds a password.
+        ValueError: the URL contains a password.
     """
     refuse_password(url)
-    found = file_of(url)
-    if found is None:
+    database_file = file_of(url)
+    if database_file is None:
         return url
-    kind, path = found
+    kind, path = database_file
     return f"{kind}:///{quote(str(path))}" if urlsplit(url).scheme else str(path)

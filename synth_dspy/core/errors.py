@@ -1,9 +1,9 @@
-"""What can go wrong, as types. One sentence each: what was tried, what was found, how to mend it.
+"""Exception types. A message is one sentence: what was tried, what went wrong, how to fix it.
 
 SynthDspyError
-├── SetupError      the user can mend it: a typo, a missing file, no network (exit status 2, no traceback)
-├── ArmError        an arm cannot be made: the report names the reason, the other arms go on
-└── ModelError      a model call failed for good: the request is named, the run goes on or stops with its ledger
+├── SetupError      the user can fix it: a typo, a missing file, no network (exit status 2, no traceback)
+├── ArmError        an arm cannot be compiled: the report gives the reason, the other arms continue
+└── ModelError      a model call failed for good: the message names the request, the run continues or stops
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ class SynthDspyError(Exception):
 
 
 class SetupError(SynthDspyError):
-    """Something the user can mend. Verbs print the message alone and exit with status 2."""
+    """Something the user can fix. Commands print the message alone and exit with status 2."""
 
 
 class ArmError(SynthDspyError):
-    """An arm that cannot be made here. A finding for the report; the other arms go on."""
+    """An arm that cannot be compiled here. The report gives the reason; the other arms continue."""
 
 
 class ModelError(SynthDspyError):
-    """A model call that failed for good: after its retries, or because the request can never succeed."""
+    """A model call that failed after all retries, or that can never succeed."""
 
 
 def message_of(error: BaseException) -> str:
-    """An error's message on one line, without the addresses of objects: they differ from run to run."""
+    """An error's message on one line, without memory addresses, which differ from run to run."""
     return _ADDRESS.sub("", " ".join(str(error).split()))
 
 
 def explain_failure(error: BaseException) -> str:
-    """Why something failed, as a sentence for a report: this package's own, or what another library raised."""
+    """Why something failed, as a sentence for a report."""
     message = message_of(error)
     if isinstance(error, SynthDspyError):
         return message

@@ -1,7 +1,7 @@
-"""Many rows at once: bounded, in order, and a bad row is data, not a crash.
+"""Concurrent `map` over rows: bounded and in order; a row that fails is an outcome, not a crash.
 
-The executor only bounds how many rows are under way. Retries and back-off are the engines', memory is the ledger's, so
-a killed run repeats `map` over the same rows, and those that were answered cost no call.
+The executor only bounds concurrency. Retries and back-off belong to the engines, and answers are kept by the ledger: a
+run that was killed repeats `map` over the same rows, and calls that were answered before cost nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 from synth_dspy.core.errors import SetupError
 
 LEAN = {"disable_history": True, "track_usage": False, "warn_on_type_mismatch": False}
-"""What DSPy does for each call and nobody here needs: the ledger keeps the calls and counts their tokens."""
+"""Turns off DSPy's own bookkeeping of calls: the ledger keeps the calls and counts their tokens."""
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Value]):
-    """What became of a row: its value, or the error that it failed with."""
+    """The result of a row: its value, or the error that it failed with."""
 
     value: Value | None = None
     error: Exception | None = None
@@ -36,7 +36,7 @@ class Outcome(Generic[Value]):
         """The value.
 
         Raises:
-            Exception: the error, where the row failed.
+            Exception: the error, if the row failed.
         """
         if self.error is not None:
             raise self.error
@@ -46,8 +46,8 @@ class Outcome(Generic[Value]):
 class Executor:
     """Runs a function over rows, `concurrency` of them at a time.
 
-    For models behind a server, let the server's `connections` (see `roles.lm_for`) bound the requests, and give the
-    executor twice as many rows: those that wait out a refusal, or are being parsed, then leave no connection idle.
+    For models behind a server, bound the requests by the server's `connections` (see `roles.lm_for`) and give the
+    executor twice that concurrency: rows that back off or are being parsed then leave no connection idle.
     """
 
     def __init__(self, concurrency: int = 16) -> None:
@@ -62,17 +62,21 @@ class Executor:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> list[Outcome[Value]]:
-        """`fn` of every row, in the order of the rows, which are pulled as room becomes free.
+        """Apply `fn` to every row; rows are pulled from the iterable as workers become free.
 
         Args:
             fn: a function or coroutine function of one row. Coroutine functions run in one event loop, which is the
-                fastest way to make many model calls; functions run in threads. Both see the caller's DSPy settings.
+                fastest way to make many model calls; other functions run in threads. Both see the caller's DSPy
+                settings.
             rows: any iterable.
             progress: called with the number of rows done since the last call.
 
+        Returns:
+            The outcomes in the order of the rows.
+
         Raises:
-            SetupError: as soon as a row raises one; rows that have not begun are left alone. So does anything that is
-                not an `Exception`, such as `KeyboardInterrupt`.
+            SetupError: as soon as a row raises one; rows that have not started are skipped. The same holds for anything
+                that is not an `Exception`, such as `KeyboardInterrupt`.
         """
         import dspy
 
@@ -92,7 +96,7 @@ class Executor:
 
         async def worker() -> None:
             for index, row in pulled:
-                # Each row in a context of its own: what it sets, its successor on this worker does not see.
+                # A task per row: context variables that one row sets do not leak into the worker's next row.
                 outcomes[index] = await asyncio.create_task(_outcome_async(fn, row))
                 if progress:
                     progress(1)
@@ -123,7 +127,7 @@ class Executor:
             finally:
                 done.put(None)
 
-        # Daemons: a row that never ends cannot keep a stopped run alive.
+        # Daemon threads: a row that never ends cannot keep a stopped run alive.
         threads = [threading.Thread(target=worker, daemon=True) for _ in range(self.concurrency)]
         for thread in threads:
             thread.start()
@@ -160,7 +164,7 @@ async def _outcome_async(fn: Callable[[Row], Awaitable[Value]], row: Row) -> Out
 
 
 def _failed(error: Exception) -> Outcome[Any]:
-    """The outcome of a failed row, unless the failure is one that every row would share."""
+    """The outcome of a failed row; re-raises a `SetupError`, which every row would share."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, SetupError):
@@ -170,14 +174,14 @@ def _failed(error: Exception) -> Outcome[Any]:
 
 
 def _in_thread(run: Callable[[], Value]) -> Value:
-    """Run something in a thread of its own, in the caller's context, and return what it returns."""
+    """Run a function in a new thread with the caller's context variables, and return its result."""
     context = contextvars.copy_context()
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(context.run, run).result()
 
 
 def in_event_loop() -> bool:
-    """Whether the caller runs inside an event loop, which it would stop by waiting."""
+    """Whether the caller runs inside an event loop, which it must not block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

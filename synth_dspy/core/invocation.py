@@ -1,4 +1,4 @@
-"""How a verb is called, `synth-dspy <verb>` or `python -m synth_dspy.<verb>` as this process was; how it may end."""
+"""How commands are invoked, `synth-dspy <verb>` or `python -m synth_dspy.<verb>`, and their special exit statuses."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import sys
 
 SCRIPT = "synth-dspy"
 CALL = "compile_task("
-"""How a run of a program in memory was called: its report has this in place of a command."""
+"""What the report of a run started from Python shows in place of a command."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as a shell reports it."""
 CLOSED_PIPE = 141
-"""Exit status when whoever read the output has gone: 128 + SIGPIPE."""
+"""Exit status when the reader of the output is gone: 128 + SIGPIPE."""
 
 
 def command(verb: str, *, anywhere: bool = False) -> str:
-    """What to type for `verb`, in the form that this process was started in.
+    """The command line for `verb`, in the form that this process was started in.
 
     Args:
-        verb: a command, perhaps with its first arguments.
-        anywhere: write the program's path where its name alone would start another one or none, as in an environment
-            that is not activated.
+        verb: a command, possibly with its first arguments.
+        anywhere: write the program's full path if its name alone would not start it, as in an environment that is not
+            activated.
     """
     script = os.path.basename(sys.argv[0]) == SCRIPT
     name, path = (SCRIPT, os.path.abspath(sys.argv[0])) if script else ("python", sys.executable)

@@ -1,4 +1,4 @@
-"""Knowledge: what a source yields once read, and what training data is written from."""
+"""Knowledge: what reading a source yields, and what training data is generated from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Document:
 
     Attributes:
         id: Stable from run to run: the file's stem where that is unique in its folder, else with a hash of its path.
-        title: For people: the file's stem, or the title that a data set gives.
+        title: Display name: the file's stem, or the title in the data set.
         text: Cleaned text; paragraphs are separated by newlines.
-        path: Where it was read from, relative to the folder that was given.
+        path: Its path, relative to the given folder.
     """
 
     id: str
@@ -31,7 +31,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was not read: its path relative to the folder, and why, as a phrase that follows the path."""
+    """A file that was not read: its path relative to the folder, and the reason as a phrase to follow the path."""
 
     path: str
     why: str
@@ -39,7 +39,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Neighbouring chunks of a document, put together.
+    """Adjacent chunks of a document, joined.
 
     Attributes:
         id: The id of the first chunk.
@@ -60,8 +60,8 @@ class Passage:
 class Item:
     """One piece of knowledge to generate from: a chunk, a function, a topic, an industry.
 
-    `group` is what splits are made by (the document, the function), before anything is generated. A source whose items
-    are more than a text has a subclass with further fields.
+    `group` is the unit of splitting (the document, the function). A source whose items have more than a text defines a
+    subclass with further fields.
     """
 
     id: str
@@ -70,9 +70,9 @@ class Item:
 
 
 class Unit(Protocol):
-    """What a synthesizer is asked to write about: an item as it is, or what a domain's own units choose of one.
+    """What a synthesizer writes about: an item, or a domain's own unit made from one.
 
-    `id` is unique, `group` its item's, `text` what a candidate must be grounded in.
+    `id` is unique, `group` is the item's, and candidates must be grounded in `text`.
     """
 
     @property
@@ -88,13 +88,13 @@ UnitT_co = TypeVar("UnitT_co", bound=Unit, default=Unit, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Generic[UnitT_co]):
-    """A generated example before the filters have judged it.
+    """A generated example, before filtering.
 
     Attributes:
         id: unique; see `synth_dspy.synthesis.pipeline.candidate_id`.
         unit: what it was written about.
-        fields: the program's inputs and outputs, and what else its row shall hold.
-        category: for break-downs.
+        fields: the program's inputs and outputs, and further fields of its row.
+        category: for breakdowns in the report.
         inputs: names of the program's inputs.
     """
 
@@ -107,7 +107,7 @@ class Candidate(Generic[UnitT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a filter says of a candidate. `score` in [0, 1] where the filter has one, else 0.0 or 1.0."""
+    """A filter's decision about a candidate. `score` is in [0, 1]; 0.0 or 1.0 for a filter without scores."""
 
     keep: bool
     score: float
@@ -118,21 +118,21 @@ KEPT = Verdict(True, 1.0, "")
 
 
 def rejected(why: str) -> Verdict:
-    """The verdict of a filter without a score on a candidate that it rejects."""
+    """The verdict of a filter without scores that rejects a candidate."""
     return Verdict(False, 0.0, why)
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What a source yields once read.
+    """What reading a source yields.
 
     Attributes:
         items: what training data is generated from.
-        labelled: human-labelled examples about it, perhaps none.
-        prompts: labelled examples from elsewhere, for prompting the teacher where `labelled` is empty.
-        documents: what the index holds; empty for a source without documents.
-        skipped: what could not be read, and why.
-        strata: by group, what each split gets its share of, such as the label of a row.
+        labelled: human-labelled examples about it, if any.
+        prompts: labelled examples from elsewhere, for prompting the teacher if `labelled` is empty.
+        documents: the documents to index; empty for a source without documents.
+        skipped: files that could not be read, with reasons.
+        strata: stratum of each group, such as the label of a row; splits are stratified by it.
     """
 
     items: Sequence[Item]
@@ -146,7 +146,7 @@ class Knowledge:
 class Source(Protocol):
     """Where the task's knowledge comes from. `read()` does I/O; building a source does not.
 
-    `limit` bounds the number of groups, taken in an order that does not depend on the folder's.
+    `limit` bounds the number of groups, taken in an order that does not depend on the order of files in the folder.
     """
 
     def read(self, limit: int | None = None) -> Knowledge: ...
@@ -154,10 +154,10 @@ class Source(Protocol):
 
 @runtime_checkable
 class Checked(Protocol):
-    """A source that knows what nobody could learn from, and raises a `SetupError` that says so.
+    """A source that raises a `SetupError` if nothing could be learned from its data.
 
-    It is asked where a run begins or goes on. An older run's programs are loaded without: what they have learned from
-    may have been edited since.
+    It is checked when a run starts or resumes, but not when an older run's programs are loaded: the data may have been
+    edited since.
     """
 
     def check(self) -> None: ...

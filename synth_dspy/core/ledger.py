@@ -1,14 +1,14 @@
 """The ledger: every model call of a run is made once, whatever happens to the process.
 
 One SQLite file per run holds a row for each answered model call, under the SHA-256 of everything that determines the
-answer. The row is committed before the caller sees the answer, so a run that was killed is simply started again: it
-does the same things in the same order, and what was answered before comes from here. Calls that had not been made may
-be answered in other words than if the run had not been killed (`models/embedded/pipeline.py` says why). Failed calls
-leave no answer (they are made again) but are counted. The filters' verdicts on candidates stand beside the calls, and
-so do the outcomes of functions that were executed: these may read the clock.
+answer. The row is committed before the caller sees the answer. A run that was killed is therefore simply started again:
+it repeats its steps in the same order, and every call that was answered before is a cache hit. Calls that had not been
+made may get other answers than in an uninterrupted run (see `models/embedded/pipeline.py`). Failed calls are counted
+but leave no answer, so they are retried. The ledger also keeps the filters' verdicts on candidates, and the outcomes of
+executed functions, which may depend on the clock.
 
-Who makes a call (station, source, arm) is said by `with ledger.unit(...)`, what a piece of work cost is summed by
-`with ledger.measure() as usage`; both reach into DSPy's threads and tasks because they travel in DSPy's settings.
+`with ledger.unit(...)` attributes calls to a stage ("station"), a source and an arm; `with ledger.measure() as usage`
+sums their cost. Both travel in DSPy's settings and so reach the threads and tasks that DSPy starts.
 """
 
 from __future__ import annotations
@@ -54,40 +54,40 @@ from synth_dspy.core.usage import ModelCall, Unit, Usage, measure, unit
 __all__ = ["Ledger", "call_key", "connect", "current_ledger", "insert"]
 
 SNAPSHOT_S = 120.0
-"""Least seconds between two snapshots while calls come in."""
+"""Minimum number of seconds between two snapshots."""
 _SNAPSHOT_SHARE = 0.01
-"""Most of the time that is spent on snapshots of a large ledger."""
+"""Maximum share of the time that is spent on snapshots of a large ledger."""
 _ERRORS = (DamageError, sqlite3.DatabaseError)
 
 log = logging.getLogger("synth_dspy.core.ledger")
 
 
 class Ledger:
-    """The calls and verdicts of one run. Safe to use from many threads; one process writes at a time.
+    """The calls and verdicts of one run. Thread-safe; one process writes at a time.
 
-    The whole file is checked when it is opened, and every row when it is read. After an error of the file nothing is
-    read or written any more: what a run makes of missing answers would be false.
+    The whole file is checked when it is opened, and every row when it is read. After a file error nothing more is read
+    or written, since results computed without the missing answers would be wrong.
 
     Args:
-        path: the file, made if it is not there.
-        again: the command that goes on with the run, for errors.
-        read_only: for a look at a run that may be open elsewhere.
+        path: the file, created if missing.
+        resume_command: the command that resumes the run, for error messages.
+        read_only: open a run that may be open elsewhere.
 
     Raises:
-        SetupError: another process has this run open, the file cannot be written, or it is damaged.
+        SetupError: another process has this run open, or the file cannot be written or is damaged.
     """
 
-    def __init__(self, path: Path, *, again: str = "", read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, resume_command: str = "", read_only: bool = False) -> None:
         self.path = Path(path)
-        self.again = again
+        self.resume_command = resume_command
         self.read_only = read_only
         self._lock = threading.RLock()
         self._snapshotting = threading.Lock()
-        self._asking: Claims[ModelCall] = Claims()
-        self._closing: list[Callable[[], None]] = []
+        self._claims: Claims[ModelCall] = Claims()
+        self._on_close: list[Callable[[], None]] = []
         self._failure: SetupError | None = None
         self._closed = threading.Event()
-        self._changes = self._kept_changes = 0
+        self._changes = self._snapshot_changes = 0
         self.lock_fd = -1 if read_only else lock_run(self.path)
         try:
             with self._file():
@@ -104,36 +104,36 @@ class Ledger:
             wal = self.path.with_name(self.path.name + "-wal")
             if wal.exists() and wal.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
                 raise DamageError("it is empty, and the log of its last pages is not")  # which SQLite would remove
-        there = self.path.exists()
+        existed = self.path.exists()
         self._db = connect(self.path, read_only=self.read_only)
         try:
             if self.read_only:
                 require_current(self._db)
             else:
                 prepare(self._db)
-            self._known = check(self._db)
+            self._keys = check(self._db)
             self._models = [model for (model,) in self._db.execute("select distinct model from calls")]
-            if lost := 0 if self.read_only else snapshots.lost_rows(self.path, self._db):
-                raise DamageError(f"it lacks {lost} rows that its snapshot has")
+            if missing := 0 if self.read_only else snapshots.lost_rows(self.path, self._db):
+                raise DamageError(f"it lacks {missing} rows that its snapshot has")
             if not self.read_only:
-                self._count = self._counted(there)
+                self._count = self._open_count(existed)
         except BaseException:
             self._db.close()
             raise
-        self._changes += bool(self._known) and not snapshots.snapshot_of(self.path).exists()
+        self._changes += bool(self._keys) and not snapshots.snapshot_of(self.path).exists()
 
-    def _counted(self, there: bool) -> AnswerCount:
-        """The note of how many answers there are, compared with those that there were if the ledger was `there`."""
+    def _open_count(self, existed: bool) -> AnswerCount:
+        """Open the answer count; if the ledger `existed` before, check that no answers are missing."""
         count = AnswerCount(self.path)
         try:
-            noted, up_since = count.noted()
-            if there and (lost := noted - len(self._known)) > 0:
+            recorded_count, up_since = count.read()
+            if existed and (missing := recorded_count - len(self._keys)) > 0:
                 if up_since:
-                    raise DamageError(f"it lacks {lost} answers that had been written")
+                    raise DamageError(f"it lacks {missing} answers that had been written")
                 log.warning(
-                    "%s: %d answers were lost when the machine went down; they are asked again", self.path, lost
+                    "%s: %d answers were lost when the machine went down; they are asked again", self.path, missing
                 )
-            count.note(len(self._known))
+            count.write(len(self._keys))
         except BaseException:
             count.close()
             raise
@@ -145,81 +145,81 @@ class Ledger:
         Raises:
             SetupError: the ledger is damaged.
         """
-        if key not in self._known:  # what this process answered it knows, and no other process writes
+        if key not in self._keys:  # complete: no other process writes
             return None
         with self._file():
             row = self._db.execute("select * from calls where key = ?", (key,)).fetchone()
             call = None if row is None else _call(verified(row))
             if call is None or call.key != key:
-                raise DamageError(f"the answer {key[:16]!r} is not found where it was written")
+                raise DamageError(f"the answer {key[:16]!r} is missing")
         return call
 
-    def knows(self, key: str) -> bool:
+    def has_answer(self, key: str) -> bool:
         """Whether there is an answer under `key`."""
-        return key in self._known
+        return key in self._keys
 
     def models(self) -> list[str]:
         """The model strings of the calls that were answered before this ledger was opened."""
         return self._models
 
     def record(self, call: ModelCall) -> None:
-        """Commit an answer. The first answer under a key stays."""
+        """Commit an answer. If the key has one already, that stays."""
         with self._file():
             insert(self._db, call)
-            self.recorded(call.key)
+            self.mark_recorded(call.key)
 
-    def recorded(self, key: str) -> None:
-        """Say that the run's HTTP process has committed the answer under `key`."""
-        self._known.add(key)
+    def mark_recorded(self, key: str) -> None:
+        """Take note that the answer under `key` has been committed, here or by the run's HTTP process."""
+        self._keys.add(key)
         self._changes += 1
-        with suppress(OSError):  # no room: one that says less is no harm
-            self._count.note(len(self._known))
+        with suppress(OSError):  # a full disk: a count that is too low does no harm
+            self._count.write(len(self._keys))
 
     def answer(self, key: str, ask: Callable[[], ModelCall]) -> tuple[ModelCall, bool]:
-        """The answer under `key`, and whether it was known; `ask` makes and records the call if it was not.
+        """The answer under `key`, and whether it was a cache hit; on a miss `ask` makes and records the call.
 
-        Whoever wants a key that is being asked waits for that answer.
+        A caller that wants a key for which a call is in flight waits for its answer.
         """
         while True:
-            asked, mine = self._asking.claim(key)
-            if mine:
+            outcome, claimed = self._claims.claim(key)
+            if claimed:
                 break
-            if in_event_loop():  # waiting would stop the task that is asking: ask a second time
+            if in_event_loop():  # blocking would stop the task that makes the call, so make it twice
                 return ask(), False
             try:
-                return asked.result(), True
+                return outcome.result(), True
             except AbandonedError:
                 continue
-        with self._asking.releasing(key, asked):
-            known = self.lookup(key)
-            call = known or ask()
-            asked.set_result(call)
-        return call, known is not None
+        with self._claims.releasing(key, outcome):
+            stored = self.lookup(key)
+            call = stored or ask()
+            outcome.set_result(call)
+        return call, stored is not None
 
     async def aanswer(self, key: str, ask: Callable[[], Awaitable[ModelCall]]) -> tuple[ModelCall, bool]:
         """`answer` for an event loop."""
         while True:
-            asked, mine = self._asking.claim(key)
-            if mine:
+            outcome, claimed = self._claims.claim(key)
+            if claimed:
                 break
             try:
-                return await asyncio.wrap_future(asked), True
+                return await asyncio.wrap_future(outcome), True
             except AbandonedError:
                 continue
-        with self._asking.releasing(key, asked):
-            known = self.lookup(key)
-            call = known or await ask()
-            asked.set_result(call)
-        return call, known is not None
+        with self._claims.releasing(key, outcome):
+            stored = self.lookup(key)
+            call = stored or await ask()
+            outcome.set_result(call)
+        return call, stored is not None
 
     def record_failure(self, call: ModelCall, error: BaseException) -> None:
-        """Note that `call` failed for good; it has no answer, so it will be made again."""
+        """Count a call that failed for good. It has no answer, so it will be retried."""
         what = (call.key, type(error).__name__, mask_message(str(error)[:8000])[:2000], call.model, call.role)
         unit = (call.unit.station, call.unit.source, call.unit.arm)
         self._write("failures", [*what, *unit, call.attempts, time.time()])
 
     def record_verdict(self, candidate: str, filter: str, verdict: Verdict) -> None:
-        """Keep what `filter` said of the candidate with the id `candidate`; saying it again changes nothing."""
+        """Store the verdict of `filter` on the candidate with the id `candidate`; idempotent."""
         self._write("verdicts", [candidate, filter, verdict.keep, verdict.score, verdict.why], replace=True)
 
     def _write(self, table: str, values: Sequence[Any], *, replace: bool = False) -> None:
@@ -233,16 +233,16 @@ class Ledger:
             rows = [verified(row) for row in self._db.execute("select * from verdicts order by candidate, filter")]
         return {(candidate, name): Verdict(bool(keep), score, why) for candidate, name, keep, score, why in rows}
 
-    def executed(self, key: str, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The outcome of an execution under `key`; `execute` makes one that has none, as JSON values.
+    def execute_once(self, key: str, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The outcome of an execution under `key`, as JSON values; `execute` is called if there is none yet.
 
-        The first outcome under a key stays: of two callers that execute at the same time, both get the same.
+        The first outcome under a key stays: two callers that execute concurrently get the same one.
         """
         text = self._outcome(key)
         if text is None:
-            made = json.dumps(execute(), ensure_ascii=False)
+            result = json.dumps(execute(), ensure_ascii=False)
             with self._lock:
-                self._write("executions", [key, made, time.time()])
+                self._write("executions", [key, result, time.time()])
                 text = self._outcome(key)
         assert text is not None
         outcome: dict[str, Any] = json.loads(text)
@@ -256,14 +256,14 @@ class Ledger:
     def totals(self, *by: str) -> list[dict[str, Any]]:
         """Calls, failures, tokens, seconds and cost, grouped by any of `role`, `station`, `arm`, `source`, `model`.
 
-        A call that several arms share was made, and is counted, once: with the one that made it first. `cost_usd` is
-        None in a group where the price of any call is unknown.
+        A call that several arms share is counted once, for the arm that made it first. `cost_usd` is None in a group
+        where the price of any call is unknown.
         """
         with self._file():
             return grouped_totals(self._db, by)
 
     def calls(self, **where: str) -> list[ModelCall]:
-        """Answered calls in the order they were answered, those whose `role`, `station`, `arm`... equal `where`."""
+        """Answered calls in the order of their answers; `where` selects by `role`, `station`, `arm`, ..."""
         require_columns(where)
         condition = " where " + " and ".join(f"{name} = ?" for name in where) if where else ""
         with self._file():
@@ -273,7 +273,7 @@ class Ledger:
     def unit(
         self, *, station: str | None = None, source: str | None = None, arm: str | None = None
     ) -> AbstractContextManager[None]:
-        """A context in which calls are made on behalf of this station, source or arm; what is None stays as it was.
+        """A context that attributes calls to this stage ("station"), source or arm; None keeps the outer value.
 
         Inside it, this is the `current_ledger`.
         """
@@ -291,29 +291,29 @@ class Ledger:
         return measure()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """ModelCall `callback` before the file is closed."""
-        self._closing.append(callback)
+        """Call `callback` before the file is closed."""
+        self._on_close.append(callback)
 
     def snapshot(self) -> None:
-        """Check the whole ledger and keep a copy of it; nothing is done if nothing was written since the last one.
+        """Check the whole ledger and copy it, unless nothing was written since the last snapshot.
 
-        A copy that cannot be written is a warning in the log.
+        If the copy cannot be written, a warning is logged.
 
         Raises:
-            SetupError: the ledger is damaged, or an error of its file has been met before.
+            SetupError: the ledger is damaged, or has failed before.
         """
         if self._failure is not None:
             raise self._failure
         with self._snapshotting:
             changes = self._changes
-            if changes == self._kept_changes or self.read_only:
+            if changes == self._snapshot_changes or self.read_only:
                 return
             try:
                 snapshots.write_snapshot(self.path)
-                self._kept_changes = changes
+                self._snapshot_changes = changes
             except (OSError, *_ERRORS) as error:
                 if is_damage(error):
-                    raise self.failed(error) from error
+                    raise self.fail(error) from error
                 log.warning("no snapshot of the ledger could be written: %s", error)
 
     def _keep_snapshots(self) -> None:
@@ -326,22 +326,26 @@ class Ledger:
 
     @contextmanager
     def _file(self) -> Iterator[None]:
-        """Hold the lock of the file, and tell its errors."""
+        """Hold the file's lock, and turn its errors into `SetupError`s."""
         with self._lock:
             if self._failure is not None:
                 raise self._failure
             try:
                 yield
             except (DamageError, ForeignError, OSError, sqlite3.OperationalError) as error:
-                raise self.failed(error) from error
+                raise self.fail(error) from error
             except sqlite3.DatabaseError as error:
                 if is_damage(error):
-                    raise self.failed(error) from error
+                    raise self.fail(error) from error
                 raise
 
-    def failed(self, error: Exception | str) -> SetupError:
-        """Use the file no more, and say why: what SQLite says of it, here or in the run's HTTP process."""
-        go_on = f"go on with `{self.again}`" if self.again else "resume the run"
+    def fail(self, error: Exception | str) -> SetupError:
+        """Stop using the file, and explain why.
+
+        Args:
+            error: SQLite's, from this process or the run's HTTP process.
+        """
+        go_on = f"go on with `{self.resume_command}`" if self.resume_command else "resume the run"
         why = f"{error}".rstrip(".")
         if isinstance(error, ForeignError):
             text = f"{self.path} cannot be used as a ledger: {why}."
@@ -351,22 +355,25 @@ class Ledger:
             text = (
                 f"The ledger {self.path} is damaged ({why}), so nothing more was read from it and no result was "
                 f"written. {f'Its last good snapshot is {snapshot}' if snapshot else 'It has no good snapshot'}: "
-                f"`{restore}` {'puts together' if snapshot else 'saves'} all answers that are whole; then {go_on}."
+                f"`{restore}` recovers all intact answers; then {go_on}."
             )
         else:
-            text = f"Could not write the ledger {self.path}: {why}; free some space or rights there, then {go_on}."
+            text = (
+                f"Could not write the ledger {self.path}: {why}; "
+                f"free some space or check the permissions, then {go_on}."
+            )
         self._failure = self._failure or SetupError(text)
         return self._failure
 
     def close(self) -> None:
-        """Keep a snapshot, close the file, and let another process open the run."""
-        while self._closing:
-            self._closing.pop()()
+        """Write a snapshot, close the file, and release the run's lock."""
+        while self._on_close:
+            self._on_close.pop()()
         self._closed.set()
         try:
             self.snapshot()
         except SetupError as error:
-            log.warning("no snapshot of the ledger was kept: %s", error)
+            log.warning("no snapshot of the ledger was written: %s", error)
         with self._lock:
             self._db.close()
             if not self.read_only:
@@ -389,8 +396,8 @@ def current_ledger() -> Ledger | None:
     """The ledger of the innermost `ledger.unit(...)` around the caller."""
     import dspy
 
-    found: Ledger | None = dspy.settings.get("ledger", None)
-    return found
+    ledger: Ledger | None = dspy.settings.get("ledger", None)
+    return ledger
 
 
 def call_key(determinants: Mapping[str, Any]) -> str:
@@ -400,6 +407,6 @@ def call_key(determinants: Mapping[str, Any]) -> str:
 
 
 def _call(row: Sequence[Any]) -> ModelCall:
-    """The call of a row of `calls`."""
+    """The `ModelCall` of a row of the table `calls`."""
     key, status, response, model, role, station, source, arm, *figures, _created = row
     return ModelCall(key, response, model, role, Unit(station, source, arm), status, *figures)

@@ -1,8 +1,8 @@
-"""The ledger's file: its tables, a checksum in every row, and what is checked before anything in it is believed.
+"""The ledger's file: its tables, the checksum of every row, and integrity checks.
 
-A disk, a copy or a tool can damage a file in ways that SQLite does not see: a page of zeros in the middle of a long
-answer still reads as an answer. So every row carries a checksum of its values as they are stored, and a row that does
-not match it is damage, never an answer.
+A disk, a copy or a tool can damage a file in ways that SQLite does not detect: a page of zeros in the middle of a long
+answer still reads as an answer. So every row carries a checksum of its stored values; a row that does not match it is
+reported as damage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from synth_dspy.core.usage import ModelCall
 APPLICATION = 0x5344_4C47
 """SQLite's `application_id` of a ledger."""
 VERSION = 1
-"""SQLite's `user_version`: 0 had no checksums, and is brought up to date when it is opened."""
+"""SQLite's `user_version`. Version 0 had no checksums and is migrated when it is opened."""
 
 TABLES = {
     "calls": {
@@ -48,7 +48,7 @@ TABLES = {
     },
     "executions": {"key": "text primary key", "outcome": "text not null", "created": "real not null"},
 }
-"""Columns and their types, by table; behind them stands the row's checksum."""
+"""Columns and their types, by table; the row's checksum is the last column."""
 _CONSTRAINTS = {"verdicts": ", primary key (candidate, filter)"}
 _STORED = {"text": str, "integer": int, "real": float}
 _DAMAGE = (
@@ -60,11 +60,11 @@ _DAMAGE = (
 
 
 class DamageError(Exception):
-    """The file, or a row of it, is not as it was written."""
+    """The file or a row of it is corrupted."""
 
 
 class ForeignError(Exception):
-    """The file is not a ledger, or is one of a later version."""
+    """The file is not a ledger, or has a later version."""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -74,25 +74,25 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     db.execute("pragma cell_size_check = on")
     db.execute("pragma journal_mode = wal")
-    # A commit survives the death of the process, SIGKILL too; only a loss of power can take the last ones back.
+    # A commit survives the death of the process, even by SIGKILL; only a power failure can lose the last ones.
     db.execute("pragma synchronous = normal")
     return db
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables of a new ledger; give the rows of an old one their checksums.
+    """Create the tables of a new ledger; add checksums to an old one.
 
     Raises:
         ForeignError: the file is something else.
     """
     version = _version(db)
     if version == VERSION:
-        db.execute(f"pragma user_version = {VERSION}")  # what cannot be written is told before an answer is paid for
+        db.execute(f"pragma user_version = {VERSION}")  # fail before an answer is paid for if the file is read-only
         return
     if version == 0:
         _require_intact(db)
     db.create_function("row_checksum", -1, lambda *values: checksum(values), deterministic=True)
-    db.execute("begin immediate")  # all of it or nothing, also for a process that is killed here
+    db.execute("begin immediate")  # atomic, even if the process is killed here
     try:
         for table, columns in TABLES.items():
             if version is None:
@@ -115,9 +115,7 @@ def prepare(db: sqlite3.Connection) -> None:
 def require_current(db: sqlite3.Connection) -> None:
     """Raise `ForeignError` unless the file is a ledger of this version."""
     if _version(db) != VERSION:
-        raise ForeignError(
-            "it was written by an earlier version of synth_dspy, and resuming its run brings it up to date"
-        )
+        raise ForeignError("it was written by an earlier version of synth_dspy; resuming its run migrates it")
 
 
 def _version(db: sqlite3.Connection) -> int | None:
@@ -131,7 +129,7 @@ def _version(db: sqlite3.Connection) -> int | None:
     if application == APPLICATION and version > VERSION:
         raise ForeignError("it was written by a later version of synth_dspy: update synth_dspy")
     if db.execute("select 1 from sqlite_schema where type = 'trigger'").fetchone():
-        raise ForeignError("it holds triggers, which may do anything to what is written, and take for ever")
+        raise ForeignError("it contains triggers, which could change what is written or never end")
     if application == APPLICATION and version == VERSION and tables >= TABLES.keys():
         return VERSION
     if application == version == 0 and all(
@@ -143,12 +141,12 @@ def _version(db: sqlite3.Connection) -> int | None:
 
 
 def checksum(values: Sequence[Any]) -> str:
-    """Sixteen hexadecimal digits of a row's values as they are stored."""
+    """A hash of a row's stored values, sixteen hexadecimal digits."""
     return hashlib.blake2b("\0".join(map(str, values)).encode(), digest_size=8).hexdigest()
 
 
 def write_row(db: sqlite3.Connection, table: str, values: Sequence[Any], *, replace: bool = False) -> None:
-    """Commit a row with its checksum; by default one that is there under the same key stays."""
+    """Commit a row with its checksum; without `replace`, an existing row under the same key stays."""
     stored = [_stored(value, kind) for value, kind in zip(values, TABLES[table].values(), strict=True)]
     marks = ", ".join("?" * (len(stored) + 1))
     verb = "replace" if replace else "ignore"
@@ -166,7 +164,7 @@ def verified(row: Sequence[Any]) -> Sequence[Any]:
     """The values of a row (`select *`) without their checksum.
 
     Raises:
-        DamageError: they do not match it.
+        DamageError: they do not match the checksum.
     """
     *values, expected = row
     if checksum(values) != expected:
@@ -175,9 +173,9 @@ def verified(row: Sequence[Any]) -> Sequence[Any]:
 
 
 def is_sound(table: str, row: Sequence[Any]) -> bool:
-    """Whether a row of a file that is damaged elsewhere is as it was written.
+    """Whether a row of a damaged file is intact.
 
-    One of an old ledger, without a checksum, is taken to be if its JSON can be read.
+    A row of an old ledger, which has no checksum, counts as intact if its JSON can be parsed.
     """
     columns = list(TABLES[table])
     try:
@@ -222,15 +220,15 @@ def count_rows(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def is_damage(error: Exception | str) -> bool:
-    """Whether an error of the file means that it is damaged, and not that it cannot be reached or written.
+    """Whether an error means that the file is damaged, rather than that it cannot be opened or written.
 
-    SQLite's texts tell it, as its codes do not come over from the process that does HTTP.
+    Judged by SQLite's messages: its error codes are not sent by the HTTP process.
     """
     return isinstance(error, DamageError) or str(error).startswith(_DAMAGE)
 
 
 def _stored(value: Any, kind: str) -> Any:
-    """A value as SQLite gives it back."""
+    """A value as SQLite returns it after storing it."""
     if value is None or value != value:  # it stores NaN as NULL
         return None
     stored = _STORED[kind.partition(" ")[0]](value)

@@ -1,4 +1,4 @@
-"""What the calls of a ledger came to, in sums by role, station, arm, source or model."""
+"""Totals of a ledger's calls, grouped by role, station, arm, source or model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _SUMS = (
 
 
 def require_columns(names: Iterable[str]) -> None:
-    """Raise `ValueError` unless calls can be told apart by these columns."""
+    """Raise `ValueError` unless calls can be grouped by these columns."""
     unknown = set(names) - {"role", "station", "arm", "source", "model"}
     if unknown:
         raise ValueError(f"cannot group or select calls by {sorted(unknown)}")
 
 
 def grouped_totals(db: sqlite3.Connection, by: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of `Ledger.totals`, which says what they hold.
+    """The rows of `Ledger.totals`; see there.
 
     Args:
         db: a ledger.
         by: columns of its calls and failures.
 
     Raises:
-        ValueError: there is no such column, or it tells no calls apart.
+        ValueError: there is no such column, or it is not one to group by.
     """
     require_columns(by)
     columns, group = ", ".join(by), f" group by {', '.join(by)} order by {', '.join(by)}" if by else ""

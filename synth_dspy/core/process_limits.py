@@ -1,8 +1,8 @@
-"""What the kernel enforces on the sandbox's child, which asks for it about itself and cannot take it back.
+"""Kernel-enforced limits that the sandbox's child process sets on itself, irrevocably.
 
-None of it needs privileges. Resource limits (`setrlimit`) are there on every POSIX system. On Linux come Landlock,
-https://docs.kernel.org/userspace-api/landlock.html, which leaves of the file system what is named and no more, and
-seccomp filters (`sandbox_seccomp.py`).
+None of them needs privileges. Resource limits (`setrlimit`) exist on every POSIX system. Linux adds Landlock,
+https://docs.kernel.org/userspace-api/landlock.html, which restricts access to the file system, and seccomp filters
+(`domains/functions/sandbox/seccomp.py`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15  # of ABI 2, 3 and 5
 
 
 def die_with_parent(parent: int) -> None:
-    """Have this process killed when the one that started it ends, however that ends.
+    """Have this process killed when its parent ends, however that happens.
 
-    On Linux the kernel does it, whatever this process is doing. It takes the parent to be the thread that started this
-    process, which therefore must last. Elsewhere a thread looks every second.
+    On Linux the kernel does it. It treats the thread that started this process as the parent, so that thread must
+    outlive it. Elsewhere a thread checks every second.
 
     Args:
-        parent: The process that it was at the start.
+        parent: The parent's process id at the start.
     """
 
     def watch() -> None:
@@ -45,28 +45,28 @@ def die_with_parent(parent: int) -> None:
 
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # it ended before that
+        if os.getppid() != parent:  # it ended before the call
             os._exit(1)
     else:
         threading.Thread(target=watch, daemon=True).start()
 
 
 def limit_resources(memory: int, file: int, cpu: int) -> list[str]:
-    """Limit this process for good.
+    """Limit this process irrevocably.
 
     Args:
-        memory: Bytes of address space beyond what is taken now.
-        file: Bytes of one file.
-        cpu: Seconds of processor time, over all calls.
+        memory: Bytes of address space on top of what is in use now.
+        file: Maximum size of a file in bytes.
+        cpu: Seconds of processor time in all.
 
     Returns:
         Names of the limits that this system refused.
     """
     import resource
 
-    wanted = {"CORE": 0, "CPU": cpu, "FSIZE": file, "NOFILE": 64, "AS": memory + _address_space()}
+    limits = {"CORE": 0, "CPU": cpu, "FSIZE": file, "NOFILE": 64, "AS": memory + _address_space()}
     refused = []
-    for name, value in wanted.items():
+    for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -78,22 +78,22 @@ def limit_resources(memory: int, file: int, cpu: int) -> list[str]:
 
 
 def forbid_processes() -> None:
-    """The limit on processes, where there is no seccomp: it counts the user's, and does not bind root."""
+    """Forbid new processes where seccomp is missing. The limit counts all of the user's processes and spares root."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
 def restrict_files(readable: Iterable[Path], listable: Iterable[Path], writable: Path) -> int:
-    """Landlock: leave this process nothing of the file system but what is named, and no TCP.
+    """Landlock: restrict this process to the named parts of the file system, and forbid TCP.
 
     Args:
-        readable: Files, and folders with all that is in them.
-        listable: Folders where the names of files, not the files, can be read.
-        writable: The one folder where files can be made, changed and removed.
+        readable: Files, and folders with everything in them.
+        listable: Folders whose file names, but not files, can be read.
+        writable: The only folder where files can be created, changed and removed.
 
     Returns:
-        The version of Landlock's interface; 0 where this system has none, and nothing is restricted.
+        Landlock's ABI version; 0 if this system has no Landlock, and nothing is restricted.
     """
     if sys.platform != "linux":
         return 0
@@ -109,7 +109,7 @@ def restrict_files(readable: Iterable[Path], listable: Iterable[Path], writable:
             write |= 0 if right == _IOCTL else right
     attributes = [handled]
     if version >= 4:
-        attributes.append(0b11)  # binding and connecting of TCP sockets
+        attributes.append(0b11)  # bind and connect of TCP sockets
     if version >= 6:
         attributes.append(0b11)  # abstract Unix sockets and signals of other processes
     packed = struct.pack(f"={len(attributes)}Q", *attributes)
@@ -129,22 +129,19 @@ def restrict_files(readable: Iterable[Path], listable: Iterable[Path], writable:
 
 
 def drop_privileges() -> None:
-    """Give up every capability of root but reading. What root owns, root can still read, as Landlock allows."""
+    """Drop all of root's capabilities except reading, so that root can read its own files where Landlock allows it."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("=Ii", 0x20080522, 0)  # version 3, this thread
-    held = ctypes.create_string_buffer(24)
-    if libc.capget(header, held) == 0:
-        permitted = struct.unpack("=6I", held.raw)[1] & 1 << _CAP_DAC_READ_SEARCH
+    capabilities = ctypes.create_string_buffer(24)
+    if libc.capget(header, capabilities) == 0:
+        permitted = struct.unpack("=6I", capabilities.raw)[1] & 1 << _CAP_DAC_READ_SEARCH
         libc.capset(header, struct.pack("=6I", permitted, permitted, 0, 0, 0, 0))
 
 
-# -- the parts ---------------------------------------------------------------------------------------------------------
-
-
 def _address_space() -> int:
-    """Bytes of address space that this process has taken; 0 where the system does not say."""
+    """Bytes of address space in use by this process; 0 if the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:
@@ -154,10 +151,10 @@ def _address_space() -> int:
 
 def _allow(libc: ctypes.CDLL, rules: int, path: Path, rights: int) -> None:
     try:
-        beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not there: nothing to allow
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # it does not exist
         return
     if not path.is_dir():
         rights &= _READ_FILE | 1 << 1 | _TRUNCATE
-    libc.syscall(_LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, beneath), 0)
-    os.close(beneath)
+    libc.syscall(_LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, fd), 0)
+    os.close(fd)

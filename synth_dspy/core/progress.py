@@ -1,4 +1,4 @@
-"""Progress of long work: bars with a rate and an estimate on a terminal, a line for each step elsewhere."""
+"""Progress of long steps: bars with a rate and an estimate on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from synth_dspy.core.terminal import PipeConsole
 
 
 class Bar:
-    """A step under way: call it with the number of units done since the last call."""
+    """A running step: call it with the number of units done since the last call."""
 
     def __init__(self, total: int | None, show: Callable[[int, int | None], None] | None = None) -> None:
         self.done = 0
@@ -28,13 +28,13 @@ class Bar:
         self.reach(self.done + units, self.total)
 
     def reach(self, done: int, total: int | None) -> None:
-        """Show `done` of `total` units, for work that only learns its total on the way."""
+        """Show `done` of `total` units, for a step whose total is not known at the start."""
         self.done, self.total = done, total
         if self._show:
             self._show(done, total)
 
     def __str__(self) -> str:
-        """As in a line: ", 3 of 8", or nothing where nothing was counted."""
+        """As part of a line: ", 3 of 8"; empty if nothing was counted."""
         if self.total is None:
             return f", {self.done:,}" if self.done else ""
         return f", {self.done:,} of {self.total:,}"
@@ -47,17 +47,17 @@ class _Rate(ProgressColumn):
 
 
 class Bars:
-    """Progress on standard error, in its own handle, so that libraries' prints can be sent elsewhere.
+    """Progress on standard error, in a handle of its own, so that the output of libraries can be redirected.
 
     Args:
-        file: where to instead.
-        every_s: seconds between the lines about a step that lasts, where there is no terminal.
+        file: the stream to write to instead.
+        every_s: seconds between the lines about a running step, without a terminal.
     """
 
     def __init__(self, file: TextIO | None = None, *, every_s: float = 30.0) -> None:
         stream = sys.stderr if file is None else file
         self.console = PipeConsole(file=stream)
-        # rich takes a file for a terminal where FORCE_COLOR is set, as it is in many builds.
+        # rich treats a file as a terminal if FORCE_COLOR is set, as many CI systems do.
         self._animated = self.console.is_interactive and stream.isatty()
         self._every_s = every_s
 
@@ -67,7 +67,7 @@ class Bars:
 
     @contextmanager
     def status(self, label: str) -> Iterator[None]:
-        """Say what is going on while the block runs, where there is nothing to count."""
+        """Show what is going on while the block runs, without a count."""
         with self.console.status(label) if self._animated else self._lines(label, None):
             yield
 
@@ -76,8 +76,8 @@ class Bars:
         """Show one step while the block runs.
 
         Args:
-            label: what is going on, a few words.
-            total: units in all; None if unknown.
+            label: a short description of the step.
+            total: number of units; None if unknown.
         """
         if not self._animated:
             with self._lines(label, total) as bar:
@@ -96,18 +96,18 @@ class Bars:
 
     @contextmanager
     def _lines(self, label: str, total: int | None) -> Iterator[Bar]:
-        """A line when the block begins, one every `every_s` while it runs, and one when it has ended."""
-        bar, began, ended = Bar(total), time.monotonic(), threading.Event()
+        """Print a line when the block starts, every `every_s` seconds while it runs, and when it ends."""
+        bar, started, ended = Bar(total), time.monotonic(), threading.Event()
 
         def line(state: str) -> None:
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - started
             self.say(f"{label}: {state} {seconds:.{1 if seconds < 10 else 0}f} s{bar}")
 
-        def beat() -> None:  # in a thread: many a step has nothing to count
+        def beat() -> None:  # in a thread: many steps count nothing
             while not ended.wait(self._every_s):
                 try:
                     line("running for")
-                except SystemExit:  # nobody reads this any more: the main thread stops, whatever it waits for
+                except SystemExit:  # the reader is gone: interrupt the main thread
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                     return
 

@@ -1,4 +1,4 @@
-"""The interfaces that a task's parts have: DSPy's shapes where DSPy has one."""
+"""Interfaces of a task's parts; DSPy's own where it has one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Filter(Protocol):
-    """`candidate -> Verdict`. Must be safe to call from several threads; order-dependent ones say so.
+    """`candidate -> Verdict`. Must be thread-safe, unless its attribute `ordered` is true.
 
-    A filter of one domain names the unit that it needs: `candidate: Candidate[RequestUnit]`.
+    A filter of one domain declares the unit it needs: `candidate: Candidate[RequestUnit]`.
     """
 
     @property
@@ -34,7 +34,7 @@ class Metric(Protocol):
 
 
 class Optimizer(Protocol):
-    """DSPy's shape: compile a program on a trainset, choose on a valset. An arm of the report is one of these."""
+    """DSPy's interface: compile a program on a trainset, select on a valset. An arm of the report is one of these."""
 
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
@@ -42,11 +42,11 @@ class Optimizer(Protocol):
 
 
 class Judge(Protocol):
-    """A judge has a metric's face, and scores many rows at once where that is faster.
+    """A metric that can also score many rows at once, where that is faster.
 
-    `agreement` says how well it agrees with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`, and where
-    they are known `kappa_interval` and `auroc_interval`, pairs), or is empty where nobody has measured it; the report
-    prints it beside the scores.
+    `agreement` is its measured agreement with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`, and
+    optionally the pairs `kappa_interval` and `auroc_interval`), empty if it was never measured; the report prints it
+    next to the scores.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Judge(Protocol):
 
 
 class Embed(Protocol):
-    """Texts to unit vectors, float32, shape (texts, dimension): an embedder's method, or any function."""
+    """Maps texts to unit vectors, float32, shape (texts, dimension)."""
 
     def __call__(self, texts: Sequence[str], /) -> Vectors: ...
 
 
 class Embedder(Protocol):
-    """What turns texts into vectors. `name` changes whenever the vectors do."""
+    """Maps texts to vectors. `name` must change whenever the vectors do."""
 
     name: str
 
@@ -81,18 +81,18 @@ class Embedder(Protocol):
 
 
 class Retriever(Protocol):
-    """Search over a task's documents; may be used from several threads."""
+    """Search over a task's documents; thread-safe."""
 
     def search(self, query: str, document: str | None = None, words: int = ...) -> list[Passage]:
-        """Passages for a question: in one document, in its order, or over all, the best first.
+        """Passages for a question: of one document, in its order, or of all documents, best first.
 
         Args:
             query: The question.
-            document: Look in this document only. None: in all.
-            words: Most words that the passages may hold together.
+            document: Search this document only; None: all documents.
+            words: Maximum number of words of all passages together.
         """
         ...
 
     def text(self, document: str) -> str:
-        """The whole text of a document, "" for one that is not indexed."""
+        """The whole text of a document; empty if it is not indexed."""
         ...

@@ -1,4 +1,4 @@
-"""What the engine hands to a task's factories once models and knowledge are ready."""
+"""The resources of a run that a task's factories get."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the engine hands to a task's factories once models and knowledge are ready.
+    """What the engine passes to a task's factories once models and knowledge are ready.
 
     Attributes:
-        student: the LM under test; the program runs on whichever LM is set on it.
+        student: the LM to improve; the program runs on whichever LM is set on it.
         teacher: the LM that writes training data.
-        judge_lm: the judge's LM, or None for the judge that needs none.
+        judge_lm: the judge's LM, or None for a judge without one.
         judge_model: the judge's model string.
-        embedder: texts to unit vectors.
-        retriever: search over the task's knowledge, or None where the source has no documents.
-        executor: runs many calls at once.
+        embedder: maps texts to unit vectors.
+        retriever: search over the task's documents, or None if the source has none.
+        executor: runs calls concurrently.
         seeds: labelled examples of the training groups, for prompts.
-        learned: labelled examples that are trained on: what is synthesised need not ask the same again.
-        held_out: labelled examples of the development and test groups, for decontamination; never for prompts.
-        words: passages' budget, in words.
-        seed: seed of everything sampled.
-        quick: whether a smaller search is wanted.
-        judge: the task's judge, once it has been made; scores the student's answers for preferences.
-        training: settings of each training method, by its name, as the run's configuration has them.
-        minutes: how long each training may take; None: as long as its rows need.
-        feedback: preferences that people gave: the program's inputs, with `chosen` and `rejected`.
+        learned: labelled examples that are in the trainset anyway; synthesis need not repeat their questions.
+        held_out: labelled examples of the dev and test groups, for decontamination; never for prompts.
+        words: budget of words for passages.
+        seed: random seed.
+        quick: whether this is a quick run.
+        judge: the task's judge, once it exists; scores the student's answers for preferences.
+        training: settings by training method, from the run's configuration.
+        minutes: time limit of each training; None: no limit.
+        feedback: human preferences: the program's inputs, with `chosen` and `rejected`.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
         abstain: see `Task.abstain`.
-        known_evidence: by the id of a training example, whether there is some, as far as it has been found out.
+        evidence_by_id: a cache: by the id of a training example, whether the program is given evidence for its answer.
     """
 
     student: dspy.LM
@@ -61,16 +61,16 @@ class Resources:
     noun: str = "document"
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
-    known_evidence: dict[str, bool] = field(default_factory=dict)
+    evidence_by_id: dict[str, bool] = field(default_factory=dict)
 
 
 def bounded(number: int, resources: Resources) -> int:
-    """A number of examples or rows that a recipe takes; an eighth of it in a quick run."""
+    """The number of examples or rows that a recipe uses; an eighth of it in a quick run."""
     return max(1, number // 8) if resources.quick else number
 
 
 @runtime_checkable
 class NeedsResources(Protocol):
-    """A metric that scores with the run's models: once they are ready, it gives the metric that does."""
+    """A metric that needs the run's models; `with_resources` returns the metric that uses them."""
 
     def with_resources(self, resources: Resources) -> Metric: ...

@@ -1,12 +1,12 @@
-"""A run's folder: everything a run reads back or leaves behind, written so that a kill never leaves half a file.
+"""A run's folder and its files, which are written atomically.
 
 runs/<task>/<id>/
   config.toml  run.log  ledger.sqlite  ledger.snapshot.sqlite  workspace.txt (where --runs leads out of the workspace)
   datasets/*.jsonl  programs/<arm>/program.json
   predictions.jsonl  results.json  measurements.json  report.html  report.md
 
-Questions, passages and answers are in nearly all of these, so a run's folder is its user's alone, whatever the umask;
-`--share` lets the user's group read it.
+Nearly all of these contain questions, passages and answers, so only the user can read the folder, whatever the umask
+was; `--share` lets the user's group read it.
 """
 
 from __future__ import annotations
@@ -32,28 +32,33 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import limit_access, write_together, write_whole
 from synth_dspy.core.io.reading import read_part
 from synth_dspy.core.masking import MaskingFormatter
-from synth_dspy.core.workspace import NOTED, find_workspace
+from synth_dspy.core.workspace import WORKSPACE_FILE, find_workspace
 
 CONFIG = "config.toml"
 SIGNATURE = ".signature"
-"""Says that this user began the run here, see `synth_dspy.core.signing`."""
+"""Proof that this user started the run here; see `synth_dspy.core.signing`."""
 _MOST_SETTINGS = 10_000_000
-"""Bytes of a configuration that is still read."""
+"""Maximum size of a configuration file in bytes."""
 log = logging.getLogger("synth_dspy")
 
 
 @dataclass
 class Run:
-    """One run of one task. `seconds` collects how long each station took, in order.
+    """One run of one task.
 
-    `again` is what a user types to go on with it after it was stopped, in any folder. `begun` is true once settings,
-    knowledge and models were found to be there, `in_memory` where no task file declares what is run.
+    Attributes:
+        task: the task's name.
+        folder: the run's folder.
+        seconds: how long each stage took, in order.
+        resume_command: the command that resumes the run, from any folder.
+        begun: true once settings, knowledge and models have been checked.
+        in_memory: true if no task file declares what is run.
     """
 
     task: str
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
-    again: str = "the same command"
+    resume_command: str = "the same command"
     begun: bool = False
     in_memory: bool = False
 
@@ -64,23 +69,23 @@ class Run:
 
     @contextmanager
     def station(self, name: str) -> Iterator[None]:
-        """Time a station and write its beginning and end to the log."""
+        """Time a stage, and log its start and end."""
         log.info("%s: begins", name)
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
             log.info("%s: %.1f s", name, self.seconds[name])
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a file of the run whole or not at all."""
+        """Write a file of the run atomically."""
         path = self.folder / name
         self._write(path, lambda: write_whole(path, text))
         return path
 
     def write_texts(self, texts: Mapping[str, str], staged: str) -> None:
-        """Write files that belong together, all of them or none; see `files.write_together`."""
+        """Write several files atomically, all or none; see `files.write_together`."""
         self._write(self.folder / next(iter(texts)), lambda: write_together(self.folder, texts, staged))
 
     def _write(self, path: Path, write: Callable[[], None]) -> None:
@@ -89,61 +94,60 @@ class Run:
         except OSError as error:
             raise SetupError(
                 f"Could not write {path}: {error.strerror or error}. "
-                f"Free some space or rights, then go on with {self.again}."
+                f"Free some space or check the permissions, then go on with {self.resume_command}."
             ) from error
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Write JSON with sorted keys: equal values give equal files."""
+        """Write a value as JSON with sorted keys."""
         return self.write_text(name, json_text(value))
 
     def write_jsonl(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write one JSON object a line."""
+        """Write one JSON object per line."""
         return self.write_text(name, jsonl_text(rows))
 
 
 def json_text(value: Any) -> str:
-    """JSON with sorted keys: equal values give equal texts."""
+    """JSON with sorted keys, so that equal values give equal texts."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None = None) -> Run:
-    """Make the folder of a new run and write its resolved configuration. From then on, what is written is private.
+    """Create the folder of a new run and write its resolved configuration. From then on, written files are private.
 
     Args:
-        runs: where runs lie.
-        task: what it is a run of.
-        config: how it is to be run.
-        workspace: which workspace the task is from, by default the current folder's; noted where it is given and the
-            run does not lie in it.
+        runs: the folder of all runs.
+        task: the task's name.
+        config: the run's configuration.
+        workspace: the task's workspace, by default the current folder's; recorded in the run if the run lies outside.
 
     Raises:
-        SetupError: the folder cannot be made or written.
+        SetupError: the folder cannot be created or written.
     """
     folder = runs / task / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     try:
-        # These hold names only, and runs that are shared lie in them too.
+        # The parents contain only names, and possibly shared runs.
         _make_reachable(folder.parent)
         limit_access(share=config.share)
         folder.mkdir()
     except OSError as error:
-        raise SetupError(f"Could not make the run's folder {folder}: {error.strerror or error}.") from error
-    run = Run(task, folder, again=_again(task, folder))
+        raise SetupError(f"Could not create the run's folder {folder}: {error.strerror or error}.") from error
+    run = Run(task, folder, resume_command=_resume_command(task, folder))
     text = to_toml(config)
     run.write_text(CONFIG, text)
-    with suppress(SetupError):  # begun outside of any workspace
+    with suppress(SetupError):  # started outside any workspace
         run.write_text(SIGNATURE, signing.sign(workspace or find_workspace(), task, text) or "")
     if workspace is not None and not folder.resolve().is_relative_to(workspace):
-        run.write_text(NOTED, f"{workspace}\n")
+        run.write_text(WORKSPACE_FILE, f"{workspace}\n")
     return run
 
 
 def is_own(run: Run, workspace: Path) -> bool:
-    """Whether this user began the run, in this workspace, with the configuration that it has."""
+    """Whether this user started the run, in this workspace, with its present configuration."""
     try:
         signature, config = (read_part(run.folder / name, _MOST_SETTINGS) for name in (SIGNATURE, CONFIG))
         return signing.is_own(signature, workspace, run.task, config)
@@ -152,42 +156,42 @@ def is_own(run: Run, workspace: Path) -> bool:
 
 
 def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -> tuple[Run, CompileConfig]:
-    """Open an earlier run with the configuration it was started with; nothing of that takes effect yet.
+    """Open an earlier run and read its configuration, without applying it.
 
     Args:
-        runs: where runs lie.
-        task: what it is a run of.
-        identifier: the run's id, or its folder's absolute path, wherever that is.
-        model: the settings of the task.
+        runs: the folder of all runs.
+        task: the task's name.
+        identifier: the run's id, or the absolute path of its folder.
+        model: the settings model of the task.
 
     Raises:
         SetupError: there is no such run; names the latest ones.
     """
     folder = runs / task / identifier
     if not (folder / CONFIG).is_file():
-        known = sorted(path.parent.name for path in (runs / task).glob(f"*/{CONFIG}"))[-3:]
+        latest = sorted(path.parent.name for path in (runs / task).glob(f"*/{CONFIG}"))[-3:]
         raise SetupError(
             f"There is no run {identifier!r} of {task} in {runs / task}. "
-            f"{'The latest are: ' + ', '.join(known) + '.' if known else 'No run has been started there yet.'}"
+            f"{'The latest are: ' + ', '.join(latest) + '.' if latest else 'No run has been started there yet.'}"
         )
-    return Run(task, folder, again=_again(task, folder)), read_toml(folder / CONFIG, model)
+    return Run(task, folder, resume_command=_resume_command(task, folder)), read_toml(folder / CONFIG, model)
 
 
 def _make_reachable(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, such as every user may enter."""
+    """Create a folder and its missing parents so that every user may enter them."""
     if not folder.exists():
         _make_reachable(folder.parent)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
 
 
-def _again(task: str, folder: Path) -> str:
-    """What goes on with a run, in any folder."""
+def _resume_command(task: str, folder: Path) -> str:
+    """The command that resumes a run, from any folder."""
     return f"{command(f'compile {task}', anywhere=True)} --resume {shlex.quote(str(folder.resolve()))}"
 
 
 def discard(run: Run) -> None:
-    """Remove the folder of a run that never began, and its log's handler."""
+    """Remove the folder of a run that never began, and its log handler."""
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, _LogFile)]:
         if Path(handler.baseFilename).parent == run.folder.resolve():
@@ -197,9 +201,9 @@ def discard(run: Run) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk cuts short, in silence: what cannot go on without room says so itself.
+    """A log file that ignores a full disk: whatever cannot continue without space reports that itself.
 
-    In a folder that somebody else made it may be a link to any file, or a pipe: neither is opened.
+    In a folder made by somebody else the file may be a link or a pipe; neither is opened.
     """
 
     def _open(self) -> TextIOWrapper:
@@ -209,17 +213,17 @@ class _LogFile(logging.FileHandler):
         return open(self.baseFilename, "a", encoding="utf-8", opener=opener)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Leave the line out."""
+        """Drop the line."""
 
 
 def log_to(run: Run) -> None:
-    """Send this package's log, and warnings of the libraries below it, to the run's `run.log`."""
+    """Send this package's log and the libraries' warnings to the run's `run.log`."""
     path = run.folder / "run.log"
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise SetupError(
-            f"Could not write {path}: {error.strerror or error}; see to it that you may write in the run's folder."
+            f"Could not write {path}: {error.strerror or error}; make sure that you may write in the run's folder."
         ) from error
     handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -1,8 +1,8 @@
-"""Whose a saved program or a run is: this user's own are signed with a secret that never leaves this machine.
+"""Signatures that identify this user's own saved programs and runs, made with a secret that never leaves this machine.
 
-The secret is made at first use, in the user's configuration folder, readable by the user alone. A signature stands for
-the whole of what was written and for the workspace that it was made in, so a file that was changed, made by somebody
-else, or carried to another workspace or machine is not one's own.
+The secret is created at first use in the user's configuration folder, readable by the user only. A signature covers
+everything that was written and the workspace that it was made in, so a file that was changed, made by somebody else, or
+moved to another workspace or machine does not verify.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BYTES = 32
 
 
 def sign(workspace: Path, *parts: Any) -> str | None:
-    """The signature of JSON values that were written in a workspace; None where no secret can be kept."""
+    """Sign JSON values that were written in a workspace; None if no secret can be stored."""
     secret = _secret(make=True)
     return None if secret is None else _digest(secret, workspace, parts)
 
@@ -51,7 +51,7 @@ def _secret(*, make: bool) -> bytes | None:
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(_BYTES))
             try:
-                os.link(fresh, path)  # of two processes, one makes it
+                os.link(fresh, path)  # atomic: only one of two processes creates it
             except FileExistsError:
                 pass
             finally:
@@ -59,6 +59,6 @@ def _secret(*, make: bool) -> bytes | None:
         secret = path.read_bytes()
     except OSError as error:
         if make:
-            log.warning("nothing is signed as this user's own: %s", error)
+            log.warning("nothing can be signed: %s", error)
         return None
     return secret if len(secret) == _BYTES else None

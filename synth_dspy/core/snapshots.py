@@ -1,13 +1,13 @@
-"""Snapshots of a ledger: whole, checked, one kept; and what a damaged ledger is restored from.
+"""Snapshots of a ledger, and the recovery of a damaged one.
 
     ledger.sqlite            the ledger (with -wal and -shm while a run has it open)
     ledger.snapshot.sqlite   its last good snapshot
-    ledger.count             how many answers it has, see `answer_count`
-    ledger.damaged-1.sqlite  what `restore` has moved out of the way
+    ledger.count             the number of its answers, see `answer_count`
+    ledger.damaged-1.sqlite  a damaged ledger that `restore` has replaced
 
-A snapshot takes the place of the one before it only after every row of it was compared with its checksum, so a damaged
-ledger never takes the place of a good snapshot. Restoring keeps every row that can still be read and matches its
-checksum, from the snapshot and from the damaged file: an answer is lost only where its own bytes are.
+A snapshot replaces the previous one only after every row has been checked against its checksum, so a damaged ledger
+never replaces a good snapshot. Restoring keeps every readable row with a matching checksum, from the snapshot and from
+the damaged file: an answer is lost only if its own bytes are damaged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.core.answer_count import count_of
+from synth_dspy.core.answer_count import count_file
 from synth_dspy.core.io.files import sync, sync_folder
 from synth_dspy.core.ledger_file import (
     TABLES,
@@ -37,16 +37,16 @@ from synth_dspy.core.ledger_file import (
 
 _RESTORED = ".restored"
 _NEAR = 1000
-"""So many rows after one that cannot be read are tried one by one, then as many again in growing steps."""
+"""Number of rows after an unreadable one that are tried one by one, and then in growing steps."""
 
 
 def snapshot_of(ledger: Path) -> Path:
-    """Where a ledger's snapshot lies."""
+    """The path of a ledger's snapshot."""
     return ledger.with_name(f"{ledger.stem}.snapshot{ledger.suffix}")
 
 
 def write_snapshot(ledger: Path) -> None:
-    """Copy a ledger that may be open and being written, check the copy, and let it take the last snapshot's place.
+    """Copy a ledger that may be open and in use, check the copy, and replace the last snapshot with it.
 
     Raises:
         DamageError: the ledger is damaged; the last snapshot stays.
@@ -54,7 +54,7 @@ def write_snapshot(ledger: Path) -> None:
         OSError: as `sqlite3.Error`.
     """
     target = snapshot_of(ledger)
-    partial = target.with_name(f".{target.name}.partial")  # the run's lock is held: nobody else writes it
+    partial = target.with_name(f".{target.name}.partial")  # safe: the run's lock is held
     partial.unlink(missing_ok=True)
     try:
         with closing(connect(ledger, read_only=True)) as db:
@@ -67,38 +67,38 @@ def write_snapshot(ledger: Path) -> None:
 
 
 def lost_rows(ledger: Path, db: sqlite3.Connection) -> int:
-    """How many rows a ledger's snapshot has that the ledger `db` has no more; a damaged snapshot has none."""
+    """How many rows the ledger `db` has lost since its snapshot; 0 if there is no good snapshot."""
     snapshot = snapshot_of(ledger)
     if not snapshot.is_file():
         return 0
     try:
-        with closing(connect(snapshot, read_only=True)) as older:
-            require_current(older)
-            kept = count_rows(older)
+        with closing(connect(snapshot, read_only=True)) as snapshot_db:
+            require_current(snapshot_db)
+            kept = count_rows(snapshot_db)
     except Exception:
         return 0
     return sum(max(0, kept[table] - count) for table, count in count_rows(db).items())
 
 
 def describe_snapshot(ledger: Path) -> str | None:
-    """A phrase about a ledger's last good snapshot; None where there is none."""
+    """A phrase about a ledger's last good snapshot; None if there is none."""
     snapshot = snapshot_of(ledger)
     try:
         with closing(connect(snapshot, read_only=True)) as db:
             require_current(db)
             answers = len(check(db))
         written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.stat().st_mtime))
-    except Exception:  # whatever is wrong with it, there is no good one
+    except Exception:  # whatever is wrong with it, it is not usable
         return None
     return f"{snapshot} (of {written}, {answers} answers)"
 
 
 def restore(ledger: Path) -> tuple[int, int, Path | None]:
-    """Put a sound ledger in the place of a damaged one, whose lock the caller holds.
+    """Replace a damaged ledger, whose lock the caller holds, with one recovered from it and its snapshot.
 
     Returns:
-        How many answers the new one has, how many of them the snapshot did not have, and where the damaged file is
-        kept; None where there was none left.
+        How many answers the new ledger has, how many of them were not in the snapshot, and where the damaged file is
+        kept (None if the ledger file was missing).
 
     Raises:
         DamageError: no row can be read, neither of the ledger nor of a snapshot.
@@ -127,20 +127,20 @@ def restore(ledger: Path) -> tuple[int, int, Path | None]:
 
 
 def finish_restoring(ledger: Path) -> None:
-    """Do the last step of a `restore` that was killed before it."""
+    """Complete a `restore` that was killed before its last step."""
     restored = ledger.with_name(ledger.name + _RESTORED)
     if restored.is_file():
-        # SQLite would write the damaged file's last pages into the new one, which has fewer answers than were noted.
-        for leftover in (*_companions(ledger), count_of(ledger)):
+        # SQLite would replay the damaged file's log into the new one, and the recorded count is too high for it.
+        for leftover in (*_companions(ledger), count_file(ledger)):
             leftover.unlink(missing_ok=True)
         restored.replace(ledger)
         sync_folder(ledger.parent)
 
 
 def _take(db: sqlite3.Connection, source: Path) -> int:
-    """Insert what can be read of a file and matches its checksum; how many answers are new.
+    """Insert the intact rows of a file, and return how many answers were new.
 
-    Of failures, which have no key, the first file that has some gives all.
+    Failures have no key, so they are taken from the first file that has any.
     """
     if not source.is_file() or not source.stat().st_size:
         return 0
@@ -155,7 +155,7 @@ def _take(db: sqlite3.Connection, source: Path) -> int:
 
 
 def _readable(source: Path, table: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table that can be read, checksums included; where a page cannot, the reading goes on behind it."""
+    """The readable rows of a table with their checksums; unreadable pages are skipped."""
     last = unreadable = 0
     with closing(connect(source, read_only=True)) as db:
         while unreadable < 2 * _NEAR:
@@ -177,7 +177,7 @@ def _damaged(ledger: Path) -> list[Path]:
 
 
 def _keep_damaged(ledger: Path) -> Path | None:
-    """Give a damaged ledger and its log of pages a second name, under which they stay."""
+    """Keep a damaged ledger and its write-ahead log under a second name."""
     if not ledger.is_file():
         return None
     kept = ledger.with_name(f"{ledger.stem}.damaged-{len(_damaged(ledger)) + 1}{ledger.suffix}")
@@ -197,7 +197,7 @@ def _companions(ledger: Path) -> list[Path]:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Let a finished file take its place, so that a loss of power finds the old or the new one."""
+    """Replace a file atomically, even in case of a power failure."""
     sync(partial)
     partial.replace(target)
     sync_folder(target.parent)

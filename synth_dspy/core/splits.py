@@ -1,7 +1,7 @@
-"""Splits: which groups (documents, functions, ...) are trained on, chosen on, and held out.
+"""Train, dev and test splits by group (document, function, ...).
 
-Made before anything is generated, by the hash order of the group's key alone: the same groups always fall on the same
-sides, whatever order they come in, and a group is wholly on one side.
+Splits are made before anything is generated, by a hash of the group's key: the assignment does not depend on the order
+of the groups, and a group is never divided.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLDS = 5
 
 
 def hash_order(key: str, seed: int = 0) -> str:
-    """A key's place in the hash order: sort by it to shuffle in a way that does not depend on the other keys."""
+    """A sort key for shuffling in an order that does not depend on which other keys there are."""
     return hashlib.sha256(f"{seed}\n{key}".encode()).hexdigest()
 
 
@@ -28,11 +28,11 @@ def split_groups(
     Args:
         groups: Group keys; repeats count once.
         fractions: Split names with their shares, which are normalised to 1.
-        seed: Another seed, another order.
+        seed: Seed of the order.
 
     Returns:
-        Group key -> split name. Sizes are the nearest whole numbers to the shares, and no split with a share is
-        empty as long as there are as many groups as splits.
+        Group key -> split name. Sizes are the shares rounded to whole numbers, and no split is empty if there are at
+        least as many groups as splits.
 
     Raises:
         ValueError: If the shares are not positive numbers of distinct splits.
@@ -64,7 +64,7 @@ def assign_folds(strata: Iterable[Iterable[str]], folds: int, seed: int = 0) -> 
 
 
 def _sizes(count: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers summing to `count`, by largest remainder; one is moved to any that would be empty."""
+    """Sizes summing to `count`, by the largest remainder method; an empty split takes one from the largest."""
     total = sum(shares)
     exact = [count * share / total for share in shares]
     sizes = [int(value) for value in exact]

@@ -1,16 +1,15 @@
-"""The declaration: what a task is, before any model is named and without doing any I/O.
+"""The declaration of a task, which names no model and does no I/O.
 
 A task file in `programs/` holds one function decorated with `@task`. Its parameters become command-line flags
-(`--task.<name>`); its result is a `Task`. A program and a source suffice: what a task leaves out follows from the type
-of its program's answer (`synth_dspy.pipeline.defaults`). Everything else (splitting, synthesis, compilation,
-evaluation, the report) is the engine's, the same for every task.
+(`--task.<name>`); it returns a `Task`. A program and a source suffice: defaults follow from the type of the program's
+answer (`synth_dspy.pipeline.defaults`). Splitting, synthesis, compilation, evaluation and the report are the engine's
+and the same for every task.
 
-Labelled rows are `dspy.Example`s everywhere. Those the engine makes or reads carry, besides the program's own
-fields: `id` (unique), `group` (what splits are made by), `references` (list of accepted answers; empty when the
-right answer is to abstain), `category` (for break-downs), `origin` ("gold" or "synthetic"), `question` (the item in
-words, as the report shows it) and, where a text does not say it all, `expected` (the accepted answer as a JSON value).
-A program that a factory makes returns a prediction with `answer` (a text; JSON where the answer is structured) and
-`abstained`.
+Labelled rows are `dspy.Example`s everywhere. Besides the program's own fields they have `id` (unique), `group` (the
+unit of splitting), `references` (accepted answers; empty if the right answer is to abstain), `category` (for
+breakdowns), `origin` ("gold" or "synthetic"), `question` (the item as the report shows it) and, for answers that a text
+cannot express, `expected` (the accepted answer as a JSON value). A program made by a factory returns a prediction with
+`answer` (a string; JSON if the answer is structured) and `abstained`.
 """
 
 from __future__ import annotations
@@ -28,37 +27,37 @@ if TYPE_CHECKING:
 
 Program = Callable[[Resources], "dspy.Module"]
 Arm = Callable[..., Any]
-"""`(resources, metric) -> Optimizer | None`; None: the program as it is. Of DSPy's classes mypy cannot tell."""
+"""`(resources, metric) -> Optimizer | None`; None: the program as it is. `Any`, since DSPy's classes are untyped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A declaration. Building one does no I/O, calls no model and names no model.
+    """A declaration. Building one does no I/O and needs no model.
 
     Attributes:
-        program: the untuned DSPy program, or what makes it once models and knowledge are ready; every arm of the report
-            is a compiled copy of it.
+        program: the uncompiled DSPy program, or a factory that is called once models and knowledge are ready; every arm
+            of the report is a compiled copy of it.
         source: the knowledge, and the human-labelled examples about it.
-        answer: which output of the program is its answer, where it has several.
-        abstain: the program's words for "there is no answer"; empty: it always answers.
-        synthesizer: makes the module that writes candidates from an item; by default the source's own, if it has one.
-        filters: makes the filters, cheapest first; by default the source's own.
-        judge: makes the judge of answers; by default equality for a label, field by field for a structure, and the
-            judge that the run names (`--models.judge`) for a text.
+        answer: which output field of the program is its answer, if it has several.
+        abstain: the program's phrase for "there is no answer"; empty: it always answers.
+        synthesizer: a factory of the module that writes candidates from an item; by default the source's, if any.
+        filters: a factory of the filters, cheapest first; by default the source's.
+        judge: a factory of the judge; by default equality for a label, field by field for a structure, and the judge
+            that the run names (`--models.judge`) for free text.
         metrics: further scores of every prediction, by name; by default those that suit the type of the answer.
         optimizers: arms by name, each a factory of an optimizer; the first is the baseline (None: the program as is).
-            A factory whose attribute `trains_weights` is true is an arm for students whose weights are here only; a
-            `WeightOptimizer` class and what is made of one have it, and a function that calls one can be given it. By
-            default the program as it is and every recipe of the engine, or of the workspace's `optimizers/`.
-        objective: what the optimizers climb: `judged`, or the name of one of the metrics.
-        arms: names of the arms that run when none are named.
-        wording: question -> language in which the documents are likely to answer it, searched for too.
-        words: words of passages that the program is given, where the run does not say.
+            A factory whose attribute `trains_weights` is true is an arm for local students only. `WeightOptimizer`
+            classes and what is derived from them have the attribute; a function that calls one can set it. By default
+            the program as it is and every recipe of the engine, or of the workspace's `optimizers/`.
+        objective: what the optimizers maximise: `judged`, or the name of one of the metrics.
+        arms: names of the arms that run by default.
+        wording: question -> the terms in which the documents are likely to answer it, used as a second query.
+        words: default number of words of passages in a prompt.
         noun: what a group is called.
-        evidence: how much of the evidence for an example's answer a prediction was made from, NaN where none is known;
-            weights do not learn answers that were given none of it: they would learn to make answers up.
-        asks: names of the task's settings that say what is asked, not what is known: they leave the index as it is.
-        labels: flags that give labelled items of the user's own, with words for their values; the report advises them.
+        evidence: the share of the evidence for an example's answer that a prediction was based on; NaN if unknown.
+            Answers without evidence are not trained on, since they would teach the model to hallucinate.
+        asks: names of task settings that change the questions but not the knowledge, so that the index is reused.
+        labels: flags that take the user's own labelled items, with placeholders; the report recommends them.
     """
 
     program: dspy.Module | Program
@@ -82,11 +81,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class CompleteTask:
-    """A task with everything said, as the engine works with it; see `Task` for the attributes.
+    """A task with all defaults filled in; see `Task` for the attributes.
 
     Attributes:
-        classes: the labels that an answer can be, in their order; empty where it is no label.
-        output: what the program calls its answer.
+        classes: the labels that an answer can be, in order; empty if the answer is not a label.
+        output: the name of the program's answer field.
     """
 
     program: Program

@@ -1,4 +1,4 @@
-"""Consoles: standard output and error as people and pipes read them."""
+"""Consoles for standard output and standard error, on terminals and in pipes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.console import Console
 from synth_dspy.core.invocation import CLOSED_PIPE
 
 _UNBOUNDED = 1000
-"""Columns where there is no terminal: tables are as wide as their content, and nothing is cut."""
+"""Width without a terminal: tables are as wide as their content, and nothing is cut."""
 
 
 class PipeConsole(Console):
-    """A console whose closed pipe ends the process quietly, with `CLOSED_PIPE`.
+    """A console that ends the process quietly, with status `CLOSED_PIPE`, when its pipe is closed.
 
-    rich raises `SystemExit`, which passes those who make a finding of every `Exception`; a `BrokenPipeError` would
-    end as the reason of a failed arm.
+    It raises `SystemExit`, which handlers of `Exception` let through; a `BrokenPipeError` would be reported as the
+    reason of a failed arm.
     """
 
     def on_broken_pipe(self) -> NoReturn:
@@ -26,6 +26,6 @@ class PipeConsole(Console):
 
 
 def standard_output() -> Console:
-    """Standard output, with texts as they are: names may hold brackets."""
+    """Standard output without markup, since names may contain brackets."""
     width = None if sys.stdout.isatty() else _UNBOUNDED
     return PipeConsole(markup=False, highlight=False, width=width)

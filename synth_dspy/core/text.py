@@ -1,7 +1,7 @@
-"""Answers as comparable tokens: one spelling for dates, amounts, number words and inflected forms.
+"""Normalises answers to comparable tokens: one spelling for dates, amounts, number words and inflected forms.
 
-"two (2) years", "2 years" and "Two-year" share their tokens, as do "3/3/2021", "3 March 2021" and "March 3rd, 2021":
-whatever compares answers compares these tokens, not the text.
+"two (2) years", "2 years" and "Two-year" have the same tokens, as do "3/3/2021", "3 March 2021" and "March 3rd, 2021".
+All comparisons of answers use these tokens.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ def words(text: str) -> frozenset[str]:
 
 
 def one_line(text: str) -> str:
-    """A text with single spaces for its white space."""
+    """A text with each run of white space replaced by one space."""
     return " ".join(text.split())
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """ "1 item", "1,200 items"; `plural` where it is not the noun with an s."""
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
 def as_text(value: Any) -> str:
-    """An answer as text, the same for equal values: a text as it is, anything else as JSON."""
+    """An answer as text, the same for equal values: a string as it is, anything else as JSON."""
     from pydantic_core import to_jsonable_python
 
     if isinstance(value, enum.Enum):
@@ -38,7 +43,7 @@ def as_text(value: Any) -> str:
 
 
 def overlap_f1(ours: Counter[str], theirs: Counter[str]) -> float:
-    """F1 of two bags of words, in [0, 1]; two empty ones are equal."""
+    """F1 of two bags of words, in [0, 1]; 1.0 if both are empty."""
     if not ours or not theirs:
         return float(ours == theirs)
     return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
@@ -86,7 +91,7 @@ _TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+(?:['’][
 _ACRONYM = re.compile(r"\b(?:[A-Za-z]\.){2,}")
 _YEARS = re.compile(r"\b(1\d|20)(\d\d)\s?[-–—/]\s?(\d\d)\b(?![-–—/]?\d)")
 _FOOTNOTE = re.compile(r"\b((?:1[5-9]|20)\d\d)\d{1,2}(?=\s*(?:[.;]|$))")
-"""A year with the number of a footnote stuck to its end, as answers with citations have it."""
+"""A year followed directly by a footnote number, as in answers with citations."""
 _SHORT_SCALE = re.compile(r"([£$€]\s?\d[\d,.]*)\s?(m|mn|bn|k)\b", re.I)
 _SCALES = {"m": " million", "mn": " million", "bn": " billion", "k": " thousand"}
 _ORDINAL_SUFFIX = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.I)
@@ -94,7 +99,8 @@ _ORDINAL_SUFFIX = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`norm` is what is compared; `kind` is "n" number, "c" capitalised word, "w" other word, "p" punctuation."""
+    """`norm` is the normalised form; `kind` is "n" number, "c" capitalised word, "o" capitalised word that begins a
+    sentence, "w" other word, "p" punctuation."""
 
     norm: str
     kind: str
@@ -104,12 +110,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in one spelling of its dates, and its tokens (whose offsets point into that spelling)."""
+    """A text with normalised dates, and its tokens, whose offsets refer to that text."""
 
     text: str
     tokens: tuple[Token, ...]
     words: tuple[int, ...]
-    """Indices into `tokens` of what carries content: everything but punctuation and stopwords, in order."""
+    """Indices into `tokens` of the content words: all but punctuation and stopwords, in order."""
 
 
 def _year(text: str) -> str:
@@ -136,9 +142,9 @@ def _spell_date(match: re.Match[str], order: str) -> str:
 
 
 def _base_form(word: str) -> str:
-    """A word without its inflection: plurals and participles meet their base form, derived words do not.
+    """Strip inflection: plurals and participles map to their base form, derived words do not.
 
-    The reference judge was fitted on these forms. The lexical search cuts further, as search should.
+    The reference judge was fitted on these forms. The lexical search uses a stronger stemmer.
     """
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
@@ -165,7 +171,7 @@ def _number(text: str) -> str:
 
 
 def _merge_numbers(tokens: list[Token]) -> list[Token]:
-    """ "twenty-five", "5 million", "two (2)" become one number token each."""
+    """Merge "twenty-five", "5 million" and "two (2)" into one number token each."""
     out: list[Token] = []
     for tok in tokens:
         last = out[-1] if out else None
@@ -193,7 +199,7 @@ def _merge_numbers(tokens: list[Token]) -> list[Token]:
 
 @lru_cache(maxsize=8192)
 def parse(text: str) -> Text:
-    """Tokens of a text, in one spelling. Cached: a reference and its question serve many predictions."""
+    """Normalised tokens of a text. Cached, since a reference and its question are compared with many predictions."""
     text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("`", "'")
     text = _ACRONYM.sub(lambda m: m.group().replace(".", "") + (" " if m.group()[-1] == "." else ""), text)
     for pattern, order in _DATES:

@@ -1,7 +1,7 @@
-"""Whose a model call is, and what it cost.
+"""Attribution and cost of model calls.
 
-`with unit(station=..., source=..., arm=...)` says on whose behalf the calls inside are made, `with measure() as usage`
-sums what they cost. Both travel in DSPy's settings, which DSPy hands on to the threads and tasks that it starts.
+`with unit(station=..., source=..., arm=...)` attributes the calls inside it, `with measure() as usage` sums their cost.
+Both travel in DSPy's settings, which DSPy passes on to the threads and tasks that it starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """On whose behalf a call is made."""
+    """What a call is made for: the stage of the run (`station`), the item (`source`) and the arm."""
 
     station: str = ""
     source: str = ""
@@ -24,10 +24,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """An answered call. `status` is `answered`, or `refused` where asking again can only give the same refusal.
+    """An answered call. `status` is `answered`, or `refused` if a retry would get the same refusal.
 
-    `response` is JSON: a `dspy.lm15.Response` of the canonical form, a chat completion as an OpenAI-compatible server
-    sent it (it has the key `choices`), or the refusal's message. Tokens, seconds and US dollars are None if unknown.
+    `response` is JSON: a `dspy.lm15.Response` in canonical form, a chat completion as sent by an OpenAI-compatible
+    server (it has the key `choices`), or the refusal's message. Tokens, seconds and US dollars are None if unknown.
     """
 
     key: str
@@ -44,7 +44,7 @@ class ModelCall:
     attempts: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; `ModelCall.from_dict` reads them back."""
+        """As JSON values, which `ModelCall.from_dict` reads."""
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return {**values, "unit": [self.unit.station, self.unit.source, self.unit.arm]}
 
@@ -55,7 +55,7 @@ class ModelCall:
 
 @dataclass
 class Usage:
-    """What the calls inside a `measure()` block cost, those answered by the ledger at their original figures."""
+    """Total cost of the calls inside a `measure()` block; cache hits count with their original figures."""
 
     calls: int = 0
     from_ledger: int = 0
@@ -104,8 +104,8 @@ def current_unit() -> Unit:
     """The unit of the innermost `unit(...)` block around the caller."""
     import dspy
 
-    found: Unit = dspy.settings.get("ledger_unit", Unit())
-    return found
+    current: Unit = dspy.settings.get("ledger_unit", Unit())
+    return current
 
 
 def count_usage(call: ModelCall, *, from_ledger: bool) -> None:

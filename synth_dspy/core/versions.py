@@ -1,4 +1,4 @@
-"""The versions a result depends on."""
+"""Versions of the packages that results depend on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ PACKAGES = ("synth_dspy", "dspy", "chromadb", "openvino-genai", "litellm", "tran
 
 
 def versions() -> dict[str, str]:
-    """Installed versions by package, and Python's."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed packages, by name."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,7 +1,7 @@
-"""The workspace: the folder a user edits. It holds `programs/`, `optimizers/`, `eval/` and `data/`.
+"""The workspace: the user's folder, with `programs/`, `optimizers/`, `eval/` and `data/`.
 
-The engine never imports the workspace by name; this module finds it from the current folder upward and imports what
-the command line asks for.
+The engine never imports the workspace by name; this module finds it, in the current folder or above, and imports what
+the command line names.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from synth_dspy.core.io.reading import read_part
 
 ROOTS = ("programs", "optimizers", "eval", "domains")
 """Packages of a workspace."""
-_read_at: dict[Path, float] = {}
-"""When the files of imported modules had been changed last."""
-NOTED = "workspace.txt"
-"""File of a run that lies outside its workspace: says where that is."""
+_modified_at: dict[Path, float] = {}
+"""Modification times of the files of imported modules."""
+WORKSPACE_FILE = "workspace.txt"
+"""File in a run outside its workspace that holds the workspace's path."""
 
 
 def find_workspace(start: Path | None = None) -> Path:
@@ -64,12 +64,12 @@ def task_file(workspace: Path, name: str) -> Path:
 
 
 def import_from(workspace: Path, module: str) -> ModuleType:
-    """Import a module of the workspace, such as `programs.contract_qa`, with the workspace first on the path.
+    """Import a module of the workspace, such as `programs.contract_qa`, with the workspace first on `sys.path`.
 
     Raises:
-        SetupError: a module of that name from elsewhere is loaded already, or the module itself does not exist.
+        SetupError: the module does not exist, or one of that name from elsewhere is loaded already.
     """
-    _forget_others(workspace)
+    _unload_stale_modules(workspace)
     if sys.path[:1] != [str(workspace)]:
         sys.path.insert(0, str(workspace))
     try:
@@ -78,31 +78,32 @@ def import_from(workspace: Path, module: str) -> ModuleType:
         if error.name and module.startswith(error.name):
             raise SetupError(f"The workspace {workspace} has no module {module}.") from error
         raise
-    found = Path(loaded.__file__ or "").resolve()
-    if not found.is_relative_to(workspace):
+    path = Path(loaded.__file__ or "").resolve()
+    if not path.is_relative_to(workspace):
         raise SetupError(
-            f"{module} was imported from {found}, not from the workspace {workspace}: "
+            f"{module} was imported from {path}, not from the workspace {workspace}: "
             "another package of that name is installed or loaded; remove it or rename it."
         )
     return loaded
 
 
-def _forget_others(workspace: Path) -> None:
-    """Have modules imported anew that are of another workspace, or whose files have changed since."""
+def _unload_stale_modules(workspace: Path) -> None:
+    """Unload modules of other workspaces, and all if a file has changed, so that they are imported again."""
     own = {
         name: Path(str(module.__file__))
         for name, module in sys.modules.items()
         if name.split(".")[0] in ROOTS and getattr(module, "__file__", None)
     }
-    changed = any(_read_at.setdefault(file, at) != at for file, at in ((f, _changed_at(f)) for f in own.values()))
+    times = {file: _modification_time(file) for file in own.values()}
+    changed = any(_modified_at.setdefault(file, modified) != modified for file, modified in times.items())
     if changed or any(_workspace_around(file) not in (workspace, None) for file in own.values()):
         for name, file in own.items():
             del sys.modules[name]
-            _read_at.pop(file, None)
+            _modified_at.pop(file, None)
         importlib.invalidate_caches()
 
 
-def _changed_at(file: Path) -> float:
+def _modification_time(file: Path) -> float:
     try:
         return file.stat().st_mtime
     except OSError:
@@ -110,7 +111,7 @@ def _changed_at(file: Path) -> float:
 
 
 def _workspace_around(file: Path) -> Path | None:
-    """The workspace that a module's file lies in."""
+    """The workspace that contains a module's file."""
     return next((folder for folder in file.resolve().parents if (folder / "programs" / "__init__.py").is_file()), None)
 
 
@@ -128,14 +129,14 @@ def explain_errors(workspace: Path) -> Iterator[None]:
     except Exception as error:
         place = failing_line(error, workspace)
         message = str(error).split(" (")[0] if isinstance(error, ImportError) else str(error)
-        wanted = re.match(r"cannot import name '(\w+)'", message)  # Python 3.11 says it in words alone
+        wanted = re.match(r"cannot import name '(\w+)'", message)  # Python 3.11 has it only in the message
         close = get_close_matches(wanted[1], _names(getattr(error, "name", None)), n=1) if wanted else []
         hint = f" Did you mean {close[0]}?" if close else ""
         raise SetupError(f"{place}{type(error).__name__}: {message}.{hint}") from error
 
 
 def failing_line(error: BaseException, workspace: Path) -> str:
-    """The line of the workspace's code that raised an error, as `file:line: `; empty for one that it did not raise."""
+    """The line of the workspace's code that raised an error, as `file:line: `; empty if other code raised it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: "
     frames = traceback.extract_tb(error.__traceback__)
@@ -144,23 +145,23 @@ def failing_line(error: BaseException, workspace: Path) -> str:
 
 
 def _names(module: str | None) -> list[str]:
-    """What can be imported from a module."""
+    """The names that can be imported from a module."""
     loaded = sys.modules.get(module or "")
     return [] if loaded is None else list(getattr(loaded, "__all__", None) or dir(loaded))
 
 
 def workspace_of(run: Path) -> Path:
-    """The workspace of a run: the one that it notes (`--runs` led out of it), else the nearest one that it lies in.
+    """The workspace of a run: the recorded one if `--runs` led outside it, else the nearest one above the run.
 
-    Whoever made the run may have noted any folder: see `trust.find_trusted_workspace`.
+    Whoever made the run may have recorded any folder: see `trust.find_trusted_workspace`.
 
     Raises:
-        SetupError: neither is there.
+        SetupError: there is neither.
     """
     try:
-        noted = read_part(run / NOTED, 10_000).strip() if (run / NOTED).is_file() else ""
-        if noted and (Path(noted) / "programs" / "__init__.py").is_file():
-            return Path(noted).resolve()
-    except (OSError, ValueError):  # one that nobody can read
+        recorded = read_part(run / WORKSPACE_FILE, 10_000).strip() if (run / WORKSPACE_FILE).is_file() else ""
+        if recorded and (Path(recorded) / "programs" / "__init__.py").is_file():
+            return Path(recorded).resolve()
+    except (OSError, ValueError):  # unreadable
         pass
     return find_workspace(run.resolve().parent)

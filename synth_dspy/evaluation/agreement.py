@@ -88,8 +88,8 @@ def _alpha(weights: Array, disagreeing: Array, counts: Array) -> Array:
     n = totals.sum(axis=1)
     expected = n**2 - (totals**2).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = np.where(expected > 0, 1 - (n - 1) * (weights @ disagreeing) / expected, np.nan)
-    return found
+        alphas: Array = np.where(expected > 0, 1 - (n - 1) * (weights @ disagreeing) / expected, np.nan)
+    return alphas
 
 
 def position_p(units: Sequence[Sequence[float]], *, resamples: int = 10_000, seed: int = 0) -> float | None:

@@ -1,7 +1,7 @@
-"""Finished runs: one read whole, or several of one task side by side, with the items that all their arms answered.
+"""Reads finished runs: one, or several of one task with the items that all their arms answered.
 
-What is made of answers after the fact (the report, a blind comparison, the choice of a model) begins here. A run is any
-folder with results.json, measurements.json and predictions.jsonl: one of `compile`'s, or one of `evaluate`'s.
+The report, blind comparisons and the choice of a model begin here. A run is any folder with results.json,
+measurements.json and predictions.jsonl, whether `compile` or `evaluate` wrote it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.evaluation.records import ArmRecord, Measurements, Prediction, Results
 
 STAGED = ".results"
-"""Folder of a run in which its results stand before they take their places together."""
+"""Subfolder in which a run's results are written before they are moved into place together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished run. `name` is its folder's, or the path where two runs' folders are called the same."""
+class FinishedRun:
+    """A finished run. `name` is its folder's name, or the path where two runs' folders have the same name."""
 
     folder: Path
     name: str
@@ -38,7 +38,7 @@ class Arm:
 
     name: str
     arm: str
-    run: Finished
+    run: FinishedRun
     rows: Mapping[str, Prediction]
 
     @property
@@ -47,7 +47,7 @@ class Arm:
         return next((arm for arm in self.run.results["arms"] if arm["name"] == self.arm), None)
 
 
-def read_run(folder: Path, name: str = "") -> Finished:
+def read_run(folder: Path, name: str = "") -> FinishedRun:
     """One run; `name` is its folder's unless given.
 
     Raises:
@@ -57,8 +57,8 @@ def read_run(folder: Path, name: str = "") -> Finished:
         finish_writing(folder, STAGED)
     except OSError as error:
         raise SetupError(
-            f"The results in {folder} were being replaced when their run was killed, and the rest cannot be done "
-            f"({error.strerror or error}): see to it that you may write there."
+            f"The results in {folder} were being replaced when the run was killed, and the rest cannot be written "
+            f"({error.strerror or error}): make the folder writable."
         ) from error
     texts = {}
     for part in ("results.json", "measurements.json", "predictions.jsonl"):
@@ -66,13 +66,13 @@ def read_run(folder: Path, name: str = "") -> Finished:
             texts[part] = read_part(folder / part)
         except (OSError, UnicodeDecodeError):
             raise SetupError(
-                f"{folder} is no finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
+                f"{folder} is not a finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
                 "the run with compile's --resume."
             ) from None
     return parse_run(folder, texts, name)
 
 
-def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> Finished:
+def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> FinishedRun:
     """A run of the texts of its three files, by their names.
 
     Raises:
@@ -83,7 +83,7 @@ def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> Finishe
         rows = [parse_json(line) for line in texts["predictions.jsonl"].split("\n") if line.strip()]
         _ = [arm["name"] for arm in results["arms"]], measurements["arms"].keys(), results["verdict"]
         _ = [(row["arm"], row["id"], row.get("scores")) for row in rows]
-    return Finished(folder, name or folder.name, results, measurements, rows)
+    return FinishedRun(folder, name or folder.name, results, measurements, rows)
 
 
 @contextmanager
@@ -97,16 +97,16 @@ def as_written(folder: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SetupError(
-            f"{folder} is no finished run: its files are not as a run writes them ({type(error).__name__}: "
+            f"{folder} is not a finished run: its files are not as a run writes them ({type(error).__name__}: "
             f"{str(error)[:200]}); finish the run with compile's --resume."
         ) from error
 
 
-def read_runs(paths: Iterable[Path]) -> list[Finished]:
+def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
     """The runs in the order given, each once.
 
     Raises:
-        SetupError: a folder is no finished run, or the runs are of different tasks.
+        SetupError: a folder is not a finished run, or the runs are of different tasks.
     """
     folders = list(dict.fromkeys(path.expanduser().resolve() for path in paths))
     if not folders:
@@ -115,44 +115,46 @@ def read_runs(paths: Iterable[Path]) -> list[Finished]:
     runs = [read_run(folder, folder.name if called[folder.name] == 1 else str(folder)) for folder in folders]
     tasks = sorted({str(run.results.get("task")) for run in runs})
     if len(tasks) > 1:
-        raise SetupError(f"Runs of one task can be compared, these are of {', '.join(tasks)}: name runs of one.")
+        raise SetupError(
+            f"Only runs of the same task can be compared; these are of {', '.join(tasks)}: name runs of one."
+        )
     return runs
 
 
-def find_arms(runs: Sequence[Finished], wanted: Sequence[str] = ()) -> list[Arm]:
-    """The arms that are wanted, in that order; without a wish all arms that have answers, but no variants of arms.
+def find_arms(runs: Sequence[FinishedRun], names: Sequence[str] = ()) -> list[Arm]:
+    """The named arms, in that order; without names all arms that have answers, but no variants of arms.
 
     A bare name is that arm in every run; `<run>/<arm>` is one of them.
 
     Raises:
-        SetupError: there is no such arm; names those there are.
+        SetupError: there is no such arm; lists the arms.
     """
     several = len(runs) > 1
-    found: list[Arm] = []
+    arms: list[Arm] = []
     for run in runs:
         by_arm: dict[str, dict[str, Prediction]] = {}
         for row in run.rows:
             by_arm.setdefault(str(row["arm"]), {})[str(row["id"])] = row
         declared = [arm["name"] for arm in run.results["arms"]]
         order = [name for name in declared if name in by_arm] + [name for name in by_arm if name not in declared]
-        found += [Arm(f"{run.name}/{name}" if several else name, name, run, by_arm[name]) for name in order]
-    if not wanted:
-        return [arm for arm in found if arm.record]
+        arms += [Arm(f"{run.name}/{name}" if several else name, name, run, by_arm[name]) for name in order]
+    if not names:
+        return [arm for arm in arms if arm.record]
     chosen: dict[str, Arm] = {}
-    for name in wanted:
-        matching = [arm for arm in found if name in (arm.name, arm.arm)]
+    for name in names:
+        matching = [arm for arm in arms if name in (arm.name, arm.arm)]
         if not matching:
             raise SetupError(
-                f"No arm {name!r} has answers here; there are {', '.join(arm.name for arm in found) or 'none'}."
+                f"No arm {name!r} has answers here; there are {', '.join(arm.name for arm in arms) or 'none'}."
             )
         chosen |= {arm.name: arm for arm in matching}
     return list(chosen.values())
 
 
 def common_items(arms: Sequence[Arm], *, errors: bool) -> tuple[list[str], int]:
-    """Ids, sorted, of the items that all arms have answered, and how many others were left out.
+    """Ids, sorted, of the items that all arms answered, and how many others were left out.
 
-    An id that stands for another question in another run is left out too.
+    An id with different questions in different runs is left out too.
 
     Args:
         arms: the arms.

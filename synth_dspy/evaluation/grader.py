@@ -62,7 +62,7 @@ class Grader(dspy.Module):
         return self.score_many([self.row(example, prediction)])[0]
 
     def row(self, example: Any, prediction: Any) -> dict[str, Any]:
-        """What `score_many` is given of an example and a prediction."""
+        """The row of an example and a prediction that `score_many` takes."""
         return answer_row(example, prediction)
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -72,22 +72,22 @@ class Grader(dspy.Module):
     def forward(self, **inputs: str) -> dspy.Prediction:
         """The model's score of one input, as `score`."""
         try:
-            said = self.grade(**inputs).score
-            score = _clipped(said)
+            reply = self.grade(**inputs).score
+            score = _clipped(reply)
         except dspy.utils.exceptions.AdapterParseError as error:
-            said = error.lm_response
-            score = _last_figure(str(said))
+            reply = error.lm_response
+            score = _last_figure(str(reply))
         if score is None:
-            log.warning("the judge's reply holds no score: %.80r", said)
+            log.warning("the judge's reply holds no score: %.80r", reply)
         return dspy.Prediction(score=score or 0.0)
 
     def grade_all(self, inputs: Sequence[Mapping[str, str]]) -> list[float]:
-        """Scores of many inputs, several calls at a time; 0.0 where a call fails for good, with a warning.
+        """Scores of many inputs, several calls at a time; 0.0, with a warning, where a call fails for good.
 
         Raises:
             SetupError: the model cannot be used at all, such as when its server is down or refuses the key.
-            ModelError: every call failed: a judge that never answers must not pass for one that finds all wrong. One
-                call alone may fail where the judge has answered before.
+            ModelError: every call failed; otherwise a judge that never answers would look like one that rejects every
+                answer. A single call may fail if the judge has answered before.
         """
         outcomes = self._executor.map(lambda one: self.forward(**one), inputs)
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -102,7 +102,7 @@ class Grader(dspy.Module):
 
 
 def answer_row(example: Any, prediction: Any) -> dict[str, Any]:
-    """The row of an answer: question, references, prediction, and whether the program abstained (None: not said)."""
+    """The row of an answer: question, references, prediction, and whether the program abstained (None: unknown)."""
     return {
         "question": example.question,
         "references": list(example.get("references") or []),
@@ -111,15 +111,15 @@ def answer_row(example: Any, prediction: Any) -> dict[str, Any]:
     }
 
 
-def where_open(
+def score_undecided(
     rows: Sequence[Mapping[str, Any]],
-    settled: Callable[[Mapping[str, Any]], float | None],
+    decide: Callable[[Mapping[str, Any]], float | None],
     score: Callable[[Sequence[Mapping[str, Any]]], Sequence[float]],
 ) -> list[float]:
-    """A score for each row: what `settled` knows without asking, else what `score` says of all the others."""
-    known = [settled(row) for row in rows]
-    found = iter(score([row for row, already in zip(rows, known, strict=True) if already is None]))
-    return [next(found) if already is None else already for already in known]
+    """A score for each row: from `decide`, or from `score` where that is None; `score` gets those rows at once."""
+    decided = [decide(row) for row in rows]
+    scores = iter(score([row for row, value in zip(rows, decided, strict=True) if value is None]))
+    return [next(scores) if value is None else value for value in decided]
 
 
 def _clipped(score: float | None) -> float | None:

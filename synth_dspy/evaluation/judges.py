@@ -16,9 +16,9 @@ import dspy
 
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
-from synth_dspy.evaluation.grader import Grader, answer_row, where_open
+from synth_dspy.evaluation.grader import Grader, answer_row, score_undecided
 from synth_dspy.evaluation.metrics import abstains
-from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.meaning import TokenEmbedder
 from synth_dspy.models import roles
 
@@ -56,7 +56,7 @@ class FactualityJudge(Grader):
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
-        return where_open(rows, settled, self._ask)
+        return score_undecided(rows, settled, self._ask)
 
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         return self.grade_all(
@@ -115,10 +115,10 @@ class ReferenceJudge:
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
-        return where_open(rows, settled, self._score)
+        return score_undecided(rows, settled, self._score)
 
     def _score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[float]:
-        return self._scorer.score([Asked(row["question"], row["references"], row["prediction"]) for row in rows])
+        return self._scorer.score([JudgedAnswer(row["question"], row["references"], row["prediction"]) for row in rows])
 
 
 def settled(row: Mapping[str, Any]) -> float | None:

@@ -19,7 +19,7 @@ from synth_dspy.evaluation.scores import scores
 
 _SUBJECT = r"(?:contract|agreement|lease|license|document|text|passages?|context|excerpts?|clauses?|sections?|it|this)"
 _NOT = r"(?:does\s+not|doesn['’]t|do\s+not|don['’]t|did\s+not|didn['’]t)"
-_SAYS = (
+_STATES = (
     r"(?:say|state|specify|mention|contain|provide|include|address|define|disclose|indicate|"
     r"tell|set\s+out|answer|identify|discuss|appear\s+to)"
 )
@@ -28,7 +28,7 @@ _SILENT = re.compile(
         (
             r"^(?:none|n/?a|no answer|not applicable|silent|unanswerable|unknown)\W*$",
             rf"\b{_SUBJECT}\b[^.;]{{0,60}}\b(?:is|are|was|remains?)\s+silent\b",
-            rf"\b{_SUBJECT}\b[^.;]{{0,60}}\b{_NOT}\s+{_SAYS}\b",
+            rf"\b{_SUBJECT}\b[^.;]{{0,60}}\b{_NOT}\s+{_STATES}\b",
             r"\b(?:is|are|was|were)\s+(?:not|n['’]t|nowhere)\s+(?:\w+\s+)?"
             r"(?:specified|stated|mentioned|addressed|defined|disclosed|indicated|found|set out)\b",
             r"^(?:it\s+is\s+)?not\s+(?:\w+\s+)?"
@@ -69,13 +69,13 @@ def is_abstention(answer: str, phrase: str = "") -> bool:
 
 
 def _abstained(example: Any, prediction: Any) -> bool:
-    """Whether a prediction abstains: what its program says of it, else what its words say.
+    """Whether a prediction abstains, by its program's `abstained`, else by its text.
 
-    The words are the task's where the example itself has them: one that should abstain holds them as its answer.
+    An example that should be abstained from has the task's abstention phrase as its answer.
     """
-    said = prediction.get("abstained")
-    if said is not None:
-        return bool(said)
+    flag = prediction.get("abstained")
+    if flag is not None:
+        return bool(flag)
     phrase = str(example.get("answer") or "") if not _references(example) else ""
     return is_abstention(_answer(prediction), phrase) or abstains(_answer(prediction))
 

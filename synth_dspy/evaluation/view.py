@@ -130,8 +130,8 @@ class Results:
         Raises:
             SetupError: its files are missing, or are not what a run writes.
         """
-        finished = read_run(folder)
-        results, measured = finished.results, finished.measurements["arms"]
+        run = read_run(folder)
+        results, measured = run.results, run.measurements["arms"]
         return cls(
             folder=folder,
             baseline=results["baseline"],
@@ -146,10 +146,10 @@ class Results:
 
     def __getitem__(self, arm: str) -> ArmResult:
         """An arm's results, by its name."""
-        found = next((each for each in self.arms if each.name == arm), None)
-        if found is None:
+        match = next((each for each in self.arms if each.name == arm), None)
+        if match is None:
             raise KeyError(f"there is no arm {arm!r}; there are {', '.join(each.name for each in self.arms)}")
-        return found
+        return match
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, one row an arm."""
@@ -160,9 +160,9 @@ class Results:
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the table, and the chart of the report."""
-        finished = read_run(self.folder)
+        run = read_run(self.folder)
         table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
-        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(finished.results)}"
+        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(run.results)}"
 
 
 def _frame(values: Any) -> Any:

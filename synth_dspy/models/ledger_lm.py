@@ -129,8 +129,8 @@ class LedgerEngine:
         key = next(keys)
         if self.seeded and request.config.temperature:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
-        if self.ledger and not self.ledger.knows(key):
-            key = next((older for older in keys if self.ledger.knows(older)), key)
+        if self.ledger and not self.ledger.has_answer(key):
+            key = next((older for older in keys if self.ledger.has_answer(older)), key)
         return ModelCall(key, "", request.model, self.role, current_unit()), request
 
     @contextmanager

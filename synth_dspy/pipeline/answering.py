@@ -1,4 +1,4 @@
-"""Any DSPy program as the engine needs it: with its answer as a text, whatever its output is called or is of."""
+"""Adapts any DSPy program to the engine: its answer becomes a text, whatever the output's name and type."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from synth_dspy.evaluation.metrics import is_abstention
 
 
 class Answering(dspy.Module):
-    """A program whose prediction has `answer` and `abstained` besides its own outputs, which stay as they are.
+    """A program whose prediction has `answer` and `abstained` in addition to its own outputs.
 
     Args:
-        program: the user's; it is copied, so that arms do not share it.
-        answer: which of its outputs is the answer.
+        program: the user's; copied, so that arms do not share it.
+        answer: the output that is the answer.
         abstain: its words for "there is no answer".
-        adapter: how its prompts are written; None: as DSPy is configured.
+        adapter: writes its prompts; None uses DSPy's configured adapter.
     """
 
     def __init__(

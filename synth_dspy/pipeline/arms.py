@@ -1,4 +1,4 @@
-"""Arms: every optimizer on the same program, each put back into it, saved, and described for the report."""
+"""Arms: every optimizer on the same program; each result is saved and described for the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
-from synth_dspy.core.validation import wanted
+from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
@@ -28,30 +28,30 @@ from synth_dspy.training.spec import check_training_options
 log = logging.getLogger("synth_dspy.pipeline.arms")
 
 OPENAI_TUNED = "ft:"
-"""How the names of models begin that OpenAI tuned."""
+"""Prefix of the names of models tuned by OpenAI."""
 
 
-def arm_names(task: CompleteTask, student: str, asked: Sequence[str] = ()) -> tuple[list[str], str | None]:
-    """The arms that are compared, and which default arms are left out for want of the student's weights.
+def arm_names(task: CompleteTask, student: str, requested: Sequence[str] = ()) -> tuple[list[str], str | None]:
+    """The arms to compare, and a note on those left out because the student's weights are not available.
 
     Args:
         task: declares the arms.
         student: the student's model string.
-        asked: names, perhaps several with commas between them; by default those of the task.
+        requested: names, each perhaps several separated by commas; by default the task's arms.
 
     Returns:
-        The names, the baseline first; and a sentence about those that are left out, None where none are.
+        The names, the baseline first, and a sentence about those that are left out, or None.
 
     Raises:
-        SetupError: one that is asked for does not exist, or trains weights that are not here.
+        SetupError: a requested arm does not exist, or trains weights that are not available.
     """
-    known = list(task.optimizers)
-    named = [name.strip() for names in asked for name in names.split(",") if name.strip()]
-    names = named or task.arms or known
+    declared = list(task.optimizers)
+    named = [name.strip() for names in requested for name in names.split(",") if name.strip()]
+    names = named or task.arms or declared
     for name in names:
-        if name not in known:
-            raise SetupError(f"There is no arm {name!r}; this task has {', '.join(known)}.")
-    baseline = known[0]
+        if name not in declared:
+            raise SetupError(f"There is no arm {name!r}; this task has {', '.join(declared)}.")
+    baseline = declared[0]
     names = [baseline, *dict.fromkeys(name for name in names if name != baseline)]
     untrainable = [name for name in names if trains_weights(task.optimizers[name])]
     if has_weights(student) or not untrainable:
@@ -63,47 +63,49 @@ def arm_names(task: CompleteTask, student: str, asked: Sequence[str] = ()) -> tu
 
 
 def trains_weights(factory: Callable[..., Any]) -> bool:
-    """Whether an arm's factory says that what it makes trains the student's weights; see `Task.optimizers`."""
+    """Whether an arm's factory declares that its optimizer trains the student's weights; see `Task.optimizers`."""
     while isinstance(factory, partial):
         factory = factory.func
     return bool(getattr(factory, "trains_weights", False))
 
 
 def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Find out now which settings of trainings would otherwise show to be wrong after an hour of work.
+    """Check the training settings before any work is done.
 
     Args:
         task: declares the recipes, which have settings of their own.
         options: settings by method.
 
     Raises:
-        SetupError: a setting does not exist or is not right, or is at odds with the task; names it.
+        SetupError: a setting does not exist, has a wrong value, or conflicts with the task; names it.
     """
-    for name, made in task.optimizers.items():
-        settings = made.settings if isinstance(made, Configured) else {}
+    for name, factory in task.optimizers.items():
+        settings = factory.settings if isinstance(factory, Configured) else {}
         for method, own_settings in settings.items():
             if method not in METHODS:
-                raise SetupError(f"The arm {name} has settings of {method!r}, which is none of {', '.join(METHODS)}.")
+                raise SetupError(
+                    f"The arm {name} has settings of {method!r}, which is not one of {', '.join(METHODS)}."
+                )
             _check_fields(task, method, own_settings)
-    for method, asked in options.items():
-        recipe, own = _check_fields(task, method, asked)
+    for method, method_options in options.items():
+        recipe, own = _check_fields(task, method, method_options)
         if recipe is None:
             continue
-        for name in sorted(own & asked.keys()):
-            _check_attribute(recipe, name, asked[name], f"training.options.{method}.{name}")
-        made = task.optimizers[method]
-        written = made.settings.get(method, {}).get("call_token") if isinstance(made, Configured) else None
-        if written is not None and asked.get("call_token", written) != written:
+        for name in sorted(own & method_options.keys()):
+            _check_attribute(recipe, name, method_options[name], f"training.options.{method}.{name}")
+        factory = task.optimizers[method]
+        task_token = factory.settings.get(method, {}).get("call_token") if isinstance(factory, Configured) else None
+        if task_token is not None and method_options.get("call_token", task_token) != task_token:
             raise SetupError(
-                f"training.options.{method}.call_token is {asked['call_token']!r}, but the task's own call_token, "
-                f"which its prompts and replies have, is {written!r}: leave the former out, or set both alike."
+                f"training.options.{method}.call_token is {method_options['call_token']!r}, but the task's prompts and "
+                f"replies use {task_token!r}: leave the former out, or set both alike."
             )
 
 
 def _check_fields(
     task: CompleteTask, method: str, settings: Mapping[str, Any]
 ) -> tuple[type[WeightOptimizer] | None, frozenset[str]]:
-    """Whether settings of a method are `TrainSpec` fields, or its recipe's own; the recipe, and the names of these."""
+    """Check that a method's settings are `TrainSpec` fields or its recipe's own; return the recipe and those names."""
     recipe = _recipe(task, method) if method in task.optimizers else None
     own = attributes(recipe) if recipe else frozenset()
     check_training_options(method, {name: value for name, value in settings.items() if name not in own}, own)
@@ -111,13 +113,13 @@ def _check_fields(
 
 
 def _check_attribute(recipe: type[WeightOptimizer], name: str, value: Any, where: str) -> None:
-    """Whether a recipe's own setting is of its type; numbers (of examples, samples, rows) are none below 0."""
+    """Check the type of a recipe's own setting; counts (of examples, samples, rows) must not be negative."""
     count = Annotated[int, Field(ge=0)]
     kind = get_type_hints(recipe)[name]
     try:
         TypeAdapter({int: count, int | None: count | None}.get(kind, kind)).validate_python(value, strict=True)
     except ValidationError as error:
-        raise SetupError(f"{where} is {value!r}, which is not right: {wanted(error.errors()[0]['msg'])}.") from error
+        raise SetupError(f"{where} is {value!r}: {as_clause(error.errors()[0]['msg'])}.") from error
 
 
 def compile_arms(
@@ -128,18 +130,18 @@ def compile_arms(
     objective: Metric,
     provider: LocalProvider,
 ) -> tuple[dict[str, dspy.Module], list[ArmFacts]]:
-    """Programs by arm, and how every arm was made; one that cannot be made is a finding, and the other arms go on.
+    """Programs by arm, and how each arm was made; an arm that fails is reported, and the others go on.
 
     Args:
         context: the run.
         names: the arms.
-        rows: `train` is learned from, `dev` chosen on.
-        resources: what optimizers and programs are made with.
-        objective: what they climb.
-        provider: trains the student; it shows its progress.
+        rows: `train` to learn from, `dev` to choose on.
+        resources: for the optimizers and programs.
+        objective: the metric that optimizers maximise.
+        provider: trains the student; its progress is shown.
 
     Raises:
-        SetupError: what stops one arm would stop every arm: no endpoint, no room to write.
+        SetupError: a failure that would stop every arm: no endpoint, no room on the disk.
     """
     programs: dict[str, dspy.Module] = {}
     described = []
@@ -185,7 +187,7 @@ def compile_arms(
 
 
 def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
-    """Raise an `ArmError` where OpenAI tuned the student for a task's own recipe: the run would score the student."""
+    """Raise an `ArmError` if a task's own recipe had OpenAI tune the student: this run would score the untuned one."""
     for predictor in program.predictors():
         if predictor.lm is not None and predictor.lm.model.startswith(OPENAI_TUNED):
             raise ArmError(
@@ -195,7 +197,7 @@ def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
 
 
 def _description(optimizer: Any) -> str:
-    """What the report says of an arm's optimizer, in a line."""
+    """A line on an arm's optimizer for the report."""
     if optimizer is None:
         return "As declared."
     return str(getattr(optimizer, "description", (type(optimizer).__doc__ or "").split("\n")[0]))
@@ -203,12 +205,12 @@ def _description(optimizer: Any) -> str:
 
 def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
     """The class of a method's recipe."""
-    made: Any = task.optimizers[method]
-    made = made.recipe if isinstance(made, Configured) else made
-    return made if isinstance(made, type) and issubclass(made, WeightOptimizer) else WeightOptimizer
+    factory: Any = task.optimizers[method]
+    factory = factory.recipe if isinstance(factory, Configured) else factory
+    return factory if isinstance(factory, type) and issubclass(factory, WeightOptimizer) else WeightOptimizer
 
 
 def _training(program: dspy.Module, student: dspy.LM) -> TrainingFacts | None:
-    """What the report says of an arm's training; None for an arm that was not trained."""
+    """Facts about an arm's training; None for an arm that was not trained."""
     model = saved.tuned_model(program, student)
     return None if model is None else training_facts(model.parent)

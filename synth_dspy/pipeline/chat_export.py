@@ -1,12 +1,12 @@
-"""Data sets for others: chat-format JSON lines, checked line by line, and a Hugging Face dataset card.
+"""Exports datasets: chat-format JSON lines, checked line by line, and a Hugging Face dataset card.
 
-A line is `{"messages": [{"role": "system" | "user" | "assistant", "content": ...}, ...]}` with whatever else is known
-of the row beside it. A system message comes first or not at all, users and the assistant take turns, and the assistant
-has the last word: what TRL, Axolotl, Unsloth and the hosted fine-tuning services read.
+A line is `{"messages": [{"role": "system" | "user" | "assistant", "content": ...}, ...]}` with the row's other fields.
+A system message comes first or not at all, user and assistant take turns, and the last message is the assistant's: the
+format that TRL, Axolotl, Unsloth and the hosted fine-tuning services read.
 
-Where functions are called the row has `tools` (OpenAI's form) too, the assistant's message `tool_calls` with empty
-content, and messages of the role "tool" say what came of them: a model's own chat template renders all three. A program
-makes such rows by a method `chat_row(example, call) -> {"messages": ..., "tools": ...}`, or None for a call that stays
+With function calls, a row also has `tools` (OpenAI's format), the assistant's message has `tool_calls` and no content,
+and messages of the role "tool" have the results: a model's own chat template renders all three. A program makes such
+rows with a method `chat_row(example, call) -> {"messages": ..., "tools": ...}`, which returns None for a call to export
 as it was sent; `tool_messages` helps it.
 
     chat/train.jsonl validation.jsonl test.jsonl README.md
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-"""A run's splits, and what the Hub calls them."""
+"""A run's splits, and the Hub's names for them."""
 CARD = "README.md"
 ROLES = ("system", "user", "assistant", "tool")
 _BEFORE = {"user": ("", "assistant", "tool"), "assistant": ("user", "tool"), "tool": ("calls", "tool")}
-"""What a turn may follow; "" is the beginning, "calls" an assistant's message with calls."""
+"""What each role may follow; "" is the beginning, "calls" an assistant's message with calls."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "n>1M"
 
 
 def problem(messages: Any) -> str | None:
-    """What is wrong with a row's messages, as the end of a sentence; None if nothing is."""
+    """An error in a row's messages, as the end of a sentence, or None."""
     if not isinstance(messages, list) or not messages:
         return "messages must be a list that is not empty"
     for number, message in enumerate(messages, start=1):
@@ -56,12 +56,12 @@ def problem(messages: Any) -> str | None:
         if calls and (message["role"] != "assistant" or message["content"] != "" or not _are_calls(message)):
             return f"message {number}: tool_calls are an assistant's, with empty content, each a name and arguments"
         if not isinstance(message["content"], str) or not (calls or message["content"].strip()):
-            return f"message {number} ({message['role']}) says nothing"
+            return f"message {number} ({message['role']}) is empty"
     turns = [message["role"] for message in messages]
-    told = messages[1:] if turns[0] == "system" else messages
-    turns = turns[len(turns) - len(told) :]
+    dialogue = messages[1:] if turns[0] == "system" else messages
+    turns = turns[len(turns) - len(dialogue) :]
     before = ""
-    for turn, message in zip(turns, told, strict=True):
+    for turn, message in zip(turns, dialogue, strict=True):
         allowed = _BEFORE.get(turn, ())
         if before not in allowed and not (before == "calls" and "assistant" in allowed):
             return "after the system message, user and assistant must take turns, the user first; tools follow calls"
@@ -72,29 +72,28 @@ def problem(messages: Any) -> str | None:
 
 
 def tools_problem(messages: Sequence[Row], tools: Any) -> str | None:
-    """What is wrong with a row's tools, or with calls of what is not among them; None if nothing is.
+    """An error in a row's tools, or a call of a function that is not among them, or None.
 
     Args:
-        messages: without problems of their own.
-        tools: the row's; None where it has none.
+        messages: the row's, already checked.
+        tools: the row's, or None.
     """
     if tools is not None and not (isinstance(tools, list) and all(map(_is_tool, tools))):
         return "tools must be a list of functions, each with a name, a description and parameters"
-    known = {tool["function"]["name"] for tool in tools or ()}
+    tool_names = {tool["function"]["name"] for tool in tools or ()}
     called = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
-    unknown = next((name for name in called if name not in known), None)
+    unknown = next((name for name in called if name not in tool_names), None)
     return None if unknown is None else f"{unknown!r} is called and is not among the tools"
 
 
 def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows with `messages`, one a line, whole or not at all.
+    """Write rows with `messages`, one per line; the file is complete or not written.
 
     Returns:
         How many rows.
 
     Raises:
-        SetupError: a row is not as described, which nothing that writes them should let happen; or the file cannot be
-            written.
+        SetupError: a row is malformed, or the file cannot be written.
     """
     lines = []
     for number, row in enumerate(rows, start=1):
@@ -111,14 +110,14 @@ def write_chat(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 def chat_rows(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[Row]:
     """The calls that a program makes for labelled examples, with the reference answers as replies.
 
-    Prompts are exactly those that the program sends, instructions and demonstrations included; no model is asked where
-    the example has the predictor's output. An example that cannot be run to its end is left out. A program's own
-    `chat_row` goes before its prompts; see above.
+    Prompts are exactly those that the program sends, instructions and demonstrations included; no model is called if
+    the example has the predictor's output. An example that fails is left out. A program's `chat_row` takes precedence;
+    see above.
 
     Args:
-        program: its LM set.
-        examples: with the program's inputs and the outputs of its predictors.
-        executor: runs many at once.
+        program: a program with its LM set.
+        examples: examples with the program's inputs and its predictors' outputs.
+        executor: runs examples concurrently.
     """
     from synth_dspy.training.traces import collect
 
@@ -128,19 +127,19 @@ def chat_rows(program: dspy.Module, examples: Sequence[dspy.Example], executor: 
         for call in trace.reference.calls if trace.reference else ():
             own = program.chat_row(trace.example, call) if hasattr(program, "chat_row") else None
             if own is not None:
-                rows.append({**_known(trace.example), "predictor": call.predictor, **own})
+                rows.append({**_identity(trace.example), "predictor": call.predictor, **own})
                 continue
-            said = [{"role": str(message["role"]), "content": _text(message["content"])} for message in call.messages]
-            said.append({"role": "assistant", "content": call.reply})
-            rows.append({**_known(trace.example), "predictor": call.predictor, "messages": said})
+            messages = [{"role": str(each["role"]), "content": _text(each["content"])} for each in call.messages]
+            messages.append({"role": "assistant", "content": call.reply})
+            rows.append({**_identity(trace.example), "predictor": call.predictor, "messages": messages})
     return [row for row in rows if _row_problem(row) is None]
 
 
 def dataset_card(splits: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
-    """A dataset card for the Hugging Face Hub: YAML metadata, then what a reader wants to know.
+    """A dataset card for the Hugging Face Hub: YAML metadata, then a description.
 
     Args:
-        splits: rows by the name of their split; each in `<name>.jsonl`.
+        splits: rows by split; each is in `<name>.jsonl`.
         about: `name`, `task`, `license` (an identifier of the Hub, or "other"), `language`, `teacher`, `description`,
             `notes` (sentences); all but the name may be missing.
     """
@@ -169,14 +168,14 @@ def dataset_card(splits: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) 
     parts = ["\n".join([*metadata, "---"]), f"# {about['name']}"]
     if about.get("description"):
         parts.append(str(about["description"]))
-    written = [f"Task: `{about['task']}`." if about.get("task") else ""]
-    written.append(f"Synthetic rows were written by `{about['teacher']}` and filtered." if about.get("teacher") else "")
-    parts.append(" ".join(["Made with synth_dspy.", *filter(None, written)]))
+    origin = [f"Task: `{about['task']}`." if about.get("task") else ""]
+    origin.append(f"Synthetic rows were written by `{about['teacher']}` and filtered." if about.get("teacher") else "")
+    parts.append(" ".join(["Made with synth_dspy.", *filter(None, origin)]))
     parts.append(
-        "Each line holds `messages` (system, user and assistant; the assistant's last message is the wanted reply), "
-        "`tools` where functions can be called, and "
-        "`id`, `group`, `category` and `origin` (gold: labelled by people; synthetic). Splits are by group: none is in "
-        "two of them."
+        "Each line has `messages` (system, user and assistant; the assistant's last message is the target), "
+        "`tools` if functions can be called, and "
+        "`id`, `group`, `category` and `origin` (gold: labelled by people; synthetic). Splits are by group: no group "
+        "is in two of them."
     )
     parts.append(_table(["split", "rows", "gold", "synthetic", "groups"], [_counts(n, r) for n, r in splits.items()]))
     for title, field in (("Groups", "group"), ("Categories", "category")):
@@ -194,11 +193,11 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], about: Mapp
         Rows of each split; splits without rows are not written.
 
     Raises:
-        SetupError: as `write_chat` has it, or there are no rows at all.
+        SetupError: as for `write_chat`, or there are no rows.
     """
     filled = {name: rows for name, rows in splits.items() if rows}
     if not filled:
-        raise SetupError(f"There is nothing to write to {folder}: no row of the run could be put as a chat.")
+        raise SetupError(f"There is nothing to write to {folder}: no row of the run can be exported as a chat.")
     counts = {name: write_chat(folder / f"{name}.jsonl", rows) for name, rows in filled.items()}
     try:
         write_whole(folder / CARD, dataset_card(filled, about))
@@ -216,18 +215,18 @@ def export_run(
     force: bool = False,
     caller: Caller | None = None,
 ) -> dict[str, int]:
-    """A finished run's rows as one saved program of it would be asked them.
+    """Export a finished run's rows with the prompts of one of its saved programs.
 
     Args:
-        program: `runs/<task>/<id>/programs/<arm>`. Its prompt is what the rows carry: a tuned arm's may be short.
+        program: `runs/<task>/<id>/programs/<arm>`. The rows have its prompts: a tuned arm's may be short.
         out: the folder to write.
-        license: of the data, as the Hub names it.
+        license: the data's, as the Hub names it.
         workspace: the folder with the program's declaration.
-        force: write over an export that is there already; what it had of a split without rows is removed.
+        force: overwrite an earlier export; files of splits that are now empty are removed.
         caller: what a program that somebody else made is allowed.
 
     Raises:
-        SetupError: the program or its run cannot be read, or `out` holds such files already.
+        SetupError: the program or its run cannot be read, or `out` has such files already.
     """
     from synth_dspy.core.executor import Executor
     from synth_dspy.pipeline import saved
@@ -279,7 +278,7 @@ def _is_function(value: Any, **fields: type) -> bool:
     )
 
 
-def _known(example: Any) -> Row:
+def _identity(example: Any) -> Row:
     return {key: str(example.get(key) or "") for key in ("id", "group", "category", "origin")}
 
 

@@ -1,4 +1,4 @@
-"""The main job from Python: `compile_task` runs or resumes it, and gives a `Run` to look at and to ask.
+"""The main entry point from Python: `compile_task` starts or resumes a run and returns a `Run`.
 
 run = compile_task("contract_qa", quick=True)                                # a task file of the workspace
 run = compile_task(program=MyProgram(), trainset=rows, metric=my_metric, arms=["bootstrap", "sft"])
@@ -26,9 +26,9 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.progress import Bars
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
-from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, run_settings, settle
+from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, restrict_config, run_settings
 
 if TYPE_CHECKING:
     import dspy
@@ -44,11 +44,11 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: where everything about it lies: `report.html`, `results.json`, the programs, the trainings.
+        folder: all its files: `report.html`, `results.json`, the programs, the trainings.
     """
 
     folder: Path
-    _made: Mapping[str, dspy.Module] = field(default_factory=dict, repr=False)
+    _programs: Mapping[str, dspy.Module] = field(default_factory=dict, repr=False)
 
     @cached_property
     def results(self) -> Results:
@@ -68,18 +68,18 @@ class Run:
         return sorted(path.parent.name for path in self.folder.glob("programs/*/program.json"))
 
     def program(self, arm: str, declared: dspy.Module | Task | None = None) -> dspy.Module:
-        """An arm's program, ready to be asked.
+        """An arm's program, ready to use.
 
         Args:
-            arm: its name.
-            declared: the program or the `Task` that was compiled, where that was in another process and no task file
+            arm: the arm's name.
+            declared: the program or the `Task` that was compiled, if another process compiled it and no task file
                 declares it.
 
         Raises:
             SetupError: the run has no such arm, or its program cannot be opened.
         """
-        if arm in self._made:
-            return self._made[arm]
+        if arm in self._programs:
+            return self._programs[arm]
         if arm not in self.arms:
             raise SetupError(
                 f"The run {self.folder} has no program of {arm!r}; there are {', '.join(self.arms) or 'none'}."
@@ -111,34 +111,34 @@ def compile_task(
     resume: Path | str | None = None,
     **settings: Any,
 ) -> Run:
-    """Compile a task, or any DSPy program: tune its prompts and weights, score every arm, write the report.
+    """Compile a task or any DSPy program: tune its prompts and weights, score every arm, write the report.
 
     Args:
         task: the name of a task file in the workspace's `programs/`, or a `Task`.
         program: instead of a task, a DSPy program to improve.
-        trainset: labelled rows for it: DSPy examples, or mappings with its inputs and its answer. They are split: some
-            are learned from, some chosen on, some held out and scored.
-        metric: DSPy's convention, `metric(example, prediction, trace=None)`; by default what suits the type of the
+        trainset: its labelled rows: DSPy examples, or mappings with its inputs and its answer. They are split into rows
+            to learn from, to choose on, and to score on (held out).
+        metric: DSPy's convention, `metric(example, prediction, trace=None)`; by default one for the type of the
             program's answer.
-        answer: which output of the program is its answer, where it has several and none is called `answer`.
-        abstain: the program's words for "there is no answer", if it has any.
-        name: what the runs of a `Task` or a program are kept under.
-        arms: which arms to run besides the baseline, such as `["bootstrap", "sft"]`; by default the task's.
+        answer: the program's output that is its answer, if it has several and none is called `answer`.
+        abstain: the program's phrase for "there is no answer", if any.
+        name: the folder name for the runs of a `Task` or a program.
+        arms: arms to run besides the baseline, such as `["bootstrap", "sft"]`; by default the task's.
         models: model strings by role, `{"student": "embedded/smollm2-135m-instruct"}`, and their settings.
-        quick: a smaller run of everything, to see it work.
-        config: a TOML file of settings, which these arguments go before.
+        quick: a smaller run of everything, to see that it works.
+        config: a TOML file of settings, which these arguments override.
         workspace: the folder with the task; by default the nearest one.
-        runs_folder: where runs are kept; by default `runs` in the workspace.
-        resume: the folder of a run that was stopped: go on with it, with the settings that it was started with. The
-            task, or the program, trainset and metric, must be the same.
-        **settings: the other settings of a run, by section as in its TOML: `training={"minutes": 5}`,
+        runs_folder: folder for the runs; by default `runs` in the workspace.
+        resume: the folder of a stopped run to resume with its own settings. The task, or the program, trainset and
+            metric, must be the same.
+        **settings: other settings of the run, by section as in its TOML: `training={"minutes": 5}`,
             `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
 
     Returns:
         The finished run.
 
     Raises:
-        SetupError: a setting or a part of the task is not right; says how to mend it. What was answered is not lost.
+        SetupError: a setting or a part of the task is wrong; says how to fix it. Answered calls are not lost.
     """
     if (task is None) == (program is None):
         raise SetupError(
@@ -176,38 +176,38 @@ def start(
     task: Task | None = None,
     typed: str = "",
 ) -> Run:
-    """Begin a run and see it through.
+    """Start a run and finish it.
 
     Args:
         here: the workspace.
-        name: of the task, a file of it unless `task` is given.
-        config: how it is to be run.
-        task: one that is in memory.
+        name: the task's; a task file in the workspace unless `task` is given.
+        config: the run's settings.
+        task: a task in memory.
         typed: the command, for the report.
 
     Raises:
-        SetupError: something was wrong; a run that never began leaves no folder.
+        SetupError: a setting or the task is wrong; a run that fails before any model call leaves no folder.
     """
     run = runs.start(here / config.runs.expanduser(), name, config, here)
     if task is not None:
         run.in_memory = True
-        run.again, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
+        run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
-        return _see_through(here, run, config, task, typed)
+        return _finish(here, run, config, task, typed)
     except SetupError:
-        if not run.begun:  # nothing was answered: a run that a mistake ended is none to go on with
+        if not run.begun:  # no call was answered, so there is nothing to resume
             runs.discard(run)
         raise
 
 
 def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller, *, typed: str = "") -> Run:
-    """Go on with a run that was stopped.
+    """Resume a run that was stopped.
 
     Args:
-        name: of its task.
+        name: its task's.
         given: its id in `folder` (by default the workspace's own runs), or the path of its folder.
-        folder: where runs lie.
-        caller: what a run that somebody else began may bring about.
+        folder: the folder of runs.
+        caller: what a run that somebody else started is allowed.
         typed: the command, for the report.
 
     Raises:
@@ -223,13 +223,13 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
         here, further = workspaces.find_workspace(), []
     task = path.parent.name
     if by_path and task != name and task in workspaces.task_names(here):
-        raise SetupError(f"{path} is a run of {task}: go on with {command(f'compile {task}')} --resume {given}.")
+        raise SetupError(f"{path} is a run of {task}: resume it with {command(f'compile {task}')} --resume {given}.")
     model = compile_settings(workspaces.task_file(here, name))
     kept_in = Path(folder or model().runs).expanduser()
     run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
-    run.again = shlex.join([*shlex.split(run.again), *caller.arguments()])
+    run.resume_command = shlex.join([*shlex.split(run.resume_command), *caller.arguments()])
     own = runs.is_own(run, here)
-    config = settle(
+    config = restrict_config(
         config,
         caller,
         own=own,
@@ -240,36 +240,36 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
         further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
     limit_access_to(run.folder, share=config.share)
-    if own:  # a run that was moved has its index beside it, wherever it was made
+    if own:  # the index of a run that was moved is next to it
         kept_in = path.parents[1] if by_path and task == name else kept_in
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
         config = config.model_copy(update={"runs": kept_in})
-    return _see_through(here, run, config, None, typed)
+    return _finish(here, run, config, None, typed)
 
 
 def _resume_in_memory(folder: Path, here: Path, task: Task | None) -> Run:
-    """Go on with a run of a task that no file declares."""
+    """Resume a run of a task that no file declares."""
     folder = folder.expanduser().resolve()
     run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
-    run.again, run.in_memory = _call(run), True
+    run.resume_command, run.in_memory = _call(run), True
     limit_access(share=config.share)
-    return _see_through(here, run, config, task, f"{CALL}...)")
+    return _finish(here, run, config, task, f"{CALL}...)")
 
 
 def _call(run: runs.Run) -> str:
-    """What goes on with a run of a task that no file declares."""
+    """The call that resumes a run of a task that no file declares."""
     return f"{CALL}..., resume={str(run.folder.resolve())!r})"
 
 
-def _see_through(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
+def _finish(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
     try:
         return _run(here, run, config, task, typed)
     except SetupError as error:
-        if not run.begun or run.again in str(error):
+        if not run.begun or run.resume_command in str(error):
             raise
-        raise SetupError(f"{error}\nTo go on then: {run.again}") from error
+        raise SetupError(f"{error}\nThen resume with: {run.resume_command}") from error
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; nothing that was answered is lost; to go on: {run.again}") from None
+        raise KeyboardInterrupt(f"stopped; no answered call is lost; to resume: {run.resume_command}") from None
 
 
 def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
@@ -284,7 +284,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
 
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / "ledger.sqlite", again=run.again) as ledger:
+    with Ledger(run.folder / "ledger.sqlite", resume_command=run.resume_command) as ledger:
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
     for program in experiment.programs.values():
@@ -308,7 +308,7 @@ def _as_task(
     if isinstance(program, type):
         raise SetupError(f"The program is the class {program.__name__}: give an instance, {program.__name__}().")
     if not trainset:
-        raise SetupError("The trainset is empty: give labelled rows, to learn from some and be scored on others.")
+        raise SetupError("The trainset is empty: give labelled rows, to learn from and to score on.")
     own = None if metric is None else MetricJudge(metric)
     return Task(
         program=program,
@@ -320,19 +320,19 @@ def _as_task(
 
 
 def _name(what: Any) -> str:
-    """What the runs of a program are kept under: its class's or its signature's name."""
+    """The name for a program's runs: that of its class or signature."""
     signature = getattr(what, "signature", None)
     named = getattr(signature, "__name__", "") if signature is not None else type(what).__name__
-    if named == "StringSignature":  # what DSPy calls one that is written as a text
+    if named == "StringSignature":  # DSPy's name for a signature written as a text
         return "program"
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in named).lstrip("_") or "program"
 
 
 def _merged(before: CompileConfig, given: Mapping[str, Any], model: type[CompileConfig]) -> CompileConfig:
-    """Settings with others before them, section by section.
+    """Settings overridden by others, section by section.
 
     Raises:
-        SetupError: one does not exist, or has a value that it cannot have; names it.
+        SetupError: one does not exist or has an invalid value; names it.
     """
     values = before.model_dump()
     for key, value in given.items():
@@ -340,4 +340,4 @@ def _merged(before: CompileConfig, given: Mapping[str, Any], model: type[Compile
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise SetupError(f"Of the settings, {mistake(error, model)}") from error
+        raise SetupError(f"Of the settings, {describe_error(error, model)}") from error

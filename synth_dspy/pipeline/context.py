@@ -1,4 +1,4 @@
-"""What every station of a run works with: the declaration, the settings, the run's folder, its ledger and its bars."""
+"""What every stage of a run works with: task, settings, run folder, ledger and progress bars."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from synth_dspy.core.task import CompleteTask
 log = logging.getLogger("synth_dspy")
 
 QUICK = {"candidates": 12, "held_out": 8, "validation": 4, "with_demonstrations": 0, "retention": 0}
-"""Bounds of a `--quick` run: enough to see that everything works, too little to compare by."""
+"""Limits of a `--quick` run: enough to see that everything works, too little for a comparison."""
 
 
 @dataclass
 class Context:
-    """One compile of one task. `notes` gathers sentences that the report begins with."""
+    """One compile of one task. `notes` are sentences for the beginning of the report's notes."""
 
     workspace: Path
     task: CompleteTask
@@ -33,16 +33,16 @@ class Context:
     notes: list[str] = field(default_factory=list)
 
     def bound(self, name: str) -> int:
-        """How much of something the run takes, by its name in `QUICK`; less in a quick run."""
+        """The run's limit with a name from `QUICK`, which is lower in a quick run."""
         synthesis, evaluation = self.config.synthesis, self.config.evaluation
-        asked = {
+        setting = {
             "candidates": synthesis.candidates,
             "held_out": sys.maxsize if evaluation.held_out is None else evaluation.held_out,
             "validation": evaluation.validation,
             "with_demonstrations": evaluation.with_demonstrations,
             "retention": self.config.retention.prompts,
         }[name]
-        return min(asked, QUICK[name]) if self.config.quick else asked
+        return min(setting, QUICK[name]) if self.config.quick else setting
 
     def say(self, sentence: str) -> None:
         """Print a line on the console, and write it to the run's log."""
@@ -50,5 +50,5 @@ class Context:
         log.info(sentence)
 
     def note(self, *sentences: str) -> None:
-        """Say something in the report, before its own notes."""
+        """Add notes to the report, before its own."""
         self.notes.extend(sentences)

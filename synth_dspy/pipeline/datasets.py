@@ -1,7 +1,7 @@
-"""Splits and rows: which groups may be learned from, and what the arms see of them.
+"""Splits the knowledge by group, and turns it into the rows that the arms see.
 
-Groups (documents) are assigned to train, dev and test before anything is generated. Everything generated or shown as
-a demonstration comes from train; prompts are chosen on dev; arms are scored on test, and on nothing else.
+Groups (documents) are assigned to train, dev and test before anything is generated. Synthetic rows and demonstrations
+come from train only; prompts are chosen on dev; arms are scored on test only.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Split:
 
     Attributes:
         groups: names of its groups, sorted.
-        items: what may be generated from.
-        labelled: human-labelled examples about it.
+        items: sources for synthetic rows.
+        labelled: human-labelled examples about them.
     """
 
     groups: tuple[str, ...]
@@ -37,8 +37,8 @@ class Split:
 def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
     """Split by group into `train`, `dev` and `test`.
 
-    Groups with labelled examples and groups without are split apart, and so are those of different strata, such that
-    every split gets its share of each.
+    Groups with and without labelled examples, and those of different strata, are split separately, so that every split
+    gets its share of each.
     """
     return _splits(knowledge, _assign(_strata(knowledge).values(), seed))
 
@@ -105,7 +105,7 @@ def _splits(knowledge: Knowledge, assigned: Mapping[str, str]) -> dict[str, Spli
 
 
 def spread(rows: Sequence[dspy.Example], most: int, seed: int) -> list[dspy.Example]:
-    """At most `most` rows, the same number from every group as nearly as possible, in their first order."""
+    """At most `most` rows, as evenly from the groups as possible, in their original order."""
     if len(rows) <= most:
         return list(rows)
     by_group: dict[str, list[dspy.Example]] = defaultdict(list)
@@ -130,7 +130,7 @@ def training_rows(gold: Iterable[dspy.Example], synthetic: Iterable[dspy.Example
 
 
 def as_row(example: dspy.Example) -> Mapping[str, Any]:
-    """An example as a JSON object; `inputs` says which fields a program is given."""
+    """An example as a JSON object; `inputs` lists the program's input fields."""
     row: dict[str, Any] = dict(sorted(to_jsonable_python(dict(example.items()), fallback=str).items()))
     row["inputs"] = sorted(example.inputs().keys())
     return row

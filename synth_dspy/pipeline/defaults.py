@@ -1,7 +1,6 @@
-"""What a task leaves out: its judge, metrics and prompts by the type of its program's answer; its arms and synthesis.
+"""Defaults of a task: judge, metrics and prompts by the type of its program's answer; arms; synthesis.
 
-A label is right where it is equal, a structure field by field; a text is compared by the judge that the run names. What
-a task says itself stays.
+Labels are compared by equality, structures field by field, texts by the run's judge. What a task sets itself is kept.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ from synth_dspy.pipeline.answering import Answering
 from synth_dspy.training.recipes import DEFAULT_ARMS, RECIPES, as_declared
 
 OWN_RECIPES = Path("optimizers") / "recipes.py"
-"""A workspace's own recipes: `RECIPES`, arms by name, which go before the engine's."""
+"""A workspace's own recipes: `RECIPES`, arms by name, which override the engine's."""
 
 
 def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
-    """A task with everything said.
+    """A task with its defaults filled in.
 
     Args:
-        task: as it was declared.
-        workspace: whose recipes go before the engine's.
+        task: as declared.
+        workspace: its recipes override the engine's.
 
     Raises:
-        SetupError: the answer of its program cannot be told, or a part is not what it should be; names file and line.
+        SetupError: its program's answer cannot be determined, or a part has the wrong type; names file and line.
     """
     answer = _answer(task)
     kind = TEXT if answer is None else answer.kind
@@ -60,7 +59,7 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
     if isinstance(source, Rows | Examples):
         if answer is None:
             raise SetupError(
-                "Rows are read by a program's inputs and outputs: give the Task a DSPy program, not a function."
+                "Rows need the names of a program's inputs and outputs: give the Task a DSPy program, not a function."
             )
         source = source.about(answer, task.abstain)
     abstain = task.abstain or (source.abstain if isinstance(source, Documents) else "")
@@ -69,13 +68,15 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
     climbs_f1 = kind == TEXT and task.judge is None and "f1" in metrics
     objective = task.objective or ("f1" if climbs_f1 else "judged")
     if objective != "judged" and objective not in metrics:
-        raise SetupError(f"The task's objective {objective!r} is none of its metrics: {', '.join(metrics) or 'none'}.")
+        raise SetupError(
+            f"The task's objective {objective!r} is not one of its metrics: {', '.join(metrics) or 'none'}."
+        )
     default_arms = (next(iter(optimizers)), *DEFAULT_ARMS) if not task.optimizers else ()
-    known = {field.name for field in fields(CompleteTask)}
-    said = {field.name: getattr(task, field.name) for field in fields(task) if field.name in known}
+    names = {field.name for field in fields(CompleteTask)}
+    declared = {field.name: getattr(task, field.name) for field in fields(task) if field.name in names}
     return CompleteTask(
         **{
-            **said,
+            **declared,
             "program": _program(task, answer, abstain),
             "source": source,
             "abstain": abstain,
@@ -98,7 +99,7 @@ def judge_of(task: CompleteTask, resources: Resources) -> Judge:
     """The task's judge.
 
     Raises:
-        SetupError: what makes it gives something that is no judge; names its file and line.
+        SetupError: the task's factory does not return a judge; names its file and line.
     """
     judge = task.judge(resources)
     if not is_judge(judge):
@@ -110,7 +111,7 @@ def judge_of(task: CompleteTask, resources: Resources) -> Judge:
 
 
 def with_resources(task: CompleteTask, resources: Resources) -> CompleteTask:
-    """The task with metrics that have what they need of the run."""
+    """The task with the run's resources passed to the metrics that need them."""
     metrics = {
         name: metric.with_resources(resources) if isinstance(metric, NeedsResources) else metric
         for name, metric in task.metrics.items()
@@ -119,12 +120,12 @@ def with_resources(task: CompleteTask, resources: Resources) -> CompleteTask:
 
 
 def no_filters(resources: Resources) -> Sequence[Filter]:
-    """Nothing is filtered."""
+    """No filters."""
     return ()
 
 
 def _answer(task: Task) -> AnswerType | None:
-    """The answer's type, where the program is there to be looked at."""
+    """The answer's type; None if the program is a function that makes one."""
     if isinstance(task.program, dspy.Module):
         return answer_type(task.program, task.answer)
     if isinstance(task.program, RAG):
@@ -140,7 +141,7 @@ def _program(task: Task, answer: AnswerType | None, abstain: str) -> Program:
             f"The task's program is {task.program!r}; give it a DSPy module, RAG(signature) or a function."
         )
     assert answer is not None
-    # DSPy's JSON adapter asks for the type's own schema, to which an embedded model's reply is held.
+    # DSPy's JSON adapter requests the type's schema, which constrains an embedded model's reply.
     adapter = None if answer.kind == TEXT else dspy.JSONAdapter()
     return partial(_wrapped, task.program, answer, abstain, adapter)
 

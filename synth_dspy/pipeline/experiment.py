@@ -1,7 +1,7 @@
-"""The way through the house, once: source, splits, synthesis, datasets, arms, predictions, report.
+"""One run from start to end: source, splits, synthesis, datasets, arms, predictions, report.
 
-Every model call goes through the run's ledger, and everything between the calls is a function of their answers and
-the seed. Resuming therefore means doing it all again: what was answered is not asked again.
+Every model call goes through the run's ledger, and everything between the calls is a function of their answers and the
+seed. To resume a run is therefore to run it again: answered calls are not repeated.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from synth_dspy.pipeline.folds import (
     merge_rows,
     plan_folds,
 )
-from synth_dspy.pipeline.opening import check_model_options, open_embedder, open_retriever, open_role
-from synth_dspy.pipeline.rows import Splits, check_feedback, gather_feedback, gather_rows, read_knowledge
+from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
+from synth_dspy.pipeline.rows import Splits, check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import get_ready, let_go
 from synth_dspy.training.provider import LocalProvider
@@ -70,19 +70,19 @@ class Compiled:
 
 @dataclass
 class Experiment(Context):
-    """One compile of one task, station after station."""
+    """One compile of one task, stage by stage."""
 
     def __post_init__(self) -> None:
         self.programs: dict[str, dspy.Module] = {}
         self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
 
     def compile(self) -> tuple[Results, Measurements]:
-        """Run every station.
+        """Run every stage.
 
         Returns:
             `results` and `measurements`, as written to the run's folder.
         """
-        began = time.perf_counter()
+        start = time.perf_counter()
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
         check_training(self.task, self.config.training.options)
         check_model_options(self.config.models)
@@ -92,24 +92,24 @@ class Experiment(Context):
             knowledge, single = read_knowledge(self)
             check_feedback(self, knowledge)
             plan = plan_folds(self, knowledge, single, names)
-        self._get_ready(names)
+        self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
         with dspy.context(lm=resources.student):  # not `configure`, which is the user's
-            return self._from_models_on(names, left_out, knowledge, plan, resources, began)
+            return self._run_stages(names, left_out, knowledge, plan, resources, start)
 
-    def _from_models_on(
+    def _run_stages(
         self,
         names: Sequence[str],
         left_out: str | None,
         knowledge: Knowledge,
         plan: Plan,
         resources: Resources,
-        began: float,
+        start: float,
     ) -> tuple[Results, Measurements]:
-        """The stations that ask models."""
+        """The stages that call models."""
         self.run.begun = True
-        self.say(f"run {self.run.id}; if it is stopped: {self.run.again}")
+        self.say(f"run {self.run.id}; if it is stopped: {self.run.resume_command}")
         if left_out:
             self.say(left_out)
             self.note(left_out)
@@ -127,7 +127,7 @@ class Experiment(Context):
         for number, splits in enumerate(plan.folds, start=1):
             context: Context = self
             if plan.final is not None:
-                self.say(f"fold {number} of {len(plan.folds)}{_remaining(began, number - 1, len(plan.folds) + 1)}")
+                self.say(f"fold {number} of {len(plan.folds)}{_remaining(start, number - 1, len(plan.folds) + 1)}")
                 context = fold_context(self, number)
             folds.append(self._compile_fold(context, names, knowledge, splits, resources, judge))
             if plan.final is not None:
@@ -135,7 +135,7 @@ class Experiment(Context):
                     row["fold"] = number
         last = folds[0]
         if plan.final is not None:
-            self.say(f"on all labels{_remaining(began, len(plan.folds), len(plan.folds) + 1)}")
+            self.say(f"on all labels{_remaining(start, len(plan.folds), len(plan.folds) + 1)}")
             last = self._compile_fold(self, names, knowledge, plan.final, resources, judge)
         self.programs = last.programs
         arms, row_facts = last.arms, last.row_facts
@@ -152,7 +152,7 @@ class Experiment(Context):
             retained=last.retained,
             notes=self.notes,
             seconds=self.run.seconds,
-            wall_s=time.perf_counter() - began,
+            wall_s=time.perf_counter() - start,
             command=self.command,
             every_pair=any(arm.training for arm in arms),
             folds=[fold_facts(splits, fold.rows) for splits, fold in zip(plan.folds, folds, strict=True)]
@@ -160,7 +160,7 @@ class Experiment(Context):
             else (),
             labelled=plan.labelled,
         )
-        self.ledger.snapshot()  # what it says is true to the last byte, or nothing is written
+        self.ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
         predictions = [row for fold in folds for row in fold.predictions]
         return write_results(self.run, self.task, self.config, judge, predictions, facts)
 
@@ -177,10 +177,10 @@ class Experiment(Context):
 
         No more of its held-out groups is in `resources` than their knowledge, which the program looks things up in.
         """
-        resources = replace(resources, known_evidence={})
+        resources = replace(resources, evidence_by_id={})
         with self.run.station("synthesis"):
-            rows, row_facts = gather_rows(context, knowledge, splits, resources)
-        resources = replace(resources, feedback=gather_feedback(context, rows["train"], splits))
+            rows, row_facts = collect_rows(context, knowledge, splits, resources)
+        resources = replace(resources, feedback=collect_feedback(context, rows["train"], splits))
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
             programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)
@@ -194,35 +194,35 @@ class Experiment(Context):
                 further, references = self._evaluate_references(programs, rows, resources, judge)
         return Compiled(rows, row_facts, programs, arms, [*predictions, *further], variants, references, retained)
 
-    def _get_ready(self, names: Sequence[str]) -> None:
-        """Start the process that trains, unless nothing is trained or, in a run that goes on, perhaps nothing more."""
+    def _start_trainer(self, names: Sequence[str]) -> None:
+        """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
         if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
             get_ready()
 
     def _models(self) -> Resources:
-        """Open every role's model: a wrong name is found here, not after an hour of work."""
+        """Open every role's model, so that a wrong name fails now and not after an hour of work."""
         names = self.config.models
-        # Twice as many rows as connections: while one waits out a refusal, another uses its place.
+        # Twice as many rows as connections: while one waits to retry, another can use its connection.
         hosted = any(not getattr(names, role).startswith(roles.EMBEDDED) for role in ("student", "teacher"))
         executor = Executor(self.config.concurrency * (2 if hosted else 1))
-        opened: dict[str, dspy.LM | None] = {}
+        lms: dict[str, dspy.LM | None] = {}
         with self.bars.bar("models", 4) as advance:
             for role in ("student", "teacher", "judge"):
                 model = getattr(names, role)
                 if role == "judge" and model == "reference":
-                    opened[role] = None
+                    lms[role] = None
                 else:
                     provider = self.provider if role == "student" else None
-                    opened[role] = lm = open_role(self.config, role, self.ledger, provider)
+                    lms[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
                 advance(1)
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
         return Resources(
-            student=opened["student"],
-            teacher=opened["teacher"],
-            judge_lm=opened["judge"],
+            student=lms["student"],
+            teacher=lms["teacher"],
+            judge_lm=lms["judge"],
             judge_model=names.judge,
             embedder=embedder,
             retriever=None,
@@ -246,39 +246,39 @@ class Experiment(Context):
         *,
         retention: bool,
     ) -> tuple[list[Prediction], dict[str, str], dict[str, Retained]]:
-        """Answers of the arms and their variants; the variants, each with its arm; and what tuning cost elsewhere.
+        """Predictions of the arms and their variants, the arm of each variant, and the retention measurements.
 
-        A model is asked everything while it is loaded.
+        All calls of a model are made while it is loaded.
         """
         predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
         variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
         models = tuned.compared_models(programs, resources.student) if retention and self.bound("retention") else {}
         retained: dict[str, Retained] = {}
-        asked = {}
+        jobs = {}
         for name, program in programs.items():
-            asked[name] = (program, examples)
-            asked |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
-        for name, (program, examples) in asked.items():
+            jobs[name] = (program, examples)
+            jobs |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
+        for name, (program, examples) in jobs.items():
             if examples:
                 with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
-                    self._load(name, program)
+                    self._preload_model(name, program)
                     predictions += self._answer(name, program, examples, resources, judge, advance)
             model = name if name in models else tuned.STUDENT
             if model in models and model not in retained:
-                self._retain(model, *models.pop(model), resources, retained)
+                self._measure_retention(model, *models.pop(model), resources, retained)
         if tuned.STUDENT not in retained:
-            retained.clear()  # there is nothing to compare with
+            retained.clear()  # nothing to compare with
         return predictions, {variant.name: variant.of for variant in variants}, retained
 
-    def _load(self, name: str, program: dspy.Module) -> None:
+    def _preload_model(self, name: str, program: dspy.Module) -> None:
         """Load an arm's embedded model before its answers are timed, unless they are in the ledger already."""
         if self.ledger.calls(station="evaluation", arm=name):
             return
         for model in {predictor.lm.model for predictor in program.predictors() if predictor.lm is not None}:
             if model.startswith(roles.EMBEDDED):
                 with suppress(Exception), pool().lease(model.removeprefix(roles.EMBEDDED)):
-                    pass  # what is wrong with it, its answers say
+                    pass  # its answers report the error
 
     def _answer(
         self,
@@ -289,7 +289,7 @@ class Experiment(Context):
         judge: Judge,
         advance: Callable[[int], None],
     ) -> list[Prediction]:
-        """Rows of an arm's, or a reference's, answers to the examples, scored by the task's metrics and the judge."""
+        """Predictions of an arm or reference for the examples, scored by the task's metrics and the judge."""
         return runner.run_arm(
             name,
             program,
@@ -308,7 +308,7 @@ class Experiment(Context):
         resources: Resources,
         judge: Judge,
     ) -> tuple[list[Prediction], list[ReferenceFacts]]:
-        """Answers of what stands beside the arms; what cannot be asked or scored is left out of the report."""
+        """Predictions of the reference rows; a reference that cannot be run or scored is left out of the report."""
         baseline = next(iter(self.task.optimizers))
         references: list[Reference] = trivial_answers(rows["train"], self.task.output)
         if baseline in programs and not self.config.quick:
@@ -323,7 +323,7 @@ class Experiment(Context):
                 except SetupError:
                     raise
                 except (SynthDspyError, AttributeError, KeyError, TypeError, ValueError) as error:
-                    # A task's metric may want more of a prediction than its answer.
+                    # A task's metric may need more of a prediction than its answer.
                     log.warning("%s could not be scored", reference.name, exc_info=error)
                     described.append(replace(reference.facts(), skipped=f"{type(error).__name__}: {error}"))
                     continue
@@ -332,10 +332,10 @@ class Experiment(Context):
                 predictions += answered
         return predictions, described
 
-    def _retain(
+    def _measure_retention(
         self, name: str, lm: dspy.LM, weights: str | Path, resources: Resources, retained: dict[str, Retained]
     ) -> None:
-        """Measure what a model still does besides the task."""
+        """Measure a model's instruction following and perplexity outside the task."""
         measured, note = tuned.retained(
             name,
             lm,

@@ -1,7 +1,7 @@
-"""Saved programs on new labelled items: the same programs, judge and metrics as when they were compiled.
+"""Scores saved programs on new labelled items, with the judge and metrics of their run.
 
-Every call goes through a ledger in the folder of results, so that the same command goes on where it was stopped.
-Items that a program has learned from are left out, and the report says how many.
+Every call goes through a ledger in the results folder, so that the same command resumes where it was stopped. Items
+that a program has learned from are left out, and the report says how many.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
+from synth_dspy.core.text import counted
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
@@ -36,7 +37,7 @@ from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.pipeline import compile as compiled
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.defaults import with_resources
-from synth_dspy.pipeline.opening import open_role, open_saved
+from synth_dspy.pipeline.resources import open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller, refuse_links
 from synth_dspy.training.facts import TrainingFacts
@@ -46,7 +47,7 @@ log = logging.getLogger("synth_dspy.pipeline.rescore")
 EVALUATIONS = "evaluations"
 FEEDBACK = "feedback"
 LEARNED_FROM = ("train", "dev", FEEDBACK)
-"""Splits whose rows a program has seen: in its prompt or its weights, or when it was chosen."""
+"""Splits whose rows a program has seen in its prompt or its training, or when it was chosen."""
 
 
 def find_programs(paths: Sequence[Path], caller: Caller | None = None) -> list[Saved]:
@@ -57,9 +58,9 @@ def find_programs(paths: Sequence[Path], caller: Caller | None = None) -> list[S
         caller: what they are allowed.
 
     Raises:
-        SetupError: a folder holds none, they are of different tasks, or one asks for more than the caller allows.
+        SetupError: a folder has no program, the tasks differ, or a program asks for more than the caller allows.
     """
-    found: dict[Path, Saved] = {}
+    programs: dict[Path, Saved] = {}
     for path in paths:
         folder = path.expanduser().resolve()
         if (folder / saved.PROGRAM).is_file():
@@ -74,11 +75,13 @@ def find_programs(paths: Sequence[Path], caller: Caller | None = None) -> list[S
         order = [arm["name"] for arm in _arms(folders[0].parent.parent)]
         folders.sort(key=lambda each: order.index(each.name) if each.name in order else len(order))
         for each in folders:
-            found[each] = saved.read_saved(each, caller or Caller(), roles=("student", "judge", "embedder"))
-    tasks = sorted({program.about["task"] for program in found.values()})
+            programs[each] = saved.read_saved(each, caller or Caller(), roles=("student", "judge", "embedder"))
+    tasks = sorted({program.about["task"] for program in programs.values()})
     if len(tasks) > 1:
-        raise SetupError(f"Programs of one task can be compared, these are of {', '.join(tasks)}: name runs of one.")
-    return list(found.values())
+        raise SetupError(
+            f"Only programs of the same task can be compared; these are of {', '.join(tasks)}: name runs of one."
+        )
+    return list(programs.values())
 
 
 def rescore(
@@ -95,17 +98,17 @@ def rescore(
     Args:
         paths: runs, or folders of single programs.
         seeds: labelled items, as the task's source reads them.
-        out: where the results go; by default into the first run's `evaluations/`.
+        out: folder for the results; by default in the first run's `evaluations/`.
         bars: shows the progress.
-        command: what was typed, for the report.
+        command: the command that was typed, for the report.
         caller: what programs that somebody else made are allowed.
 
     Returns:
         `results`, `measurements`, and the folder that they were written to.
 
     Raises:
-        SetupError: nothing to score, a line of `seeds` is wrong, every item was learned from, or the programs' runs
-            had different settings of the task or different limits.
+        SetupError: there is nothing to score, a line of `seeds` is wrong, every item was learned from, or the programs'
+            runs had different task settings or limits.
     """
     began = time.perf_counter()
     caller = caller or Caller()
@@ -129,7 +132,7 @@ def rescore(
     except OSError as error:
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
-    with Ledger(run.folder / "ledger.sqlite", again=command) as ledger:
+    with Ledger(run.folder / "ledger.sqlite", resume_command=command) as ledger:
         executor = Executor(config.concurrency)
         resources = _resources(task, config, executor, ledger)
         task = with_resources(task, resources)
@@ -137,7 +140,7 @@ def rescore(
         predictions: list[Prediction] = []
         for name, program in zip(names, programs, strict=True):
             module = saved.rebuild(program, caller)
-            _remember(module, ledger)
+            _attach_ledger(module, ledger)
             with bars.bar(f"evaluation: {name}", len(items)) as advance:
                 predictions += runner.run_arm(
                     name,
@@ -149,8 +152,8 @@ def rescore(
                     ledger=ledger,
                     advance=advance,
                 )
-        ledger.snapshot()  # what it says is true to the last byte, or nothing is written
-    arms = [_described(program, name) for name, program in zip(names, programs, strict=True)]
+        ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
+    arms = [_arm_facts(program, name) for name, program in zip(names, programs, strict=True)]
     facts = RunFacts(
         baseline=_baseline(task, programs, names),
         arms=arms,
@@ -183,7 +186,7 @@ def evaluate_program(
         trust: see `load`, as for the addresses.
 
     Returns:
-        The evaluation, whose results and report are those of a run.
+        The evaluation, with results and a report like a run's.
 
     Raises:
         SetupError: as `rescore`.
@@ -195,10 +198,10 @@ def evaluate_program(
 
 
 def _settings(programs: Sequence[Saved]) -> CompileConfig:
-    """The first run's settings; all runs must have read the same knowledge, for the items are about that.
+    """The first run's settings; all runs must have read the same knowledge, which the items are about.
 
     Raises:
-        SetupError: two runs differ in the task's settings or the limit; names what.
+        SetupError: two runs differ in the task's settings or the limit; names the settings.
     """
     first, *others = {program.run: program for program in programs}.values()
     config = first.config
@@ -208,14 +211,14 @@ def _settings(programs: Sequence[Saved]) -> CompileConfig:
         differing = [f"{key} ({theirs[key]}, not {ours[key]})" for key in ours if theirs[key] != ours[key]]
         if differing:
             raise SetupError(
-                f"Programs of the same task settings can be compared: {other.run} differs from {first.run} in "
+                f"Only programs with the same task settings can be compared: {other.run} differs from {first.run} in "
                 f"{', '.join(differing)}. Evaluate each by itself."
             )
     return config
 
 
 def _knowledge(config: CompileConfig) -> dict[str, Any]:
-    """What decides which documents a run reads, by the names of the flags."""
+    """The settings that decide what a run reads, by flag."""
     return {f"task.{key}": value for key, value in getattr(config, "task", ())} | {"limit": config.limit}
 
 
@@ -223,7 +226,7 @@ def _items(task: CompleteTask, seeds: Path, config: CompileConfig) -> list[dspy.
     read = getattr(task.source, "read_labelled", None)
     if read is None:
         raise SetupError(
-            f"The source of this task, {type(task.source).__name__}, reads no labelled items from a file: give it a "
+            f"The source of this task, {type(task.source).__name__}, cannot read labelled items from a file: give it a "
             "method read_labelled(path, limit)."
         )
     return list(read(seeds, config.limit))
@@ -235,25 +238,26 @@ def _unseen(
     """The items that no program has learned from, and sentences about the others."""
     rows = [row for run in dict.fromkeys(program.run for program in programs) for row in _learned_from(run)]
     ids = {str(row.get("id")) for row in rows}
-    asked = {_question(row) for row in rows}
+    questions = {_question(row) for row in rows}
     groups = {str(row.get("group")) for row in rows}
     if not items:
-        raise SetupError(f"{seeds} holds no labelled item that this task can be scored on.")
-    kept = [item for item in items if str(item.id) not in ids and _question(item) not in asked]
-    if not kept:
+        raise SetupError(f"{seeds} has no labelled item that this task can be scored on.")
+    unseen = [item for item in items if str(item.id) not in ids and _question(item) not in questions]
+    if not unseen:
         raise SetupError(f"The programs have learned from every item of {seeds}: name items that are new to them.")
     notes = []
-    if len(kept) < len(items):
+    if len(unseen) < len(items):
         notes.append(
-            f"{len(items) - len(kept)} of {len(items)} items were left out, because the programs had learned from them."
+            f"{len(items) - len(unseen)} of {counted(len(items), 'item')} left out, because the programs had learned "
+            "from them."
         )
-    known = sum(str(item.group) in groups for item in kept)
-    if known:
+    same_group = sum(str(item.group) in groups for item in unseen)
+    if same_group:
         notes.append(
-            f"{known} of the {len(kept)} items are about {noun}s that the programs have learned from, with other "
-            f"questions: on new {noun}s they may do worse."
+            f"The programs have learned from the {noun}s of {same_group} of the {counted(len(unseen), 'item')}, with "
+            f"other questions: on new {noun}s they may do worse."
         )
-    return kept, notes
+    return unseen, notes
 
 
 def _learned_from(run: Path) -> list[dict[str, Any]]:
@@ -261,24 +265,24 @@ def _learned_from(run: Path) -> list[dict[str, Any]]:
     for name in LEARNED_FROM:
         path = run / "datasets" / f"{name}.jsonl"
         if name == FEEDBACK and not path.exists():
-            continue  # nobody gave any
+            continue
         try:
             rows += [parse_json(line) for line in read_part(path).split("\n") if line.strip()]
         except (OSError, ValueError) as error:
             raise SetupError(
-                f"What the programs of {run} have learned from cannot be read from {path} ({error}), so nobody can say "
-                "which items are new to them."
+                f"The training rows of {run} cannot be read from {path} ({error}), so it is unknown which items are "
+                "new to its programs."
             ) from error
     return rows
 
 
 def _question(row: Any) -> tuple[str, str]:
-    """A question about a group, however it is capitalised and spaced."""
+    """A question and its group, ignoring case and white space."""
     return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
 
 
 def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, ledger: Ledger) -> Resources:
-    """The run's models, with the judge's where it has one."""
+    """The run's models, with the judge's if it has one."""
     resources = open_saved(config, task, ledger=ledger, executor=executor)
     if config.models.judge == "reference":
         return resources
@@ -287,18 +291,18 @@ def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, le
     return replace(resources, judge_lm=judge_lm)
 
 
-def _remember(program: dspy.Module, ledger: Ledger) -> None:
-    """Let a loaded program's calls go through the ledger."""
+def _attach_ledger(program: dspy.Module, ledger: Ledger) -> None:
+    """Send a loaded program's calls through the ledger."""
     for predictor in program.predictors():
         engine = getattr(predictor.lm, "engine", None)
         if isinstance(engine, LedgerEngine):
             engine.ledger = ledger
         else:
-            log.warning("the calls of %s are not remembered: an evaluation that is stopped makes them again", predictor)
+            log.warning("the calls of %s are not recorded: an evaluation that is resumed repeats them", predictor)
 
 
 def _names(programs: Sequence[Saved]) -> list[str]:
-    """What the arms are called: as in their run, with the run before it where there are several."""
+    """The arms' names: as in their run, prefixed with the run if there are several."""
     several = len({program.run for program in programs}) > 1
     return [f"{program.run.name}/{program.arm}" if several else program.arm for program in programs]
 
@@ -309,15 +313,15 @@ def _baseline(task: CompleteTask, programs: Sequence[Saved], names: Sequence[str
     return next((name for name, program in zip(names, programs, strict=True) if program.arm == first), names[0])
 
 
-def _described(program: Saved, name: str) -> ArmFacts:
-    """What the run's own report says of the arm, which is called so here."""
-    found: Mapping[str, Any] = next((arm for arm in _arms(program.run) if arm["name"] == program.arm), {})
-    training = found.get("training")
+def _arm_facts(program: Saved, name: str) -> ArmFacts:
+    """Facts about an arm from its run's results, under its name here."""
+    record: Mapping[str, Any] = next((arm for arm in _arms(program.run) if arm["name"] == program.arm), {})
+    training = record.get("training")
     return ArmFacts(
         name=name,
-        optimizer=found.get("optimizer"),
-        description=found.get("description"),
-        demos=found.get("demos"),
+        optimizer=record.get("optimizer"),
+        description=record.get("description"),
+        demos=record.get("demos"),
         training=TrainingFacts.of(training) if training else None,
     )
 
@@ -328,7 +332,7 @@ def _folder_name(seeds: Path, names: Sequence[str]) -> str:
 
 
 def _arms(run: Path) -> list[Mapping[str, Any]]:
-    """What a run's report says of its arms; nothing where there is none that can be read."""
+    """The arms in a run's results; empty if they cannot be read."""
     try:
         arms = parse_json(read_part(run / "results.json"))["arms"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,6 +1,6 @@
-"""Gathering a run's rows: human-labelled ones where there are some, synthetic ones where not, and people's feedback.
+"""Collects a run's rows: human-labelled ones if there are any, synthetic ones otherwise, and people's feedback.
 
-What is held out comes first: what is learned from is checked against it.
+Held-out rows come first, because training rows are checked against them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
     """The task's knowledge and its splits.
 
     Raises:
-        SetupError: it has too few groups to learn from some and be scored on others, or its source finds it wanting.
+        SetupError: it has too few groups to split, or its source rejects it.
     """
     source = context.task.source
     if isinstance(source, Checked):
@@ -40,7 +40,7 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:
         raise SetupError(
-            f"At least 3 {noun}s are needed, to learn from some and be scored on others; found {groups}. "
+            f"At least 3 {noun}s are needed, to learn from some and be scored on others; there are {groups}. "
             f"Add {noun}s, or raise --limit."
         )
     if knowledge.skipped:
@@ -49,21 +49,21 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
 
 
 def _skipped(skipped: Sequence[Skipped]) -> str:
-    """How much of the source was skipped, and the first few with their reasons."""
+    """How many files of the source were skipped, and the first few with their reasons."""
     shown = "; ".join(f"{skip.path} {skip.why}" for skip in skipped[:_SHOWN])
     more = f"; the report lists the other {len(skipped) - _SHOWN}" if len(skipped) > _SHOWN else ""
     return f"{len(skipped)} skipped: {shown}{more}."
 
 
-def gather_rows(
+def collect_rows(
     context: Context, knowledge: Knowledge, splits: Splits, resources: Resources
 ) -> tuple[dict[str, list[dspy.Example]], RowFacts]:
-    """The rows of every split, `train`, `dev` and `test`, written to the run's `datasets/`; and where they come from.
+    """The rows of every split (`train`, `dev`, `test`), also written to the run's `datasets/`, and facts about them.
 
     Where no group is held out, nothing is scored.
 
     Raises:
-        SetupError: there is nothing to score on.
+        SetupError: there are no held-out rows.
     """
     wanted = context.bound("candidates")
     dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
@@ -79,9 +79,9 @@ def gather_rows(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
             "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
             if context.task.synthesizer is not None
-            else f"None of the labelled {context.task.noun}s is held out to be scored on: add some."
+            else f"No labelled {context.task.noun} is in the held-out split: add some."
         )
-    gold, found = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
+    gold, contamination = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
     prompts, train_on = tuple(knowledge.prompts), context.config.synthesis.train_on
     learned = tuple(datasets.training_rows(gold, (), train_on)) or prompts
     shown = replace(resources, seeds=gold or prompts, learned=learned, held_out=(*dev, *test))
@@ -95,10 +95,10 @@ def gather_rows(
     }
     if not dev:
         context.note(
-            "There are no development questions: what the arms are chosen on is training rows, so the choice among "
-            "prompts and the loss on dev look better than they are. The held-out items are not affected."
+            "There are no development questions, so prompts are chosen on training rows: their dev scores and the loss "
+            "on dev look better than they are. The held-out items are not affected."
         )
-    found_later = synthesis.contamination or {}
+    later = synthesis.contamination or {}
     facts = RowFacts(
         held_out=held_out,
         splits={
@@ -107,7 +107,7 @@ def gather_rows(
             "test": _split(rows["test"], test),
         },
         synthesis=synthesis.yield_table if context.task.synthesizer is not None else None,
-        contamination={kind: count + found_later.get(kind, 0) for kind, count in found.items()},
+        contamination={kind: count + later.get(kind, 0) for kind, count in contamination.items()},
         skipped=knowledge.skipped,
     )
     for name, examples in rows.items():
@@ -115,33 +115,33 @@ def gather_rows(
     return rows, facts
 
 
-def _split(taken: Sequence[dspy.Example], there: Sequence[dspy.Example]) -> SplitFacts:
-    """What the report says of a split: the groups and rows that are used, how many rows there are, whence they come."""
-    origins = sorted({str(row.get("origin")) for row in taken})
+def _split(rows: Sequence[dspy.Example], available: Sequence[dspy.Example]) -> SplitFacts:
+    """Facts about a split: the number of groups and rows used, of rows available, and their origin."""
+    origins = sorted({str(row.get("origin")) for row in rows})
     named = {"gold": "labelled by people", "synthetic": "synthetic"}
     origin = " and ".join(named.get(each, each) for each in origins)
-    return SplitFacts(len({row.group for row in taken}), len(taken), len(there), origin)
+    return SplitFacts(len({row.group for row in rows}), len(rows), len(available), origin)
 
 
 def check_feedback(context: Context, knowledge: Knowledge) -> None:
-    """Find out now whether the file of people's preferences is as it should be: it is read after the synthesis.
+    """Check the file of people's preferences before the synthesis, after which it is used.
 
     Raises:
-        SetupError: it cannot be read, or a line lacks a side or an input, or names a group that there is not; names
-            the line and the field.
+        SetupError: it cannot be read, or a line lacks a side or an input, or names an unknown group; names the line and
+            the field.
     """
-    path, known = context.config.training.feedback, [*knowledge.labelled, *knowledge.prompts]
+    path, examples = context.config.training.feedback, [*knowledge.labelled, *knowledge.prompts]
     if path is None:
         return
-    inputs = sorted(known[0].inputs().keys()) if known else []
+    inputs = sorted(examples[0].inputs().keys()) if examples else []
     groups = one_of({item.group for item in knowledge.items}, context.task.noun)
-    # An input that is the group of every example there is, such as the document that a question is about.
-    checks = {name: groups for name in inputs if all(example.get(name) == example.get("group") for example in known)}
+    # An input that equals the group in every example, such as the document that a question is about.
+    checks = {name: groups for name in inputs if all(example.get(name) == example.get("group") for example in examples)}
     read_feedback(path, inputs, checks=checks)
 
 
-def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Splits) -> Sequence[dspy.Example]:
-    """People's preferences, without those about what is held out."""
+def collect_feedback(context: Context, train: Sequence[dspy.Example], splits: Splits) -> Sequence[dspy.Example]:
+    """People's preferences, without those about held-out groups."""
     path = context.config.training.feedback
     if path is None or not train:
         return ()
@@ -150,12 +150,11 @@ def gather_feedback(context: Context, train: Sequence[dspy.Example], splits: Spl
     if left_out:
         noun = context.task.noun
         context.note(
-            f"Of the preferences in {path.name}, {left_out} name a held-out {noun} and were left out: nothing may be "
-            "learned about it."
+            f"Of the preferences in {path.name}, {left_out} were left out because they name a held-out {noun}."
         )
-    known = {str(example.group) for example in train} | set(splits["train"].groups)
+    groups = {str(example.group) for example in train} | set(splits["train"].groups)
     rows = [
-        {"id": f"human-{n}", "group": next((v for v in e.values() if v in known), None), **e.toDict()}
+        {"id": f"human-{n}", "group": next((v for v in e.values() if v in groups), None), **e.toDict()}
         for n, e in enumerate(feedback, start=1)
     ]
     context.run.write_jsonl("datasets/feedback.jsonl", rows)

@@ -1,10 +1,10 @@
-"""Programs on disk: JSON state and the declaration they belong to. Nothing is pickled.
+"""Saved programs: DSPy's state as JSON, and the declaration they belong to. Nothing is pickled.
 
     programs/<arm>/program.json   DSPy's state: instructions, demonstrations, the LM without keys
     programs/<arm>/about.json     the task, its settings, and where its index lies
 
-`load` rebuilds the program from the declaration in the workspace, so the file never decides which code runs. What else
-the two files name is followed where this user made them here; see `synth_dspy.pipeline.trust` and docs/trust.md.
+`load` rebuilds the program from the declaration in the workspace, so the files never decide which code runs. Whatever
+else they name is followed if this user made them here; see `synth_dspy.pipeline.trust` and docs/trust.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INDEXES = "indexes"
 
 
 def fingerprint(value: Any) -> str:
-    """Sixteen hexadecimal digits that stand for a JSON value."""
+    """A hash of a JSON value: 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
@@ -69,17 +69,17 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
         task = function(**dict(getattr(config, "task", None) or ()))
         if not isinstance(task, Task):
             kind = type(task).__name__
-            raise SetupError(f"{place_of(function)}: {function.__name__} gives a {kind}; it must give a Task.")
+            raise SetupError(f"{place_of(function)}: {function.__name__} returns a {kind}; it must return a Task.")
         return complete(task, workspace)
 
 
 def index_folder(workspace: Path, name: str, config: CompileConfig, task: CompleteTask) -> Path:
-    """Where the index lies. Runs over the same knowledge share one, so that only what changed is embedded again."""
+    """The index's folder. Runs over the same knowledge share it, so that only what changed is embedded again."""
     settings = config.model_dump(mode="json")
-    known = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
-    if "task" not in settings:  # one in memory: two of them may have one name
-        known = {"source": repr(task.source)}
-    return workspace / config.runs / name / INDEXES / fingerprint({"task": known, "limit": config.limit})
+    knowledge = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
+    if "task" not in settings:  # a task in memory: two of them may have the same name
+        knowledge = {"source": repr(task.source)}
+    return workspace / config.runs / name / INDEXES / fingerprint({"task": knowledge, "limit": config.limit})
 
 
 def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, workspace: Path | None = None) -> Path:
@@ -100,21 +100,21 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
         about["weights"] = os.path.relpath(trained, run.folder)
     try:
         about["signature"] = signing.sign(workspace or find_workspace(), about, state)
-    except SetupError:  # made outside of any workspace
+    except SetupError:  # outside any workspace
         about["signature"] = None
     run.write_json(f"programs/{arm}/{ABOUT}", about)
     return run.folder / "programs" / arm
 
 
 def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | None:
-    """The weights (a merged file, or an adapter's folder) of a program whose LM came of a training; None for any other.
+    """The weights (a merged file, or an adapter's folder) of a program whose LM was tuned; None for any other.
 
     Args:
-        program: perhaps tuned.
-        student: the LM that it began with, which may itself have come of an earlier training.
+        program: tuned or not.
+        student: the LM before this tuning, which may itself come from an earlier one.
 
     Raises:
-        Exception: a training failed, and what it raised stands in the LM's place, as DSPy's own providers leave it.
+        Exception: training failed; like DSPy's own providers, the trainer leaves the exception in the LM's place.
     """
     from synth_dspy.training.provider import weights_of
 
@@ -141,17 +141,17 @@ def load(
 
     Args:
         path: the program's folder.
-        trust: follow what a program that somebody else made names: files to read or run, databases, models. The error
-            that comes without lists it. Addresses and keys are not among it.
-        workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
-            it, else above the current folder.
-        program: the DSPy program, or the `Task`, that was compiled, where no task file declares it.
-        api_base: address of the server of its models, in place of the one that it names.
-        api_key_name: the environment variable that holds the key for it, in place of the one that it names.
-        allow_http: send that key over http:// to another machine too.
+        trust: allow the files, databases and models named by a program that somebody else made. The error without it
+            lists them. It does not cover addresses and keys.
+        workspace: the folder with the program's declaration; by default the one recorded in its run, else the nearest
+            above it, else above the current folder.
+        program: the DSPy program, or the `Task`, that was compiled, if no task file declares it.
+        api_base: address of the models' server, in place of the saved one.
+        api_key_name: environment variable with the key for that server, in place of the saved one.
+        allow_http: allow sending the key over http:// to another machine.
 
     Raises:
-        SetupError: the folder holds no program, its task is gone, it names code that is not this package's, or asks for
+        SetupError: the folder has no program, its task is missing, it names code outside this package, or it asks for
             more than the arguments allow.
     """
     caller = Caller(trust, api_base, api_key_name, allow_http)
@@ -161,27 +161,27 @@ def load(
 def open_program(
     path: Path, caller: Caller, *, workspace: Path | None = None, program: dspy.Module | Task | None = None
 ) -> dspy.Module:
-    """`load` for a caller who may sit at a command line."""
+    """`load` for a caller that may be a command line."""
     return rebuild(read_saved(path, caller, workspace=workspace, in_memory=program is not None), caller, program)
 
 
-def rebuild(saved: Saved, caller: Caller, given: dspy.Module | Task | None = None) -> dspy.Module:
-    """The program that was read, on its models and its index; `given` in place of its task's.
+def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = None) -> dspy.Module:
+    """The saved program with its models and its index; `declared` replaces the task's declaration.
 
     Raises:
         SetupError: a model or its knowledge cannot be opened, or the state does not fit the declaration.
     """
-    from synth_dspy.pipeline.opening import open_retriever, open_saved
+    from synth_dspy.pipeline.resources import open_retriever, open_saved
     from synth_dspy.training.provider import tuned_lm
 
     name, config = saved.about["task"], saved.config
-    task = build_task(saved.workspace, name, config) if given is None else _task_of(given)
+    task = build_task(saved.workspace, name, config) if declared is None else _task_of(declared)
     resources = open_saved(config, task)
     documents = task.source.read(config.limit).documents
     index = index_folder(saved.workspace, name, config, task)
     retriever = open_retriever(index, task, documents, resources.embedder)
     program = task.program(replace(resources, retriever=retriever))
-    if given is not None:
+    if declared is not None:
         _check_fit(program, saved)
     _load_state(program, saved)
     student = resources.student
@@ -197,7 +197,7 @@ def rebuild(saved: Saved, caller: Caller, given: dspy.Module | Task | None = Non
 
 
 def _task_of(declared: dspy.Module | Task) -> CompleteTask:
-    """A task in memory; of a program alone, nothing is learned or scored any more."""
+    """The task of a declaration in memory; a program alone needs no rows, since nothing is learned or scored."""
     from synth_dspy.core.task import Task
     from synth_dspy.domains.rows.source import Examples
     from synth_dspy.pipeline.defaults import complete
@@ -211,7 +211,7 @@ def _task_of(declared: dspy.Module | Task) -> CompleteTask:
 
 
 def _check_fit(program: dspy.Module, saved: Saved) -> None:
-    """Refuse a program in memory that is not the one that was saved: DSPy puts any state into any predictor."""
+    """Refuse a program other than the one that was saved: DSPy would load any state into any predictor."""
     ours = {name: len(predictor.signature.fields) for name, predictor in program.named_predictors()}
     theirs = {
         name: len((state.get("signature") or {}).get("fields") or [])
@@ -220,13 +220,13 @@ def _check_fit(program: dspy.Module, saved: Saved) -> None:
     }
     if ours != theirs:
         raise SetupError(
-            f"The saved program {saved.folder} is another one than that given: its predictors are {', '.join(theirs)}, "
-            f"with {', '.join(map(str, theirs.values()))} fields; give the program that was compiled."
+            f"The saved program {saved.folder} is not the one given: its predictors are {', '.join(theirs)}, with "
+            f"{', '.join(map(str, theirs.values()))} fields; give the program that was compiled."
         )
 
 
 def _load_state(program: dspy.Module, saved: Saved) -> None:
-    """Put the saved state into a program; models that somebody else saved are left out, with their addresses."""
+    """Load the saved state into a program, without the models and addresses that somebody else saved."""
     state = {
         key: value if saved.own or key == "metadata" else {**value, "lm": None} for key, value in saved.state.items()
     }
@@ -234,7 +234,7 @@ def _load_state(program: dspy.Module, saved: Saved) -> None:
         program.load_state(state, allow_unsafe_lm_state=saved.own)
     except SynthDspyError:
         raise
-    except Exception as error:  # whatever a file that does not fit brings about
+    except Exception as error:  # a state that does not fit may raise anything
         raise SetupError(
             f"The saved program {saved.folder / PROGRAM} does not fit the task {saved.about['task']} of "
             f"{saved.workspace} ({type(error).__name__}: {str(error)[:200]}): it is damaged, or the task has changed."
@@ -242,7 +242,7 @@ def _load_state(program: dspy.Module, saved: Saved) -> None:
 
 
 def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: str) -> None:
-    """Open the models, other than the student, that a trusted program names for its predictors."""
+    """Open the models that a trusted program names for its predictors, other than the student."""
     from synth_dspy.models import roles
 
     named = models_in(saved.state)
@@ -255,7 +255,7 @@ def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: st
 
 
 def _weights(folder: Path, name: str) -> Path:
-    """The tuned weights of the program in `<run>/programs/<arm>`: beside it, wherever the run lies now."""
+    """The tuned weights of the program in `<run>/programs/<arm>`, relative to its run, which may have been moved."""
     path = (folder.parent.parent / name).resolve()
     if not path.exists():
         raise SetupError(

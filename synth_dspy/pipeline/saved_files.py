@@ -1,7 +1,7 @@
-"""The two files of a saved program, read and checked before anything that they name is opened or run.
+"""Reads the two files of a saved program and checks them before anything that they name is opened or run.
 
-Whoever made them may have written anything: every shape is looked at, import paths other than this package's own are
-refused, and what reaches beyond the workspace is settled with the reader (`synth_dspy.pipeline.trust`).
+Their author may have written anything: the types of all values are checked, import paths outside this package are
+refused, and whatever reaches beyond the workspace needs the caller's permission (`synth_dspy.pipeline.trust`).
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from synth_dspy.core import signing
 from synth_dspy.core.config import CompileConfig, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import task_file
 from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class
-from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, settle
+from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, restrict_config
 
 PROGRAM = "program.json"
 ABOUT = "about.json"
 IN_MEMORY = "in_memory"
-"""Says in `about.json` that no task file declares the program."""
+"""Key in `about.json`: no task file declares the program."""
 MAX_BYTES = 64_000_000
-"""Size of a file that is still read."""
+"""Size of the largest file that is read."""
 _ENGINES = "synth_dspy.models.embedded.engine"
 ENGINES = frozenset({f"{_ENGINES}:EmbeddedEngine", f"{_ENGINES}:AsyncEmbeddedEngine"})
 """The only engine classes that a saved program may name."""
 EARLIER = {name.replace(_ENGINES, "synth_dspy.lms.engine"): name for name in ENGINES}
-"""What earlier versions called them."""
+"""Their names in earlier versions."""
 STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
-"""What the state of a predictor holds."""
+"""Keys of a predictor's state."""
 _TEXTS = ("task", "arm", "weights")
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A saved program, as its reader lets it be followed.
+    """A saved program, restricted to what its caller allows.
 
     Attributes:
         folder: the program's.
         workspace: the folder with its declaration.
-        about: what `about.json` says.
-        state: what `program.json` says.
-        config: its run's settings, with addresses and keys as the reader names them.
+        about: the contents of `about.json`.
+        state: the contents of `program.json`.
+        config: its run's settings, with the caller's addresses and keys.
         own: whether this user made it in this workspace.
     """
 
@@ -66,7 +66,7 @@ class Saved:
 
     @property
     def arm(self) -> str:
-        """What its run called it."""
+        """Its arm's name in the run."""
         return str(self.about.get("arm") or self.folder.name)
 
 
@@ -78,19 +78,19 @@ def read_saved(
     roles: Collection[str] = ("student", "embedder"),
     in_memory: bool = False,
 ) -> Saved:
-    """Read a saved program; nothing that it names is opened or run.
+    """Read a saved program without opening or running anything that it names.
 
     Args:
         path: the program's folder.
-        caller: its reader.
-        workspace: the folder with its declaration; by default the one that its run notes, else the nearest one above
-            it, else above the current folder.
-        roles: whose models will be opened.
-        in_memory: the caller has the program's declaration: it is looked for in no workspace.
+        caller: who opens it.
+        workspace: the folder with its declaration; by default the one recorded in its run, else the nearest above it,
+            else above the current folder.
+        roles: roles whose models will be opened.
+        in_memory: the caller has the program's declaration, so no workspace is searched for it.
 
     Raises:
-        SetupError: the folder holds no program, its task is gone, it names code that is not this package's, or more
-            than the caller allows.
+        SetupError: the folder has no program, its task is missing, it names code outside this package, or it asks for
+            more than the caller allows.
     """
     folder = path.expanduser().resolve()
     run = folder.parent.parent
@@ -115,21 +115,23 @@ def read_saved(
     try:
         config = model.model_validate(about["config"])
     except ValidationError as error:
-        raise SetupError(f"In the saved program {folder / ABOUT}, config.{mistake(error, model)}") from None
+        raise SetupError(f"In the saved program {folder / ABOUT}, config.{describe_error(error, model)}") from None
     if not own:
         further += _requests(run, state, about, config.models.student)
     what = f"The saved program {folder}"
-    config = settle(config, caller, own=own, what=what, workspace=here, folder=run, roles=roles, further=further)
-    return Saved(folder, here, about, _of_today(state), config, own)
+    config = restrict_config(
+        config, caller, own=own, what=what, workspace=here, folder=run, roles=roles, further=further
+    )
+    return Saved(folder, here, about, _with_current_names(state), config, own)
 
 
 def models_in(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The models that predictors hold as their own, by the predictors' names."""
+    """The predictors' own models, by the predictors' names."""
     return {key: value["lm"] for key, value in state.items() if key != "metadata" and value.get("lm")}
 
 
 def _requests(run: Path, state: Mapping[str, Any], about: Mapping[str, Any], student: str) -> Iterator[str]:
-    """Lines of what a program's own two files ask for, besides its configuration."""
+    """One line for each thing that a program's two files ask for besides its configuration."""
     if "weights" not in about:
         for key, lm in models_in(state).items():
             if lm["model"] != student:
@@ -145,13 +147,13 @@ def _requests(run: Path, state: Mapping[str, Any], about: Mapping[str, Any], stu
 def _check_about(about: Mapping[str, Any], path: Path) -> None:
     for key in _TEXTS:
         if (key in about or key == "task") and not (isinstance(about.get(key), str) and "\0" not in about[key]):
-            raise SetupError(f"The saved program {path} is damaged: its {key} is missing or no text.")
+            raise SetupError(f"The saved program {path} is damaged: its {key} is missing or is not text.")
     if not isinstance(about.get("config"), dict):
-        raise SetupError(f"The saved program {path} is damaged: its config is missing or no object.")
+        raise SetupError(f"The saved program {path} is damaged: its config is missing or is not an object.")
 
 
-def _of_today(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state that names classes of earlier versions by what they are called now."""
+def _with_current_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with the class names of earlier versions replaced by the current ones."""
     text = json.dumps(state)
     for earlier, name in EARLIER.items():
         text = text.replace(json.dumps(earlier), json.dumps(name))
@@ -160,19 +162,19 @@ def _of_today(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_state(state: Mapping[str, Any], path: Path) -> None:
-    """A state holds what `save` wrote, and names DSPy's own LM class and this package's engines, or nothing."""
+    """Check that a state has the shape that `save` writes, and only DSPy's LM class and this package's engines."""
     for key, value in state.items():
         if key == "metadata":
             continue
         lm = value.get("lm") if isinstance(value, dict) else None
         whole = isinstance(value, dict) and isinstance(value.get("demos", []), list) and not value.keys() - STATE
         if not whole or not (lm is None or isinstance(lm, dict)):
-            raise SetupError(f"The saved program {path} is damaged: {key!r} is no state of a predictor.")
+            raise SetupError(f"The saved program {path} is damaged: {key!r} is not a predictor's state.")
         if lm is None:
             continue
         engines = [lm[name] for name in ("engine", "async_engine") if isinstance(lm.get(name), dict)]
-        known = ENGINES | EARLIER.keys()
-        foreign = [str(engine.get("class")) for engine in engines if engine.get("class") not in known]
+        allowed = ENGINES | EARLIER.keys()
+        foreign = [str(engine.get("class")) for engine in engines if engine.get("class") not in allowed]
         if (named := saved_lm_class(lm)) != PLAIN_LM:
             foreign.append(named)
         if foreign:
@@ -185,17 +187,17 @@ def _check_state(state: Mapping[str, Any], path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # nor a pipe, which would be waited for
+    if not path.is_file():  # not a pipe, which would block
         missing = f"There is no saved program in {path.parent}: {path.name} is missing"
-        raise SetupError(f"{missing}; {_instead(path.parent)}.")
+        raise SetupError(f"{missing}; {_suggestion(path.parent)}.")
     if path.stat().st_size > MAX_BYTES:
         raise SetupError(f"The saved program {path} cannot be read: it is longer than {MAX_BYTES // 10**6} MB.")
     return read_json_object(path, "The saved program", "copy it again from where it was made")
 
 
-def _instead(folder: Path) -> str:
-    """What to name instead of a folder that is no program: where it is a run, one of its programs."""
-    found = [*folder.glob(f"programs/*/{PROGRAM}"), *folder.glob(f"*/{PROGRAM}")]
-    if not found:
+def _suggestion(folder: Path) -> str:
+    """What to name instead of a folder without a program: for a run, one of its programs."""
+    programs = [*folder.glob(f"programs/*/{PROGRAM}"), *folder.glob(f"*/{PROGRAM}")]
+    if not programs:
         return "name a folder runs/<task>/<id>/programs/<arm>"
-    return f"name one of those in it: {', '.join(sorted(str(path.parent.relative_to(folder)) for path in found))}"
+    return f"name one of those in it: {', '.join(sorted(str(path.parent.relative_to(folder)) for path in programs))}"

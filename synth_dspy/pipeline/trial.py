@@ -1,4 +1,4 @@
-"""One question to a program before any work is done: a mistake of its author shows now, not in a finished report."""
+"""Tries a program on one example before any work is done, so that its author's errors show at once."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from synth_dspy.pipeline.context import Context
 
 log = logging.getLogger(__name__)
 
-MISTAKES = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
-"""What code that is wrong raises; what a model or its server does is another matter, and shows in the report."""
+AUTHOR_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+"""What faulty code raises; failures of a model or its server show in the report instead."""
 
 
 def try_program(context: Context, resources: Resources, judge: Judge, examples: Sequence[dspy.Example]) -> None:
-    """Ask the program, as declared, the first example, and score its answer, unless a run is resumed.
+    """Run the program, as declared, on the first example and score its answer, unless the run is resumed.
 
     Args:
         context: the run.
         resources: its models.
-        judge: asked only where it is a metric of the user's own.
-        examples: labelled ones that are learned from.
+        judge: called only if it is the user's own metric.
+        examples: labelled training examples.
 
     Raises:
-        SetupError: the program cannot be made, fails on the example, or gives no answer, or a metric
-            fails; names file and line.
+        SetupError: the program cannot be made, fails on the example or gives no answer, or a metric fails; names file
+            and line.
     """
     if not examples or (context.run.folder / "datasets").exists():
         return
@@ -44,8 +44,8 @@ def try_program(context: Context, resources: Resources, judge: Judge, examples: 
         except (SetupError, AdapterParseError) as error:
             if isinstance(error, SetupError):
                 raise
-            return  # a small model's reply that cannot be read
-        except MISTAKES as error:
+            return  # a small model's reply that cannot be parsed
+        except AUTHOR_ERRORS as error:
             raise SetupError(
                 f"{failing_line(error, context.workspace)}the program failed on its first example, {examples[0].id}: "
                 f"{type(error).__name__}: {error}."
@@ -54,9 +54,9 @@ def try_program(context: Context, resources: Resources, judge: Judge, examples: 
             log.warning("the program could not be tried", exc_info=error)
             return
     if prediction is None or "answer" not in prediction:
-        there = ", ".join(prediction.keys()) if isinstance(prediction, dspy.Prediction) else repr(prediction)
+        outputs = ", ".join(prediction.keys()) if isinstance(prediction, dspy.Prediction) else repr(prediction)
         raise SetupError(
-            f"{place_of(type(program))}: the program's prediction has no 'answer', only {there}: return "
+            f"{place_of(type(program))}: the program's prediction has no 'answer', only {outputs}: return "
             "dspy.Prediction(answer=..., abstained=...), or give the Task a DSPy module whose output is the answer."
         )
     for name, metric in context.task.metrics.items():

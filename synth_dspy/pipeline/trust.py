@@ -1,8 +1,8 @@
-"""What a folder that somebody else may have made is allowed to bring about. See docs/trust.md.
+"""What a saved program or a run that somebody else may have made is allowed to do. See docs/trust.md.
 
-A saved program or a run names files, databases, models and addresses. Those of a run that this user made here are
-followed. Of any other, two things are never followed: an address, and a variable whose value is sent there; the caller
-names these. Everything else that reaches beyond the workspace's own files is listed, and followed with `trust`.
+Such a folder names files, databases, models and addresses. Those of a run that this user made here are used. In any
+other, addresses, and variables whose values are sent there, are never used: the caller names them. Everything else that
+reaches beyond the workspace's own files is listed, and used with `trust`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ SAMPLING = frozenset(
      "presence_penalty", "frequency_penalty", "repetition_penalty", "rollout_id", "reasoning_effort", "timeout",
      "connections", "attempts", "max_reply_mb"}
 )  # fmt: skip
-"""Options of a model that say how it samples, and send nothing anywhere."""
+"""Options of a model that concern sampling only, and send nothing anywhere."""
 NAMES = ("api_base", "api_key_name", "allow_http")
-"""Options that say where a model is asked and what is sent there: the caller's to name."""
+"""Options for a model's address and what is sent there, which only the caller may set."""
 _ADDRESS = re.compile(r"://|base_url|api_base|allow_http|endpoint|host|proxy|header|api_key|credential", re.IGNORECASE)
 _REACHES = re.compile(r"[/\\:~]|^\.\.?$")
 """A text that may be a path, an address, or a function of a module."""
@@ -41,14 +41,14 @@ _REACHES = re.compile(r"[/\\:~]|^\.\.?$")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What whoever opens a folder allows it, and names for it.
+    """What the user who opens a folder allows it, and sets for it.
 
     Attributes:
-        trust: follow what the folder names, as if one had made it oneself, but for addresses and keys.
-        api_base: address of the server of its models, in place of the one that it names.
-        api_key_name: the environment variable that holds the key for it.
-        allow_http: send that key over http:// to another machine too.
-        flags: whether the caller sits at a command line, for messages.
+        trust: treat the folder as the user's own, except for addresses and keys.
+        api_base: address of its models' server, in place of the one in the folder.
+        api_key_name: environment variable with the key for that server.
+        allow_http: allow sending that key over http:// to another machine.
+        flags: whether messages name command-line flags rather than arguments.
     """
 
     trust: bool = False
@@ -58,7 +58,7 @@ class Caller:
     flags: bool = False
 
     def arguments(self) -> list[str]:
-        """The flags that say all this at a command line."""
+        """The same as command-line flags."""
         named = [
             (self.argument(name), value) for name in ("api_base", "api_key_name") if (value := getattr(self, name))
         ]
@@ -66,19 +66,19 @@ class Caller:
         return [*flags, *(word for pair in named for word in pair)]
 
     def argument(self, name: str) -> str:
-        """How the caller writes an argument."""
+        """An argument as the caller writes it."""
         return f"--{name.replace('_', '-')}" if self.flags else f"{name}="
 
 
 def find_trusted_workspace(run: Path, is_own: Callable[[Path], bool]) -> tuple[Path, list[str]]:
-    """The workspace that a run and its programs are declared in, and a line about it if its code is not yet trusted.
+    """The workspace that declares a run and its programs, and a line about it if its code is not yet trusted.
 
     Args:
         run: the run's folder.
-        is_own: whether this user made it in a given workspace.
+        is_own: whether this user made the run in a given workspace.
 
     Raises:
-        SetupError: there is none.
+        SetupError: there is no workspace.
     """
     current = _find(find_workspace, Path.cwd())
     nearest = _find(workspace_of, run)
@@ -99,7 +99,7 @@ def _find(find: Callable[[Path], Path], start: Path) -> Path | None:
         return None
 
 
-def settle(
+def restrict_config(
     config: Config,
     caller: Caller,
     *,
@@ -110,40 +110,40 @@ def settle(
     roles: Collection[str] = ("student", "embedder"),
     further: Sequence[str] = (),
 ) -> Config:
-    """The configuration of a saved program or a run, as far as its reader lets it be followed.
+    """The configuration of a saved program or a run, restricted to what the caller allows.
 
     Args:
-        config: what it says.
-        caller: its reader.
+        config: the saved configuration.
+        caller: who opens it.
         own: whether this user made it here.
-        what: it, for messages.
-        workspace: the folder with its task's file.
-        folder: the run's; files in it are its own, and weights may lie there.
-        roles: whose models are opened.
-        further: lines of what else it asks for.
+        what: its name in messages.
+        workspace: the folder with its task file.
+        folder: the run's; weights in it may be loaded.
+        roles: roles whose models are opened.
+        further: lines on what else it asks for.
 
     Raises:
-        SetupError: it names an address or a key and the caller does not, or asks for more than is allowed; lists what.
+        SetupError: it names an address or a key and the caller does not, or asks for more than is allowed; lists it.
     """
     if own:
         return _renamed(config, caller, roles)
     hosted = [role for role in roles if _is_hosted(getattr(config.models, role))]
     _refuse_addresses(config, caller, hosted, what)
-    asked = [*further, *_models(config, caller, roles, folder), *_settings(config, workspace)]
-    if asked and not caller.trust:
-        raise SetupError(_untrusted(what, asked, caller))
+    requests = [*further, *_models(config, caller, roles, folder), *_settings(config, workspace)]
+    if requests and not caller.trust:
+        raise SetupError(_untrusted(what, requests, caller))
     options = {
-        role: {name: value for name, value in given.items() if name not in NAMES}
-        for role, given in config.models.options.items()
+        role: {name: value for name, value in own_options.items() if name not in NAMES}
+        for role, own_options in config.models.options.items()
     }
     models = config.models.model_copy(update={"api_base": None, "allow_http": False, "options": options})
-    default = type(config).model_fields["runs"].default  # an index is written where the workspace has its own
+    default = type(config).model_fields["runs"].default  # an index is written to the workspace's own runs
     update = {"models": models, "runs": default, "share": config.share and caller.trust}
     return _renamed(config.model_copy(update=update), caller, roles)
 
 
 def _renamed(config: Config, caller: Caller, roles: Collection[str]) -> Config:
-    """The configuration with the address and the key that the caller names in place of its own."""
+    """The configuration with the caller's address and key in place of its own."""
     named = {name: value for name in ("api_base", "api_key_name") if (value := getattr(caller, name))}
     if not named and not caller.allow_http:
         return config
@@ -160,7 +160,7 @@ def _is_hosted(model: str) -> bool:
 
 
 def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[str], what: str) -> None:
-    """Refuse what only the caller can name: where the models are asked, and with whose key."""
+    """Refuse addresses and keys of the folder's models: only the caller may name them."""
     named: list[tuple[str, str, Any]] = []
     ambient = (os.environ.get("OPENAI_API_BASE"), os.environ.get("OPENAI_BASE_URL"), "OPENAI_API_KEY", False)
     if hosted and config.models.api_base and config.models.api_base not in ambient:
@@ -176,10 +176,10 @@ def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[st
         return
     lines = []
     for argument, setting, value in missing:
-        how = f"if you want it, say {caller.argument(argument)}..." if argument else "this is not followed"
+        how = f"if you want it, use {caller.argument(argument)}..." if argument else "this is not used"
         lines.append(f"{setting} = {_shown(value)} ({how})")
     raise SetupError(
-        f"{what} was not made by you in this workspace, so what you ask it, and your keys, are not sent where it says; "
+        f"{what} was not made by you in this workspace, so your questions and keys are not sent to addresses it names; "
         f"name the address or the variable yourself:\n{_list(lines)}"
     )
 
@@ -191,7 +191,7 @@ def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folde
         model = getattr(config.models, role)
         if _is_hosted(model):
             if not caller.api_base:
-                yield f"models.{role} = {_shown(model)}: what you ask it is sent to that provider, with your key"
+                yield f"models.{role} = {_shown(model)}: your questions are sent to that provider, with your key"
             for name, value in config.models.options.get(role, {}).items():
                 if name not in SAMPLING and name not in NAMES:
                     yield f"models.options.{role}.{name} = {_shown(value)}: is sent to that provider"
@@ -200,7 +200,7 @@ def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folde
 
 
 def _is_within(name: str, folder: Path, registered: Collection[str]) -> bool:
-    """Whether an embedded model is one that this project knows by name, or lies in a folder."""
+    """Whether an embedded model is a registered one, or in the folder."""
     try:
         return name in registered or Path(name).expanduser().resolve().is_relative_to(folder)
     except (OSError, ValueError, RuntimeError):
@@ -208,7 +208,7 @@ def _is_within(name: str, folder: Path, registered: Collection[str]) -> bool:
 
 
 def _settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
-    """Settings of the task that name more than the workspace's own files."""
+    """Lines on task settings that reach beyond the workspace's own files."""
     section = getattr(config, "task", None)
     if section is None:
         return
@@ -219,7 +219,7 @@ def _settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
 
 
 def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
-    """What else a run's configuration names when the run goes on: files to read, functions to train with."""
+    """Lines on what else a resumed run's configuration names: files to read, functions to train with."""
     for section in ("training", "retention"):
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
@@ -231,24 +231,24 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
 
 
 def links_out(folder: Path, run: Path) -> Iterator[str]:
-    """Lines about links in a folder that lead out of the run: whoever writes there writes elsewhere."""
+    """Lines on links in a folder that lead out of the run, through which files elsewhere would be written."""
     for path in (folder, *(() if folder.is_symlink() else sorted(folder.rglob("*")))):
         if path.is_symlink() and not _is_within(str(path), run.resolve(), ()):
             yield f"{_shown(path)} is a link to {_shown(os.readlink(path))}: files there are read, and written over"
 
 
 def refuse_links(folder: Path, run: Path, caller: Caller) -> None:
-    """Refuse to write into a folder of somebody else's run from which links lead out of it, unless they are trusted.
+    """Refuse to write into a folder of somebody else's run with links that lead out of it, unless it is trusted.
 
     Raises:
-        SetupError: they do; lists them.
+        SetupError: there are such links; lists them.
     """
-    if not caller.trust and (asked := list(links_out(folder, run))):
-        raise SetupError(_untrusted(f"The run {run}", asked, caller))
+    if not caller.trust and (links := list(links_out(folder, run))):
+        raise SetupError(_untrusted(f"The run {run}", links, caller))
 
 
 def reaches(value: Any, workspace: Path) -> bool:
-    """Whether a setting may name a file, a database, an address or code that is not the workspace's own."""
+    """Whether a setting may name a file, a database, an address or code outside the workspace."""
     if isinstance(value, Mapping):
         return any(reaches(each, workspace) for each in value.values())
     if isinstance(value, list | tuple):
@@ -258,24 +258,24 @@ def reaches(value: Any, workspace: Path) -> bool:
     if isinstance(value, str):
         if "://" not in value and not _REACHES.search(value):
             return False
-        found = file_of(value)
-        value = found[1] if found else Path(value)
+        database = file_of(value)
+        value = database[1] if database else Path(value)
     try:
         path = Path(os.path.normpath(value.expanduser().absolute()))
         folders = [workspace / name for name in OWN_FOLDERS]
         inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
-        if inside is None:  # elsewhere it is not even looked whether something is there
+        if inside is None:  # outside, not even its existence is checked
             return True
         return not path.exists() or not path.resolve().is_relative_to(inside.resolve())
     except (OSError, ValueError, RuntimeError):
         return True
 
 
-def _untrusted(what: str, asked: Sequence[str], caller: Caller) -> str:
+def _untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
     word = "--trust" if caller.flags else "trust=True"
     return (
-        f"{what} was not made by you in this workspace, and asks for more than it holds; with {word} it is allowed to "
-        f"(docs/trust.md):\n{_list(asked)}"
+        f"{what} was not made by you in this workspace, and asks for more than it contains; {word} allows it "
+        f"(docs/trust.md):\n{_list(requests)}"
     )
 
 
@@ -284,6 +284,6 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value on one line, without what a terminal would obey and without credentials."""
+    """A value on one line, without control characters and credentials."""
     text = mask_message(str(value))
     return repr(text if len(text) <= 200 else f"{text[:200]}...")

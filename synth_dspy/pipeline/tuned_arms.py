@@ -1,4 +1,4 @@
-"""What is asked of tuned arms besides the comparison: do demonstrations help, and what did tuning cost elsewhere?"""
+"""Further measurements of tuned arms: whether demonstrations help, and what tuning cost outside the task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Programs = Mapping[str, dspy.Module]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A tuned arm's program with demonstrations in its prompt, and the held-out examples that it is asked."""
+    """A tuned arm's program with demonstrations in its prompt, and the held-out examples to run it on."""
 
     name: str
     of: str
@@ -41,8 +41,8 @@ def with_demonstrations(
         programs: the arms' programs, by name.
         student: the LM before tuning.
         examples: the held-out examples.
-        few: at most so many of them are asked.
-        seed: of their choice.
+        few: the most examples to use.
+        seed: for choosing them.
     """
     shown = next((p for p in programs.values() if any(predictor.demos for predictor in p.predictors())), None)
     if shown is None or not few:
@@ -63,7 +63,7 @@ STUDENT = "student"
 
 
 def compared_models(programs: Programs, student: dspy.LM) -> dict[str, tuple[dspy.LM, str | Path]]:
-    """The student and the models that were tuned from it, each with its weights; none where no arm was tuned.
+    """The student and the models tuned from it, each with its weights; empty if no arm was tuned.
 
     Args:
         programs: the arms' programs, by name.
@@ -94,13 +94,13 @@ def retained(
         lm: the model.
         weights: its weights, as `compared_models` gives them.
         settings: whose prompts and text are used.
-        few: at most so many prompts.
+        few: the most prompts to use.
         executor: runs many calls at once.
         bars: shows the progress.
         seed: of the intervals.
 
     Returns:
-        The figures, None where there are none, and what the report notes of what could not be measured.
+        The figures (None if there are none), and a note on what could not be measured (or None).
     """
     prompts, text = retention_data(settings, few)
     measured = None
@@ -109,13 +109,16 @@ def retained(
             followed = retention.measure(lm, prompts, executor=executor, arm=name, seed=seed, progress=bar)
             measured = retention.Retained(followed)
             measured = retention.Retained(followed, _perplexity(weights, text))
-        except (ModelError, SetupError) as error:  # the comparison stands without it
-            return measured, f"What tuning cost {name} elsewhere could not be measured in full: {message_of(error)}"
+        except (ModelError, SetupError) as error:  # the comparison is valid without it
+            return (
+                measured,
+                f"What tuning cost {name} outside the task could not be measured in full: {message_of(error)}",
+            )
     return measured, None
 
 
 def _perplexity(weights: str | Path, text: str) -> retention.Perplexity:
-    """Perplexity of a text under a model, by its name, or under weights that were tuned.
+    """Perplexity of a text under a model (by name) or under tuned weights.
 
     Raises:
         ModelError: it cannot be measured.
@@ -131,7 +134,7 @@ def retention_data(settings: Retention, few: int | None = None) -> tuple[list[re
     """The prompts and the general text that the settings name, or the project's own.
 
     Raises:
-        SetupError: a file is missing or not as it should be.
+        SetupError: a file is missing or malformed.
     """
     prompts = retention.read_prompts(settings.ifeval or retention.DATA / "instructions.jsonl", few)
     return prompts, _read(settings.text or retention.DATA / "general.txt")

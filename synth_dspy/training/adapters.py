@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 
 BASE = "base.json"
 CONFIG = "adapter_config.json"
@@ -87,7 +87,7 @@ def read_adapter_config(adapter: Path) -> dict[str, Any]:
     except SetupError as error:
         raise ArmError(f"{adapter} is no PEFT adapter: {error}") from error
     except ValidationError as error:
-        raise ArmError(f"In {adapter / CONFIG}, {mistake(error, _Config)}") from error
+        raise ArmError(f"In {adapter / CONFIG}, {describe_error(error, _Config)}") from error
     if not (adapter / WEIGHTS).is_file():
         raise ArmError(f"{adapter} has no adapter_model.safetensors; weights in other formats are not loaded.")
     odd = [key for key in _NOT_PLAIN if config.get(key)]

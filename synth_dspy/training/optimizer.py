@@ -176,7 +176,7 @@ class WeightOptimizer(Teleprompter):
         """The examples for whose answers the program is given evidence, where the task can tell."""
         if self.resources.evidence is None:
             return list(trainset)
-        known = self.resources.known_evidence
+        known = self.resources.evidence_by_id
         new = [example for example in trainset if example.id not in known]  # recipes of a run ask about the same ones
         traces = collect(bare(program), new, executor=self.resources.executor, score=self.resources.evidence)
         known |= {trace.example.id: trace.reference is None or trace.reference.score != 0 for trace in traces}

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
@@ -185,7 +185,7 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
     counts = options.pop("counts", None)
     method = options.setdefault("method", "sft")
     if method not in METHODS:
-        raise SetupError(f"There is no training method {method!r}; there are {', '.join(METHODS)}.")
+        raise SetupError(f"There is no training method {method!r}; the methods are {', '.join(METHODS)}.")
     if not rows:
         dropped = ", ".join(f"{count} {why}" for why, count in ((counts or {}).get("dropped") or {}).items())
         raise ArmError(f"There are no rows to train on with {method}{f' (dropped: {dropped})' if dropped else ''}.")
@@ -213,7 +213,7 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         try:
             spec = TrainSpec(model=base, **options)
         except ValidationError as error:
-            raise SetupError(f"Of the training settings, {mistake(error, TrainSpec, hidden=FOLLOWS)}") from error
+            raise SetupError(f"Of the training settings, {describe_error(error, TrainSpec, hidden=FOLLOWS)}") from error
         (new / SPEC).write_text(spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
         if counts is not None:
             (new / COUNTS).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from synth_dspy.core.config import METHODS, Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json
-from synth_dspy.core.validation import mistake
+from synth_dspy.core.validation import describe_error
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
@@ -145,7 +145,7 @@ def check_training_options(method: str, options: Mapping[str, Any], also: Iterab
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:
-        raise SetupError(mistake(error, TrainSpec, within=f"{where}.", also=also, hidden=RESERVED)) from error
+        raise SetupError(describe_error(error, TrainSpec, within=f"{where}.", also=also, hidden=RESERVED)) from error
 
 
 def read_spec(path: Path) -> TrainSpec:
@@ -157,11 +157,11 @@ def read_spec(path: Path) -> TrainSpec:
     value = read_json(path, "The training spec")
     method = value.get("method") if isinstance(value, dict) else None
     if method not in METHODS:
-        raise SetupError(f"The training spec {path} names the method {method!r}; there are {', '.join(METHODS)}.")
+        raise SetupError(f"The training spec {path} names the method {method!r}; the methods are {', '.join(METHODS)}.")
     try:
         spec = TrainSpec.model_validate(value)
     except ValidationError as error:
-        raise SetupError(f"In the training spec {path}, {mistake(error, TrainSpec)}") from error
+        raise SetupError(f"In the training spec {path}, {describe_error(error, TrainSpec)}") from error
     try:
         return _absolute(spec, path.resolve().parent)
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte

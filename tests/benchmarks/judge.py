@@ -25,9 +25,9 @@ from synth_dspy.evaluation.judges import PARAMETERS, settled
 from synth_dspy.evaluation.reference_judge import examples as judge_examples
 from synth_dspy.evaluation.reference_judge import perturb
 from synth_dspy.evaluation.reference_judge.calibration import agreement
-from synth_dspy.evaluation.reference_judge.examples import Known, fold
+from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, fold
 from synth_dspy.evaluation.reference_judge.fit import fit
-from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.models.embedder import EmbeddedEmbedder
 
 UNSEEN_ATTACKS = {
@@ -114,16 +114,16 @@ def main() -> None:
 def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], count: int, show: int = 0) -> None:
     """Print agreement, speed, and how many of each kind of made answer are accepted."""
     rng = random.Random(20)
-    scorer.score([Asked("a", ["b"], "c d")])
+    scorer.score([JudgedAnswer("a", ["b"], "c d")])
     began, cpu = time.perf_counter(), time.process_time()
-    scores = scorer.score([Asked(row["question"], row["references"], row["prediction"]) for row in verdicts])
+    scores = scorer.score([JudgedAnswer(row["question"], row["references"], row["prediction"]) for row in verdicts])
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     print(f"verdicts: {agreement(scores, [row['label'] for row in verdicts], [row['group'] for row in verdicts])}")
     print(f"speed: {len(verdicts) / wall:.0f} items/s of wall time, {len(verdicts) / cpu:.0f} items/s of one core")
-    made: dict[tuple[str, str], list[tuple[Known, str]]] = defaultdict(list)
+    made: dict[tuple[str, str], list[tuple[AnsweredItem, str]]] = defaultdict(list)
     for source, items in (
-        ("questions", judge_examples.known_from_verdicts(verdicts, rng)),
-        ("contracts", judge_examples.known_from_clauses(clauses, rng)),
+        ("questions", judge_examples.items_from_verdicts(verdicts, rng)),
+        ("contracts", judge_examples.items_from_clauses(clauses, rng)),
     ):
         chosen = rng.sample(items, min(count, len(items)))
         for item, said, kind in _made(chosen, rng):
@@ -137,7 +137,7 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
     totals: dict[str, list[bool]] = defaultdict(list)
     for kind, shape in order:
         pairs = made[(kind, shape)]
-        asked = [Asked(item.question, item.references, said) for item, said in pairs]
+        asked = [JudgedAnswer(item.question, item.references, said) for item, said in pairs]
         scores = _judged(scorer, asked)
         accepted = [score >= 0.5 for score in scores]
         totals[kind] += accepted
@@ -152,7 +152,7 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
         print(f"{kind:22} {'all':12} accepted {100 * sum(accepted) / len(accepted):5.1f} of 100 (n {len(accepted)})")
 
 
-def _judged(scorer: ReferenceScorer, asked: list[Asked]) -> list[float]:
+def _judged(scorer: ReferenceScorer, asked: list[JudgedAnswer]) -> list[float]:
     """As the judge scores them: abstention first."""
     return [
         score if (known := settled(one._asdict())) is None else known
@@ -160,7 +160,7 @@ def _judged(scorer: ReferenceScorer, asked: list[Asked]) -> list[float]:
     ]
 
 
-def _made(items: list[Known], rng: random.Random) -> list[tuple[Known, str, str]]:
+def _made(items: list[AnsweredItem], rng: random.Random) -> list[tuple[AnsweredItem, str, str]]:
     by_shape = defaultdict(list)
     for item in items:
         by_shape[item.shape].append(item.answer)
@@ -189,7 +189,7 @@ def _made(items: list[Known], rng: random.Random) -> list[tuple[Known, str, str]
     return found
 
 
-def _shape(source: str, item: Known) -> str:
+def _shape(source: str, item: AnsweredItem) -> str:
     if len(item.answer.split()) >= 20:
         return "long clause"
     return (

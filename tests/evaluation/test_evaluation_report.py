@@ -196,11 +196,11 @@ def test_the_terminal_table_names_every_arm(rows: Any, facts: dict[str, Any]) ->
 
 
 def test_a_folder_without_a_run_is_one_clear_sentence(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
-    with pytest.raises(SetupError, match=r"is no finished run: it has no readable results\.json"):
+    with pytest.raises(SetupError, match=r"is not a finished run: it has no readable results\.json"):
         write_report(tmp_path)
     _write(tmp_path, rows, facts)
     (tmp_path / "measurements.json").write_text("{half")
-    with pytest.raises(SetupError, match="is no finished run: its files are not as a run writes them"):
+    with pytest.raises(SetupError, match="is not a finished run: its files are not as a run writes them"):
         write_report(tmp_path)
 
 

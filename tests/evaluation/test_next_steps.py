@@ -32,7 +32,16 @@ def test_a_quick_run_is_to_be_run_whole_and_too_few_items_are_to_be_more(
     whole, everything = steps(rows, facts, tmp_path)
     assert whole.command == "python -m synth_dspy.compile my_task --limit 9"
     assert everything.command == "python -m synth_dspy.compile my_task"
-    assert "about 90 held-out items are needed, not 8" in everything.sentence
+    assert "takes about 90 held-out items, not 8" in everything.sentence
+
+
+def test_two_steps_never_share_a_command_or_a_reason(tmp_path: Path, answers: Rows, facts: dict[str, Any]) -> None:
+    facts |= {"command": "python -m synth_dspy.compile my_task --limit 9", "labels": "--task.labelled FILE"}
+    facts["splits"] = {"test": {"groups": 4, "items": 8, "available": 20}}
+    first, second = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
+    assert first.command != second.command
+    assert "held-out items, not 8" in first.sentence
+    assert "held-out items, not 8" not in second.sentence
 
 
 @pytest.mark.parametrize(
@@ -88,7 +97,7 @@ def test_rows_that_were_not_learned_from_and_a_stronger_teacher(
     (tmp_path / "config.toml").write_text("")
     rows, teacher = steps(answers({"rag": [0, 1] * 200, "sft": [0, 1] * 200}), facts, tmp_path)
     again = f"python -m synth_dspy.compile contract_qa --config {tmp_path}/config.toml"
-    assert "sft learned from 30 of 90 rows; all of them take about 12 minutes" in rows.sentence
+    assert "sft was trained on 30 of 90 rows; all of them take about 12 minutes" in rows.sentence
     assert rows.command == f"{again} --training.minutes 16"  # a fifth more than estimated
     assert teacher.command.startswith(f"{again} --models.teacher ")
 

@@ -43,7 +43,7 @@ def test_a_limit_spreads_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"instruction_id_list": ["rhyme:always"]}, "line 2: .*'rhyme:always' is none of the 25 kinds"),
+        ({"instruction_id_list": ["rhyme:always"]}, "line 2: .*'rhyme:always' is not one of the 25 kinds"),
         ({"prompt": ""}, "line 2: field 'prompt'"),
         ({"kwargs": [{}, {}]}, "key 2 has 1 instructions and 2 sets of arguments"),
         ({"instruction_id_list": ["length_constraints:number_words"]}, "with which it cannot be checked"),

@@ -122,8 +122,8 @@ def test_rows_that_time_was_not_enough_for_and_few_preferences_are_told(tuned: t
     dpo = next(arm for arm in results["arms"] if arm["name"] == "dpo")["training"]
     assert (dpo["rows"], dpo["available"]) == (7, 7)  # two of nine were too long
     (few,) = [note for note in results["notes"] if "learned from only" in note]
-    assert few.startswith("dpo and orpo learned from only 7 preferences, too few to move a model far: of the pairs")
-    assert "3 were the same text and 4 were judged about alike" in few
+    assert few.startswith("dpo and orpo learned from only 7 preferences, too few to change a model much: of the pairs")
+    assert "3 had the same text and 4 were judged about equal" in few
 
 
 def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_alike(
@@ -136,9 +136,9 @@ def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_ali
             arm["training"]["dropped"] = {"equal": 3, "human: equal": 1, "human: could not be asked": asked}
     notes = summarise(rows, facts)[0]["notes"]
     (unused,) = [note for note in notes if "feedback" in note]
-    assert unused.startswith("Of the feedback that people gave, 3 could not be used (equal: 1, could not be asked: 2)")
+    assert unused.startswith("Of people's feedback, 3 preferences could not be used (equal: 1, could not be asked: 2)")
     (alike,) = [note for note in notes if "same answer" in note]
-    assert alike.startswith("sft and dpo gave the same answer to every item that is compared")
+    assert alike.startswith("sft and dpo gave the same answer to every item compared")
     for changed in ({"prediction": "other"}, {"error": "timed out"}):
         one = next(row for row in rows if row["arm"] == "dpo")
         others = [row | changed if row is one else row for row in rows]
@@ -175,7 +175,7 @@ def test_arms_that_their_own_judge_taught_are_named(
     said = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
     wanted = (
         "The judge that scores sft also chose the answers that it learned from: read token F1 and exact match "
-        "beside judged accuracy."
+        "as well as judged accuracy."
     )
     assert said == ([wanted] if taught else [])
 
@@ -210,8 +210,8 @@ def test_what_tuning_cost_elsewhere_is_tested_and_told(tuned: tuple[list[Json], 
     assert sft["change"]["ifeval"]["p_holm"] < 0.01
     assert dpo["change"]["ifeval"]["p_holm"] == 1
     assert dpo["change"]["perplexity"]["percent"] == 0
-    (note,) = [note for note in results["notes"] if "elsewhere" in note]
-    assert note.startswith("Tuning cost sft something elsewhere: fewer instructions followed (−50.0 points) and")
+    (note,) = [note for note in results["notes"] if "outside the task" in note]
+    assert note.startswith("Tuning made sft worse outside the task: fewer instructions followed (−50.0 points) and")
     assert "followed" not in json.dumps(results["retention"])
 
 
@@ -289,7 +289,7 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
             "sft + demonstrations",
             "What tuning cost elsewhere",
             "−50.0",
-            "Tuning cost sft something elsewhere",
+            "Tuning made sft worse outside the task",
         ):
             assert part in text, part
         assert not re.search(r"\bnan\b|\bNone\b|Undefined", text)

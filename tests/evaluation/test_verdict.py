@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from finished_runs import summarise
 
+from synth_dspy.evaluation.report.verdict import points
+
 Rows = Callable[..., list[dict[str, Any]]]
 REFERENCES = [
     {"name": "always silent", "kind": "silent", "answer": "Silent."},
@@ -67,7 +69,7 @@ def test_a_score_that_contradicts_the_judge_is_not_hidden(answers: Rows, facts: 
     assert "Token F1 says the opposite of the judge: sft \u221229.9 points" in said["headline"]
     agreeing = verdict(_scored(answers, judged, {"rag": 0.2, "sft": 0.5}), facts)
     assert "Token F1" not in agreeing["headline"]
-    assert "By token F1 it is better too (+30" in agreeing["detail"]
+    assert "It is also better by token F1 (+30" in agreeing["detail"]
 
 
 def test_own_scores_are_those_that_the_task_declares(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
@@ -94,7 +96,7 @@ def test_rows_beside_the_arms_change_nothing_about_the_arms(answers: Rows, facts
     assert {(c["arm"], c["against"]) for c in results["comparisons_trivial"]} == {
         ("rag", "always silent"), ("sft", "always silent")
     }  # fmt: skip
-    (level,) = [note for note in results["notes"] if "one answer to every question" in note]
+    (level,) = [note for note in results["notes"] if "the same answer to every question" in note]
     assert "evidence that rag does better" in level  # sft does
     assert any("Under DSPy's own adapter rag is better (+75.0 points)" in note for note in results["notes"])
 
@@ -104,7 +106,7 @@ def test_a_baseline_no_better_than_a_trivial_answer_is_flagged_beside_the_headli
 ) -> None:
     rows = answers({"rag": [1, 0] * 24, "sft": [0, 1] * 24, "always silent": [1, 0] * 24})
     detail = verdict(rows, {**facts, "reference_rows": REFERENCES})["detail"]
-    assert "There is no evidence that rag does better than one answer to every question" in detail
+    assert "There is no evidence that rag does better than the same answer to every question" in detail
 
 
 def test_wrong_and_abstained_are_counted_apart(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
@@ -128,3 +130,8 @@ def test_what_is_true_of_several_arms_is_said_once(answers: Rows, facts: dict[st
         "sft, dpo and orpo failed and have no score: Provider <dspy.Provider object> does not support fine-tuning",
     ]
     assert "0x7f" not in str(results)
+
+
+@pytest.mark.parametrize(("difference", "text"), [(0.0, "0.0 points"), (-0.0004, "0.0 points"), (0.05, "+5.0 points")])
+def test_a_difference_that_rounds_to_nothing_has_no_sign(difference: float, text: str) -> None:
+    assert points(difference) == text

@@ -20,7 +20,7 @@ from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.sheets import KEY, make_sheets, read_key
 from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
 from synth_dspy.evaluation.judges import PARAMETERS
-from synth_dspy.evaluation.reference_judge.judge import Asked, Parameters, ReferenceScorer
+from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.trees import Trees
 from synth_dspy.evaluation.report.render import summary_table, write_report
 from synth_dspy.models.embedder import TokenVectors
@@ -149,7 +149,7 @@ JUDGES_FILE = {
     "intact": TREE,
     "idf": {"": 1.0, "the": 0.1},
 }
-ASKED = [Asked("When?", ["1979", "in May 1979"], "It was 1979.")]
+ASKED = [JudgedAnswer("When?", ["1979", "in May 1979"], "It was 1979.")]
 
 
 def test_judges(fuzz: Any, fresh: Callable[[], Path]) -> None:

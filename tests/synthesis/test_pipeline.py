@@ -141,7 +141,7 @@ def asking(embedder: Any, reply: str, **more: Any) -> Synthesizer:
         abstention="Silent.",
         free=True,
         unanswerable=0.0,
-        **{"asked": 1.0, "search": lambda question, group: PASSAGES if group == "lease" else [], **more},
+        **{"transferred_share": 1.0, "search": lambda question, group: PASSAGES if group == "lease" else [], **more},
     )
     synthesizer.adapter = Spy()
     synthesizer.set_lm(DummyLM([{"answer": reply}], adapter=synthesizer.adapter))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
+from synth_dspy.domains.documents.spans import excerpt, find_spans, with_context
 from synth_dspy.synthesis.demonstrations import Demonstrations, Shot
 
 PATTERNS = {
@@ -32,7 +32,7 @@ def test_excerpt_is_the_sentence_around_the_span() -> None:
     at = text.index("3 May 2020")
     assert excerpt(text, at, at + 10) == "The lease ends on 3 May 2020, at noon."
     assert excerpt(text, at, at + 10, words=6) == "ends on 3 May 2020,"
-    assert beside(text, at, at + 10, before=2, after=0) == "ends on 3 May 2020"
+    assert with_context(text, at, at + 10, before=2, after=0) == "ends on 3 May 2020"
 
 
 def test_excerpt_of_a_long_sentence_keeps_the_span() -> None:

@@ -104,11 +104,11 @@ def test_dspys_chat_rows_are_taken_as_they_are(base: Path, tmp_path: Path) -> No
 
 def test_what_cannot_be_trained_is_said_in_one_sentence(base: Path, tmp_path: Path) -> None:
     model = f"embedded/{base}"
-    with pytest.raises(SetupError, match="no training method 'ppo'; there are sft, dpo"):
+    with pytest.raises(SetupError, match="no training method 'ppo'; the methods are sft, dpo"):
         prepare(tmp_path, model, sft(), {"method": "ppo"})
     with pytest.raises(SetupError, match=r"learning_rat does not exist: did you mean learning_rate\?"):
         prepare(tmp_path, model, sft(), {"learning_rat": 1})
-    with pytest.raises(SetupError, match="adapter does not exist: there are method, dev"):
+    with pytest.raises(SetupError, match="adapter does not exist: the valid names are method, dev"):
         prepare(tmp_path, model, sft(), {"adapter": "/none"})
     with pytest.raises(SetupError, match="setting adapters follows from the LM"):
         prepare(tmp_path, model, sft(), {"adapters": ["/none"]})

@@ -47,8 +47,8 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ({"epochs": 0}, "training.options.dpo.epochs is 0: it should be greater than 0"),
         ({"lora": {"ranks": 4}}, r"training.options.dpo.lora.ranks does not exist: did you mean rank\?"),
         ({"lora": {"targets": "q_proj"}}, r"lora.targets is 'q_proj': it should be a list, such as \["),
-        ({"quux": 1}, "quux does not exist: there are minutes, lora, learning_rate"),
-        ({"lora": {"exampels": 4}}, "lora.exampels does not exist: there are rank, alpha"),
+        ({"quux": 1}, "quux does not exist: the valid names are minutes, lora, learning_rate"),
+        ({"lora": {"exampels": 4}}, "lora.exampels does not exist: the valid names are rank, alpha"),
         ({"exampels": 1}, r"exampels does not exist: did you mean examples\?"),
         ({"seed": 1}, "training.options.dpo.seed is not set there"),
     ],
@@ -59,5 +59,5 @@ def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
 
 
 def test_a_method_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="'ppo'; there are sft, dpo, orpo, kto, grpo"):
+    with pytest.raises(SetupError, match="'ppo'; the methods are sft, dpo, orpo, kto, grpo"):
         read_spec(folder(tmp_path / "x", method="ppo"))

@@ -1,7 +1,7 @@
-"""Files that are written: whole or not at all, and never over what is there unless the user said so.
+"""Atomic and private writing of files.
 
-A kill, or a full disk, never leaves half of a file, nor new files beside old ones that belong together; `--out` never
-takes the place of another without `--force`. What a run writes is its user's alone, unless it is shared.
+A kill or a full disk never leaves half a file, or new files mixed with old ones that belong together; `--out` never
+overwrites without `--force`. Only the user can read what a run writes, unless the run is shared.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from pathlib import Path
 from synth_dspy.core.errors import SetupError
 
 PRIVATE, SHARED = 0o077, 0o027
-"""Masks of what nobody, or only the user's group, may read."""
+"""umasks: no access for others; read access for the user's group."""
 
 
 def limit_access(*, share: bool) -> None:
-    """Let this process, and those that it starts, write files that nobody else may read; with `share`, the group may.
+    """Make the files that this process and its children write private; with `share`, readable by the group.
 
-    The process's umask does it, so that it holds for every library's files too.
+    It sets the umask, which applies to files that libraries write too.
     """
     os.umask(SHARED if share else PRIVATE)
 
 
 def limit_access_to(folder: Path, *, share: bool) -> None:
-    """`limit_access`, also for what is in a folder: a copy, or an older version, may have left it open to others.
+    """`limit_access`, also for what a folder already contains: a copy or an older version may have left it open.
 
-    What another user owns stays as it is.
+    Files of other users stay as they are.
     """
     limit_access(share=share)
     mask = SHARED if share else PRIVATE
     for path in (folder, *folder.rglob("*")):
         with suppress(OSError):
             if not path.is_symlink():
-                own = path.stat().st_mode & 0o700
-                path.chmod((own | own >> 3 | own >> 6) & ~mask & 0o777)
+                owner_bits = path.stat().st_mode & 0o700
+                path.chmod((owner_bits | owner_bits >> 3 | owner_bits >> 6) & ~mask & 0o777)
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Write a file or a folder whole or not at all, in a folder that is made where it is missing.
+    """Write a file or a folder atomically; a missing parent folder is created.
 
     Yields:
-        A path beside `target`, where there is nothing yet. What is written there takes `target`'s place at the end,
-        or is removed where the writing fails.
+        An unused path next to `target`. What is written there replaces `target` at the end, or is removed if the block
+        fails.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the old content stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -64,18 +64,18 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():  # of a link the link, not what it leads to
+    """Remove a file or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():  # remove a link itself, never its target
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write UTF-8 text into a file, as `replacing` does. Another file's access stays.
+    """Write UTF-8 text to a file atomically; an existing file keeps its permissions.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the old content stays.
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
@@ -84,15 +84,15 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_together(folder: Path, texts: Mapping[str, str], staged: str) -> None:
-    """Write several files of a folder that belong together: all of them take their places, or none does.
+    """Write several files of a folder atomically: all of them or none.
 
     Args:
-        folder: is there.
-        texts: by the files' names.
-        staged: name of a folder in it for the meantime; `finish_writing` finds there what a kill has left to do.
+        folder: an existing folder.
+        texts: file contents by file name.
+        staged: name of a staging folder inside it, from which `finish_writing` completes an interrupted write.
 
     Raises:
-        OSError: one cannot be written; what was there stays.
+        OSError: a file cannot be written; the old contents stay.
     """
     finish_writing(folder, staged)
     partial = folder / f"{staged}.partial"
@@ -102,7 +102,7 @@ def write_together(folder: Path, texts: Mapping[str, str], staged: str) -> None:
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8", newline="")
             sync(partial / name)
-        partial.replace(folder / staged)  # from here on they are the folder's
+        partial.replace(folder / staged)  # the commit point
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -110,13 +110,13 @@ def write_together(folder: Path, texts: Mapping[str, str], staged: str) -> None:
 
 
 def finish_writing(folder: Path, staged: str) -> None:
-    """Let the files of a `write_together` that was killed half-way take their places.
+    """Complete a `write_together` that was interrupted after its commit point.
 
     Raises:
-        OSError: they cannot.
+        OSError: a file cannot be moved.
     """
     source = folder / staged
-    if source.is_dir() and not source.is_symlink():  # which would bring the files of another folder here
+    if source.is_dir() and not source.is_symlink():  # a link could move the files of any folder here
         for path in sorted(source.iterdir()):
             path.replace(folder / path.name)
         source.rmdir()
@@ -124,10 +124,10 @@ def finish_writing(folder: Path, staged: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's contents, or the names in a folder, survive a loss of power.
+    """Flush a file's contents, or a folder's entries, to the disk.
 
     Raises:
-        OSError: they cannot.
+        OSError: the flush fails.
     """
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -137,24 +137,24 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names of a folder's files survive a loss of power, where the file system can."""
+    """Flush a folder's entries to the disk, if the file system supports it."""
     with suppress(OSError):
         sync(folder)
 
 
 def refuse_to_overwrite(paths: Iterable[Path], *, force: bool, flag: str = "--out") -> None:
-    """Look at what is about to be written, before any work is done for it.
+    """Refuse to write over existing files, before any work is done.
 
     Args:
-        paths: the files.
-        force: whether the user said `--force`.
-        flag: what another place is named with.
+        paths: the files to be written.
+        force: whether the user passed `--force`.
+        flag: the flag that names another path.
 
     Raises:
-        SetupError: one of them is there and `force` was not said, or is a folder.
+        SetupError: one of them exists and `force` is false, or is a folder.
     """
     for path in paths:
         if path.is_dir():
-            raise SetupError(f"{path} is a folder, where a file is to be written: name another place with {flag}.")
+            raise SetupError(f"{path} is a folder, not a file: name another path with {flag}.")
         if path.exists() and not force:
-            raise SetupError(f"{path} is there already: name another place with {flag}, or write over it with --force.")
+            raise SetupError(f"{path} exists already: name another path with {flag}, or overwrite it with --force.")

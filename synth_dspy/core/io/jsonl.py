@@ -1,8 +1,8 @@
-"""JSON lines and CSV that people and other programs write: read and checked, and every mistake told the same way.
+"""Reading and checking JSON lines and CSV from users and other programs, with uniform error messages.
 
     rows = read_rows(path, {"id": ID, "question": FILLED, "references": TEXTS})
 
-A check takes a field's value and gives None, or what to make of the value: the end of the sentence that the user gets.
+A check takes a field's value and returns None, or what is expected instead: the end of the sentence that the user sees.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from synth_dspy.core.io.reading import parse_json, read_text
 Check = Callable[[Any], str | None]
 
 
-def _must(wanted: str, holds: Callable[[Any], bool]) -> Check:
-    return lambda value: None if holds(value) else wanted
+def _require(expectation: str, holds: Callable[[Any], bool]) -> Check:
+    return lambda value: None if holds(value) else expectation
 
 
 def _texts(filled: bool) -> Check:
@@ -30,35 +30,37 @@ def _texts(filled: bool) -> Check:
     def check(value: Any) -> str | None:
         if not isinstance(value, list):
             return "make it a list of strings"
-        good = all(isinstance(one, str) and (one.strip() or not filled) for one in value)
-        return None if good else f"it must hold only {kind}"
+        valid = all(isinstance(each, str) and (each.strip() or not filled) for each in value)
+        return None if valid else f"it must hold only {kind}"
 
     return check
 
 
-TEXT = _must("make it a string", lambda value: isinstance(value, str))
-FILLED = _must("make it a string that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
+TEXT = _require("make it a string", lambda value: isinstance(value, str))
+FILLED = _require("make it a string that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
 TEXTS = _texts(filled=False)
 FILLED_TEXTS = _texts(filled=True)
-ID = _must("make it a string or a number", lambda value: isinstance(value, str | int) and not isinstance(value, bool))
-BOOL = _must("make it true or false", lambda value: isinstance(value, bool))
-LABEL = _must("make it 0 or 1", lambda value: value in (0, 1))
-COUNT = _must(
-    "make it a whole number from 1 on",
+ID = _require(
+    "make it a string or a number", lambda value: isinstance(value, str | int) and not isinstance(value, bool)
+)
+BOOL = _require("make it true or false", lambda value: isinstance(value, bool))
+LABEL = _require("make it 0 or 1", lambda value: value in (0, 1))
+COUNT = _require(
+    "make it a positive whole number",
     lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
 )
-OBJECTS = _must(
-    "make it a list of objects", lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value)
+OBJECTS = _require(
+    "make it a list of objects", lambda value: isinstance(value, list) and all(isinstance(row, dict) for row in value)
 )
 
 
 def one_of(names: Collection[str], noun: str) -> Check:
-    """A check that a value is one of the ids of what was read, such as documents."""
+    """A check that a value is one of the ids of the `noun`s (such as documents) that were read."""
     examples = ", ".join(sorted(names)[:5])
 
     def check(value: Any) -> str | None:
-        known = isinstance(value, str) and value in names
-        return None if known else f"which is no {noun} that was read; use one of {len(names)} ids such as {examples}"
+        valid = isinstance(value, str) and value in names
+        return None if valid else f"but no such {noun} was read; use one of {len(names)} ids such as {examples}"
 
     return check
 
@@ -66,17 +68,17 @@ def one_of(names: Collection[str], noun: str) -> Check:
 def read_rows(
     path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None, unique: str | None = None
 ) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line; blank lines are passed over, further fields are kept.
+    """Read a file of JSON objects, one per line; blank lines are skipped, unknown fields are kept.
 
     Args:
         path: the file, UTF-8.
-        fields: what every line must have.
-        optional: what is checked where a line has it and it is not null.
-        unique: a field of which no two lines may have the same value.
+        fields: checks of the required fields.
+        optional: checks of fields that a line may omit or set to null.
+        unique: a field whose values must be unique.
 
     Raises:
-        SetupError: the file cannot be read or holds no line, or a line is not as described; names the file, the line
-            and the field.
+        SetupError: the file cannot be read or is empty, or a line fails a check; names the file, the line and the
+            field.
     """
     lines = read_text(path).split("\n")  # splitlines() would also cut at U+2028 inside a string
     rows: list[dict[str, Any]] = []
@@ -87,22 +89,22 @@ def read_rows(
         place = f"{path}, line {number}"
         row = _row(line, place, fields, optional or {})
         if unique is not None and (first := seen.setdefault(row[unique], number)) != number:
-            raise SetupError(f"{place}: {unique} {row[unique]!r} is line {first}'s too; give it its own.")
+            raise SetupError(f"{place}: {unique} {row[unique]!r} is also used in line {first}; make it unique.")
         rows.append(row)
     if not rows:
-        raise SetupError(f"{path} should hold JSON objects, one a line, and holds none.")
+        raise SetupError(f"{path} should hold JSON objects, one per line, but is empty.")
     return rows
 
 
 def read_table(
     path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines, or of CSV with a header where its name ends with `.csv`.
+    """Read a file of JSON lines, or of CSV with a header if its name ends with `.csv`.
 
     Args:
         path: the file, UTF-8.
-        fields: what every row must have; further ones are kept.
-        optional: what is checked where a row has it.
+        fields: checks of the required fields; further fields are kept.
+        optional: checks of fields that a row may omit.
 
     Raises:
         SetupError: as `read_rows`.
@@ -114,22 +116,22 @@ def read_table(
     try:
         columns = [name for name in reader.fieldnames or [] if name]
         if missing := [name for name in fields if name not in columns]:
-            there = f"; the columns are {', '.join(columns)}" if columns else ""
-            raise SetupError(f"{path}, line 1: the column {missing[0]!r} is missing{there}.")
+            hint = f"; the columns are {', '.join(columns)}" if columns else ""
+            raise SetupError(f"{path}, line 1: the column {missing[0]!r} is missing{hint}.")
         for cells in reader:
             if None in cells or None in cells.values():
-                more = "more" if None in cells else "fewer"
+                difference = "more" if None in cells else "fewer"
                 where = f"{path}, line {reader.line_num}"
-                raise SetupError(f"{where}: has {more} cells than the header; put texts with commas in quotes.")
+                raise SetupError(f"{where}: has {difference} cells than the header; put texts with commas in quotes.")
             row = {name: cells[name] for name in columns if name in fields or cells[name]}
             for name, check in {**(optional or {}), **fields}.items():
                 if name in fields or name in row:
                     _check({name: None} | row, name, check, f"{path}, line {reader.line_num}")
             rows.append(row)
     except csv.Error as error:
-        raise SetupError(f"{path}, line {reader.line_num}: is not CSV ({error}); mend the line.") from error
+        raise SetupError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); fix the line.") from error
     if not rows:
-        raise SetupError(f"{path} should hold rows below its header, and holds none.")
+        raise SetupError(f"{path} should hold rows below its header, but has none.")
     return rows
 
 
@@ -138,7 +140,7 @@ def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[s
         row = parse_json(line)
     except ValueError as error:
         reason = str(error).replace("at line 1 column", "at column")
-        raise SetupError(f"{place}: is not valid JSON ({reason}); mend the line.") from error
+        raise SetupError(f"{place}: is not valid JSON ({reason}); fix the line.") from error
     if not isinstance(row, dict):
         raise SetupError(f"{place}: is not a JSON object; write {{...}} with the fields {', '.join(fields)}.")
     for name, check in fields.items():
@@ -152,6 +154,6 @@ def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[s
 
 
 def _check(row: Mapping[str, Any], name: str, check: Check, place: str) -> None:
-    wanted = check(row[name])
-    if wanted is not None:
-        raise SetupError(f"{place}: field {name!r} is {json.dumps(row[name], ensure_ascii=False)[:60]}; {wanted}.")
+    expectation = check(row[name])
+    if expectation is not None:
+        raise SetupError(f"{place}: field {name!r} is {json.dumps(row[name], ensure_ascii=False)[:60]}; {expectation}.")

@@ -1,4 +1,4 @@
-"""Locks between processes, which the kernel gives back when their holder ends, however it ends: the only ones here."""
+"""File locks between processes. The kernel releases them when their holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from pathlib import Path
 from synth_dspy.core.errors import SetupError
 
 DRAIN_S = 120.0
-"""How long a run that was killed and is resumed waits for the calls that it still had under way."""
+"""How long a resumed run waits for calls that were in flight when it was killed."""
 
 
 def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
     """Lock `path` until the descriptor returned is closed, waiting up to `wait_s`; None if another has it.
 
-    Threads of one process exclude each other too. What the file holds stays, such as the number of the process that
-    has it.
+    Threads of one process exclude each other too. The file's content, such as the holder's process id, is kept.
 
     Raises:
-        OSError: it cannot be opened, or is a link: who wrote into it would write elsewhere.
+        OSError: it cannot be opened, or is a link, through which another file would be written.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     deadline = time.monotonic() + wait_s
@@ -37,7 +36,7 @@ def lock_file(path: Path, *, wait_s: float = 0.0) -> int | None:
 
 
 def try_lock(fd: int) -> bool:
-    """Lock an open file or folder until its descriptor is closed; False if another has it."""
+    """Lock an open file or folder until its descriptor is closed; False if it is locked already."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -51,22 +50,29 @@ def http_lock(path: Path) -> Path:
 
 
 def lock_run(path: Path) -> int:
-    """Become the one process that writes the ledger at `path`."""
+    """Become the only process that writes the ledger at `path`.
+
+    Returns:
+        The descriptor that holds the lock.
+
+    Raises:
+        SetupError: another process has the run open, its last calls are still in flight, or the lock cannot be written.
+    """
     lock = path.with_name(path.name + ".lock")
     try:
         fd = lock_file(lock)
         if fd is None:
             holder = lock.read_text(encoding="ascii", errors="replace").strip() or "unknown"
             raise SetupError(
-                f"The run in {path.parent} is already open in process {holder}: wait until it ends, or end it, "
+                f"The run in {path.parent} is already open in process {holder}: wait until it ends, or stop it, "
                 "then resume."
             )
-        # A killed run may still have calls under way in its HTTP process; their answers are about to come in.
+        # The HTTP process of a killed run may still have calls in flight, whose answers it will write.
         drained = lock_file(http_lock(path), wait_s=DRAIN_S)
         if drained is None:
             os.close(fd)
             raise SetupError(
-                f"The run in {path.parent} was killed with model calls under way, which have not been answered within "
+                f"The run in {path.parent} was killed with model calls in flight, which have not been answered within "
                 f"{DRAIN_S:.0f} s: resume it once the endpoint has answered them."
             )
         os.close(drained)
@@ -74,7 +80,7 @@ def lock_run(path: Path) -> int:
         os.pwrite(fd, str(os.getpid()).encode("ascii"), 0)
     except OSError as error:
         raise SetupError(
-            f"Could not open the ledger {path}: {error.strerror or error}; free some space, or see to it that you may "
-            "write there."
+            f"Could not open the ledger {path}: {error.strerror or error}; free some space, or make sure that you "
+            "may write there."
         ) from error
     return fd

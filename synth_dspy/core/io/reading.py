@@ -1,7 +1,7 @@
-"""Files that people and other programs write: text, JSON and TOML, each read in one way that fails in one sentence.
+"""Reading text, JSON and TOML from users and other programs; every failure is one sentence.
 
 Python's own parsers raise more than their documentation says: a few thousand brackets end in a RecursionError, a number
-of 5,000 digits in a ValueError that is no JSONDecodeError, and half a surrogate pair is found only when it is printed.
+of 5,000 digits in a ValueError that is not a JSONDecodeError, and a lone surrogate fails only when it is printed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from synth_dspy.core.errors import SetupError
 Json = dict[str, Any]
 """A JSON object."""
 MOST_BYTES = 1_000_000_000
-"""Length of a run's file that is still read: a sparse file of a terabyte takes no room and fills all memory."""
+"""Longest file of a run that is read: a sparse file of a terabyte takes no disk space but would fill the memory."""
 
 
 def read_text(path: Path, what: str = "", remedy: str = "check the path") -> str:
@@ -26,8 +26,8 @@ def read_text(path: Path, what: str = "", remedy: str = "check the path") -> str
 
     Args:
         path: the file.
-        what: stands before its name in a message, such as "The rules".
-        remedy: what to do about a file that is missing or may not be read.
+        what: precedes its path in a message, such as "The rules".
+        remedy: what to do about a file that is missing or unreadable.
 
     Raises:
         SetupError: it cannot be read, or is not UTF-8.
@@ -42,50 +42,50 @@ def read_text(path: Path, what: str = "", remedy: str = "check the path") -> str
 
 
 def read_part(path: Path, most: int = MOST_BYTES) -> str:
-    """The text of a file of a run's folder, which somebody else may have made: a pipe there would be waited for.
+    """The text of a file in a run's folder, which may be somebody else's: pipes and huge files are refused.
 
     Args:
         path: the file, UTF-8.
-        most: bytes that it may have.
+        most: maximum size in bytes.
 
     Raises:
-        OSError: it cannot be read, is no regular file (nor a link to one), or is longer.
+        OSError: it cannot be read, is not a regular file (or a link to one), or is longer.
         UnicodeDecodeError: it is not UTF-8.
     """
     with open(path, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no regular file")
-        if found.st_size > most:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if status.st_size > most:
             raise OSError(f"it is longer than {most / 10**6:,.0f} MB")
         return file.read()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON value.
+    """Parse a JSON value.
 
     Raises:
-        ValueError: it is not JSON, is nested more than 200 deep, or holds a number of thousands of digits or half a
-            surrogate pair; says where.
+        ValueError: it is not JSON, is nested more than 200 levels deep, or contains a number of thousands of digits or
+            a lone surrogate; says where.
     """
     from pydantic_core import from_json
 
     try:
         return from_json(text)
     except TypeError as error:  # a text that cannot be encoded
-        raise ValueError("it holds half of a surrogate pair") from error
+        raise ValueError("it contains a lone surrogate") from error
 
 
 def tree(value: Any, most: int = 1_000_000, depth: int = 200) -> Any:
-    """A value, if it is a tree of JSON's kinds, as what JSON holds always is; YAML's aliases can make others.
+    """Return the value if it is a tree of JSON types; YAML's aliases can make cycles and exponential structures.
 
     Args:
-        value: dictionaries and lists of texts, numbers, booleans and None.
-        most: how many values it may hold; one that several aliases stand for counts each time.
-        depth: how deep it may be nested.
+        value: dictionaries and lists of strings, numbers, booleans and None.
+        most: maximum number of values; a value counts once for each alias of it.
+        depth: maximum nesting.
 
     Raises:
-        ValueError: it is not one, or too large a one.
+        ValueError: it is not such a tree, or is too large.
     """
     stack = [(value, 0)]
     count = 0
@@ -93,24 +93,24 @@ def tree(value: Any, most: int = 1_000_000, depth: int = 200) -> Any:
         node, level = stack.pop()
         count += 1
         if count > most or level > depth:
-            raise ValueError(f"it holds more than {most:,} values, or is nested more than {depth} deep")
+            raise ValueError(f"it holds more than {most:,} values, or is nested more than {depth} levels deep")
         if isinstance(node, dict):
             if not all(isinstance(key, str | int | float | None) for key in node):
-                raise ValueError("a key is no text")
+                raise ValueError("a key is not a string")
             stack += [(each, level + 1) for each in node.values()]
         elif isinstance(node, list):
             stack += [(each, level + 1) for each in node]
         elif not isinstance(node, str | int | float | None):
-            raise ValueError(f"it holds a value of the kind {type(node).__name__}")
+            raise ValueError(f"it holds a value of type {type(node).__name__}")
     return value
 
 
-def read_json(path: Path, what: str = "", remedy: str = "mend the file") -> Any:
-    """The JSON value that a file holds.
+def read_json(path: Path, what: str = "", remedy: str = "fix the file") -> Any:
+    """Read a JSON file.
 
     Args:
         path: the file.
-        what: stands before its name in a message.
+        what: precedes its path in a message.
         remedy: what to do about a file that is missing or damaged.
 
     Raises:
@@ -122,8 +122,8 @@ def read_json(path: Path, what: str = "", remedy: str = "mend the file") -> Any:
         raise SetupError(f"{what} {path} is not JSON ({error}); {remedy}.".strip()) from error
 
 
-def read_json_object(path: Path, what: str = "", remedy: str = "mend the file") -> dict[str, Any]:
-    """As `read_json`, of a file that is to hold an object.
+def read_json_object(path: Path, what: str = "", remedy: str = "fix the file") -> dict[str, Any]:
+    """Like `read_json`, for a file that must hold an object.
 
     Raises:
         SetupError: it cannot be read, or is not a JSON object.
@@ -144,5 +144,5 @@ def read_toml(path: Path, what: str) -> Mapping[str, Any]:
         return tomllib.loads(read_text(path, what))
     except RecursionError as error:
         raise SetupError(f"{what} {path} is nested too deeply to be read; flatten it.") from error
-    except ValueError as error:  # of a number of thousands of digits, no TOMLDecodeError
+    except ValueError as error:  # a number of thousands of digits raises no TOMLDecodeError
         raise SetupError(f"{what} {path} is not valid TOML: {error}.") from error

@@ -1,7 +1,7 @@
-"""Chunks: a document cut at section, paragraph and sentence boundaries into pieces of about the same size.
+"""Chunks: a document split at section, paragraph and sentence boundaries into pieces of about the same size.
 
-A chunk's id is the hash of its document and its text. Editing a document therefore changes only the ids of the chunks
-around the edit: cutting starts afresh at every section, so chunks further down come out as before.
+A chunk's id is the hash of its document and its text. Chunks start afresh at every section, so an edit changes only the
+ids of the chunks around it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 from synth_dspy.core.knowledge import Document
 
 CHUNK_WORDS: Final = 40
-_LONGEST: Final = 2.5  # a sentence is kept whole up to so many times the words of a chunk
-_LONGEST_WORD: Final = 256  # characters: what is longer is data, not a word, and is cut
+_LONGEST: Final = 2.5  # longest sentence that is kept whole, in chunk sizes
+_LONGEST_WORD: Final = 256  # characters: anything longer is data, not a word, and is cut
 _TAIL: Final = 64  # characters before a boundary that tell whether a sentence ends there
 
 # What "." does not end a sentence after: titles, corporate forms, references to a numbered thing, initials.
@@ -29,7 +29,7 @@ _ABBREVIATIONS: Final = re.compile(
 _BOUNDARY: Final = re.compile(r"([.!?][\"'”’)\]]*|[;:])\s+(?=[\"'“‘(\[]?[A-Z0-9(\[“\"])")
 _LAST_WORD: Final = re.compile(r"([A-Za-z.]+?)[.!?]?[\"'”’)\]]*\s*$")
 _NUMBERED: Final = re.compile(r"\s*(?:section|article|clause)?\s*\d{1,3}(?:\.\d{1,3})*[.)]?\s*$", re.I)
-# A section begins so; conversions often run sections together on one line, so this is looked for in every sentence.
+# The beginning of a section, matched in every sentence, since conversions often put several sections on one line.
 _SECTION: Final = re.compile(
     r"(?:#{1,6}\s|(?:Section|SECTION|Article|ARTICLE)\s+[\dIVX]+[.:]?\s|(?:EXHIBIT|SCHEDULE|ANNEX|APPENDIX)\s+\w+"
     r"|\d{1,2}(?:\.\d{1,2})*[.)]?\s+[\"“]?[A-Z])"
@@ -56,15 +56,15 @@ class Chunk:
 
 
 def chunk_document(document: Document, words: int = CHUNK_WORDS) -> list[Chunk]:
-    """Cut a document.
+    """Split a document.
 
     Args:
         document: A document with cleaned text.
-        words: Words that sentences are put together up to; most chunks hold between half of that and all of it. A
-            longer sentence is a chunk of its own, up to 2.5 times as long, and is cut only beyond that.
+        words: Words up to which sentences are joined; most chunks have between half of that and all of it. A longer
+            sentence is a chunk of its own, and is cut only beyond 2.5 times as many words.
 
     Returns:
-        The chunks in order; joined they give the document's text up to white space.
+        The chunks in order; joined they are the document's text, except for white space.
     """
     if words < 1:
         raise ValueError(f"a chunk must have room for a word, not {words}")
@@ -79,7 +79,7 @@ def chunk_document(document: Document, words: int = CHUNK_WORDS) -> list[Chunk]:
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of one paragraph (contracts run on: what ";" or ":" ends counts as one too)."""
+    """The sentences of one paragraph; for contracts, ";" and ":" end one too."""
     out: list[str] = []
     start = 0
     for match in _BOUNDARY.finditer(paragraph):
@@ -96,7 +96,7 @@ def _ends(paragraph: str, start: int, end: int) -> bool:
     """Whether the "." before `end` ends the sentence that begins at `start`."""
     tail = paragraph[max(start, end - _TAIL) : end]
     if end - start <= _TAIL and _NUMBERED.fullmatch(tail):
-        return False  # "4.2 Payment": the number belongs to what follows
+        return False  # "4.2 Payment": the number belongs to the heading
     match = _LAST_WORD.search(tail)
     if match is None:
         return True
@@ -104,26 +104,26 @@ def _ends(paragraph: str, start: int, end: int) -> bool:
 
 
 def _pack(text: str, words: int) -> Iterator[str]:
-    """Sentences put together up to `words`, starting afresh at a section once a chunk is half full."""
-    held: list[tuple[str, bool]] = []  # (sentence, begins a paragraph)
+    """Sentences joined up to `words`, starting afresh at a section once a chunk is a quarter full."""
+    buffer: list[tuple[str, bool]] = []  # (sentence, begins a paragraph)
     size = 0
     for sentence, is_paragraph, is_section in _units(text, words):
         count = len(sentence.split())
         full = size + count > words
-        if held and (full or (is_section and size >= words // 4) or (is_paragraph and size >= words // 2)):
-            # A heading goes with what it heads, not with what stands before it.
-            carried = held.pop() if full and len(held) > 1 and _is_heading(held[-1]) else None
-            yield _join(held)
-            held = [carried] if carried else []
+        if buffer and (full or (is_section and size >= words // 4) or (is_paragraph and size >= words // 2)):
+            # A heading goes with the text below it.
+            carried = buffer.pop() if full and len(buffer) > 1 and _is_heading(buffer[-1]) else None
+            yield _join(buffer)
+            buffer = [carried] if carried else []
             size = len(carried[0].split()) if carried else 0
-        held.append((sentence, is_paragraph))
+        buffer.append((sentence, is_paragraph))
         size += count
-    if held:
-        yield _join(held)
+    if buffer:
+        yield _join(buffer)
 
 
 def _units(text: str, words: int) -> Iterator[tuple[str, bool, bool]]:
-    """Sentences, the longest cut, with whether each begins a paragraph, and a section."""
+    """Sentences, long ones cut, each with whether it begins a paragraph and a section."""
     for paragraph in text.split("\n"):
         is_first = True
         for sentence in sentences(paragraph):
@@ -134,7 +134,7 @@ def _units(text: str, words: int) -> Iterator[tuple[str, bool, bool]]:
 
 
 def _at_most(sentence: str, words: int) -> Iterator[str]:
-    """A sentence, cut into equal parts at commas where there are any nearby, if it is too long."""
+    """A sentence, cut into about equal parts, at commas if possible, if it is too long."""
     parts = [piece for word in sentence.split() for piece in _pieces(word)]
     start = 0
     while (left := len(parts) - start) > words:
@@ -159,5 +159,5 @@ def _is_heading(unit: tuple[str, bool]) -> bool:
     )
 
 
-def _join(held: list[tuple[str, bool]]) -> str:
-    return "".join((("\n" if is_first else " ") if i else "") + s for i, (s, is_first) in enumerate(held))
+def _join(buffer: list[tuple[str, bool]]) -> str:
+    return "".join((("\n" if is_first else " ") if i else "") + s for i, (s, is_first) in enumerate(buffer))

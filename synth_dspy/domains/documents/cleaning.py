@@ -1,9 +1,8 @@
-"""Cleaning: what a page layout did to a text, undone, and nothing else.
+"""Undoes page layout in a text, and changes nothing else.
 
-Page furniture (numbers, running headers and footers) is taken out, words hyphenated at a line's end are joined,
-hard-wrapped lines become paragraphs again, and characters that only typesetting needs are replaced. Apart from that
-only white space changes, so a sentence quoted from the original is still found in the cleaned text once white space
-is normalised.
+Page furniture (numbers, running headers and footers) is removed, words hyphenated at a line's end are joined,
+hard-wrapped lines become paragraphs again, and typographic characters are replaced. Otherwise only white space changes,
+so that a sentence of the original is in the cleaned text once white space is normalised.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _REPLACED: Final = str.maketrans(
      "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
 )  # fmt: skip
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-# Normalising sorts the marks on a letter by a method that is quadratic in their number. No writing has more than a few;
-# UAX #15 allows for 30.
+# Normalisation takes time quadratic in the number of marks on a letter. No script has more than a few; UAX #15 allows
+# 30.
 _MOST_MARKS: Final = 30
 _LONG_RUN: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST_MARKS + 1},}}")
 _NUMBER_LINE: Final = re.compile(r"[-–—\s]*(\d{1,4})[-–—\s]*")
@@ -42,12 +41,12 @@ _PAGE_CHARACTERS: Final = 800
 
 
 class Cleaner:
-    """Cleans a document, and quotations from it in the same way, so that they are still found in it.
+    """Cleans a document, and quotations from it in the same way, so that it still contains them.
 
-    The document tells which lines are page furniture and which words exist; a quotation alone could not.
+    Which lines are page furniture and which words exist is learned from the whole document.
 
     Args:
-        document: The document's raw text; form feeds mark its pages where they are known.
+        document: The document's raw text, with form feeds between pages if these are known.
     """
 
     def __init__(self, document: str) -> None:
@@ -58,11 +57,11 @@ class Cleaner:
 
     def text(self) -> str:
         """The cleaned document: paragraphs separated by one newline."""
-        # A running header is often the document's title: it stays where it stands first.
+        # A running header is often the document's title: its first occurrence stays.
         return self._clean(self._raw, keep_first=True)
 
     def quote(self, quotation: str) -> str:
-        """A part of the raw document, cleaned as the document is. Never empty unless the quotation is blank."""
+        """A part of the raw document, cleaned like the document. Empty only if the quotation is blank."""
         raw = _characters(quotation)
         return self._clean(raw, keep_first=False) or self._clean(raw, keep_first=True)
 
@@ -79,11 +78,11 @@ class Cleaner:
         return _paragraphs(_INLINE_ITEM.sub("\n\n", self._join_hyphenated("\n".join(kept))))
 
     def _join_hyphenated(self, text: str) -> str:
-        # "termi-/nation" is one word because the document has it elsewhere; "non-/exclusive" keeps its hyphen.
+        # "termi-/nation" is joined if the document has the word elsewhere; "non-/exclusive" keeps its hyphen.
         parts: list[str] = []
         end = 0
         for match in _HYPHEN.finditer(text):
-            # The word is looked for backwards from its hyphen: a pattern would try every letter of a long one.
+            # Searched backwards from the hyphen: a pattern would try every letter of a long word.
             hyphen = start = match.start()
             while start > end and (text[start - 1].isalnum() or text[start - 1] == "_"):
                 start -= 1
@@ -96,12 +95,12 @@ class Cleaner:
 
 
 def clean(text: str) -> str:
-    """Clean a whole document: any text in, paragraphs separated by one newline out."""
+    """The cleaned text of a whole document: paragraphs separated by one newline."""
     return Cleaner(text).text()
 
 
 def normalise_space(text: str) -> str:
-    """All white space as single blanks: the form in which a quotation is compared with a text."""
+    """A text with single spaces for its white space, for comparing a quotation with a text."""
     return " ".join(text.split())
 
 
@@ -117,11 +116,11 @@ def _without_excess_marks(run: re.Match[str]) -> str:
 
 
 def _furniture(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Lines that belong to the pages, not to the text: those that count pages, and running headers and footers."""
+    """Page furniture: lines with page numbers, and running headers and footers."""
     places: defaultdict[str, list[int]] = defaultdict(list)  # a line's shape, digits masked -> where it occurs
     lines: defaultdict[str, set[str]] = defaultdict(set)
     numbers: list[tuple[int, int, str]] = []
-    counting: set[str] = set()
+    page_lines: set[str] = set()
     headers: set[str] = set()
     offset = 0
     for raw in text.replace("\f", "\n").split("\n"):
@@ -129,24 +128,24 @@ def _furniture(text: str) -> tuple[frozenset[str], frozenset[str]]:
         if number := _NUMBER_LINE.fullmatch(line):
             numbers.append((int(number.group(1)), offset, line))
         elif _PAGE_LINE.fullmatch(line):
-            counting.add(line)
+            page_lines.add(line)
         elif 2 <= len(line.split(maxsplit=25)) <= 24 and not line.endswith((";", ",", ":")):
             shape = re.sub(r"\d+", "0", line)
             places[shape].append(offset)
             lines[shape].add(line)
         offset += len(raw) + 1
     for shape, where in places.items():
-        if len(where) >= _MIN_REPEATS and _are_pages_apart(where):
-            (counting if len(lines[shape]) > 1 else headers).update(lines[shape])
-    # A number alone on its line is a page number only if the next or the last one counts on a page away;
-    # otherwise it may be a cell of a table.
+        if len(where) >= _MIN_REPEATS and _are_on_different_pages(where):
+            (page_lines if len(lines[shape]) > 1 else headers).update(lines[shape])
+    # A number alone on its line is a page number only if the next or previous number is its neighbour and a page away;
+    # otherwise it may be a table cell.
     for (one, here, line), (two, there, other) in pairwise(numbers):
         if two == one + 1 and there - here >= _PAGE_CHARACTERS:
-            counting |= {line, other}
-    return frozenset(counting), frozenset(headers)
+            page_lines |= {line, other}
+    return frozenset(page_lines), frozenset(headers)
 
 
-def _are_pages_apart(where: list[int]) -> bool:
+def _are_on_different_pages(where: list[int]) -> bool:
     return median(b - a for a, b in pairwise(where)) >= _PAGE_CHARACTERS
 
 
@@ -171,7 +170,7 @@ def _paragraphs(text: str) -> str:
 
 
 def _continues(previous: list[str], length: int, line: str, after_blank: bool) -> bool:
-    """Whether `line` goes on with the sentence that the lines of `previous` left open."""
+    """Whether `line` continues an unfinished sentence of the lines in `previous`."""
     if _ITEM.match(line):
         return False
     is_open = previous[-1][-1] not in ".;:!?"

@@ -1,4 +1,4 @@
-"""Writing questions about contracts: what can be asked for, and how the teacher is asked."""
+"""Synthesis for contracts: patterns of answers, and the questions and words that go with them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ CUES = Cues(
         "commits": (r"\bminimum", r"minimum|at least|less than|fewer|commit|quota|purchase|order"),
     }
 )
-"""What a question speaks of, and the words of which one must stand by its answer."""
+"""By topic, the words of a question, and the words of which one must be near its answer."""
 
 
 CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.")
@@ -108,4 +108,4 @@ DOCUMENTS = DocumentSynthesis(
     {kind: PATTERNS[kind] for kind in ("date", "amount", "period")},
     {kind: ASKS[kind] for kind in ("date", "amount", "period")},
 )
-"""For documents of any kind: what nearly all of them state."""
+"""For documents of any kind: dates, amounts and periods, which nearly all of them state."""

@@ -1,8 +1,8 @@
-"""How contracts word what people ask about: a question's topic -> the language of the clause that answers it.
+"""From the topic of a question to the language of the contract clauses that answer it.
 
 People ask "can they sell to our competitors?" where the clause says "shall not, directly or indirectly, engage in any
 competing business". A search for both finds more than a search for the question alone. The table is general drafting
-language, written for no particular contract; a question about anything else is left as it is.
+language, not written for a particular contract; other questions are left as they are.
 """
 
 from __future__ import annotations
@@ -184,5 +184,5 @@ _COMPILED: Final = tuple((re.compile(pattern, re.I), clause) for pattern, clause
 
 
 def contract_wording(question: str) -> str:
-    """The language of the clauses that a question is about, joined; "" for a question about anything else."""
+    """The language of the clauses that a question is about, joined; "" for other questions."""
     return "; ".join(clause for pattern, clause in _COMPILED if pattern.search(question))

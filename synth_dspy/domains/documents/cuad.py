@@ -1,13 +1,13 @@
-"""CUAD: contracts with clauses that lawyers marked, as labelled questions.
+"""CUAD: contracts with clauses marked by lawyers, as labelled questions.
 
 The Contract Understanding Atticus Dataset v1 (Hendrycks, Burns, Chen & Ball 2021) is published by The Atticus Project
 under CC BY 4.0: see https://www.atticusprojectai.org/cuad, "CUAD_v1.zip". Two layouts are read:
 
 * the publisher's `CUAD_v1.json` (SQuAD's format), or a folder that holds it;
-* a folder with `contracts/<id>.txt` and `clauses.jsonl`, one marked category of one contract a line.
+* a folder with `contracts/<id>.txt` and `clauses.jsonl`, one category of one contract per line.
 
-Every category becomes one question in plain words. Short facts (names, dates, periods, the law) are answered by the
-expert's short form where there is one and by the marked words, the shorter first; other categories by the clauses.
+Every category becomes one question in plain words. The answers to short facts (names, dates, periods, the law) are the
+expert's short form, if any, and the marked words, the shorter first; those of other categories are the clauses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ YES_NO: Final = 0.10
 
 @dataclass(frozen=True, slots=True)
 class _Label:
-    """One category of one contract: marked spans as (start, text) in the raw text; none: the contract is silent."""
+    """One category of one contract: marked spans as (start, text) in the raw text; without spans, it is silent."""
 
     category: str
     spans: tuple[tuple[int, str], ...]
@@ -107,16 +107,16 @@ def _questions(contract: _Contract, cleaner: Cleaner, unanswerable: float, yes_n
     clauses = [label for label in stated if label.category in CLAUSES]
     # Rounding by hash keeps the shares right on average where a contract has few of a kind.
     chance = int(hash_order(contract.id, 1)[:8], 16) / 16**8
-    asked_yes = clauses[: int(len(clauses) * yes_no + chance)]
-    asked_no = [label for label in silent if label.category in CLAUSES][: len(asked_yes)]
-    asked_silent = [label for label in silent if label not in asked_no][
+    yes_labels = clauses[: int(len(clauses) * yes_no + chance)]
+    no_labels = [label for label in silent if label.category in CLAUSES][: len(yes_labels)]
+    silent_labels = [label for label in silent if label not in no_labels][
         : int(len(stated) * unanswerable / max(1 - unanswerable, 0.01) + chance)
     ]
     for label in contract.labels:
-        if label in asked_yes or label in asked_no:
+        if label in yes_labels or label in no_labels:
             question = CLAUSES[label.category][1]
             yield _row(contract, label, cleaner, question, ["Yes" if label.spans else "No"], "yes_no")
-        elif label in stated or label in asked_silent:
+        elif label in stated or label in silent_labels:
             answer_type, question = FACTS.get(label.category) or ("clause", CLAUSES[label.category][0])
             references = _references(contract, label, cleaner)
             yield _row(contract, label, cleaner, question, references, answer_type if label.spans else "none")
@@ -144,29 +144,29 @@ def _references(contract: _Contract, label: _Label, cleaner: Cleaner) -> list[st
     """
     if not label.spans:
         return []
-    found = [cleaner.quote(text).replace("\n", " ") for text in _joined(label.spans, contract.text)]
+    quotations = [cleaner.quote(text).replace("\n", " ") for text in _joined(label.spans, contract.text)]
     # "[]/[]/2000": the contract leaves the date blank; the short form would be no better an answer than the span.
     short = label.short if label.category in FACTS and "[]" not in label.short else ""
     if label.category == "Parties":
-        names = _party_names(short) or found
+        names = _party_names(short) or quotations
         return list(dict.fromkeys(filter(None, [" and ".join(names) if len(names) < 3 else ", ".join(names), short])))
     if short.lower() in ("yes", "no"):
         short = ""
     short = " ".join(short.split())
-    accepted = [*found, _in_words(short)]
+    accepted = [*quotations, _written_date(short)]
     if label.category in FACTS:
         accepted.sort(key=lambda text: len(text.split()))
     # The expert's 12/31/18 is right too, but no contract says it so.
     return list(dict.fromkeys(filter(None, [*accepted, short])))
 
 
-def _in_words(short: str) -> str:
+def _written_date(short: str) -> str:
     """The expert's "12/31/18" as contracts write dates, "December 31, 2018"; any other short form as it is."""
-    found = re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{2}|\d{4})", short)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{2}|\d{4})", short)
+    if match is None:
         return short
     try:
-        day = datetime.strptime(short, "%m/%d/%Y" if len(found[3]) == 4 else "%m/%d/%y")
+        day = datetime.strptime(short, "%m/%d/%Y" if len(match[3]) == 4 else "%m/%d/%y")
     except ValueError:
         return short
     return f"{day:%B} {day.day}, {day.year}"
@@ -248,9 +248,9 @@ def _squad_labels(paragraphs: Iterable[dict[str, Any]]) -> Iterator[_Label]:
     offset = 0
     for paragraph in paragraphs:
         for qa in paragraph["qas"]:
-            found = spans.setdefault(qa["id"].rsplit("__", 1)[-1], [])
+            marked = spans.setdefault(qa["id"].rsplit("__", 1)[-1], [])
             if not qa.get("is_impossible"):
-                found.extend((offset + answer["answer_start"], answer["text"]) for answer in qa["answers"])
+                marked.extend((offset + answer["answer_start"], answer["text"]) for answer in qa["answers"])
         offset += len(paragraph["context"]) + len("\n\n")
-    for category, found in spans.items():
-        yield _Label(category, tuple(sorted(dict.fromkeys(found))))
+    for category, marked in spans.items():
+        yield _Label(category, tuple(sorted(dict.fromkeys(marked))))

@@ -1,8 +1,8 @@
-"""Documents in: every readable file of a folder as clean text, and every other file named with why it was skipped.
+"""Reads the files of a folder as clean text, and lists the skipped ones with the reason.
 
-Text, Markdown, HTML, PDF and DOCX are read; the text of each is cleaned once, here, so that whatever is cut, indexed
-or shown later is the same text. One bad file never stops a run: it becomes a `Skipped` that the report lists. Only a
-folder with nothing to read in it is an error.
+Text, Markdown, HTML, PDF and DOCX are read. Each text is cleaned once, here, so that the same text is chunked, indexed
+and shown later. A bad file does not stop a run: it becomes a `Skipped` in the report. Only a folder without readable
+files is an error.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from synth_dspy.domains.documents.folder import list_files, read_file
 from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
 from synth_dspy.domains.documents.readers import KINDS, PLAIN, READERS, Unreadable, read_document
 
-# Plain text up to here is read without a child process: decoding and cleaning take a time that grows as the text does.
+# Plain text up to this size is read without a child process: decoding and cleaning take linear time.
 _READ_HERE_BYTES: Final = 2**20
 
 
 def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Document], list[Skipped]]:
-    """Read every file below `folder`, in the order of their paths. Hidden files and folders are not looked at.
+    """Read every file below `folder`, in the order of their paths, except hidden files and folders.
 
     Args:
-        folder: The folder; subfolders are read too, links out of it are not. A single file is taken as a folder of one.
-        limits: What one file may cost. None: the usual.
+        folder: The folder; subfolders are read, links out of it are not. A single file counts as a folder of one.
+        limits: Limits for one file. None: the default.
 
     Returns:
-        The documents, and the files that were skipped with why. Their names are as `printable_name` shows them.
+        The documents, and the skipped files with reasons; their names are printable (`printable_name`).
 
     Raises:
-        SetupError: If the folder does not exist, holds no files, or holds none that can be read.
+        SetupError: If the folder does not exist, or has no readable files.
     """
     limits = limits or Limits()
     shown = printable_name(str(folder))

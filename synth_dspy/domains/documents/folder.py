@@ -1,4 +1,4 @@
-"""A folder's files: listed, and read, without opening what is not a file or following a link out of the folder."""
+"""Lists and reads a folder's files, without opening special files or following links out of the folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SPECIAL: Final = {
 
 
 def list_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """What is below a folder and not hidden.
+    """The files below a folder that are not hidden.
 
     Args:
-        folder: The folder; a single file is taken as a folder of one.
+        folder: The folder; a single file counts as a folder of one.
 
     Returns:
-        The files, relative to the folder, in order; and everything else that is not a folder, each with why it is not
-        read, as a phrase that follows its name.
+        The files, relative to the folder, in order; and everything else that is not a folder, each with the reason why
+        it is not read, as a phrase that follows its name.
 
     Raises:
         OSError: The folder itself cannot be opened.
@@ -66,19 +66,19 @@ def list_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def read_file(root: Path, file: Path, most: int) -> bytes:
-    """What a file holds that `list_files(root)` listed.
+    """The contents of a file that `list_files(root)` listed.
 
     Args:
         root: The folder, or the file itself.
         file: The file's name relative to it.
-        most: Larger files, in bytes, are not read: they are dumps rather than documents, and would fill the index.
+        most: Size limit in bytes: larger files are dumps rather than documents, and would fill the index.
 
     Raises:
-        Unreadable: It is empty or too large, changes while it is read, or is not a file any more.
+        Unreadable: It is empty or too large, changes while it is read, or is no longer a file.
     """
     path = root / file if root.is_dir() else root
     try:
-        # The listing is old by now. What has become a link in the meantime is not followed, and a pipe does not block.
+        # The file may have changed since it was listed: a link is not followed, and a pipe does not block.
         target = os.path.realpath(path)
         if root.is_dir() and not _is_within(os.path.realpath(root), target):
             raise Unreadable("is a link out of the folder, which is not followed")
@@ -104,7 +104,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _link_reason(root: str, link: Path) -> str | None:
-    """Why a link is not read; None where it leads to a file in the folder."""
+    """Why a link is not read; None if it leads to a file in the folder."""
     try:
         mode = link.stat().st_mode
     except OSError as error:

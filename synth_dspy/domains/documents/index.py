@@ -1,8 +1,7 @@
-"""The index: chunks with their embeddings in a persistent Chroma collection, kept in step with the documents.
+"""The index: chunks with their embeddings in a persistent Chroma collection, updated with the documents.
 
-Every chunk carries the version of its document and how many chunks that version has. What is in the index is read off
-the collection itself, so there is no second record that could disagree with it: after a crash half-way, the next
-update finds a document with chunks missing, and embeds just those.
+Every chunk has its document's version and that version's number of chunks. The collection itself is the only record of
+what is indexed: after a crash, the next update sees which chunks of a document are missing and embeds just those.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from synth_dspy.domains.documents.chunks import CHUNK_WORDS, Chunk, chunk_docume
 if TYPE_CHECKING:
     from synth_dspy.core.protocols import Embedder
 
-_BATCH: Final = 512  # chunks embedded and written at a time: what a crash can cost
-_CUT: Final = 2  # raise when chunk_document cuts differently, so that indexes made before are brought up to date
+_BATCH: Final = 512  # chunks embedded and written at a time, and so the most that a crash can lose
+_CUT: Final = 2  # raise when chunk_document changes, so that older indexes are updated
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -35,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """What an update did: numbers of documents, of chunks embedded now, of chunks in the index, and seconds."""
+    """The result of an update: numbers of documents, of chunks embedded now and of chunks in the index; seconds."""
 
     added: int
     changed: int
@@ -50,7 +49,7 @@ class Index:
     """A persistent collection of embedded chunks, one per embedder, in a folder.
 
     Args:
-        folder: Where Chroma keeps its files; made if it is not there.
+        folder: Chroma's folder, made if it does not exist.
         embedder: Embeds chunks here and queries in the retriever. Another embedder gets another collection.
         words: Most words in a chunk.
 
@@ -62,31 +61,31 @@ class Index:
         self.folder = Path(folder)
         self.embedder = embedder
         self.words = words
-        self.generation = 0  # counts updates, so that a retriever knows when what it holds is stale
+        self.generation = 0  # counts updates, so that a retriever knows when its cache is stale
         self._collection = _open(self.folder, embedder.name)
 
     def update(self, documents: Iterable[Document], progress: Progress | None = None) -> IndexStats:
-        """Bring the index in step with `documents`: embed what is new or changed, drop what is gone.
+        """Update the index to `documents`: embed new and changed chunks, delete the others.
 
         Args:
-            documents: All documents that the index is to hold.
+            documents: All documents of the index.
             progress: Called with (chunks embedded so far, chunks to embed).
 
         Returns:
-            What was done. A chunk whose text is unchanged is not embedded again, even in a changed document.
+            What changed. A chunk with unchanged text is not embedded again, even in a changed document.
 
         Raises:
             SetupError: If the index cannot be written, for example because the disk is full.
         """
         start = time.perf_counter()
         wanted = {document.id: document for document in documents}
-        held = self._held()
+        indexed = self._indexed_documents()
         unchanged = {
-            id for id, document in wanted.items() if held.get(id, _ABSENT).is_complete(self._version(document))
+            id for id, document in wanted.items() if indexed.get(id, _ABSENT).is_complete(self._version(document))
         }
         todo = [document for id, document in wanted.items() if id not in unchanged]
-        known = {chunk for id in held for chunk in held[id].chunks}
-        stale = {chunk for id in held.keys() - unchanged for chunk in held[id].chunks}
+        indexed_chunks = {chunk for id in indexed for chunk in indexed[id].chunks}
+        stale = {chunk for id in indexed.keys() - unchanged for chunk in indexed[id].chunks}
         fresh: list[tuple[Chunk, dict[str, Any]]] = []
         moved: list[tuple[Chunk, dict[str, Any]]] = []
         for document in todo:
@@ -98,10 +97,10 @@ class Index:
                     "version": self._version(document),
                     "of": len(chunks),
                 }
-                (moved if chunk.id in known else fresh).append((chunk, meta))
+                (moved if chunk.id in indexed_chunks else fresh).append((chunk, meta))
                 stale.discard(chunk.id)
         # New chunks go in first, and old ones go out last: a crash in between leaves documents incomplete or
-        # with chunks of two versions, never one that looks whole and is not.
+        # with chunks of two versions, never one that looks complete and is not.
         for i in range(0, len(fresh), _BATCH):
             batch = fresh[i : i + _BATCH]
             texts = [chunk.text for chunk, _ in batch]
@@ -126,10 +125,10 @@ class Index:
             self._write(self._collection.delete, ids=gone[i : i + _BATCH])
         self.generation += 1
         return IndexStats(
-            added=sum(document.id not in held for document in todo),
-            changed=sum(document.id in held for document in todo),
+            added=sum(document.id not in indexed for document in todo),
+            changed=sum(document.id in indexed for document in todo),
             unchanged=len(unchanged),
-            removed=len(held.keys() - wanted.keys()),
+            removed=len(indexed.keys() - wanted.keys()),
             embedded=len(fresh),
             chunks=int(self._collection.count()),
             seconds=time.perf_counter() - start,
@@ -138,9 +137,9 @@ class Index:
     def chunks(self, document: str | None = None) -> tuple[list[Chunk], Vectors]:
         """The chunks of one document (or of all) in order, and their embeddings, float32 of shape (chunks, d)."""
         where = {"document": document} if document is not None else None
-        found = self._collection.get(where=where, include=["documents", "metadatas", "embeddings"])
+        records = self._collection.get(where=where, include=["documents", "metadatas", "embeddings"])
         rows = sorted(
-            zip(found["ids"], found["documents"], found["metadatas"], found["embeddings"], strict=True),
+            zip(records["ids"], records["documents"], records["metadatas"], records["embeddings"], strict=True),
             key=lambda row: (row[2]["document"], row[2]["position"]),
         )
         chunks = [Chunk(id, meta["document"], text, meta["position"], len(text.split())) for id, text, meta, _ in rows]
@@ -154,26 +153,26 @@ class Index:
             write(**rows)
         except (ChromaError, OSError) as error:
             raise SetupError(
-                f"Tried to write to the index in {self.folder}: {error}; make room on the disk, or delete the folder "
-                "to have it built again."
+                f"The index in {self.folder} cannot be written: {error}; make room on the disk, or delete the folder "
+                "to rebuild it."
             ) from error
 
     def _version(self, document: Document) -> str:
         return hashlib.sha256(f"{_CUT}\n{self.words}\n{document.text}".encode()).hexdigest()[:16]
 
-    def _held(self) -> dict[str, _Held]:
-        """What the collection holds, by document."""
-        found = self._collection.get(include=["metadatas"])
-        held: defaultdict[str, _Held] = defaultdict(_Held)
-        for id, meta in zip(found["ids"], found["metadatas"], strict=True):
-            entry = held[meta["document"]]
+    def _indexed_documents(self) -> dict[str, _IndexedDocument]:
+        """The indexed chunks, by document."""
+        records = self._collection.get(include=["metadatas"])
+        indexed: defaultdict[str, _IndexedDocument] = defaultdict(_IndexedDocument)
+        for id, meta in zip(records["ids"], records["metadatas"], strict=True):
+            entry = indexed[meta["document"]]
             entry.chunks.append(id)
             entry.versions[meta["version"], meta["of"]] += 1
-        return dict(held)
+        return dict(indexed)
 
 
-class _Held:
-    """The chunks of one document that the collection holds, and how many there are of each (version, size)."""
+class _IndexedDocument:
+    """The indexed chunks of one document, and how many there are of each (version, size)."""
 
     def __init__(self) -> None:
         self.chunks: list[str] = []
@@ -183,7 +182,7 @@ class _Held:
         return len(self.versions) == 1 and all(v == version and n == of for (v, of), n in self.versions.items())
 
 
-_ABSENT: Final = _Held()
+_ABSENT: Final = _IndexedDocument()
 
 
 def _open(folder: Path, embedder: str) -> Any:
@@ -191,7 +190,7 @@ def _open(folder: Path, embedder: str) -> Any:
     import chromadb
     from chromadb.errors import ChromaError
 
-    # Chroma allows [a-zA-Z0-9._-] in names, at most 512; the hash keeps names apart that differ elsewhere.
+    # Chroma allows [a-zA-Z0-9._-] in names, at most 512; the hash distinguishes names that differ elsewhere.
     slug = re.sub(r"[^a-zA-Z0-9]+", "-", embedder).strip("-")[:60]
     name = f"chunks-{slug}-{hashlib.sha256(embedder.encode()).hexdigest()[:8]}"
     try:
@@ -202,6 +201,5 @@ def _open(folder: Path, embedder: str) -> Any:
         )
     except (OSError, ValueError, RuntimeError, ChromaError) as error:
         raise SetupError(
-            f"Tried to open the index in {folder}: {error}; give a folder that can be written, or delete this one to "
-            "have it built again."
+            f"The index in {folder} cannot be opened: {error}; use a writable folder, or delete this one to rebuild it."
         ) from error

@@ -1,12 +1,12 @@
-"""A workspace's own labelled questions: JSONL, one question a line, as people write them by hand.
+"""Reads labelled questions: JSONL, one question per line, as people write them by hand.
 
     {"id": "lease-01", "document": "office_lease", "question": "When does the lease end?",
      "references": ["31 March 2027"], "spans": ["expires on 31 March 2027"], "category": "Expiration Date",
      "answer_type": "date"}
 
-`references` are the accepted answers (empty: the document is silent), `spans` the passages of the document that hold
-the answer, word for word. Who only scores programs needs no more than the first four fields: the others say how the
-report is divided, what search is scored by, and how training questions are written.
+`references` are the accepted answers (empty: the document has none), `spans` the passages of the document that contain
+the answer, word for word. Scoring needs only the first four fields; the others are for the report's breakdown, the
+scores of retrieval, and the synthesis of training questions.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import one_line
 from synth_dspy.evaluation.metrics import normalize_answer
 
-_ASKED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
-_FIELDS: Final[dict[str, Check]] = {**_ASKED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}
+_REQUIRED: Final[dict[str, Check]] = {"id": FILLED, "document": FILLED, "question": FILLED, "references": FILLED_TEXTS}
+_FIELDS: Final[dict[str, Check]] = {**_REQUIRED, "spans": FILLED_TEXTS, "category": FILLED, "answer_type": FILLED}
 _OPTIONAL: Final[dict[str, Check]] = {"spans": FILLED_TEXTS, "category": TEXT, "answer_type": TEXT}
 
 
 def read_questions(
     path: Path, documents: Collection[str] | None = None, *, scored: bool = False
 ) -> list[dict[str, Any]]:
-    """Read labelled questions; blank lines are passed over, further fields are kept.
+    """Read labelled questions; blank lines are skipped, further fields are kept.
 
     Args:
         path: The JSONL file.
-        documents: Ids of the documents there are; a question about any other is an error. None: not checked.
-        scored: Programs are only scored on them, so that `spans`, `category` and `answer_type` may be missing: then
-            there are no spans and no category, and the type is what the references show: "none", "yes_no" or "answer".
+        documents: Ids of the documents; a question about any other is an error. None: not checked.
+        scored: The questions are for scoring only, so `spans`, `category` and `answer_type` may be missing; the type
+            is then inferred from the references: "none", "yes_no" or "answer".
 
     Returns:
         One dict per line with `id`, `document`, `question`, `references`, `spans`, `category`, `answer_type`.
@@ -46,7 +46,7 @@ def read_questions(
         SetupError: Naming the file, the line and the field that is missing or wrong.
     """
 
-    fields = dict(_ASKED if scored else _FIELDS)
+    fields = dict(_REQUIRED if scored else _FIELDS)
     if documents is not None:
         fields["document"] = one_of(documents, "document")
     rows = read_rows(path, fields, optional=_OPTIONAL if scored else None, unique="id")
@@ -54,16 +54,16 @@ def read_questions(
 
 
 def read_labels(path: Path, documents: Mapping[str, str], abstain: str = "") -> list[dict[str, Any]]:
-    """Labelled questions in the fewest fields: `question`, `answer` (or `references`) and, of one document, `document`.
+    """Read labelled questions with the fewest fields: `question`, `answer` (or `references`), perhaps `document`.
 
     Args:
         path: JSON lines, or CSV with a header.
         documents: the documents' texts by id; a question about any other is an error.
-        abstain: the answer of a question that the documents do not answer; an empty `references` says the same.
+        abstain: the answer to a question that the documents do not answer, like an empty `references`.
 
     Returns:
-        Rows as `read_questions` gives them; `document` is None where a question is about all of them. Spans that a row
-        does not name are its answers as they stand in the document.
+        Rows as from `read_questions`; `document` is None for a question about all documents. The default spans of a row
+        are its answers, where the document contains them.
 
     Raises:
         SetupError: naming the file, the line and the field that is missing or wrong.
@@ -74,7 +74,7 @@ def read_labels(path: Path, documents: Mapping[str, str], abstain: str = "") -> 
         "references": _text_or_texts,
         "spans": _text_or_texts,
     }
-    read = []
+    rows = []
     for number, row in enumerate(read_table(path, {"question": FILLED}, optional=optional), start=1):
         answers = row.get("references", row.get("answer"))
         if answers is None:
@@ -88,12 +88,12 @@ def read_labels(path: Path, documents: Mapping[str, str], abstain: str = "") -> 
         spans = _texts(row.get("spans") or []) or [one for one in references if one_line(one) in text]
         digest = hash_order(f"{document}\n{row['question']}")[:12]
         named = {"id": str(row.get("id") or f"question-{digest}"), "document": document}
-        read.append(_completed({**row, **named, "references": references, "spans": spans}))
-    return read
+        rows.append(_completed({**row, **named, "references": references, "spans": spans}))
+    return rows
 
 
 def _texts(value: Any) -> list[str]:
-    """A text, or a list of them that a CSV cell holds as JSON, as a list."""
+    """A list of texts from a text, a list, or a list as JSON in a CSV cell."""
     if isinstance(value, str):
         with suppress(ValueError):
             parsed = parse_json(value) if value.lstrip().startswith("[") else None
@@ -108,7 +108,7 @@ def _text_or_texts(value: Any) -> str | None:
 
 
 def _completed(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that says what the others do."""
+    """A row with its optional fields filled in."""
     return {
         **row,
         "spans": row.get("spans") or [],
@@ -118,7 +118,7 @@ def _completed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_type(references: Collection[str]) -> str:
-    """What the accepted answers show of a question's type: "none", "yes_no" or "answer"."""
+    """A question's type by its accepted answers: "none", "yes_no" or "answer"."""
     if not references:
         return "none"
     words = {reference.strip(" .").casefold() for reference in references}

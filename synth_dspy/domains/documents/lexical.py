@@ -33,7 +33,7 @@ def tokens(text: str) -> list[str]:
 
 
 def _root(word: str) -> str:
-    """A word without its inflection and derivation, of four letters at least: further than comparing answers may go."""
+    """A word without inflection and derivation, at least four letters: cut further than for comparing answers."""
     root = word
     for _ in range(2):
         shorter = _SUFFIX.sub("", root)
@@ -44,7 +44,7 @@ def _root(word: str) -> str:
 
 
 class BM25:
-    """An index over `texts`, whose numbers are the rows that scores are given for."""
+    """An index over `texts`; scores are in their order."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         counts = [Counter(tokens(text)) for text in texts]

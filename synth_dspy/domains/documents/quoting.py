@@ -1,7 +1,7 @@
-"""Answers in the text's own words: what of a teacher's reply stands in the text it was to answer from.
+"""Quotations: the part of a teacher's reply that is in the text it was to answer from.
 
-Asked for a few words copied from a text, a small teacher answers in a sentence ("The contract is governed by the laws
-of Maryland."). What is new in it, beside the question's own words, is mostly a quotation; that is the answer.
+When asked for a few words copied from a text, a small teacher answers in a sentence ("The contract is governed by the
+laws of Maryland."). The part that is not in the question is mostly a quotation; that is the answer.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ _EDGE = " \t\n,;:.!?\"'“”‘’"
 
 
 def quoted(reply: str, text: str, question: str = "", *, share: float = 0.6) -> str:
-    """The run of a reply's words that stands in a text and says most, as it stands there, without its edges' marks.
+    """The run of words shared by a reply and a text that has the most content words, as written in the text.
 
     Args:
-        reply: what was said.
-        text: what it was to be taken from.
-        question: what was asked; a reply may repeat its words.
-        share: how many of the reply's own content words (those that the question lacks) the run must hold.
+        reply: the teacher's reply.
+        text: the text it should quote.
+        question: the question; a reply may repeat its words.
+        share: least share of the reply's own content words (those not in the question) in the run.
 
     Returns:
-        The run; "" where there is none that holds enough, or where the reply has no words of its own.
+        The run, without punctuation at its edges; "" if none has enough words, or the reply has none of its own.
     """
-    said, there = _words(reply), list(_WORD.finditer(text))
+    reply_words, text_words = _words(reply), list(_WORD.finditer(text))
     own = set(content(reply)) - set(content(question))
-    if not own or not there:
+    if not own or not text_words:
         return ""
-    blocks = SequenceMatcher(None, said, [_plain(word.group()) for word in there], autojunk=False).get_matching_blocks()
-    runs = [text[there[block.b].start() : there[block.b + block.size - 1].end()] for block in blocks if block.size]
-    held, run = max(((len(own & set(content(run))), run) for run in runs), default=(0, ""), key=lambda pair: pair[0])
-    return " ".join(_balanced(run.strip(_EDGE)).split()) if held >= share * len(own) else ""
+    blocks = SequenceMatcher(
+        None, reply_words, [_plain(word.group()) for word in text_words], autojunk=False
+    ).get_matching_blocks()
+    runs = [
+        text[text_words[block.b].start() : text_words[block.b + block.size - 1].end()] for block in blocks if block.size
+    ]
+    count, best_run = max(
+        ((len(own & set(content(run))), run) for run in runs), default=(0, ""), key=lambda pair: pair[0]
+    )
+    return " ".join(_balanced(best_run.strip(_EDGE)).split()) if count >= share * len(own) else ""
 
 
 def _words(text: str) -> list[str]:
@@ -46,10 +52,10 @@ def _plain(word: str) -> str:
 
 
 def _balanced(run: str) -> str:
-    """Without a bracket at an edge whose partner the run lacks."""
-    for opening, closing in ("()", "[]"):
-        if run.startswith(opening) and closing not in run:
+    """A run without brackets at its edges that have no partner."""
+    for left, right in ("()", "[]"):
+        if run.startswith(left) and right not in run:
             run = run[1:]
-        if run.endswith(closing) and opening not in run:
+        if run.endswith(right) and left not in run:
             run = run[:-1]
     return run

@@ -20,11 +20,11 @@ from synth_dspy.models.adapter import PlainAdapter
 
 @dataclass(frozen=True)
 class RAG:
-    """Makes the program that searches the task's documents and answers from what it finds.
+    """Makes the program that searches the task's documents and answers from the passages.
 
     Attributes:
         signature: inputs `passages` and `question`, and one output of type str; its docstring instructs the model.
-        adapter: how prompts are written; by default plainly, which small models read best.
+        adapter: writes the prompts; by default in plain form, which suits small models best.
     """
 
     signature: type[dspy.Signature]
@@ -44,7 +44,7 @@ class RAG:
 
 
 class RetrieveAndAnswer(dspy.Module):
-    """Retrieve, answer, or say that the documents are silent."""
+    """Retrieves passages, then answers from them or abstains."""
 
     def __init__(self, signature: type[dspy.Signature], resources: Resources, adapter: dspy.Adapter) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class RetrieveAndAnswer(dspy.Module):
 
         Args:
             question: about one document, or about all of them.
-            document: the document's id (its file's name without the ending); None searches them all.
-            **inputs: what else the signature takes.
+            document: the document's id (its file's name without extension); None searches all.
+            **inputs: the signature's other inputs.
 
         Returns:
             `answer`, `passages` (best first) and `abstained`.

@@ -1,7 +1,7 @@
-"""The process that parses documents: limits itself, then answers one file after the other until its parent is gone.
+"""The process that parses documents: it limits itself, then reads one file after another until its parent is gone.
 
-Started by `reader_process.py`, with the descriptor of a connection and the bytes of memory it may take. A request is
-two messages, the settings as JSON and the file's bytes; an answer is one, whose first byte says what follows.
+Started by `reader_process.py` with the descriptor of a connection and a memory limit in bytes. A request is two
+messages, the settings as JSON and the file's bytes; a reply is one message, whose first byte is its kind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     from synth_dspy.domains.documents.readers import Unreadable, read_document
 
     channel = Connection(int(sys.argv[1]))
-    # It writes nothing: no file may grow.
+    # It writes no files.
     limit_resources(memory=int(sys.argv[2]), file=0, cpu=_ANY_NUMBER_OF_SECONDS)
     channel.send_bytes(READY)
     while True:
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _limit_processor_time(seconds: float) -> None:
-    """Have the kernel end this process when it computes for so long, whether its parent still lives or not."""
+    """Have the kernel end this process after `seconds` more of processor time, even without its parent."""
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,8 +1,8 @@
-"""Documents are parsed in a child process, which costs no more than one file when it loops, crashes or runs full.
+"""Parses documents in a child process, so that a loop, a crash or full memory costs one file only.
 
-The child serves file after file and is started again where one has ended it. It is given the bytes of a file, not its
-name, has no keys in its environment, and keeps to limits that the kernel enforces; where it enforces none, as of memory
-on macOS, this side looks every fifth of a second.
+The child reads one file after another and is restarted if it ends. It gets the bytes of a file, not its name, has no
+keys in its environment, and limits that the kernel enforces; where the kernel does not, as for memory on macOS, the
+parent checks every 0.2 s.
 """
 
 from __future__ import annotations
@@ -35,19 +35,18 @@ _CODE: Final = (
 _INHERITED: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _LOOK_S: Final = 0.2
 _START_S: Final = 120.0
-# How often the time that it may compute it may take by the clock: on a busy machine it is often kept waiting.
+# Wall-clock time allowed per second of processor time: on a busy machine the child often waits.
 _WAITING: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one file may cost.
+    """Limits for reading one file.
 
     Attributes:
-        file_bytes: Of the file, and of its text (UTF-8).
-        seconds: Of processor time to read it in, and twice as many more for every MiB that it has: a dense PDF of 1 MiB
-            takes a fast core ten seconds.
-        memory_bytes: Of the process that reads it.
+        file_bytes: Size of the file, and of its text (UTF-8).
+        seconds: Processor time, plus twice as much per MiB: a dense PDF of 1 MiB takes a fast core ten seconds.
+        memory_bytes: Memory of the process that reads it.
     """
 
     file_bytes: int = 20 * 2**20
@@ -55,12 +54,12 @@ class Limits:
     memory_bytes: int = 2**30
 
     def seconds_for(self, size: int) -> float:
-        """Processor time for a file of so many bytes."""
+        """Processor time for a file of `size` bytes."""
         return self.seconds * (1 + 2 * size / 2**20)
 
 
 class ReaderProcess:
-    """Reads files in a child process, which is started when it is needed and ended with the `with` block."""
+    """Reads files in a child process, which is started on demand and ended with the `with` block."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -79,7 +78,7 @@ class ReaderProcess:
         """The clean text of a file; see `readers.read_document`.
 
         Raises:
-            Unreadable: The file cannot be read, or not within the limits.
+            Unreadable: The file cannot be read within the limits.
             SetupError: The process cannot be started.
         """
         channel = self._started()
@@ -95,7 +94,7 @@ class ReaderProcess:
         if answer.startswith(TEXT):
             return answer[len(TEXT) :].decode()
         if answer.startswith(MEMORY):
-            self._end()  # what is left of it may be in any state
+            self._end()  # the process may be in any state
             raise Unreadable(self._over_memory())
         raise Unreadable(printable_name(answer[1:].decode())[:300])
 
@@ -111,7 +110,7 @@ class ReaderProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the parent, which ends it
+                start_new_session=True,  # Ctrl-C goes to the parent, which ends it
             )
             theirs.close()
             try:
@@ -123,7 +122,7 @@ class ReaderProcess:
             raise SetupError(f"The process that reads documents could not be started{_last_line(errors)}.")
 
     def _wait(self, channel: Connection, seconds: float) -> None:
-        """Wait until the child has answered or ended; end it where it takes too much."""
+        """Wait until the child has answered or ended; end it if it exceeds a limit."""
         end = time.monotonic() + _WAITING * seconds
         while not channel.poll(_LOOK_S):
             if time.monotonic() > end:
@@ -143,7 +142,7 @@ class ReaderProcess:
             return 0
 
     def _reason(self, seconds: float) -> str:
-        """Why the child has ended that was reading a file."""
+        """Why the child ended while it read a file."""
         status = self._end()
         if status == -signal.SIGXCPU:
             return _over_time(seconds)
@@ -154,7 +153,7 @@ class ReaderProcess:
         return f"takes more than {self._limits.memory_bytes / 2**20:.0f} MiB of memory to read"
 
     def _end(self) -> int:
-        """End the child; a next one is started when it is needed. Returns its exit status."""
+        """End the child and return its exit status; the next one is started on demand."""
         process, channel = self._process, self._channel
         self._process = self._channel = None
         if channel is not None:
@@ -162,7 +161,7 @@ class ReaderProcess:
         if process is None:
             return 0
         try:
-            return process.wait(_LOOK_S)  # it may be about to end by itself, and then its status says why
+            return process.wait(_LOOK_S)  # if it is ending by itself, its status says why
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()

@@ -1,7 +1,7 @@
-"""Readers: the bytes of one file in, clean text out, or one phrase that says why there is none.
+"""Readers: from the bytes of a file to clean text, or to a phrase that says why it cannot be read.
 
-All but plain text runs in a process of its own (`reader_process.py`), because parsers of foreign files loop, crash and
-fill the memory. What takes a parser long here is therefore stopped there, and needs no guard of its own.
+All but plain text is parsed in a separate process (`reader_process.py`), because parsers of foreign files loop, crash
+and fill the memory. That process has limits, so the readers need none.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from synth_dspy.domains.documents.cleaning import clean
 KINDS: Final = ".txt, .md, .html, .pdf or .docx files"
 PLAIN: Final = frozenset({".txt", ".text", ".md", ".markdown"})
 MAX_INFLATED: Final = 200 * 2**20
-"""Bytes that the parts of a DOCX file may have together when they are unpacked."""
+"""Total size in bytes that a DOCX file's parts may unpack to."""
 MAX_DEPTH: Final = 5_000
-"""Elements of an HTML page inside each other. Pages with tags that nobody closed have hundreds."""
+"""Nesting depth of an HTML page's elements. Pages with unclosed tags reach hundreds."""
 
 _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\b\x1b")
 _MARKS: Final = (
@@ -29,7 +29,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Where a page declares its encoding: within its first 1,024 bytes, as browsers have it.
+# A page declares its encoding within its first 1,024 bytes, as in browsers.
 _DECLARED: Final = re.compile(rb"<(?:meta|\?xml)\b[^>]*?\b(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 _SLICE: Final = 2**16
 _LEFT_OUT: Final = frozenset({"script", "style", "noscript", "template", "nav", "svg"})
@@ -39,19 +39,19 @@ _CELLS: Final = frozenset({"td", "th"})
 
 
 class Unreadable(Exception):
-    """Why a file cannot be read, as a phrase that follows its name. Never leaves this package."""
+    """A file cannot be read; the message is a phrase that follows its name. Not raised outside this package."""
 
 
 def read_document(suffix: str, data: bytes) -> str:
     """The clean text of a file.
 
     Args:
-        suffix: The ending of its name, in lower case; one of `READERS`.
-        data: What it holds.
+        suffix: Its extension, in lower case; one of `READERS`.
+        data: Its contents.
 
     Raises:
-        Unreadable: It is damaged, encrypted, not of the kind that its name says, or holds no text.
-        MemoryError: It takes more memory than this process may have.
+        Unreadable: It is damaged, encrypted, of another kind than its extension says, or has no text.
+        MemoryError: It takes more memory than this process may use.
     """
     try:
         text = READERS[suffix](data)
@@ -59,7 +59,7 @@ def read_document(suffix: str, data: bytes) -> str:
         raise
     except RecursionError as error:
         raise Unreadable("is nested too deeply") from error
-    except Exception as error:  # a damaged file surfaces as whatever its first broken part leads a parser to
+    except Exception as error:  # a damaged file can make a parser raise anything
         reason = str(error) or type(error).__name__
         raise Unreadable(f"is not a {suffix[1:].upper()} file that can be parsed ({reason})") from error
     text = clean(text)
@@ -86,7 +86,7 @@ def decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        # Five byte values mean nothing in cp1252; there latin-1 at least keeps the rest of the text.
+        # Five byte values are undefined in cp1252; latin-1 then keeps the rest of the text.
         try:
             return data.decode("cp1252")
         except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def decode(data: bytes) -> str:
 
 
 class _HtmlText:
-    """Takes the events of lxml's HTML parser and gives the text. No tree is built, so depth costs nothing."""
+    """Collects the text from the events of lxml's HTML parser, without building a tree."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -132,18 +132,18 @@ def _read_html(data: bytes) -> str:
     if not page.strip():
         return ""
     parser = etree.HTMLParser(target=_HtmlText(), encoding="utf-8", huge_tree=True)
-    for start in range(0, len(page), _SLICE):  # what the target raises is heeded after each
+    for start in range(0, len(page), _SLICE):  # the target's exceptions surface after each slice
         parser.feed(page[start : start + _SLICE])
     return str(parser.close())
 
 
 def _decode_html(data: bytes) -> str:
-    """A page's text in the encoding that it declares; as other text where it declares none, or a wrong one."""
+    """A page's text in its declared encoding; decoded as plain text if it declares none, or a wrong one."""
     declared = _DECLARED.search(data[:1024])
     if declared and not data.startswith(tuple(mark for mark, _ in _MARKS)):
         try:
             encoding = codecs.lookup(declared[1].decode("ascii", "replace")).name
-            # Latin-1 means cp1252 on pages; and what declares UTF-16 in ASCII is not in it.
+            # Latin-1 means cp1252 on pages, and a page that declares UTF-16 in ASCII is not UTF-16.
             if encoding not in ("ascii", "iso8859-1") and not encoding.startswith("utf-16"):
                 return data.decode(encoding)
         except (LookupError, UnicodeError):
@@ -157,7 +157,7 @@ def _read_pdf(data: bytes) -> str:
     from pypdf import PdfReader
     from pypdf.errors import DependencyError
 
-    # pypdf reports every repaired oddity of a file; the reader of a report cares only whether there is text.
+    # pypdf warns of everything it repairs; here it only matters whether there is text.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     reader = PdfReader(io.BytesIO(data))
     try:
@@ -179,7 +179,7 @@ def _read_docx(data: bytes) -> str:
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         raise Unreadable("is encrypted, or an old .doc file under a new name")
     with zipfile.ZipFile(io.BytesIO(data)) as parts:
-        inflated = sum(part.file_size for part in parts.infolist())  # zipfile unpacks no more than it says there
+        inflated = sum(part.file_size for part in parts.infolist())  # zipfile unpacks no more than these sizes
     if inflated > MAX_INFLATED:
         raise Unreadable(
             f"unpacks to too much ({inflated / 2**20:,.0f} MiB; at most {MAX_INFLATED / 2**20:.0f} MiB are read)"
@@ -201,4 +201,4 @@ READERS: Final[dict[str, Callable[[bytes], str]]] = {
     ".pdf": _read_pdf,
     ".docx": _read_docx,
 }
-"""Endings of files' names in lower case -> how the bytes become text."""
+"""From a file's extension, in lower case, to the function that reads its bytes."""

@@ -1,9 +1,9 @@
-"""Retrieval: the passages of a document (or of all) that a question is most likely answered by, within a word budget.
+"""Retrieval: the passages of a document (or of all) that most likely answer a question, within a word budget.
 
 Dense similarity and BM25 are fused into one score per chunk, chunks are taken by score until the budget is full, and
-neighbours are put together into passages in the document's order. Who the parties are, what the document is called
-and when it was made stands at its beginning, in words that resemble no question: a search within one document
-therefore always returns some of its opening, and more of it for questions about such things.
+neighbours are joined into passages in the document's order. A document's preamble names its parties, title and date in
+words that resemble no question, so a search within one document always returns some of the preamble, and more of it
+for questions about such things.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from synth_dspy.domains.documents.index import Index, Vectors
 from synth_dspy.domains.documents.lexical import BM25
 
 PASSAGE_WORDS: Final = 350
-OPENING_WORDS: Final = 150  # for a question that the opening may answer
-GLIMPSE_WORDS: Final = 20  # for any other: one chunk of about this size, so that whose contract it is can be seen
-_DENSE: Final = 0.5  # weight of the dense score against the lexical one
-_WORDING: Final = 0.6  # weight of the wording that a question calls for against the question's own
-_NEIGHBOUR: Final = 0.35  # how much of its neighbours' scores a chunk gets
-_POOLS: Final = 64  # documents whose chunks are kept at hand
-_EMBEDDED: Final = 4096  # searches whose embeddings are: every arm of a run asks the same
-_FRONT: Final = 30  # chunks among which a document's opening is looked for: covers and contents come before it
+PREAMBLE_WORDS: Final = 150  # for a question that the preamble may answer
+GLIMPSE_WORDS: Final = 20  # for others: one chunk of about this size, which shows whose contract it is
+_DENSE: Final = 0.5  # weight of the dense score relative to the lexical one
+_WORDING: Final = 0.6  # weight of the documents' wording relative to the question's own
+_NEIGHBOUR: Final = 0.35  # share of its neighbours' scores that a chunk gets
+_POOLS: Final = 64  # documents whose chunks are cached
+_EMBEDDED: Final = 4096  # searches whose embeddings are cached: all arms of a run ask the same questions
+_FRONT: Final = 30  # chunks in which the preamble is looked for: it follows covers and tables of contents
 
-_ABOUT_OPENING: Final = re.compile(
+_ABOUT_PREAMBLE: Final = re.compile(
     r"\b(?:who|whom|whose|names?|named|called|titles?|parties|dates?|dated|made|signed|entered|effective)\b", re.I
 )
 # Words of a preamble: "This Agreement is made and entered into as of 1 May 2020 by and between ..."
-_PREAMBLE: Final = re.compile(
+_PREAMBLE_CUES: Final = re.compile(
     r"\b(?:between|by and among|hereinafter|(?:is|are|was|hereby) (?:made|entered|dated)|witnesseth|as of (?:this|the)|"
     r"(?:made|entered) (?:and|into|as of|on|this|by)|dated (?:as of|this|the)|effective (?:as of|date))\b",
     re.I,
@@ -49,17 +49,19 @@ class Retriever:
 
     Args:
         index: The index; its embedder embeds the queries.
-        opening: Most words of a document's opening that a search within the document returns.
-        wording: Question -> language in which documents of this kind answer it, searched for too; "" or None for none.
+        preamble: Most words of a document's preamble that a search within the document returns.
+        wording: From a question to the language of documents that answer it, which is searched for too; or None.
     """
 
-    def __init__(self, index: Index, opening: int = OPENING_WORDS, wording: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, index: Index, preamble: int = PREAMBLE_WORDS, wording: Callable[[str], str] | None = None
+    ) -> None:
         self.index = index
-        self.opening = opening
+        self.preamble = preamble
         self.wording = wording or (lambda question: "")
         self._text = lru_cache(maxsize=256)(lambda document: "\n".join(c.text for c in index.chunks(document)[0]))
         self._pools: OrderedDict[tuple[int, str | None], _Pool] = OrderedDict()
-        # By all texts of a search: in other company a text's vector may differ in the last bit.
+        # Keyed by all texts of a search: in another batch a text's vector may differ in the last bit.
         self._embed = lru_cache(_EMBEDDED)(lambda texts: index.embedder.embed(texts))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Retriever:
@@ -70,12 +72,12 @@ class Retriever:
 
         Args:
             query: The question.
-            document: Look in this document only. None: in all.
-            words: Most words that the passages may hold together.
+            document: Search this document only. None: all.
+            words: Most words of the passages together.
 
         Returns:
-            Passages in the order of the document; over all documents, the best first. Empty for a document that the
-            index does not hold.
+            Passages in the order of the document; over all documents, the best first. Empty for a document that
+            is not in the index.
         """
         return self.search_many([query], [document], words)[0]
 
@@ -95,22 +97,22 @@ class Retriever:
         wordings = [self.wording(query) for query in queries]
         texts = tuple(dict.fromkeys([*queries, *filter(None, wordings)]))
         vectors = dict(zip(texts, self._embed(texts), strict=True))
-        found = []
+        results = []
         for query, wording, document in zip(queries, wordings, where, strict=True):
             weighted = [(text, vectors[text], weight) for text, weight in _weighted(query, wording)]
-            opening = self._opening(query, words) if document is not None else 0
-            passages = self._pool(document).search(weighted, words, opening)
+            preamble = self._preamble_words(query, words) if document is not None else 0
+            passages = self._pool(document).search(weighted, words, preamble)
             if document is None:
                 passages.sort(key=lambda passage: -passage.score)
-            found.append(passages)
-        return found
+            results.append(passages)
+        return results
 
     def text(self, document: str) -> str:
-        """The whole text of a document, "" for one that the index does not hold."""
+        """The whole text of a document, "" for one that is not in the index."""
         return self._text(document)
 
-    def _opening(self, query: str, words: int) -> int:
-        wanted = self.opening if _ABOUT_OPENING.search(query) else min(self.opening, GLIMPSE_WORDS)
+    def _preamble_words(self, query: str, words: int) -> int:
+        wanted = self.preamble if _ABOUT_PREAMBLE.search(query) else min(self.preamble, GLIMPSE_WORDS)
         return min(wanted, words // 2)
 
     def _pool(self, document: str | None) -> _Pool:
@@ -123,7 +125,7 @@ class Retriever:
         return pool
 
 
-_Text = tuple[str, NDArray[np.float32], float]  # what is searched for: words, embedding, weight
+_Text = tuple[str, NDArray[np.float32], float]  # a search text: words, embedding, weight
 
 
 def _weighted(query: str, wording: str) -> list[tuple[str, float]]:
@@ -131,25 +133,25 @@ def _weighted(query: str, wording: str) -> list[tuple[str, float]]:
 
 
 class _Pool:
-    """Chunks that are searched together, with what scoring them needs."""
+    """Chunks that are searched together, with the data to score them."""
 
     def __init__(self, chunks: list[Chunk], vectors: Vectors) -> None:
         self.chunks = chunks
         self.vectors = vectors
         self.bm25 = BM25([chunk.text for chunk in chunks])
-        self.opening = self._find_opening()
+        self.preamble = self._find_preamble()
         # whether the next chunk belongs to the same document; shape (chunks - 1,)
         self.is_followed = np.array([a.document == b.document for a, b in pairwise(chunks)], dtype=bool)
 
-    def search(self, texts: list[_Text], words: int, opening: int) -> list[Passage]:
+    def search(self, texts: list[_Text], words: int, preamble: int) -> list[Passage]:
         if not self.chunks:
             return []
         scores = self.scores(texts)
-        taken = self._take(scores, words, opening)
-        return self._passages(sorted(taken), scores)
+        chosen = self._select(scores, words, preamble)
+        return self._passages(sorted(chosen), scores)
 
     def scores(self, texts: list[_Text]) -> NDArray[np.float32]:
-        """Fused scores, shape (chunks,). Dense and lexical scores are put on one scale before each weighted sum."""
+        """Fused scores, shape (chunks,). Dense and lexical scores are standardised before each weighted sum."""
         dense = sum(weight * _standardised(self.vectors @ vector) for _, vector, weight in texts)
         lexical = sum(weight * _standardised(self.bm25.scores(text)) for text, _, weight in texts)
         return self._with_neighbours(_DENSE * _standardised(dense) + (1 - _DENSE) * _standardised(lexical))
@@ -161,33 +163,33 @@ class _Pool:
         out[1:] += _NEIGHBOUR * np.where(self.is_followed, positive[:-1], 0.0)
         return out
 
-    def _take(self, scores: NDArray[np.float32], words: int, opening: int) -> set[int]:
-        """Numbers of the chunks that fill the budget: the opening, then by score."""
-        taken: set[int] = set()
+    def _select(self, scores: NDArray[np.float32], words: int, preamble: int) -> set[int]:
+        """Indices of the chunks that fill the budget: the preamble, then by score."""
+        chosen: set[int] = set()
         used = 0
-        for i in self._opening_of(opening):
-            if used + self.chunks[i].words <= (opening if taken else words):
-                taken.add(i)
+        for i in self._preamble_chunks(preamble):
+            if used + self.chunks[i].words <= (preamble if chosen else words):
+                chosen.add(i)
                 used += self.chunks[i].words
         for i in map(int, np.argsort(-scores, kind="stable")):
-            if i not in taken and used + self.chunks[i].words <= words:
-                taken.add(i)
+            if i not in chosen and used + self.chunks[i].words <= words:
+                chosen.add(i)
                 used += self.chunks[i].words
-        return taken
+        return chosen
 
-    def _opening_of(self, words: int) -> list[int]:
-        if words == 0 or not self.opening:
+    def _preamble_chunks(self, words: int) -> list[int]:
+        if words == 0 or not self.preamble:
             return []
         if words > GLIMPSE_WORDS:
-            return self.opening
-        return [min(self.opening, key=lambda i: abs(self.chunks[i].words - GLIMPSE_WORDS))]
+            return self.preamble
+        return [min(self.preamble, key=lambda i: abs(self.chunks[i].words - GLIMPSE_WORDS))]
 
-    def _find_opening(self) -> list[int]:
-        """The chunks of the opening, the most telling first: the preamble, what stands around it, the first chunk."""
-        cues = [len(_PREAMBLE.findall(chunk.text)) for chunk in self.chunks[:_FRONT]]
+    def _find_preamble(self) -> list[int]:
+        """The chunks of the preamble, the most informative first: its best match, the neighbours, the first chunk."""
+        cues = [len(_PREAMBLE_CUES.findall(chunk.text)) for chunk in self.chunks[:_FRONT]]
         if not cues:
             return []
-        # A preamble may be cut in two; the earlier of two like places is the better guess.
+        # A preamble may span two chunks; of two equal matches the earlier is the better guess.
         best = max(range(len(cues)), key=lambda i: sum(cues[i : i + 2]) - 0.15 * i)
         order = [best, best - 1, best + 1, 0, best + 2]
         return [i for i in dict.fromkeys(order) if 0 <= i < len(cues)]

@@ -1,7 +1,7 @@
-"""Round trips: a good question leads back to where it came from.
+"""Round-trip filters: a good question leads back to its source.
 
-Through retrieval (its words find its source), through an answerer (another call that sees the text and the question
-gives the same answer), and backwards (from the answer and the text the teacher asks the same question again).
+By retrieval (a search for it returns its source), by answering (another call, given the text and the question, gives
+the same answer), and in reverse (given the answer and the text, the teacher asks the same question again).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from synth_dspy.synthesis.text import content, content_f1
 
 
 class Search(Protocol):
-    """What is needed of a retriever."""
+    """The part of a retriever's interface that is used here."""
 
     def search(self, query: str, document: str | None = None, words: int = ...) -> Sequence[Any]: ...
 
 
 class RetrievalRoundTrip:
-    """Searching for the question in its document must bring up the words that it was written from.
+    """A search for the question in its document must return the words that it was written from.
 
     Args:
         retriever: searches the documents.
-        words: words of passages that may be looked at; fewer are stricter.
+        words: word budget of the search; a smaller one is stricter.
     """
 
     name = "retrieval round trip"
@@ -56,7 +56,7 @@ class RetrievalRoundTrip:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A possible answer and where it stands: the words next to it, and its whole sentence."""
+    """A possible answer with its context: the words next to it, and its sentence."""
 
     kind: str
     text: str
@@ -65,16 +65,16 @@ class Place:
 
 
 class SpanRoundTrip:
-    """Of all answers of its kind in the document, the question must lead to its own.
+    """The question must lead to its own answer rather than to others of the same kind in the document.
 
-    Every place is scored by the question's cosine similarity to the words next to it and to its sentence, and by the
-    share of the question's words there. On labelled questions of the sample contracts (dates, periods, amounts) the
-    best place holds the right answer three times in four: a better answerer than a model of 135M parameters.
+    A place is scored by the question's cosine similarity to the words next to it and to its sentence, and by the share
+    of the question's words in the sentence. On labelled questions about the sample contracts (dates, periods, amounts)
+    the best place is the right answer three times in four, more often than a model of 135M parameters is right.
 
     Args:
-        places: a document's id to its places.
-        embed: texts to unit vectors.
-        margin: by how much the best other answer's score must be lower.
+        places: from a document's id to its places.
+        embed: from texts to unit vectors.
+        margin: how much lower the score of the best other answer must be.
     """
 
     name = "answer retrieval"
@@ -83,7 +83,7 @@ class SpanRoundTrip:
         self.places = places
         self.embed = embed
         self.margin = margin
-        self._held: dict[tuple[str, str], tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._cache: dict[tuple[str, str], tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, candidate: Candidate) -> Verdict:
@@ -94,7 +94,7 @@ class SpanRoundTrip:
         ranked = self.rank(candidate.unit.group, question, kind)
         own = [(score, place) for score, place in ranked if content_f1(place.text, answer) == 1.0]
         if not own:
-            return Verdict(True, 0.5, "")  # not a kind of answer that is found by pattern: nothing to compare with
+            return Verdict(True, 0.5, "")  # no pattern for this kind of answer: nothing to compare with
         other = next(((score, place) for score, place in ranked if content_f1(place.text, answer) < 1.0), None)
         if other is None or own[0][0] - other[0] >= self.margin:
             return Verdict(True, min(1.0, max(0.0, own[0][0])), "")
@@ -106,25 +106,25 @@ class SpanRoundTrip:
         if not places:
             return []
         vector = self.embed([question])[0]
-        asked = set(content(question))
-        shared = [len(asked & set(content(place.sentence))) / max(1, len(asked)) for place in places]
+        question_words = set(content(question))
+        shared = [len(question_words & set(content(place.sentence))) / max(1, len(question_words)) for place in places]
         scores = 0.35 * (near @ vector) + 0.25 * (sentence @ vector) + 0.4 * np.asarray(shared)
         order = sorted(range(len(places)), key=lambda i: (-float(scores[i]), i))
         return [(float(scores[i]), places[i]) for i in order]
 
     def _vectors(self, document: str, kind: str) -> tuple[Sequence[Place], NDArray[np.float32], NDArray[np.float32]]:
         with self._lock:
-            if (document, kind) not in self._held:
+            if (document, kind) not in self._cache:
                 places = [place for place in self.places(document) if place.kind == kind]
                 empty = np.zeros((0, 1), np.float32)
                 near = self.embed([place.near for place in places]) if places else empty
                 sentence = self.embed([place.sentence for place in places]) if places else empty
-                self._held[document, kind] = (places, near, sentence)
-            return self._held[document, kind]
+                self._cache[document, kind] = (places, near, sentence)
+            return self._cache[document, kind]
 
 
 class Relevance:
-    """The question must be about what its excerpt is about.
+    """The question must be similar to its excerpt.
 
     Args:
         embed: texts to unit vectors.
@@ -149,10 +149,10 @@ class Relevance:
 
 
 class AnswerRoundTrip:
-    """Another call answers the question, best from what a search for it brings up; both answers must agree.
+    """Another call answers the question, preferably from the passages of a search for it; both answers must agree.
 
     Args:
-        answer: a candidate to an answer to its question.
+        answer: from a candidate to another answer to its question.
         threshold: least token F1 of the two answers.
     """
 
@@ -165,17 +165,17 @@ class AnswerRoundTrip:
     def __call__(self, candidate: Candidate) -> Verdict:
         if not candidate.fields.get("references"):
             return Verdict(True, 1.0, "")
-        said = self.answer(candidate)
-        score = max(content_f1(said, str(reference)) for reference in candidate.fields["references"])
+        answer = self.answer(candidate)
+        score = max(content_f1(answer, str(reference)) for reference in candidate.fields["references"])
         keep = score >= self.threshold
-        return Verdict(keep, score, "" if keep else f"answers differ: {said}")
+        return Verdict(keep, score, "" if keep else f"answers differ: {answer}")
 
 
 class ReverseQuery:
-    """Asked for a question to the same answer once more, the teacher must ask about the same.
+    """When the teacher writes a question for the same answer again, it must ask for the same thing.
 
     Args:
-        ask: a candidate to the teacher's other question.
+        ask: from a candidate to the teacher's other question.
         embed: texts to unit vectors.
         threshold: least cosine similarity of the two questions.
     """
@@ -198,14 +198,14 @@ class ReverseQuery:
 
 
 class Silent:
-    """For questions that their document shall not answer: nothing in it that speaks of them may come near them.
+    """For questions meant to be unanswerable: no sentence of the document on the same topic may be similar to them.
 
     Args:
-        embed: texts to unit vectors.
-        sentences: a document's id to its sentences.
-        threshold: highest cosine similarity of the question to any sentence.
-        cues: of the topics that a question asks about, a sentence must speak of one to count. In a long document
-            something comes near any question.
+        embed: from texts to unit vectors.
+        sentences: from a document's id to its sentences.
+        threshold: highest cosine similarity allowed between the question and a sentence.
+        cues: only sentences on one of the question's topics count, since a long document has something similar to any
+            question.
     """
 
     name = "silent document"
@@ -230,7 +230,7 @@ class Silent:
             return rejected("document not known")
         question = str(candidate.fields["question"])
         if topics := self.cues.asked(question).values():
-            texts = [text for text in texts if any(said.search(text) for said in topics)]
+            texts = [text for text in texts if any(topic.search(text) for topic in topics)]
             if not texts:
                 return Verdict(True, 1.0, "")
         near = self.embed(texts) @ self.embed([question])[0]

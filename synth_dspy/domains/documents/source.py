@@ -1,4 +1,4 @@
-"""A corpus as a task's source: documents from a folder or from CUAD, and the labelled questions about them."""
+"""Documents as a task's source, from a folder or from CUAD, with labelled questions about them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ INPUTS = ("question", "document")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents and, where there are some, labelled questions about them.
+    """Documents and, if there are any, labelled questions about them.
 
     Attributes:
-        sample: a folder with `documents/` and `questions.jsonl`; what is read when nothing else is named, and whose
-            questions show the teacher how to write where the documents have none of their own.
+        sample: a folder with `documents/` and `questions.jsonl`, read if nothing else is named; its questions are the
+            teacher's demonstrations for documents without questions of their own.
         abstention: the answer to a question that the document does not answer.
         documents: a folder of the user's own documents, instead of the sample.
         labelled: labelled questions about those documents (JSONL).
         cuad: CUAD, as a folder of contracts or as the publisher's CUAD_v1.json, instead of either.
-        categories: of CUAD's, those that are asked about; all if there are none.
+        categories: CUAD categories to ask about; all if empty.
         max_mib: larger files of the user's own documents are skipped.
     """
 
@@ -50,10 +50,10 @@ class Corpus:
     max_mib: int = 20
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Read and cut the documents; `limit` takes that many in an order that their names' hashes give.
+        """Read and chunk the documents; `limit` takes that many, in the order of their names' hashes.
 
         Raises:
-            SetupError: nothing can be read, or the labelled questions are not as they should be.
+            SetupError: nothing can be read, or the labelled questions are malformed.
         """
         if self.labelled is not None and self.documents is None:
             raise SetupError(
@@ -89,7 +89,7 @@ class Corpus:
         """Labelled questions of another file about the same documents, to score programs on.
 
         Raises:
-            SetupError: a line is not as it should be, or is about a document that is not read; names line and field.
+            SetupError: a line is malformed, or about an unknown document; names line and field.
         """
         documents = {document.id: document for document in self.read(limit).documents}
         rows = read_questions(path, documents.keys(), scored=True)
@@ -98,7 +98,7 @@ class Corpus:
 
     def _read_own(self, folder: Path) -> tuple[list[Document], list[Skipped]]:
         if self.max_mib < 1:
-            raise SetupError(f"--task.max-mib is {self.max_mib}, and no document is that small: make it 1 or more.")
+            raise SetupError(f"--task.max-mib is {self.max_mib}, which excludes every document: make it 1 or more.")
         return read_folder(folder, Limits(file_bytes=self.max_mib * 2**20))
 
     def _sample_questions(self) -> list[dspy.Example]:
@@ -113,12 +113,12 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Documents:
-    """A folder of documents of any kind and, where there are some, labelled questions about them.
+    """A folder of documents of any kind and, if there are any, labelled questions about them.
 
     Attributes:
         folder: text, Markdown, HTML, PDF and DOCX are read.
-        labelled: labelled questions, JSON lines or CSV: `question`, `answer` (or `references`) and, where it is about
-            one document, `document`. A relative path begins in the folder's parent.
+        labelled: labelled questions, JSON lines or CSV: `question`, `answer` (or `references`) and, if it is about one
+            document, `document`. A relative path starts in the folder's parent.
         abstain: the answer to a question that the documents do not answer.
         max_mib: larger files are skipped.
     """
@@ -129,18 +129,18 @@ class Documents:
     max_mib: int = 20
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Read and cut the documents; `limit` takes that many in an order that their names' hashes give.
+        """Read and chunk the documents; `limit` takes that many, in the order of their names' hashes.
 
         Raises:
-            SetupError: nothing can be read, or the labelled questions are not as they should be.
+            SetupError: nothing can be read, or the labelled questions are malformed.
         """
         every, skipped = read_folder(Path(self.folder).expanduser(), Limits(file_bytes=self.max_mib * 2**20))
         documents = every if limit is None else sorted(every, key=lambda document: hash_order(document.id))[:limit]
         chunks = {document.id: chunk_document(document) for document in documents}
         labelled = []
         if self.labelled is not None:
-            beside = Path(self.folder).expanduser().resolve().parent / Path(self.labelled).expanduser()
-            labelled = self._examples(beside, every, chunks)
+            labels = Path(self.folder).expanduser().resolve().parent / Path(self.labelled).expanduser()
+            labelled = self._examples(labels, every, chunks)
         return Knowledge(
             items=[_item(chunk) for document in documents for chunk in chunks[document.id]],
             labelled=labelled,
@@ -158,13 +158,13 @@ class Documents:
         return DOCUMENTS.synthesizer(resources)
 
     def filters(self, resources: Resources) -> list[Filter]:
-        """What a written question must pass."""
+        """The filters that a written question must pass."""
         return DOCUMENTS.filters(resources)
 
     def _examples(
         self, path: Path, every: Sequence[Document], chunks: Mapping[str, Sequence[Chunk]]
     ) -> list[dspy.Example]:
-        """The questions of a file, but those about documents that are left out."""
+        """The questions of a file, without those about documents that the limit excludes."""
         rows = read_labels(path, {document.id: document.text for document in every}, self.abstain)
         all_chunks = [chunk for part in chunks.values() for chunk in part]
         return [
@@ -178,15 +178,15 @@ def labelled_example(row: Mapping[str, Any], chunks: Sequence[Chunk], abstention
     """A labelled question as the engine's example.
 
     Args:
-        row: as `read_questions` gives it.
+        row: a row from `read_questions`.
         chunks: those of its document, or of all documents.
-        abstention: the answer where the documents are silent.
+        abstention: the answer if the documents have none.
     """
     references = list(row["references"])
     passages, group = evidence(chunks, row["spans"]), row["document"]
-    if group is None and row["spans"]:  # it goes with the document that answers it
+    if group is None and row["spans"]:  # its group is the document that answers it
         group = next(chunk.document for chunk in chunks if chunk.text == passages)
-    elif group is None:  # or, where none says so, with any: all in one would be learned from, or none
+    elif group is None:  # without one, any: in a single group all would be in the same split
         documents = sorted({chunk.document for chunk in chunks})
         group = documents[int(hash_order(row["question"]), 16) % len(documents)]
     return dspy.Example(
@@ -205,9 +205,9 @@ def labelled_example(row: Mapping[str, Any], chunks: Sequence[Chunk], abstention
 
 
 def evidence(chunks: Sequence[Chunk], spans: Sequence[str]) -> str:
-    """The text of the chunk that holds most of the first span; without a span, or if none does, the opening's.
+    """The text of the chunk that contains most of the first span; the first chunk without a span.
 
-    A demonstration shows this instead of everything that a search would return, so that several fit a prompt.
+    A demonstration shows this instead of all passages of a search, so that several demonstrations fit into a prompt.
     """
     if not chunks:
         return ""
@@ -216,10 +216,10 @@ def evidence(chunks: Sequence[Chunk], spans: Sequence[str]) -> str:
     words = set(spans[0].lower().split())
     wanted = " ".join(spans[0].split())
 
-    def held(chunk: Chunk) -> tuple[bool, float]:
+    def overlap(chunk: Chunk) -> tuple[bool, float]:
         return wanted in " ".join(chunk.text.split()), len(words & set(chunk.text.lower().split()))
 
-    return max(chunks, key=held).text
+    return max(chunks, key=overlap).text
 
 
 def _item(chunk: Chunk) -> Item:

@@ -1,8 +1,7 @@
-"""Answer spans: short pieces of a text that a question could ask for, found by pattern, each with its kind.
+"""Answer spans: short pieces of a text that a question could ask for, matched by patterns of each kind.
 
-A small teacher that is asked freely for a question writes nothing sensible; given the answer and the sentence around
-it, it only has to turn that sentence round. What is a good span is the task's business (dates, amounts and parties in
-contracts): the task brings the patterns, by kind.
+Left to choose, a small teacher writes no sensible question; given an answer and its sentence, it only has to turn the
+sentence into a question. The task brings the patterns by kind, such as dates, amounts and parties in contracts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ EXCERPT_WORDS = 45
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece `text[start:end]` of a text; `text` here is that piece with its white space made single."""
+    """A piece of a text from `start` to `end`; `text` is that piece with single spaces."""
 
     kind: str
     text: str
@@ -30,26 +29,26 @@ class Span:
 
 
 def find_spans(text: str, patterns: Patterns) -> list[Span]:
-    """The spans of a text in its order, none overlapping another."""
-    found: list[Span] = []
+    """The spans of a text in order, without overlaps."""
+    spans: list[Span] = []
     for kind, pattern in patterns.items():
         for match in pattern.finditer(text):
             named = "answer" in pattern.groupindex and match.group("answer") is not None
             start, end = match.span("answer" if named else 0)
-            if start < end and all(end <= span.start or start >= span.end for span in found):
-                found.append(Span(kind, " ".join(text[start:end].split()), start, end))
-    return sorted(found, key=lambda span: span.start)
+            if start < end and all(end <= span.start or start >= span.end for span in spans):
+                spans.append(Span(kind, " ".join(text[start:end].split()), start, end))
+    return sorted(spans, key=lambda span: span.start)
 
 
 def excerpt(text: str, start: int, end: int, words: int = EXCERPT_WORDS) -> str:
-    """The sentences that `text[start:end]` stands in, or the words around it where they are more than `words`.
+    """The sentences of `text[start:end]`, cut to `words` around it.
 
-    A teacher reads this instead of the whole chunk: it is what the question is about, and costs half the time.
+    A teacher reads this instead of the whole chunk: it is what the question is about, and takes half the time.
     """
     first, last = _sentences_around(text, start, end)
     left, span, right = text[first:start].split(), text[start:end].split(), text[end:last].split()
     room = max(0, words - len(span))
-    # What a number or a date means is mostly said before it.
+    # The words that explain a number or a date mostly come before it.
     after = min(len(right), max(room // 3, room - len(left)))
     before = min(len(left), room - after)
     # The span's own punctuation stays attached: "$500, payable" and not "$500 , payable".
@@ -60,8 +59,8 @@ def excerpt(text: str, start: int, end: int, words: int = EXCERPT_WORDS) -> str:
     return (head + joined_left + " ".join(span) + joined_right + tail).strip()
 
 
-def beside(text: str, start: int, end: int, before: int = 12, after: int = 6) -> str:
-    """`text[start:end]` with so many words before and after it, of its own sentences only."""
+def with_context(text: str, start: int, end: int, before: int = 12, after: int = 6) -> str:
+    """`text[start:end]` with up to `before` and `after` words of its own sentences around it."""
     first, last = _sentences_around(text, start, end)
     left, right = text[first:start].split(), text[end:last].split()
     return " ".join([*left[max(0, len(left) - before) :], *text[start:end].split(), *right[:after]])

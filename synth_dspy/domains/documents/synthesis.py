@@ -1,4 +1,4 @@
-"""Writing questions about documents: what can be asked for, how the teacher is asked, and what is kept."""
+"""Synthesis for documents: the synthesizer of questions, and the filters they must pass."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from synth_dspy.domains.documents.roundtrip import (
     Silent,
     SpanRoundTrip,
 )
-from synth_dspy.domains.documents.spans import beside, excerpt, find_spans
+from synth_dspy.domains.documents.spans import excerpt, find_spans, with_context
 from synth_dspy.domains.documents.synthesizer import SAMPLING, Synthesizer, sentences_of
-from synth_dspy.domains.documents.units import AskedUnit, DocumentUnit
+from synth_dspy.domains.documents.units import DocumentUnit, TransferredUnit
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
@@ -29,13 +29,13 @@ from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellF
 
 @dataclass(frozen=True)
 class DocumentSynthesis:
-    """How questions about one kind of documents are written.
+    """The synthesis of questions about one kind of document.
 
     Attributes:
-        patterns: what can be asked for, by kind: spans of the text that match.
-        asks: by kind, what a question for it must match.
-        cues: what a question speaks of, and the words of which one must stand by its answer.
-        abstention: the answer where a document is silent, if the task does not say.
+        patterns: by kind, the spans that can be asked for.
+        asks: by kind, what a question for such a span must match.
+        cues: by topic, words of a question, and words of which one must be near its answer.
+        abstention: the answer to an unanswerable question, unless the task sets one.
     """
 
     patterns: Mapping[str, re.Pattern[str]]
@@ -47,9 +47,9 @@ class DocumentSynthesis:
         """The module that writes questions.
 
         Args:
-            resources: the seeds and the embedder are used; the teacher is set on the module by whoever runs it.
-            free: let the teacher choose what to ask about a chunk. By default where it is another model than the
-                student: a teacher that was named on purpose is taken for a capable one.
+            resources: the seeds and the embedder are used; the caller sets the teacher on the module.
+            free: let the teacher choose what to ask about a chunk; by default if it is another model than the student,
+                and therefore presumed capable.
         """
         abstention = resources.abstain or self.abstention
         return Synthesizer(
@@ -68,7 +68,7 @@ class DocumentSynthesis:
         )
 
     def filters(self, resources: Resources, free: bool | None = None) -> list[Filter]:
-        """What a candidate must pass, cheapest first; `free` as for the synthesizer."""
+        """The filters for a candidate, cheapest first; `free` as for the synthesizer."""
         embed = resources.embedder.embed
         free = _is_capable(resources) if free is None else free
         teacher = self.synthesizer(resources, free)
@@ -77,8 +77,8 @@ class DocumentSynthesis:
         def answer(candidate: Candidate[DocumentUnit]) -> str:
             question = str(candidate.fields["question"])
             assert teacher.search is not None
-            # What was answered from a search is answered from one passage again, and what was from one, by a search.
-            searched = isinstance(candidate.unit, AskedUnit)
+            # An answer from a search is checked against one passage, and an answer from one passage against a search.
+            searched = isinstance(candidate.unit, TransferredUnit)
             passages = [candidate.fields["source"]] if searched else teacher.search(question, candidate.unit.group)
             return teacher.answer_from("\n".join(passages), question, candidate.unit.choice.shots)
 
@@ -114,7 +114,7 @@ class DocumentSynthesis:
 
     def _places(self, text: str) -> list[Place]:
         return [
-            Place(span.kind, span.text, beside(text, span.start, span.end), excerpt(text, span.start, span.end))
+            Place(span.kind, span.text, with_context(text, span.start, span.end), excerpt(text, span.start, span.end))
             for span in find_spans(text, self.patterns)
         ]
 
@@ -124,7 +124,7 @@ def _is_capable(resources: Resources) -> bool:
 
 
 def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
-    """A question and a document to the passages that the program would be given."""
+    """A function from a question and a document to the passages that the program would get."""
     retriever = resources.retriever
     if retriever is None:
         return None

@@ -2,14 +2,14 @@
 
 Four kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a source text):
 
-* *about a span* (for small teachers): an answer is found by pattern, the teacher writes the question to it;
+* *about a span* (for small teachers): a pattern finds an answer, and the teacher writes its question;
 * *free* (for capable teachers): the teacher writes a question about a chunk, then answers it from the chunk;
-* *asked elsewhere* (for capable teachers): a question that labelled seeds ask of other documents, which the teacher
-  answers from what a search for it brings up here: what users ask, not what a chunk suggests;
-* *unanswerable*: a question like those that labelled seeds ask of other documents, about what this one does not say.
+* *transferred* (for capable teachers): a labelled seed's question about another document, which the teacher answers
+  from the passages that a search for it returns here: what users ask, not what a chunk suggests;
+* *unanswerable*: a labelled seed's question about another document that this one does not answer.
 
-Which spans are worth asking about is decided before anything is written: those whose words resemble the words that
-people asked about in other documents.
+Spans to ask about are chosen before anything is written: those whose words resemble what people asked about in other
+documents.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from synth_dspy.core.protocols import Filter
 from synth_dspy.domains.documents.chunks import sentences
 from synth_dspy.domains.documents.labelled import answer_type
 from synth_dspy.domains.documents.quoting import quoted
-from synth_dspy.domains.documents.spans import Patterns, beside, excerpt, find_spans
-from synth_dspy.domains.documents.units import AskedUnit, ChunkUnit, DocumentUnit, SilentUnit, SpanUnit
+from synth_dspy.domains.documents.spans import Patterns, excerpt, find_spans, with_context
+from synth_dspy.domains.documents.units import ChunkUnit, DocumentUnit, SilentUnit, SpanUnit, TransferredUnit
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly
@@ -36,7 +36,7 @@ from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 
 SHOT_WORDS = 30
 CONSIDERED = 3
-"""Items looked at for every candidate that is wanted."""
+"""Items considered per requested candidate."""
 SAMPLING = {"temperature": 0.3, "top_p": 0.9}
 
 
@@ -65,24 +65,24 @@ class ExtractAnswer(dspy.Signature):
 
 
 class Synthesizer(dspy.Module):
-    """Writes candidates; `plan` chooses what about, `forward` writes about one unit.
+    """Writes candidates: `plan` chooses the units, `forward` writes about one of them.
 
     Args:
-        patterns: what can be asked for, by kind.
+        patterns: the answers that can be asked for, by kind.
         seeds: labelled examples of the training groups with `group`, `question`, `answer`, `references`, `spans`,
             `passages`, `category`, `answer_type`.
         embed: texts to unit vectors.
         abstention: the answer to an unanswerable question.
         free: whether the teacher writes questions about chunks instead of spans.
-        unanswerable: share of the candidates that shall be unanswerable.
-        search: a question and a group to the passages of its document that a program would be given; None: a capable
-            teacher only writes freely.
-        asked: share of a capable teacher's answerable candidates that ask what seeds ask of other documents.
-        learned: labelled examples that are trained on anyway: what they ask of a document is not asked again.
+        unanswerable: share of unanswerable candidates.
+        search: from a question and a group to the passages that a program would get; None: a capable teacher only
+            writes freely.
+        transferred_share: share of a capable teacher's answerable candidates that ask a seed's question.
+        learned: labelled examples that are trained on anyway; their questions are not asked of their documents again.
         count: demonstrations for each call.
-        samples: most questions written about a span; no more are once one passes the checks.
+        samples: most questions written about a span, until one passes the checks.
         checks: filters without model calls.
-        seed: seed of what is chosen at random.
+        seed: for random choices.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Synthesizer(dspy.Module):
         free: bool = False,
         unanswerable: float = 0.12,
         search: Callable[[str, str], Sequence[str]] | None = None,
-        asked: float = 0.75,
+        transferred_share: float = 0.75,
         learned: Sequence[dspy.Example] = (),
         count: int = 4,
         samples: int = 1,
@@ -108,7 +108,7 @@ class Synthesizer(dspy.Module):
         self.free = free
         self.unanswerable = unanswerable
         self.search = search
-        self.asked = asked if search is not None else 0.0
+        self.transferred_share = transferred_share if search is not None else 0.0
         self.seed = seed
         self.count = count
         self.samples = samples
@@ -117,7 +117,7 @@ class Synthesizer(dspy.Module):
         self.shots = [shot for _, shot in shown]
         self.quotable = {example.id for example, _ in shown if not _yes_or_no(example)}
         silent = [example for example in seeds if not example.references]
-        self.settled = {(example.group, topic(example)) for example in [*learned, *silent]}
+        self.already_asked = {(example.group, topic(example)) for example in [*learned, *silent]}
         self.seeds = list(seeds)
         self.answered = {(example.group, example.category) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count, seed=seed)
@@ -130,21 +130,21 @@ class Synthesizer(dspy.Module):
     # What to write about
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[DocumentUnit]:
-        """Units to write about; at most `limit`, even over the groups."""
+        """Units to write about, at most `limit`, evenly from the groups."""
         silent = self._silent_units(items)
-        asked = self._asked_units(items) if self.free and self.asked else []
+        transferred = self._transferred_units(items) if self.free and self.transferred_share else []
         if limit is not None:
-            items = evenly(items, CONSIDERED * limit)  # long documents hold thousands of spans, and each is embedded
-        wanted: Sequence[DocumentUnit] = (
+            items = evenly(items, CONSIDERED * limit)  # long documents have thousands of spans, and each is embedded
+        about_text: Sequence[DocumentUnit] = (
             self._units_about_chunks(items) if self.free else self._units_about_spans(items)
         )
         if limit is None:
-            return [*wanted, *asked, *silent]
+            return [*about_text, *transferred, *silent]
         few = min(len(silent), round(limit * self.unanswerable))
-        many = min(len(asked), round((limit - few) * self.asked))
+        many = min(len(transferred), round((limit - few) * self.transferred_share))
         shares: Sequence[tuple[Sequence[DocumentUnit], int]] = (
-            (wanted, limit - few - many),
-            (asked, many),
+            (about_text, limit - few - many),
+            (transferred, many),
             (silent, few),
         )
         return apart([unit for units, number in shares for unit in best_of_each_group(units, number)])
@@ -152,15 +152,15 @@ class Synthesizer(dspy.Module):
     def _units_about_spans(self, items: Sequence[Item]) -> list[SpanUnit]:
         units = []
         for item in items:
-            found = find_spans(item.text, self.patterns)
-            for kind in dict.fromkeys(span.kind for span in found):
-                spans = [span for span in found if span.kind == kind]
+            matches = find_spans(item.text, self.patterns)
+            for kind in dict.fromkeys(span.kind for span in matches):
+                spans = [span for span in matches if span.kind == kind]
                 texts = [excerpt(item.text, span.start, span.end) for span in spans]
                 choices = self.demonstrations.choose(kind, texts, item.group)
                 for span, text, choice in zip(spans, texts, choices, strict=True):
                     alone = sum(other.text in text for other in spans) == 1
-                    # What is said of a span is said close by; where there is another like it, closer still.
-                    near = beside(item.text, span.start, span.end, *((8, 6) if alone else (6, 1)))
+                    # The words about a span are near it; nearer if the excerpt has another span of its kind.
+                    near = with_context(item.text, span.start, span.end, *((8, 6) if alone else (6, 1)))
                     name = f"{item.id}/{span.start}-{span.end}"
                     units.append(SpanUnit(name, item.group, item.text, kind, choice, span, text, near))
         return units
@@ -175,7 +175,7 @@ class Synthesizer(dspy.Module):
         return units
 
     def _silent_units(self, items: Sequence[Item]) -> list[SilentUnit]:
-        """For each group: what seeds ask of other groups, in categories that nobody answered here."""
+        """For each group: seeds' questions about other groups, in categories without an answer here."""
         units = []
         for item, example in questions_of_others(
             items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
@@ -184,33 +184,33 @@ class Synthesizer(dspy.Module):
             units.append(SilentUnit(f"{item.id}/{example.id}", item.group, item.text, "none", choice, example))
         return units
 
-    def _asked_units(self, items: Sequence[Item]) -> list[AskedUnit]:
-        """For each group: what seeds ask of other groups and find answered there."""
+    def _transferred_units(self, items: Sequence[Item]) -> list[TransferredUnit]:
+        """For each group: seeds' questions about other groups, which are answered there."""
         units = []
         for item, example in questions_of_others(items, self.seeds, self._worth_asking, self.seed):
             shots = self.demonstrations.of_others(example.category, item.group)
             choice = Choice(example.category, 0.0, shots)
             kind = str(example.get("answer_type") or "")
-            name = f"{item.id}/{AskedUnit.mode}-{example.id}"
-            units.append(AskedUnit(name, item.group, item.text, kind, choice, example))
+            name = f"{item.id}/{TransferredUnit.mode}-{example.id}"
+            units.append(TransferredUnit(name, item.group, item.text, kind, choice, example))
         return units
 
     def _worth_asking(self, example: dspy.Example, group: str) -> bool:
-        """Whether a seed's answer is words of its document, and its question not answered about this one already."""
-        return example.id in self.quotable and (group, topic(example)) not in self.settled
+        """Whether a seed's answer is quoted from its document, and its question not asked of this one already."""
+        return example.id in self.quotable and (group, topic(example)) not in self.already_asked
 
     # Writing
 
     def forward(self, unit: DocumentUnit | Item) -> list[Candidate[DocumentUnit]]:
-        """The candidates of one unit that `plan` made; of an item, those of its units."""
+        """The candidates of one unit from `plan`, or of all units of an item."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         with dspy.context(adapter=self.adapter):
             match unit:
                 case SpanUnit():
                     return [self._about_span(unit)]
-                case AskedUnit():
-                    return [self._elsewhere(unit)]
+                case TransferredUnit():
+                    return [self._about_seed(unit)]
                 case SilentUnit():
                     return [_candidate(unit, unit.like.question, self.abstention, [], "")]
             return [self._about_chunk(unit)]
@@ -231,7 +231,7 @@ class Synthesizer(dspy.Module):
         answer = self.answer_from(unit.text, question, shots)
         return _candidate(unit, question, answer, [answer], unit.text)
 
-    def _elsewhere(self, unit: AskedUnit) -> Candidate[DocumentUnit]:
+    def _about_seed(self, unit: TransferredUnit) -> Candidate[DocumentUnit]:
         assert self.search is not None
         question = unit.like.question
         passages = list(self.search(question, unit.group))
@@ -239,13 +239,13 @@ class Synthesizer(dspy.Module):
         answer = self._of_kind(unit.kind, self.answer_from(text, question, unit.choice.shots))
         passage = next((flat for flat in map(_one_space, passages) if answer and answer in flat), "")
         at = passage.find(answer)
-        answer = answer if passage else ""  # words of two passages, or of none, are no quotation
+        answer = answer if passage else ""  # words from two passages, or from none, are not a quotation
         source = excerpt(passage, at, at + len(answer)) if passage else ""
-        near = beside(passage, at, at + len(answer)) if passage else ""
+        near = with_context(passage, at, at + len(answer)) if passage else ""
         return _candidate(replace(unit, text=text), question, answer, [answer], source, near)
 
     def _of_kind(self, kind: str, answer: str) -> str:
-        """What of an answer is of the kind that was asked for, where that can be seen without its context; else ""."""
+        """The part of an answer that is of the requested kind, if its pattern needs no context; "" without one."""
         pattern = self.patterns.get(kind)
         if pattern is None or "answer" in pattern.groupindex:
             return answer
@@ -255,27 +255,27 @@ class Synthesizer(dspy.Module):
         """The teacher's question to an answer in a text."""
         demos = [dspy.Example(text=s.excerpt, answer=s.answer, question=s.question) for s in choice.shots]
         with dspy.context(adapter=self.adapter):
-            said = self.write(text=text, answer=answer, demos=demos, config={**self.decoding, **decoding})
-        return _one_line(said.question)
+            prediction = self.write(text=text, answer=answer, demos=demos, config={**self.decoding, **decoding})
+        return _one_line(prediction.question)
 
     def answer_from(self, text: str, question: str, shots: Sequence[Shot] = ()) -> str:
-        """The teacher's answer to a question from a text: what it quotes of the text, or else all that it says."""
+        """The teacher's answer to a question from a text: its quotation of the text, else its whole reply."""
         demos = [dspy.Example(text=s.excerpt, question=s.question, answer=s.answer) for s in shots]
         with dspy.context(adapter=self.adapter):
-            said = self.answer(text=text, question=question, demos=demos, config=self.decoding)
-        reply = _one_line(said.answer)
+            prediction = self.answer(text=text, question=question, demos=demos, config=self.decoding)
+        reply = _one_line(prediction.answer)
         return quoted(reply, text, question) or reply
 
 
 def as_shot(example: dspy.Example, patterns: Patterns) -> Shot | None:
-    """A labelled seed as a demonstration, or None if it has no answer or its answer's place is not in its passages."""
+    """A labelled seed as a demonstration, or None if it has no answer or its passages do not contain it."""
     passages = str(example.get("passages") or "")
     if not example.references:
         return None
-    # The answer's own words, an accepted form of them, or else the span that holds it ("Spanish law" for "Spain").
+    # The answer, an accepted form of it, or else the span that contains it ("Spanish law" for "Spain").
     wordings = [example.answer, *example.references, *(example.get("spans") or [])]
-    found = ((passages.casefold().find(str(wording).casefold()), str(wording)) for wording in wordings)
-    at, answer = next(((at, wording) for at, wording in found if at >= 0), (-1, ""))
+    places = ((passages.casefold().find(str(wording).casefold()), str(wording)) for wording in wordings)
+    at, answer = next(((at, wording) for at, wording in places if at >= 0), (-1, ""))
     if at < 0:
         return None
     kind = str(example.get("answer_type") or "")
@@ -291,7 +291,7 @@ def sentences_of(text: str) -> list[str]:
 
 
 def _yes_or_no(example: dspy.Example) -> bool:
-    """Whether a seed is answered by no words of its document."""
+    """Whether a seed's answer is yes or no, and so not quoted from its document."""
     return "yes_no" in (example.get("answer_type"), answer_type(example.references))
 
 

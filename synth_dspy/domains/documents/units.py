@@ -1,4 +1,4 @@
-"""What a question is written about: a span, a chunk, or what labelled seeds ask of other documents."""
+"""Units of the synthesis: a span, a chunk, or a labelled seed's question about another document."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from synth_dspy.synthesis.demonstrations import Choice
 
 @dataclass(frozen=True, slots=True)
 class DocumentUnit:
-    """A text of one document, and how the teacher is asked about it.
+    """A text of one document, with the demonstrations for the teacher.
 
     Attributes:
-        id: the chunk's, and what is asked for in it.
+        id: the chunk's id and the place in it.
         group: the document.
-        text: the chunk; of a question that was searched for, the passages.
-        kind: the kind of answer; "" where any will do.
-        choice: the demonstrations to show, and the category they are of.
+        text: the chunk, or the passages of a search.
+        kind: the kind of answer; "" for any.
+        choice: the demonstrations, and their category.
     """
 
     mode: ClassVar[str]
@@ -51,8 +51,8 @@ class ChunkUnit(DocumentUnit):
 
 
 @dataclass(frozen=True, slots=True)
-class AskedUnit(DocumentUnit):
-    """A seed of another document, `like`, whose question is asked here, and is answered from a search."""
+class TransferredUnit(DocumentUnit):
+    """A seed of another document, `like`, whose question is asked here and answered from a search."""
 
     mode: ClassVar[str] = "asked"
 

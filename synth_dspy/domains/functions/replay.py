@@ -65,7 +65,7 @@ class RecordedSandbox:
                 "again": again,
             }
         )
-        return Outcome(**ledger.executed(key, lambda: asdict(self.sandbox.run([call])[0])))
+        return Outcome(**ledger.execute_once(key, lambda: asdict(self.sandbox.run([call])[0])))
 
 
 def source_hash(module: Path) -> str:

@@ -15,7 +15,7 @@ import dspy
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.domains.tables.filters import invented_names, repeats_name
-from synth_dspy.evaluation.grader import Grader, where_open
+from synth_dspy.evaluation.grader import Grader, score_undecided
 from synth_dspy.evaluation.judges import ReferenceJudge
 
 WORDS = (2, 25)
@@ -79,7 +79,7 @@ class UsefulnessJudge(Grader):
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Scores of rows of question, references and prediction."""
-        return where_open(rows, lambda row: None if str(row["prediction"]).strip() else 0.0, self._ask)
+        return score_undecided(rows, lambda row: None if str(row["prediction"]).strip() else 0.0, self._ask)
 
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         return self.grade_all(

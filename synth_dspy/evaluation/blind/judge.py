@@ -49,12 +49,12 @@ class PairwiseJudge(dspy.Module):
         places = [0, 0]
 
         def ask(a: int, b: int) -> int | None:
-            said = self.compare(
+            verdict = self.compare(
                 question=question, accepted="\n".join(references), first=outputs[a], second=outputs[b]
             ).better
-            if said == TIE:
+            if verdict == TIE:
                 return None
-            place = ("first", "second").index(said)
+            place = ("first", "second").index(verdict)
             places[place] += 1
             return (a, b)[place]
 
@@ -95,9 +95,9 @@ def rate(
                 log.warning("the judge failed on item %s: %s", row["item"], outcome.error)
                 failed.append(outcome.error)
                 continue
-            found = outcome.unwrap()
+            judgement = outcome.unwrap()
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            votes.add(str(row["item"]), found.choice, at=now, positions=found.positions)
+            votes.add(str(row["item"]), judgement.choice, at=now, positions=judgement.positions)
     if failed and len(failed) == len(rows):
         first = " ".join(f"{type(failed[0]).__name__}: {failed[0]}".split())[:300]
         raise ModelError(f"The judge failed on all {len(rows)} items; the first with {first}") from failed[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synth_dspy.core.io.reading import Json
+from synth_dspy.core.text import counted
 from synth_dspy.evaluation.blind.tally import interval, win_rate
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value
 
@@ -33,18 +34,21 @@ def tables(results: Json) -> list[Table]:
 
 
 def sentences(results: Json) -> list[str]:
-    """What stands below the tables: agreement, position bias, and what limits the figures."""
-    found = results["agreement"]
-    if found["percent"] is None:
-        agreed = "Agreement is unknown: no item has votes of two raters."
+    """The sentences below the tables: agreement, position bias, and what limits the figures."""
+    agreement = results["agreement"]
+    if agreement["percent"] is None:
+        sentence = "Agreement is unknown: no item has votes of two raters."
     else:
-        agreed = f"Two raters agree on {100 * found['percent']:.0f} % of the {found['items']} items that several rated"
-        if found["alpha"] is not None:
-            agreed += f"; Krippendorff's alpha is {found['alpha']:.2f}"
-        if found["low"] is not None:
-            agreed += f" (95 % interval {found['low']:.2f} to {found['high']:.2f})"
-        agreed += "."
-    return [agreed, _position_sentence(results["positions"]), *results["notes"]]
+        sentence = (
+            f"Two raters agree on {100 * agreement['percent']:.0f} % of the "
+            f"{counted(agreement['items'], 'item')} that several rated"
+        )
+        if agreement["alpha"] is not None:
+            sentence += f"; Krippendorff's alpha is {agreement['alpha']:.2f}"
+        if agreement["low"] is not None:
+            sentence += f" (95 % interval {agreement['low']:.2f} to {agreement['high']:.2f})"
+        sentence += "."
+    return [sentence, _position_sentence(results["positions"]), *results["notes"]]
 
 
 def markdown(results: Json) -> str:
@@ -57,9 +61,10 @@ def markdown(results: Json) -> str:
         "",
         f"**{escape(results['headline'])}**",
         "",
-        f"{results['votes']} votes of {len(results['raters'])} raters on {results['items']} of {counts['shown']} items "
-        f"({results['study']}). Left out: {counts['left_out']} items that not all arms answered, {counts['identical']} "
-        f"with the same output of every arm. Skipped: {results['skipped']}.",
+        f"{counted(results['votes'], 'vote')} by {counted(len(results['raters']), 'rater')} on {results['items']} of "
+        f"{counted(counts['shown'], 'item')} ({results['study']}). Left out: {counted(counts['left_out'], 'item')} "
+        f"that not all arms answered, {counts['identical']} with the same output of every arm. Skipped: "
+        f"{results['skipped']}.",
     ]
     for title, head, rows in _tables(results):
         lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
@@ -70,19 +75,19 @@ def markdown(results: Json) -> str:
         "",
         "Win rates are shares of votes, averaged over items; ties are shared, so that chance gives an arm "
         f"{100 / len(results['arms']):.0f} % and a side of a pair 50 %. Intervals: {method['interval']}, over "
-        f"{method['unit']}; tests: {method['test']}, with {method['correction']}'s correction. They speak of other "
-        "items, and of these raters.",
+        f"{method['unit']}; tests: {method['test']}, with {method['correction']}'s correction. They generalise "
+        "to other items, not to other raters.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _position_sentence(found: Json) -> str:
-    if not found["n"]:
-        return "Whether the position of an output mattered is not known from these votes."
-    shares = ", ".join(f"{100 * share:.0f} %" for share in found["shares"])
-    told = "the position matters" if found["p"] < ALPHA else "no evidence that the position matters"
-    return f"Choices by position: {shares} of {found['n']}; {told} ({p_value(found['p'])})."
+def _position_sentence(positions: Json) -> str:
+    if not positions["n"]:
+        return "These votes do not show whether the position of an output mattered."
+    shares = ", ".join(f"{100 * share:.0f} %" for share in positions["shares"])
+    conclusion = "the position matters" if positions["p"] < ALPHA else "no evidence that the position matters"
+    return f"Choices by position: {shares} of {positions['n']}; {conclusion} ({p_value(positions['p'])})."
 
 
 def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -101,9 +106,9 @@ def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
         for p in results["pairs"]
     ]
     by_rater = [
-        [rater["rater"], arm, win_rate(found), interval(found), str(found["n"])]
+        [rater["rater"], arm, win_rate(estimate), interval(estimate), str(estimate["n"])]
         for rater in results["raters"]
-        for arm, found in rater["arms"].items()
+        for arm, estimate in rater["arms"].items()
     ]
     raters = [
         [

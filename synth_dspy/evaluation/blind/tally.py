@@ -1,4 +1,4 @@
-"""Unblinding: from votes and a key to who won, how sure that is, and how far the raters can be trusted.
+"""From votes and the key to win rates: who won, how sure that is, and how far the raters can be trusted.
 
 The unit is the item, or the group of items (the document) where there are enough: votes of several raters on one item
 are averaged first, because they are not independent. Intervals therefore speak of other items and these raters.
@@ -14,6 +14,7 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import Json
+from synth_dspy.core.text import counted
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import position_p, rater_agreement
 from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
@@ -21,28 +22,28 @@ from synth_dspy.evaluation.report.figures import plain
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
 
 _TIED = ""
-"""The label of a tie: no arm is called so."""
+"""The label of a tie; no arm has this name."""
 
 
-def unblind(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
+def tally_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
     """Results of a comparison, as JSON data.
 
     A vote for an output is a win of its arm over each other arm on the sheet; a tie is shared equally. The win rate of
     an arm is its mean share of an item's votes (chance is 1 / arms); of a pair (chance 0.5), ties count half and votes
-    for a third arm are left out, as they say nothing of the pair.
+    for a third arm are left out, as they do not concern the pair.
 
     Raises:
-        SetupError: votes on other sheets, on items or for positions that are not on these, or none at all.
+        SetupError: there are no votes, or votes on other sheets, items or positions.
     """
     arms = [arm["name"] for arm in key["arms"]]
     for vote in votes:
         _check(vote, key, len(arms))
-    counted, replaced, conflicts = merge(votes)
-    chosen = [vote for vote in counted if vote.choice != SKIP]
+    cast, replaced, conflicts = merge(votes)
+    chosen = [vote for vote in cast if vote.choice != SKIP]
     if not chosen:
         raise SetupError("The votes hold no choice, only items that were skipped: rate some items first.")
     labels = {(vote.rater, vote.item): _label(vote, key) for vote in chosen}
-    raters = sorted({vote.rater for vote in counted})
+    raters = sorted({vote.rater for vote in cast})
     seed = int(key.get("seed") or 0)
     units = _by_item(labels)
     pairs = _pairs(arms, units, key, seed)
@@ -52,13 +53,13 @@ def unblind(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
         "counts": key["counts"],
         "votes": len(chosen),
         "items": len(units),
-        "skipped": sum(vote.choice == SKIP for vote in counted),
+        "skipped": sum(vote.choice == SKIP for vote in cast),
         "replaced": replaced,
         "conflicts": conflicts,
         "arms": [_arm(arm, arms, units, key, seed) for arm in arms],
         "pairs": pairs,
         "ties": sum(label == _TIED for label in labels.values()),
-        "raters": _raters(raters, counted, labels, arms, key, seed),
+        "raters": _raters(raters, cast, labels, arms, key, seed),
         "agreement": asdict(rater_agreement([units[item] for item in sorted(units)], seed=seed)),
         "positions": _positions([vote for vote in chosen if vote.positions is None], len(arms), seed),
         "method": {
@@ -70,8 +71,8 @@ def unblind(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
     }
     results["headline"] = _headline(results["arms"], pairs)
     results["notes"] = _notes(results)
-    found: Json = plain(results)
-    return found
+    plain_results: Json = plain(results)
+    return plain_results
 
 
 def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:
@@ -106,7 +107,7 @@ def _share(label: str, arm: str, n: int) -> float:
 
 def _arm(arm: str, arms: Sequence[str], units: Mapping[str, Sequence[str]], key: Mapping[str, Any], seed: int) -> Json:
     means = {item: _mean(_share(label, arm, len(arms)) for label in labels) for item, labels in units.items()}
-    labels = [label for found in units.values() for label in found]
+    labels = [label for item_labels in units.values() for label in item_labels]
     wins, ties = labels.count(arm), labels.count(_TIED)
     return {
         "arm": arm,
@@ -119,41 +120,41 @@ def _arm(arm: str, arms: Sequence[str], units: Mapping[str, Sequence[str]], key:
 
 
 def _pairs(arms: Sequence[str], units: Mapping[str, Sequence[str]], key: Mapping[str, Any], seed: int) -> list[Json]:
-    found = []
+    pairs = []
     for ours, theirs in combinations(arms, 2):
         worth = {ours: 1.0, theirs: -1.0, _TIED: 0.0}
-        kept = {item: [worth[label] for label in labels if label in worth] for item, labels in units.items()}
-        gains = {item: _mean(values) for item, values in kept.items() if values}
+        worths = {item: [worth[label] for label in labels if label in worth] for item, labels in units.items()}
+        gains = {item: _mean(values) for item, values in worths.items() if values}
         groups = [key["items"][item]["group"] for item in gains]
         least = stats.smallest_detectable(list(gains.values()), groups)
-        found.append(
+        pairs.append(
             {
                 "arm": ours,
                 "against": theirs,
                 **_estimate({item: (1 + gain) / 2 for item, gain in gains.items()}, key, seed),
-                "votes": sum(map(len, kept.values())),
-                "wins": sum(value > 0 for values in kept.values() for value in values),
-                "ties": sum(value == 0 for values in kept.values() for value in values),
-                "losses": sum(value < 0 for values in kept.values() for value in values),
+                "votes": sum(map(len, worths.values())),
+                "wins": sum(value > 0 for values in worths.values() for value in values),
+                "ties": sum(value == 0 for values in worths.values() for value in values),
+                "losses": sum(value < 0 for values in worths.values() for value in values),
                 "p": stats.sign_flip_p(list(gains.values()), groups, seed=seed),
                 "smallest_detectable": least / 2 if least is not None else None,
             }
         )
-    for pair, adjusted in zip(found, stats.holm([pair["p"] for pair in found]), strict=True):
+    for pair, adjusted in zip(pairs, stats.holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
-        pair["sentence"] = _pair_sentence(pair, alone=len(found) == 1)
-    return found
+        pair["sentence"] = _pair_sentence(pair, alone=len(pairs) == 1)
+    return pairs
 
 
 def _raters(
     raters: Sequence[str],
-    counted: Sequence[Vote],
+    cast: Sequence[Vote],
     labels: Mapping[tuple[str, str], str],
     arms: Sequence[str],
     key: Mapping[str, Any],
     seed: int,
 ) -> list[Json]:
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for rater in raters:
         ours = {item: label for (name, item), label in sorted(labels.items()) if name == rater}
         alike = [
@@ -161,8 +162,8 @@ def _raters(
             for item, label in ours.items()
             if any((other, item) in labels for other in raters if other != rater)
         ]
-        votes = [vote for vote in counted if vote.rater == rater]
-        found.append(
+        votes = [vote for vote in cast if vote.rater == rater]
+        rows.append(
             {
                 "rater": rater,
                 "votes": len(ours),
@@ -176,26 +177,26 @@ def _raters(
                 "positions": _positions([vote for vote in votes if vote.choice != SKIP], len(arms), seed),
             }
         )
-    adjusted = stats.holm([about["positions"]["p"] for about in found])
-    for about, p in zip(found, adjusted, strict=True):
-        about["positions"]["p_holm"] = p
-    return found
+    adjusted = stats.holm([row["positions"]["p"] for row in rows])
+    for row, p in zip(rows, adjusted, strict=True):
+        row["positions"]["p_holm"] = p
+    return rows
 
 
 def _positions(votes: Sequence[Vote], arms: int, seed: int) -> Json:
     """How often each position was chosen: `shares`, `n` choices without ties, `p` of the permutation test.
 
-    A judge model's positions are those in the pairs that it was asked about.
+    A judge model's positions are those in the pairs that it compared.
     """
     units: dict[str, list[int]] = {}
-    if any(vote.positions is not None for vote in votes):  # a judge's: a person of its name is another matter
+    if any(vote.positions is not None for vote in votes):  # a judge's votes, not those of a person of the same name
         votes = [vote for vote in votes if vote.positions is not None]
     for vote in sorted(votes, key=lambda v: (v.rater, v.item)):
         counts = list(vote.positions) if vote.positions is not None else [0] * arms
         if vote.positions is None and isinstance(vote.choice, int):
             counts[vote.choice - 1] += 1
-        known = units.setdefault(vote.item, [0] * len(counts))
-        units[vote.item] = [a + b for a, b in zip(known, counts, strict=True)]
+        so_far = units.setdefault(vote.item, [0] * len(counts))
+        units[vote.item] = [a + b for a, b in zip(so_far, counts, strict=True)]
     totals = [sum(column) for column in zip(*units.values(), strict=True)]
     n = sum(totals)
     shares = [total / n for total in totals] if n else []
@@ -204,8 +205,8 @@ def _positions(votes: Sequence[Vote], arms: int, seed: int) -> Json:
 
 def _estimate(values: Mapping[str, float], key: Mapping[str, Any], seed: int) -> Json:
     items = sorted(values)
-    found = stats.estimate([values[i] for i in items], [key["items"][i]["group"] for i in items], seed=seed)
-    return {"rate": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    estimate = stats.estimate([values[i] for i in items], [key["items"][i]["group"] for i in items], seed=seed)
+    return {"rate": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -219,7 +220,7 @@ def _pair_sentence(pair: Json, *, alone: bool) -> str:
         return f"No vote decides between {ours} and {theirs}."
     figures = (
         f"{win_rate(pair)} of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
-        f"n = {pair['n']} items"
+        f"n = {pair['n']}"
     )
     if pair["p_holm"] < ALPHA:
         better = pair["rate"] > 0.5
@@ -227,7 +228,7 @@ def _pair_sentence(pair: Json, *, alone: bool) -> str:
         return f"{text} ({ours} has {figures})."
     least = pair["smallest_detectable"]
     more = (
-        f" Only a share of about {100 * (0.5 + least):.0f} % or more would be found four times in five."
+        f" Only a share of about {100 * (0.5 + least):.0f} % or more would be detected four times in five."
         if alone and least is not None and least < 0.5  # for several, corrected, it would be more
         else ""
     )
@@ -241,7 +242,7 @@ def _headline(arms: Sequence[Json], pairs: Sequence[Json]) -> str:
     beaten = [_other(pair, top["arm"]) for pair in pairs if top["arm"] in (pair["arm"], pair["against"])
               and pair["p_holm"] is not None and pair["p_holm"] < ALPHA and _favours(pair, top["arm"])]  # fmt: skip
     rest = [arm["arm"] for arm in arms if arm["arm"] not in (*beaten, top["arm"])]
-    first = f"{top['arm']} has the most votes ({win_rate(top)}, 95 % interval {interval(top)} %, n = {top['n']} items)"
+    first = f"{top['arm']} has the most votes ({win_rate(top)}, 95 % interval {interval(top)} %, n = {top['n']})"
     if not rest:
         return f"{first} and is preferred to every other arm."
     listed = f" It is preferred to {', '.join(beaten)}." if beaten else ""
@@ -257,34 +258,36 @@ def _favours(pair: Json, arm: str) -> bool:
 
 
 def _notes(results: Json) -> list[str]:
-    found = []
+    notes = []
     conflicts = results["conflicts"]
     if conflicts:
         shown = [
             f"{one['rater']} on item {one['item']}: {' then '.join(map(str, one['choices']))}" for one in conflicts[:5]
         ]
         more = f", and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
-        found.append(f"Raters changed their choice {len(conflicts)} times; the last counts ({'; '.join(shown)}{more}).")
+        notes.append(
+            f"Raters changed a choice {counted(len(conflicts), 'time')}; the last counts ({'; '.join(shown)}{more})."
+        )
     biased = [
         rater["rater"]
         for rater in results["raters"]
         if rater["positions"]["p_holm"] is not None and rater["positions"]["p_holm"] < ALPHA
     ]
     if biased:
-        found.append(f"Where an output stands matters to {', '.join(biased)}: read these votes with care.")
+        notes.append(f"Where an output stands matters to {', '.join(biased)}: read these votes with care.")
     missing = results["counts"]["shown"] - results["items"]
     if missing:
-        found.append(f"{missing} of the {results['counts']['shown']} items have no vote.")
+        notes.append(f"Items without a vote: {missing} of {results['counts']['shown']}.")
     if results["items"] < 30:
-        found.append(f"Only {results['items']} items were rated: nothing but clear preferences can show.")
-    return found
+        notes.append(f"Only {counted(results['items'], 'item')} rated: only clear preferences can show.")
+    return notes
 
 
-def win_rate(found: Mapping[str, Any]) -> str:
+def win_rate(estimate: Mapping[str, Any]) -> str:
     """A win rate in per cent."""
-    return percent(found["rate"], "–")
+    return percent(estimate["rate"], "–")
 
 
-def interval(found: Mapping[str, Any]) -> str:
+def interval(estimate: Mapping[str, Any]) -> str:
     """Its interval."""
-    return "–" if found["low"] is None else f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+    return "–" if estimate["low"] is None else f"{100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"

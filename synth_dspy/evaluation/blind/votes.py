@@ -78,15 +78,15 @@ def merge(votes: Sequence[Vote]) -> tuple[list[Vote], int, list[Json]]:
         The votes that count; how many others were replaced; and those replacements that changed the choice: `rater`,
         `item`, `choices` (all of them, in order).
     """
-    given: dict[tuple[str, str], list[Vote]] = {}
+    by_item: dict[tuple[str, str], list[Vote]] = {}
     for vote in votes:
-        given.setdefault((vote.rater, vote.item), []).append(vote)
+        by_item.setdefault((vote.rater, vote.item), []).append(vote)
     conflicts: list[Json] = [
-        {"rater": rater, "item": item, "choices": [vote.choice for vote in found]}
-        for (rater, item), found in given.items()
-        if len({vote.choice for vote in found}) > 1
+        {"rater": rater, "item": item, "choices": [vote.choice for vote in cast]}
+        for (rater, item), cast in by_item.items()
+        if len({vote.choice for vote in cast}) > 1
     ]
-    return [found[-1] for found in given.values()], len(votes) - len(given), conflicts
+    return [cast[-1] for cast in by_item.values()], len(votes) - len(by_item), conflicts
 
 
 class VoteFile:

@@ -90,7 +90,7 @@ def choose(
     chosen = _chosen(leader, allowed, comparisons)
     results = arms[0].run.results
     called = headline_name(results) if metric == HEADLINE and is_measured(results) else metric
-    found: Json = plain(
+    choice: Json = plain(
         {
             "task": arms[0].run.results.get("task"),
             "metric": metric,
@@ -113,18 +113,18 @@ def choose(
             "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],
         }
     )
-    return found
+    return choice
 
 
 def _scores(arms: Sequence[Arm], common: Sequence[str], metric: str) -> dict[str, dict[str, float]]:
-    """Scores by arm and item, of the items that the metric says something of; an answer that failed scores 0.
+    """Scores by arm and item, for the items that the metric applies to; a failed answer scores 0.
 
     Yes/no questions are left out, as they are from the report's headline.
     """
     items = [item for item in common if not is_yes_no(arms[0].rows[item])]
-    known = sorted({name for arm in arms for row in arm.rows.values() for name in row.get("scores") or {}})
-    if metric not in known:
-        raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(known) or 'none'}.")
+    names = sorted({name for arm in arms for row in arm.rows.values() for name in row.get("scores") or {}})
+    if metric not in names:
+        raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(names) or 'none'}.")
 
     def scored(row: Prediction) -> float | None:
         return None if (row.get("scores") or {}).get(metric) is None else score(row, metric)
@@ -281,15 +281,15 @@ class _Tests:
         return self._family([(leader.name, o.name) for o in allowed if o is not leader])
 
     def _family(self, pairs: Sequence[tuple[str, str]]) -> list[PairRecord]:
-        known = {pair: row for pair in pairs if (row := self._known(*pair))}
-        made = {pair: self._compared(*pair, len(pairs)) for pair in pairs if pair not in known}
+        reported = {pair: row for pair in pairs if (row := self._reported_pair(*pair))}
+        made = {pair: self._compared(*pair, len(pairs)) for pair in pairs if pair not in reported}
         for row, adjusted in zip(made.values(), stats.holm([row["p"] for row in made.values()]), strict=True):
             row["p_holm"] = adjusted
-        rows = [known.get(pair) or made[pair] for pair in pairs]
+        rows = [reported.get(pair) or made[pair] for pair in pairs]
         return [{**row, "outcome": outcome(row)} for row in rows]
 
-    def _known(self, arm: str, other: str) -> PairRecord | None:
-        """The report's comparison of two arms, turned round where it has them so."""
+    def _reported_pair(self, arm: str, other: str) -> PairRecord | None:
+        """The report's comparison of two arms, with the sign reversed if it lists them in the other order."""
         for row in self.reported:
             sign = {(arm, other): 1, (other, arm): -1}.get((row["arm"], row["against"]))
             if sign and row["difference"] is not None and row["low"] is not None and row["high"] is not None:
@@ -327,7 +327,7 @@ class _Tests:
 
 
 def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Sequence[PairRecord]) -> Option | None:
-    """The cheapest of the leader and the options that score alike and are not shown to be worse."""
+    """The cheapest among the leader and the options that score about the same and are not shown to be worse."""
     if leader is None:
         return None
     worse = {row["arm"] for row in comparisons if row["against"] == leader.name and row["outcome"] == "worse"}
@@ -338,7 +338,7 @@ def _chosen(leader: Option | None, allowed: Sequence[Option], comparisons: Seque
 
 
 def _cheaper(one: Option, other: Option) -> bool:
-    """Whether one costs less by more than chance; where no price is known, whether it is that much faster."""
+    """Whether one costs clearly less than the other; without known prices, whether it is clearly faster."""
     ours, theirs = one.cost_per_thousand_usd, other.cost_per_thousand_usd
     if ours is None and theirs is None:
         ours, theirs = one.latency_p50_s, other.latency_p50_s

@@ -34,7 +34,7 @@ _LLAMA = (
 )
 _SERVICE = "the provider's terms of service apply, also to training other models on its answers"
 
-_KNOWN = (
+_LICENCES = (
     *(Licence(name, YES)
       for name in ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "Unlicense")),
     Licence("CC-BY-4.0", CONDITIONS, "with attribution"),
@@ -55,7 +55,7 @@ _KNOWN = (
     Licence("Gemini API terms", CONDITIONS, _SERVICE),
     Licence("AWS service terms", CONDITIONS, _SERVICE),
 )  # fmt: skip
-LICENCES: Mapping[str, Licence] = {licence.name.casefold(): licence for licence in _KNOWN}
+LICENCES: Mapping[str, Licence] = {licence.name.casefold(): licence for licence in _LICENCES}
 """Licences by SPDX identifier, or by the name that model hubs use, in lower case."""
 
 _FAMILIES = (
@@ -94,25 +94,25 @@ def licence_of(model: str, stated: Mapping[str, str] | None = None) -> Licence:
     if model.startswith(EMBEDDED):
         if name in REGISTRY:
             return named(REGISTRY[name].licence)
-        found = _from_files(Path(name).expanduser())
-        if found:
-            return named(found)
+        licence = _from_files(Path(name).expanduser())
+        if licence:
+            return named(licence)
     low = name.casefold()
     return next((LICENCES[licence] for pattern, licence in _FAMILIES if re.search(pattern, low)), named(UNKNOWN))
 
 
 def named(licence: str) -> Licence:
-    """The licence of that name; one that is not known allows nobody knows what."""
+    """The licence of that name; of an unlisted one, commercial use is unknown."""
     return LICENCES.get(licence.strip().casefold(), Licence(licence.strip() or UNKNOWN, UNKNOWN))
 
 
 def strictest(licences: Sequence[Licence]) -> str:
-    """What may be done commercially with something made of all of these."""
+    """What commercial use is allowed of something that combines all of these."""
     return max((licence.commercial for licence in licences), key=_ORDER.index, default=UNKNOWN)
 
 
 def _from_files(path: Path) -> str | None:
-    """What a model's own files state; None where they state nothing or are gone."""
+    """The licence that a model's own files state; None if they state none or are missing."""
     card = path / "README.md" if path.is_dir() else path.with_name("README.md")
     try:
         if path.suffix == ".gguf" and path.is_file():
@@ -125,5 +125,5 @@ def _from_files(path: Path) -> str | None:
     except (OSError, ValueError, SetupError):
         return None
     front = re.match(r"---\n(.*?)\n---", head, re.DOTALL)
-    found = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
-    return found[1] if found else None
+    match = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
+    return match[1] if match else None

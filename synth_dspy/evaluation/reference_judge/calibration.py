@@ -51,13 +51,13 @@ class Agreement:
     def __str__(self) -> str:
         return (
             f"n {self.n}, accuracy {self.accuracy:.3f}, balanced accuracy {self.balanced_accuracy:.3f}, "
-            f"Cohen's kappa {self.kappa:.3f}{_told(self.kappa_interval)}, "
-            f"AUROC {self.auroc:.3f}{_told(self.auroc_interval)}, Brier score {self.brier:.3f}, "
+            f"Cohen's kappa {self.kappa:.3f}{_interval_text(self.kappa_interval)}, "
+            f"AUROC {self.auroc:.3f}{_interval_text(self.auroc_interval)}, Brier score {self.brier:.3f}, "
             f"calibration error {self.calibration_error:.3f}"
         )
 
 
-def _told(interval: Interval | None) -> str:
+def _interval_text(interval: Interval | None) -> str:
     return "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
 
 
@@ -69,7 +69,7 @@ def agreement(
     Args:
         scores: shape (n,).
         labels: shape (n,).
-        groups: what was drawn together, such as answers to one question; resampled whole. None: each by itself.
+        groups: of scores drawn together, such as answers to one question; resampled whole. None: each is its own.
 
     Raises:
         ValueError: no items, or not one label for each score.
@@ -77,15 +77,15 @@ def agreement(
     score, label = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
     if not len(score) or score.shape != label.shape:
         raise ValueError(f"agreement needs one label for each score, got {len(score)} scores and {len(label)} labels")
-    said = (score >= ACCEPTED).astype(np.int64)
-    recalls = [float((said[label == value] == value).mean()) for value in (0, 1) if (label == value).any()]
+    accepted = (score >= ACCEPTED).astype(np.int64)
+    recalls = [float((accepted[label == value] == value).mean()) for value in (0, 1) if (label == value).any()]
     place, once = _places(score), np.ones(len(score))
-    kappas, aurocs = _intervals(said, place, label, np.arange(len(score)) if groups is None else groups)
+    kappas, aurocs = _intervals(accepted, place, label, np.arange(len(score)) if groups is None else groups)
     return Agreement(
         n=len(score),
-        accuracy=float((said == label).mean()),
+        accuracy=float((accepted == label).mean()),
         balanced_accuracy=float(np.mean(recalls)),
-        kappa=_kappa(said, label, once),
+        kappa=_kappa(accepted, label, once),
         auroc=_auroc(place, label, once),
         brier=float(((score - label) ** 2).mean()),
         calibration_error=_calibration_error(score, label),
@@ -95,13 +95,13 @@ def agreement(
 
 
 def auroc(scores: Scores, labels: Sequence[int] | NDArray[np.int64]) -> float:
-    """Chance that a right answer scores above a wrong one, ties counting half; NaN where one kind is missing."""
+    """Probability that a right answer scores above a wrong one, ties counting half; NaN if one kind is missing."""
     place = _places(np.asarray(scores, np.float64))
     return _auroc(place, np.asarray(labels, np.int64), np.ones(len(place)))
 
 
 def _places(score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The place of each score among the different ones, from the lowest."""
+    """The rank of each score among the distinct ones, from the lowest."""
     places: NDArray[np.int64] = np.unique(score, return_inverse=True)[1]
     return places
 
@@ -113,27 +113,27 @@ def _auroc(place: NDArray[np.int64], label: NDArray[np.int64], weight: NDArray[n
     return float(right @ (below + wrong / 2)) / pairs if pairs else float("nan")
 
 
-def _kappa(said: NDArray[np.int64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
-    same, yes, right = (float(np.average(each, weights=weight)) for each in (said == label, said, label))
+def _kappa(accepted: NDArray[np.int64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+    same, yes, right = (float(np.average(each, weights=weight)) for each in (accepted == label, accepted, label))
     chance = yes * right + (1 - yes) * (1 - right)
     return (same - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
 def _intervals(
-    said: NDArray[np.int64],
+    accepted: NDArray[np.int64],
     place: NDArray[np.int64],
     label: NDArray[np.int64],
     groups: Sequence[Hashable] | NDArray[np.int64],
 ) -> tuple[Interval | None, Interval | None]:
-    """Of kappa and AUROC, by resampling groups."""
+    """Intervals of kappa and AUROC, by resampling groups."""
     _, unit = np.unique([str(group) for group in groups], return_inverse=True)
     count = int(unit.max()) + 1
     if count < MIN_GROUPS:
         return None, None
     rng, share = np.random.default_rng(0), np.full(count, 1 / count)
     weights = (rng.multinomial(count, share)[unit].astype(np.float64) for _ in range(_RESAMPLES))
-    drawn = np.array([(_kappa(said, label, weight), _auroc(place, label, weight)) for weight in weights])
-    kappas, aurocs = drawn[~np.isnan(drawn[:, 1])].T  # a sample in which all labels are the same says nothing
+    drawn = np.array([(_kappa(accepted, label, weight), _auroc(place, label, weight)) for weight in weights])
+    kappas, aurocs = drawn[~np.isnan(drawn[:, 1])].T  # AUROC is undefined where all labels are the same
     return _middle(kappas), _middle(aurocs)
 
 

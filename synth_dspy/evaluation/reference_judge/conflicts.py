@@ -1,4 +1,4 @@
-"""Where an answer contradicts a reference, or says more: numbers, dates and names."""
+"""Features of contradictions and additions: numbers, dates and names in an answer that a reference lacks."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from synth_dspy.core.text import MONTHS, STOPWORDS, Text
 from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, reference_of
 
 MANY_REFERENCES = 200
-"""References beyond these are not looked at."""
+"""References after these are ignored."""
 _SHORT = 6
 MONTH_NAMES = frozenset(MONTHS)
 
 
 def number_features(ref: Reference, answer: Answer) -> dict[str, float]:
-    """Numbers and months: those of the reference that are missing, and others that stand there instead."""
+    """Numbers and months: those of the reference that the answer lacks, and those it has instead."""
     theirs = {t.norm for t in ref.parsed.tokens if t.kind == "n"}
     ours = {t.norm for t in answer.text.tokens if t.kind == "n"}
-    asked = {t.norm for t in answer.question.tokens if t.kind == "n"}
-    missing, extra = theirs - ours, ours - theirs - asked
+    in_question = {t.norm for t in answer.question.tokens if t.kind == "n"}
+    missing, extra = theirs - ours, ours - theirs - in_question
     years = {n for n in theirs if _is_year(n)}
     their_months = _months(ref.parsed)
     our_months = _months(answer.text)
     return {
         "numbers": float(min(5, len(theirs))),
         "numbers_missing": float(min(5, len(missing))),
-        "numbers_found": float(min(5, len((theirs - asked) & ours))),
+        "numbers_found": float(min(5, len((theirs - in_question) & ours))),
         "numbers_extra": float(min(6, len(extra))),
         "numbers_conflict": float(bool(missing) and bool(extra)),
         "numbers_distance": _distance(missing, extra),
@@ -43,11 +43,12 @@ def number_features(ref: Reference, answer: Answer) -> dict[str, float]:
 
 
 def name_features(ref: Reference, answer: Answer) -> dict[str, float]:
-    """Capitalised words the question does not hold: those missing from the answer, those it has on top."""
-    theirs = {t.norm for t in ref.parsed.tokens if t.kind in "co"} - answer.asked
+    """Capitalised words that are not in the question: those the answer lacks, and those it adds."""
+    theirs = {t.norm for t in ref.parsed.tokens if t.kind in "co"} - answer.question_norms
     # A sentence's first word is capitalised whatever it is; in a short answer it is rather a name.
     kinds = "co" if len(answer.norms) <= _SHORT else "c"
-    ours = {answer.text.tokens[i].norm for i in answer.text.words if answer.text.tokens[i].kind in kinds} - answer.asked
+    tokens = [answer.text.tokens[i] for i in answer.text.words]
+    ours = {token.norm for token in tokens if token.kind in kinds} - answer.question_norms
     missing, extra = theirs - answer.every, ours - set(ref.norms)
     return {
         "names_conflict": float(min(3, len(missing), len(extra))),
@@ -59,14 +60,14 @@ def name_features(ref: Reference, answer: Answer) -> dict[str, float]:
 
 
 def stranger_features(answer: Answer, references: Sequence[str], span: tuple[int, int] | None) -> dict[str, float]:
-    """What the answer holds that neither the question nor any reference does: the other names of a list, mostly."""
-    known = set(answer.asked)
+    """Words of the answer that are in neither the question nor a reference: mostly the other names of a list."""
+    familiar = set(answer.question_norms)
     for reference in references[:MANY_REFERENCES]:
-        known.update(reference_of(reference).norms)
-    strangers = [answer.text.tokens[i] for i in answer.text.words if answer.text.tokens[i].norm not in known]
+        familiar.update(reference_of(reference).norms)
+    strangers = [answer.text.tokens[i] for i in answer.text.words if answer.text.tokens[i].norm not in familiar]
     kinds = "co" if len(answer.norms) <= _SHORT else "c"
     return {
-        "stranger_items": float(min(6, _stranger_items(answer, known, span))),
+        "stranger_items": float(min(6, _stranger_items(answer, familiar, span))),
         "strangers": float(min(30, len(strangers))),
         "stranger_share": len(strangers) / max(1, len(answer.norms)),
         "stranger_names": float(min(12, sum(token.kind in kinds for token in strangers))),
@@ -84,7 +85,7 @@ def _is_year(norm: str) -> bool:
 
 
 def _distance(missing: set[str], extra: set[str]) -> float:
-    """Smallest relative distance of a missing number to one that stands there instead; -1.0 where there is no pair."""
+    """Smallest relative distance from a missing number to one the answer has instead; -1.0 without such a pair."""
     pairs = [(float(a), float(b)) for a in missing for b in extra]
     return min((min(3.0, abs(a - b) / (abs(a) + 1e-9)) for a, b in pairs), default=-1.0)
 
@@ -93,19 +94,19 @@ _SEPARATORS = frozenset({",", ";", "/", "|", "or", "and", "•", "*", "-", ".", 
 _LONGEST_ITEM = 8
 
 
-def _stranger_items(answer: Answer, known: set[str], span: tuple[int, int] | None) -> int:
-    """Pieces between commas and the like, beside the mention, that hold nothing but strangers."""
+def _stranger_items(answer: Answer, familiar: set[str], span: tuple[int, int] | None) -> int:
+    """Pieces between commas and the like, outside the mention, that consist of unfamiliar words only."""
     start, end = span if span else (-1, -1)
     items = 0
     content: list[str] = []
-    beside = True
+    separated = True
     for i, token in enumerate((*answer.text.tokens, None)):
         if token is None or (token.norm in _SEPARATORS and not start <= i <= end):
-            strange = bool(content) and all(norm not in known for norm in content)
-            items += beside and strange and len(content) <= _LONGEST_ITEM
-            content, beside = [], True
+            strange = bool(content) and all(norm not in familiar for norm in content)
+            items += separated and strange and len(content) <= _LONGEST_ITEM
+            content, separated = [], True
         elif start <= i <= end:
-            beside = False
+            separated = False
         elif token.kind != "p" and token.norm not in STOPWORDS:
             content.append(token.norm)
     return items

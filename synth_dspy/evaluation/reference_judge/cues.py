@@ -90,7 +90,7 @@ def cue_features(low: Sequence[str], span: tuple[int, int] | None, reference_len
     Returns:
         A value for each of `CUE_FEATURES`; nearness is 1 / (1 + words between), 0.0 where there is none.
     """
-    found = dict.fromkeys(CUE_FEATURES, 0.0)
+    features = dict.fromkeys(CUE_FEATURES, 0.0)
     start, end = span if span else (len(low), -1)
     low = [
         "" if is_negation(word) and i + 1 < len(low) and low[i + 1] in _HARMLESS_AFTER_NEGATION else word
@@ -98,27 +98,27 @@ def cue_features(low: Sequence[str], span: tuple[int, int] | None, reference_len
     ]
     outside = [word for i, word in enumerate(low) if not start <= i <= end]
     for name in CUES:
-        found[f"count_{name}"] = min(4.0, sum(_is(word, name) for word in outside))
-    found["asks_anywhere"] = float("?" in outside)
+        features[f"count_{name}"] = min(4.0, sum(_is(word, name) for word in outside))
+    features["asks_anywhere"] = float("?" in outside)
     if span is None:
-        found["asks"] = found["list_items"] = found["context_length"] = -1.0
-        return found
+        features["asks"] = features["list_items"] = features["context_length"] = -1.0
+        return features
     first, last = sentence_bounds(low, span)
     before, after = low[first:start][::-1], low[end + 1 : last + 1]
     for name in CUES:
-        found[f"before_{name}"] = _nearness(before, name)
-        found[f"after_{name}"] = _nearness(after, name)
-    found["negations_before"] = float(min(3, sum(map(is_negation, before))))
-    found["negations_after"] = float(min(3, sum(map(is_negation, after))))
-    found["asks"] = float(last + 1 < len(low) and low[last + 1] == "?")
-    beside = (*after[:2], *before[:2])
-    found["or_adjacent"] = float("or" in beside)
-    found["and_adjacent"] = float("and" in beside)
-    found["comma_adjacent"] = float(sum(word in {",", ";", "/", "|"} for word in (*after[:1], *before[:1])))
-    found["list_items"] = float(min(8, _items(before, reference_length) + _items(after, reference_length)))
-    found["context_length"] = float(min(40, len(before) + len(after)))
-    found["quoted"] = float(bool(before[:1]) and before[0] in "\"“'(")
-    return found
+        features[f"before_{name}"] = _nearness(before, name)
+        features[f"after_{name}"] = _nearness(after, name)
+    features["negations_before"] = float(min(3, sum(map(is_negation, before))))
+    features["negations_after"] = float(min(3, sum(map(is_negation, after))))
+    features["asks"] = float(last + 1 < len(low) and low[last + 1] == "?")
+    adjacent = (*after[:2], *before[:2])
+    features["or_adjacent"] = float("or" in adjacent)
+    features["and_adjacent"] = float("and" in adjacent)
+    features["comma_adjacent"] = float(sum(word in {",", ";", "/", "|"} for word in (*after[:1], *before[:1])))
+    features["list_items"] = float(min(8, _items(before, reference_length) + _items(after, reference_length)))
+    features["context_length"] = float(min(40, len(before) + len(after)))
+    features["quoted"] = float(bool(before[:1]) and before[0] in "\"“'(")
+    return features
 
 
 def _is(word: str, name: str) -> bool:

@@ -1,9 +1,9 @@
-"""What the reference judge is fitted on: people's verdicts, and answers whose verdict is known by how they were made.
+"""The reference judge's training examples: people's verdicts, and generated answers whose verdict is known.
 
-Verdicts of people (rows of question, references, prediction, label) say what counts as the same answer. They hold
-hardly any attack, so from the same items false answers of every kind in `perturb.ATTACKS` and true ones in other words
-are made. Labelled contract clauses, where given, add long references: their parts and light paraphrases are true,
-clauses of other contracts and clauses negated or changed inside are false.
+People's verdicts (rows of question, references, prediction, label) define what counts as the same answer. They contain
+hardly any attacks, so for the same items wrong answers of every kind in `perturb.ATTACKS` and right ones in other words
+are generated. Labelled contract clauses, where given, add long references: parts and light paraphrases of a clause are
+right; clauses of other contracts, and clauses that were negated or changed, are wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from synth_dspy.evaluation.reference_judge import perturb
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An answer with its verdict. `target` in [0, 1]; `phrasing` is what folds are made by, beside `group`."""
+    """An answer with its verdict. `target` is in [0, 1]; folds are made by `phrasing` and by `group`."""
 
     question: str
     references: tuple[str, ...]
@@ -36,8 +36,8 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """An item whose right answer is known."""
+class AnsweredItem:
+    """An item with its right answer."""
 
     question: str
     references: tuple[str, ...]
@@ -49,12 +49,12 @@ class Known:
 
 
 MADE_WEIGHT = 0.25
-"""Of a made example beside a natural one: the made ones are many, and people's verdicts have the last word."""
+"""Weight of a generated example; a natural one has 1. Generated ones are many, and people's verdicts must prevail."""
 _LONG = 20
 _MOST_CLAUSES = 450
 
 
-def natural(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
+def verdict_examples(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
     """People's verdicts as examples."""
     return [
         Example(
@@ -65,7 +65,7 @@ def natural(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
     ]  # fmt: skip
 
 
-def known_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -> list[Known]:
+def items_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -> list[AnsweredItem]:
     """One item for each question, with one of its references as the answer."""
     groups: dict[str, Mapping[str, Any]] = {}
     for row in rows:
@@ -75,11 +75,11 @@ def known_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -
         usable = [r for r in row["references"] if 1 < len(r) < 120 and "/" not in r and "(" not in r]
         if usable:
             answer = rng.choice(usable[:4])
-            items.append(Known(row["question"], tuple(row["references"]), answer, group, shape(answer)))
+            items.append(AnsweredItem(row["question"], tuple(row["references"]), answer, group, shape(answer)))
     return items
 
 
-def known_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random) -> list[Known]:
+def items_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random) -> list[AnsweredItem]:
     """Items of contracts: the expert's short form where there is one, and the clauses themselves."""
     items = []
     for clause in clauses:
@@ -95,11 +95,11 @@ def known_from_clauses(clauses: Iterable[Mapping[str, Any]], rng: random.Random)
         short = clause["normalized_answer"].strip()
         if short and short.lower() not in {"yes", "no"} and "[" not in short:
             references = (short, *spans[:2]) if rng.random() < 0.5 else (short,)
-            items.append(Known(rng.choice(questions), references, short, group, f"{category} short", True))
+            items.append(AnsweredItem(rng.choice(questions), references, short, group, f"{category} short", True))
         if spans:
             answer = rng.choice(spans)
             references = tuple(spans) if rng.random() < 0.5 else (answer,)
-            items.append(Known(rng.choice(questions), references, answer, group, f"{category} span", True))
+            items.append(AnsweredItem(rng.choice(questions), references, answer, group, f"{category} span", True))
     return rng.sample(items, min(_MOST_CLAUSES, len(items)))
 
 
@@ -114,13 +114,13 @@ def shape(answer: str) -> str:
     return f"{kind} {min(3, len(text.words))}"
 
 
-def made(
-    items: Sequence[Known],
+def make_examples(
+    items: Sequence[AnsweredItem],
     rng: random.Random,
     attacks: perturb.Templates = perturb.ATTACKS,
     truths: perturb.Templates = perturb.TRUTHS,
 ) -> list[Example]:
-    """For every item an attack of each kind and true answers in other words."""
+    """For every item an attack of each kind, and right answers in other words."""
     by_shape: dict[str, list[str]] = defaultdict(list)
     for item in items:
         by_shape[item.shape].append(item.answer)
@@ -130,33 +130,34 @@ def made(
         others = _others(item, by_shape, items, rng)
         for kind, templates in attacks.items():
             for template in rng.sample(list(templates), 2 if kind == "candidates" else 1):
-                said = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
-                if kind != "question" or not names_reference(item, said):
-                    examples.append(_example(item, said, 0.0, kind, template))
+                prediction = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
+                if kind != "question" or not names_reference(item, prediction):
+                    examples.append(_example(item, prediction, 0.0, kind, template))
         for kind, templates in truths.items():
             for template in rng.sample(list(templates), 2 if kind == "truth" else 1):
-                said = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
-                examples.append(_example(item, said, 1.0, kind, template))
-        for kind, said in changed(item, names, rng):
+                prediction = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
+                examples.append(_example(item, prediction, 1.0, kind, template))
+        for kind, prediction in changed(item, names, rng):
             template = rng.choice(truths["truth"]) if rng.random() < 0.7 else "{x}"
-            examples.append(_example(item, perturb.fill(template, said, item.question, others), 0.0, kind, template))
+            prediction = perturb.fill(template, prediction, item.question, others)
+            examples.append(_example(item, prediction, 0.0, kind, template))
         if len(item.answer.split()) >= _LONG:
             examples += _long(item, others, rng)
     return examples
 
 
-def changed(item: Known, names: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
-    """The answer with a digit, a month or a name changed, where it has one and what results names no reference."""
+def changed(item: AnsweredItem, names: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
+    """The answer with a digit, a month or a name changed, where it has one and the result names no reference."""
     tries = [
         ("digit", perturb.change_number(item.answer, rng)),
         ("month", perturb.change_month(item.answer, rng)),
         ("name", perturb.change_name(item.answer, names, rng, word_only=rng.random() < 0.4) if names else None),
     ]
-    return [(kind, said) for kind, said in tries if said and not names_reference(item, said)]
+    return [(kind, prediction) for kind, prediction in tries if prediction and not names_reference(item, prediction)]
 
 
 def _others(
-    item: Known, by_shape: Mapping[str, Sequence[str]], items: Sequence[Known], rng: random.Random
+    item: AnsweredItem, by_shape: Mapping[str, Sequence[str]], items: Sequence[AnsweredItem], rng: random.Random
 ) -> tuple[str, str]:
     accepted = {reference.lower() for reference in item.references} | {item.answer.lower()}
     pool = [other for other in by_shape[item.shape] if other.lower() not in accepted]
@@ -166,26 +167,26 @@ def _others(
     return first, second
 
 
-def names_reference(item: Known, said: str) -> bool:
-    """Whether a made answer holds all content words of a reference still: it may be right then, and teaches nothing."""
-    inside = {token.norm for token in parse(said).tokens}
+def names_reference(item: AnsweredItem, prediction: str) -> bool:
+    """Whether a generated answer still contains all content words of a reference: it may be right and is not used."""
+    inside = {token.norm for token in parse(prediction).tokens}
     contents = ({text.tokens[i].norm for i in text.words} for text in map(parse, item.references))
     return any(content and content <= inside for content in contents)
 
 
-def _example(item: Known, said: str, target: float, kind: str, template: str) -> Example:
+def _example(item: AnsweredItem, prediction: str, target: float, kind: str, template: str) -> Example:
     return Example(
-        item.question, item.references, said, target, MADE_WEIGHT, kind, item.group, template, item.from_contract
+        item.question, item.references, prediction, target, MADE_WEIGHT, kind, item.group, template, item.from_contract
     )
 
 
-def _long(item: Known, others: Sequence[str], rng: random.Random) -> list[Example]:
-    """Answers to a long reference: parts and paraphrases of it, and what only resembles it."""
+def _long(item: AnsweredItem, others: Sequence[str], rng: random.Random) -> list[Example]:
+    """Answers to a long reference: parts and paraphrases of it, and texts that only resemble it."""
     words = item.answer.split()
     examples = []
 
-    def add(said: str, target: float, kind: str) -> None:
-        examples.append(_example(item, said, target, kind, kind))
+    def add(prediction: str, target: float, kind: str) -> None:
+        examples.append(_example(item, prediction, target, kind, kind))
 
     keep = rng.uniform(0.25, 0.95)
     start = rng.randrange(1 + len(words) - max(1, int(keep * len(words))))
@@ -208,11 +209,11 @@ _MODAL = re.compile(r"\b(shall|will|may|must|is|are|can|has|have|agrees?)\b(\s+n
 
 
 def negate(clause: str, rng: random.Random) -> str | None:
-    """A clause with one verb negated, or freed of its negation; None where no verb is found."""
-    found = list(_MODAL.finditer(clause))
-    if not found:
+    """A clause with one verb negated, or its negation removed; None if it has no such verb."""
+    verbs = list(_MODAL.finditer(clause))
+    if not verbs:
         return None
-    match = rng.choice(found)
+    match = rng.choice(verbs)
     return clause[: match.start()] + match.group(1) + ("" if match.group(2) else " not") + clause[match.end() :]
 
 

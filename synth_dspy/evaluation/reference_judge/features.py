@@ -112,7 +112,7 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> A
     if not ref.parsed.words:  # a reference of stopwords and signs alone ("It", "The Who"): compare every word
         words = [i for i, token in enumerate(answer.text.tokens) if token.kind != "p"]
         norms = [answer.text.tokens[i].norm for i in words]
-    same = {found: norm for norm, (closeness, found) in matches.items() if closeness >= 0.6}
+    same = {theirs: norm for norm, (closeness, theirs) in matches.items() if closeness >= 0.6}
     mapped = [same.get(norm, norm) for norm in norms]
     window = _best_window(ref.norms, mapped, weight)
     span = (words[window[0]], words[window[1]]) if window else None
@@ -125,7 +125,7 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> A
     values["neg_mention"] = float(min(3, sum(map(is_negation, answer.low[span[0] : span[1] + 1])))) if span else 0.0
     values["neg_question"] = float(min(2, sum(is_negation(token.norm) for token in answer.question.tokens)))
     for word in ("who", "when", "where", "how", "what", "which", "many"):
-        values[f"ask_{word}"] = float(word in answer.asked)
+        values[f"ask_{word}"] = float(word in answer.question_norms)
     yes_no = {"yes", "no"}
     values["yes_no"] = float(ref.norms[0] in yes_no)
     values["yes_no_flip"] = float(
@@ -141,7 +141,7 @@ def _overlap(ref: Reference, answer: Answer, weight: Weight) -> tuple[float, flo
         w = weight(norm)
         here = w if norm in answer.every else 0.0
         total, hit = total + w, hit + here
-        if norm not in answer.asked:
+        if norm not in answer.question_norms:
             novel, novel_hit = novel + w, novel_hit + here
     return hit / total, novel_hit / novel if novel else 0.5
 
@@ -202,8 +202,8 @@ def _overlap_features(
     recall, novel_recall = _overlap(ref, answer, weight)
     total = sum(map(weight, ref.norms))
     fuzzy = sum(weight(n) * (1.0 if n in answer.every else matches.get(n, (0.0, ""))[0]) for n in ref.norms) / total
-    in_reference = set(ref.norms) | {found for closeness, found in matches.values() if closeness >= 0.6}
-    novel = [norm for norm in answer.norms if norm not in answer.asked]
+    in_reference = set(ref.norms) | {norm for closeness, norm in matches.values() if closeness >= 0.6}
+    novel = [norm for norm in answer.norms if norm not in answer.question_norms]
     weights, novel_weights = sum(map(weight, answer.norms)), sum(map(weight, novel))
     hits = [i for i, norm in enumerate(novel) if norm in in_reference]
     initials = "".join(norm[0] for norm in ref.norms)
@@ -218,7 +218,7 @@ def _overlap_features(
         "novel_words": float(min(60, len(novel))),
         "novel_rank": float(min(30, hits[0])) if hits else -1.0,
         "from_question": 1.0 - len(novel) / max(1, len(answer.norms)),
-        "reference_in_question": sum(weight(n) for n in ref.norms if n in answer.asked) / total,
+        "reference_in_question": sum(weight(n) for n in ref.norms if n in answer.question_norms) / total,
         "exact": float(tuple(answer.norms) == ref.norms),
         "joined": float(len(joined) > 2 and joined in answer_joined),
         "initials": float(
@@ -259,7 +259,7 @@ def _mention_features(
     kind = "n" if kinds["n"] else "c" if kinds["c"] + kinds["o"] else "w"
     tokens = answer.text.tokens
     values["same_type_before"] = float(
-        min(10, sum(tokens[words[i]].kind == kind and mapped[i] not in answer.asked for i in range(start)))
+        min(10, sum(tokens[words[i]].kind == kind and mapped[i] not in answer.question_norms for i in range(start)))
     )
     if share <= 0.3 or values["contiguous"]:
         return values
@@ -297,7 +297,7 @@ _TITLES = words(
 
 def _foreign(theirs: str, ours: str, answer: Answer) -> bool:
     """Whether a name that stands in place of another can be no form of it: not an initial, a short form, a title."""
-    if min(len(theirs), len(ours)) < 3 or theirs[0] == ours[0] or ours in answer.asked:
+    if min(len(theirs), len(ours)) < 3 or theirs[0] == ours[0] or ours in answer.question_norms:
         return False
     return theirs not in _TITLES and ours not in _TITLES
 

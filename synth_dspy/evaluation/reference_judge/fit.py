@@ -23,7 +23,7 @@ from synth_dspy.evaluation.reference_judge.examples import Example, fold
 from synth_dspy.evaluation.reference_judge.features import AnswerComparison
 from synth_dspy.evaluation.reference_judge.judge import (
     CONTEXT_FEATURE,
-    Asked,
+    JudgedAnswer,
     Parameters,
     affirmation,
     extract,
@@ -89,27 +89,27 @@ def fit(
         seed: of everything that is drawn.
         provenance: where the data is from; kept with the parameters.
         agreement: held-out figures; kept with the parameters.
-        progress: told the share that is done.
+        progress: called with the share that is done.
 
     Raises:
         SetupError: LightGBM is not installed.
     """
-    read = _read(_examples(rows, clauses, seed), _frequencies(rows), embedder, progress)
-    return _fit(read, seed, embedder.name, provenance or {}, agreement or {})
+    table = _extract_features(_examples(rows, clauses, seed), _frequencies(rows), embedder, progress)
+    return _fit(table, seed, embedder.name, provenance or {}, agreement or {})
 
 
 def _examples(rows: Sequence[Mapping[str, Any]], clauses: Sequence[Mapping[str, Any]], seed: int) -> list[Example]:
-    """People's verdicts, and what is made from them and from the clauses."""
+    """People's verdicts, and the examples generated from them and from the clauses."""
     rng = random.Random(seed)
-    examples = judge_examples.natural(rows)
-    examples += judge_examples.made(judge_examples.known_from_verdicts(rows, rng), rng)
+    examples = judge_examples.verdict_examples(rows)
+    examples += judge_examples.make_examples(judge_examples.items_from_verdicts(rows, rng), rng)
     if clauses:
-        examples += judge_examples.made(judge_examples.known_from_clauses(clauses, rng), rng)
+        examples += judge_examples.make_examples(judge_examples.items_from_clauses(clauses, rng), rng)
     return examples
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _FeatureTable:
     """Examples and their features (`reference_judge.extract`)."""
 
     examples: list[Example]
@@ -118,38 +118,38 @@ class _Read:
     around: NDArray[np.float32]
     idf: Mapping[str, float]
 
-    def of(self, chosen: Callable[[Example], bool]) -> _Read:
-        """The examples that are chosen."""
+    def of(self, chosen: Callable[[Example], bool]) -> _FeatureTable:
+        """The examples for which `chosen` is true."""
         places = [i for i, example in enumerate(self.examples) if chosen(example)]
-        return _Read(
+        return _FeatureTable(
             [self.examples[i] for i in places], [self.comparisons[i] for i in places],
             self.meaning[places], self.around[places], self.idf,
         )  # fmt: skip
 
 
-def _read(
+def _extract_features(
     examples: Sequence[Example],
     idf: Mapping[str, float],
     embedder: TokenEmbedder,
     progress: Callable[[float], None],
-) -> _Read:
+) -> _FeatureTable:
     """The features of all examples that have something to compare."""
     comparisons: list[AnswerComparison] = []
     meanings, arounds = [], []
     kept: list[Example] = []
     for start in range(0, len(examples), 512):
-        batch = [Asked(e.question, e.references, e.prediction) for e in examples[start : start + 512]]
+        batch = [JudgedAnswer(e.question, e.references, e.prediction) for e in examples[start : start + 512]]
         compared, meaning, around, places = extract(batch, lambda norm: idf.get(norm, idf[""]), embedder)
         kept += [examples[start + place] for place in places]
         comparisons += compared
         meanings.append(meaning)
         arounds.append(around.astype(np.float32))
         progress(min(1.0, (start + 512) / len(examples)))
-    return _Read(kept, comparisons, np.concatenate(meanings), np.concatenate(arounds), idf)
+    return _FeatureTable(kept, comparisons, np.concatenate(meanings), np.concatenate(arounds), idf)
 
 
 def _fit(
-    read: _Read, seed: int, embedder: str, provenance: Mapping[str, Any], agreement: Mapping[str, Any]
+    table: _FeatureTable, seed: int, embedder: str, provenance: Mapping[str, Any], agreement: Mapping[str, Any]
 ) -> Parameters:
     """Fit the context model, then the trees on top of its out-of-fold answers."""
     try:
@@ -157,13 +157,13 @@ def _fit(
     except ImportError as error:
         raise SetupError("Fitting the reference judge needs LightGBM: pip install lightgbm") from error
 
-    examples, comparisons, meaning = read.examples, read.comparisons, read.meaning
-    affirms, weights = _fit_context(examples, read.around.astype(np.float64))
+    examples, comparisons, meaning = table.examples, table.comparisons, table.meaning
+    affirms, weights = _fit_context(examples, table.around.astype(np.float64))
 
     def boost(chosen: list[int], features: Sequence[str], options: dict[str, Any], weight: list[float]) -> Trees:
-        table = tabulate([comparisons[i] for i in chosen], meaning[chosen], affirms[chosen], features)
+        matrix = tabulate([comparisons[i] for i in chosen], meaning[chosen], affirms[chosen], features)
         rising = [1 if name in _MORE_IS_BETTER else -1 if name in _MORE_IS_WORSE else 0 for name in features]
-        data = lightgbm.Dataset(table, [examples[i].target for i in chosen], weight=weight)
+        data = lightgbm.Dataset(matrix, [examples[i].target for i in chosen], weight=weight)
         settings = _BOOSTING | options | {"monotone_constraints": rising, "seed": seed}
         rounds = settings.pop("rounds")
         return Trees.from_lightgbm(lightgbm.train(settings, data, rounds).dump_model()["tree_info"])
@@ -182,7 +182,7 @@ def _fit(
         weight = [kinds.get(examples[i].kind, 1.0) for i in chosen]
         vetoes.append(boost(chosen, manner, _STATED, weight))
     stated, intact = vetoes
-    return Parameters(same_features, same, manner, stated, intact, read.idf, weights, embedder, provenance, agreement)
+    return Parameters(same_features, same, manner, stated, intact, table.idf, weights, embedder, provenance, agreement)
 
 
 _DENIES = frozenset({"negation", "uncertainty", "contrast", "candidates"})
@@ -274,8 +274,8 @@ def _logistic(x: Array, y: Array, sample_weight: Array, penalty: float = 2.0) ->
         slope = sample_weight * (expit(z) - y)
         return value, np.append(x.T @ slope + penalty * w[:-1], slope.sum())
 
-    found: Array = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    return found
+    weights: Array = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    return weights
 
 
 def fit_and_measure(
@@ -289,8 +289,8 @@ def fit_and_measure(
 ) -> Parameters:
     """Fit on all groups, with the figures of two fits on half of them, each measured on the other half.
 
-    Each half's answers are made and read once, for its own fit and for that of all groups; how frequent words are is
-    counted over all groups, for which no label is needed.
+    Each half's answers are generated and embedded once, for its own fit and for the fit on all groups. Word frequencies
+    are counted over all groups, since that needs no label.
 
     Args:
         rows, embedder, clauses, seed, progress: as for `fit`.
@@ -304,16 +304,16 @@ def fit_and_measure(
         if not inside or len(inside) == len(rows):
             raise SetupError("Fitting needs verdicts of several groups: one half of the groups measures the other.")
         examples += _examples(inside, [c for c in clauses if fold(c["contract"], 2) == half], seed)
-    read = _read(examples, _frequencies(rows), embedder, progress)
+    table = _extract_features(examples, _frequencies(rows), embedder, progress)
     scores, labels, groups = [], [], []
     for half in (0, 1):
-        fitted = _fit(read.of(lambda e, half=half: fold(e.group, 2) == half), seed, embedder.name, {}, {})  # type: ignore[misc]
-        outside = read.of(lambda e, half=half: fold(e.group, 2) != half and e.kind == "natural")  # type: ignore[misc]
+        fitted = _fit(table.of(lambda e, half=half: fold(e.group, 2) == half), seed, embedder.name, {}, {})  # type: ignore[misc]
+        outside = table.of(lambda e, half=half: fold(e.group, 2) != half and e.kind == "natural")  # type: ignore[misc]
         scores += judge(fitted, outside.comparisons, outside.meaning, outside.around.astype(np.float64)).tolist()
         labels += [int(e.target) for e in outside.examples]
         groups += [e.group for e in outside.examples]
-    told = agreement(scores, labels, groups).as_dict()
-    figures = {key: None if value is None else np.round(value, 4).tolist() for key, value in told.items()}
+    measures = agreement(scores, labels, groups).as_dict()
+    figures = {key: None if value is None else np.round(value, 4).tolist() for key, value in measures.items()}
     measured = {
         **figures,
         "source": source,
@@ -327,4 +327,4 @@ def fit_and_measure(
         "contracts": len({clause["contract"] for clause in clauses}),
         "seed": seed,
     }
-    return _fit(read, seed, embedder.name, provenance, measured)
+    return _fit(table, seed, embedder.name, provenance, measured)

@@ -34,7 +34,7 @@ CONTEXT_FEATURE = "context_affirms"
 _FIT = "python -m synth_dspy.evaluate --judge reference --fit VERDICTS"
 
 
-class Asked(NamedTuple):
+class JudgedAnswer(NamedTuple):
     """An answer to be judged."""
 
     question: str
@@ -97,13 +97,13 @@ class Parameters:
         if stored.get("format") != FORMAT:
             raise SetupError(f"{path} holds parameters of format {stored.get('format')!r}, not {FORMAT}; {remedy}.")
         try:
-            read = _Stored.model_validate(stored)
+            stored_parameters = _Stored.model_validate(stored)
             same, stated, intact = (
                 Trees.from_json(trees, len(features))
                 for trees, features in (
-                    (read.same, read.same_features),
-                    (read.stated, read.stated_features),
-                    (read.intact, read.stated_features),
+                    (stored_parameters.same, stored_parameters.same_features),
+                    (stored_parameters.stated, stored_parameters.stated_features),
+                    (stored_parameters.intact, stored_parameters.stated_features),
                 )
             )
         except ValidationError as error:
@@ -112,21 +112,21 @@ class Parameters:
         except ValueError as error:
             raise SetupError(f"{what} {path} is damaged ({error}); {remedy}.") from error
         return cls(
-            read.same_features,
+            stored_parameters.same_features,
             same,
-            read.stated_features,
+            stored_parameters.stated_features,
             stated,
             intact,
-            read.idf,
-            np.array(read.context_weights),
-            read.embedder,
-            read.provenance,
-            read.agreement,
+            stored_parameters.idf,
+            np.array(stored_parameters.context_weights),
+            stored_parameters.embedder,
+            stored_parameters.provenance,
+            stored_parameters.agreement,
         )
 
 
 class _Stored(BaseModel):
-    """What `Parameters.save` writes, its trees apart."""
+    """What `Parameters.save` writes; its trees are checked separately."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -143,7 +143,7 @@ class _Stored(BaseModel):
 
     @field_validator("same_features", "stated_features")
     @classmethod
-    def _known(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_features(cls, features: tuple[str, ...]) -> tuple[str, ...]:
         unknown = sorted({*features} - _features())
         if unknown:
             raise ValueError(f"there is no feature {unknown[0]!r}")
@@ -179,16 +179,16 @@ class ReferenceScorer:
         self.parameters = parameters
         self._embedder = embedder
 
-    def score(self, asked: Sequence[Asked]) -> list[float]:
+    def score(self, answers: Sequence[JudgedAnswer]) -> list[float]:
         """The chance, in [0, 1], that each answer is right; 0.0 without a reference to compare with."""
         scores: list[float] = []
-        for start in range(0, len(asked), _BATCH):
-            scores += self._score(asked[start : start + _BATCH])
+        for start in range(0, len(answers), _BATCH):
+            scores += self._score(answers[start : start + _BATCH])
         return scores
 
-    def _score(self, asked: Sequence[Asked]) -> list[float]:
-        scores = [0.0] * len(asked)
-        words, meaning, around, comparable = extract(asked, self.parameters.weight, self._embedder)
+    def _score(self, answers: Sequence[JudgedAnswer]) -> list[float]:
+        scores = [0.0] * len(answers)
+        words, meaning, around, comparable = extract(answers, self.parameters.weight, self._embedder)
         if not comparable:
             return scores
         judged = judge(self.parameters, words, meaning, around)
@@ -227,19 +227,19 @@ def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def extract(
-    asked: Sequence[Asked], weight: Any, embedder: TokenEmbedder
+    answers: Sequence[JudgedAnswer], weight: Any, embedder: TokenEmbedder
 ) -> tuple[list[AnswerComparison], NDArray[np.float64], NDArray[np.float64], list[int]]:
     """Comparisons, features of meaning and context vectors of the answers that have something to compare.
 
     Returns:
         The comparisons, the features of meaning, shape (comparable, len(MEANING_FEATURES)), the context vectors,
-        shape (comparable, dimension), and the places of the comparable answers in `asked`.
+        shape (comparable, dimension), and the places of the comparable answers in `answers`.
     """
-    compared = [(i, compare_all(a.question, a.references, a.prediction, weight)) for i, a in enumerate(asked)]
+    compared = [(i, compare_all(a.question, a.references, a.prediction, weight)) for i, a in enumerate(answers)]
     comparable = [(i, comparison) for i, comparison in compared if comparison is not None]
     places = [i for i, _ in comparable]
     comparisons = [comparison for _, comparison in comparable]
-    meaning, around = meaning_features([asked[i].question for i in places], comparisons, embedder)
+    meaning, around = meaning_features([answers[i].question for i in places], comparisons, embedder)
     return comparisons, meaning, around, places
 
 

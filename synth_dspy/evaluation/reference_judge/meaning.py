@@ -1,9 +1,9 @@
-"""What an answer and a reference mean, by contextual token vectors, where their words do not decide.
+"""Compares an answer and a reference by contextual token vectors, where their words do not decide.
 
-Two things are embedded, and no more than needed, for this is where a judge's time goes. Where the answer does not hold
-the whole reference, both are embedded after the question, and their tokens compared each with each. Where it does,
-the words around the mention are embedded with the mention blanked out ("It is not X."): they tell an answer from a
-denial in words that no list of cues holds.
+Embedding takes most of a judge's time, so only two things are embedded. Where the answer does not contain the whole
+reference, both are embedded after the question and every token is compared with every other. Where it does, the words
+around the mention are embedded with the mention blanked out ("It is not X."), to tell an answer from a denial in words
+that no list of cues contains.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _REFERENCES = 3
 
 
 def context(comparison: AnswerComparison) -> str | None:
-    """The words around the mention, with the mention blanked out; None where there is no mention, or nothing around."""
+    """The words around the mention, with the mention blanked out; None without a mention or without such words."""
     if comparison.span is None or comparison.share < MENTIONED:
         return None
     text, (start, end) = comparison.answer, comparison.span
@@ -77,7 +77,7 @@ def meaning_features(
         Features, shape (answers, len(MEANING_FEATURES)), and the mean vectors of the contexts, shape (answers,
         dimension), rows of NaN where there is no context.
     """
-    wanted: dict[str, int] = {}
+    places: dict[str, int] = {}
     jobs: list[_Job | None] = []
     contexts = [context(comparison) for comparison in comparisons]
     for question, comparison in zip(questions, comparisons, strict=True):
@@ -87,77 +87,80 @@ def meaning_features(
         long = len(comparison.reference.split()) > _LONG_WORDS
         reference = _first_words(comparison.reference, _LONG_WORDS)
         answer = _excerpt(comparison.answer, comparison.span, _LONG_WORDS if long else _ANSWER_WORDS)
-        asked = _first_words(question, _QUESTION_WORDS)
+        short_question = _first_words(question, _QUESTION_WORDS)
         others = [_first_words(other, _LONG_WORDS) for other in comparison.ranked[:_REFERENCES]]
-        job = _Job("", reference, answer, others) if long else _Job(f"{asked} ", reference, answer, others)
+        job = _Job("", reference, answer, others) if long else _Job(f"{short_question} ", reference, answer, others)
         jobs.append(job)
         for text in job.texts():
-            wanted.setdefault(text, len(wanted))
+            places.setdefault(text, len(places))
     for around_mention in contexts:
         if around_mention is not None:
-            wanted.setdefault(around_mention, len(wanted))
-    vectors = embedder.embed_tokens(list(wanted)) if wanted else []
+            places.setdefault(around_mention, len(places))
+    vectors = embedder.embed_tokens(list(places)) if places else []
     features = np.full((len(comparisons), len(MEANING_FEATURES)), np.nan)
     around = np.full((len(comparisons), embedder.dimension), np.nan)
     for row, (compared, around_mention) in enumerate(zip(jobs, contexts, strict=True)):
         if compared is not None:
-            features[row] = compared.features(lambda name: vectors[wanted[name]])
+            features[row] = compared.features(lambda name: vectors[places[name]])
         if around_mention is not None:
-            around[row] = _unit_mean(vectors[wanted[around_mention]].vectors)
+            around[row] = _unit_mean(vectors[places[around_mention]].vectors)
     return features, around
 
 
 class _Job:
-    """An answer and a reference to compare by meaning: the texts to embed and what is made of them.
+    """An answer and a reference to compare by meaning: the texts to embed, and the features computed from them.
 
-    Both are read after the question (`asked`), which tells "Mercury" the planet from the metal.
+    Both are embedded after the question, which tells Mercury the planet from mercury the metal.
     """
 
-    def __init__(self, asked: str, reference: str, answer: str, others: list[str]) -> None:
-        self.asked, self.others = asked, others
-        self.reference, self.answer = asked + reference, asked + answer
+    def __init__(self, question: str, reference: str, answer: str, others: list[str]) -> None:
+        self.question, self.others = question, others
+        self.reference, self.answer = question + reference, question + answer
 
     def texts(self) -> list[str]:
-        return [text for text in (self.asked, self.reference, self.answer, *self.others) if text]
+        return [text for text in (self.question, self.reference, self.answer, *self.others) if text]
 
     def features(self, of: Callable[[str], TokenVectors]) -> list[float]:
         answer, reference = self._own(of(self.answer)), self._own(of(self.reference))
         mean = _unit_mean(answer)
         others = [_unit_mean(of(other).vectors) for other in self.others]
-        met = _met(reference, answer)
-        added, wanted = self._added(of(self.answer), of), self._added(of(self.reference), of)
-        asked = _mean(of(self.asked).vectors) if self.asked else 0.0
+        matched = _best_cosines(reference, answer)
+        added, expected = self._added(of(self.answer), of), self._added(of(self.reference), of)
+        question_mean = _mean(of(self.question).vectors) if self.question else 0.0
         return [
             float(_unit_mean(of(self.answer).vectors) @ _unit_mean(of(self.reference).vectors)),
             max((float(mean @ other) for other in others), default=np.nan),
             max((_stretch(answer, other) for other in (_unit_mean(reference), *others)), default=np.nan),
-            float(met.mean()),
-            float(met.min()),
-            float(_met(answer, reference).mean()),
+            float(matched.mean()),
+            float(matched.min()),
+            float(_best_cosines(answer, reference).mean()),
             float(mean @ _unit_mean(reference)),
-            float(mean @ _unit_mean(of(self.asked).vectors)) if self.asked else np.nan,
-            float(_met(wanted, answer).mean()) if len(wanted) else np.nan,
-            float(_unit_mean(added) @ _unit_mean(wanted)) if len(added) and len(wanted) else np.nan,
-            _cosine(_mean(answer) - asked, _mean(reference) - asked),
+            float(mean @ _unit_mean(of(self.question).vectors)) if self.question else np.nan,
+            float(_best_cosines(expected, answer).mean()) if len(expected) else np.nan,
+            float(_unit_mean(added) @ _unit_mean(expected)) if len(added) and len(expected) else np.nan,
+            _cosine(_mean(answer) - question_mean, _mean(reference) - question_mean),
         ]
 
     def _added(self, tokens: TokenVectors, of: Callable[[str], TokenVectors]) -> Array:
-        """The vectors of the content tokens that the question does not hold: what is claimed, not repeated."""
-        asked = set(of(self.asked).tokens) if self.asked else set()
+        """Vectors of the content tokens that are not in the question: what is claimed, not repeated."""
+        in_question = set(of(self.question).tokens) if self.question else set()
         keep = [
             i
             for i, (token, (start, _)) in enumerate(zip(tokens.tokens, tokens.offsets, strict=True))
-            if start >= len(self.asked) and token not in asked and token not in STOPWORDS and token[-1:].isalnum()
+            if start >= len(self.question)
+            and token not in in_question
+            and token not in STOPWORDS
+            and token[-1:].isalnum()
         ]
         return tokens.vectors[keep]
 
     def _own(self, tokens: TokenVectors) -> Array:
         """The vectors of what follows the question."""
-        keep = [i for i, (start, _) in enumerate(tokens.offsets) if start >= len(self.asked)]
+        keep = [i for i, (start, _) in enumerate(tokens.offsets) if start >= len(self.question)]
         return tokens.vectors[keep] if keep else tokens.vectors
 
 
-def _met(ours: Array, theirs: Array) -> Array:
+def _best_cosines(ours: Array, theirs: Array) -> Array:
     """For each token of `ours` its greatest cosine to a token of `theirs` (late interaction, as in ColBERT)."""
     if not len(ours) or not len(theirs):
         return np.zeros(1, np.float32)

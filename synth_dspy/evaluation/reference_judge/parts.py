@@ -1,4 +1,4 @@
-"""An answer and a reference, taken apart once, ready to be compared many times."""
+"""Answers and references, parsed once and compared many times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reference:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer and its question. `every` holds all norms, stopwords too; `asked` those of the question."""
+    """An answer and its question. `every` has all norms, stopwords included; `question_norms` those of the question."""
 
     text: Text
     low: list[str]
@@ -31,12 +31,12 @@ class Answer:
     every: frozenset[str]
     trigrams: frozenset[str]
     question: Text
-    asked: frozenset[str]
+    question_norms: frozenset[str]
 
 
 @lru_cache(maxsize=16384)
 def reference_of(text: str) -> Reference:
-    """A reference taken apart. Cached: one serves many answers."""
+    """A parsed reference. Cached, since many answers are compared with it."""
     parsed = parse(text)
     words = parsed.words or tuple(i for i, token in enumerate(parsed.tokens) if token.kind != "p")
     norms = tuple(parsed.tokens[i].norm for i in words)
@@ -45,8 +45,8 @@ def reference_of(text: str) -> Reference:
 
 @lru_cache(maxsize=64)
 def answer_of(question: str, prediction: str) -> Answer:
-    """An answer and its question taken apart. Cached: one meets several references."""
-    asked, text = parse(question), parse(prediction)
+    """A parsed answer and its question. Cached, since it is compared with several references."""
+    parsed_question, text = parse(question), parse(prediction)
     words = list(text.words) or [i for i, token in enumerate(text.tokens) if token.kind != "p"]
     norms = [text.tokens[i].norm for i in words]
     return Answer(
@@ -56,12 +56,12 @@ def answer_of(question: str, prediction: str) -> Answer:
         norms,
         frozenset(token.norm for token in text.tokens),
         trigrams_of(norms),
-        asked,
-        frozenset(token.norm for token in asked.tokens if token.kind != "p"),
+        parsed_question,
+        frozenset(token.norm for token in parsed_question.tokens if token.kind != "p"),
     )
 
 
 def trigrams_of(norms: Sequence[str]) -> frozenset[str]:
-    """The letters in threes, word boundaries among them."""
+    """The letter trigrams, word boundaries included."""
     text = f" {' '.join(norms)} "
     return frozenset(text[i : i + 3] for i in range(len(text) - 2))

@@ -166,22 +166,22 @@ def fill(template: str, answer: str, question: str, others: Sequence[str]) -> st
     """A template with its slots filled; `others` are two other answers."""
     x, y, z = (text.strip().rstrip(".") for text in (answer, *others[:2]))
     s = subject(question)
-    said = template.replace("{q}", question.strip()).replace("{s}", s).replace("{y}", y).replace("{z}", z)
-    said = said.replace("{x}", x)
-    return said[:1].upper() + said[1:] if template.startswith("{s}") else said
+    text = template.replace("{q}", question.strip()).replace("{s}", s).replace("{y}", y).replace("{z}", z)
+    text = text.replace("{x}", x)
+    return text[:1].upper() + text[1:] if template.startswith("{s}") else text
 
 
-def wrap(said: str, rng: random.Random) -> str:
-    """Now and then something said before or after, which changes nothing."""
+def wrap(text: str, rng: random.Random) -> str:
+    """The text, at times with an opening or a closing phrase that does not change its meaning."""
     if rng.random() < 0.2:
-        said = rng.choice(OPENERS) + said
+        text = rng.choice(OPENERS) + text
     if rng.random() < 0.12:
-        said += rng.choice(CLOSERS) if said.rstrip()[-1:] in '.!?"' else "." + rng.choice(CLOSERS)
-    return said
+        text += rng.choice(CLOSERS) if text.rstrip()[-1:] in '.!?"' else "." + rng.choice(CLOSERS)
+    return text
 
 
 def change_number(answer: str, rng: random.Random) -> str | None:
-    """The answer with one digit changed; None where it has none."""
+    """The answer with one digit changed; None if it has none."""
     places = [i for i, character in enumerate(answer) if character.isdigit()]
     if not places:
         return None
@@ -195,10 +195,10 @@ _MONTH = re.compile(rf"\b({'|'.join(MONTHS)})\b", re.IGNORECASE)
 
 def change_month(answer: str, rng: random.Random) -> str | None:
     """The answer with one month changed; None where it names none."""
-    found = [match for match in _MONTH.finditer(answer) if match.group()[0].isupper()]
-    if not found:
+    months = [match for match in _MONTH.finditer(answer) if match.group()[0].isupper()]
+    if not months:
         return None
-    match = rng.choice(found)
+    match = rng.choice(months)
     month = rng.choice([name for name in MONTHS if name != match.group().lower()]).capitalize()
     return answer[: match.start()] + (month.upper() if match.group().isupper() else month) + answer[match.end() :]
 
@@ -207,13 +207,13 @@ _NAME = re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][a-z]{2,}\b|\b[A-Z][a-z]+(?:\s+[A-
 
 
 def change_name(answer: str, names: Sequence[str], rng: random.Random, *, word_only: bool = False) -> str | None:
-    """The answer with one name (or one word of it) changed to another of `names`; None where it has none."""
-    found = [m for m in _NAME.finditer(answer) if m.group().lower() not in MONTHS]
-    if not found:
+    """The answer with one name (or one word of it) changed to another of `names`; None if it has none."""
+    matches = [m for m in _NAME.finditer(answer) if m.group().lower() not in MONTHS]
+    if not matches:
         if len(answer.split()) > 2 or not answer[:1].isupper() or not answer.isalpha():
             return None
         return rng.choice(names)
-    match = rng.choice(found)
+    match = rng.choice(matches)
     new = rng.choice(names)
     old = match.group()
     if word_only and " " in old:

@@ -1,7 +1,7 @@
-"""The report's pictures: inline SVG, coloured by the page's style sheet, with a title and a description each.
+"""The report's charts: inline SVG, coloured by the page's style sheet, each with a title and a description.
 
-Drawn by hand rather than by a plotting library: the page must hold no script and load nothing, follow light and dark,
-and be readable aloud. All text passes through `Markup.format`, which escapes it.
+They are written without a plotting library: the page must contain no script, load nothing, follow the reader's light or
+dark theme, and work with a screen reader. All text passes through `Markup.format`, which escapes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROW, TOP, BOTTOM = 34, 8, 34
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One row of an interval chart: a dot, its whiskers, and the figure beside it."""
+    """One row of an interval chart: a dot, its whiskers, and its figure."""
 
     label: str
     value: float
@@ -69,7 +69,7 @@ def differences_chart(results: Results) -> Markup:
 
 
 def yield_chart(synthesis: YieldTable) -> Markup:
-    """How many generated candidates were left after each filter: a funnel."""
+    """A funnel: how many generated candidates were left after each filter."""
     steps = [("generated", synthesis.get("generated") or 0)]
     steps += [(f"after {f['name']}", f["kept"]) for f in synthesis.get("filters") or []]
     most = max((n for _, n in steps), default=0)
@@ -91,8 +91,8 @@ def yield_chart(synthesis: YieldTable) -> Markup:
                 *(label + span * n / most + 7, y + 13, n, 100 * n / most),
             )
         )
-    said = "; ".join(f"{name}: {n}" for name, n in steps)
-    return _svg("Synthesis yield", f"Candidates left: {said}.", 8 + height * len(steps), body)
+    counts = "; ".join(f"{name}: {n}" for name, n in steps)
+    return _svg("Synthesis yield", f"Candidates left: {counts}.", 8 + height * len(steps), body)
 
 
 def _intervals(
@@ -100,7 +100,7 @@ def _intervals(
     marks: Sequence[Mark],
     ticks: Sequence[float],
     line: float | None,
-    say: Callable[[float], str],
+    write: Callable[[float], str],
     unit: str,
 ) -> Markup:
     low, high = ticks[0], ticks[-1]
@@ -114,7 +114,7 @@ def _intervals(
         Markup(
             '<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
             '<text class="axis" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>'
-        ).format(x(t), TOP, floor, floor + 15, say(t))
+        ).format(x(t), TOP, floor, floor + 15, write(t))
         for t in ticks
     ]
     body.append(
@@ -149,8 +149,8 @@ def _intervals(
                 text=m.text,
             )
         )
-    said = "; ".join(f"{m.label}: {m.text}, interval {say(m.low)} to {say(m.high)}" for m in marks)
-    return _svg(title, f"{said}.", height, body)
+    figures = "; ".join(f"{m.label}: {m.text}, interval {write(m.low)} to {write(m.high)}" for m in marks)
+    return _svg(title, f"{figures}.", height, body)
 
 
 def _svg(title: str, description: str, height: float, body: Sequence[Markup]) -> Markup:
@@ -161,7 +161,7 @@ def _svg(title: str, description: str, height: float, body: Sequence[Markup]) ->
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers that enclose [low, high] and hold 0 where that lies between."""
+    """Three to six round numbers that enclose [low, high], 0 among them if it lies between."""
     raw = (high - low) / 4
     magnitude = 10 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw - 1e-12)

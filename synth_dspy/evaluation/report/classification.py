@@ -1,7 +1,4 @@
-"""Answers that are labels: the macro F1 of an arm, and which label it answered for which.
-
-Labels are compared as the judge `Equality` compares them, upper and lower case aside.
-"""
+"""Macro F1 and confusion matrix of each arm. Labels are compared as by the judge `Equality`, ignoring case."""
 
 from __future__ import annotations
 
@@ -17,12 +14,11 @@ def classification(classes: Sequence[str], rows: Mapping[str, Sequence[Predictio
     Args:
         classes: the labels, in the order of the task.
         rows: predictions by arm.
-        seed: of the intervals.
+        seed: for the intervals.
 
     Returns:
-        `classes`, and for each arm in `arms` its `macro_f1` (`mean`, `low`, `high`, `n`) and `matrix`: a row for each
-        right label, a column for each answered one, and a last column for answers that are no label; shape
-        (classes, classes + 1).
+        `classes`, and for each arm in `arms` its `macro_f1` (`mean`, `low`, `high`, `n`) and `matrix`, shape
+        (classes, classes + 1): rows are right labels, columns answered ones, and the last column other answers.
     """
     return {"classes": list(classes), "arms": {name: _arm(classes, each, seed) for name, each in rows.items() if each}}
 
@@ -42,7 +38,7 @@ def _arm(classes: Sequence[str], rows: Sequence[Prediction], seed: int) -> Label
 
 
 def _label(row: Prediction) -> str | None:
-    """The right label of an item: of several the one that was answered, else the first; None where there is none."""
+    """The right label of an item; of several, the answered one, else the first. None for an item without a label."""
     accepted = [str(reference).casefold() for reference in row["references"]]
     answer = str(row.get("prediction") or "").casefold()
     return answer if answer in accepted else next(iter(accepted), None)

@@ -1,4 +1,4 @@
-"""Rows of predictions as figures: what counts as which score, means, intervals, and numbers that JSON can hold."""
+"""From rows of predictions to figures: scores, means, intervals, and numbers that JSON can represent."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from synth_dspy.evaluation.records import EstimateRecord, OutcomeRecord, Predict
 Cost = Literal["latency_s", "prompt_tokens", "completion_tokens", "cpu_s", "cost_usd"]
 
 HEADLINE = "judged"
-"""The score that a report is about, which every answer has."""
+"""The headline score, which every answer has."""
 RIGHT = 0.5
 """An answer judged at least this counts as right."""
 TRIVIAL: tuple[ReferenceKind, ...] = ("silent", "frequent")
-"""Kinds of reference rows that answer every question alike."""
+"""Kinds of reference rows that give the same answer to every question."""
 PROMPTS: Literal["prompts"] = "prompts"
 """The kind of reference row that is the baseline under DSPy's own adapter."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""Where in memory an object lies, in Python's words for it: another place in every run."""
+"""An object's address in memory, as in its `repr`: different in every run."""
 
 
 def is_yes_no(row: Mapping[str, Any]) -> bool:
@@ -37,8 +37,8 @@ def score(row: Prediction, name: str, *, whole: bool = False) -> float | None:
 
     Args:
         row: an arm's answer.
-        name: of the score.
-        whole: the score is one of whole answers: an answer that ended in an error has none of it right.
+        name: the score's.
+        whole: whether the score rates whole answers: an answer that ended in an error then scores 0.
     """
     value = (row.get("scores") or {}).get(name)
     if value is None or not math.isfinite(value):
@@ -56,18 +56,18 @@ def estimate(
 ) -> EstimateRecord:
     """A score's mean over rows with its 95 % interval; `whole` as for `score`."""
     pairs = [(value, r.get("group")) for r in rows if (value := score(r, name, whole=whole)) is not None]
-    found = stats.estimate(
+    result = stats.estimate(
         [value for value, _ in pairs],
         [g for _, g in pairs],
         seed=seed,
         resamples=resamples,
         few_groups=is_cross_fitted(rows),
     )
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    return {"mean": result.mean, "low": result.low, "high": result.high, "n": result.n}
 
 
 def outcomes(rows: Sequence[Prediction]) -> OutcomeRecord:
-    """How many answers were right and wrong, and abstained rightly and wrongly; calls that failed are wrong."""
+    """Counts of right and wrong answers, and of right and wrong abstentions; failed calls are wrong."""
     counts: Counter[str] = Counter()
     for row in rows:
         right = not row.get("error") and (score(row, HEADLINE) or 0.0) >= RIGHT
@@ -90,7 +90,7 @@ def mean(rows: Sequence[Prediction], key: Cost) -> float | None:
 def plain(value: Any) -> Any:
     """`value` as JSON data: floats rounded to 6 decimals, numpy scalars unwrapped, NaN and infinities as None.
 
-    Texts lose the addresses of objects ("<Provider object at 0x7f...>"), which no two runs share.
+    Addresses of objects ("<Provider object at 0x7f...>") are removed from texts: they differ between runs.
     """
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}

@@ -1,6 +1,6 @@
-"""What to do next after a run: two sentences with their commands, chosen by rule from what the report found.
+"""What to do next after a run: two sentences with their commands, chosen by rule from the results.
 
-They are made when a report is written, not kept in the results: they name the run's folder, which may have moved.
+They are written with the report and not stored in the results, because they name the run's folder, which may move.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 from synth_dspy.core.invocation import CALL
 from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.core.splits import FOLDS
+from synth_dspy.core.text import counted
 from synth_dspy.evaluation.records import ArmMeasured, Measurements, Results
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
 
-WANTED = 0.15
-"""The difference that a comparison should be able to show, four times in five."""
+TARGET_DIFFERENCE = 0.15
+"""The difference that a comparison should detect with 80 % power."""
 MOST_ROWS = 0.8
-"""An arm that learned from less than this share of the rows there are might learn more from the others."""
+"""An arm that was trained on less than this share of the available rows might gain from the others."""
 _SPREAD = 0.5
-"""The standard deviation that is supposed of paired differences where there are too few to measure it."""
-_SHOWN = 300
-"""Characters of a question up to which it is put on a command line."""
+"""The assumed standard deviation of paired differences where there are too few to estimate it."""
+_LONGEST_QUESTION = 300
+"""Characters of the longest question that is put on a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,24 @@ class Step:
 
 
 def next_steps(results: Results, measurements: Measurements, folder: Path) -> list[Step]:
-    """The two steps that are likeliest to help most, the first one first.
+    """The two steps that are likely to help most, each with a command of its own.
 
     Args:
-        results: of a run; of an older one, too.
-        measurements: of it.
-        folder: where it lies.
+        results: a run's, also of earlier versions.
+        measurements: the same run's.
+        folder: the run's.
     """
-    steps = list(_steps(results, measurements, _shown(folder)))
-    if (measurements.get("command") or "").startswith(CALL):  # no task file could be compiled by a command
+    steps = list(_steps(results, measurements, _relative(folder)))
+    if (measurements.get("command") or "").startswith(CALL):  # `compile` needs a task file
         steps = [step for step in steps if step.command.startswith(CALL) or "compile" not in step.command]
-    return steps[:2]
+    unique: dict[str, Step] = {}
+    for step in steps:
+        unique.setdefault(step.command, step)
+    return list(unique.values())[:2]
 
 
 def needed_items(results: Results) -> int:
-    """How many held-out items would show a difference of `WANTED`, about: by the spread that these items have."""
+    """About how many held-out items would show `TARGET_DIFFERENCE`, estimated from the spread of these items."""
     baseline = results["baseline"]
     least = [
         (c["n"], c["smallest_detectable"])
@@ -59,12 +63,12 @@ def needed_items(results: Results) -> int:
     ]
     items: float
     if least:
-        items = max(n * (value / WANTED) ** 2 for n, value in least)
+        items = max(n * (value / TARGET_DIFFERENCE) ** 2 for n, value in least)
     else:
         from scipy.stats import norm
 
         tests = max(1, sum(c["against"] == baseline for c in results["comparisons"]))
-        items = float(((norm.ppf(1 - 0.025 / tests) + norm.ppf(0.8)) * _SPREAD / WANTED) ** 2)
+        items = float(((norm.ppf(1 - 0.025 / tests) + norm.ppf(0.8)) * _SPREAD / TARGET_DIFFERENCE) ** 2)
     return math.ceil(items / 10) * 10
 
 
@@ -73,7 +77,7 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
     again = _command(results, measurements, folder)
     n, best = results["items"]["headline"], verdict["best"]
     if "--quick" in shlex.split(measurements.get("command") or ""):
-        yield Step("A quick run only shows that everything works: run it whole, which asks every held-out item.", again)
+        yield Step("A quick run only shows that everything works: run it in full, on every held-out item.", again)
     elif (measurements.get("command") or "") == f"{CALL}quick=True)":
         yield Step("A quick run only shows that everything works: make the call without quick=True.", f"{CALL}...)")
     if best is not None and best != baseline:
@@ -86,13 +90,13 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
     yield from _more_rows(results, measurements, again)
     if best is None and trivial_sentences(results, [baseline]):
         yield Step(
-            "The model does no better than one answer to every question: name a stronger student.",
+            "The model does no better than the same answer to every question: name a stronger student.",
             f"{_without(again, '--models.student')} --models.student ollama_chat/llama3.2",
         )
     written = results.get("synthesis") is not None
     if written and best in (None, baseline) and str(results["models"].get("teacher")).startswith("embedded/"):
         yield Step(
-            "Training rows are as good as the model that writes them: name a stronger teacher.",
+            "Training rows are only as good as the model that writes them: name a stronger teacher.",
             f"{_without(again, '--models.teacher')} --models.teacher openai/gpt-5-mini",
         )
     arms = [arm["name"] for arm in results["arms"] if arm["n"]]
@@ -121,10 +125,10 @@ def _cross_fitting(labelled: int, n: int, measurements: Measurements, again: str
 
 
 def _use(best: str, folder: Path) -> Iterator[Step]:
-    """How to put an arm to work."""
+    """How to use an arm."""
     program = folder / "programs" / best
     if program.is_dir():
-        code = f"import synth_dspy; print(synth_dspy.load({str(program)!r})({_asked(folder)}).answer)"
+        code = f"import synth_dspy; print(synth_dspy.load({str(program)!r})({_example_arguments(folder)}).answer)"
         yield Step(
             f"Ask {best}; in Python, `synth_dspy.load` gives the same program.", f"python -c {shlex.quote(code)}"
         )
@@ -134,13 +138,13 @@ def _use(best: str, folder: Path) -> Iterator[Step]:
     )
 
 
-def _asked(folder: Path) -> str:
-    """A held-out question of the run as the arguments of its program, or `...` where none is short and plain."""
+def _example_arguments(folder: Path) -> str:
+    """The arguments of the program for a held-out item of the run, or `...` if no item is short plain text."""
     try:
         for line in read_part(folder / "datasets" / "test.jsonl").splitlines():
             row = parse_json(line)
             inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
-            if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _SHOWN:
+            if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _LONGEST_QUESTION:
                 return ", ".join(f"{name}={value!r}" for name, value in inputs.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
@@ -148,48 +152,49 @@ def _asked(folder: Path) -> str:
 
 
 def _more_items(results: Results, again: str, n: int) -> Iterator[Step]:
+    """Ways to more held-out items; only the first says what they are for."""
     test = results["splits"].get("test")
-    wanted, available = needed_items(results), (test.get("available") if test else None) or 0
-    purpose = f"to find a difference of {100 * WANTED:.0f} points about {wanted} held-out items are needed, not {n}"
+    needed, available = needed_items(results), (test.get("available") if test else None) or 0
+    purpose = (
+        f"detecting a difference of {100 * TARGET_DIFFERENCE:.0f} points takes about {needed} held-out items, not {n}"
+    )
+    ways = []
     if test and available > test["items"]:
-        yield Step(
-            f"Score all {available} held-out items that there are: {purpose}.",
-            f"{_without(again, '--evaluation.held-out')} --evaluation.held-out {available}",
-        )
-    if available < wanted and "--limit" in _flags(again):
-        yield Step(f"Read everything, without a limit: {purpose}.", _without(again, "--limit"))
-    if available < wanted:
+        command = f"{_without(again, '--evaluation.held-out')} --evaluation.held-out {available}"
+        ways.append((f"Score all {available} held-out items", command))
+    if available < needed and "--limit" in _flags(again):
+        ways.append(("Read everything, without --limit", _without(again, "--limit")))
+    if available < needed:
         groups = {name: part["groups"] for name, part in results["splits"].items()}
         share = groups.get("test", 0) / sum(groups.values()) if sum(groups.values()) else 0
-        part = (
-            f", and one {results['noun']} in {max(2, round(1 / share))} is held out"
-            if share and not results.get("folds")
-            else ""
-        )
+        divided = share and not results.get("folds")
+        part = f" (one {results['noun']} in {max(2, round(1 / share))} is held out)" if divided else ""
         label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
-        yield Step(f"{label}: {purpose}{part}.", _with_labels(again, results.get("labels") or ""))
+        ways.append((f"{label}{part}", _with_labels(again, results.get("labels") or "")))
+    for i, (sentence, command) in enumerate(ways):
+        yield Step(f"{sentence}: {purpose}." if i == 0 else f"{sentence}.", command)
 
 
 def _more_rows(results: Results, measurements: Measurements, again: str) -> Iterator[Step]:
-    """Where an arm learned from few of the rows there were: the time it would take to learn from all."""
+    """More training time, where an arm was trained on few of the available rows."""
     for arm in results["arms"]:
         training = arm.get("training")
         if training is None:
             continue
-        rows, there = training["rows"] or 0, training["available"] or 0
-        if training["method"] == "sft" and 0 < rows < MOST_ROWS * there:
-            seconds = _all_rows_s(measurements["arms"].get(arm["name"]), there / rows)
+        rows, available = training["rows"] or 0, training["available"] or 0
+        if training["method"] == "sft" and 0 < rows < MOST_ROWS * available:
+            seconds = _all_rows_s(measurements["arms"].get(arm["name"]), available / rows)
             minutes = math.ceil(1.2 * seconds / 60) + 1
             yield Step(
-                f"{arm['name']} learned from {rows} of {there} rows; all of them take about {math.ceil(seconds / 60)} "
-                "minutes: give training more time.",
+                f"{arm['name']} was trained on {rows} of {available} rows; all of them take about "
+                f"{counted(math.ceil(seconds / 60), 'minute')}: give training more time.",
                 f"{_without(again, '--training.minutes')} --training.minutes {minutes}",
             )
             return
 
 
 def _all_rows_s(measured: ArmMeasured | None, more: float) -> float:
-    """Seconds that a training on all rows takes, so many times those that it was on."""
+    """Seconds that training on all rows takes, `more` times as many as it was trained on."""
     training = measured.get("training") if measured else None
     if training is None:
         return 0.0
@@ -197,7 +202,7 @@ def _all_rows_s(measured: ArmMeasured | None, more: float) -> float:
 
 
 def _command(results: Results, measurements: Measurements, folder: Path) -> str:
-    """What runs the same again, whole: the command that was typed, or one with the run's configuration."""
+    """The command for the same run in full: the one that was typed, or one with the run's configuration."""
     typed = shlex.split(measurements.get("command") or "")
     if typed and "--resume" not in typed and not any(word.startswith("--resume=") for word in typed):
         return shlex.join(word for word in typed if word != "--quick")
@@ -207,14 +212,14 @@ def _command(results: Results, measurements: Measurements, folder: Path) -> str:
 
 
 def _with_labels(command: str, labels: str) -> str:
-    """A command with the flags that give labelled items, instead of those that give the task other things to know.
+    """A command with the flags of labelled items in place of the task's other flags.
 
-    Where it has them all, more is to be labelled in the same place.
+    A command that has them all is returned as it is: more items are labelled in the same file.
     """
-    wanted = _flags(labels)
-    if wanted <= _flags(command):
+    label_flags = _flags(labels)
+    if label_flags <= _flags(command):
         return command
-    for flag in _flags(command) - wanted:
+    for flag in _flags(command) - label_flags:
         command = _without(command, flag) if flag.startswith("--task.") else command
     words = shlex.split(labels)
     missing = [word for i, word in enumerate(words) if words[i - i % 2] not in _flags(command)]
@@ -227,19 +232,19 @@ def _flags(command: str) -> set[str]:
 
 def _without(command: str, flag: str) -> str:
     """A command without a flag and its value."""
-    kept: list[str] = []
+    words: list[str] = []
     dropping = False
     for word in shlex.split(command):
         dropping = word == flag or (dropping and not word.startswith("--"))
         if not dropping and not word.startswith(f"{flag}="):
-            kept.append(word)
-    return shlex.join(kept)
+            words.append(word)
+    return shlex.join(words)
 
 
-def _shown(folder: Path) -> Path:
-    """The folder as it is named from here, whole where it lies elsewhere."""
-    whole = folder.expanduser().resolve()
-    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+def _relative(folder: Path) -> Path:
+    """The folder relative to the current one, absolute if it is not inside it."""
+    absolute = folder.expanduser().resolve()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def _quoted(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the reader of a report should be wary of, plainly: one sentence for each thing that limits the figures."""
+"""What limits the figures of a report, in one sentence each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from synth_dspy.core.text import counted
 from synth_dspy.evaluation.records import ArmRecord, ChangeRecord, Results, TrainingRecord
 from synth_dspy.evaluation.report.verdict import (
     ALPHA,
@@ -20,69 +21,71 @@ from synth_dspy.evaluation.report.verdict import (
 SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 1977)
 PREFERENCES = ("dpo", "orpo", "kto")
 FEW_PREFERENCES = 32
-"""Below this many preferences a training makes only a few steps."""
+"""Below this many preferences, training makes only a few steps."""
 _HUMAN = "human: "
-"""Begins why a preference of people was dropped, in the counts of a training."""
+"""Prefix of the reasons for which people's preferences were dropped, in a training's counts."""
 
 
 def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
     """What limits the figures, most important first; empty if nothing does.
 
     Args:
-        results: without their notes.
-        first: sentences of the run's own; those that differ by the name of an arm alone become one.
+        results: a run's, their notes not yet filled in.
+        first: the run's own sentences; those that differ only in an arm's name are merged.
     """
     arms = results["arms"]
-    made = _merged(first, [a["name"] for a in arms])
-    made += [
+    sentences = _merged(first, [a["name"] for a in arms])
+    sentences += [
         f"{listed(names)} failed and {'has' if len(names) == 1 else 'have'} no score: {reason}"
-        for reason, names in _by((a["failed"], a["name"]) for a in arms if a["failed"])
+        for reason, names in _group_names((a["failed"], a["name"]) for a in arms if a["failed"])
     ]
     if results["held_out"] == "synthetic":
-        made.append(
+        sentences.append(
             "The held-out items are synthetic, written by the teacher: nobody has labelled these "
-            f"{results['noun']}s, so real questions may be answered better or worse."
+            f"{results['noun']}s, so accuracy on real questions may be higher or lower."
         )
-    made += [] if is_measured(results) else _agreement((results["judge"] or {}).get("kappa"))
-    made += trivial_sentences(results, [a["name"] for a in arms if a["n"]])
-    made += _prompts(results)
-    made += [
-        f"{listed(names)} gave the same answer to every item that is compared: these items cannot tell them apart."
+    sentences += [] if is_measured(results) else _agreement((results["judge"] or {}).get("kappa"))
+    sentences += trivial_sentences(results, [a["name"] for a in arms if a["n"]])
+    sentences += _prompts(results)
+    sentences += [
+        f"{listed(names)} gave the same answer to every item compared: these items cannot tell them apart."
         for names in results["alike"]
     ]
-    made += _few_preferences(arms)
-    made += _unused_feedback(arms)
-    taught = [a["name"] for a in arms if a["n"] and _judge_taught(a["training"])]
-    if taught and not is_measured(results):
+    sentences += _few_preferences(arms)
+    sentences += _unused_feedback(arms)
+    judged = [a["name"] for a in arms if a["n"] and _learned_from_judge(a["training"])]
+    if judged and not is_measured(results):
         own = list(dict.fromkeys(score_name(c["score"], results) for c in results["comparisons_own"]))
-        beside = listed(own) if own else "the sample answers"
-        made.append(
-            f"The judge that scores {listed(taught)} also chose the answers that "
-            f"{'it' if len(taught) == 1 else 'they'} learned from: read {beside} beside judged accuracy."
+        other_scores = listed(own) if own else "the sample answers"
+        sentences.append(
+            f"The judge that scores {listed(judged)} also chose the answers that "
+            f"{'it' if len(judged) == 1 else 'they'} learned from: read {other_scores} as well as judged accuracy."
         )
     items = results["items"]
     if 0 < items["headline"] < SMALL_SAMPLE:
-        made.append(f"Only {items['headline']} items were scored: nothing but large differences can show.")
+        sentences.append(f"Only {counted(items['headline'], 'item')} scored: only large differences can show.")
     if results["method"]["unit"] == "items" and 0 < items["groups"] < items["n"]:
-        few = f"{items['groups']} {results['noun']}{'s' if items['groups'] != 1 else ''}"
-        made.append(
+        few = counted(items["groups"], results["noun"])
+        sentences.append(
             f"The items come from only {few}, too few to resample: intervals treat items as independent and may be "
             f"too narrow for new {results['noun']}s."
         )
-    made += [
+    sentences += [
         f"{listed(names)} answered {n} of {items['n']} items; comparisons use the items that both arms answered."
-        for n, names in _by((a["n"], a["name"]) for a in arms if 0 < a["n"] < items["n"])
+        for n, names in _group_names((a["n"], a["name"]) for a in arms if 0 < a["n"] < items["n"])
     ]
     errors = [f"{a['name']} {a['errors']} of {a['n']}" for a in arms if a["errors"]]
     if errors:
-        made.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
+        sentences.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
     lost = ((_lost(model["change"]), model["model"]) for model in results["retention"] if "change" in model)
-    made += [f"Tuning cost {listed(names)} something elsewhere: {what}." for what, names in _by(lost) if what]
-    return made
+    sentences += [
+        f"Tuning made {listed(names)} worse outside the task: {what}." for what, names in _group_names(lost) if what
+    ]
+    return sentences
 
 
 def _agreement(kappa: float | None) -> list[str]:
-    """Why a judge's scores are to be read with care."""
+    """Why a judge's scores need care."""
     if kappa is None:
         return [
             "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
@@ -91,13 +94,13 @@ def _agreement(kappa: float | None) -> list[str]:
     if kappa < SUBSTANTIAL_KAPPA:
         return [
             f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
-            "judged accuracy may be the judge's."
+            "judged accuracy may be the judge's errors."
         ]
     return []
 
 
 def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:
-    """Why arms that learn from preferences had only few of them."""
+    """Why arms that learn from preferences had few of them."""
     reasons = []
     for arm in arms:
         training = arm["training"]
@@ -107,16 +110,16 @@ def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:
         if training["method"] in PREFERENCES and 0 < rows < FEW_PREFERENCES:
             reasons.append(((rows, dropped.get("equal", 0), dropped.get("margin", 0)), arm["name"]))
     return [
-        f"{listed(names)} learned from only {rows} preference{'s' if rows != 1 else ''}, too few to move a model far: "
-        f"of the pairs of sampled answers {equal} were the same text and {close} were judged about alike. More come of "
-        f"more examples and samples (training.options.{names[0]}.examples, .samples) and of people's feedback "
+        f"{listed(names)} learned from only {counted(rows, 'preference')}, too few to change a model much: of the "
+        f"pairs of sampled answers, {equal} had the same text and {close} were judged about equal. For more, raise the "
+        f"number of examples and samples (training.options.{names[0]}.examples, .samples) or add people's feedback "
         "(--training.feedback)."
-        for (rows, equal, close), names in _by(reasons)
+        for (rows, equal, close), names in _group_names(reasons)
     ]
 
 
-def _by(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
-    """Names by what is said of them, in the order in which it is first said."""
+def _group_names(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
+    """Names by key, keys in the order in which they first occur."""
     grouped: dict[Any, list[str]] = defaultdict(list)
     for key, name in pairs:
         grouped[key].append(name)
@@ -124,27 +127,25 @@ def _by(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
 
 
 def _merged(sentences: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Sentences of which those that are equal but for an arm's name, as a word of its own, are said once."""
-    merged = []
-    for parts, about in _by(_about(sentence, names) for sentence in sentences):
-        merged.append(parts[0] if len(parts) == 1 else listed(about).join(parts))
-    return merged
+    """Sentences, with those that differ only in an arm's name merged into one that lists the names."""
+    grouped = _group_names(_split_at_name(sentence, names) for sentence in sentences)
+    return [parts[0] if len(parts) == 1 else listed(arms).join(parts) for parts, arms in grouped]
 
 
-def _about(sentence: str, names: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """A sentence without the first arm that it names, and that arm; whole, and nothing, if it names none."""
+def _split_at_name(sentence: str, names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """What precedes and follows the first arm's name in a sentence, and the name; the sentence and "" without one."""
     for name in sorted(names, key=len, reverse=True):
-        before, there, after = f" {sentence} ".partition(f" {name} ")
-        if there:
+        before, separator, after = f" {sentence} ".partition(f" {name} ")
+        if separator:
             return (f"{before} ".lstrip(), f" {after}".rstrip()), name
     return (sentence,), ""
 
 
 def _prompts(results: Results) -> list[str]:
-    """A baseline that DSPy's own adapter serves better: what arms gain on it may be no more than that."""
+    """A warning if the baseline is better under DSPy's own adapter: the arms' gains may come from its format."""
     return [
-        f"Under DSPy's own adapter {c['against']} is better ({points(c['difference'])}): what other arms gain may be "
-        "the prompt's format, not what they learned."
+        f"Under DSPy's own adapter {c['against']} is better ({points(c['difference'])}): the gains of other arms may "
+        "come from the prompt's format, not from what they learned."
         for c in results["comparisons_prompts"]
         if c["outcome"] == "better"
     ]
@@ -152,23 +153,23 @@ def _prompts(results: Results) -> list[str]:
 
 def _unused_feedback(arms: Sequence[ArmRecord]) -> list[str]:
     unused: Counter[str] = Counter()
-    for a in arms:  # each is given the same preferences
+    for a in arms:  # all have the same preferences
         dropped = a["training"]["dropped"].items() if a["training"] else ()
         unused |= Counter({why.removeprefix(_HUMAN): count for why, count in dropped if why.startswith(_HUMAN)})
     if not unused:
         return []
     reasons = ", ".join(f"{why}: {count}" for why, count in unused.items())
     return [
-        f"Of the feedback that people gave, {unused.total()} could not be used ({reasons}): preferences need two "
-        "different answers, and a question that the program can be asked."
+        f"Of people's feedback, {counted(unused.total(), 'preference')} could not be used ({reasons}): a preference "
+        "needs two different answers, and a question that the program takes."
     ]
 
 
-def _judge_taught(training: TrainingRecord | None) -> bool:
-    """Whether an arm was tuned on the judge's labels: an answer it accepted, or a side of a preference it judged.
+def _learned_from_judge(training: TrainingRecord | None) -> bool:
+    """Whether an arm was tuned on the judge's labels: answers it accepted, or sides of preferences it judged.
 
-    A preference of "gold" or "synthetic" origin sets a reference against an answer that the judge found wrong; only
-    those of people owe the judge nothing.
+    In a preference of "gold" or "synthetic" origin the rejected answer is one that the judge scored as wrong; only
+    people's preferences do not depend on the judge.
     """
     if training is None:
         return False
@@ -177,15 +178,15 @@ def _judge_taught(training: TrainingRecord | None) -> bool:
 
 
 def _lost(change: ChangeRecord) -> str:
-    """What a tuned model has demonstrably lost elsewhere; nothing if nothing."""
+    """What a tuned model has significantly lost outside the task; empty if nothing."""
     losses = []
     followed, perplexity = change["ifeval"], change["perplexity"]
-    if followed and (followed["difference"] or 0.0) < 0 and _shown(followed["p_holm"]):
+    if followed and (followed["difference"] or 0.0) < 0 and _is_significant(followed["p_holm"]):
         losses.append(f"fewer instructions followed ({points(followed['difference'])})")
-    if perplexity and perplexity["percent"] and perplexity["percent"] > 0 and _shown(perplexity["p_holm"]):
+    if perplexity and perplexity["percent"] and perplexity["percent"] > 0 and _is_significant(perplexity["p_holm"]):
         losses.append(f"perplexity of general text rose {perplexity['percent']:.0f} %")
     return " and ".join(losses)
 
 
-def _shown(p: float | None) -> bool:
+def _is_significant(p: float | None) -> bool:
     return p is not None and p < ALPHA

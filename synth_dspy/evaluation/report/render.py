@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.finished import Finished, as_written, read_run, write
+from synth_dspy.evaluation.finished import FinishedRun, as_written, read_run, write
 from synth_dspy.evaluation.records import (
     ArmRecord,
     ClassificationRecord,
@@ -52,7 +52,7 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         The paths of the HTML and the Markdown report.
 
     Raises:
-        SetupError: one of the three files is missing or is not what a run writes, or a report cannot be written.
+        SetupError: one of the three files is missing or damaged, or a report cannot be written.
     """
     written = []
     for name, text in render(read_run(folder)).items():
@@ -61,11 +61,11 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     return written[0], written[1]
 
 
-def render(run: Finished) -> dict[str, str]:
+def render(run: FinishedRun) -> dict[str, str]:
     """The texts of `report.html` and `report.md`, by these names.
 
     Raises:
-        SetupError: the run's files are not as a run writes them.
+        SetupError: the run's files are damaged.
     """
     import jinja2
 
@@ -99,10 +99,9 @@ def render(run: Finished) -> dict[str, str]:
 
 
 def summary_table(results: Results, measurements: Measurements) -> Table:
-    """The arms on one screen of the terminal: their scores with an interval, the test, a further score, what they take.
+    """The arms as a table for the terminal: score with interval, test, a further score, latency and tokens.
 
-    The further score is macro F1 where the answer is a label, else the first that the task has, one of whole answers
-    before one of parts.
+    The further score is macro F1 where the answer is a label, else the task's first: of whole answers, then of parts.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -123,10 +122,10 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
     table.caption, table.caption_justify = shown("\n".join(lines)), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
-    beside = next(iter([*_scores(results, "scores"), *_scores(results, "further")]), "")
+    further = next(iter([*_scores(results, "scores"), *_scores(results, "further")]), "")
     classes = results.get("classification")
-    called = beside.upper() if len(beside) <= 3 else beside.replace("_", " ")
-    title = "macro\nF1 %" if classes else f"{called} %" if beside else ""
+    name = further.upper() if len(further) <= 3 else further.replace("_", " ")
+    title = "macro\nF1 %" if classes else f"{name} %" if further else ""
     score = f"{headline_name(results)}\n%" if is_measured(results) else "judged %"
     columns = [score, "95 % interval", f"vs {baseline}", "p Holm", *([title] if title else []), "p50 s", "tokens"]
     for column in columns:
@@ -145,7 +144,7 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
             _interval(judged),
             points(versus["difference"], unit=False) if versus else "",
             p_value(versus["p_holm"]).removeprefix("p ").removeprefix("= ") if versus else "",
-            *([_percent(_further(arm, beside, classes))] if title else []),
+            *([_percent(_further(arm, further, classes))] if title else []),
             _seconds(latency),
             f"{_count(arm['tokens']['prompt'])}/{_count(arm['tokens']['completion'])}",
         ]
@@ -157,7 +156,7 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
 
 
 def _scores(results: Results, about: Literal["scores", "retrieval", "further"]) -> list[str]:
-    """Names of the scores that were measured, of whole answers, of passages or of parts, in the task's order."""
+    """Names of the measured scores of whole answers, of passages or of parts, in the task's order."""
     return [name for name in results["scores"] if any(name in arm[about] for arm in results["arms"])]
 
 
@@ -169,7 +168,7 @@ def _further(arm: ArmRecord, name: str, classes: ClassificationRecord | None) ->
 
 
 def failures(results: Results) -> list[str]:
-    """Why arms failed, in full, for below the table."""
+    """Why arms failed, in full, to print below the table."""
     return [visible(f"{arm['name']} failed: {arm['failed']}") for arm in results["arms"] if arm["failed"]]
 
 
@@ -181,13 +180,13 @@ def own_comparisons(results: Results) -> list[ComparisonRecord]:
 
 
 def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
-    """Items with every arm's answer: those where the arms disagree first, then those all got wrong, then the rest.
+    """Items with every arm's answer: first those where the arms disagree, then those that all got wrong, then the rest.
 
-    Within a rank the categories take turns, so that ten samples are not ten dates, each with its worst answered first.
+    Within a rank the categories alternate, so that ten samples are not all dates; in each, hard items come first.
     """
     items: dict[str, dict[str, Any]] = {}
     for row in predictions:
-        if row["arm"] not in arms:  # a variant of an arm
+        if row["arm"] not in arms:  # a variant or a reference row
             continue
         shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
         judged = (row.get("scores") or {}).get(HEADLINE)
@@ -205,12 +204,12 @@ def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int =
     chosen = []
     for _, _, _, key in sorted(ranked)[:limit]:
         row, answers = items[key]["row"], items[key]["answers"]
-        seen = {p["text"]: p.get("id") or "" for a in answers.values() for p in a.get("passages") or []}
+        passages = {p["text"]: p.get("id") or "" for a in answers.values() for p in a.get("passages") or []}
         chosen.append(
             {
                 **{k: row.get(k) for k in ("id", "group", "category", "question", "references")},
                 "answers": [(name, answers[name]) for name in arms if name in answers],
-                "passages": [(name, text) for text, name in seen.items()],
+                "passages": [(name, text) for text, name in passages.items()],
             }
         )
     return chosen
@@ -254,8 +253,8 @@ def _environment() -> jinja2.Environment:
         ),
         "change": lambda v: UNKNOWN if v is None else f"{v:+,.1f}".replace("-", "\u2212"),
         "number": lambda v: UNKNOWN if v is None else f"{v:g}",
-        "counts": lambda found: _listed(found, {}),
-        "origins": lambda found: _listed(found, ORIGINS),
+        "counts": lambda counts: _listed(counts, {}),
+        "origins": lambda counts: _listed(counts, ORIGINS),
         "top": _top,
         "loss": _loss,
         "parity": _parity,
@@ -270,36 +269,36 @@ def _environment() -> jinja2.Environment:
 
 
 def markdown_text(value: Any) -> str:
-    """Untrusted text as one line of Markdown that means itself, in a table cell too."""
+    """Untrusted text as one line of Markdown, escaped so that it is shown literally, also in a table cell."""
     text = re.sub(r"\s+", " ", str(UNKNOWN if value is None else value)).strip()
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", text)
 
 
-def _listed(found: Mapping[str, int] | None, names: Mapping[str, str]) -> str:
+def _listed(counts: Mapping[str, int] | None, names: Mapping[str, str]) -> str:
     """Counts as words, the larger ones first: "gold answers: 54, synthetic: 20"."""
-    ranked = sorted((found or {}).items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted((counts or {}).items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{names.get(name, name)}: {n:,}" for name, n in ranked if n) or UNKNOWN
 
 
-def _top(found: Mapping[str, int] | None, most: int = 12) -> str:
-    """The most frequent values with their counts, and what the rest comes to."""
-    ranked = sorted((found or {}).items(), key=lambda item: (-item[1], item[0]))
+def _top(counts: Mapping[str, int] | None, most: int = 12) -> str:
+    """The most frequent values with their counts, and the total of the rest."""
+    ranked = sorted((counts or {}).items(), key=lambda item: (-item[1], item[0]))
     shown, rest = dict(ranked[:most]), ranked[most:]
     more = f", {len(rest)} more: {sum(n for _, n in rest):,}" if rest else ""
     return _listed(shown, {}) + more
 
 
-def _loss(found: Mapping[str, float | None] | None) -> str:
-    first, last = (found or {}).get("first"), (found or {}).get("last")
+def _loss(loss: Mapping[str, float | None] | None) -> str:
+    first, last = (loss or {}).get("first"), (loss or {}).get("last")
     return UNKNOWN if first is None or last is None else f"{first:.3f} → {last:.3f}"
 
 
-def _parity(found: Mapping[str, Any] | None) -> str:
-    if not found or found.get("n") is None:
+def _parity(parity: Mapping[str, Any] | None) -> str:
+    if not parity or parity.get("n") is None:
         return UNKNOWN
-    whole = found.get("tokens") or found["n"]  # reports of earlier versions count prompts
-    return f"{found['agreed']} / {whole}"
+    whole = parity.get("tokens") or parity["n"]  # reports of earlier versions count prompts
+    return f"{parity['agreed']} / {whole}"
 
 
 def _percent(value: float | None) -> str:

@@ -1,11 +1,11 @@
-"""From predictions and facts of a run to what is reported: `results` and `measurements`.
+"""From the predictions and facts of a run to what is reported: `results` and `measurements`.
 
-`results` is the same, byte for byte, for the same answers: a run whose every call was answered gives the same results
-when it is resumed. Whatever differs between two equal runs (time, memory, cost, the run's name) is in
-`measurements`. Both hold only what JSON can: an unknown number is None, never NaN.
+The same answers give the same `results`, byte for byte: a finished run that is resumed does not change them. Whatever
+differs between two equal runs (time, memory, cost, the run's name) is in `measurements`. Both are JSON data: an unknown
+number is None, never NaN.
 
-Yes/no questions are kept out of the headline figures: small models answer them at chance, and a one-word answer
-flatters similarity scores. They have their own figures.
+Yes/no questions have figures of their own and do not count in the headline: small models answer them at chance, and
+one-word answers inflate similarity scores.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from synth_dspy.evaluation.scores import label_of
 Labels = Mapping[str, str]
 Rows = Mapping[str, Sequence[Prediction]]
 
-_BREAKDOWN_RESAMPLES = 2_000  # many small cells, looked at rather than tested
+_BREAKDOWN_RESAMPLES = 2_000  # many small cells, which are shown but not tested
 
 
 def summarise(
     predictions: Iterable[Prediction], task: TaskFacts, run: RunFacts, circumstances: Circumstances
 ) -> tuple[Results, Measurements]:
-    """Aggregate one row per arm and item into `(results, measurements)`, independent of the order of the rows.
+    """Aggregate one row per arm and item into `(results, measurements)`, whatever the order of the rows.
 
-    Each arm is compared with the baseline, or every pair of arms is. Holm's correction covers the comparisons with the
-    baseline, and all others by themselves, of the headline's score and of the task's own scores: those of whole answers
-    and its objective.
+    Each arm is compared with the baseline, or every pair of arms is. Holm's correction is applied to the headline's
+    score and to the task's own scores (those of whole answers, and its objective) separately; within each, comparisons
+    with the baseline are one family and all others another.
 
     Args:
-        predictions: rows of the arms, their variants and what stands beside them.
-        task: what was declared.
-        run: what the stations have to say.
-        circumstances: how it was run.
+        predictions: rows of the arms, their variants and the reference rows.
+        task: the task's declaration.
+        run: facts from the run's stages.
+        circumstances: models, versions and machine of the run.
 
     Raises:
         ValueError: two rows for the same arm and item.
@@ -74,8 +74,8 @@ def summarise(
     seed, baseline = circumstances.seed, run.baseline
     every = _by_arm(predictions)
     named = [reference.name for reference in run.references]
-    beside = {*run.variants, *named}
-    rows = {name: found for name, found in every.items() if name not in beside}
+    not_arms = {*run.variants, *named}
+    rows = {name: answers for name, answers in every.items() if name not in not_arms}
     scores = _Scores.of(task, rows)
     declared = {arm.name for arm in run.arms}
     arms = [*run.arms, *(ArmFacts(name) for name in rows if name not in declared)]
@@ -85,7 +85,7 @@ def summarise(
     own = _own_scores(scores, headline, task.objective)
     first = (HEADLINE, *scores.answer[:1])
     references = _references(run.references, every, scores, seed)
-    compared_trivial, compared_prompts = _beside(references, every, headline, baseline, seed)
+    compared_trivial, compared_prompts = _compare_references(references, every, headline, baseline, seed)
     results: Results = {
         "task": task.name,
         "noun": task.noun,
@@ -138,7 +138,7 @@ def summarise(
         results["score"] = task.measured
     if scores.labels:
         results["score_labels"] = dict(scores.labels)
-    if task.classes and results["items"]["unanswerable"] < results["items"]["n"]:  # rows may have no label
+    if task.classes and results["items"]["unanswerable"] < results["items"]["n"]:  # else the items have no labels
         shown = {name: [r for r in every[name] if not is_yes_no(r)] for name in (*scored, *named) if name in every}
         results["classification"] = classification(task.classes, shown, seed)
     results["verdict"] = verdict.verdict(results)
@@ -151,11 +151,11 @@ class _Scores:
     """Names of the task's scores.
 
     Attributes:
-        measured: those that at least one answer has, in the order of the task's metrics.
-        answer: those of whole answers.
-        retrieval: those of the passages.
-        part: the others that were measured.
-        labels: what reports call those whose label does not follow from their name.
+        measured: scores that at least one answer has, in the order of the task's metrics.
+        answer: scores of whole answers.
+        retrieval: scores of the passages.
+        part: the other measured scores.
+        labels: display names, where they do not follow from the score's name.
     """
 
     measured: tuple[str, ...]
@@ -177,13 +177,13 @@ class _Scores:
 
 
 def _by_arm(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
-    found: dict[str, dict[str, Prediction]] = {}
+    by_arm: dict[str, dict[str, Prediction]] = {}
     for row in predictions:
-        arm = found.setdefault(str(row["arm"]), {})
+        arm = by_arm.setdefault(str(row["arm"]), {})
         if str(row["id"]) in arm:
             raise ValueError(f"two predictions of arm {row['arm']!r} for item {row['id']!r}")
         arm[str(row["id"])] = row
-    return {name: [arm[i] for i in sorted(arm)] for name, arm in sorted(found.items())}
+    return {name: [arm[i] for i in sorted(arm)] for name, arm in sorted(by_arm.items())}
 
 
 def _items(rows: Rows) -> ItemsRecord:
@@ -242,7 +242,7 @@ def _arm(
 
 
 def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
-    """Precision: how many abstentions were right. Recall: how many that were called for were made. F1: of both."""
+    """Precision (how many abstentions were right), recall (how many required ones were made) and F1 of abstaining."""
     must = [r for r in rows if not r["references"]]
     did = [r for r in rows if r.get("abstained")]
     right = sum(bool(r.get("abstained")) for r in must)
@@ -267,25 +267,25 @@ def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
 
 
 def _alike(rows: Rows) -> list[list[str]]:
-    """Groups of arms that gave the same answers to the same items, in the arms' order; a call that failed gave none."""
-    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    """Groups of arms that gave the same answers to the same items, in the arms' order; failed calls match nothing."""
+    by_answers: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, answers in rows.items():
         if answers and not any(r.get("error") for r in answers):
-            found.setdefault(tuple((str(r["id"]), str(r.get("prediction"))) for r in answers), []).append(name)
-    return [names for names in found.values() if len(names) > 1]
+            by_answers.setdefault(tuple((str(r["id"]), str(r.get("prediction"))) for r in answers), []).append(name)
+    return [names for names in by_answers.values() if len(names) > 1]
 
 
 def _measured(rows: Rows) -> list[str]:
     """Names of the scores that at least one answer has, in the order of the task's metrics."""
-    found: dict[str, bool] = {}
+    has_value: dict[str, bool] = {}
     for row in (row for arm in rows.values() for row in arm):
         for name, value in (row.get("scores") or {}).items():
-            found[name] = found.get(name, False) or value is not None
-    return [name for name, there in found.items() if there]
+            has_value[name] = has_value.get(name, False) or value is not None
+    return [name for name, measured in has_value.items() if measured]
 
 
 def _own_scores(scores: _Scores, headline: Rows, objective: str) -> list[str]:
-    """The task's own scores that are tested beside the headline's: its objective, and those of whole answers."""
+    """The task's own scores that are tested besides the headline's: its objective, and those of whole answers."""
     measured = {*_measured(headline)} & {*scores.measured}
     return [name for name in dict.fromkeys((objective, *scores.answer)) if name in measured]
 
@@ -293,25 +293,25 @@ def _own_scores(scores: _Scores, headline: Rows, objective: str) -> list[str]:
 def _comparisons(
     headline: Rows, baseline: str, every_pair: bool, seed: int, names: Sequence[str], labels: Labels
 ) -> list[ComparisonRecord]:
-    """Paired comparisons of some scores; those with the baseline and all others are two families of Holm's correction.
+    """Paired comparisons of some scores, corrected in two families: those with the baseline, and all others.
 
-    What the report is about, does an arm beat the baseline, is decided by itself; the other pairs are another family.
+    So the report's main question, whether an arm beats the baseline, does not pay for the other pairs.
     """
     arms = list(headline)
-    if every_pair:  # the baseline, where there, is always the second of its pairs
+    if every_pair:  # the baseline is always the second of its pairs
         order = [baseline] * (baseline in arms) + [arm for arm in arms if arm != baseline]
-        wanted = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
+        pairs = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
     else:
-        wanted = [(arm, baseline) for arm in arms if arm != baseline and baseline in arms]
+        pairs = [(arm, baseline) for arm in arms if arm != baseline and baseline in arms]
     compared = []
     for against in (True, False):
-        family = [(name, *pair) for name in names for pair in wanted if (pair[1] == baseline) is against]
+        family = [(name, *pair) for name in names for pair in pairs if (pair[1] == baseline) is against]
         compared += _family(family, headline, seed, labels)
     return compared
 
 
 def _family(family: Sequence[tuple[str, str, str]], rows: Rows, seed: int, labels: Labels) -> list[ComparisonRecord]:
-    """Comparisons, each a score, an arm and the other one, that are corrected for together."""
+    """Comparisons, each of a score, an arm and another arm, that are corrected together."""
     compared = [_compare(arm, other, rows, seed, name, len(family)) for name, arm, other in family]
     for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
         row["p_holm"] = adjusted
@@ -322,12 +322,12 @@ def _family(family: Sequence[tuple[str, str, str]], rows: Rows, seed: int, label
 
 
 def _references(declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores, seed: int) -> list[ReferenceRecord]:
-    """What stands beside the arms, with its scores."""
-    found: list[ReferenceRecord] = []
+    """The reference rows, with their scores."""
+    records: list[ReferenceRecord] = []
     for reference in declared:
         rows = every.get(reference.name, [])
         headline = [r for r in rows if not is_yes_no(r)]
-        found.append(
+        records.append(
             {
                 "name": reference.name,
                 "kind": reference.kind,
@@ -340,15 +340,15 @@ def _references(declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores
                 "further": {name: estimate(rows, name, seed) for name in scores.part},
             }
         )
-    return found
+    return records
 
 
-def _beside(
+def _compare_references(
     references: Sequence[ReferenceRecord], every: Rows, headline: Rows, baseline: str, seed: int
 ) -> tuple[list[ComparisonRecord], list[ComparisonRecord]]:
-    """Comparisons with what stands beside the arms, which take no part in the arms' corrections.
+    """Comparisons with the reference rows, corrected separately from those of the arms.
 
-    Each arm is compared with the better of the trivial answers, one family; the baseline's other prompts with its own.
+    Each arm is compared with the better trivial answer (one family), and the baseline under DSPy's adapter with itself.
     """
     rows = {
         **headline,
@@ -370,7 +370,7 @@ def _beside(
 def _compare(arm: str, other: str, headline: Rows, seed: int, name: str, tests: int) -> ComparisonRecord:
     theirs = {r["id"]: r for r in headline[other]}
     common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
-    found = stats.compare(
+    comparison = stats.compare(
         [score(a, name) or 0.0 for a, _ in common],
         [score(b, name) or 0.0 for _, b in common],
         [a.get("group") for a, _ in common],
@@ -382,15 +382,15 @@ def _compare(arm: str, other: str, headline: Rows, seed: int, name: str, tests: 
         "score": name,
         "arm": arm,
         "against": other,
-        "n": found.difference.n,
-        "units": found.difference.units,
-        "unit": found.difference.unit,
-        "difference": found.difference.mean,
-        "low": found.difference.low,
-        "high": found.difference.high,
-        "p": found.p,
-        "relative_percent": found.relative_percent,
-        "smallest_detectable": found.smallest_detectable,
+        "n": comparison.difference.n,
+        "units": comparison.difference.units,
+        "unit": comparison.difference.unit,
+        "difference": comparison.difference.mean,
+        "low": comparison.difference.low,
+        "high": comparison.difference.high,
+        "p": comparison.p,
+        "relative_percent": comparison.relative_percent,
+        "smallest_detectable": comparison.smallest_detectable,
         "p_holm": None,
         "outcome": verdict.NOT_COMPARED,
         "sentence": "",
@@ -398,7 +398,7 @@ def _compare(arm: str, other: str, headline: Rows, seed: int, name: str, tests: 
 
 
 def _majority(yes_no: Rows) -> float | None:
-    """Exact share of yes/no items won by always giving the more frequent answer."""
+    """Share of yes/no items that the more frequent answer gets right."""
     items = {r["id"]: r for rows in yes_no.values() for r in rows}.values()
     answers = Counter("yes" if str(r["references"][0]).strip().lower().startswith("y") else "no"
                       for r in items if r["references"])  # fmt: skip

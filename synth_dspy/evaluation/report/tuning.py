@@ -1,7 +1,7 @@
-"""What the report says of arms whose weights were tuned, besides their scores.
+"""The report on tuned weights, besides the scores.
 
-How each was trained; the same model with demonstrations in its prompt; the tokens that a shorter prompt saves; and
-retention: what tuning cost elsewhere.
+How each arm was trained; the same model with demonstrations in its prompt; the tokens that a shorter prompt saves; and
+retention: what the model lost outside the task.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from synth_dspy.evaluation.report.figures import HEADLINE, estimate, is_yes_no, 
 from synth_dspy.evaluation.retention.measure import Followed, Perplexity, Retained
 
 _PART = 64
-"""Tokens of one resampled part of the general text: losses of neighbouring tokens are correlated."""
+"""Tokens in a resampled block of the general text: losses of neighbouring tokens are correlated."""
 
 
 def training(arm: ArmFacts) -> TrainingRecord | None:
     """How an arm's weights were tuned, without what differs between two equal trainings; None for a prompt arm.
 
-    `rows` are those that it was trained on: of the `available` ones as many as its time was enough for. A recipe counts
-    its rows by origin (`by_origin`, `rows`) before those that are too long are left out; a training that no recipe
-    counted has no `by_origin`, and `rows` without those.
+    `rows` is the number of rows trained on: as many of the `available` ones as the time allowed. A recipe counts its
+    rows (`by_origin`, `rows`) before rows that are too long are left out; a training without a recipe has no
+    `by_origin`, and its `rows` exclude them.
     """
     facts = arm.training
     if facts is None:
@@ -82,25 +82,25 @@ def measured(arm: ArmFacts) -> TrainingMeasured | None:
 def variants(
     of: Mapping[str, str], rows: Mapping[str, Sequence[Prediction]], names: Sequence[str], seed: int
 ) -> list[VariantRecord]:
-    """Arms with and without demonstrations, on the items that both answered; looked at, not tested.
+    """Arms with and without demonstrations, on the items that both answered; not tested.
 
     Args:
-        of: a variant's name to that of its arm.
-        rows: the predictions of arms and variants, by name.
-        names: the scores.
-        seed: of the intervals.
+        of: the arm of each variant, by the variant's name.
+        rows: predictions of arms and variants, by name.
+        names: the scores' names.
+        seed: for the intervals.
     """
-    found: list[VariantRecord] = []
+    records: list[VariantRecord] = []
     for name, arm in of.items():
         ours = {r["id"]: r for r in rows.get(name, [])}
         theirs = {r["id"]: r for r in rows.get(arm, [])}
         common = sorted(ours.keys() & theirs.keys())
         if common:
             without, shown = ([each[i] for i in common] for each in (theirs, ours))
-            found.append(
+            records.append(
                 {"name": name, "of": arm, "without": _side(without, names, seed), "with": _side(shown, names, seed)}
             )
-    return found
+    return records
 
 
 def _side(rows: Sequence[Prediction], names: Sequence[str], seed: int) -> VariantSide:
@@ -117,17 +117,17 @@ def tokens_saved(arms: Sequence[ArmFacts], rows: Mapping[str, Sequence[Predictio
     None without an arm of either kind.
     """
     shown = [arm.name for arm in arms if arm.demos and not arm.training and rows.get(arm.name)]
-    tuned = [arm.name for arm in arms if arm.training and rows.get(arm.name)]
-    if not shown or not tuned:
+    trained = [arm.name for arm in arms if arm.training and rows.get(arm.name)]
+    if not shown or not trained:
         return None
     best = max(shown, key=lambda name: _mean_score(rows[name]))
-    found: list[SavedTokens] = []
-    for name in tuned:
+    records: list[SavedTokens] = []
+    for name in trained:
         theirs = {r["id"]: r for r in rows[best] if r.get("prompt_tokens") is not None}
         ours = [r for r in rows[name] if r["id"] in theirs and r.get("prompt_tokens") is not None]
         before, after = mean([theirs[r["id"]] for r in ours], "prompt_tokens"), mean(ours, "prompt_tokens")
         if before and after is not None:
-            found.append(
+            records.append(
                 {
                     "arm": name,
                     "n": len(ours),
@@ -137,7 +137,7 @@ def tokens_saved(arms: Sequence[ArmFacts], rows: Mapping[str, Sequence[Predictio
                     "percent": 100 * (before - after) / before,
                 }
             )
-    return {"against": best, "arms": found} if found else None
+    return {"against": best, "arms": records} if records else None
 
 
 def _mean_score(rows: Sequence[Prediction]) -> float:
@@ -151,26 +151,26 @@ def retention(retained: Mapping[str, Retained], seed: int) -> list[RetentionReco
     Holm's correction covers both measures of all tuned models. Empty where nothing was measured.
 
     Args:
-        retained: of `student` and each tuned arm.
-        seed: of the resampling.
+        retained: measurements of `student` and each tuned arm.
+        seed: for the resampling.
     """
     before = retained.get("student")
     if before is None:
         return []
-    found = [_levels("student", before)]
+    records = [_levels("student", before)]
     tests: list[FollowedChange | PerplexityChange] = []
     for name, after in retained.items():
         if name == "student":
             continue
         change: ChangeRecord = {
-            "ifeval": _followed(before.ifeval, after.ifeval, seed),
-            "perplexity": _losses(before.perplexity, after.perplexity, seed),
+            "ifeval": _followed_change(before.ifeval, after.ifeval, seed),
+            "perplexity": _perplexity_change(before.perplexity, after.perplexity, seed),
         }
         tests += [test for test in (change["ifeval"], change["perplexity"]) if test is not None]
-        found.append({**_levels(name, after), "change": change})
+        records.append({**_levels(name, after), "change": change})
     for test, adjusted in zip(tests, stats.holm([test["p"] for test in tests]), strict=True):
         test["p_holm"] = adjusted
-    return found
+    return records
 
 
 def _levels(name: str, retained: Retained) -> RetentionRecord:
@@ -191,7 +191,7 @@ def _levels(name: str, retained: Retained) -> RetentionRecord:
     }
 
 
-def _followed(before: Followed | None, after: Followed | None, seed: int) -> FollowedChange | None:
+def _followed_change(before: Followed | None, after: Followed | None, seed: int) -> FollowedChange | None:
     """The difference in the share of prompts followed, prompt by prompt."""
     if before is None or after is None:
         return None
@@ -199,23 +199,25 @@ def _followed(before: Followed | None, after: Followed | None, seed: int) -> Fol
     common = sorted(ours.keys() & theirs.keys())
     if not common:
         return None
-    found = stats.compare([float(all(ours[k])) for k in common], [float(all(theirs[k])) for k in common], seed=seed)
-    change = found.difference
-    return {"difference": change.mean, "low": change.low, "high": change.high, "p": found.p, "n": change.n}
+    comparison = stats.compare(
+        [float(all(ours[k])) for k in common], [float(all(theirs[k])) for k in common], seed=seed
+    )
+    change = comparison.difference
+    return {"difference": change.mean, "low": change.low, "high": change.high, "p": comparison.p, "n": change.n}
 
 
-def _losses(before: Perplexity | None, after: Perplexity | None, seed: int) -> PerplexityChange | None:
+def _perplexity_change(before: Perplexity | None, after: Perplexity | None, seed: int) -> PerplexityChange | None:
     """The relative change of perplexity in per cent: from the difference in loss, token by token."""
     if before is None or after is None or not after.losses or len(after.losses) != len(before.losses):
         return None
     more = [a - b for a, b in zip(after.losses, before.losses, strict=True)]
     parts = [i // _PART for i in range(len(more))]
     most = max(map(abs, more)) or 1.0
-    found = stats.estimate(more, parts, bounds=(-most, most), seed=seed)
+    change = stats.estimate(more, parts, bounds=(-most, most), seed=seed)
     return {
-        "percent": _percent(found.mean),
-        "low": _percent(found.low),
-        "high": _percent(found.high),
+        "percent": _percent(change.mean),
+        "low": _percent(change.low),
+        "high": _percent(change.high),
         "p": stats.sign_flip_p(more, parts, seed=seed),
         "n": len(more),
     }

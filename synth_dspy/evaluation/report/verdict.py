@@ -10,12 +10,12 @@ from synth_dspy.evaluation.scores import label_of
 
 ALPHA = 0.05
 SMALL_SAMPLE = 30
-"""Below this many items no difference is called one, whatever the test says: small samples are too often special."""
+"""With fewer items no difference is reported, whatever the test says: small samples are too often unrepresentative."""
 FAR = 0.15
-"""An arm whose score is this much lower than the baseline's is named in the headline, shown to be worse or not."""
+"""An arm that scores this much lower than the baseline is named in the headline, significant or not."""
 TOO_FEW, NOT_COMPARED, LEVEL = "too few items", "not compared", "no evidence of a difference"
 JUDGED = "judged accuracy"
-"""What the headline's score is called where a judge estimates it."""
+"""The name of the headline's score where a judge estimates it."""
 
 
 NOTHING_SCORED: VerdictRecord = {
@@ -28,7 +28,7 @@ NOTHING_SCORED: VerdictRecord = {
 
 
 def outcome(comparison: PairRecord) -> str:
-    """ "better" or "worse" (5 %, after Holm's correction), or why it is neither: `LEVEL`, `TOO_FEW`, `NOT_COMPARED`."""
+    """ "better" or "worse" (5 %, after Holm's correction), else `LEVEL`, `TOO_FEW` or `NOT_COMPARED`."""
     p = comparison["p_holm"]
     if p is None:
         return NOT_COMPARED
@@ -54,12 +54,12 @@ def sentence(comparison: ComparisonRecord) -> str:
     if shown == LEVEL:
         text = f"No evidence of a difference between {arm} and {other} ({figures})."
         least = comparison["smallest_detectable"]
-        return text + (f" {_least(least, n)}" if least else "")
+        return text + (f" {_detectable_sentence(least, n)}" if least else "")
     return f"{arm} is {shown} than {other} ({figures})."
 
 
 def missing_evidence(baseline: str, n: int) -> str:
-    """That no arm is shown to be better, and why; `choose` says it in the same words."""
+    """The sentence that no arm is shown to be better, and why; `choose` uses it too."""
     if n < SMALL_SAMPLE:
         return f"Too few items to say whether any arm is better than {baseline} (n = {n})."
     return f"No evidence that any arm is better than {baseline}."
@@ -68,8 +68,8 @@ def missing_evidence(baseline: str, n: int) -> str:
 def verdict(results: Results) -> VerdictRecord:
     """The report's first lines: `{"best", "highest", "outcome", "headline", "detail"}`.
 
-    `highest` is the arm with the highest score; `best` is an arm only where there is evidence that
-    it differs from the baseline (or the baseline from all others), else None.
+    `highest` is the arm with the highest score. `best` is an arm only with evidence that it beats the baseline (or that
+    the baseline beats all others), else None.
     """
     scored = {a["name"]: a for a in results["arms"] if a["scores"][HEADLINE]["mean"] is not None}
     means = {name: arm["scores"][HEADLINE]["mean"] or 0.0 for name, arm in scored.items()}
@@ -96,37 +96,37 @@ def verdict(results: Results) -> VerdictRecord:
     worse = [name for name, c in against.items() if c["outcome"] == "worse"]
     if winners:
         top = max(winners, key=lambda name: means[name])
-        said: VerdictRecord = _a_winner(top, highest, scored, against[top], results)
+        record: VerdictRecord = _winner_record(top, highest, scored, against[top], results)
     elif worse and len(worse) == len(against):
-        said = {
+        record = {
             "best": baseline,
             "highest": highest,
             "outcome": "baseline",
-            "headline": f"{baseline} is best, every other arm is worse: {_accuracy(scored[baseline], results)}.",
+            "headline": f"{baseline} is best; every other arm is worse: {_accuracy(scored[baseline], results)}.",
             "detail": " ".join(c["sentence"] for c in against.values()),
         }
     else:
         n = max(c["n"] for c in against.values())
         few = any(c["outcome"] == TOO_FEW for c in against.values()) and n < SMALL_SAMPLE
-        said = {
+        record = {
             "best": None,
             "highest": highest,
             "outcome": TOO_FEW if few else LEVEL,
             "headline": missing_evidence(baseline, n),
-            "detail": _detectable(against.get(highest), against),
+            "detail": _detectable_detail(against.get(highest), against),
         }
-    further = own_score_sentences(results, said["best"])
-    headline = [said["headline"], *([] if said["outcome"] == "baseline" else _far_below(against)), *further[:1]]
-    detail = [said["detail"], *further[1:], *trivial_sentences(results, [said["best"] or baseline])]
+    further = own_score_sentences(results, record["best"])
+    headline = [record["headline"], *([] if record["outcome"] == "baseline" else _far_below(against)), *further[:1]]
+    detail = [record["detail"], *further[1:], *trivial_sentences(results, [record["best"] or baseline])]
     if further and not is_measured(results):
         detail.append(_judge_error(results["judge"] or {}))
-    return {**said, "headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
+    return {**record, "headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
 
 
 def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:
-    """Of some arms those that are not shown to beat the best answer that is the same for every question, in words.
+    """A sentence on the named arms without evidence that they beat the best constant answer, if any.
 
-    Empty where there are too few items to show it, or no such answer.
+    Empty if there are too few items to tell, or no constant answer.
     """
     compared = {c["arm"]: c for c in results.get("comparisons_trivial") or []}
     level = [name for name in names if name in compared and compared[name]["outcome"] in (LEVEL, "worse")]
@@ -135,33 +135,33 @@ def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:
     trivial = compared[level[0]]["against"]
     (score,) = (row["scores"][HEADLINE]["mean"] for row in results["reference_rows"] if row["name"] == trivial)
     return [
-        f"There is no evidence that {listed(level, 'or')} does better than one answer to every question: "
+        f"There is no evidence that {listed(level, 'or')} does better than the same answer to every question: "
         f"{trivial!r} scores {percent(score)} %."
     ]
 
 
 def headline_name(results: Results) -> str:
-    """What the headline's score is called in a sentence."""
+    """The name of the headline's score in a sentence."""
     return str(results.get("score") or JUDGED).replace("_", " ")
 
 
 def is_measured(results: Results) -> bool:
-    """Whether the headline's score is measured, by equality or a metric of the user's, and not a judge's estimate."""
+    """Whether the headline's score is measured (by equality or the user's metric) rather than estimated by a judge."""
     return bool(results.get("score"))
 
 
 def score_name(name: str, results: Results) -> str:
-    """What one of the task's further scores is called in a sentence."""
+    """The name of one of the task's own scores in a sentence."""
     return label_of(name, results.get("score_labels"))
 
 
 def capitalised(text: str) -> str:
-    """A text that begins a sentence."""
+    """The text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def percent(value: float | None, unknown: str = "unknown") -> str:
-    """A share in per cent; in tables a dash is short for `unknown`."""
+    """A share in per cent."""
     return unknown if value is None else f"{100 * value:.1f}"
 
 
@@ -169,8 +169,13 @@ def points(value: float | None, *, unit: bool = True) -> str:
     """A difference of scores in percentage points, with its sign."""
     if value is None:
         return "unknown"
-    text = f"{100 * value:+.1f}".replace("-", "\u2212")
+    text = "0.0" if is_zero(value) else f"{100 * value:+.1f}".replace("-", "\u2212")
     return f"{text} points" if unit else text
+
+
+def is_zero(difference: float) -> bool:
+    """Whether a difference of scores is 0.0 points as reports round it."""
+    return abs(100 * difference) < 0.05
 
 
 def p_value(p: float | None) -> str:
@@ -191,7 +196,7 @@ def _accuracy(arm: ArmRecord, results: Results) -> str:
     )
 
 
-def _a_winner(
+def _winner_record(
     top: str, highest: str, scored: Mapping[str, ArmRecord], won: ComparisonRecord, results: Results
 ) -> VerdictRecord:
     baseline = results["baseline"]
@@ -231,27 +236,26 @@ def _beats(arm: str, comparison: ComparisonRecord) -> bool:
 
 
 def _far_below(against: Mapping[str, ComparisonRecord]) -> list[str]:
-    """The arms that are worse than the baseline, and those that scored far lower without being shown to be."""
+    """Sentences on the arms that are worse than the baseline, and on those that scored far lower without evidence."""
     worse = [name for name, c in against.items() if c["outcome"] == "worse"]
     sentences = [f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} worse."] if worse else []
-    low = [c for name, c in against.items() if name not in worse and _lost(c) >= FAR]
+    low = [c for name, c in against.items() if name not in worse and _shortfall(c) >= FAR]
     if low:
-        lost = sorted({f"{100 * _lost(c):.0f}" for c in low}, key=int)
+        lost = sorted({f"{100 * _shortfall(c):.0f}" for c in low}, key=int)
         score = "scores" if len(low) == 1 else "score"
         span = f"{lost[0]} to {lost[-1]}" if len(lost) > 1 else lost[0]
         sentences.append(f"{listed([c['arm'] for c in low])} {score} {span} points lower.")
     return sentences
 
 
-def _lost(comparison: ComparisonRecord) -> float:
+def _shortfall(comparison: ComparisonRecord) -> float:
     return -(comparison["difference"] or 0.0)
 
 
 def own_score_sentences(results: Results, best: str | None) -> list[str]:
-    """Differences from the baseline that the task's own scores show and the judge does not, or contradicts.
+    """Differences from the baseline in the task's own scores that the judge does not show, or contradicts.
 
-    One sentence a score. They are corrected together, over all these scores and arms, so that none is found by trying
-    many.
+    One sentence per score. All these scores and arms are corrected together.
     """
     judged = {c["arm"]: c["outcome"] for c in results["comparisons"] if c["against"] == results["baseline"]}
     sentences = []
@@ -265,65 +269,68 @@ def own_score_sentences(results: Results, best: str | None) -> list[str]:
         label = capitalised(score_name(name, results))
         contradicting = [c for c in shown if judged.get(c["arm"]) in ("better", "worse")]
         showing = [c for c in shown if c not in contradicting]
-        parts = [f"{'also shows' if best else 'does show'} a difference: {_gains(showing)}"] if showing else []
+        parts = [f"{'also shows' if best else 'does show'} a difference: {_gain_list(showing)}"] if showing else []
         other = headline_name(results) if is_measured(results) else "the judge"
-        parts += [f"says the opposite of {other}: {_gains(contradicting)}"] if contradicting else []
+        parts += [f"says the opposite of {other}: {_gain_list(contradicting)}"] if contradicting else []
         sentences += [f"{label} {'; it '.join(parts)}."] if parts else []
     return sentences
 
 
 def _agreeing_scores(top: str, results: Results) -> list[str]:
-    """What the task's own scores say of the judge's winner, where they do not contradict it."""
+    """Sentences on the judge's winner by the task's own scores, where they do not contradict it."""
     sentences = []
     for c in results["comparisons_own"]:
         if c["arm"] != top or c["against"] != results["baseline"]:
             continue
         figures = f"({points(c['difference'])}, {p_value(c['p_holm'])})"
         if c["outcome"] == "better":
-            sentences.append(f"By {score_name(c['score'], results)} it is better too {figures}.")
+            sentences.append(f"It is also better by {score_name(c['score'], results)} {figures}.")
         elif c["outcome"] == LEVEL:
-            sentences.append(f"By {score_name(c['score'], results)} there is no evidence of it {figures}.")
+            sentences.append(f"By {score_name(c['score'], results)} there is no evidence of a difference {figures}.")
     return sentences
 
 
-def _gains(comparisons: Sequence[ComparisonRecord]) -> str:
+def _gain_list(comparisons: Sequence[ComparisonRecord]) -> str:
     return listed([f"{c['arm']} {points(c['difference'])} ({p_value(c['p_holm'])})" for c in comparisons])
 
 
 def _judge_error(judge: JudgeRecord) -> str:
-    """How often the judge is mistaken, where a score that needs no judge says otherwise."""
+    """How often the judge is wrong, for where a score that needs no judge disagrees with it."""
     accuracy, n = judge.get("accuracy"), judge.get("n")
-    words = "a score of words may miss one of meaning"
+    caveat = "a score of words may miss a difference of meaning"
     if accuracy is None:
-        return f"How often the judge is mistaken is unknown, so it may miss a difference; {words}."
+        return f"The judge's error rate is unknown, so it may miss a difference; {caveat}."
     source = f" ({judge['source']})" if judge.get("source") else ""
     return (
         f"The judge differed from people on {100 * (1 - accuracy):.1f} % of "
         f"{f'{n:,}' if n else 'the'} answers that it was measured on"
-        f"{source}, so it may miss a difference; {words}."
+        f"{source}, so it may miss a difference; {caveat}."
     )
 
 
-def _detectable(nearest: ComparisonRecord | None, against: Mapping[str, ComparisonRecord]) -> str:
-    """What was seen, and the smallest difference that could have been."""
+def _detectable_detail(nearest: ComparisonRecord | None, against: Mapping[str, ComparisonRecord]) -> str:
+    """The difference observed, and the smallest that would have been detected."""
     nearest = nearest or max(against.values(), key=lambda c: c["difference"] if c["difference"] is not None else -2)
     if nearest["difference"] is None:
         return str(nearest["sentence"])
-    seen = (
-        f"The highest-scoring other arm, {nearest['arm']}, differs by {points(nearest['difference'])} (95 % interval "
+    gap = "scores the same" if is_zero(nearest["difference"]) else f"differs by {points(nearest['difference'])}"
+    difference = (
+        f"The highest-scoring other arm, {nearest['arm']}, {gap} (95 % interval "
         f"{points(nearest['low'], unit=False)} to {points(nearest['high'])}, {p_value(nearest['p_holm'])} after "
         "Holm's correction)."
     )
     least = nearest["smallest_detectable"]
     if least is None:
         same = abs(nearest["difference"]) < 1e-9 and nearest["n"] > 1
-        return f"{seen} {'The two scored alike throughout.' if same else 'That is too few items to show anything.'}"
-    return f"{seen} {_least(least, nearest['n'])}"
+        reason = "The two have the same score on every item." if same else "That is too few items to show anything."
+        return f"{difference} {reason}"
+    return f"{difference} {_detectable_sentence(least, nearest['n'])}"
 
 
-def _least(least: float, n: int) -> str:
+def _detectable_sentence(least: float, n: int) -> str:
     if least >= 1:
-        return f"With n = {n}, no difference, however large, would be found reliably."
+        return f"With n = {n}, no difference, however large, would be detected reliably."
     return (
-        f"With n = {n}, only a difference of about {100 * least:.0f} points or more would be found four times in five."
+        f"With n = {n}, only a difference of about {100 * least:.0f} points or more would be detected four times in "
+        "five."
     )

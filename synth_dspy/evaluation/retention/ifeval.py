@@ -54,9 +54,10 @@ def _abbreviation(text: str, end: re.Match[str]) -> bool:
         return False
     line = text[: end.start()].rpartition("\n")[2]
     word = re.search(r"[\w.]*$", line)
-    said = word.group() if word else ""
-    numbers = said.isdigit() and not line.removesuffix(said).strip(" \t*#>-")
-    return numbers or said.lower() in _ABBREVIATIONS or (len(said) == 1 and said.isupper() and said != "I")
+    abbreviation = word.group() if word else ""
+    numbers = abbreviation.isdigit() and not line.removesuffix(abbreviation).strip(" \t*#>-")
+    initial = len(abbreviation) == 1 and abbreviation.isupper() and abbreviation != "I"
+    return numbers or initial or abbreviation.lower() in _ABBREVIATIONS
 
 
 def count_words(text: str) -> int:
@@ -122,8 +123,8 @@ def _postscript(reply: str, given: Arguments) -> bool:
 
 
 def _bullets(reply: str, given: Arguments) -> bool:
-    found = re.findall(r"^\s*\*[^*].*$", reply, re.MULTILINE) + re.findall(r"^\s*-.*$", reply, re.MULTILINE)
-    return len(found) == int(given["num_bullets"])
+    bullets = re.findall(r"^\s*\*[^*].*$", reply, re.MULTILINE) + re.findall(r"^\s*-.*$", reply, re.MULTILINE)
+    return len(bullets) == int(given["num_bullets"])
 
 
 def _highlights(reply: str, given: Arguments) -> bool:

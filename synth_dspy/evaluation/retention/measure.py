@@ -107,7 +107,7 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
     """
     rows = jsonl.read_rows(
         path,
-        {"key": jsonl.ID, "prompt": jsonl.FILLED, "instruction_id_list": _known, "kwargs": jsonl.OBJECTS},
+        {"key": jsonl.ID, "prompt": jsonl.FILLED, "instruction_id_list": _check_instruction, "kwargs": jsonl.OBJECTS},
         unique="key",
     )
     prompts = []
@@ -169,13 +169,13 @@ def measure(
         prompt.key: followed_by(prompt, outcome.unwrap() if outcome.error is None else "")
         for prompt, outcome in zip(prompts, outcomes, strict=True)
     }
-    found = stats.estimate([float(all(each)) for each in followed.values()], seed=seed)
+    estimate = stats.estimate([float(all(each)) for each in followed.values()], seed=seed)
     single = [one for each in followed.values() for one in each]
     return Followed(
         n=len(prompts),
-        prompt_strict=found.mean,
-        low=found.low,
-        high=found.high,
+        prompt_strict=estimate.mean,
+        low=estimate.low,
+        high=estimate.high,
         instruction_strict=sum(single) / len(single) if single else None,
         errors=len(errors),
         followed=followed,
@@ -217,19 +217,21 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
         handle = pipeline.add_request(0, openvino.Tensor(ids.copy()), config)
         while pipeline.has_non_finished_requests():
             pipeline.step()
-        found = list(handle.read_all()[0].generated_log_probs)
+        log_probs = list(handle.read_all()[0].generated_log_probs)
     except RuntimeError as error:
         raise ModelError(f"The perplexity of {model} could not be measured: {error}") from error
     tokens = int(ids.shape[1])
-    read = found[1:tokens]  # nothing comes before the first token; the last figure is of the token generated
-    if len(read) != tokens - 1 or not read:
-        raise ModelError(f"The perplexity of {model} could not be measured: {len(found)} figures for {tokens} tokens.")
-    return Perplexity(math.exp(-math.fsum(read) / len(read)), len(read), [-one for one in read])
+    scored = log_probs[1:tokens]  # the first token has no context; the last figure is of the generated token
+    if len(scored) != tokens - 1 or not scored:
+        raise ModelError(
+            f"The perplexity of {model} could not be measured: {len(log_probs)} log probabilities for {tokens} tokens."
+        )
+    return Perplexity(math.exp(-math.fsum(scored) / len(scored)), len(scored), [-one for one in scored])
 
 
-def _known(value: Any) -> str | None:
+def _check_instruction(value: Any) -> str | None:
     wrong = jsonl.FILLED_TEXTS(value)
     if wrong is not None:
         return wrong
     unknown = [kind for kind in value if kind not in ifeval.KINDS]
-    return f"{unknown[0]!r} is none of the {len(ifeval.KINDS)} kinds that can be checked" if unknown else None
+    return f"{unknown[0]!r} is not one of the {len(ifeval.KINDS)} kinds that can be checked" if unknown else None

@@ -106,7 +106,7 @@ class Connection:
             future, error = self._pending.pop(frame["id"])
         answered = ModelCall.from_dict(frame["call"]) if "call" in frame else None
         if answered and self._ledger:
-            self._ledger.recorded(answered.key)
+            self._ledger.mark_recorded(answered.key)
         if not future.set_running_or_notify_cancel():
             return  # its caller was cancelled; the answer is in the ledger all the same
         if answered:

@@ -153,7 +153,7 @@ class HttpEngine:
 
         def error(found: dict[str, Any]) -> Exception:
             if ledger is not None and found["kind"] == "ledger":
-                return ledger.failed(found["message"])
+                return ledger.fail(found["message"])
             typed = self._error(found, request.model, call.role)
             if ledger is not None:
                 ledger.record_failure(replace(call, attempts=found["attempts"]), typed)

@@ -10,7 +10,7 @@ import pytest
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.domains.documents.cleaning import normalise_space
-from synth_dspy.domains.documents.cuad import _in_words, read_cuad
+from synth_dspy.domains.documents.cuad import _written_date, read_cuad
 
 TEXT = (
     'ENDORSEMENT AGREEMENT\n\nThis Agreement is made on January 13, 2005 between TOM WATSON ("CONSULTANT") and ADAMS '
@@ -76,10 +76,10 @@ def test_references_are_spans_and_the_experts_short_form(tmp_path: Path) -> None
 
 
 def test_the_experts_date_is_accepted_as_contracts_write_it() -> None:
-    assert _in_words("12/31/18") == "December 31, 2018"
-    assert _in_words("9/1/1998") == "September 1, 1998"
+    assert _written_date("12/31/18") == "December 31, 2018"
+    assert _written_date("9/1/1998") == "September 1, 1998"
     for as_it_is in ("perpetual", "2/30/2011", "successive 5 years", ""):
-        assert _in_words(as_it_is) == as_it_is
+        assert _written_date(as_it_is) == as_it_is
 
 
 def test_both_layouts_agree(tmp_path: Path) -> None:

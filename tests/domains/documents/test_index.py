@@ -155,7 +155,7 @@ def test_another_chunk_size_is_another_version(tmp_path: Path, embedder: Hashing
 
 def test_a_folder_that_cannot_be_an_index(tmp_path: Path, embedder: HashingEmbedder) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(SetupError, match="Tried to open the index in"):
+    with pytest.raises(SetupError, match="The index in"):
         Index(tmp_path / "file", embedder)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "chroma.sqlite3").write_bytes(b"not a database" * 100)

@@ -66,7 +66,7 @@ def test_sqlite_has_no_comments_says_so_and_gets_a_script_to_read(chinook: Path,
     with pytest.raises(SetupError, match="SQLite has no comments"):
         document_database(Saying(), f"sqlite:///{chinook}", tmp_path / "x.sql", apply=True)
     done = document_database(Saying(), f"sqlite:///{chinook}", tmp_path / "x.sql")
-    assert "the schema annotated, for reading" in str(done)
+    assert "the annotated schema, for reading" in str(done)
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript((tmp_path / "x.sql").read_text())
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone() == (TABLES,)
@@ -195,7 +195,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, name: str, kind: 
 
 @pytest.mark.parametrize(
     ("out", "only", "says"),
-    [("x.docx", (), "ending"), ("none/x.md", (), "does not exist"), ("x.md", ("Tracks",), "no table 'Tracks'")],
+    [("x.docx", (), "extension"), ("none/x.md", (), "does not exist"), ("x.md", ("Tracks",), "no table 'Tracks'")],
 )
 def test_what_is_asked_wrongly_is_found_before_any_call(
     chinook: Path, tmp_path: Path, out: str, only: tuple[str, ...], says: str

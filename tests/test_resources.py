@@ -9,13 +9,13 @@ import pytest
 from synth_dspy.core.config import Models
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.roles import embedded_options
-from synth_dspy.pipeline.opening import check_model_options
+from synth_dspy.pipeline.resources import check_model_options
 
 
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("temperatur", r"models\.options\.judge\.temperatur is no .* embedded/judge: did you mean temperature\?$"),
+        ("temperatur", r"models\.options\.judge\.temperatur is not an option .*: did you mean temperature\?$"),
         ("max_token", "did you mean max_tokens"),
         ("penalty", "presence_penalty"),
         ("zzz", "there are .*, api_base, api_key_name, .*, temperature, .*top_p\.$"),

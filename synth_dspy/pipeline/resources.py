@@ -1,7 +1,7 @@
-"""Opening what a run's configuration names: the model of a role, the retriever, the resources of a saved run.
+"""Opens what a run's configuration names: the models of its roles, the retriever, the resources of a saved run.
 
-Compiling and loading a saved program both go through here, so that a loaded program finds the same server, the same
-embedder and the same index as the run that made it.
+Compiling and loading both use this module, so that a loaded program gets the same server, embedder and index as the run
+that saved it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.io import locks
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.validation import spelling
+from synth_dspy.core.validation import suggest
 from synth_dspy.domains.documents.index import Index
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
@@ -30,35 +30,33 @@ if TYPE_CHECKING:
     from synth_dspy.core.protocols import Embedder
     from synth_dspy.core.task import CompleteTask
 
-log = logging.getLogger("synth_dspy.pipeline.opening")
+log = logging.getLogger("synth_dspy.pipeline.resources")
 
 EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
-"""Short greedy answers suit a small model; what a hosted one does by default is its provider's choice."""
+"""Short greedy answers suit a small model; a hosted one keeps its provider's defaults."""
 INDEX_WAIT_S = 600.0
-"""How long to wait for another run that is updating the same index."""
+"""Seconds to wait for another run that is updating the same index."""
 
 
 def check_model_options(models: Models) -> None:
-    """Whether `[models.options.<role>]` sets what an embedded model knows, before any model is loaded.
-
-    What other models know is their provider's affair: whatever stands there is passed on to them.
+    """Check `[models.options.<role>]` of embedded models before any model is loaded; other models get them unchecked.
 
     Raises:
-        SetupError: an option does not exist; names it and those that are spelt like it.
+        SetupError: an option does not exist; names it and those with a similar spelling.
     """
-    for role, asked in models.options.items():
+    for role, options in models.options.items():
         model = getattr(models, role)
         if not model.startswith(roles.EMBEDDED):
             continue
-        known = sorted(roles.embedded_options())
-        for name in sorted(asked.keys() - set(known)):
+        valid = sorted(roles.embedded_options())
+        for name in sorted(options.keys() - set(valid)):
             raise SetupError(
-                f"models.options.{role}.{name} is no option of the embedded model {model}: {spelling(name, known)}"
+                f"models.options.{role}.{name} is not an option of the embedded model {model}: {suggest(name, valid)}"
             )
 
 
 def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider: Any = None) -> dspy.LM:
-    """The LM of a role, as the run's configuration describes it; `provider` trains it, where it is embedded.
+    """The LM of a role as configured; `provider` trains it if it is embedded.
 
     Raises:
         SetupError: its model string is malformed, or its key is missing.
@@ -87,24 +85,24 @@ def open_retriever(
     embedder: Embedder,
     progress: Callable[[int, int], None] | None = None,
 ) -> Retriever | None:
-    """A retriever over an index that is in step with `documents`; None without documents.
+    """A retriever over an index of `documents`, which is updated first; None without documents.
 
     Args:
-        folder: where the index lies; runs over the same knowledge share it, one updating it at a time.
-        task: says in which wording documents of its kind answer.
-        documents: all that the index is to hold.
+        folder: the index's; runs over the same knowledge share it, and update it one at a time.
+        task: its `wording` gives the language of the documents that answer a question.
+        documents: all documents of the index.
         embedder: embeds chunks and queries.
         progress: called with (chunks embedded so far, chunks to embed).
 
     Raises:
-        SetupError: another process has been updating the index for very long.
+        SetupError: another process was still updating the index after `INDEX_WAIT_S`.
     """
     if not documents:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     lock = locks.lock_file(folder / ".lock", wait_s=INDEX_WAIT_S)
     if lock is None:
-        raise SetupError(f"Another process is still updating the index {folder}: wait until it ends, or end it.")
+        raise SetupError(f"Another process is still updating the index {folder}: wait for it, or stop it.")
     try:
         index = Index(folder, embedder)
         log.info("index: %s", index.update(documents, progress=progress))
@@ -116,16 +114,16 @@ def open_retriever(
 def open_saved(
     config: CompileConfig, task: CompleteTask, *, ledger: Ledger | None = None, executor: Executor | None = None
 ) -> Resources:
-    """What the factories of a task are given once its run is over: nothing is learned, so there are no examples.
+    """The resources for a task's factories after its run: without examples, since nothing is learned.
 
-    The student stands in the teacher's place, whom nobody asks any more. Who needs the judge's LM or the retriever
-    adds it.
+    The student also takes the teacher's role, which is not used. The judge's LM and the retriever are left to the
+    caller.
 
     Args:
         config: the run's.
         task: built with it.
-        ledger: through which calls go; None makes every call anew.
-        executor: runs many calls at once; by default as many as the run did.
+        ledger: records calls and answers repeated ones; None makes every call.
+        executor: runs calls concurrently; by default with the run's concurrency.
 
     Raises:
         SetupError: the student's model string is malformed, or its key is missing.
