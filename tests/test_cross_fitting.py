@@ -131,7 +131,7 @@ def cities(optimizer: type[Shows] = Shows) -> Task:
         program=dspy.Predict("question -> answer"),
         synthesizer=lambda resources: Writes(),
         optimizers={"zero_shot": lambda resources, metric: None, "shown": lambda resources, metric: optimizer()},
-        noun="city",
+        noun="town",
     )
 
 
@@ -206,7 +206,7 @@ def test_a_run_that_is_stopped_in_its_third_fold_goes_on_there(
 ) -> None:
     monkeypatch.setattr(Shows, "ends", 3)
     settings = hosted(server, splits={"folds": 5}, name="cities")
-    with pytest.raises(KeyboardInterrupt, match="nothing that was answered is lost"):
+    with pytest.raises(KeyboardInterrupt, match="no answered call is lost"):
         synth_dspy.compile_task(cities(), workspace=tmp_path, **settings)
     (folder,) = (tmp_path / "runs" / "cities").glob("*-*")
     monkeypatch.setattr(Shows, "ends", None)
@@ -228,7 +228,7 @@ def test_an_arm_that_fails_in_some_folds_is_scored_in_the_others(server: Server,
 
 @pytest.mark.parametrize(
     ("folds", "sentence"),
-    [(7, r"Of 6 citys with .* no 7 folds .*set --splits\.folds to 6 or less"), (0, r"splits\.folds")],
+    [(7, r"Of 6 towns with .* no 7 folds .*set --splits\.folds to 6 or less"), (0, r"splits\.folds")],
 )
 def test_folds_that_cannot_be_are_refused_before_a_model_is_asked(
     server: Server, tmp_path: Path, folds: int, sentence: str

@@ -262,7 +262,7 @@ class Experiment(Context):
         for name, (program, examples) in jobs.items():
             if examples:
                 with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
-                    self._preload_model(name, program)
+                    self._preload_model(name, program, examples)
                     predictions += self._answer(name, program, examples, resources, judge, advance)
             model = name if name in models else tuned.STUDENT
             if model in models and model not in retained:
@@ -271,9 +271,10 @@ class Experiment(Context):
             retained.clear()  # nothing to compare with
         return predictions, {variant.name: variant.of for variant in variants}, retained
 
-    def _preload_model(self, name: str, program: dspy.Module) -> None:
-        """Load an arm's embedded model before its answers are timed, unless they are in the ledger already."""
-        if self.ledger.calls(station="evaluation", arm=name):
+    def _preload_model(self, name: str, program: dspy.Module, examples: Sequence[dspy.Example]) -> None:
+        """Load an arm's embedded model before its answers are timed, unless all are in the ledger already."""
+        answered = {call.unit.source for call in self.ledger.calls(station="evaluation", arm=name)}
+        if answered >= {str(example.id) for example in examples}:
             return
         for model in {predictor.lm.model for predictor in program.predictors() if predictor.lm is not None}:
             if model.startswith(roles.EMBEDDED):

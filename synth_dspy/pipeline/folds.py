@@ -99,7 +99,7 @@ def plan_folds(context: Context, knowledge: Knowledge, single: Splits, names: Se
 def _is_few(context: Context, labelled: Sequence[object], single: Splits, groups: int, most: int) -> bool:
     """Whether a single split would hold out too little of what is labelled."""
     held_out = len(single["test"].labelled)
-    if context.config.quick or groups < 3 or most < SMALL_SAMPLE or held_out == len(labelled):
+    if context.config.quick or groups < 3 or most < SMALL_SAMPLE:
         return False
     return groups < FEW_GROUPS or held_out < SMALL_SAMPLE <= len(labelled)
 
