@@ -23,7 +23,6 @@ from synth_dspy.core.knowledge import Candidate, Item, Knowledge
 from synth_dspy.evaluation import stats
 from synth_dspy.pipeline import experiment
 from synth_dspy.synthesis.pipeline import candidate_id
-from synth_dspy.training.provider import LocalProvider
 
 REPLY = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
 CITIES = ("Bergen", "Cork", "Delft", "Essen", "Faro", "Graz")
@@ -341,15 +340,16 @@ def test_weights_are_trained_once_a_fold_and_on_all_labels(tmp_path: Path, monke
         "retention": {"prompts": 0},
         "training": {"options": {"sft": {"parity": 0.0, "examples": 4, "epochs": 1}}},
     }
-    whole = LocalProvider.finetune
+    whole, folds = experiment.compile_arms, []
 
-    def once(self: Any, *given: Any, **more: Any) -> str:
-        if list((self.folder or tmp_path).glob("sft-*/result.json")):
+    def once(*given: Any) -> Any:
+        folds.append(given)
+        if len(folds) > 1:
             raise KeyboardInterrupt
-        return whole(self, *given, **more)
+        return whole(*given)
 
     given = {"program": dspy.Predict("question -> answer"), "trainset": tickets(6), "workspace": tmp_path}
-    monkeypatch.setattr(LocalProvider, "finetune", once)
+    monkeypatch.setattr(experiment, "compile_arms", once)
     with pytest.raises(KeyboardInterrupt):
         synth_dspy.compile_task(**given, **settings)
     monkeypatch.undo()
@@ -361,4 +361,8 @@ def test_weights_are_trained_once_a_fold_and_on_all_labels(tmp_path: Path, monke
     assert run.results["sft"].score.n == run.results["zero_shot"].score.n == 6
     learned = [rows_of(path) for path in run.folder.glob("adapters/sft-*/rows.jsonl")]
     assert len({json.dumps(rows) for rows in learned}) == 3
-    assert isinstance(run.program("sft")(question="What about ticket 1?").answer, str)
+    assert {predictor.lm.model for predictor in run.program("sft").predictors()} <= {
+        f"embedded/{path}"
+        for path in run.folder.resolve().glob("adapters/sft-*/*")
+        if path not in first.parent.iterdir()
+    }
