@@ -222,7 +222,7 @@ class TestJudge:
         assert judge(asked(ANSWER), said(DECLINE)) == 0.0
         assert judge(asked(ANSWER), said(ANSWER)) == pytest.approx(0.7)
         assert judge(asked(ANSWER), said("I guarantee it.")) == 0.0
-        assert judge.agreement == {"kappa": 0.5}
+        assert judge.agreement == {}  # the reference judge's is that of answers, not of replies to customers
 
     def test_where_no_answer_is_known_the_decision_alone_is_worth_little(self, house: House) -> None:
         judge = AssistantJudge(house.rules, Fixed())

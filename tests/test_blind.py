@@ -342,6 +342,31 @@ def test_simulated_raters_of_known_error_give_the_known_winner(simulated: dict[s
     assert simulated["headline"].startswith("sft is preferred to rag")
 
 
+def test_the_judge_s_scores_of_all_items_make_few_votes_more_precise(tmp_path: Path) -> None:
+    """40 of 300 items are rated. The judge sees who is better on nine items in ten, and likes sft's style besides."""
+    rng = random.Random(5)
+    better = {f"item-{i:03d}": "sft" if i % 10 < 6 else "rag" for i in range(300)}
+
+    def score(arm: str, item: str) -> float:
+        return (0.8 if (arm == better[item]) is (rng.random() < 0.9) else 0.2) + 0.1 * (arm == "sft")
+
+    made = [row(arm, i, score(arm, f"item-{i:03d}")) for arm in ("sft", "rag") for i in range(300)]
+    out = sheets(tmp_path / "out", make_run(tmp_path / "run-1", made), arms="sft,rag", items=40)
+    votes = vote_file(tmp_path / "v.jsonl", out, "ann", lambda _, facts: facts["order"].index(better[facts["id"]]) + 1)
+    (pair,) = report(out, votes)["pairs"]
+    powered = pair["powered"]
+    assert powered["n"] == 300
+    assert powered["low"] < 0.6 < powered["high"]
+    assert powered["high"] - powered["low"] < 0.8 * (pair["high"] - pair["low"])
+    assert "With the judge's scores of all 300 items on which the outputs differ, sft wins" in (
+        out / "blind.md"
+    ).read_text(encoding="utf-8")
+    key = json.loads((out / "key.json").read_text())
+    del key["judged"]  # as an earlier version wrote it
+    (out / "key.json").write_text(json.dumps(key))
+    assert report(out, votes)["pairs"][0]["powered"] is None
+
+
 def test_simulated_raters_of_known_error_give_the_known_agreement(simulated: dict[str, Any]) -> None:
     pairs = list(combinations(ERRORS.values(), 2))
     expected = sum((1 - a) * (1 - b) + a * b for a, b in pairs) / len(pairs)

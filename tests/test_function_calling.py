@@ -539,5 +539,5 @@ def test_rows_for_others_carry_tools_and_tool_calls(labelled: list[dspy.Example]
 
 
 def test_a_share_beyond_one_is_told_before_anything_is_read() -> None:
-    with pytest.raises(SetupError, match="is no share"):
+    with pytest.raises(SetupError, match="is not a share"):
         function_calling(reverse_quantile=3.0)

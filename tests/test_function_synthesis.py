@@ -18,7 +18,7 @@ from synth_dspy.core.knowledge import Candidate
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.domains.functions.details import Details
 from synth_dspy.domains.functions.examples import calls_of, example_fields
-from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, Schema, says_result
+from synth_dspy.domains.functions.filters import Balanced, Executes, Reply, Schema, states_result
 from synth_dspy.domains.functions.iteration import improve, in_words
 from synth_dspy.domains.functions.meaning_filters import LeadsToFunction, ReverseQueries
 from synth_dspy.domains.functions.planner import parse_mix
@@ -27,9 +27,9 @@ from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.synthesis import function_filters, function_synthesizer
-from synth_dspy.domains.functions.units import FunctionItem, LeftOut, Opening, RequestUnit
-from synth_dspy.domains.functions.values import ValueDrawer, as_said, is_said, leaves, spellings
-from synth_dspy.domains.functions.word_filters import NothingElse, Roles, Said, WellFormedRequest
+from synth_dspy.domains.functions.units import FirstTurns, FunctionItem, LeftOut, RequestUnit
+from synth_dspy.domains.functions.values import ValueDrawer, as_stated, is_stated, leaves, spellings
+from synth_dspy.domains.functions.word_filters import NothingElse, Roles, StatesValues, WellFormedRequest
 from synth_dspy.pipeline import datasets
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 
@@ -72,14 +72,14 @@ KNOWN = SOURCE.own()
     ],
 )
 def test_is_said(value: Any, text: str, said: bool) -> None:
-    assert is_said(value, text) is said
+    assert is_stated(value, text) is said
 
 
 def test_every_spelling_is_recognised() -> None:
     for value in (3, 2500, 0.5, "2026-11-03", "07:45", "19:00", "GBP", "mile", "rain jacket"):
         for spelling in spellings(value):
-            assert is_said(value, f"Well, {spelling} it is."), spelling
-            assert as_said(value, f"Well, {spelling} it is.") in spellings(value)
+            assert is_stated(value, f"Well, {spelling} it is."), spelling
+            assert as_stated(value, f"Well, {spelling} it is.") in spellings(value)
 
 
 def test_leaves_of_nested_calls() -> None:
@@ -174,7 +174,7 @@ class TestFilters:
         ],
     )
     def test_arguments_said(self, question: str, call: Call, keep: bool) -> None:
-        assert Said()(candidate(question, [call])).keep is keep
+        assert StatesValues()(candidate(question, [call])).keep is keep
 
     @pytest.mark.parametrize(
         ("question", "call", "keep"),
@@ -259,7 +259,7 @@ class TestFilters:
             calls = calls_of(example.expected["calls"])
             if calls and example.category != "multi_turn":
                 one = candidate(example.question, calls, new=Details(KNOWN, (), 0, 0).must(calls))
-                for check in (WellFormedRequest(), Said(), NothingElse(KNOWN), Roles()):
+                for check in (WellFormedRequest(), StatesValues(), NothingElse(KNOWN), Roles()):
                     rejected[check.name] += not check(one).keep
         assert rejected["arguments said"] <= 17
         assert rejected["nothing made up"] <= 2
@@ -314,7 +314,7 @@ class TestFilters:
         assert (verdict.keep, verdict.why) == (False, "a name from nowhere: Tokyo")
         late = [{"result": "19:30"}]
         assert Reply()(candidate(asked, [MILES], results=late, reply="It leaves at 7:30 PM.")).keep
-        assert says_result("2026-12-01", "It is December 1, 2026.")
+        assert states_result("2026-12-01", "It is December 1, 2026.")
 
     def test_reverse_queries_by_value_and_by_quantile(self) -> None:
         again = {"close": ["how many miles are 5 km"], "far": ["what is the weather"]}
@@ -438,7 +438,7 @@ class TestUnits:
         lm = scripted_lm(script)
         planner_of = function_synthesizer(scripted_resources(lm), SOURCE, "single=1")
         planner_of.set_lm(lm)
-        planner_of.planner.known["tell"] = planner_of.details.known["tell"] = function
+        planner_of.planner.registry["tell"] = planner_of.details.registry["tell"] = function
         units = planner_of.plan([FunctionItem("tell", "tell", "", function)], 1)
         assert [unit.expected[0].arguments["t"] for unit in units] == ([] if reply is None else ['say "hi"'])
         schema = lm.engine.requests[0].config.response_format["schema"]  # type: ignore[attr-defined]
@@ -489,8 +489,8 @@ def test_synthesis_keeps_what_is_right(resources: Any, train: datasets.Split) ->
         if example.results:
             assert [outcome.as_json() for outcome in workshop.run(calls)] == example.results
     workshop.close()
-    openings = [one.unit.opening for one in found.candidates if one.category == "multi_turn"]
-    assert all(isinstance(opening, Opening) for opening in openings)
+    openings = [one.unit.first_turns for one in found.candidates if one.category == "multi_turn"]
+    assert all(isinstance(opening, FirstTurns) for opening in openings)
     assert len({opening.kind for opening in openings}) >= 2
     conversations = [example for example in found.kept if example.category == "multi_turn"]
     assert all("conversation" in example.inputs() and "User:" in example.request for example in conversations)

@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_an_adapter_for_another_shape_is_refused(base: Path, tmp_path: Path) -> None:
     other = tiny_model(tmp_path / "wider", hidden=128)
     adapter = tiny_adapter(tmp_path / "adapter", other)
-    sentence = r"is for another base: .*_proj\.weight is \d+ x \d+ here and \d+ x \d+ there; it was trained on .*wider"
+    sentence = r"is for another base: .*_proj\.weight is \d+ x \d+ here, and \d+ x \d+ in the adapter; .*wider"
     with pytest.raises(ArmError, match=sentence):
         merge(base, [adapter], tmp_path / "model.gguf")
     with pytest.raises(ArmError, match=sentence):
@@ -240,7 +240,7 @@ def test_text_is_split_by_the_model_s_own_rule(digits: str | None, base: Path, t
 
 def test_bases_that_cannot_be_trained_are_told(tmp_path: Path, base: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SetupError, match=r"cannot be trained: it is no Hugging Face folder"):
+    with pytest.raises(SetupError, match=r"cannot be trained: it is not a Hugging Face folder"):
         load_base(tmp_path / "empty")
     (base / "chat_template.jinja").unlink()
     with pytest.raises(SetupError, match="has no chat template"):
@@ -297,7 +297,7 @@ def test_an_unknown_template_is_left_to_ollama(template: str, base: Path, tmp_pa
     merge(base, [], tmp_path / "model.gguf")
     text = write_modelfile(tmp_path / "model.gguf").read_text()
     assert "TEMPLATE" not in text
-    assert "no known family" in text
+    assert "an unknown family" in text
 
 
 # --- the embedded 135M model -----------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_warming_makes_exactly_the_calls_that_bootstrapping_makes() -> None:
     lm = Recording([{"answer": "no"}] * 20)
     teacher = prompting.labelled_teacher(Echo(), rows, k=2, seed=0)
     with dspy.context(lm=lm):
-        prompting.warm(teacher, rows, Executor(1))
+        prompting.prefetch_answers(teacher, rows, Executor(1))
         warmed, asked[:] = list(asked), []
         with prompting.quiet("test"):
             dspy.BootstrapFewShot(metric=prompting.at_least(exact, 0.5), max_labeled_demos=2).compile(

@@ -106,8 +106,8 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
     [
         (["{run}"], "name --seeds with labelled items"),
         (["--seeds", "{good}"], "name the runs whose programs"),
-        (["{run}", "--seeds", "{good}", "--items", "x.jsonl"], "--items has no part in it"),
-        (["{run}", "--seeds", "{good}", "--judge", "openai/x"], "--judge has no part in it"),
+        (["{run}", "--seeds", "{good}", "--items", "x.jsonl"], "leave out --items"),
+        (["{run}", "--seeds", "{good}", "--judge", "openai/x"], "leave out --judge"),
         (["{folder}", "--seeds", "{good}"], "There is no saved program in"),
         (["{run}", "--seeds", "{missing}"], "missing.jsonl cannot be read: No such file"),
         (

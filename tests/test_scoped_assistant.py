@@ -27,7 +27,7 @@ from synth_dspy.core.run import Run
 from synth_dspy.core.workspace import task_file
 from synth_dspy.domains.assistant import House, Topics
 from synth_dspy.domains.assistant.chain import ATTEMPT, BORDERLINE, IN, OUT, ChainQuestions, ChainResponses
-from synth_dspy.domains.assistant.filters import Asked, Belongs, DecidedAlike, KeepsRules
+from synth_dspy.domains.assistant.filters import Belongs, CustomerMessage, DecidedAlike, KeepsRules
 from synth_dspy.domains.assistant.small_teacher import HouseResponses
 from synth_dspy.domains.assistant.synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
 from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
@@ -300,13 +300,13 @@ class TestFilters:
         ],
     )
     def test_what_no_customer_would_write_goes(self, question: str, why: str) -> None:
-        check = Asked(["I can't find my card, can I stop it being used for now?"])
+        check = CustomerMessage(["I can't find my card, can I stop it being used for now?"])
         verdict = check(self.candidate(question))
         assert (verdict.keep, verdict.why) == (False, why)
 
     def test_what_customers_write_stays(self, house: House) -> None:
         asked = [row["question"] for row in house.examples() if len(row["question"].split()) >= 4]
-        kept = [question for question in asked if Asked()(self.candidate(question)).keep]
+        kept = [question for question in asked if CustomerMessage()(self.candidate(question)).keep]
         assert len(kept) >= 0.98 * len(asked), set(asked) - set(kept)
 
     def test_the_neighbours_decide_what_it_is_about(self, house: House, resources: Any) -> None:

@@ -82,7 +82,7 @@ def test_a_comment_that_mentions_everything_agrees_less_than_one_that_says_it() 
 
 
 @pytest.mark.slow
-def test_agreement_is_the_reference_judges_marked_down() -> None:
+def test_a_comment_is_scored_by_the_reference_judge_and_marked_down() -> None:
     judge = AgreementJudge()
     row = {"question": "person: last_name", "references": ["Last name of the person."]}
     rambling = (
@@ -92,7 +92,7 @@ def test_agreement_is_the_reference_judges_marked_down() -> None:
     right, long, wrong, empty = judge.score_many([{**row, "prediction": text} for text in said])
     assert right > 0.7 > long > wrong
     assert empty == 0.0
-    assert judge.agreement["kappa"] > 0.5
+    assert judge.agreement == {}  # measured on answers to questions, not on comments
 
 
 def test_usefulness_is_asked_of_a_model_and_an_empty_comment_is_none() -> None:
@@ -168,7 +168,7 @@ def test_replies_are_made_comments() -> None:
     ("args", "says"),
     [
         (["none", "--database", "sqlite:///x.db", "--out", "x.md"], "There is no database file"),
-        (["none", "--database", "{db}", "--out", "x.docx"], "ending"),
+        (["none", "--database", "{db}", "--out", "x.docx"], "extension"),
         (["none", "--database", "{db}", "--out", "x.md"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "x.md", "--apply"], "There is no saved program"),
         (["none", "--database", "{db}", "--out", "{old}"], r"old\.md exists already: .* with --force"),

@@ -61,10 +61,10 @@ class TestRules:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("# only a title\n", "holds none"),
+            ("# only a title\n", "has no rules"),
             ("## empty\n- never: `x`\n", "says nothing"),
             ("## bad\nText.\n- never: `(`\n", "line 3"),
-            ("## odd\nText.\n- sometimes: `x`\n", "is no check"),
+            ("## odd\nText.\n- sometimes: `x`\n", "is not a check"),
             ("## twice\nA.\n## twice\nB.\n", "two rules named 'twice'"),
         ],
     )
@@ -133,7 +133,7 @@ class TestHouse:
     @pytest.mark.parametrize(
         ("file", "edit", "said"),
         [
-            ("rules.md", lambda text: text + "\n## odd\nText.\n- never: `(`\n", "is no regular expression"),
+            ("rules.md", lambda text: text + "\n## odd\nText.\n- never: `(`\n", "is not a regular expression"),
             ("tone.md", None, "cannot be read"),
             ("house.toml", lambda text: text.replace("general =", "generally ="), "lacks 'general'"),
             ("house.toml", lambda text: text.replace("short =", "brief ="), "lacks 'short'"),

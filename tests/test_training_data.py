@@ -116,7 +116,7 @@ def test_a_reply_is_learned_to_where_serving_would_cut_it(tokenizer: Any) -> Non
 def test_a_reply_has_at_least_one_token(tmp_path: Path) -> None:
     for most in (0, True, 2.5, "9"):
         path = written(tmp_path / "rows.jsonl", {"prompt": PROMPT, "completion": said("No"), "reply_tokens": most})
-        with pytest.raises(SetupError, match=r"line 1: field 'reply_tokens'.*whole number from 1 on"):
+        with pytest.raises(SetupError, match=r"line 1: field 'reply_tokens'.*positive whole number"):
             read_rows(path, "sft")
 
 

@@ -147,7 +147,7 @@ class TestRows:
         source = complete(Task(program=dspy.Predict(Sorted), source=Examples(rows))).source
         inputs = source.read().labelled[0].inputs().toDict()
         assert inputs == {"category": "C0", "question": "Q0"}, "nor does the label stand among them"
-        with pytest.raises(SetupError, match="called 'id', as a column"):
+        with pytest.raises(SetupError, match="called 'id', which is a column"):
             complete(Task(program=dspy.Predict("id -> team"), source=Examples([{"id": 1, "team": "x"}]))).source.read()
 
     def test_a_row_is_named_by_what_it_says_not_by_where_it_stands(self, tmp_path: Path) -> None:

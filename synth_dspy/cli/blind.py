@@ -14,6 +14,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] 
 
 Compare answers without knowing whose they are. `sheets` writes outputs in random order and without names, and keeps
 the key apart; raters need the sheets alone. `rate` shows one item at a time, or asks a judge model; a sheets.csv whose
-column choice was filled in is a file of votes too. `report` merges the votes and unblinds them.
+column choice was filled in is a file of votes too. `report` merges the votes and says which arm won.
 """
 
 
@@ -37,7 +38,7 @@ class SheetsConfig(Settings):
     runs: Positional[tuple[Path, ...]]
     """Folders of finished runs of one task, runs/<task>/<id>."""
     out: Path
-    """Folder that receives sheets.jsonl and sheets.csv for the raters, and key.json, which stays with you."""
+    """Folder for sheets.jsonl and sheets.csv, which raters get, and key.json, which you keep."""
     arms: tuple[str, ...] = ()
     """Arms to compare, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
     items: int = Field(default=40, ge=1)
@@ -45,7 +46,7 @@ class SheetsConfig(Settings):
     references: bool = True
     """Show raters the accepted answers too."""
     seed: int = 0
-    """Seed of which items are drawn and in which order outputs stand."""
+    """Seed for drawing items and the order of outputs."""
 
 
 class RateConfig(Settings):
@@ -54,7 +55,7 @@ class RateConfig(Settings):
     sheet: Positional[Path]
     """The sheets.jsonl to rate."""
     votes: Path
-    """File that the votes are appended to, as JSON lines; items that the rater has seen are not shown again."""
+    """File to append votes to, as JSON lines; items that the rater has voted on are not shown again."""
     rater: str | None = None
     """Your name, as the report will show it; by default the judge's model string."""
     judge: str | None = None
@@ -62,11 +63,11 @@ class RateConfig(Settings):
     api_base: str | None = None
     """Address of an OpenAI-compatible server that serves the judge's model; its key comes from OPENAI_API_KEY."""
     concurrency: int = Field(default=8, ge=1)
-    """Items that the judge is asked about at once."""
+    """Items that the judge rates at once."""
 
 
 class ReportConfig(Settings):
-    """What to unblind."""
+    """What to report."""
 
     folder: Positional[Path]
     """Folder that the sheets were written to."""
@@ -97,7 +98,7 @@ def _sheets(args: list[str]) -> None:
     counts = make_sheets(arms, config.out, items=config.items, seed=config.seed, references=config.references)
     console = _console()
     console.print(
-        f"{counts['shown']} items with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
+        f"{counted(counts['shown'], 'item')} with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
         f"{counts['left_out']} that not all of them answered, {counts['identical']} that they answered alike."
     )
     console.print(f"for the raters: {config.out / SHEETS} or {config.out / CSV}; for you alone: {config.out / KEY}")
@@ -108,7 +109,7 @@ def _rate(args: list[str]) -> None:
     from synth_dspy.evaluation.blind.terminal import ask
     from synth_dspy.evaluation.blind.votes import VoteFile
 
-    about = "Vote on one item at a time; stop and go on as you like."
+    about = "Vote on one item at a time; stop and resume as you like."
     config = parse(RateConfig, verb="blind rate", description=about, args=args)
     if config.rater is None and config.judge is None:
         raise SetupError("A vote needs a rater: name yourself with --rater, or a model with --judge.")
@@ -122,8 +123,8 @@ def _rate(args: list[str]) -> None:
         failed = _judge(config, left, votes)
     else:
         failed = ask(left, votes, total=len(rows), read=input, console=_console())
-    told = f", {failed} without a vote (the same command goes on)" if failed else ""
-    _console().print(f"{len(votes.done)} of {len(rows)} items rated by {votes.rater}{told}: {config.votes}")
+    failures = f", {failed} without a vote (run the same command again)" if failed else ""
+    _console().print(f"{len(votes.done)} of {len(rows)} items rated by {votes.rater}{failures}: {config.votes}")
 
 
 def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFile) -> int:
@@ -144,14 +145,14 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
     lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base, **options)
     roles.check(lm)
-    # An embedded model is made to answer in JSON; a small one left to itself does not.
+    # An embedded model's reply is constrained to JSON, which small models rarely write on their own.
     adapter = dspy.JSONAdapter() if embedded else None
     with dspy.settings.context(adapter=adapter), bars.bar("votes", len(rows)) as advance:
         return rate(PairwiseJudge(lm), rows, votes, Executor(config.concurrency), advance)
 
 
 def _report(args: list[str]) -> None:
-    about = "Merge votes and say who won, how sure that is, and how far the raters agree."
+    about = "Merge votes and report who won, how sure that is, and how far the raters agree."
     config = parse(ReportConfig, verb="blind report", description=about, args=args)
 
     from synth_dspy.evaluation.blind.report import markdown, sentences, tables

@@ -1,4 +1,4 @@
-"""Which model to take, for every task: `python -m synth_dspy.choose RUN [RUN ...]` under limits that you set."""
+"""Recommend a model for any task: `python -m synth_dspy.choose RUN [RUN ...]`, within your limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING_WITHIN_LIMITS = 3
 
 
 class ChooseConfig(Settings):
-    """What is compared, and what is asked of the choice."""
+    """The runs to compare, and the limits of the choice."""
 
     runs: Positional[tuple[Path, ...]]
     """Folders of finished runs of one task, runs/<task>/<id>: of several students, if they are to be compared."""
@@ -32,15 +32,15 @@ class ChooseConfig(Settings):
     max_memory: float | None = Field(default=None, gt=0)
     """At most this many megabytes of memory."""
     commercial: bool = False
-    """Only what may be used commercially; what nobody knows is left out."""
+    """Only models that may be used commercially; unknown licences are excluded."""
     cpu_hour_usd: float = Field(default=0.05, ge=0)
-    """What an hour of one CPU costs, in US dollars: the price of embedded models (0.05 is about a cloud's vCPU)."""
+    """Price of an hour of one CPU in US dollars, for embedded models (0.05 is about a cloud's vCPU)."""
     licence: tuple[str, ...] = ()
-    """Licences of models that this project does not know, each as MODEL=SPDX-IDENTIFIER."""
+    """Licences of models with an unknown licence, each as MODEL=SPDX-IDENTIFIER."""
     out: Path | None = None
-    """Folder that receives choice.json and choice.md."""
+    """Folder for choice.json and choice.md."""
     force: bool = False
-    """Write over these files where they are there already."""
+    """Overwrite these files if they exist."""
 
 
 def main(args: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`python -m synth_dspy.compile <task>`: from documents to a benchmark report of RAG against its compiled versions."""
+"""`python -m synth_dspy.compile <task>`: from a task to a benchmark report of its program's compiled versions."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def _show(run: Run, began: float) -> int:
     from synth_dspy.evaluation.finished import read_run
     from synth_dspy.evaluation.report.render import failures, summary_table
 
-    finished = read_run(run.folder)
+    saved_run = read_run(run.folder)
     console = standard_output()
-    for part in (summary_table(finished.results, finished.measurements), *failures(finished.results)):
+    for part in (summary_table(saved_run.results, saved_run.measurements), *failures(saved_run.results)):
         console.print(part)
     console.print(f"\n{run.report}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
     return 0

@@ -23,7 +23,7 @@ PACKED = Path(__file__).parents[1] / "_samples"
 FOLDERS = ("programs", "optimizers", "eval", "data", "domains")
 DOMAINS = Path(__file__).parents[1] / "domains"
 KEPT = frozenset({"__init__", "reader_child", "reader_process", "readers", "cleaning"})
-"""Modules of a domain that stay the engine's: they run in a child process, by their place in the package."""
+"""Modules of a domain that are not copied: they run in a child process, by their path in the package."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class InitConfig:
     sample: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Begin with one of the sample tasks (contract_qa, function_calling, scoped_assistant, table_docs) and its data."""
     eject: Literal["documents", "functions", "assistant", "tables"] | None = None
-    """Copy the machinery of a domain too, to change it: from then on it is yours to maintain."""
+    """Also copy a domain's modules, to change them: from then on you maintain them."""
 
 
 def main(args: list[str]) -> int:
-    """Make the folder and say what comes next."""
+    """Make the folder and print the next step."""
     config = parse(InitConfig, verb="init", description=__doc__ or "", args=args)
     target = config.directory.expanduser()
     taken = [name for name in FOLDERS if (target / name).exists()]
@@ -62,7 +62,7 @@ def main(args: list[str]) -> int:
 
 
 def samples() -> Path:
-    """Where the sample tasks lie: packed in an installed wheel, beside the package in a checkout.
+    """The folder of the sample tasks: inside an installed wheel, next to the package in a checkout.
 
     Raises:
         SetupError: neither is there.

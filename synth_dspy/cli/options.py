@@ -1,7 +1,7 @@
 """Options of a model's role and of a training method as flags: `--training.options.sft.lora.layers 8`.
 
-They are tables that hold whatever a provider or a recipe knows, so they have no fields that flags could be made of.
-A value is read as in TOML; what is none there is text. What exists is checked where the recipe or the model is known.
+They are tables with arbitrary keys of a provider or a recipe, so flags cannot be made from fields. A value is read as
+TOML, or else as text. Names are checked once the recipe or the model is known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OF = {"models": "ROLE", "training": "METHOD"}
 
 
 def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """The configuration with the options that stand among the arguments, and the other arguments.
+    """The configuration with the options among the arguments, and the other arguments.
 
     Raises:
         SetupError: a flag has no value, names no option, or one of a role or a method that does not exist.
@@ -48,7 +48,7 @@ def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]
 
 
 def described() -> str:
-    """Which options there are, for `--help`."""
+    """The description of the options for `--help`."""
     from synth_dspy.training.spec import RESERVED, Lora, TrainSpec
 
     names = [name for name in TrainSpec.model_fields if name not in {*RESERVED, "lora"}]

@@ -44,9 +44,13 @@ class Optimizer(Protocol):
 class Judge(Protocol):
     """A metric that can also score many rows at once, where that is faster.
 
-    `agreement` is its measured agreement with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`, and
-    optionally the pairs `kappa_interval` and `auroc_interval`), empty if it was never measured; the report prints it
-    next to the scores.
+    `agreement` is its measured agreement with human labels on answers such as this task's (keys `n`, `kappa`, `auroc`,
+    `accuracy`, `source`, and optionally the pairs `kappa_interval` and `auroc_interval`), empty if it was never
+    measured; the report prints it next to the scores. If it also has `n_right` and `n_wrong`, how many right and wrong
+    answers were labelled, and `sensitivity` and `specificity`, the shares of them that the judge labels alike, the
+    report corrects the arms' shares of right answers for the judge's errors. Abstentions do not count among them.
+
+    A judge may have a `threshold`, the lowest score of an answer that it calls right; the default is 0.5.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The three files of a run as types: predictions.jsonl, results.json, measurements.json.
 
-They are what is written and read, so that what an older run wrote can be read too: keys that came later, or that some
-runs do not have, may be missing.
+They are the files' format. Keys that were added later, or that some runs do not have, may be missing, so that older
+runs can still be read.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from synth_dspy.synthesis.pipeline import YieldTable
 
 
 class PassageRecord(TypedDict):
-    """A passage that a program was given."""
+    """A retrieved passage."""
 
     text: str
     id: NotRequired[str]
 
 
 class Expected(TypedDict, total=False):
-    """The parts of a prediction that not every task or run has."""
+    """Optional fields of a prediction."""
 
     expected: Any
     fold: int
@@ -29,8 +29,9 @@ class Expected(TypedDict, total=False):
 class Prediction(Expected):
     """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
 
-    `references` are the accepted answers (none: the right answer is to abstain), `expected` one as a JSON value;
-    `scores` are in [0, 1], None where one does not apply. `fold` is the fold, from 1 on, that held the item out.
+    `references` are the accepted answers (empty: the right answer is to abstain), `expected` one of them as a JSON
+    value; `scores` are in [0, 1], None if one does not apply. `fold` is the fold, from 1 on, that held out
+    the item.
     """
 
     arm: str
@@ -62,7 +63,7 @@ class EstimateRecord(TypedDict):
 
 
 class OutcomeRecord(TypedDict):
-    """How many answers were right and wrong, and abstained rightly and wrongly."""
+    """Counts of right and wrong answers, and of right and wrong abstentions."""
 
     right: int
     wrong: int
@@ -71,7 +72,7 @@ class OutcomeRecord(TypedDict):
 
 
 class AbstentionRecord(TypedDict):
-    """How many items were to be abstained from, how many were, and how many of those rightly."""
+    """Counts of items to abstain from, of abstentions, and of right abstentions."""
 
     f1: EstimateRecord
     must: int
@@ -102,8 +103,15 @@ class TrainingRecord(TypedDict):
     parity: dict[str, float | None] | None
 
 
-class ArmRecord(TypedDict):
-    """An arm: how it was made, its scores by what they are about, its answers counted."""
+class ScoredRecord(TypedDict):
+    """Scores of answers; `corrected` is the share of right ones, where the judge's errors were measured."""
+
+    scores: dict[str, EstimateRecord]
+    corrected: NotRequired[EstimateRecord]
+
+
+class ArmRecord(ScoredRecord):
+    """An arm: how it was made, its scores by kind, and counts of its answers."""
 
     name: str
     optimizer: str | None
@@ -113,7 +121,6 @@ class ArmRecord(TypedDict):
     training: TrainingRecord | None
     n: int
     errors: int
-    scores: dict[str, EstimateRecord]
     yes_no: dict[str, EstimateRecord]
     retrieval: dict[str, EstimateRecord]
     further: dict[str, EstimateRecord]
@@ -122,7 +129,7 @@ class ArmRecord(TypedDict):
     tokens: dict[str, float | None]
 
 
-class ReferenceRecord(TypedDict):
+class ReferenceRecord(ScoredRecord):
     """A row beside the arms."""
 
     name: str
@@ -132,12 +139,11 @@ class ReferenceRecord(TypedDict):
     n: int
     errors: int
     outcomes: OutcomeRecord
-    scores: dict[str, EstimateRecord]
     further: dict[str, EstimateRecord]
 
 
 class PairRecord(TypedDict):
-    """Two arms compared by a score, on the items that both answered; figures are None where there are none."""
+    """Two arms compared by a score, on the items that both answered; figures are None without such items."""
 
     arm: str
     against: str
@@ -151,6 +157,15 @@ class PairRecord(TypedDict):
     outcome: str
 
 
+class RawRecord(TypedDict):
+    """A difference of shares as the judge has them, before they are corrected for its mistakes."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
 class ComparisonRecord(PairRecord):
     """A comparison in a report."""
 
@@ -159,6 +174,7 @@ class ComparisonRecord(PairRecord):
     unit: str
     relative_percent: float | None
     sentence: str
+    raw: NotRequired[RawRecord]
 
 
 class VerdictRecord(TypedDict):
@@ -172,7 +188,7 @@ class VerdictRecord(TypedDict):
 
 
 class ItemsRecord(TypedDict):
-    """How many items there were, and of which kind."""
+    """Counts of items, by kind."""
 
     n: int
     headline: int
@@ -182,7 +198,7 @@ class ItemsRecord(TypedDict):
 
 
 class MethodRecord(TypedDict):
-    """How intervals and tests were made."""
+    """The methods of intervals and tests."""
 
     unit: str
     groups: int
@@ -212,9 +228,20 @@ class FoldRecord(TypedDict):
 
 
 class JudgeRecord(TypedDict, total=False):
-    """The judge and how far it agrees with people, where that was measured."""
+    """The judge, and its agreement with people if that was measured on answers such as the task's.
+
+    `threshold` is the lowest score of an answer that it calls right; without it, the figures are means of scores. See
+    `agreement.Agreement` for `domain` to `specificity`.
+    """
 
     name: str
+    threshold: float
+    domain: str
+    graded: str
+    n_right: int
+    n_wrong: int
+    sensitivity: float | None
+    specificity: float | None
     n: int
     kappa: float | None
     kappa_interval: list[float]
@@ -233,7 +260,7 @@ class BreakdownRecord(TypedDict):
 
 
 class LabelRecord(TypedDict):
-    """How an arm labels; see `report.classification`."""
+    """An arm's classification figures; see `report.classification`."""
 
     macro_f1: EstimateRecord
     matrix: list[list[int]]
@@ -264,7 +291,7 @@ class SavedTokens(TypedDict):
 
 
 class SavedTokensRecord(TypedDict):
-    """What a shorter prompt saves."""
+    """The tokens that a shorter prompt saves."""
 
     against: str
     arms: list[SavedTokens]
@@ -311,14 +338,14 @@ class PerplexityChange(TypedDict):
 
 
 class ChangeRecord(TypedDict):
-    """What tuning changed elsewhere."""
+    """What tuning changed outside the task."""
 
     ifeval: FollowedChange | None
     perplexity: PerplexityChange | None
 
 
 class RetentionRecord(TypedDict):
-    """What a model can do besides the task, and for a tuned one what that was before."""
+    """What a model can do outside the task, and for a tuned one the change from before."""
 
     model: str
     ifeval: FollowedRecord | None
@@ -392,14 +419,14 @@ class ArmMeasured(TypedDict):
 
 
 class StationRecord(TypedDict):
-    """How long a station of the run took."""
+    """Duration of a stage of the run."""
 
     name: str
     seconds: float
 
 
 class MachineRecord(TypedDict):
-    """Where it ran; see `facts.Machine`."""
+    """The machine; see `facts.Machine`."""
 
     cpu: str
     cores: int

@@ -1,4 +1,4 @@
-"""All arms on the same held-out items: one row per arm and item, with the answer, its scores and what it cost."""
+"""Runs arms on held-out items: one row per arm and item, with the answer, its scores and its cost."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def run_arm(
 ) -> list[Prediction]:
     """Run a program on every example, then score its answers.
 
-    A call that fails for good is a wrong answer with its error named; the other items go on.
+    A call that fails for good counts as a wrong answer, with its error; the other items continue.
 
     Args:
         arm: the arm's name.
         program: the compiled program, its LM set.
         examples: held-out examples, the same for every arm.
-        metrics: scores by name, each `(example, prediction) -> float in [0, 1]`, NaN where it does not apply.
+        metrics: metrics by name, each `(example, prediction) -> float in [0, 1]`, NaN if it does not apply.
         judge: scores answers against references.
         executor: runs the calls.
-        ledger: remembers them, and says what each item cost.
+        ledger: records the calls and the cost of each item.
         advance: called with the number of items done since the last call.
 
     Returns:
@@ -97,7 +97,7 @@ def run_arm(
         failed = row["error"] is not None
         row["scores"] = {"judged": 0.0 if failed else score}
         for name, metric in metrics.items():
-            # Of an empty answer, where the call failed: does it apply at all?
+            # For a failed call: whether the metric applies at all.
             value = (
                 _of_failed(metric, example, prediction) if failed else apply_metric(name, metric, example, prediction)
             )
@@ -108,7 +108,7 @@ def run_arm(
 def _judged(
     judge: Judge, examples: Sequence[dspy.Example], predictions: Sequence[dspy.Prediction], rows: Sequence[Prediction]
 ) -> list[float]:
-    """The judge's scores; one that wants predictions is spared those of calls that failed."""
+    """The judge's scores; a judge of predictions does not get those of failed calls."""
     of_predictions = getattr(judge, "score_predictions", None)
     if of_predictions is None:
         return judge.score_many(rows)
@@ -119,8 +119,8 @@ def _judged(
 
 
 def _of_failed(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:
-    """NaN where a metric does not apply to an example, whose call failed; else a number."""
+    """NaN if a metric does not apply to the example of a failed call; else a number."""
     try:
         return float(metric(example, prediction))
-    except Exception:  # it reads what an empty prediction does not have
+    except Exception:  # it needs a field that an empty prediction lacks
         return 0.0

@@ -1,10 +1,10 @@
-"""What the scores of a sample of items allow one to say: intervals, paired tests, corrections, power.
+"""Statistics of scores on a sample of items: intervals, paired tests, corrections, power.
 
 Every function is deterministic: random resampling takes a fixed seed, and the data are put in a canonical order
 first. Scores lie in [0, 1] (paired differences in [-1, 1]).
 
-Items that share a document are correlated, so where there are at least `MIN_GROUPS` groups the group is what is
-resampled, flipped and counted (cluster bootstrap, Davison & Hinkley 1997, section 3.8; for evaluations of language
+Items that share a document are correlated, so with at least `MIN_GROUPS` groups, groups are resampled, flipped and
+counted (cluster bootstrap, Davison & Hinkley 1997, section 3.8; for evaluations of language
 models: Miller 2024, "Adding Error Bars to Evals"). With fewer groups that is unreliable (Cameron, Gelbach & Miller
 2008), so single items are used and the caller says so.
 
@@ -35,19 +35,19 @@ Unit = Literal["groups", "items"]
 
 MIN_GROUPS = 10
 FEW = 10
-"""Below this many items, the spread that they show is too little evidence for an interval of a score."""
+"""With fewer items, their spread is too little evidence for an interval of a score."""
 RESAMPLES = 10_000
 LEVEL = 0.95
 POWER = 0.80
 NOTHING = 2.0
-"""The smallest detectable difference where not even the largest one would be found."""
+"""The smallest detectable difference if not even the largest one would be detected."""
 _EXACT_UP_TO = 14  # sign patterns are enumerated up to 2**14; beyond that they are sampled
 _CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its interval. `units` is how many `unit`s were resampled; all is None/0 where there is no item."""
+    """A mean with its interval. `units` is how many `unit`s were resampled; without items all is None or 0."""
 
     mean: float | None
     low: float | None
@@ -64,9 +64,9 @@ class PairedComparison:
     Attributes:
         difference: mean paired difference with its interval.
         p: two-sided p value of the paired sign-flip test; None without items.
-        relative_percent: 100 * (arm - baseline) / baseline; None where the baseline is 0.
-        smallest_detectable: absolute difference found with 80 % power; None where the differences do not vary, and
-            `NOTHING` where so few items can show none.
+        relative_percent: 100 * (arm - baseline) / baseline; None if the baseline is 0.
+        smallest_detectable: absolute difference detected with 80 % power; None if the differences do not vary, and
+            `NOTHING` if so few items can detect none.
     """
 
     difference: Estimate
@@ -89,21 +89,21 @@ def estimate(
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987; Efron & Tibshirani 1993, chapter
     14) of the mean over items, its tail levels widened from normal to Student's t for small samples (Hesterberg 2015,
     "What Teachers Should Know About the Bootstrap", section 5.3), because plain bootstrap intervals are too narrow
-    there. Where all units score the same, resampling shows no spread at all; the interval then is the exact
-    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. Groups
-    that are all alike although their items differ say as little: then items are resampled.
+    there. If all units score the same, resampling shows no spread; the interval is then the exact
+    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. If groups
+    are all alike although their items differ, items are resampled.
 
-    Three scores that are nearly equal say as little as three equal ones. Of fewer than `FEW` scores (not of paired
-    differences, whose test is exact) the interval therefore is never narrower than that bound: what was not seen may
-    still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All
-    Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
+    Three scores that are nearly equal are as little evidence as three equal ones. For fewer than `FEW` scores (but not
+    for paired differences, whose test is exact) the interval is therefore never narrower than that bound: unobserved
+    scores may still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything
+    All Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
 
     Args:
         scores: one per item, shape (n,).
         groups: the group of each item, shape (n,); None: items are independent.
         bounds: smallest and largest possible score.
         resamples: bootstrap samples.
-        seed: of the resampling.
+        seed: for the resampling.
         few_groups: groups are the units even if there are fewer than `MIN_GROUPS`; see the module.
     """
     values, labels = _checked(scores, groups)
@@ -126,16 +126,17 @@ def ratio(
     seed: int = 0,
     few_groups: bool = False,
 ) -> Estimate:
-    """The sum of `above` over the sum of `below`, in [0, 1], with an interval as `estimate` has it.
+    """The sum of `above` over the sum of `below`, in [0, 1], with an interval as for `estimate`.
 
-    For scores that are no means of items, such as precision, recall and F1: F1 is 2 true positives over what was
-    found and what was to be found. `n` is the number of items with anything below; the estimate is None without any.
+    For scores that are not means over items, such as precision, recall and F1: F1 is 2 true positives over predicted
+    positives plus actual positives. `n` is the number of items with a non-zero `below`; the estimate is None without
+    any.
 
     Args:
-        above: of each item, shape (n,).
-        below: of each item, shape (n,).
+        above: numerator of each item, shape (n,).
+        below: denominator of each item, shape (n,).
         groups: as for `estimate`.
-        seed: of the resampling.
+        seed: for the resampling.
         few_groups: as for `estimate`.
     """
     numbers, labels = _checked(above, groups)
@@ -155,17 +156,16 @@ def ratio(
 def macro_f1(
     answers: Sequence[str], labels: Sequence[str], groups: Sequence[Hashable] | None = None, *, seed: int = 0
 ) -> Estimate:
-    """The mean of the classes' F1 scores, with an interval as `estimate` has it.
+    """The mean of the classes' F1 scores, with an interval as for `estimate`.
 
-    The classes are those that some item has as its label, so that every arm's mean is over the same ones: an answer
-    that is none of them counts against the class of its item. In a bootstrap sample without a class, the mean is over
-    the others.
+    The classes are the labels of the items, so that every arm's mean is over the same ones; any other answer counts
+    against the class of its item. In a bootstrap sample without some class, the mean is over the others.
 
     Args:
-        answers: the label that was answered for each item, or anything else; shape (n,).
+        answers: the answer for each item, a label or anything else; shape (n,).
         labels: the right label of each item, shape (n,).
         groups: as for `estimate`.
-        seed: of the resampling.
+        seed: for the resampling.
     """
     if len(answers) != len(labels):
         raise ValueError(f"an answer per item is needed: {len(answers)} answers for {len(labels)} items")
@@ -211,7 +211,7 @@ def compare(
 ) -> PairedComparison:
     """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,).
 
-    `tests` is the number of comparisons that are corrected for together: the more, the larger a difference must be.
+    `tests` is the number of comparisons that are corrected together: the more, the larger a difference must be.
     `few_groups` is as for `estimate`.
     """
     ours, labels = _checked(scores, groups)
@@ -263,9 +263,9 @@ def sign_flip_p(
     """Two-sided p value of the paired permutation test (Fisher 1935; for systems compared on the same items: Noreen
     1989; Dror et al. 2018).
 
-    If the arms are alike, swapping their answers within a unit (a group, or an item) changes nothing, so the sign of
-    each unit's summed difference is arbitrary. Few units are enumerated exactly; many are sampled, and then p is
-    (b + 1) / (m + 1), which is never 0 (Phipson & Smyth 2010).
+    If the arms do not differ, swapping their answers within a unit (a group, or an item) changes nothing, so the sign
+    of each unit's summed difference is arbitrary. For few units all signs are enumerated; for many they are sampled,
+    and p is (b + 1) / (m + 1), which is never 0 (Phipson & Smyth 2010).
     """
     values, labels = _checked(differences, groups)
     if values.size == 0:
@@ -286,9 +286,9 @@ def sign_flip_p(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p values (Holm 1979), in the order given; None (not tested) stays None.
+    """Holm's step-down adjusted p values (Holm 1979), in the same order; None (not tested) stays None.
 
-    They bound the chance of one or more false claims among all comparisons, whatever their dependence.
+    They bound the probability of any false claim among all comparisons, whatever their dependence.
     """
     tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -306,10 +306,10 @@ def smallest_detectable(
     tests: int = 1,
     few_groups: bool = False,
 ) -> float | None:
-    """The true difference that a two-sided 5 % test at this sample size would find with 80 % power.
+    """The true difference that a two-sided 5 % test at this sample size would detect with 80 % power.
 
     Minimum detectable effect (Bloom 1995): (t_0.975 + t_0.80) standard errors of the mean paired difference, with
-    the cluster-robust standard error where groups are the units; with several tests, at the level of Holm's first
+    the cluster-robust standard error if groups are the units; with several tests, at the level of Holm's first
     step, 5 % divided by their number. None for fewer than two units or no variation.
     """
     values, labels = _checked(differences, groups)
@@ -339,22 +339,22 @@ def percentile(values: Sequence[float], q: float) -> float | None:
 
 
 def method(n: int, groups: int = MIN_GROUPS) -> str:
-    """What `estimate` makes of `n` scores of so many groups, where these are the units, for the report."""
+    """The method of `estimate` for `n` scores; `groups` is their number if groups are the units."""
     if groups < MIN_GROUPS:
         return "95 % Student's t with a delete-one-group jackknife"
-    few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on what was not seen)"
+    few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on unobserved scores)"
     return "95 % BCa bootstrap, t-expanded" + (few if n < FEW else "")
 
 
 def comparison_method(groups: int) -> str:
-    """How two arms are compared where so many groups are the units, for the report."""
+    """The test of two arms; `groups` is their number if groups are the units."""
     if groups < MIN_GROUPS:
         return "paired t with the same standard error, two-sided"
     return "paired sign-flip permutation, two-sided"
 
 
 def resampling_unit(groups: Sequence[Hashable] | None, few_groups: bool = False) -> Unit:
-    """What is resampled: "groups" where there are at least `MIN_GROUPS` of them (3 with `few_groups`), else "items"."""
+    """The unit of resampling: "groups" if there are at least `MIN_GROUPS` (3 with `few_groups`), else "items"."""
     least = 3 if few_groups else MIN_GROUPS
     return "groups" if groups is not None and len(set(groups)) >= least else "items"
 
@@ -375,7 +375,7 @@ def _units(values: Array, groups: Sequence[Hashable] | None, few_groups: bool = 
 
 
 def _summed(groups: Sequence[Hashable] | None, *columns: Array, few_groups: bool = False) -> tuple[list[Array], Unit]:
-    """Each column summed over the units, in the order of the units' names; as it is where items are the units."""
+    """Each column summed over the units, in the order of the units' names; unchanged if items are the units."""
     if groups is None or resampling_unit(groups, few_groups) == "items":
         return list(columns), "items"
     _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
@@ -385,10 +385,10 @@ def _summed(groups: Sequence[Hashable] | None, *columns: Array, few_groups: bool
 def _interval(
     sums: Array, counts: Array, unit: Unit, bounds: tuple[float, float], few: bool, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Of the ratio of sums to counts, within the bounds.
+    """The interval of the ratio of sums to counts, within the bounds.
 
-    Where all units are alike, and at least where they are few: as if a share of all units, which none of these shows,
-    scored anything within the bounds.
+    If all units are alike, and at least if they are few, it allows for an unobserved share of units that score anything
+    within the bounds.
     """
     mean = float(sums.sum() / counts.sum())
     unseen = _unseen(mean, len(sums), bounds)
@@ -416,7 +416,7 @@ def _jackknife_error(sums: Array, counts: Array) -> float:
 
 
 def _unseen(mean: float, units: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """What the mean may be if the largest share of units that none of these shows scored anything within the bounds."""
+    """The mean's range if the largest plausible unobserved share of units scored anything within the bounds."""
     other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
     return mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
 
@@ -426,13 +426,13 @@ def _bca(mean: float, boot: Array, jackknife: Array) -> tuple[float, float]:
 
     Args:
         mean: the statistic of the sample.
-        boot: of each bootstrap sample, shape (resamples,).
-        jackknife: of the sample without each unit, shape (units,).
+        boot: the statistic of each bootstrap sample, shape (resamples,).
+        jackknife: the statistic without each unit, shape (units,).
     """
     from scipy.stats import norm, t
 
     units, resamples = len(jackknife), len(boot)
-    # Ties with the estimate are many with 0/1 scores: half of them count as below.
+    # With 0/1 scores many samples equal the estimate: half of them count as below.
     below = np.mean(boot < mean - 1e-12) + 0.5 * np.mean(np.abs(boot - mean) <= 1e-12)
     bias = float(norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
     leaning = jackknife.mean() - jackknife

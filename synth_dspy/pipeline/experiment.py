@@ -45,7 +45,7 @@ from synth_dspy.pipeline.folds import (
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import Splits, check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
-from synth_dspy.training.job import get_ready, let_go
+from synth_dspy.training.job import start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
@@ -184,7 +184,7 @@ class Experiment(Context):
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
             programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)
-            let_go()
+            stop_idle_worker()
         with self.run.station("evaluation"):
             kept = context is self  # the programs that the run ends with
             predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge, retention=kept)
@@ -197,7 +197,7 @@ class Experiment(Context):
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
         if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
-            get_ready()
+            start_idle_worker()
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
@@ -234,6 +234,7 @@ class Experiment(Context):
             quick=self.config.quick,
             evidence=self.task.evidence,
             noun=self.task.noun,
+            domain=self.task.domain,
             abstain=self.task.abstain,
         )
 

@@ -142,5 +142,6 @@ def open_saved(
         words=config.words or task.words,
         seed=config.seed,
         noun=task.noun,
+        domain=task.domain,
         abstain=task.abstain,
     )

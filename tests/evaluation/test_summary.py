@@ -195,7 +195,8 @@ def test_a_failed_arm_keeps_its_reason_and_no_score(answers: Rows, facts: dict[s
 
 
 @pytest.mark.parametrize(
-    ("kappa", "warning"), [(None, "is unknown"), (0.41, "agrees poorly with people (kappa 0.41"), (0.87, None)]
+    ("kappa", "warning"),
+    [(None, "was not measured here"), (0.41, "agrees poorly with people (kappa 0.41"), (0.87, None)],
 )
 def test_a_judge_of_little_worth_is_warned_of(
     kappa: float | None, warning: str | None, answers: Rows, facts: dict[str, Any]

@@ -175,7 +175,7 @@ def test_arms_that_their_own_judge_taught_are_named(
     said = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
     wanted = (
         "The judge that scores sft also chose the answers that it learned from: read token F1 and exact match "
-        "as well as judged accuracy."
+        "as well as the share judged right."
     )
     assert said == ([wanted] if taught else [])
 

@@ -50,7 +50,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ({"quux": 1}, "quux does not exist: the valid names are minutes, lora, learning_rate"),
         ({"lora": {"exampels": 4}}, "lora.exampels does not exist: the valid names are rank, alpha"),
         ({"exampels": 1}, r"exampels does not exist: did you mean examples\?"),
-        ({"seed": 1}, "training.options.dpo.seed is not set there"),
+        ({"seed": 1}, "training.options.dpo.seed cannot be set"),
     ],
 )
 def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:

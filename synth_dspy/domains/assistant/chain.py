@@ -18,7 +18,7 @@ from synth_dspy.domains.assistant.rules import violations
 
 IN, OUT, BORDERLINE, ATTEMPT = "in scope", "out of scope", "borderline", "attempt"
 """Kinds of questions; the last three are to be declined."""
-MEANT = {
+KIND_PROMPTS = {
     IN: "questions about the subtopic that the {noun}'s assistant should answer",
     OUT: "questions about the subtopic, which the {noun}'s assistant must decline",
     BORDERLINE: "questions that sound like the topic, but ask for something the assistant must decline: {borderline}",
@@ -126,24 +126,24 @@ class ChainQuestions(dspy.Module):
     ) -> dspy.Prediction:
         """`questions` of a kind about a subtopic; from the second `turn` on about those that the teacher listed."""
         with dspy.context(adapter=dspy.JSONAdapter()):
-            found = self.explore(topic=topic.name, about=topic.about, examples=list(examples), config=self.config)
-            listed = [part.name, *(name for name in found.subtopics if name.strip())]
-            said = self.write(
+            explored = self.explore(topic=topic.name, about=topic.about, examples=list(examples), config=self.config)
+            listed = [part.name, *(name for name in explored.subtopics if name.strip())]
+            written = self.write(
                 topic=topic.name,
                 # what the house says about a subtopic of the teacher's own is not known: that is for the others
                 subtopic=part.name if kind == IN else listed[turn % len(listed)],
-                analysis=found.analysis,
+                analysis=explored.analysis,
                 wanted=self.wanted(kind),
                 examples=list(examples),
                 number=number,
                 config={**self.config, "temperature": 0.8, "rollout_id": turn},
             )
-        questions = [" ".join(str(question).split()) for question in said.questions]
-        return dspy.Prediction(questions=questions[:number], subtopics=listed[1:], analysis=found.analysis)
+        questions = [" ".join(str(question).split()) for question in written.questions]
+        return dspy.Prediction(questions=questions[:number], subtopics=listed[1:], analysis=explored.analysis)
 
     def wanted(self, kind: str) -> str:
         """What kind of questions is wanted, in the house's words."""
-        return MEANT[kind].format(noun=self.house.noun, borderline=self.house.borderline)
+        return KIND_PROMPTS[kind].format(noun=self.house.noun, borderline=self.house.borderline)
 
 
 class ChainResponses(dspy.Module):
@@ -178,10 +178,10 @@ class ChainResponses(dspy.Module):
             decided = bool(
                 self.decide(rules=page, conversation=conversation, question=question, config=self.config).in_scope
             )
-            says = house_says if decided and house_says else self.house.words("general" if decided else "decline")
+            facts = house_says if decided and house_says else self.house.words("general" if decided else "decline")
             answer = self.draft(
                 rules=page,
-                house_says=says,
+                house_says=facts,
                 decline=not decided,
                 conversation=conversation,
                 question=question,
@@ -199,7 +199,7 @@ class ChainResponses(dspy.Module):
         """What the checks of the rules find, and what the teacher finds; a rule of no such name is not one."""
         rules = {rule.id: rule for rule in (*self.house.rules, *self.house.tone)}
         listed = "\n".join(f"{rule.id}: {rule.text}" for rule in rules.values())
-        said = self.check(rules=listed, question=question, answer=answer, config=self.config).violations
-        found = {name: rules[name].text for name in violations(answer, tuple(rules.values()))}
-        found |= {one.rule: f"{rules[one.rule].text} ({one.why})" for one in said if one.rule in rules}
-        return [f"{name}: {text}" for name, text in found.items()]
+        reported = self.check(rules=listed, question=question, answer=answer, config=self.config).violations
+        broken = {name: rules[name].text for name in violations(answer, tuple(rules.values()))}
+        broken |= {one.rule: f"{rules[one.rule].text} ({one.why})" for one in reported if one.rule in rules}
+        return [f"{name}: {text}" for name, text in broken.items()]

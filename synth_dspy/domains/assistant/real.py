@@ -76,12 +76,12 @@ def read_real(path: Path) -> list[RealQuestion]:
 
 def some(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
     """At most `each` questions of every group, in the order of their hash."""
-    taken: dict[str, list[RealQuestion]] = {}
+    chosen: dict[str, list[RealQuestion]] = {}
     for question in sorted(questions, key=lambda question: hash_order(question.text)):
-        members = taken.setdefault(question.group, [])
+        members = chosen.setdefault(question.group, [])
         if len(members) < each:
             members.append(question)
-    return [question for group in sorted(taken) for question in taken[group]]
+    return [question for group in sorted(chosen) for question in chosen[group]]
 
 
 def balanced(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
@@ -116,13 +116,13 @@ def is_real(path: Path) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     publishers = [folder / name for name in ("data_full.json", "train.csv", "test.csv") if (folder / name).is_file()]
-    found = publishers or sorted(folder.glob("*.jsonl"))
-    if not found:
+    files = publishers or sorted(folder.glob("*.jsonl"))
+    if not files:
         raise SetupError(
             f"Looked for Banking77 or CLINC150 in {folder} and found neither train.csv, data_full.json nor JSON lines; "
             "give the folder that holds one of them."
         )
-    return found
+    return files
 
 
 def _read(file: Path) -> Iterator[tuple[str, str, str]]:

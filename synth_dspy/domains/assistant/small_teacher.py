@@ -47,8 +47,8 @@ class SeededQuestions(dspy.Module):
         demos = [dspy.Example(about=what, message=question) for what, question in shown]
         config = {"max_tokens": 32, "temperature": 0.7, "top_p": 0.9, "stop": ["\n"], "rollout_id": turn + 1}
         with dspy.context(adapter=PlainAdapter()):
-            said = self.write(about=about, demos=demos, config=config).message
-        return dspy.Prediction(questions=[" ".join(str(said).split("\n")[0].split())])
+            message = self.write(about=about, demos=demos, config=config).message
+        return dspy.Prediction(questions=[" ".join(str(message).split("\n")[0].split())])
 
 
 class HouseResponses(dspy.Module):

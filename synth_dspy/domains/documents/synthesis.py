@@ -24,7 +24,7 @@ from synth_dspy.domains.documents.units import DocumentUnit, TransferredUnit
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, TopicInSource, WellFormedQuestion, common_words
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class DocumentSynthesis:
         return [
             WellFormedQuestion(),
             AsksForKind(self.asks),
-            SaidThere(self.cues),
+            TopicInSource(self.cues),
             Grounded(common, document),
             relevant,
         ]

@@ -31,7 +31,7 @@ from synth_dspy.domains.documents.units import ChunkUnit, DocumentUnit, SilentUn
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly
-from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic
+from synth_dspy.synthesis.planning import best_of_each_group, interleave, questions_of_others, topic
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 
 SHOT_WORDS = 30
@@ -147,7 +147,7 @@ class Synthesizer(dspy.Module):
             (transferred, many),
             (silent, few),
         )
-        return apart([unit for units, number in shares for unit in best_of_each_group(units, number)])
+        return interleave([unit for units, number in shares for unit in best_of_each_group(units, number)])
 
     def _units_about_spans(self, items: Sequence[Item]) -> list[SpanUnit]:
         units = []

@@ -81,12 +81,12 @@ def read_bfcl(folder: Path, categories: Sequence[str] = ()) -> list[BfclItem]:
     unknown = [name for name in categories if name not in CATEGORIES]
     if unknown:
         raise SetupError(f"{unknown[0]!r} is no category of BFCL that is read here: these are {', '.join(CATEGORIES)}.")
-    found = {name: path for name in CATEGORIES if (path := _file_of(folder, name)) is not None}
-    missing = [name for name in categories if name not in found]
-    if missing or not found:
+    files = {name: path for name in CATEGORIES if (path := _file_of(folder, name)) is not None}
+    missing = [name for name in categories if name not in files]
+    if missing or not files:
         what = missing[0] if missing else "<category>"
         raise SetupError(f"{folder} holds no {what}.jsonl and no BFCL_v4_{what}.json: name the folder of BFCL's files.")
-    return [item for name, path in found.items() if not categories or name in categories for item in _items(path, name)]
+    return [item for name, path in files.items() if not categories or name in categories for item in _items(path, name)]
 
 
 def accepted_form(call: Call, function: Function) -> dict[str, Any]:
@@ -147,14 +147,14 @@ def _answers(path: Path, category: str, rows: Sequence[Mapping[str, Any]]) -> di
     if category.endswith("relevance"):  # of irrelevance too
         answer: list[Any] | None = [] if category.endswith("irrelevance") else None
         return dict.fromkeys((row["id"] for row in rows), answer)
-    found = {row["id"]: row["ground_truth"] for row in rows if "ground_truth" in row}
-    beside = path.parent / "possible_answer" / path.name
-    if len(found) < len(rows) and beside.is_file():
-        found |= {row["id"]: row["ground_truth"] for row in read_rows(beside, {"id": ID, "ground_truth": _LIST})}
-    lacking = [row["id"] for row in rows if row["id"] not in found]
+    answers = {row["id"]: row["ground_truth"] for row in rows if "ground_truth" in row}
+    answer_file = path.parent / "possible_answer" / path.name
+    if len(answers) < len(rows) and answer_file.is_file():
+        answers |= {row["id"]: row["ground_truth"] for row in read_rows(answer_file, {"id": ID, "ground_truth": _LIST})}
+    lacking = [row["id"] for row in rows if row["id"] not in answers]
     if lacking:
-        raise SetupError(f"{path}: {lacking[0]} has no ground_truth, nor {beside}; add the publisher's answers.")
-    return found
+        raise SetupError(f"{path}: {lacking[0]} has no ground_truth, nor {answer_file}; add the publisher's answers.")
+    return answers
 
 
 def _functions(descriptions: Iterable[Mapping[str, Any]], place: str) -> list[Function]:
@@ -183,13 +183,13 @@ def _accepted(turn: Any, functions: Sequence[Function], place: str) -> tuple[Map
     """A turn's accepted calls; those of multi-turn items are written as Python."""
     if turn is None:
         return None
-    known = {function.name: function for function in functions}
+    registry = {function.name: function for function in functions}
     accepted: list[Mapping[str, Any]] = []
     for each in turn:
         if isinstance(each, str):
             try:
                 (call,) = parse(each, "python", functions)
-                each = accepted_form(call, known[call.name])
+                each = accepted_form(call, registry[call.name])
             except (CallSyntaxError, KeyError, ValueError) as error:
                 raise SetupError(f"{place}: the accepted call {each!r} cannot be read: {error}.") from None
         if not isinstance(each, Mapping) or not all(isinstance(values, Mapping) for values in each.values()):

@@ -54,11 +54,11 @@ class FunctionCaller(dspy.Module):
         only_read_only: bool = True,
     ) -> None:
         super().__init__()
-        known = source.own()
+        registry = source.own()
         self.syntax: Syntax = source.syntax
         self.words, self.constrained, self.call_token = resources.words, constrained, call_token
-        self.finder = Finder(known, resources.retriever, resources.embedder, most)
-        self.workshop = Workshop(known.values(), only_read_only)
+        self.finder = Finder(registry, resources.retriever, resources.embedder, most)
+        self.workshop = Workshop(registry.values(), only_read_only)
         self.shortened = RunningSummary() if history == "summary" else None
         self.prunes = history == "prune"
         self.call = dspy.Predict(CallFunctions)
@@ -93,21 +93,27 @@ class FunctionCaller(dspy.Module):
         if system:
             signature = signature.with_instructions(f"{system}\n\n{signature.instructions}")
         with dspy.context(adapter=CallsAdapter(self.syntax, self.call_token, shown=is_embedded(self.call))):
-            said = self.call(
+            prediction = self.call(
                 signature=signature,
                 functions=show_functions(offered),
                 request=show_request(question, turns, self.syntax),
                 config={"max_tokens": MAX_TOKENS, **self._constraint(offered)},
             )
         try:
-            calls = parse(said.calls, self.syntax, offered)
+            calls = parse(prediction.calls, self.syntax, offered)
         except CallSyntaxError:  # an unconstrained model's, or one cut by the budget: a wrong answer
-            return dspy.Prediction(answer=said.calls, calls=said.calls, functions=offered, results=[], abstained=False)
+            return dspy.Prediction(
+                answer=prediction.calls, calls=prediction.calls, functions=offered, results=[], abstained=False
+            )
         if self.constrained:
             _only_shown(calls, offered)
         results = [outcome.as_json() for outcome in self.workshop.run(calls)] if execute else []
         return dspy.Prediction(
-            answer=render(calls, "json"), calls=said.calls, functions=offered, results=results, abstained=not calls
+            answer=render(calls, "json"),
+            calls=prediction.calls,
+            functions=offered,
+            results=results,
+            abstained=not calls,
         )
 
     def _offered(self, question: str, available: Sequence[Any] | None, turns: Sequence[Turn]) -> list[Function]:

@@ -239,18 +239,18 @@ class _Reader:
 
     def _followed(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         reference: str = schema["$ref"]
-        beside = {key: schema[key] for key in ("description", "default") if key in schema}
+        annotations = {key: schema[key] for key in ("description", "default") if key in schema}
         name = re.sub(r"\W", "_", reference.rsplit("/", 1)[-1])
         if reference in self._open:
             self.recursive.setdefault(name, {})
-            return {"$ref": f"#/$defs/{name}", **beside}
+            return {"$ref": f"#/$defs/{name}", **annotations}
         self._open.append(reference)
-        found = self.of(pointed(reference, self._document))
+        target = self.of(pointed(reference, self._document))
         self._open.pop()
         if name in self.recursive:
-            self.recursive[name] = found
-            return {"$ref": f"#/$defs/{name}", **beside}
-        return {**found, **beside}
+            self.recursive[name] = target
+            return {"$ref": f"#/$defs/{name}", **annotations}
+        return {**target, **annotations}
 
     def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """`allOf` as one schema: properties and required ones together, the rest from whoever says it last."""

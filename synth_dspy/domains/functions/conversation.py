@@ -82,8 +82,8 @@ class RunningSummary(dspy.Module):
             if piece:
                 text = show_request("", piece, "json").removesuffix("\nUser: ")
                 with dspy.context(adapter=PlainAdapter()):
-                    said = self.sum_up(
+                    prediction = self.sum_up(
                         summary_so_far=summary or "none", conversation=text, config={"max_tokens": 2 * self.words}
                     )
-                summary = " ".join(str(said.summary).split()[: self.words])
+                summary = " ".join(str(prediction.summary).split()[: self.words])
         return [{"role": "summary", "content": summary}, *recent] if summary else recent

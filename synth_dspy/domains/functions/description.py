@@ -67,17 +67,17 @@ def _portable(value: Any) -> Any:
 def _read(path: Path, file: str) -> tuple[list[Function], list[Gap]]:
     source = _Source.of(path, file)
     module = _import(path, file)
-    found = dict(_public(module, file))
-    if not found:
+    described = dict(_public(module, file))
+    if not described:
         raise NoFunctionsError(
             f"{file} holds no public functions; define some at its top level, or name them in its __all__."
         )
     functions: dict[str, Function] = {}
     gaps: list[Gap] = []
-    for name, value in found.items():
+    for name, value in described.items():
         functions[name], lacking = _described(name, value, source)
         gaps += lacking
-    for name, value in found.items():
+    for name, value in described.items():
         examples = tuple(examples_in(inspect.getdoc(value), functions[name], functions))
         functions[name] = replace(functions[name], examples=examples)
     return list(functions.values()), gaps
@@ -184,9 +184,9 @@ def _described(name: str, function: Callable[..., Any], source: _Source) -> tupl
         if parameter.default is parameter.empty:
             required.append(parameter.name)
     parameters = _together(parameters)
-    known = {gap.parameter for gap in gaps if gap.parameter}  # what is wrong with their types is said already
+    reported = {gap.parameter for gap in gaps if gap.parameter}  # what is wrong with their types is said already
     for gap in gaps_of(name, parameters, file, lambda parameter: source.line(name, parameter)):
-        if gap.parameter not in known or gap.missing != "a type":
+        if gap.parameter not in reported or gap.missing != "a type":
             gaps += [gap]
     returns = None
     if "return" in hints:

@@ -12,7 +12,7 @@ import dspy
 from synth_dspy.domains.functions.examples import calls_of
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function
-from synth_dspy.domains.functions.values import as_said, leaves, spellings
+from synth_dspy.domains.functions.values import as_stated, leaves, spellings
 
 AND = " And: "
 PLAIN = ("single", "choice")
@@ -40,14 +40,14 @@ class Details:
     """Puts calls into words.
 
     Args:
-        known: functions by name.
+        registry: functions by name.
         seeds: labelled examples to take demonstrations from.
         count: demonstrations for each request.
         seed: seed of which are taken.
     """
 
-    def __init__(self, known: Mapping[str, Function], seeds: Sequence[dspy.Example], count: int, seed: int) -> None:
-        self.known = known
+    def __init__(self, registry: Mapping[str, Function], seeds: Sequence[dspy.Example], count: int, seed: int) -> None:
+        self.registry = registry
         self.count = count
         self.seed = seed
         self.shots = [shot for example in seeds if (shot := self._as_shot(example))]
@@ -62,7 +62,7 @@ class Details:
 
     def note(self, call: Call, name: str) -> str:
         """The description of an argument, also of a call inside."""
-        schemas = [self.known[each.name].properties.get(name, {}) for each in (call, *call.inner())]
+        schemas = [self.registry[each.name].properties.get(name, {}) for each in (call, *call.inner())]
         return next((str(schema["description"]) for schema in schemas if "description" in schema), "")
 
     def shots_for(self, category: str, names: Sequence[str]) -> list[dspy.Example]:
@@ -80,7 +80,7 @@ class Details:
 
     def _in_words(self, call: Call, spell: Spell) -> str:
         """A call as the teacher reads it: what the function does, and its details."""
-        function = self.known[call.name]
+        function = self.registry[call.name]
         parts = [f"{_words(name)}: {self._detail(value, spell)}" for name, value in call.arguments.items()]
         return first_sentence(function.description) + (f" ({'; '.join(parts)})" if parts else "")
 
@@ -100,11 +100,11 @@ class Details:
         calls = calls_of(example.expected["calls"])
         if example.get("said"):
             calls = [Call.from_json(example.said)]
-        if not calls or any(each.name not in self.known for call in calls for each in (call, *call.inner())):
+        if not calls or any(each.name not in self.registry for call in calls for each in (call, *call.inner())):
             return None
 
         def spell(value: Any) -> str:
-            return as_said(value, example.question)
+            return as_stated(value, example.question)
 
         wanted = AND.join(self._in_words(call, spell) for call in calls)
         if example.get("conversation"):

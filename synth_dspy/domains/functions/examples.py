@@ -47,10 +47,10 @@ def example_fields(
         system: rules on when to call.
         by_name: name the functions, which the program then knows; False describes them in full.
     """
-    known = {function.name: function for function in offered}
+    registry = {function.name: function for function in offered}
     if accepted is None:
-        accepted = [accepted_form(call, known[call.name]) for call in calls]
-    available: list[Any] = [*known] if by_name else [tool(function) for function in offered]
+        accepted = [accepted_form(call, registry[call.name]) for call in calls]
+    available: list[Any] = [*registry] if by_name else [tool(function) for function in offered]
     answer = render(calls, "json")
     return {
         "question": question,
@@ -67,22 +67,22 @@ def example_fields(
     }
 
 
-def calls_of(accepted: Iterable[Mapping[str, Any]], known: Mapping[str, Function] | None = None) -> list[Call]:
+def calls_of(accepted: Iterable[Mapping[str, Any]], registry: Mapping[str, Function] | None = None) -> list[Call]:
     """The calls of which these are the accepted values: of each argument the first value.
 
     Args:
         accepted: calls in BFCL's form.
-        known: functions by name: an argument that one of them requires is not left out.
+        registry: functions by name: an argument that one of them requires is not left out.
     """
     return [
-        Call.from_json({"name": name, "arguments": _first(arguments, _required(name, known or {}))})
+        Call.from_json({"name": name, "arguments": _first(arguments, _required(name, registry or {}))})
         for each in accepted
         for name, arguments in each.items()
     ]
 
 
-def _required(name: str, known: Mapping[str, Function]) -> tuple[str, ...]:
-    return known[name].required if name in known else ()
+def _required(name: str, registry: Mapping[str, Function]) -> tuple[str, ...]:
+    return registry[name].required if name in registry else ()
 
 
 def _first(accepted: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _first(accepted: Mapping[str, Any], required: Sequence[str] = ()) -> dict[st
     return first
 
 
-def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, Any]]:
+def read_examples(path: Path, registry: Mapping[str, Function]) -> list[dict[str, Any]]:
     """Labelled examples, checked against the functions they call.
 
     Raises:
@@ -120,7 +120,9 @@ def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, A
         place = f"{path}, example {number} ({row['id']})"
         if not row["functions"]:
             raise SetupError(f"{place}: field 'functions' is empty; name the functions that are offered.")
-        unknown = [name for name in [*row["functions"], row.get("group") or row["functions"][0]] if name not in known]
+        unknown = [
+            name for name in [*row["functions"], row.get("group") or row["functions"][0]] if name not in registry
+        ]
         if unknown:
             raise SetupError(f"{place}: {unknown[0]} is none of the functions that are read; name the file it is in.")
         try:
@@ -130,7 +132,9 @@ def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, A
                 f'{place}: field \'expected\' is not as it should be ({error}); write [{{"name": {{"argument": '
                 "[accepted values]}}]."
             ) from error
-        problems = [problem for call in calls for problem in validate(call, [known[name] for name in row["functions"]])]
+        problems = [
+            problem for call in calls for problem in validate(call, [registry[name] for name in row["functions"]])
+        ]
         if problems:
             raise SetupError(f"{place}: field 'expected' does not fit the functions: {problems[0]}.")
         try:
@@ -143,13 +147,13 @@ def read_examples(path: Path, known: Mapping[str, Function]) -> list[dict[str, A
     return rows
 
 
-def grouped(known: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def grouped(registry: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The group of each function: those that labelled examples call together are on one side of every split.
 
     Calls of the turns before count too: they are the gold of other rows, and stand in this one's prompt. A group is
     named by its first function.
     """
-    names = list(known)
+    names = list(registry)
     group = {name: name for name in names}
     for row in rows:
         calls = [*calls_of(row["expected"]), *_calls_before(row)]
@@ -185,7 +189,7 @@ def tool(function: Function) -> dict[str, Any]:
     return {"name": function.name, "description": function.description, "parameters": dict(function.parameters)}
 
 
-def resolve(available: Iterable[Any], known: Mapping[str, Function]) -> list[Function]:
+def resolve(available: Iterable[Any], registry: Mapping[str, Function]) -> list[Function]:
     """The functions that a row offers, by name or in full.
 
     Raises:
@@ -197,8 +201,8 @@ def resolve(available: Iterable[Any], known: Mapping[str, Function]) -> list[Fun
             functions.append(each)
         elif isinstance(each, Mapping):
             functions.append(function_of(each))
-        elif each in known:
-            functions.append(known[each])
+        elif each in registry:
+            functions.append(registry[each])
         else:
-            raise SetupError(f"There is no function {each!r}; those known are {', '.join(sorted(known)[:12])}.")
+            raise SetupError(f"There is no function {each!r}; those known are {', '.join(sorted(registry)[:12])}.")
     return functions

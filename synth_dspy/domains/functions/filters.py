@@ -18,20 +18,20 @@ from synth_dspy.domains.functions.sandbox.run import Outcome
 from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.units import RequestUnit
-from synth_dspy.domains.functions.values import is_said, leaves, spellings
-from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, Said, WellFormedRequest
+from synth_dspy.domains.functions.values import is_stated, leaves, spellings
+from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, StatesValues, WellFormedRequest
 from synth_dspy.synthesis.text import tokens
 
 
-def function_checks(resources: Resources, known: Mapping[str, Function]) -> list[Filter]:
+def function_checks(resources: Resources, registry: Mapping[str, Function]) -> list[Filter]:
     """The filters that ask no model, by which the writer chooses among its samples."""
     return [
-        Schema(known),
+        Schema(registry),
         WellFormedRequest(),
-        Said(),
-        NothingElse(known),
+        StatesValues(),
+        NothingElse(registry),
         Roles(),
-        LeadsToFunction(resources.embedder.embed, known),
+        LeadsToFunction(resources.embedder.embed, registry),
     ]
 
 
@@ -40,11 +40,11 @@ class Schema:
 
     name = "schema"
 
-    def __init__(self, known: Mapping[str, Function]) -> None:
-        self.known = known
+    def __init__(self, registry: Mapping[str, Function]) -> None:
+        self.registry = registry
 
     def __call__(self, candidate: Candidate) -> Verdict:
-        offered = [self.known[name] for name in candidate.fields["available"]]
+        offered = [self.registry[name] for name in candidate.fields["available"]]
         for call in parse(str(candidate.fields["answer"]), "json"):
             if problems := validate(call, offered):
                 return rejected(f"not valid: {problems[0]}")
@@ -58,18 +58,18 @@ class Executes:
 
     Args:
         run: calls in the sandbox.
-        known: functions by name.
+        registry: functions by name.
     """
 
     name = "execution"
 
-    def __init__(self, run: Callable[[Sequence[Call]], Sequence[Outcome]], known: Mapping[str, Function]) -> None:
+    def __init__(self, run: Callable[[Sequence[Call]], Sequence[Outcome]], registry: Mapping[str, Function]) -> None:
         self.run = run
-        self.known = known
+        self.registry = registry
 
     def __call__(self, candidate: Candidate) -> Verdict:
         calls = parse(str(candidate.fields["answer"]), "json")
-        if any(not is_executable(call, self.known) for call in calls):
+        if any(not is_executable(call, self.registry) for call in calls):
             return Verdict(True, 0.5, "")
         recorded = candidate.fields.get("results") or []
         for outcome, before in zip(self.run(calls), recorded, strict=True):
@@ -90,23 +90,23 @@ class Reply:
         if reply is None:
             return KEPT
         missing = [
-            value for value in results_of(candidate.fields.get("results") or []) if not says_result(value, reply)
+            value for value in results_of(candidate.fields.get("results") or []) if not states_result(value, reply)
         ]
         if missing:
             return rejected(f"does not say the result: {missing[0]}")
-        known = self._known(candidate)
-        invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= known]
+        sources = self._sources(candidate)
+        invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= sources]
         return rejected(f"a name from nowhere: {invented[0]}") if invented else KEPT
 
     @staticmethod
-    def _known(candidate: Candidate[RequestUnit]) -> set[str]:
+    def _sources(candidate: Candidate[RequestUnit]) -> set[str]:
         """The words of what was said, called and returned."""
         fields = candidate.fields
         names = ("functions", "request", "question", "conversation", "answer", "results")
         called = [value for call in candidate.unit.about for _, value in leaves(call.arguments)]
         values = [*called, *results_of(fields.get("results") or [])]
-        said = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
-        return {token for text in said for token in tokens(text)} | {"i"}
+        texts = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
+        return {token for text in texts for token in tokens(text)} | {"i"}
 
 
 class Balanced:
@@ -141,25 +141,27 @@ class Balanced:
         return KEPT
 
 
-def is_executable(call: Call, known: Mapping[str, Function]) -> bool:
+def is_executable(call: Call, registry: Mapping[str, Function]) -> bool:
     """Whether a call and all inside it can be made without changing anything."""
-    return all(known[each.name].read_only and known[each.name].target for each in (call, *call.inner()))
+    return all(registry[each.name].read_only and registry[each.name].target for each in (call, *call.inner()))
 
 
 def results_of(outcomes: Sequence[Mapping[str, Any]]) -> list[Any]:
     """What a reply in words must say of results: numbers and short texts, also those in an object."""
-    found: list[Any] = []
+    results: list[Any] = []
     for outcome in outcomes:
         result = outcome.get("result")
         parts = result.values() if isinstance(result, Mapping) else [result]
-        found += [part for part in parts if isinstance(part, int | float) or (isinstance(part, str) and len(part) < 60)]
-    return found[:4]
+        results += [
+            part for part in parts if isinstance(part, int | float) or (isinstance(part, str) and len(part) < 60)
+        ]
+    return results[:4]
 
 
-def says_result(value: Any, reply: str) -> bool:
+def states_result(value: Any, reply: str) -> bool:
     """Whether a reply says a result, rounded or not."""
     if isinstance(value, bool):
         return True
     if isinstance(value, float):
-        return any(is_said(rounded, reply) for rounded in (value, round(value, 2), round(value, 1), round(value)))
-    return is_said(value, reply)
+        return any(is_stated(rounded, reply) for rounded in (value, round(value, 2), round(value, 1), round(value)))
+    return is_stated(value, reply)

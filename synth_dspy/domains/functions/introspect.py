@@ -60,10 +60,10 @@ def _read_folder(folder: Path, reader: ModuleReader) -> tuple[list[Function], li
     gaps: list[Gap] = []
     for file in files:
         try:
-            found, lacking = _read_file(file, reader)
+            described, lacking = _read_file(file, reader)
         except NoFunctionsError:
             continue
-        for function in found:
+        for function in described:
             if function.name in functions:
                 raise SetupError(
                     f"Two functions are named {function.name}, at {functions[function.name].where} and "

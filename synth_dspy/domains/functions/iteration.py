@@ -15,6 +15,7 @@ import dspy
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Candidate, Item
 from synth_dspy.core.protocols import Filter
+from synth_dspy.core.text import counted
 from synth_dspy.domains.functions.units import RequestUnit
 from synth_dspy.domains.functions.writer import RequestWriter
 from synth_dspy.synthesis.pipeline import reason
@@ -67,7 +68,7 @@ def improve(
 
     writer = synthesizer.writer
     before, causes_before = _yield(synthesizer, second, executor)
-    prompting.warm(writer, examples, executor)
+    prompting.prefetch_answers(writer, examples, executor)
     optimizer = dspy.BootstrapFewShot(metric=passes, max_bootstrapped_demos=most, max_labeled_demos=0)
     with prompting.quiet("prompt iteration"):
         compiled = optimizer.compile(writer.reset_copy(), teacher=writer, trainset=examples)
@@ -86,15 +87,17 @@ def improve(
     }
 
 
-def in_words(found: Mapping[str, Any]) -> list[str]:
+def in_words(measures: Mapping[str, Any]) -> list[str]:
     """What a prompt iteration found, in sentences for the report; none where there was nothing to try it on."""
-    if not found["batch"]:
+    if not measures["batch"]:
         return []
-    causes = ", ".join(f"{cause} ({count})" for cause, count in found["causes"]["before"].items()) or "none"
-    kept = "are used" if found["kept"] else "were no better and are not used"
+    causes = ", ".join(f"{cause} ({count})" for cause, count in measures["causes"]["before"].items()) or "none"
+    kept = "are used" if measures["kept"] else "were no better and are not used"
     return [
-        f"Of a first batch of {found['batch']} requests, {found['before']:.0%} passed the checks (rejected: {causes}).",
-        f"With {found['demonstrations']} demonstrations that passed them, {found['after']:.0%} did; these {kept}.",
+        f"Of a first batch of {counted(measures['batch'], 'request')}, {measures['before']:.0%} passed the checks "
+        f"(rejected: {causes}).",
+        f"With {counted(measures['demonstrations'], 'demonstration')} from those that passed, {measures['after']:.0%} "
+        f"did; these {kept}.",
     ]
 
 

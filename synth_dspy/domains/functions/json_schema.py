@@ -50,9 +50,9 @@ def problems(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, An
     _patterns_end.set(monotonic() + _PATTERNS_S)
     for error in sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]):
         inside = best_match([error])  # of several alternatives, the one that was meant, if it failed inside
-        found = inside if inside and len(inside.absolute_path) > len(error.absolute_path) else error
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found.absolute_path)
-        yield f"{where}{path}: {_in_words(found, definitions)}"
+        deepest = inside if inside and len(inside.absolute_path) > len(error.absolute_path) else error
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in deepest.absolute_path)
+        yield f"{where}{path}: {_in_words(deepest, definitions)}"
 
 
 def json_types(schema: Any, definitions: Mapping[str, Any] | None = None) -> frozenset[str]:
@@ -159,8 +159,8 @@ def _validator() -> Callable[[Mapping[str, Any]], Any]:
             return
         wanted = {types} if isinstance(types, str) else set(types)
         # A number that is not known yet may turn out whole.
-        found = instance.types | ({"integer", "number"} if instance.types & {"integer", "number"} else set())
-        if found and not wanted & found:
+        types = instance.types | ({"integer", "number"} if instance.types & {"integer", "number"} else set())
+        if types and not wanted & types:
             yield ValidationError(f"{instance!r} is not of type {types}")
 
     rules = {key: spared(rule) for key, rule in standard.items()}

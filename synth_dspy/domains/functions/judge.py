@@ -19,7 +19,7 @@ from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function,
 from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.evaluation.scores import scores
 
-Known = Callable[[], Mapping[str, Function]]
+FunctionsByName = Callable[[], Mapping[str, Function]]
 """Gives the functions by name, once somebody asks: reading them is I/O."""
 
 
@@ -27,14 +27,14 @@ class CallJudge:
     """1.0 where the calls are right, 0.0 otherwise; no model is asked.
 
     Args:
-        known: the functions by name.
+        registry: the functions by name.
     """
 
     name = "ast"
     agreement: Mapping[str, Any] = {}
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, registry: FunctionsByName) -> None:
+        self._registry = registry
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         return self._score(example.expected, str(prediction.get("answer") or ""))
@@ -44,10 +44,10 @@ class CallJudge:
         return [self._score(row["expected"], str(row["prediction"])) for row in rows]
 
     def _score(self, expected: Mapping[str, Any], answer: str) -> float:
-        return float(scored(expected, answer, self._known()).ok)
+        return float(scored(expected, answer, self._registry()).ok)
 
 
-def call_metrics(known: Known) -> dict[str, Metric]:
+def call_metrics(registry: FunctionsByName) -> dict[str, Metric]:
     """The parts of being right, by name; NaN where one does not apply.
 
     right_function: the functions that are called are those expected; where some are.
@@ -60,7 +60,7 @@ def call_metrics(known: Known) -> dict[str, Metric]:
 
     def metric(part: Callable[[Mapping[str, Any], list[Call] | None, list[Function]], float]) -> Metric:
         def score(example: Any, prediction: Any, trace: Any = None) -> float:
-            functions = resolve(example.expected["functions"], known())
+            functions = resolve(example.expected["functions"], registry())
             return part(example.expected, _calls(str(prediction.get("answer") or "")), functions)
 
         return score
@@ -78,9 +78,9 @@ def call_metrics(known: Known) -> dict[str, Metric]:
     return made
 
 
-def scored(expected: Mapping[str, Any], answer: str, known: Mapping[str, Function]) -> CallScore:
+def scored(expected: Mapping[str, Any], answer: str, registry: Mapping[str, Function]) -> CallScore:
     """The score of an answer, with why it is wrong."""
-    functions = resolve(expected["functions"], known)
+    functions = resolve(expected["functions"], registry)
     calls = _calls(answer)
     if calls is None:
         return CallScore(ok=False, why="not a list of calls")

@@ -23,18 +23,18 @@ class LeadsToFunction:
 
     Args:
         embed: texts to unit vectors.
-        known: functions by name.
+        registry: functions by name.
         nearest: how many functions may be as near.
         least: least cosine similarity to the one meant.
     """
 
     name = "leads to its function"
 
-    def __init__(self, embed: Embed, known: Mapping[str, Function], nearest: int = 3, least: float = 0.2) -> None:
+    def __init__(self, embed: Embed, registry: Mapping[str, Function], nearest: int = 3, least: float = 0.2) -> None:
         self.embed = embed
         self.nearest = nearest
         self.least = least
-        self.known = known
+        self.registry = registry
         self._vectors: NDArray[np.float32] | None = None
         self._lock = threading.Lock()
 
@@ -43,9 +43,9 @@ class LeadsToFunction:
             return KEPT  # what a follow-up is about was said before
         with self._lock:
             if self._vectors is None:  # of a large interface that takes a while
-                self._vectors = self.embed([what_it_does(function) for function in self.known.values()])
+                self._vectors = self.embed([what_it_does(function) for function in self.registry.values()])
         near = self._vectors @ self.embed([str(candidate.fields["question"])])[0]
-        scores = dict(zip(self.known, map(float, near), strict=True))
+        scores = dict(zip(self.registry, map(float, near), strict=True))
         meant = [each.name for call in candidate.unit.about for each in (call, *call.inner())]
         offered = candidate.fields["available"]
         if not set(meant) & set(offered):

@@ -71,15 +71,15 @@ def score_calls(
             call changes what the next finds.
     """
     made = [call if isinstance(call, Call) else Call.from_json(call) for call in calls]
-    known = {function.name: function for function in functions}
+    registry = {function.name: function for function in functions}
     every = [each for call in made for each in (call, *call.inner())]
-    why, detail = _Rules(known, strict).verdict(made, ground_truth)
+    why, detail = _Rules(registry, strict).verdict(made, ground_truth)
     return CallScore(
         not why,
         why,
         detail,
-        any(call.name not in known for call in every),
-        any(call.name in known and bool(_undeclared(call, known[call.name])) for call in every),
+        any(call.name not in registry for call in every),
+        any(call.name in registry and bool(_undeclared(call, registry[call.name])) for call in every),
     )
 
 
@@ -87,7 +87,7 @@ def score_calls(
 class _Rules:
     """How calls and values are compared, among known functions, strictly or not."""
 
-    known: Mapping[str, Function]
+    registry: Mapping[str, Function]
     strict: bool
 
     def verdict(self, calls: Sequence[Call], expected: Sequence[Expected] | None) -> tuple[str, str]:
@@ -104,16 +104,16 @@ class _Rules:
             return next((problem for i, row in enumerate(wrong) if (problem := row[i])), ("", ""))
         partners = _partners(wrong)
         free = [j for j in range(len(calls)) if j not in partners]
-        mistakes = [problem for i, j in enumerate(partners) if j is None for k in free if (problem := wrong[i][k])]
+        problems = [problem for i, j in enumerate(partners) if j is None for k in free if (problem := wrong[i][k])]
         # Of those left over, the call that comes nearest to one expected says what the mistake is.
-        return max(mistakes, key=lambda each: CAUSES.index(each[0]), default=("", ""))
+        return max(problems, key=lambda each: CAUSES.index(each[0]), default=("", ""))
 
     def wrong(self, call: Call, expected: Expected) -> tuple[str, str] | None:
         """What is first wrong with a call that is meant as the one expected."""
         ((name, accepted),) = expected.items()
         if call.name != name:
             return NAME, f"{call.name} instead of {name}"
-        function = self.known.get(name) or Function(name, "", {})
+        function = self.registry.get(name) or Function(name, "", {})
         for key in function.required:
             if key not in call.arguments:
                 return MISSING, f"{key} of {name}"
@@ -181,17 +181,17 @@ def _partners(wrong: Sequence[Sequence[tuple[str, str] | None]]) -> list[int | N
     """For each expected call one that is right for it, as many as there can be (Kuhn's augmenting paths)."""
     expected_of: dict[int, int] = {}
 
-    def settle(i: int, tried: set[int]) -> bool:
+    def augment(i: int, tried: set[int]) -> bool:
         for j, problem in enumerate(wrong[i]):
             if problem is None and j not in tried:
                 tried.add(j)
-                if j not in expected_of or settle(expected_of[j], tried):
+                if j not in expected_of or augment(expected_of[j], tried):
                     expected_of[j] = i
                     return True
         return False
 
     for i in range(len(wrong)):
-        settle(i, set())
+        augment(i, set())
     call_of = {i: j for j, i in expected_of.items()}
     return [call_of.get(i) for i in range(len(wrong))]
 
@@ -221,11 +221,11 @@ class _Schema:
         """The schema of a property or, for a number, of the items: of the first alternative that declares it."""
         for schema in self._alternatives(self.schema):
             if isinstance(key, int):
-                found = schema.get("items")
+                part = schema.get("items")
             else:
-                found = (schema.get("properties") or {}).get(key, schema.get("additionalProperties"))
-            if isinstance(found, Mapping):
-                return _Schema(found, self.definitions)
+                part = (schema.get("properties") or {}).get(key, schema.get("additionalProperties"))
+            if isinstance(part, Mapping):
+                return _Schema(part, self.definitions)
         return _Schema({}, self.definitions)
 
     def _alternatives(self, schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

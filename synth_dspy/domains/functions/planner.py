@@ -20,7 +20,7 @@ from synth_dspy.domains.functions.json_schema import json_types
 from synth_dspy.domains.functions.program import Workshop
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function, validate
-from synth_dspy.domains.functions.units import FunctionItem, LeftOut, Opening, RequestUnit
+from synth_dspy.domains.functions.units import FirstTurns, FunctionItem, LeftOut, RequestUnit
 from synth_dspy.domains.functions.values import ValueDrawer, leaves
 from synth_dspy.domains.functions.wording import CLARIFY, SYSTEM_PROMPTS, TALK
 
@@ -65,7 +65,7 @@ class UnitPlanner:
     """Draws calls, in the shares of a mix and even over the functions.
 
     Args:
-        known: all functions by name; calls are drawn of those that `plan` is given.
+        registry: all functions by name; calls are drawn of those that `plan` is given.
         seeds: labelled examples of the training groups.
         embed: texts to unit vectors.
         workshop: makes calls in sandboxes.
@@ -77,7 +77,7 @@ class UnitPlanner:
 
     def __init__(
         self,
-        known: Mapping[str, Function],
+        registry: Mapping[str, Function],
         seeds: Sequence[dspy.Example],
         embed: Embed,
         workshop: Workshop,
@@ -86,7 +86,7 @@ class UnitPlanner:
         write_value: Callable[[Function, str, int], str],
         seed: int = 0,
     ) -> None:
-        self.known = dict(known)
+        self.registry = dict(registry)
         self.seeds = list(seeds)
         self.embed = embed
         self.workshop = workshop
@@ -95,7 +95,7 @@ class UnitPlanner:
         self.write_value = write_value
         self.seed = seed
         seen = [call for example in seeds for call in calls_of(example.expected["calls"])]
-        self.drawer = ValueDrawer([*seen, *(call for function in known.values() for call in function.examples)])
+        self.drawer = ValueDrawer([*seen, *(call for function in registry.values() for call in function.examples)])
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]:
         """At most `limit` units; without one, four for each function."""
@@ -150,16 +150,16 @@ class UnitPlanner:
                     log.warning("no value for %s of %s: %s", name, function.name, error)
                     return None
             call = Call(function.name, {name: arguments[name] for name in function.properties if name in arguments})
-            if not validate(call, self.known.values()) and self._runs(call):
+            if not validate(call, self.registry.values()) and self._runs(call):
                 return call
         return None
 
     def _runs(self, call: Call) -> bool:
-        return not is_executable(call, self.known) or self.workshop.run([call])[0].ok
+        return not is_executable(call, self.registry) or self.workshop.run([call])[0].ok
 
     def _pairs(self, functions: Mapping[str, Function]) -> list[tuple[Function, Function, str]]:
         """(outer, inner, argument) where what the inner returns is what the outer's argument is, by type and words."""
-        found = [
+        pairs = [
             (call.name, value.name, name)
             for example in self.seeds
             for call in calls_of(example.expected["calls"])
@@ -178,10 +178,10 @@ class UnitPlanner:
                 for j, (outer, name, schema) in enumerate(taking):
                     types = json_types(inner.returns) & json_types(schema)
                     if outer.name != inner.name and types - {"boolean", "null"} and near[i, j] >= FITS:
-                        found.append((outer.name, inner.name, name))
+                        pairs.append((outer.name, inner.name, name))
         return [
             (functions[outer], functions[inner], name)
-            for outer, inner, name in dict.fromkeys(found)
+            for outer, inner, name in dict.fromkeys(pairs)
             if outer in functions and inner in functions
         ]
 
@@ -189,10 +189,10 @@ class UnitPlanner:
         for attempt in range(4):
             outer, inner, name = pairs[(number + attempt) % len(pairs)]
             call, feeding = self._call(outer, rng, False), self._call(inner, rng, False)
-            if call is None or feeding is None or not is_executable(feeding, self.known):
+            if call is None or feeding is None or not is_executable(feeding, self.registry):
                 continue
             whole = Call(outer.name, {**call.arguments, name: feeding})
-            if not validate(whole, self.known.values()) and self._runs(whole):
+            if not validate(whole, self.registry.values()) and self._runs(whole):
                 return [whole]
         return []
 
@@ -202,9 +202,9 @@ class UnitPlanner:
         """A unit: the calls, what must be said of them, what is offered beside them, how a conversation begins."""
         every = [each.name for call in calls for each in (call, *call.inner())]
         used = list(dict.fromkeys(every))
-        function = self.known[calls[0].name]
+        function = self.registry[calls[0].name]
         about = expected = calls
-        left_out = opening = must = None
+        left_out = first_turns = must = None
         instead = ""
         if category == "missing_argument" and not function.required:
             category = "single"
@@ -217,9 +217,9 @@ class UnitPlanner:
             expected, used = [], []
         offered = self._offered(category, used, function, list(groups), rng)
         if category == "multi_turn":
-            opening, about, expected, must, instead = self._turns(calls[0], rng)
+            first_turns, about, expected, must, instead = self._turns(calls[0], rng)
         wanted = self.details.wanted(about, rng)
-        executable = all(is_executable(call, self.known) for call in expected)
+        executable = all(is_executable(call, self.registry) for call in expected)
         outcomes = self.workshop.run(expected) if executable else []
         return RequestUnit(
             id=f"{category}-{number}-{_hash(repr(calls))[:8]}",
@@ -235,7 +235,7 @@ class UnitPlanner:
             results=[outcome.as_json() for outcome in outcomes],
             system=rng.choice(SYSTEM_PROMPTS) if rng.random() < WITH_SYSTEM else "",
             left_out=left_out,
-            opening=opening,
+            first_turns=first_turns,
         )
 
     def _offered(
@@ -245,7 +245,7 @@ class UnitPlanner:
         others = [name for name in pool if name not in used and name != function.name]
         if category == "irrelevant":
             others = rng.sample(others, min(CONSIDERED, len(others)))
-            vectors = self.embed([what_it_does(self.known[name]) for name in [function.name, *others]])
+            vectors = self.embed([what_it_does(self.registry[name]) for name in [function.name, *others]])
             near = dict(zip(others, map(float, vectors[1:] @ vectors[0]), strict=True))
             far = sorted(others, key=lambda name: near[name])
             return rng.sample(far[: max(OFFERED, len(far) // 2)], min(rng.randint(1, OFFERED), len(far)))
@@ -256,9 +256,9 @@ class UnitPlanner:
         rng.shuffle(offered)
         return offered
 
-    def _turns(self, call: Call, rng: random.Random) -> tuple[Opening, list[Call], list[Call], Sequence[Must], str]:
+    def _turns(self, call: Call, rng: random.Random) -> tuple[FirstTurns, list[Call], list[Call], Sequence[Must], str]:
         """How a conversation begins; what its last message is about, leads to, must say, and wants ("": as usual)."""
-        function = self.known[call.name]
+        function = self.registry[call.name]
         kind = rng.random()
         changed = [name for name in call.arguments if not isinstance(call.arguments[name], bool)]
         if kind < 0.55 and changed:
@@ -269,16 +269,16 @@ class UnitPlanner:
                 if other != call and not validate(other, [function]) and self._runs(other):
                     must = [(name, each, self.details.note(other, name)) for _, each in leaves({name: value})]
                     wanted = self.details.instead(name, value, lambda value: spelt(value, rng))
-                    return Opening("follow-up", call), [other], [other], must, wanted
+                    return FirstTurns("follow-up", call), [other], [other], must, wanted
         required = [name for name in function.required if not isinstance(call.arguments[name], list | dict | bool)]
         if kind < 0.8 and required:
             name = rng.choice(required)
             rest = Call(call.name, {key: value for key, value in call.arguments.items() if key != name})
-            asked = rng.choice(CLARIFY).format(name.replace("_", " "))
+            clarification = rng.choice(CLARIFY).format(name.replace("_", " "))
             lacks, value = self._left_out(function, name, call), call.arguments[name]
-            opening = Opening("answer", rest, lacks, asked, f"{spelt(value, rng)}.")
-            return opening, [call], [call], [(name, value, "")], ""
-        return Opening("talk", call, last=rng.choice(TALK)), [call], [], [], ""
+            first_turns = FirstTurns("answer", rest, lacks, clarification, f"{spelt(value, rng)}.")
+            return first_turns, [call], [call], [(name, value, "")], ""
+        return FirstTurns("talk", call, last=rng.choice(TALK)), [call], [], [], ""
 
     def _left_out(self, function: Function, name: str, call: Call) -> LeftOut:
         drawn = [value for _, value in leaves({name: call.arguments[name]}) if isinstance(value, str)]

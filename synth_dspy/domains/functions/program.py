@@ -33,16 +33,16 @@ class Finder:
     offer, the embedder puts the right one first in 46.
 
     Args:
-        known: functions by name.
+        registry: functions by name.
         retriever: the index of their descriptions; None ranks by the embedder.
         embedder: ranks functions that stand in no index.
         most: functions that are shown.
     """
 
     def __init__(
-        self, known: Mapping[str, Function], retriever: Retriever | None, embedder: Embedder, most: int = SHOWN
+        self, registry: Mapping[str, Function], retriever: Retriever | None, embedder: Embedder, most: int = SHOWN
     ) -> None:
-        self.known = dict(known)
+        self.registry = dict(registry)
         self.retriever = retriever
         self.embedder = embedder
         self.most = most
@@ -55,7 +55,7 @@ class Finder:
         """Functions to show, best first: of those offered, or of all."""
         if available is None and self.retriever is not None:
             return self._searched(question)
-        offered = resolve(self.known if available is None else available, self.known)
+        offered = resolve(self.registry if available is None else available, self.registry)
         if len(offered) < 2:
             return offered
         texts = [what_it_does(function) for function in offered]
@@ -71,9 +71,9 @@ class Finder:
         words = 40 * self.most
         while True:
             passages = self.retriever.search(question, None, words)
-            names = list(dict.fromkeys(p.document for p in passages if p.document in self.known))
+            names = list(dict.fromkeys(p.document for p in passages if p.document in self.registry))
             if len(names) >= self.most or words > 5000:
-                return [self.known[name] for name in names[: self.most]]
+                return [self.registry[name] for name in names[: self.most]]
             words *= 4  # their descriptions are long
 
 

@@ -148,8 +148,8 @@ def validate(call: Call, functions: Iterable[Function]) -> list[str]:
         call: The call.
         functions: Those that may be called.
     """
-    known = {function.name: function for function in functions}
-    return list(_problems(call, known))
+    registry = {function.name: function for function in functions}
+    return list(_problems(call, registry))
 
 
 def calls_schema(functions: Sequence[Function], *, most: int | None = None, nested: int = 0) -> dict[str, Any]:
@@ -239,8 +239,8 @@ def _calls_in(value: Any) -> Iterator[Call]:
 # -- validation -------------------------------------------------------------------------------------------------------
 
 
-def _problems(call: Call, known: Mapping[str, Function]) -> Iterator[str]:
-    function = known.get(call.name)
+def _problems(call: Call, registry: Mapping[str, Function]) -> Iterator[str]:
+    function = registry.get(call.name)
     if function is None:
         yield f"unknown function {call.name}"
     else:
@@ -252,20 +252,20 @@ def _problems(call: Call, known: Mapping[str, Function]) -> Iterator[str]:
         for name, value in call.arguments.items():
             schema = function.properties.get(name, more)
             if isinstance(schema, Mapping):
-                yield from json_schema.problems(_stand_in(value, known), schema, definitions, f"argument {name}")
+                yield from json_schema.problems(_stand_in(value, registry), schema, definitions, f"argument {name}")
     for each in _calls_in(list(call.arguments.values())):
-        yield from (f"in {each.name}: {problem}" for problem in _problems(each, known))
+        yield from (f"in {each.name}: {problem}" for problem in _problems(each, registry))
 
 
-def _stand_in(value: Any, known: Mapping[str, Function]) -> Any:
+def _stand_in(value: Any, registry: Mapping[str, Function]) -> Any:
     if isinstance(value, Call):
-        function = known.get(value.name)
+        function = registry.get(value.name)
         types = json_schema.json_types(function.returns) if function else frozenset[str]()
         return json_schema.Unknown(f"the result of {value.name}", types)
     if isinstance(value, list):
-        return [_stand_in(each, known) for each in value]
+        return [_stand_in(each, registry) for each in value]
     if isinstance(value, Mapping):
-        return {key: _stand_in(each, known) for key, each in value.items()}
+        return {key: _stand_in(each, registry) for key, each in value.items()}
     return value
 
 

@@ -61,19 +61,21 @@ class Functions:
             )
         if self.bfcl is not None:
             return replace(_benchmark(self.bfcl, limit, self.syntax), prompts=self._sample_examples())
-        known, skipped = self._own
+        registry, skipped = self._own
         path = self.examples if self.functions is not None else self.sample / EXAMPLES
-        rows = read_examples(path, known) if path is not None else []
-        groups = grouped(known, rows)
+        rows = read_examples(path, registry) if path is not None else []
+        groups = grouped(registry, rows)
         kept = set(sorted(set(groups.values()), key=hash_order)[:limit])
-        labelled = [self._example(row, known, groups) for row in rows]
+        labelled = [self._example(row, registry, groups) for row in rows]
         return Knowledge(
             items=[
-                _item(function, groups[function.name]) for function in known.values() if groups[function.name] in kept
+                _item(function, groups[function.name])
+                for function in registry.values()
+                if groups[function.name] in kept
             ],
             labelled=[example for example in labelled if example.group in kept],
             prompts=() if labelled else self._sample_examples(),
-            documents=[_document(function) for name, function in known.items() if groups[name] in kept],
+            documents=[_document(function) for name, function in registry.items() if groups[name] in kept],
             skipped=skipped,
         )
 
@@ -85,12 +87,12 @@ class Functions:
         """
         if path.is_dir():
             return list(_benchmark(path, limit, self.syntax).labelled)
-        known = self.own()
-        rows = read_examples(path, known)
-        groups = grouped(known, rows)
-        return [self._example(row, known, groups) for row in rows]
+        registry = self.own()
+        rows = read_examples(path, registry)
+        groups = grouped(registry, rows)
+        return [self._example(row, registry, groups) for row in rows]
 
-    def known(self) -> dict[str, Function]:
+    def registry(self) -> dict[str, Function]:
         """The functions by name, those of the sample too: examples for prompting the teacher call them."""
         return self._of_sample | self.own()
 
@@ -115,9 +117,9 @@ class Functions:
         return [self._example(row, self._of_sample, groups) for row in rows]
 
     def _example(
-        self, row: Mapping[str, Any], known: Mapping[str, Function], groups: Mapping[str, str]
+        self, row: Mapping[str, Any], registry: Mapping[str, Function], groups: Mapping[str, str]
     ) -> dspy.Example:
-        offered = [known[name] for name in row["functions"]]
+        offered = [registry[name] for name in row["functions"]]
         fields = example_fields(
             row["question"],
             calls_of(row["expected"]),
@@ -187,24 +189,24 @@ def _turns(item: BfclItem) -> list[dict[str, Any]]:
     before: list[Turn] = []
     system = ""
     for number, (messages, accepted) in enumerate(zip(item.question, item.ground_truth, strict=True)):
-        said = [message for message in messages if message["role"] != "system"]
+        turns = [message for message in messages if message["role"] != "system"]
         system = " ".join([system, *(m["content"] for m in messages if m["role"] == "system")]).strip()
-        if accepted is None or not said:
+        if accepted is None or not turns:
             continue  # nothing to compare with
         rows.append(
             {
                 "id": item.id if len(item.question) == 1 else f"{item.id}/{number + 1}",
                 "category": item.category,
-                "question": said[-1]["content"],
+                "question": turns[-1]["content"],
                 "functions": [function.name for function in item.functions],
                 "offered": item.functions,
                 "expected": accepted,
-                "conversation": [*before, *said[:-1]],
+                "conversation": [*before, *turns[:-1]],
                 "system": system,
             }
         )
         before += [
-            *said,
+            *turns,
             {"role": "assistant", "calls": [call.as_json() for call in calls_of(accepted, _by_name(item.functions))]},
         ]
     return rows

@@ -186,13 +186,13 @@ def _notes(path: str, schema: Any) -> list[str]:
     if not isinstance(schema, Mapping):
         return []
     note = _one_line(schema.get("description", ""))
-    found = [f"{path}: {note}"] if note else []
+    notes = [f"{path}: {note}"] if note else []
     for name, each in (schema.get("properties") or {}).items():
-        found += _notes(f"{path}.{name}", each)
+        notes += _notes(f"{path}.{name}", each)
     for each in (schema.get("items"), *(schema.get("anyOf") or ())):
         inner = _notes(path, each)
-        found += [text for text in inner if not (note and text.startswith(f"{path}: "))]
-    return found
+        notes += [text for text in inner if not (note and text.startswith(f"{path}: "))]
+    return notes
 
 
 def _one_line(text: str) -> str:

@@ -36,7 +36,7 @@ from synth_dspy.domains.functions.program import Workshop
 from synth_dspy.domains.functions.schema import Call, Function
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import Syntax
-from synth_dspy.domains.functions.units import Opening, RequestUnit
+from synth_dspy.domains.functions.units import FirstTurns, RequestUnit
 from synth_dspy.domains.functions.writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
@@ -48,7 +48,7 @@ class RequestSynthesizer(dspy.Module):
     """Writes candidates; `plan` draws calls and makes them, `forward` has one said in words.
 
     Args:
-        known: the functions by name; calls are drawn of those that `plan` is given.
+        registry: the functions by name; calls are drawn of those that `plan` is given.
         elsewhere: further functions, which only the seeds call.
         seeds: labelled examples of the training groups, or of functions elsewhere.
         embed: texts to unit vectors.
@@ -63,7 +63,7 @@ class RequestSynthesizer(dspy.Module):
 
     def __init__(
         self,
-        known: Mapping[str, Function],
+        registry: Mapping[str, Function],
         elsewhere: Mapping[str, Function],
         seeds: Sequence[dspy.Example],
         embed: Embed,
@@ -77,17 +77,17 @@ class RequestSynthesizer(dspy.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.known = dict(known)
+        self.registry = dict(registry)
         self.workshop = workshop
         self.checks = list(checks)
         self.syntax = syntax
         self.samples = samples
-        self.details = Details({**elsewhere, **known}, seeds, count, seed)
+        self.details = Details({**elsewhere, **registry}, seeds, count, seed)
         self.findings: list[str] = []
         self.writer = RequestWriter()
         self.replies = ReplyWriter()
         self.values = ValueWriter()
-        self.planner = UnitPlanner(known, seeds, embed, workshop, mix, self.details, self.values, seed)
+        self.planner = UnitPlanner(registry, seeds, embed, workshop, mix, self.details, self.values, seed)
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]:
         """Units to write about."""
@@ -101,8 +101,8 @@ class RequestSynthesizer(dspy.Module):
         """The candidate of one unit that `plan` made; of an item, those of its units."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
-        if unit.opening is not None:
-            return self._conversation(unit, unit.opening)
+        if unit.first_turns is not None:
+            return self._conversation(unit, unit.first_turns)
         question = self._best(unit)
         if not question:
             return []
@@ -146,27 +146,27 @@ class RequestSynthesizer(dspy.Module):
             replace(rest, expected=()),  # without its argument it is no valid call
         ]
 
-    def _conversation(self, unit: RequestUnit, opening: Opening) -> list[Candidate[RequestUnit]]:
+    def _conversation(self, unit: RequestUnit, first_turns: FirstTurns) -> list[Candidate[RequestUnit]]:
         """A conversation: the request for the first call, what the assistant did, and the last message."""
-        call = opening.first
+        call = first_turns.first
         begun = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
-        if opening.lacks is not None:  # it lacks what is asked for next
-            begun = replace(begun, expected=(), left_out=opening.lacks)
+        if first_turns.lacks is not None:  # it lacks what is asked for next
+            begun = replace(begun, expected=(), left_out=first_turns.lacks)
         request = self._best(begun)
         if not self.passes(self.candidate(begun, request)):
             return []
         turns: list[dict[str, Any]] = [{"role": "user", "content": request}]
-        if opening.lacks is not None:
-            turns.append({"role": "assistant", "content": opening.reply})
+        if first_turns.lacks is not None:
+            turns.append({"role": "assistant", "content": first_turns.reply})
         else:
             turns.append({"role": "assistant", "calls": [call.as_json()]})
-            if is_executable(call, self.known):
+            if is_executable(call, self.registry):
                 result = self.workshop.run([call])[0].as_json()
                 turns.append({"role": "tool", "content": str(result["result"])})
                 reply = self.replies(request, [result])
                 turns += [{"role": "assistant", "content": reply}] if reply else []
         whole = replace(unit, conversation=tuple(turns))
-        last = opening.last or self._best(whole)
+        last = first_turns.last or self._best(whole)
         return [self.candidate(whole, last[0].upper() + last[1:])] if last else []
 
     def _alone(self, unit: RequestUnit, call: Call, wanted: str) -> RequestUnit:
@@ -179,7 +179,7 @@ class RequestSynthesizer(dspy.Module):
             must=self.details.must([call]),
             wanted=wanted,
             shots=self.details.shots_for("single", [call.name]),
-            opening=None,
+            first_turns=None,
             conversation=(),
         )
 
@@ -192,7 +192,7 @@ class RequestSynthesizer(dspy.Module):
         fields = example_fields(
             question,
             unit.expected,
-            [self.known[name] for name in unit.offered],
+            [self.registry[name] for name in unit.offered],
             self.syntax,
             conversation=unit.conversation,
             system=unit.system,
@@ -209,15 +209,15 @@ class RequestSynthesizer(dspy.Module):
 
 def function_synthesizer(resources: Resources, source: Functions, mix: str = "") -> RequestSynthesizer:
     """The module that writes requests; the teacher is set on it by whoever runs it."""
-    known = source.own()
+    registry = source.own()
     return RequestSynthesizer(
-        known,
-        source.known(),
+        registry,
+        source.registry(),
         resources.seeds,
         resources.embedder.embed,
-        Workshop(known.values()),
+        Workshop(registry.values()),
         mix=parse_mix(mix or "single=1"),
-        checks=function_checks(resources, known),
+        checks=function_checks(resources, registry),
         syntax=source.syntax,
         seed=resources.seed,
     )
@@ -225,7 +225,7 @@ def function_synthesizer(resources: Resources, source: Functions, mix: str = "")
 
 def function_filters(resources: Resources, source: Functions, *, quantile: float | None = None) -> list[Filter]:
     """What a candidate must pass, cheapest first."""
-    embed, known = resources.embedder.embed, source.own()
+    embed, registry = resources.embedder.embed, source.own()
     teacher = function_synthesizer(resources, source)
     teacher.set_lm(resources.teacher)
 
@@ -235,7 +235,7 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
 
     return [
         *teacher.checks,
-        Executes(lambda calls: teacher.workshop.run(calls, again=1), known),
+        Executes(lambda calls: teacher.workshop.run(calls, again=1), registry),
         Reply(),
         NearDuplicate(embed, resources.learned, cosine=0.95),  # alike but for the values is not the same
         Decontaminated(resources.held_out, embed),

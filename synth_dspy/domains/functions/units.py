@@ -30,7 +30,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class FirstTurns:
     """How a conversation begins, and what its last message is to the turns before.
 
     Attributes:
@@ -67,7 +67,7 @@ class RequestUnit:
         results: what the expected calls gave.
         system: a system prompt, or "".
         left_out: an argument that must not be said.
-        opening: how the conversation begins that the request ends.
+        first_turns: how the conversation begins that the request ends.
         conversation: its turns, once they are written.
     """
 
@@ -84,5 +84,5 @@ class RequestUnit:
     results: Sequence[Mapping[str, Any]] = ()
     system: str = ""
     left_out: LeftOut | None = None
-    opening: Opening | None = None
+    first_turns: FirstTurns | None = None
     conversation: tuple[Turn, ...] = ()

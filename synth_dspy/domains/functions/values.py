@@ -64,29 +64,29 @@ def spellings(value: Any) -> list[str]:
     return [text, *ALIASES.get(text, ())]
 
 
-def is_said(value: Any, text: str) -> bool:
+def is_stated(value: Any, text: str) -> bool:
     """Whether a text says a value, in words or figures; of a list or an object, every leaf of it.
 
     True and False are never said as such: see `leaves`.
     """
     if isinstance(value, list):
-        return all(is_said(each, text) for each in value)
+        return all(is_stated(each, text) for each in value)
     if isinstance(value, Mapping):
-        return all(is_said(each, text) for each in value.values())
-    said = tokens(text)
+        return all(is_stated(each, text) for each in value.values())
+    words = tokens(text)
     if isinstance(value, str) and _DATE.fullmatch(value):
         wanted = set(tokens(spellings(value)[1]))
-        return any(wanted <= set(said[i : i + 4]) for i in range(len(said)))
+        return any(wanted <= set(words[i : i + 4]) for i in range(len(words)))
     if isinstance(value, int | float) and value < 0 and not re.search(r"minus|negative|below|[-−–]\s*\d", text, re.I):
         return False
     low = text.lower()
     return any(
-        _within(tokens(spelling), said) if tokens(spelling) else spelling.lower() in low
+        _within(tokens(spelling), words) if tokens(spelling) else spelling.lower() in low
         for spelling in spellings(value)
     )
 
 
-def as_said(value: Any, text: str) -> str:
+def as_stated(value: Any, text: str) -> str:
     """The spelling of a value that a text uses; the value itself where it uses none that is known."""
     low = text.lower()
     return next((each for each in sorted(spellings(value), key=len, reverse=True) if each.lower() in low), str(value))
@@ -107,8 +107,8 @@ def leaves(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield name, each
 
 
-def _within(wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
-    return any(said[i : i + len(wanted)] == wanted for i in range(len(said) - len(wanted) + 1))
+def _within(wanted: tuple[str, ...], words: tuple[str, ...]) -> bool:
+    return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
 
 
 def _plain(value: float) -> str:
@@ -205,8 +205,8 @@ class ValueDrawer:
 
     def _number(self, schema: Mapping[str, Any], name: str, rng: random.Random, whole: bool) -> float:
         seen = [value for value in self._seen.get(name, ()) if isinstance(value, int | float)]
-        said = _RANGE.search(str(schema.get("description", "")))
-        low, high = (float(said[1]), float(said[2])) if said else (min(seen, default=1), max(seen, default=50))
+        match = _RANGE.search(str(schema.get("description", "")))
+        low, high = (float(match[1]), float(match[2])) if match else (min(seen, default=1), max(seen, default=50))
         low = float(schema.get("minimum", schema.get("exclusiveMinimum", low)))
         high = max(low, float(schema.get("maximum", schema.get("exclusiveMaximum", high))))
         if low > 0 and high / low > 20:  # small numbers are said more often than large ones
@@ -235,7 +235,7 @@ class ValueDrawer:
 
 def _examples(note: str) -> list[str]:
     """The values that a description gives as examples: "such as Lisbon, Oslo or Kyoto"."""
-    found = _SUCH_AS.search(note)
-    if not found:
+    match = _SUCH_AS.search(note)
+    if not match:
         return []
-    return [part.strip(" '\"`") for part in re.split(r",\s*(?:or |and )?| or | and ", found[1]) if part.strip(" '\"`")]
+    return [part.strip(" '\"`") for part in re.split(r",\s*(?:or |and )?| or | and ", match[1]) if part.strip(" '\"`")]

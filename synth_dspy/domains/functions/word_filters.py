@@ -16,7 +16,7 @@ from synth_dspy.domains.functions.json_schema import json_types
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function
 from synth_dspy.domains.functions.units import LeftOut, RequestUnit
-from synth_dspy.domains.functions.values import is_said, leaves, spellings
+from synth_dspy.domains.functions.values import is_stated, leaves, spellings
 from synth_dspy.synthesis.text import content, number_counts, numbers, tokens
 
 CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
@@ -60,7 +60,7 @@ class WellFormedRequest:
         return KEPT
 
 
-class Said:
+class StatesValues:
     """Every value of the calls is said in the request, in figures or words; an option that is switched is named."""
 
     name = "arguments said"
@@ -71,7 +71,7 @@ class Said:
             if isinstance(value, bool):
                 if not names_option(name, note, text) or (value is False and not _NOT.search(text)):
                     return rejected(f"an option is not said: {name}")
-            elif not is_said(value, text):
+            elif not is_stated(value, text):
                 return rejected(f"a value is not said: {name}")
         return KEPT
 
@@ -87,8 +87,8 @@ class NothingElse:
 
     name = "nothing made up"
 
-    def __init__(self, known: Mapping[str, Function]) -> None:
-        self.known = known
+    def __init__(self, registry: Mapping[str, Function]) -> None:
+        self.registry = registry
 
     def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         unit, text = candidate.unit, str(candidate.fields["question"])
@@ -102,41 +102,41 @@ class NothingElse:
             return rejected(f"a number from nowhere: {', '.join(sorted(made_up))}")
         if again := [number for number, often in counts.items() if often > max(1, held[number])]:
             return rejected(f"a number is said again: {', '.join(sorted(again))}")
-        said = {token for each in ways for way in each for token in tokens(way)}
+        stated = {token for each in ways for way in each for token in tokens(way)}
         for call in every:
-            properties = self.known[call.name].properties
+            properties = self.registry[call.name].properties
             # "38 Celsius in Fahrenheit": of a function that only takes what is wanted, the other may be said too.
             converts = not any(map(_ORIGIN.search, properties))
             for name, schema in properties.items():
                 also = converts and _TARGET.search(name) and name != left_out
                 for option in () if also else schema.get("enum") or ():
-                    if option not in values and is_said(option, text) and not set(tokens(str(option))) <= said:
+                    if option not in values and is_stated(option, text) and not set(tokens(str(option))) <= stated:
                         return rejected(f"another value is said: {option}")
                 unset = schema.get("type") == "boolean" and name not in call.arguments
-                if unset and _switches(self.known[call.name], name, text, said):
+                if unset and _switches(self.registry[call.name], name, text, stated):
                     return rejected(f"an option is said that is not called: {name}")
         if candidate.fields.get("conversation") and _BEFORE.search(text):
             new = [value for _, value, _ in unit.must]
             if not any(_WHEN.fullmatch(str(value)) and value not in new for value in values):
                 return rejected("a day from nowhere")
-        if unit.left_out and (found := self._left_out(unit, unit.left_out, text, said)):
-            return rejected(f"what was left out may be said: {found}")
+        if unit.left_out and (left_out_value := self._left_out(unit, unit.left_out, text, stated)):
+            return rejected(f"what was left out may be said: {left_out_value}")
         return KEPT
 
-    def _left_out(self, unit: RequestUnit, left_out: LeftOut, text: str, said: set[str]) -> str:
+    def _left_out(self, unit: RequestUnit, left_out: LeftOut, text: str, stated: set[str]) -> str:
         """What in a request may be the argument that was left out; "" where nothing is."""
         name = left_out.name
-        function = self.known[unit.about[0].name]
+        function = self.registry[unit.about[0].name]
         schema = function.properties[name]
         for value in left_out.texts:
-            if is_said(value, text) and not set(tokens(value)) <= said:
+            if is_stated(value, text) and not set(tokens(value)) <= stated:
                 return value
         types = json_types(schema, function.parameters.get("$defs") or {})
         if types and types <= _PLAIN_KINDS:
             return ""
         others = [f"{key} {each.get('description', '')}" for key, each in function.properties.items() if key != name]
         own = " ".join([unit.wanted, function.name, function.description, name, *others]).replace("_", " ")
-        allowed = said | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
+        allowed = stated | set(tokens(own)) | {"i", "i'm", "i'd", "i'll", "i've", "ok", "m", "d", "ll", "ve"}
         quoted = [first or second for first, second in _QUOTED.findall(text)]
         return next((each for each in [*CAPITAL.findall(text), *quoted] if not set(tokens(each)) <= allowed), "")
 
@@ -155,7 +155,7 @@ class Roles:
         text = str(candidate.fields["question"])
         if len(candidate.unit.about) > 1:
             return KEPT  # what one call is given, another may be wanted in
-        stated, asked = _parts(text)
+        statement, target_part = _parts(text)
         for call in candidate.unit.about:
             texts = {name: word for name, value in call.arguments.items() if (word := _word(value))}
             targets = [value for name, value in texts.items() if _TARGET.search(name)]
@@ -164,9 +164,12 @@ class Roles:
                 if _TARGET.search(name) and re.search(rf"\d\s*(?:{words})\b", text, re.I):
                     return rejected(f"swapped: {name}")
                 if _ORIGIN.search(name):
-                    late = is_said(value, asked) and not is_said(value, stated)
+                    late = is_stated(value, target_part) and not is_stated(value, statement)
                     if re.search(rf"{_INTO}(?:{words})\b", text, re.I) or (
-                        late and any(is_said(target, stated) and not is_said(target, asked) for target in targets)
+                        late
+                        and any(
+                            is_stated(target, statement) and not is_stated(target, target_part) for target in targets
+                        )
                     ):
                         return rejected(f"swapped: {name}")
         return KEPT
@@ -182,8 +185,8 @@ def _word(value: Any) -> str:
 
 def _parts(text: str) -> tuple[str, str]:
     """What is stated before the last question word, and what is asked from there on."""
-    found = list(re.finditer(r"\b(?:what|how|which)\b", text, re.I))
-    at = found[-1].start() if found else 0
+    questions = list(re.finditer(r"\b(?:what|how|which)\b", text, re.I))
+    at = questions[-1].start() if questions else 0
     return text[:at], text[at:]
 
 
@@ -193,9 +196,9 @@ def names_option(name: str, note: str, text: str) -> bool:
     return bool(words & set(tokens(text)))
 
 
-def _switches(function: Function, option: str, text: str, said: set[str]) -> bool:
+def _switches(function: Function, option: str, text: str, stated: set[str]) -> bool:
     """Whether a text names an option in words that are neither a value's nor the function's own."""
     note = first_sentence(function.properties[option].get("description", ""))
     own = content(f"{function.name} {first_sentence(function.description)}".replace("_", " "))
     words = set(content(f"{option} {note}".replace("_", " "))) - set(own) - _OF_ANY
-    return bool(words & set(tokens(text)) - said)
+    return bool(words & set(tokens(text)) - stated)

@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.domains.functions.details import what_it_does
-from synth_dspy.domains.functions.filters import results_of, says_result
+from synth_dspy.domains.functions.filters import results_of, states_result
 from synth_dspy.domains.functions.program import in_object, is_embedded, json_format
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Function
@@ -54,8 +54,8 @@ class RequestWriter(dspy.Module):
 
     def forward(self, wanted: str, shots: Sequence[dspy.Example] = (), **decoding: Any) -> dspy.Prediction:
         with dspy.context(adapter=PlainAdapter()):
-            said = self.write(wanted=wanted, demos=[*self.write.demos, *shots], config={**DECODING, **decoding})
-        return dspy.Prediction(request=_one_line(said.request))
+            prediction = self.write(wanted=wanted, demos=[*self.write.demos, *shots], config={**DECODING, **decoding})
+        return dspy.Prediction(request=_one_line(prediction.request))
 
 
 class ReplyWriter(dspy.Module):
@@ -74,9 +74,11 @@ class ReplyWriter(dspy.Module):
         for i in range(2):
             config = {**DECODING, **draw(i, SAMPLING)}
             with dspy.context(adapter=PlainAdapter()):
-                said = self.answer(request=question, result="; ".join(map(str, wanted)), demos=demos, config=config)
-            reply = _one_line(said.reply)
-            if all(says_result(value, reply) for value in wanted):
+                prediction = self.answer(
+                    request=question, result="; ".join(map(str, wanted)), demos=demos, config=config
+                )
+            reply = _one_line(prediction.reply)
+            if all(states_result(value, reply) for value in wanted):
                 break
         return reply
 
@@ -98,8 +100,8 @@ class ValueWriter(dspy.Module):
         if not embedded:
             del config["stop"]  # objects may be written on several lines
         with dspy.context(adapter=PlainAdapter()):
-            said = self.value(function=what_it_does(function), argument=f"{name}: {note}", config=config)
-        return _text_of(str(said.value))
+            prediction = self.value(function=what_it_does(function), argument=f"{name}: {note}", config=config)
+        return _text_of(str(prediction.value))
 
 
 def _text_of(reply: str) -> str:

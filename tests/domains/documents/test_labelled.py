@@ -74,8 +74,8 @@ def test_questions_that_programs_are_scored_on_need_an_answer(tmp_path: Path, fi
         ("question", " ", "make it a string that is not empty"),
         ("references", "2027", "make it a list of strings"),
         ("spans", [3], "must hold only strings"),
-        ("id", "q1", "id 'q1' is line 1's too"),
-        ("document", "leese", "no document that was read"),
+        ("id", "q1", "id 'q1' is also used in line 1"),
+        ("document", "leese", "no such document was read"),
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, field: str, value: object, message: str) -> None:
@@ -92,5 +92,5 @@ def test_other_failures_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="line 1: is not valid JSON"):
         read_questions(tmp_path / "broken.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(SetupError, match="holds none"):
+    with pytest.raises(SetupError, match="is empty"):
         read_questions(tmp_path / "empty.jsonl")

@@ -150,7 +150,7 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     ]
     assert "2 comments written, 2 kept" in str(done)
     program = Saying()
-    with pytest.raises(SetupError, match="no database"):
+    with pytest.raises(SetupError, match="not a database"):
         document_database(program, str(script), tmp_path / "y.sql", apply=True)
     assert not program.asked
 
@@ -160,9 +160,9 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     [
         ("sqlite:///none.db", "There is no database file"),
         ("sqlite:////nowhere/x.db", "There is no database file /nowhere/x.db:"),
-        ("mysql://root@localhost/x.db", "names no database that can be read"),
-        ("mysql://root@localhost/x", "names no database that can be read"),
-        ("notes.txt", "names no database that can be read"),
+        ("mysql://root@localhost/x.db", "is not a database that can be read"),
+        ("mysql://root@localhost/x", "is not a database that can be read"),
+        ("notes.txt", "is not a database that can be read"),
         ("postgresql://me:hunter2@localhost/x", "PGPASSWORD"),
         ("postgresql://me@localhost/x?password=hunter2", "PGPASSWORD"),
     ],

@@ -134,11 +134,11 @@ def _empty(folder: int) -> None:
 def _remove_files(folder: int) -> list[str]:
     """Remove the files of an open folder. Returns the names of the folders in it."""
     with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
+        children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in children:
         if not is_folder:
             os.unlink(name, dir_fd=folder)
-    return [name for name, is_folder in found if is_folder]
+    return [name for name, is_folder in children if is_folder]
 
 
 @contextlib.contextmanager

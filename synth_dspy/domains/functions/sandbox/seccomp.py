@@ -39,7 +39,7 @@ class _Machine:
     clone: int
     own_process: tuple[int, ...]  # kill tgkill: of the child itself only
     prlimit: int
-    opening: tuple[tuple[int, int], ...]  # open and openat, each with the offset of its flags
+    open_calls: tuple[tuple[int, int], ...]  # open and openat, each with the offset of its flags
     fcntl: int
     ioctl: int
     prctl: int
@@ -185,7 +185,7 @@ def _program(machine: _Machine, violation: int) -> Sequence[bytes]:
     )
     # O_TRUNC empties a file that is opened for writing; Linux does so without writing too, and before version 3 of
     # Landlock nothing else looks at it. (Of the two bits of the access mode, 1 is writing, 2 both, 3 neither.)
-    for number, flags in machine.opening:
+    for number, flags in machine.open_calls:
         rules += _when(
             number,
             [_load(flags), _op(0x45, 1, 0, os.O_TRUNC), _verdict(_ALLOW), _and(os.O_ACCMODE),

@@ -69,8 +69,8 @@ def _libraries() -> list[Path]:
     folders += [str(Path(prefix) / "lib") for prefix in (sys.prefix, sys.base_prefix)]
     for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):
         folders += filter(None, os.environ.get(name, "").split(os.pathsep))
-    found = [Path(folder).resolve() for folder in (*folders, *_SYSTEM, str(Path(__file__).parents[3]))]
-    return list(dict.fromkeys(path for path in found if path.exists()))
+    libraries = [Path(folder).resolve() for folder in (*folders, *_SYSTEM, str(Path(__file__).parents[3]))]
+    return list(dict.fromkeys(path for path in libraries if path.exists()))
 
 
 def _around(module: Path, libraries: Sequence[Path]) -> tuple[list[Path], list[Path]]:
