@@ -155,7 +155,7 @@ def test_a_baseline_that_trains_weights_is_refused(tmp_path: Path, server: Serve
         compile_(tmp_path, declared({"sft": LoraSft, **PROMPTS}, Unread()), "openai/mock", server.url)
 
 
-@pytest.mark.parametrize("name", ["contract_qa", "function_calling", "scoped_assistant", "table_docs"])
+@pytest.mark.parametrize("name", ["contract_qa", "doc_qa", "function_calling", "scoped_assistant", "table_docs"])
 def test_every_task_here_has_prompt_arms_for_a_hosted_student_and_all_for_an_embedded_one(name: str) -> None:
     config = compile_settings(task_file(ROOT, name))()
     task = build_task(ROOT, name, config)

@@ -114,7 +114,7 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
             ["{run}", "--seeds", "{unnamed}"],
             "unnamed.jsonl, line 2: field 'document' is \"leese\"; but no such document",
         ),
-        (["{run}", "--seeds", "{short}"], "short.jsonl, line 2: field 'references' is missing"),
+        (["{run}", "--seeds", "{short}"], "short.jsonl, line 2: has neither 'answer' nor 'references'"),
         (["{run}", "--seeds", "{seen}"], "have learned from every item"),
         (["{run}", "--seeds", "{bare}"], "have learned from every item"),  # which is what comes after reading them
         (["{run}", "--seeds", "{good}", "--out", "{folder}/done"], r"results\.json exists already: .* with --force"),

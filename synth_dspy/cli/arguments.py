@@ -14,8 +14,8 @@ from contextlib import redirect_stderr
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from synth_dspy.core.errors import SetupError, SynthDspyError
-from synth_dspy.core.invocation import CLOSED_PIPE, INTERRUPTED, command
+from synth_dspy.core.errors import AwaitingReview, SetupError, SynthDspyError
+from synth_dspy.core.invocation import AWAITING_REVIEW, CLOSED_PIPE, INTERRUPTED, command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.printable import visible
 from synth_dspy.core.validation import as_clause, can_be_shown
@@ -61,8 +61,8 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Run a verb's `main(args)` and exit with its status.
 
-    A `SynthDspyError` prints one message and exits 2. Ctrl-C and a closed pipe (`... | head -1`) end without a
-    traceback; anything else keeps its own.
+    A `SynthDspyError` prints one message and exits 2, or 3 where a person is to go on first. Ctrl-C and a closed pipe
+    (`... | head -1`) end without a traceback; anything else keeps its own.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -84,6 +84,9 @@ def _status(main: Callable[[list[str]], int | None]) -> int | str:
     """The exit status of a verb, which has said what there is to say."""
     try:
         return main(sys.argv[1:]) or 0
+    except AwaitingReview as waiting:
+        print(visible(mask_message(str(waiting))), file=sys.stderr)
+        return AWAITING_REVIEW
     except SynthDspyError as error:
         print(f"error: {visible(mask_message(str(error)))}", file=sys.stderr)
         return 2

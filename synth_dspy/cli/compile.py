@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.cli.options import described, take_options
+from synth_dspy.cli.options import described, short_flags, take_options
 from synth_dspy.core import workspace
 from synth_dspy.core.config import absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
@@ -54,6 +54,8 @@ def main(args: list[str]) -> int:
         return _show(resume_run(name, resumed, folder, caller, typed=typed), began)
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
+    rest = short_flags(model, rest)
+    typed = mask_message(f"{command('compile')} {shlex.join([name, *rest, *(['--config', toml] if toml else [])])}")
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
     about = f"{usage}\n{described()}"
     config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))

@@ -7,8 +7,8 @@
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
 Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
-after a compile; items they have learned from are left out. For contract QA, lines hold id, document, question and
-references, and may hold the other fields of data/contracts/questions.jsonl (search is scored where there are spans).
+after a compile; what they have learned from is left out. Of questions about documents, lines (or rows of a .csv file)
+hold question, answer or references, and document.
 
 Lines of `--items` have id, question, references, prediction, and optionally label (1 right, 0 wrong); those of
 `--scores` have id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that

@@ -33,7 +33,8 @@ class InitConfig:
     directory: Positional[Path]
     """Folder to make; it may exist, but must not hold any of the workspace's folders."""
     sample: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Begin with one of the sample tasks (contract_qa, function_calling, scoped_assistant, table_docs) and its data."""
+    """Begin with one of the sample tasks (contract_qa, doc_qa, function_calling, scoped_assistant, table_docs) and its
+    data."""
     eject: Literal["documents", "functions", "assistant", "tables"] | None = None
     """Also copy a domain's modules, to change them: from then on you maintain them."""
 

@@ -47,6 +47,19 @@ def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]
     return config, rest
 
 
+def short_flags(model: type[CompileConfig], args: Sequence[str]) -> list[str]:
+    """The arguments with the task's own parameters in full: `--documents DIR` is `--task.documents DIR`."""
+    own = set(model.model_fields["task"].annotation.model_fields) if "task" in model.model_fields else set()  # type: ignore[union-attr]
+    own -= set(model.model_fields)
+    return [_in_full(argument, own) for argument in args]
+
+
+def _in_full(argument: str, own: set[str]) -> str:
+    name = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+    is_own = argument.startswith("--") and (name in own or name.removeprefix("no_") in own)
+    return f"--task.{argument.removeprefix('--')}" if is_own else argument
+
+
 def described() -> str:
     """The description of the options for `--help`."""
     from synth_dspy.training.spec import RESERVED, Lora, TrainSpec

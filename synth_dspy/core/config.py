@@ -171,6 +171,8 @@ class CompileConfig(Settings):
     quick: bool = False
     """A smaller version of every stage, to see it work: at most 12 candidates, 8 held-out questions and 4 to select on,
     whatever is set for these; too few for a comparison."""
+    unreviewed: bool = False
+    """For documents without labels: score on the questions that the teacher proposes, although nobody has read them."""
     seed: int = 0
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)

@@ -37,6 +37,7 @@ class RowFacts:
         synthesis: the yield of candidates for training rows; None without synthesis.
         contamination: numbers of rows checked and of matches with held-out items, by kind; None if unchecked.
         skipped: files that were not read.
+        unread: how many of the items that arms are scored on no person has read.
     """
 
     held_out: HeldOut | None = None
@@ -44,6 +45,7 @@ class RowFacts:
     synthesis: YieldTable | None = None
     contamination: Mapping[str, int] | None = None
     skipped: Sequence[Skipped] = ()
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,6 +370,7 @@ class Results(TypedDict):
     synthesis: YieldTable | None
     contamination: dict[str, int] | None
     held_out: str | None
+    unread: NotRequired[int]
     judge: JudgeRecord | None
     skipped: list[dict[str, str]]
     items: ItemsRecord

@@ -34,13 +34,20 @@ class Split:
     labelled: tuple[dspy.Example, ...]
 
 
+Splits = Mapping[str, Split]
+"""`train`, `dev` and `test`."""
+
+
 def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
     """Split by group into `train`, `dev` and `test`.
 
     Groups with and without labelled examples, and those of different strata, are split separately, so that every split
-    gets its share of each.
+    gets its share of each. Groups of `knowledge.held_out` are the test split.
     """
-    return _splits(knowledge, _assign(_strata(knowledge).values(), seed))
+    held_out = knowledge.held_out & {item.group for item in knowledge.items}
+    fractions = [part for part in FRACTIONS if part[0] != "test" or not held_out]
+    assigned = _assign(_strata(knowledge, held_out).values(), seed, fractions)
+    return _splits(knowledge, {**dict.fromkeys(held_out, "test"), **assigned})
 
 
 def cross_splits(knowledge: Knowledge, seed: int, folds: int, most: int) -> list[dict[str, Split]]:
@@ -75,19 +82,17 @@ def cross_splits(knowledge: Knowledge, seed: int, folds: int, most: int) -> list
     return [*(splits for splits in made[:-1] if splits["test"].labelled), made[-1]]
 
 
-def _strata(knowledge: Knowledge) -> dict[tuple[bool, str], list[str]]:
+def _strata(knowledge: Knowledge, without: frozenset[str] = frozenset()) -> dict[tuple[bool, str], list[str]]:
     """Groups, sorted, by whether they have labelled examples and by their stratum."""
     groups = {item.group for item in knowledge.items}
     labelled = {example.group for example in knowledge.labelled} & groups
     strata: dict[tuple[bool, str], list[str]] = defaultdict(list)
-    for group in sorted(groups):
+    for group in sorted(groups - without):
         strata[group in labelled, knowledge.strata.get(group, "")].append(group)
     return strata
 
 
-def _assign(
-    strata: Iterable[Iterable[str]], seed: int, fractions: Sequence[tuple[str, float]] = FRACTIONS
-) -> dict[str, str]:
+def _assign(strata: Iterable[Iterable[str]], seed: int, fractions: Sequence[tuple[str, float]]) -> dict[str, str]:
     """By group, its split; each stratum is split by itself."""
     return {name: where for part in strata for name, where in split_groups(part, fractions, seed).items()}
 

@@ -20,7 +20,7 @@ from synth_dspy.core.resources import NeedsResources, Resources
 from synth_dspy.core.task import Arm, CompleteTask, Program, Task
 from synth_dspy.core.workspace import import_from
 from synth_dspy.domains.documents.rag import RAG
-from synth_dspy.domains.documents.source import Documents
+from synth_dspy.domains.documents.source import Corpus, Documents
 from synth_dspy.domains.rows.source import Examples, Rows
 from synth_dspy.evaluation.answers import (
     LABEL,
@@ -55,7 +55,7 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
     """
     answer = _answer(task)
     kind = TEXT if answer is None else answer.kind
-    source, documents = task.source, isinstance(task.source, Documents)
+    source, documents = task.source, isinstance(task.source, Documents | Corpus)
     if isinstance(source, Rows | Examples):
         if answer is None:
             raise SetupError(

@@ -42,8 +42,9 @@ from synth_dspy.pipeline.folds import (
     merge_rows,
     plan_folds,
 )
+from synth_dspy.pipeline.proposals import with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
-from synth_dspy.pipeline.rows import Splits, check_feedback, collect_feedback, collect_rows, read_knowledge
+from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
@@ -119,7 +120,13 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
-        try_program(self, resources, judge, plan.folds[0]["train"].labelled or tuple(knowledge.prompts))
+        # A question about another corpus is asked of a document of this one.
+        train = plan.folds[0]["train"]
+        elsewhere = [prompt.copy(document=train.groups[0]) for prompt in knowledge.prompts[:1]]
+        try_program(self, resources, judge, train.labelled or elsewhere)
+        with self.run.station("synthesis"):  # only where nothing is labelled, and nothing cross-fitted
+            knowledge, single = with_proposed(self, knowledge, plan.folds[0], resources)
+            plan = plan if plan.final is not None else replace(plan, folds=[single])
         resources = replace(
             resources, judge=judge, training=self.config.training.options, minutes=self.config.training.minutes
         )
@@ -169,7 +176,7 @@ class Experiment(Context):
         context: Context,
         names: Sequence[str],
         knowledge: Knowledge,
-        splits: Splits,
+        splits: datasets.Splits,
         resources: Resources,
         judge: Judge,
     ) -> Compiled:

@@ -24,7 +24,7 @@ from synth_dspy.models.weights import registry
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.arms import trains_weights
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.rows import Splits
+from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.training.optimizer import has_gpu
 from synth_dspy.training.provider import has_weights, origin
 
@@ -99,7 +99,7 @@ def plan_folds(context: Context, knowledge: Knowledge, single: Splits, names: Se
 def _is_few(context: Context, labelled: Sequence[object], single: Splits, groups: int, most: int) -> bool:
     """Whether a single split would hold out too little of what is labelled."""
     held_out = len(single["test"].labelled)
-    if context.config.quick or groups < 3 or most < SMALL_SAMPLE:
+    if context.config.quick or groups < 3 or most < SMALL_SAMPLE or held_out == len(labelled):
         return False
     return groups < FEW_GROUPS or held_out < SMALL_SAMPLE <= len(labelled)
 
@@ -254,7 +254,8 @@ def merge_rows(folds: Sequence[RowFacts], final: RowFacts, labelled: int) -> Row
     )
     counts = [facts.contamination or {} for facts in folds]
     found = {kind: sum(count.get(kind, 0) for count in counts) for kind in counts[0]}
-    return replace(final, held_out=folds[0].held_out, splits={**final.splits, "test": test}, contamination=found)
+    splits, unread = {**final.splits, "test": test}, sum(facts.unread for facts in folds)
+    return replace(final, held_out=folds[0].held_out, splits=splits, contamination=found, unread=unread)
 
 
 def merge_references(folds: Sequence[Sequence[ReferenceFacts]]) -> list[ReferenceFacts]:

@@ -2,7 +2,11 @@
 
 from synth_dspy.domains.documents.contract_synthesis import CONTRACTS, DOCUMENTS
 from synth_dspy.domains.documents.contract_wording import contract_wording
+from synth_dspy.domains.documents.proposals import ProposedQuestions, proposed_questions
 from synth_dspy.domains.documents.source import Corpus
 from synth_dspy.domains.documents.synthesis import DocumentSynthesis
 
-__all__ = ["CONTRACTS", "DOCUMENTS", "Corpus", "DocumentSynthesis", "contract_wording"]
+__all__ = [
+    "CONTRACTS", "DOCUMENTS", "Corpus", "DocumentSynthesis", "ProposedQuestions", "contract_wording",
+    "proposed_questions",
+]  # fmt: skip

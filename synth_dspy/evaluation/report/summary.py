@@ -153,6 +153,8 @@ def summarise(
         ]
     if run.labelled is not None:
         results["labelled"] = run.labelled
+    if run.rows.unread:
+        results["unread"] = run.rows.unread
     if task.measured:
         results["score"] = task.measured
     if scores.labels:
