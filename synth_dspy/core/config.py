@@ -111,6 +111,15 @@ class Synthesis(Settings):
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
 
 
+class Splits(Settings):
+    """How labelled questions are divided into those that are learned from and those that are scored."""
+
+    folds: int | None = Field(default=None, ge=1, le=100)
+    """Cross-fitting: every labelled question is held out once, by compiling each arm so many times, each time without
+    one part of the groups, and once more on all; 1: a single split. By default 5 (or as many as there are groups) where
+    a single split would hold out few and the time allows, else a single split."""
+
+
 class Evaluation(Settings):
     """What is scored."""
 
@@ -200,6 +209,7 @@ class CompileConfig(Settings):
 
     models: Models = Models()
     synthesis: Synthesis = Synthesis()
+    splits: Splits = Splits()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     retention: Retention = Retention()

@@ -71,7 +71,7 @@ def write_results(
         versions=versions(),
         concurrency=config.concurrency,
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
-        machine=Machine(_cpu(), _cores(), precision()),
+        machine=Machine(_cpu(), cores(), precision()),
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
     results, measurements = summarise(predictions, declared, facts, circumstances)
@@ -84,7 +84,8 @@ def write_results(
     return results, measurements
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -108,7 +108,7 @@ def read_saved(
         return signing.is_own(about.get("signature"), place, signed, state)
 
     if in_memory and workspace is None:  # where it was compiled: above its runs, else here
-        workspace = next((place for place in run.parents[1:4] if is_own(place)), Path.cwd())
+        workspace = next((place for place in run.parents[1:6] if is_own(place)), Path.cwd())
     here, further = find_trusted_workspace(run, is_own) if workspace is None else (workspace.resolve(), [])
     own = is_own(here)
     model = CompileConfig if in_memory else compile_settings(task_file(here, about["task"]))
