@@ -22,7 +22,7 @@ class Cabinet:
 
 def test_silence_is_only_said_of_contracts_that_are_there() -> None:
     lm = scripted_lm(lambda prompt: "Ohio")
-    program = RAG(AnswerFromPassages)(scripted_resources(lm, retriever=Cabinet()))
+    program = RAG(AnswerFromPassages)(scripted_resources(lm, retriever=Cabinet(), steps="off"))
     program.set_lm(lm)
     assert program(question="Which law?", document="lease").answer == "Ohio"
     assert program(question="Which law?").answer == "Ohio"

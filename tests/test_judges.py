@@ -17,7 +17,7 @@ from dspy.utils import DummyLM
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.text import parse
-from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
+from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, make_judge
 from synth_dspy.evaluation.reference_judge.calibration import agreement
 from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, changed, names_reference
 from synth_dspy.evaluation.reference_judge.features import compare, compare_all
@@ -147,13 +147,6 @@ def test_make_judge_grades_on_the_runs_executor() -> None:
     assert judge.name == "factuality (openai/x)"
     assert judge.score_many([{"question": "q", "references": ["r"], "prediction": "p"}] * 3) == [1.0, 1.0, 1.0]
     assert Counting.rows == 3
-
-
-def test_retrieval_judge_takes_the_best_passage() -> None:
-    judge = RetrievalJudge(DummyLM({"about something else": {"score": "0.1"}, "laws of Delaware": {"score": "0.9"}}))
-    passages = ("about something else", "governed by the laws of Delaware")
-    assert judge(question_with("Delaware"), answered("x", *passages)) == pytest.approx(0.9)
-    assert judge(question_with("Delaware"), answered("x")) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the README shows is true: its example is about a held-out contract, and its answer is right."""
+"""What the README and docs/training.md show is true: an example about a held-out contract, with a right answer."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
 @pytest.mark.slow
 def test_the_fine_tuning_lines_run_as_they_stand(workspace: Path, tmp_path: Path) -> None:
     """They end with two tuned models: on every CPU, although so short a training leaves many tokens nearly equal."""
-    readme = (workspace / "README.md").read_text(encoding="utf-8")
-    block = readme[readme.index("    from synth_dspy import LocalProvider, lm_for") :].split("\n\nWhat was tuned", 1)[0]
+    text = (workspace / "docs" / "training.md").read_text(encoding="utf-8")
+    block = text[text.index("    from synth_dspy import LocalProvider, lm_for") :].split("\n\nWhat was tuned", 1)[0]
     code = textwrap.dedent(block) + "\nprint(tuned.model, better.model)\n"
     environment = {**os.environ, "SYNTH_DSPY_HOME": str(_home_with_weights(tmp_path))}
     done = subprocess.run(

@@ -55,7 +55,7 @@ def make_run(folder: Path, workspace: Path, arms: tuple[str, ...] = ("rag", "boo
     run = Run("contract_qa", folder / "runs" / "contract_qa" / "run-1")
     task = saved.build_task(workspace, "contract_qa", config)
     for arm in arms:
-        program = task.program(SimpleNamespace(retriever=None, words=60, noun="document", abstain=""))
+        program = task.program(SimpleNamespace(retriever=None, words=60, noun="document", abstain="", steps="off"))
         if arm != "rag":
             shown = Example(passages="It ends in May.", question="When does it end?", answer="May")
             program.predictors()[0].demos = [shown]
