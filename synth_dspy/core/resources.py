@@ -37,7 +37,9 @@ class Resources:
         feedback: human preferences: the program's inputs, with `chosen` and `rejected`.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
+        domain: see `Task.domain`.
         abstain: see `Task.abstain`.
+        steps: see `Retrieval.steps`.
         evidence_by_id: a cache: by the id of a training example, whether the program is given evidence for its answer.
     """
 
@@ -59,8 +61,10 @@ class Resources:
     feedback: Sequence[dspy.Example] = ()
     evidence: Metric | None = None
     noun: str = "document"
+    domain: str = ""
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
+    steps: str = "auto"
     evidence_by_id: dict[str, bool] = field(default_factory=dict)
 
 

@@ -28,12 +28,12 @@ class RaterAgreement:
     """How far raters agree on labels.
 
     Attributes:
-        alpha: Krippendorff's alpha, 1 for perfect agreement, 0 for what chance gives; None where all labels are the
-            same or no item has two.
-        low: lower end of its 95 % interval, by resampling items; None where alpha is.
+        alpha: Krippendorff's alpha, 1 for perfect agreement, 0 for chance; None if all labels are the same or no item
+            has two.
+        low: lower end of its 95 % interval, by resampling items; None if alpha is.
         high: upper end.
-        percent: share of pairs of raters that agree, the mean over items; None where no item has two labels.
-        items: items with two labels or more; the others say nothing of agreement.
+        percent: share of pairs of raters that agree, the mean over items; None if no item has two labels.
+        items: items with two or more labels; others do not count.
         labels: labels on these items.
     """
 
@@ -54,7 +54,7 @@ def rater_agreement(
     "Computing Krippendorff's Alpha-Reliability", section C). The interval is the percentile bootstrap over items.
 
     Args:
-        units: for each item the labels that it was given, in any order.
+        units: the labels of each item, in any order.
         resamples: bootstrap samples.
         seed: of the resampling.
     """
@@ -78,7 +78,7 @@ def rater_agreement(
         drawn = np.concatenate(
             [_alpha(rng.multinomial(len(rated), share, size=n).astype(np.float64), disagreeing, counts) for n in chunks]
         )
-        # A sample in which all labels are the same has no alpha: nobody disagrees in it.
+        # Alpha is undefined for a sample in which all labels are the same.
         drawn = np.where(np.isfinite(drawn), drawn, 1.0)
         low, high = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     return RaterAgreement(
@@ -97,7 +97,7 @@ def _alpha(weights: Array, disagreeing: Array, counts: Array) -> Array:
 
 
 def position_p(units: Sequence[Sequence[float]], *, resamples: int = 10_000, seed: int = 0) -> float | None:
-    """Whether the position of an answer decides who wins: the p value of a permutation test; None without choices.
+    """The p value of a permutation test of whether an answer's position influences the choice; None without choices.
 
     The order of the answers to an item was drawn at random. If positions do not matter, any other order would have
     moved the choices with the answers, so the positions of each item's choices can be permuted (Fisher 1935). The
@@ -108,14 +108,14 @@ def position_p(units: Sequence[Sequence[float]], *, resamples: int = 10_000, see
     Args:
         units: for each item how often each position was chosen, shape (items, positions).
         resamples: permutations drawn.
-        seed: of the drawing.
+        seed: for the permutations.
     """
     chosen = np.asarray([unit for unit in units if sum(unit) > 0], dtype=np.float64)
     if chosen.size == 0:
         return None
     if chosen.shape[1] == 2:  # the same test, and quicker
         return sign_flip_p((chosen[:, 0] - chosen[:, 1]).tolist(), seed=seed)
-    chosen = chosen - chosen.mean(axis=1, keepdims=True)  # an item whose choices are spread evenly says nothing
+    chosen = chosen - chosen.mean(axis=1, keepdims=True)  # an item with evenly spread choices does not contribute
     observed = float((chosen.sum(axis=0) ** 2).sum())
     rng, extreme = np.random.default_rng(seed), 0
     step = max(1, _CHUNK // chosen.size)

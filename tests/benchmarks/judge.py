@@ -29,6 +29,7 @@ from synth_dspy.evaluation.judges import PARAMETERS, ReferenceJudge
 from synth_dspy.evaluation.reference_judge import examples, graded
 from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED, agreement
 from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, fold, shape
+from synth_dspy.evaluation.reference_judge.judge import Parameters
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="failures shown of each kind")
     options = parser.parse_args()
     judge = ReferenceJudge(parameters=options.parameters)
-    print(f"EVOUNA, by the fit: {json.dumps(judge.agreement)}")
+    print(f"the fit measured: {json.dumps(Parameters.load(options.parameters).agreement)}")
     verdicts = [
         row for row in _lines(options.data / "evouna" / "verdicts.jsonl") if fold(row["group"], 2) == options.half
     ]

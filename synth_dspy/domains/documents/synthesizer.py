@@ -31,7 +31,7 @@ from synth_dspy.domains.documents.units import ChunkUnit, DocumentUnit, SilentUn
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly
-from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic
+from synth_dspy.synthesis.planning import best_of_each_group, interleave, questions_of_others, topic
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 
 SHOT_WORDS = 30
@@ -119,7 +119,7 @@ class Synthesizer(dspy.Module):
         silent = [example for example in seeds if not example.references]
         self.already_asked = {(example.group, topic(example)) for example in [*learned, *silent]}
         self.seeds = list(seeds)
-        self.answered = {(example.group, example.category) for example in seeds if example.references}
+        self.answered = {(example.group, topic(example)) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count, seed=seed)
         self.write = dspy.Predict(WriteQuestion)
         self.write_freely = dspy.Predict(WriteFreely)
@@ -147,7 +147,7 @@ class Synthesizer(dspy.Module):
             (transferred, many),
             (silent, few),
         )
-        return apart([unit for units, number in shares for unit in best_of_each_group(units, number)])
+        return interleave([unit for units, number in shares for unit in best_of_each_group(units, number)])
 
     def _units_about_spans(self, items: Sequence[Item]) -> list[SpanUnit]:
         units = []
@@ -178,7 +178,7 @@ class Synthesizer(dspy.Module):
         """For each group: seeds' questions about other groups, in categories without an answer here."""
         units = []
         for item, example in questions_of_others(
-            items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
+            items, self.seeds, lambda e, group: (group, topic(e)) not in self.answered, self.seed
         ):
             choice = Choice(example.category, 0.0, ())
             units.append(SilentUnit(f"{item.id}/{example.id}", item.group, item.text, "none", choice, example))
