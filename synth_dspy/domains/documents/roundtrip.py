@@ -123,6 +123,33 @@ class SpanRoundTrip:
             return self._cache[document, kind]
 
 
+class OneAnswer:
+    """No other sentence of the document may speak of all that the question speaks of: it would have two answers.
+
+    Args:
+        sentences: from a document's id to its sentences.
+    """
+
+    name = "one answer"
+
+    def __init__(self, sentences: Callable[[str], Sequence[str]]) -> None:
+        self.sentences = sentences
+        self._cache: dict[str, list[tuple[str, frozenset[str]]]] = {}
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        source = one_line(str(candidate.fields.get("source") or ""))
+        if not candidate.fields.get("references") or not source:
+            return Verdict(True, 1.0, "")
+        group = candidate.unit.group
+        if group not in self._cache:
+            self._cache[group] = [(one_line(s), frozenset(content(s))) for s in self.sentences(group)]
+        asked = frozenset(content(str(candidate.fields["question"])))
+        for sentence, words in self._cache[group]:
+            if asked <= words and sentence not in source and source not in sentence:
+                return rejected(f"also answered elsewhere: {sentence}")
+        return Verdict(True, 1.0, "")
+
+
 class Relevance:
     """The question must be similar to its excerpt.
 

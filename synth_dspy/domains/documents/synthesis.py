@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from synth_dspy.core.knowledge import Candidate
 from synth_dspy.core.protocols import Filter
 from synth_dspy.core.resources import Resources
 from synth_dspy.domains.documents.roundtrip import (
     AnswerRoundTrip,
+    OneAnswer,
     Place,
     Relevance,
     RetrievalRoundTrip,
@@ -20,11 +22,15 @@ from synth_dspy.domains.documents.roundtrip import (
 )
 from synth_dspy.domains.documents.spans import excerpt, find_spans, with_context
 from synth_dspy.domains.documents.synthesizer import SAMPLING, Synthesizer, sentences_of
-from synth_dspy.domains.documents.units import DocumentUnit, TransferredUnit
+from synth_dspy.domains.documents.units import DocumentUnit, StatementUnit, TransferredUnit
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
+
+
+STATED = 0.5
+"""Share of the questions to learn from that are made by rule."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class DocumentSynthesis:
             samples=2,
             search=_passages(resources),
             transferred_share=self.transferred_share,
+            **_shares(resources),
             learned=resources.learned,
             checks=self._checks(resources),
             seed=resources.seed,
@@ -88,6 +95,8 @@ class DocumentSynthesis:
 
         def ask(candidate: Candidate[DocumentUnit]) -> str:
             fields = candidate.fields
+            if isinstance(candidate.unit, StatementUnit):
+                return str(fields["question"])  # made by rule: the teacher need not ask it again
             choice = candidate.unit.choice
             return teacher.ask(str(fields["source"]), str(fields["answer"]), choice, rollout_id=99, **SAMPLING)
 
@@ -97,6 +106,7 @@ class DocumentSynthesis:
             filters += [
                 RetrievalRoundTrip(resources.retriever, resources.words),
                 SpanRoundTrip(lambda group: self._places(document(group)), embed),
+                OneAnswer(lambda group: sentences_of(document(group))),
                 Silent(embed, lambda group: sentences_of(document(group)), 0.4, self.cues),
             ]
         filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
@@ -134,6 +144,13 @@ class DocumentSynthesis:
 
 def _is_capable(resources: Resources) -> bool:
     return bool(resources.teacher.model != resources.student.model)
+
+
+def _shares(resources: Resources) -> dict[str, Any]:
+    """How many questions are made by rule. A model as small as the student asks too little that is worth scoring."""
+    if not resources.scored:
+        return {"statement_share": STATED}
+    return {"statement_share": 1.0, "written": _is_capable(resources)}
 
 
 def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
