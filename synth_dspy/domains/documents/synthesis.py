@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from synth_dspy.core.knowledge import Candidate
 from synth_dspy.core.protocols import Filter
@@ -27,7 +26,6 @@ from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
-
 
 STATED = 0.5
 """Share of the questions to learn from that are made by rule."""
@@ -72,7 +70,9 @@ class DocumentSynthesis:
             samples=2,
             search=_passages(resources),
             transferred_share=self.transferred_share,
-            **_shares(resources),
+            statement_share=1.0 if resources.scored else STATED,
+            # A model as small as the student writes too few questions that are worth scoring a program on.
+            written=_is_capable(resources) or not resources.scored,
             learned=resources.learned,
             checks=self._checks(resources),
             seed=resources.seed,
@@ -144,13 +144,6 @@ class DocumentSynthesis:
 
 def _is_capable(resources: Resources) -> bool:
     return bool(resources.teacher.model != resources.student.model)
-
-
-def _shares(resources: Resources) -> dict[str, Any]:
-    """How many questions are made by rule. A model as small as the student asks too little that is worth scoring."""
-    if not resources.scored:
-        return {"statement_share": STATED}
-    return {"statement_share": 1.0, "written": _is_capable(resources)}
 
 
 def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
