@@ -57,9 +57,9 @@ BE_CLAUSE: Final = re.compile(rf"(?P<subject>.+?) (?P<be>{BE}) (?P<no>not )?(?P<
 IMPERATIVE: Final = re.compile(
     r"(?:add|apply|ask|avoid|book|bring|build|call|change|check|choose|clear|click|close|collect|complete|configure|"
     r"confirm|consider|consult|contact|copy|create|delete|disable|do not|download|enable|ensure|enter|execute|"
-    r"feel free|fill|find|follow|give|go|include|inform|insert|install|keep|leave|log|make|move|notify|open|pass|pay|press|provide|"
-    r"put|read|rebuild|record|refer|remove|replace|report|request|restart|return|review|run|save|see|select|send|set|sign|"
-    r"specify|start|stop|submit|switch|take|tell|test|try|turn|type|update|upgrade|upload|use|verify|visit|wait|write)\b",
+    r"feel free|fill|find|follow|give|go|include|inform|insert|install|keep|leave|log|make|move|notify|open|pass|pay|"
+    r"press|provide|put|read|rebuild|record|refer|remove|replace|report|request|restart|return|review|run|save|see|select|"
+    r"send|set|sign|specify|start|stop|submit|switch|take|tell|test|try|turn|type|update|upgrade|upload|use|verify|visit|wait|write)\b",
     re.I,
 )
 _VERBS: Final = words(
@@ -74,8 +74,9 @@ TRANSITIVE: Final = _VERBS | words(
 FORMS: Final = {form: verb for verb in _VERBS for form in (verb, "applies" if verb == "apply" else f"{verb}s")}
 """Forms of the present tense, with the verb as a question has it after "does"."""
 PARTICLES: Final = {"apply": "to", "consist": "of", "depend": "on", "refer": "to"}
+_LONGEST_FIRST: Final = "|".join(sorted(FORMS, key=lambda form: (-len(form), form)))
 PRESENT: Final = re.compile(
-    rf"(?P<subject>.+?) (?:(?:also|only|[a-z]+ly) )?(?P<verb>{'|'.join(sorted(FORMS, key=lambda form: (-len(form), form)))})"
+    rf"(?P<subject>.+?) (?:(?:also|only|[a-z]+ly) )?(?P<verb>{_LONGEST_FIRST})"
     r"(?: (?P<particle>to|of|on))? (?P<rest>[^?]*)"
 )
 NO_OBJECT: Final = re.compile(r"(?:of|in|on|at|by|and|or|to|for|from|that|is|are|whether|how|what|if) ")

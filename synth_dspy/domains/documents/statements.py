@@ -3,8 +3,8 @@
 "Collaborators must wait 48 hours before landing a change." becomes "What must collaborators do before landing a
 change?". The rules use only closed classes of English words (auxiliaries, conjunctions, prepositions), so they need no
 parser and suit any subject (Heilman and Smith, "Good Question! Statistical Ranking for Question Generation", NAACL
-2010, with a parser). What a rule cannot turn round safely, or what points outside the sentence ("it", "such", "as follows"),
-is left alone: long documents have enough other sentences. Well-formed questions with right answers come of it at no
+2010, with a parser). What a rule cannot turn round safely, or what points outside the sentence ("it", "as follows"), is
+left alone: long documents have enough other sentences. Well-formed questions with right answers come of it at no
 cost, where a small model writes few.
 """
 
