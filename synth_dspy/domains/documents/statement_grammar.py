@@ -9,13 +9,14 @@ from synth_dspy.core.text import words
 
 QUOTES: Final = "\"“”„'‘’`"
 VOID: Final = words(
-    "it its this that these those there they them he she him his her we us our ours i my me such here one some others "
+    "it its this that these those there they them he she him his her we us our ours i my me such here others "
     "same above below following foregoing previous preceding former latter herein hereof hereby hereunder hereto "
-    "thereof thereto therein thereunder so aforesaid either neither which who whom whose what"
+    "thereof thereto therein thereunder so therefore aforesaid said either neither which who whom whose what"
 )
 """Words that point at something outside the sentence: a question with one of them is not understood alone."""
 POINTING: Final = re.compile(
     r"\b(?:below|above|following|as follows|foregoing|here|aforementioned|aforesaid|e\.?g|i\.?e)\b"
+    r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"
     r"|[\[\]|<>{}*#•]|https?:|\.\."
 )
 POINTING_START: Final = words("it and or they this these that those such he she")
@@ -31,11 +32,13 @@ LEAD: Final = (
 STARTS_AS_CLAUSE: Final = re.compile(
     rf"(?:{LEAD}|(?:As|Although|Though|Since|Because|While|Where|In|On|At|By|For|From|With|Under|But|And|Or|Also|Then|"
     r"However|Note|Not|Please|Nothing|None|No one|Nobody|Provided|Notwithstanding|Subject|Instead|Otherwise|Therefore|"
-    r"Thus|Additionally|Furthermore|Moreover|Finally|First|Next|Such|Who|What|Which|How|Whether|That|Of|Examples?|Let)\b"
+    r"Thus|Additionally|Furthermore|Moreover|Finally|First|Next|Such|Who|What|Which|How|Whether|That|Of|Examples?|Let|Depending)\b"
     r"|\d|[$€£])",
     re.I,
 )
-VAGUE_SUBJECT: Final = re.compile(r"(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b", re.I)
+VAGUE_SUBJECT: Final = re.compile(
+    r"(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b|[a-z]+ly\b", re.I
+)
 UNFINISHED: Final = words("and or of to also thus then not")
 DETERMINERS: Final = words("The A An Each Any All Every Both Your")
 
@@ -57,7 +60,7 @@ BE_CLAUSE: Final = re.compile(rf"(?P<subject>.+?) (?P<be>{BE}) (?P<no>not )?(?P<
 IMPERATIVE: Final = re.compile(
     r"(?:add|apply|ask|avoid|book|bring|build|call|change|check|choose|clear|click|close|collect|complete|configure|"
     r"confirm|consider|consult|contact|copy|create|delete|disable|do not|download|enable|ensure|enter|execute|"
-    r"feel free|fill|find|follow|give|go|include|inform|insert|install|keep|leave|log|make|move|notify|open|pass|pay|"
+    r"feel free|fill|find|follow|give|go|inform|insert|install|keep|leave|log|make|move|notify|open|pass|pay|"
     r"press|provide|put|read|rebuild|record|refer|remove|replace|report|request|restart|return|review|run|save|see|select|"
     r"send|set|sign|specify|start|stop|submit|switch|take|tell|test|try|turn|type|update|upgrade|upload|use|verify|visit|wait|write)\b",
     re.I,
@@ -79,6 +82,7 @@ PRESENT: Final = re.compile(
     rf"(?P<subject>.+?) (?:(?:also|only|[a-z]+ly) )?(?P<verb>{_LONGEST_FIRST})"
     r"(?: (?P<particle>to|of|on))? (?P<rest>[^?]*)"
 )
+PAYMENT: Final = re.compile(r"(?P<subject>.+?) (?P<verb>pay|cost|earn|receive|contribute)(?P<s>s)? (?P<rest>.+)")
 NO_OBJECT: Final = re.compile(r"(?:of|in|on|at|by|and|or|to|for|from|that|is|are|whether|how|what|if) ")
 GIVEN_TO: Final = re.compile(r"[A-Z]\w+ (?:an?|the|to|all|any|its|their|with)\b|(?:\S+ ){1,6}with ")
 """After a verb of giving: first to whom, then what."""
@@ -92,7 +96,7 @@ ASKED_BY_ADJUNCT: Final = {
 }  # fmt: skip
 NOT_BEFORE_ADJUNCT: Final = words(
     "see check determine know ask asks decide verify even as or and whether specify long soon just only "
-    "shortly immediately"
+    "shortly immediately than commencing based effective conditioned made"
 )
 INTENTION: Final = re.compile(
     r"\b(?:you (?:want|wish|would|need|like)|possible|necessary|any|so|applicable|appropriate)$|you want|you wish"

@@ -105,6 +105,9 @@ class StatementQuestions:
             yield from self._states(lead, subject, match["be"], match["rest"])
         if (match := grammar.PRESENT.fullmatch(main)) and (subject := self._subject(match["subject"])):
             yield from _habits(lead, subject, match)
+        if not lead and (match := grammar.PAYMENT.fullmatch(main)) and (subject := self._subject(match["subject"])):
+            do = "does" if match["s"] else "do"
+            yield from self._amounts(f"{do} {subject}", f"{match['verb']} {match['rest']}")
 
     def _actions(self, lead: str, subject: str, modal: str, no: str, rest: str) -> Iterator[Statement]:
         """What somebody must, may or will do."""
@@ -125,10 +128,8 @@ class StatementQuestions:
         if time := self._time_before(rest):
             question = f"How long {time['side']} {time['event']} {asked} {time['head']}"
             yield Statement("lead time", question, time["span"], kind="period")
-        if amount := self._amount_paid(rest):
-            yield Statement(
-                "amount", f"How much {asked} {amount['head']}{amount['rest']}", amount["span"], kind="amount"
-            )
+            return
+        yield from self._amounts(asked, rest)
         yield from _adjuncts(asked, rest)
         verb, _, thing = rest.partition(" ")
         takes = verb in grammar.TRANSITIVE and grammar.OBJECT.match(thing) and not grammar.GIVEN_TO.match(thing)
@@ -244,16 +245,16 @@ class StatementQuestions:
         )
         return match if match and _is_phrase(match["head"]) else None
 
-    def _amount_paid(self, rest: str) -> re.Match[str] | None:
+    def _amounts(self, asked: str, rest: str) -> Iterator[Statement]:
+        """How much somebody pays or gets."""
         pattern = self._spans.get("amount")
         match = pattern and re.fullmatch(
-            r"(?P<head>(?:pay|receive|reimburse|contribute|spend|deposit|invest|charge|cost)(?: [\w'’-]+){0,5}?) "
+            r"(?P<head>(?:pay|receive|reimburse|contribute|spend|deposit|invest|charge|cost|earn)(?: [\w'’-]+){0,5}?) "
             rf"(?:an? (?:[\w-]+ ){{1,4}}of |the sum of )?(?P<span>{pattern.pattern})(?P<rest>.*)",
             rest,
         )
-        if not pattern or not match or grammar.FINITE.search(match["head"] + match["rest"]):
-            return None
-        return None if pattern.search(match["rest"]) else match
+        if pattern and match and not pattern.search(match["rest"]) and not grammar.FINITE.search(match["rest"]):
+            yield Statement("amount", f"How much {asked} {match['head']}{match['rest']}", match["span"], kind="amount")
 
     def _measure(self, rest: str) -> Statement | None:
         """An amount, a period or a date that is all that a predicate says."""
@@ -280,8 +281,11 @@ class StatementQuestions:
             if not text or grammar.POINTING.search(text) or _is_odd(text):
                 return None
         asked = frozenset(re.findall(r"\w+", question.lower().split(" ", 1)[1]))
+        about = frozenset(content(question))
         is_vague = made.rule in ("object", "habit", "relation", "duty") and grammar.DEFINITE.search(question)
-        if asked & grammar.VOID or is_vague or len(set(content(question))) < 2:
+        is_vague = is_vague or len(about) < (3 if made.rule in ("object", "duty") else 2)
+        is_trivial = about <= frozenset(content(answer)) or (answer.isalpha() and answer.islower())
+        if asked & grammar.VOID or is_vague or is_trivial:
             return None
         size = len(answer.split())
         if size > (LONGEST_DEFINITION if is_definition else LONGEST_ANSWER):
@@ -330,7 +334,7 @@ def _instructions(body: str) -> Iterator[Statement]:
     aims = r"(?P<act>[^,;:]+?) (?:in order )?to (?P<aim>[a-z]+ (?:an?|the|your|all|any|[a-z]+s) .+)"
     match = re.fullmatch(aims, body)
     takes_infinitive = re.match(r"(?:Make sure|Ensure|Refer|Go|Do not|See|Ask|Try|Tell)\b", body)
-    if match and len(match["act"].split()) > 1 and not takes_infinitive:
+    if match and _is_phrase(match["act"]) and not takes_infinitive and not match["aim"].startswith("be "):
         yield Statement("instruction", f"How do you {match['aim']}", match["act"])
 
 

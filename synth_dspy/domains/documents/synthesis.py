@@ -71,8 +71,7 @@ class DocumentSynthesis:
             search=_passages(resources),
             transferred_share=self.transferred_share,
             statement_share=1.0 if resources.scored else STATED,
-            # A model as small as the student writes too few questions that are worth scoring a program on.
-            written=_is_capable(resources) or not resources.scored,
+            written=not resources.scored or not _is_small(resources),
             learned=resources.learned,
             checks=self._checks(resources),
             seed=resources.seed,
@@ -144,6 +143,11 @@ class DocumentSynthesis:
 
 def _is_capable(resources: Resources) -> bool:
     return bool(resources.teacher.model != resources.student.model)
+
+
+def _is_small(resources: Resources) -> bool:
+    """Whether the teacher is the embedded student, which writes too few questions that are worth scoring with."""
+    return not _is_capable(resources) and str(resources.teacher.model).startswith("embedded/")
 
 
 def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:
