@@ -11,9 +11,10 @@ QUOTES: Final = "\"“”„'‘’`"
 VOID: Final = words(
     "it its this that these those there they them he she him his her we us our ours i my me such here others "
     "same above below following foregoing previous preceding former latter herein hereof hereby hereunder hereto "
-    "thereof thereto therein thereunder so therefore aforesaid said either neither which who whom whose what"
+    "thereof thereto therein thereunder so now therefore aforesaid said either neither which who whom whose what"
 )
 """Words that point at something outside the sentence: a question with one of them is not understood alone."""
+OPENING: Final = re.compile(r"(?:Under what condition|Within what period|\w+)\b")
 POINTING: Final = re.compile(
     r"\b(?:below|above|following|as follows|foregoing|here|aforementioned|aforesaid|e\.?g|i\.?e)\b"
     r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"

@@ -280,12 +280,12 @@ class StatementQuestions:
         for text in (question, answer):
             if not text or grammar.POINTING.search(text) or _is_odd(text):
                 return None
-        asked = frozenset(re.findall(r"\w+", question.lower().split(" ", 1)[1]))
+        asked = frozenset(re.findall(r"\w+", grammar.OPENING.sub("", question, count=1).lower()))
         about = frozenset(content(question))
         is_vague = made.rule in ("object", "habit", "relation", "duty") and grammar.DEFINITE.search(question)
-        is_vague = is_vague or len(about) < (3 if made.rule in ("object", "duty") else 2)
+        is_vague = is_vague or len(about) < {"object": 3, "duty": 3, "definition": 1}.get(made.rule, 2)
         is_trivial = about <= frozenset(content(answer)) or (answer.isalpha() and answer.islower())
-        if asked & grammar.VOID or is_vague or is_trivial:
+        if (asked & grammar.VOID and made.rule != "heading") or is_vague or is_trivial:
             return None
         size = len(answer.split())
         if size > (LONGEST_DEFINITION if is_definition else LONGEST_ANSWER):
@@ -364,7 +364,7 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
 def _outcomes(lead: str, main: str) -> Iterator[Statement]:
     """What happens if something is so."""
     is_clause = re.match(r"(?:If|When|Once|After) (?!\w+(?:ing|ed)\b)[^,]+$", lead) and len(lead.split()) > 3
-    if not is_clause or grammar.INTENTION.search(lead) or not grammar.FINITE.search(main):
+    if not is_clause or grammar.INTENTION.search(lead) or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
         return
     if grammar.BEGINS_PHRASE.match(main) and not grammar.STARTS_AS_CLAUSE.match(main) and not main.startswith("I "):
         yield Statement("outcome", f"What happens {_small(lead)}", main)
