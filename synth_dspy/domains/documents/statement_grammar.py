@@ -97,7 +97,8 @@ ASKED_BY_ADJUNCT: Final = {
 }  # fmt: skip
 NOT_BEFORE_ADJUNCT: Final = words(
     "see check determine know ask asks decide verify even as or and whether specify long soon just only "
-    "shortly immediately than commencing based effective conditioned made"
+    "shortly immediately than commencing based effective conditioned made "
+    "binding contingent dependent incumbent"
 )
 INTENTION: Final = re.compile(
     r"\b(?:you (?:want|wish|would|need|like)|possible|necessary|any|so|applicable|appropriate)$|you want|you wish"

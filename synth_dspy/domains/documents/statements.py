@@ -122,7 +122,7 @@ class StatementQuestions:
                 return
             if subject == "you" and (aim := _aim(lead)):
                 yield Statement("instruction", f"How {modal} you{no} {aim}", rest)
-            elif not lead.startswith("Except"):
+            elif not lead.startswith("Except") and "otherwise" not in lead:
                 yield Statement("condition", f"What {asked} do {_small(lead)}", rest)
             return
         if time := self._time_before(rest):
