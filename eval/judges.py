@@ -1,4 +1,4 @@
-"""How a judge model is asked about contracts: edit the docstring, which instructs it."""
+"""The judge model's signature for contracts: its docstring instructs the model; edit it here."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def contract_qa(
         labelled: labelled questions about them, JSON lines or CSV with question, answer and document; without,
             questions are proposed for you to review.
         cuad: the CUAD data, as CUAD_v1.json or as a folder, instead of your own.
-        categories: which of CUAD's 41 categories are asked about, with commas between them; by default all.
-        max_mib: files of your own that are larger are skipped.
+        categories: CUAD categories to ask about (of 41), separated by commas; by default all.
+        max_mib: larger files of your own are skipped.
     """
     asked = tuple(name.strip() for name in categories.split(",") if name.strip())
     if asked and cuad is None:
@@ -62,6 +62,8 @@ def contract_qa(
             "exact": metrics.exact_match,
             "recall": metrics.retrieval_recall,
             "mrr": metrics.retrieval_mrr,
+            "retrieval": document_tools.retrieval,
+            "grounded": document_tools.grounded,
             "abstention": metrics.abstention,
         },
         optimizers={
@@ -76,11 +78,12 @@ def contract_qa(
             "kto": recipes.LoraKto.with_settings(**CONTRACTS),
             "grpo": recipes.LoraGrpo.with_settings(**CONTRACTS, grpo={"reward": "eval.metrics:reward_f1"}),
         },
-        objective="f1",  # prompts climb it: it asks for short answers, where the judge only asks for right ones
+        objective="f1",  # it rewards short answers, which the judge does not require
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),
         wording=document_tools.contract_wording,
         evidence=metrics.retrieval_recall,
         asks=("labelled", "categories"),
         labels="--task.documents FOLDER --task.labelled FILE",
+        domain="contracts",
         words=350 if documents or cuad else 100,  # the sample contracts are short
     )

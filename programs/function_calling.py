@@ -1,4 +1,4 @@
-"""Function calling: the calls that do what a user asks, or none where no function fits or an argument is missing.
+"""Function calling: the calls for a user's request, or none if no function fits or an argument is missing.
 
 python -m synth_dspy.compile function_calling
 python -m synth_dspy.compile function_calling --task.functions path/to/module.py
@@ -32,22 +32,22 @@ def function_calling(
     Args:
         functions: your own functions: a Python module, a folder of modules, an OpenAPI or tool file.
         examples: labelled examples of calling those functions, as in data/functions/examples.jsonl; without any, the
-            requests that are scored on are synthetic.
+            held-out requests are synthetic.
         bfcl: the Berkeley Function Calling Leaderboard's files, as a folder, instead of your own.
         mix: shares of the categories of synthetic requests: single, choice, parallel, nested, missing_argument,
             irrelevant, multi_turn; a category that is left out is not written.
-        syntax: what calls are written in.
-        history: what becomes of a conversation that is too long.
+        syntax: the syntax of calls.
+        history: how to shorten a conversation that is too long.
         reverse_quantile: share of the requests that the reverse-query filter rejects; by default those below 0.5.
-        call_token: what a reply that calls something begins with, such as <tool_call>; training makes it one token,
-            and may be set to no other.
+        call_token: the beginning of a reply with calls, such as <tool_call>; training makes it a single token, and
+            cannot use another.
     """
     source = function_tools.Functions(SAMPLE, functions, examples, bfcl, syntax)
-    function_tools.parse_mix(mix)  # a wrong one is told before anything is read
+    function_tools.parse_mix(mix)  # checked before anything is read
     if reverse_quantile is not None and not 0 <= reverse_quantile < 1:
-        raise SetupError(f"--task.reverse-quantile {reverse_quantile:g} is no share: write a number such as 0.2.")
+        raise SetupError(f"--task.reverse-quantile {reverse_quantile:g} is not a share: write a number such as 0.2.")
     if call_token is not None and (not call_token or any(map(str.isspace, call_token))):
-        raise SetupError(f"--task.call-token {call_token!r} is no token: write a word such as <tool_call>.")
+        raise SetupError(f"--task.call-token {call_token!r} is not a token: write a word such as <tool_call>.")
     training = {method: {"call_token": call_token} for method in METHODS} if call_token else {}
     return Task(
         source=source,

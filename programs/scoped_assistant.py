@@ -5,7 +5,7 @@ python -m synth_dspy.compile scoped_assistant --models.teacher openai/gpt-4.1-mi
 python -m synth_dspy.compile scoped_assistant --task.questions path/to/clinc150
 python -m synth_dspy.compile scoped_assistant --task.house ~/my-house
 
-Untuned arms have the house's rules in every prompt; tuned ones have learned them and do without.
+Untuned arms have the house's rules in every prompt; tuned ones have learned them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
     Args:
         house: a folder with your own topics, rules, tone and labelled questions, in the form of data/bank.
         questions: Banking77 or CLINC150 (folder or file): real questions for the decision to answer or to decline.
-        asked: candidates of an earlier run (datasets/candidates-train.jsonl); only their responses are written anew.
+        asked: candidates of an earlier run (datasets/candidates-train.jsonl), for which only responses are written.
     """
     home = assistant_tools.House(house or SAMPLE)
 

@@ -45,7 +45,7 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
     """Comments on tables and columns.
 
     Args:
-        tables: your own tables with comments, a .sql or .jsonl file or a folder of such (AdventureWorks is one).
+        tables: your own tables with comments, a .sql or .jsonl file or a folder of such files (such as AdventureWorks).
         naics: a list of industries with the columns code and title, instead of the project's own.
         database: your database, as duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
     """
@@ -69,7 +69,7 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
             "dpo": recipes.LoraDpo,
             "orpo": recipes.LoraOrpo,
         },
-        objective="f1",  # the judge only asks for the right meaning; words of people's own comments teach the style
+        objective="f1",  # the judge only rewards the right meaning; the words of people's comments also teach the style
         noun="table",
         labels="--task.tables FILE",
         words=60,

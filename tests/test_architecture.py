@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ENGINE = Path(__file__).resolve().parents[1] / "synth_dspy"
-FLOORS = ("core", "models", "synthesis", "training", "evaluation", "domains", "pipeline", "cli")
+FLOORS = ("core", "models", "synthesis", "training", "evaluation", "domains", "pipeline", "loop", "service", "cli")
 """From the ground up."""
 ABOVE = ("__init__", "__main__")
 

@@ -45,7 +45,7 @@ def test_a_bad_line_is_named(tmp_path: Path, row: object, sentence: str) -> None
     [
         ([], "Nothing to do"),
         (["--items", "none.jsonl", "--scores", "out.jsonl"], "none.jsonl cannot be read: No such file"),
-        (["--items", "none.jsonl"], "name a file with --scores"),
+        (["--items", "none.jsonl"], "Name a file for the scores of"),
         (["--judge", "openai/x", "--fit", "none.jsonl"], "Only the judge reference is fitted"),
     ],
 )
@@ -68,7 +68,7 @@ def test_scores_are_not_written_over_unless_told_so(tmp_path: Path) -> None:
 
 
 def test_empty_file(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="holds none"):
+    with pytest.raises(SetupError, match="is empty"):
         evaluate.main(["--items", str(lines(tmp_path / "items.jsonl")), "--scores", str(tmp_path / "out.jsonl")])
 
 

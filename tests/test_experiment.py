@@ -37,8 +37,10 @@ class Rivers:
 
     def read(self, limit: int | None = None) -> Knowledge:
         items = [Item(f"{name}/1", name, f"The {name} is a river.") for name in self.names[:limit]]
-        asked = [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
-        return Knowledge(items, asked)
+        labelled_rows = (
+            [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
+        )
+        return Knowledge(items, labelled_rows)
 
 
 def as_row(name: str, question: str) -> dspy.Example:
@@ -142,7 +144,7 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     assert {row["origin"] for row in rows_of(tmp_path, "train")} == {"gold", "synthetic"}
     assert results["splits"]["test"]["items"] == len(rows_of(tmp_path, "test")) == arms["shown"]["n"]
     assert (results["task"], results["noun"], results["held_out"]) == ("rivers", "river", "human-labelled")
-    assert results["judge"] == {"name": "polite", "n": 3}
+    assert results["judge"] == {"name": "polite", "n": 3, "domain": "", "threshold": 0.5}
     (frequent, adapter) = results["reference_rows"]
     assert (frequent["answer"], frequent["n"], frequent["scores"]["judged"]["mean"]) == ("sea", arms["shown"]["n"], 0.0)
     assert (adapter["name"], adapter["n"]) == ("zero_shot (DSPy's adapter)", 0)
@@ -153,9 +155,9 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     ]
     assert (tmp_path / "programs" / "shown" / "program.json").exists()
     assert not (tmp_path / "programs" / "broken").exists()
-    asked, first = len(server.requests), (tmp_path / "results.json").read_bytes()
+    request_count, first = len(server.requests), (tmp_path / "results.json").read_bytes()
     compile_(tmp_path, server, Rivers())
-    assert len(server.requests) == asked > 0
+    assert len(server.requests) == request_count > 0
     assert (tmp_path / "results.json").read_bytes() == first
 
 
@@ -164,7 +166,7 @@ def test_the_process_that_trains_gets_ready_where_an_arm_trains_and_none_has_tra
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, trains: bool, trained: bool, times: int
 ) -> None:
     started: list[bool] = []
-    monkeypatch.setattr(experiment, "get_ready", lambda: started.append(True))
+    monkeypatch.setattr(experiment, "start_idle_worker", lambda: started.append(True))
     monkeypatch.setattr(experiment, "trains_weights", lambda factory: trains)
     if trained:
         (tmp_path / "adapters").mkdir()

@@ -83,19 +83,19 @@ def test_q8_0_rounds_by_a_hundredth(base: Path, adapter: Path, tmp_path: Path) -
     tensors = _tensors(tmp_path / "model.gguf")
     assert {t.tensor_type for n, t in tensors.items() if "attn_q" in n or "ffn_down" in n} == {Types.Q8_0}
     assert tensors["token_embd.weight"].tensor_type == Types.F16
-    found = _weights(_transformers_reads(tmp_path / "model.gguf"))
+    loaded = _weights(_transformers_reads(tmp_path / "model.gguf"))
     expected = _weights(apply_adapters(load_base(base)[0], [adapter]))
     for name, values in expected.items():
-        assert np.abs(found[name] - values).max() <= np.abs(values).max() / 200, name
+        assert np.abs(loaded[name] - values).max() <= np.abs(values).max() / 200, name
 
 
 def test_two_adapters_are_added_in_order(base: Path, adapter: Path, tmp_path: Path) -> None:
     second = tiny_adapter(tmp_path / "second", base, seed=5, rank=2, targets=("q_proj", "down_proj"))
     merge(base, [adapter, second], tmp_path / "both.gguf", "F16")
     expected = _weights(apply_adapters(load_base(base)[0], [adapter, second]))
-    found = _weights(_transformers_reads(tmp_path / "both.gguf"))
+    loaded = _weights(_transformers_reads(tmp_path / "both.gguf"))
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(loaded[name], values, atol=2e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "F16"])
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_an_adapter_for_another_shape_is_refused(base: Path, tmp_path: Path) -> None:
     other = tiny_model(tmp_path / "wider", hidden=128)
     adapter = tiny_adapter(tmp_path / "adapter", other)
-    sentence = r"is for another base: .*_proj\.weight is \d+ x \d+ here and \d+ x \d+ there; it was trained on .*wider"
+    sentence = r"is for another base: .*_proj\.weight is \d+ x \d+ here, and \d+ x \d+ in the adapter; .*wider"
     with pytest.raises(ArmError, match=sentence):
         merge(base, [adapter], tmp_path / "model.gguf")
     with pytest.raises(ArmError, match=sentence):
@@ -207,9 +207,9 @@ def test_a_gguf_base_is_its_folder_again(family: str, tmp_path: Path) -> None:
     merge(folder, [], tmp_path / "base.gguf", "F16")
     model, tokenizer = load_base(tmp_path / "base.gguf")
     original, other_tokenizer = load_base(folder)
-    for (name, found), (other, expected) in zip(_weights(model).items(), _weights(original).items(), strict=True):
+    for (name, loaded), (other, expected) in zip(_weights(model).items(), _weights(original).items(), strict=True):
         assert name == other
-        np.testing.assert_allclose(found, expected, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(loaded, expected, atol=1e-3, err_msg=name)
     messages = [{"role": "user", "content": "Clause 12:\n\n1. né 2021  <|im_end|>"}]
     assert tokenizer.apply_chat_template(messages) == other_tokenizer.apply_chat_template(messages)
     assert tokenizer.eos_token == other_tokenizer.eos_token
@@ -240,7 +240,7 @@ def test_text_is_split_by_the_model_s_own_rule(digits: str | None, base: Path, t
 
 def test_bases_that_cannot_be_trained_are_told(tmp_path: Path, base: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SetupError, match=r"cannot be trained: it is no Hugging Face folder"):
+    with pytest.raises(SetupError, match=r"cannot be trained: it is not a Hugging Face folder"):
         load_base(tmp_path / "empty")
     (base / "chat_template.jinja").unlink()
     with pytest.raises(SetupError, match="has no chat template"):
@@ -297,7 +297,7 @@ def test_an_unknown_template_is_left_to_ollama(template: str, base: Path, tmp_pa
     merge(base, [], tmp_path / "model.gguf")
     text = write_modelfile(tmp_path / "model.gguf").read_text()
     assert "TEMPLATE" not in text
-    assert "no known family" in text
+    assert "an unknown family" in text
 
 
 # --- the embedded 135M model -----------------------------------------------------------------------------------------
@@ -396,8 +396,8 @@ def _same_in_llama_cpp(path: Path, prompts: list[list[dict[str, str]]]) -> float
     same = 0
     with httpx.Client(base_url=llama.listening_address, timeout=600) as client:
         for text, prompt, reply in zip(texts, ids, ours, strict=True):
-            asked = {"content": text, "add_special": False, "parse_special": True}
-            assert client.post("/tokenize", json=asked).json()["tokens"] == prompt
+            tokenize_request = {"content": text, "add_special": False, "parse_special": True}
+            assert client.post("/tokenize", json=tokenize_request).json()["tokens"] == prompt
             body = {"prompt": prompt, "n_predict": 48, "temperature": 0, "return_tokens": True}
             theirs = client.post("/completion", json=body).json()["tokens"]
             end = reply[-1] if len(reply) < 48 else None  # which llama.cpp leaves out

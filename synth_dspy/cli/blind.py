@@ -14,6 +14,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +26,10 @@ USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] 
        {blind} rate DIR/sheets.jsonl --judge MODEL --votes FILE.jsonl
        {blind} report DIR --votes FILE [FILE ...]
 
-Compare answers without knowing whose they are. `sheets` writes outputs in random order and without names, and keeps
-the key apart; raters need the sheets alone. `rate` shows one item at a time, or asks a judge model; a sheets.csv whose
-column choice was filled in is a file of votes too. `report` merges the votes and unblinds them.
+Compare answers without knowing which arm they come from. `sheets` writes outputs in random order, without names, and
+puts the key in a separate file; raters need only the sheets. `rate` shows one item at a time, or has a judge model
+vote; a sheets.csv with the column choice filled in is a file of votes too. `report` merges the votes and says which
+arm won.
 """
 
 
@@ -37,7 +39,7 @@ class SheetsConfig(Settings):
     runs: Positional[tuple[Path, ...]]
     """Folders of finished runs of one task, runs/<task>/<id>."""
     out: Path
-    """Folder that receives sheets.jsonl and sheets.csv for the raters, and key.json, which stays with you."""
+    """Folder for sheets.jsonl and sheets.csv, which raters get, and key.json, which you keep."""
     arms: tuple[str, ...] = ()
     """Arms to compare, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
     items: int = Field(default=40, ge=1)
@@ -45,33 +47,33 @@ class SheetsConfig(Settings):
     references: bool = True
     """Show raters the accepted answers too."""
     seed: int = 0
-    """Seed of which items are drawn and in which order outputs stand."""
+    """Seed for drawing items and the order of outputs."""
 
 
 class RateConfig(Settings):
-    """Whose votes go where."""
+    """Who votes, and the file of the votes."""
 
     sheet: Positional[Path]
     """The sheets.jsonl to rate."""
     votes: Path
-    """File that the votes are appended to, as JSON lines; items that the rater has seen are not shown again."""
+    """File to append votes to, as JSON lines; items that the rater has voted on are not shown again."""
     rater: str | None = None
-    """Your name, as the report will show it; by default the judge's model string."""
+    """Your name, as shown in the report; for a judge, by default its model string."""
     judge: str | None = None
     """Let this model vote instead of a person."""
     api_base: str | None = None
     """Address of an OpenAI-compatible server that serves the judge's model; its key comes from OPENAI_API_KEY."""
     concurrency: int = Field(default=8, ge=1)
-    """Items that the judge is asked about at once."""
+    """Items that the judge rates at once."""
 
 
 class ReportConfig(Settings):
-    """What to unblind."""
+    """What to report."""
 
     folder: Positional[Path]
     """Folder that the sheets were written to."""
     votes: tuple[Path, ...]
-    """Files of votes (.jsonl, or .csv filled in); of one rater's votes on one item the last counts."""
+    """Files of votes (.jsonl, or .csv filled in); if a rater voted twice on an item, the last vote counts."""
 
 
 def main(args: list[str]) -> int:
@@ -81,14 +83,14 @@ def main(args: list[str]) -> int:
         print(USAGE.format(blind=command("blind")))
         return 0 if args else 2
     if args[0] not in parts:
-        raise SetupError(f"blind has no part {args[0]!r}: begin with sheets, rate or report.")
+        raise SetupError(f"blind has no subcommand {args[0]!r}: use sheets, rate or report.")
     parts[args[0]](args[1:])
     return 0
 
 
 def _sheets(args: list[str]) -> None:
     from synth_dspy.evaluation.blind.sheets import CSV, KEY, SHEETS, make_sheets
-    from synth_dspy.evaluation.finished import find_arms, read_runs
+    from synth_dspy.evaluation.finished_runs import find_arms, read_runs
 
     about = "Write sheets with the outputs in random order and without names."
     config = parse(SheetsConfig, verb="blind sheets", description=about, args=args)
@@ -97,8 +99,8 @@ def _sheets(args: list[str]) -> None:
     counts = make_sheets(arms, config.out, items=config.items, seed=config.seed, references=config.references)
     console = _console()
     console.print(
-        f"{counts['shown']} items with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
-        f"{counts['left_out']} that not all of them answered, {counts['identical']} that they answered alike."
+        f"{counted(counts['shown'], 'item')} with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
+        f"{counts['left_out']} that not all of them answered, {counts['identical']} with identical answers."
     )
     console.print(f"for the raters: {config.out / SHEETS} or {config.out / CSV}; for you alone: {config.out / KEY}")
 
@@ -108,22 +110,22 @@ def _rate(args: list[str]) -> None:
     from synth_dspy.evaluation.blind.terminal import ask
     from synth_dspy.evaluation.blind.votes import VoteFile
 
-    about = "Vote on one item at a time; stop and go on as you like."
+    about = "Vote on one item at a time; stop and resume as you like."
     config = parse(RateConfig, verb="blind rate", description=about, args=args)
     if config.rater is None and config.judge is None:
         raise SetupError("A vote needs a rater: name yourself with --rater, or a model with --judge.")
     rows = read_sheet(config.sheet)
     votes = VoteFile(config.votes, rows[0]["study"], config.rater if config.rater is not None else str(config.judge))
-    left = [row for row in rows if str(row["item"]) not in votes.done]
-    if not left:
+    remaining = [row for row in rows if str(row["item"]) not in votes.done]
+    if not remaining:
         print(f"{votes.rater} has voted on all {len(rows)} items: {config.votes}")
         return
     if config.judge is not None:
-        failed = _judge(config, left, votes)
+        failed = _judge(config, remaining, votes)
     else:
-        failed = ask(left, votes, total=len(rows), read=input, console=_console())
-    told = f", {failed} without a vote (the same command goes on)" if failed else ""
-    _console().print(f"{len(votes.done)} of {len(rows)} items rated by {votes.rater}{told}: {config.votes}")
+        failed = ask(remaining, votes, total=len(rows), read=input, console=_console())
+    failures = f", {failed} without a vote (run the same command again)" if failed else ""
+    _console().print(f"{len(votes.done)} of {len(rows)} items rated by {votes.rater}{failures}: {config.votes}")
 
 
 def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFile) -> int:
@@ -144,21 +146,21 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
     lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base, **options)
     roles.check(lm)
-    # An embedded model is made to answer in JSON; a small one left to itself does not.
+    # An embedded model's reply is constrained to JSON, which small models rarely write on their own.
     adapter = dspy.JSONAdapter() if embedded else None
     with dspy.settings.context(adapter=adapter), bars.bar("votes", len(rows)) as advance:
         return rate(PairwiseJudge(lm), rows, votes, Executor(config.concurrency), advance)
 
 
 def _report(args: list[str]) -> None:
-    about = "Merge votes and say who won, how sure that is, and how far the raters agree."
+    about = "Merge votes and report which arm won, with what certainty, and how well the raters agree."
     config = parse(ReportConfig, verb="blind report", description=about, args=args)
 
     from synth_dspy.evaluation.blind.report import markdown, sentences, tables
     from synth_dspy.evaluation.blind.sheets import read_key
     from synth_dspy.evaluation.blind.tally import tally_votes
     from synth_dspy.evaluation.blind.votes import read_votes
-    from synth_dspy.evaluation.finished import write
+    from synth_dspy.evaluation.finished_runs import write
 
     key = read_key(config.folder)
     results = tally_votes(key, [vote for path in config.votes for vote in read_votes(path)])

@@ -1,4 +1,4 @@
-"""Which model to take, for every task: `python -m synth_dspy.choose RUN [RUN ...]` under limits that you set."""
+"""Recommend a model for any task: `python -m synth_dspy.choose RUN [RUN ...]`, within your limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING_WITHIN_LIMITS = 3
 
 
 class ChooseConfig(Settings):
-    """What is compared, and what is asked of the choice."""
+    """The runs to compare, and the limits of the choice."""
 
     runs: Positional[tuple[Path, ...]]
     """Folders of finished runs of one task, runs/<task>/<id>: of several students, if they are to be compared."""
@@ -32,26 +32,26 @@ class ChooseConfig(Settings):
     max_memory: float | None = Field(default=None, gt=0)
     """At most this many megabytes of memory."""
     commercial: bool = False
-    """Only what may be used commercially; what nobody knows is left out."""
+    """Only models that may be used commercially; unknown licences are excluded."""
     cpu_hour_usd: float = Field(default=0.05, ge=0)
-    """What an hour of one CPU costs, in US dollars: the price of embedded models (0.05 is about a cloud's vCPU)."""
+    """Price of an hour of one CPU in US dollars, for embedded models (0.05 is about a cloud's vCPU)."""
     licence: tuple[str, ...] = ()
-    """Licences of models that this project does not know, each as MODEL=SPDX-IDENTIFIER."""
+    """Licences of models with an unknown licence, each as MODEL=SPDX-IDENTIFIER."""
     out: Path | None = None
-    """Folder that receives choice.json and choice.md."""
+    """Folder for choice.json and choice.md."""
     force: bool = False
-    """Write over these files where they are there already."""
+    """Overwrite these files if they exist."""
 
 
 def main(args: list[str]) -> int:
-    """Parse `args`, then weigh the arms and say which to take; the exit status is 3 where none is within the limits."""
+    """Parse `args`, then compare the arms and recommend one; the exit status is 3 if no arm is within the limits."""
     about = (
         "Compare arms and base models by quality, speed, memory, cost and licence, and recommend one: the best of "
-        "those that the report shows to be better than the baseline, or the baseline. Exit status: 0, or 3 where no "
+        "those that the report shows to be better than the baseline, or the baseline. Exit status: 0, or 3 if no "
         "arm is within the limits."
     )
     config = parse(ChooseConfig, verb="choose", description=about, args=args)
-    stated = dict(_stated(one) for one in config.licence)
+    licences = dict(_licence(one) for one in config.licence)
     files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
     refuse_to_overwrite(files, force=config.force)
 
@@ -59,11 +59,11 @@ def main(args: list[str]) -> int:
     from synth_dspy.evaluation.choice.candidates import choose
     from synth_dspy.evaluation.choice.options import Limits
     from synth_dspy.evaluation.choice.report import markdown, table
-    from synth_dspy.evaluation.finished import find_arms, read_runs, write
+    from synth_dspy.evaluation.finished_runs import find_arms, read_runs, write
 
     wanted = [name for given in config.arms for name in given.split(",") if name]
     limits = Limits(config.max_latency, config.max_cost, config.max_memory, config.commercial, config.cpu_hour_usd)
-    results = choose(find_arms(read_runs(config.runs), wanted), limits, metric=config.metric, stated=stated)
+    results = choose(find_arms(read_runs(config.runs), wanted), limits, metric=config.metric, stated=licences)
     console = standard_output()
     console.print(table(results))
     for sentence in (results["recommendation"], *results["notes"]):
@@ -75,8 +75,8 @@ def main(args: list[str]) -> int:
     return 0 if results["chosen"] is not None else NOTHING_WITHIN_LIMITS
 
 
-def _stated(text: str) -> tuple[str, str]:
+def _licence(text: str) -> tuple[str, str]:
     model, equals, licence = text.rpartition("=")
     if not (equals and model and licence):
-        raise SetupError(f"--licence {text} states nothing: write MODEL=SPDX-IDENTIFIER, such as openai/x=Apache-2.0.")
+        raise SetupError(f"--licence {text} is incomplete: write MODEL=SPDX-IDENTIFIER, such as openai/x=Apache-2.0.")
     return model, licence

@@ -1,11 +1,11 @@
-"""Document a database with a saved program: what lacks a comment gets one, as a script, Markdown or dbt's schema.yml.
+"""Document a database with a saved program: write missing comments as a script, Markdown or dbt's schema.yml.
 
     python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database sqlite:///shop.db --out docs.md
     python -m synth_dspy.document runs/table_docs/<id>/programs/sft --database duckdb:///shop.duckdb --out comments.sql
     python -m synth_dspy.document ... --out comments.sql --apply
 
-The ending of `--out` says the format. Nothing is written into the database without `--apply`, and nothing over a file
-that is there without `--force`.
+The extension of `--out` decides the format. Nothing is written into the database without `--apply`, and no file is
+overwritten without `--force`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from synth_dspy.pipeline.trust import Caller
 
 
 class DocumentConfig(Settings):
-    """What to document, with what, and where to.
+    """What to document, with which program, and where to write it.
 
     Attributes:
-        program: folder of a saved program, as a compile leaves it under programs/.
+        program: folder of a saved program, in a run's programs/.
         database: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME (password in PGPASSWORD).
         out: file to write: .sql (statements that set the new comments), .md, or .yml (dbt).
-        force: write over `--out` where it is there already.
+        force: overwrite `--out` if it exists.
         apply: run the statements on the database.
-        only: names of the tables to document; all unless given.
-        again: write comments also where there are some.
-        samples: values of each column that the program is shown; 0 shows none.
-        trust: follow what a program that somebody else made names: files to read or run, databases, models; without,
-            it is listed (docs/trust.md).
-        api_base: address of the server of its models, in place of the one that it names.
-        api_key_name: the environment variable that holds the key for it.
-        allow_http: send that key over http:// to another machine too.
+        only: names of the tables to document; by default all.
+        again: also replace existing comments.
+        samples: values of each column to show to the program; by default none.
+        trust: allow the files, databases and models named by a program that somebody else made; without it, they are
+            listed (docs/trust.md).
+        api_base: address of the models' server, in place of the saved one.
+        api_key_name: environment variable with the key for that server.
+        allow_http: allow sending that key over http:// to another machine.
     """
 
     program: Positional[Path]
@@ -65,7 +65,7 @@ def main(args: list[str]) -> None:
     bars = Bars()
     with bars.status("loading libraries"):
         from synth_dspy.pipeline.database import document_database
-    logging.getLogger("dspy").setLevel(logging.ERROR)  # a comment that the budget cuts is no news
+    logging.getLogger("dspy").setLevel(logging.ERROR)  # a truncated comment needs no warning
     done = document_database(
         config.program,
         config.database,

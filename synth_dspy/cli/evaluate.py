@@ -1,4 +1,4 @@
-"""Score saved programs on new items, or answers with a judge; measure the judge where the answers are labelled.
+"""Score saved programs on new items, or answers with a judge; measure the judge if the answers are labelled.
 
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12 --seeds new.jsonl
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12/programs/dpo --seeds new.jsonl --out scored
@@ -7,14 +7,17 @@
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
 Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
-after a compile; what they have learned from is left out. Of questions about documents, lines (or rows of a .csv file)
-hold question, answer or references, and document.
+after a compile; items that they were trained on are left out. For questions about documents, lines (or rows of a .csv
+file) have question, answer or references, and document.
 
-Lines of `--items` hold id, question, references, prediction, and label (1 right, 0 wrong) where it is known; those of
-`--scores` id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that name,
-else the question) are resampled together. A judge behind an OpenAI-compatible server of your own is found by
-`--api-base` (a compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge
-again, on verdicts that also hold a group.
+Lines of `--items` have id, question, references, prediction, and optionally label (1 right, 0 wrong); those of
+`--scores` have id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that
+name, else the question) are resampled together. A judge on your own OpenAI-compatible server needs `--api-base` (a
+compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` refits the reference judge, on verdicts
+that also have a group.
+
+With `--rate grounded` (do the passages support the answer?) or `--rate retrieval` (do they contain an answer?) lines
+also have passages, and a label is about that; `--judge reference` then scores by fitted features.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -34,6 +38,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
 from synth_dspy.core.io.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.masking import mask_message
+from synth_dspy.core.text import counted
 from synth_dspy.pipeline.trust import Caller
 
 _BATCH = 256
@@ -47,21 +52,23 @@ class EvaluateConfig(Settings):
         runs: runs, or folders of single saved programs, to score on the items of --seeds.
         seeds: labelled items that the saved programs are scored on, as JSON lines.
         out: folder of the saved programs' scores; by default one in the first run's evaluations.
-        force: write over a finished evaluation that is in --out already (calls that it made are not made again), or
-            over the file of --scores.
-        trust: follow what programs that somebody else made name: files to read or run, databases, models; without, it
-            is listed (docs/trust.md).
+        force: overwrite a finished evaluation in --out (its calls are not repeated), or the file of --scores.
+        trust: allow the files, databases and models named by programs that somebody else made; without it, they are
+            listed (docs/trust.md).
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
+        rate: what the judge says of answers: whether they are right (`factuality`), whether their passages support them
+        rate: what the judge scores: `factuality` (is the answer right?), `grounded` (do its passages support it?) or
+            `retrieval` (do the passages contain an answer?).
         api_base: address of an OpenAI-compatible server that serves the judge's model, or the models of saved programs
             in place of the one that they name.
-        api_key_name: the environment variable that holds the key for it; OPENAI_API_KEY unless given.
-        allow_http: send that key over http:// to another machine too.
+        api_key_name: environment variable with the key for that server; by default OPENAI_API_KEY.
+        allow_http: allow sending that key over http:// to another machine.
         items: answers to score, as JSON lines.
         scores: where to write the scores, as JSON lines.
         fit: human verdicts to fit the reference judge on, as JSON lines.
         clauses: labelled contract clauses (CUAD's layout) that teach it long references.
-        parameters: the reference judge's file; the workspace's own unless given.
-        seed: of what the fit draws.
+        parameters: the reference judge's file; by default the workspace's own.
+        seed: seed for everything random in the fit.
     """
 
     runs: Positional[tuple[Path, ...]] = ()
@@ -70,6 +77,7 @@ class EvaluateConfig(Settings):
     force: bool = False
     trust: bool = False
     judge: str = REFERENCE
+    rate: Literal["factuality", "grounded", "retrieval"] = "factuality"
     api_base: str | None = None
     api_key_name: str | None = None
     allow_http: bool = False
@@ -106,13 +114,13 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
     if not config.runs or config.seeds is None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
         raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
-    # Which judge and which seed is the task's affair: the run's configuration says.
+    # Judge and seed come from the run's configuration.
     own = ("runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http")
     given = [name for name, value in config if name not in own and value != _DEFAULTS[name]]
     if given:
         flag = f"--{given[0].replace('_', '-')}"
-        raise SetupError(f"Saved programs are scored as their run was: {flag} has no part in it; leave it out.")
-    if config.out is not None:  # what was stopped has no results yet, and goes on
+        raise SetupError(f"Saved programs are scored with their run's settings: leave out {flag}.")
+    if config.out is not None:  # a stopped evaluation has no results yet, and is resumed
         refuse_to_overwrite([config.out / "results.json"], force=config.force)
     quiet_libraries()
     bars = Bars()
@@ -137,10 +145,10 @@ def _score(config: EvaluateConfig) -> None:
     from synth_dspy.models.offline import quiet_libraries
 
     if config.scores is None:
-        raise SetupError(f"{config.items} would be scored to nowhere: name a file with --scores.")
+        raise SetupError(f"Name a file for the scores of {config.items} with --scores.")
     refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
     assert config.items is not None
-    rows = read_items(config.items)
+    rows = read_items(config.items, passages=config.rate != "factuality")
     quiet_libraries()
     judge = _judge(config)
     scores: list[float] = []
@@ -152,15 +160,15 @@ def _score(config: EvaluateConfig) -> None:
     _write(
         config.scores,
         "".join(
-            json.dumps({"id": row["id"], "score": round(score, 6)}, ensure_ascii=False) + "\n"
+            json.dumps({"id": row["id"], "score": None if isnan(score) else round(score, 6)}, ensure_ascii=False) + "\n"
             for row, score in zip(rows, scores, strict=True)
         ),
     )
-    print(f"{len(rows)} answers scored by {judge.name}: {config.scores}")
+    print(f"{counted(len(rows), 'answer')} scored by {judge.name}: {config.scores}")
     labelled = [
         (score, int(row["label"]), row.get("group") or row["question"])
         for row, score in zip(rows, scores, strict=True)
-        if row.get("label") is not None
+        if row.get("label") is not None and not isnan(score)
     ]
     if labelled:
         from synth_dspy.evaluation.reference_judge.calibration import agreement
@@ -168,19 +176,22 @@ def _score(config: EvaluateConfig) -> None:
         print(agreement(*zip(*labelled, strict=True)))
 
 
-def read_items(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file of `--items`.
+def read_items(path: Path, *, passages: bool = False) -> list[dict[str, Any]]:
+    """The answers of a file of `--items`, with the passages that they were made from where these are wanted.
 
     Raises:
-        SetupError: the file cannot be read, or a line is not as described; names the line and the field.
+        SetupError: the file cannot be read, or a line is malformed; names the line and the field.
     """
-    return read_rows(path, _ITEM, optional={"label": LABEL, "group": ID})
+    return read_rows(path, {**_ITEM, "passages": TEXTS} if passages else _ITEM, optional={"label": LABEL, "group": ID})
 
 
 def _judge(config: EvaluateConfig) -> Any:
     from synth_dspy.evaluation import judges
+    from synth_dspy.evaluation.groundedness.judges import FittedJudge, GroundednessJudge, RetrievalJudge
 
     if config.judge == REFERENCE:
+        if config.rate != "factuality":
+            return FittedJudge(config.rate)
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
     from synth_dspy.models import roles
 
@@ -192,7 +203,9 @@ def _judge(config: EvaluateConfig) -> Any:
         allow_http=config.allow_http,
     )
     roles.check(lm)
-    return judges.FactualityJudge(lm)
+    return {"factuality": judges.FactualityJudge, "grounded": GroundednessJudge, "retrieval": RetrievalJudge}[
+        config.rate
+    ](lm)
 
 
 def _fit(config: EvaluateConfig) -> None:

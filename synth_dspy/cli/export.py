@@ -15,22 +15,22 @@ class ExportConfig(Settings):
     """What can be set on the command line."""
 
     program: Positional[Path]
-    """A saved program, runs/<task>/<id>/programs/<arm>; rows are written as it would be asked them."""
+    """A saved program, runs/<task>/<id>/programs/<arm>; rows are written with its prompts."""
     out: Path
     """Folder for train.jsonl, validation.jsonl, test.jsonl (chat messages) and the dataset card README.md."""
     force: bool = False
-    """Write over these files where they are there already."""
+    """Overwrite these files if they exist."""
     license: str = "other"
     """Licence of the data, as the Hugging Face Hub names it, for example cc-by-4.0."""
     trust: bool = False
-    """Follow what a program that somebody else made names: files to read or run, databases, models; without, it is
-    listed (docs/trust.md)."""
+    """Allow the files, databases and models named by a program that somebody else made; without it, they are listed
+    (docs/trust.md)."""
     api_base: str | None = None
-    """Address of the server of its models, in place of the one that it names."""
+    """Address of the models' server, in place of the saved one."""
     api_key_name: str | None = None
-    """The environment variable that holds the key for it."""
+    """Environment variable with the key for that server."""
     allow_http: bool = False
-    """Send that key over http:// to another machine too."""
+    """Allow sending that key over http:// to another machine."""
 
 
 def main(args: list[str]) -> None:

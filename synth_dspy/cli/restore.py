@@ -1,7 +1,7 @@
-"""Put a damaged ledger together again: `python -m synth_dspy.restore runs/contract_qa/20260101-120000-ab12`.
+"""Restore a damaged ledger: `python -m synth_dspy.restore runs/contract_qa/20260101-120000-ab12`.
 
-Every answer is kept that can still be read and matches its checksum, from the last good snapshot and from the damaged
-file, which stays beside the new one. What is lost was answered once, and is asked again when the run goes on.
+Every answer that can be read and matches its checksum is kept, from the last good snapshot and from the damaged file,
+which is kept too. Lost calls are made again when the run is resumed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RestoreConfig:
 
 
 def main(args: list[str]) -> None:
-    """Parse `args`, restore the ledger, say what was kept."""
+    """Parse `args`, restore the ledger, print how many answers were kept."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(RestoreConfig, verb="restore", description=description, args=args)
     ledger = config.folder / LEDGER

@@ -1,6 +1,6 @@
 """Train one adapter from a spec file: `python -m synth_dspy.train spec.json`.
 
-    python -m synth_dspy.train spec.json              train in the spec's folder; goes on where a killed one stopped
+    python -m synth_dspy.train spec.json              train in the spec's folder; resumes a killed training
     python -m synth_dspy.train spec.json --dry-run    print how long it would take and how much memory, and stop
 
 The folder then holds adapter/ (PEFT), model.gguf and a Modelfile (the merged model), result.json, and train.log.
@@ -26,12 +26,12 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.spec import ERRORS, SENT, read_spec
+from synth_dspy.training.spec import ERRORS, FROM_STDIN, read_spec
 
 LOG = "train.log"
 FAILED = 2
 STAY_S = 120.0
-"""How long a process waits for another training."""
+"""Seconds that a process waits for another training."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrainConfig:
         dry_run: Print an estimate of time and memory, and stop.
         events: Write JSON lines to standard output, for a parent process.
         trust: Import the spec's reward from a workspace other than the current folder's.
-        stay: With events: train what further specs say too, whose paths the parent writes to standard input; all of
+        stay: With events: train further specs too, whose paths the parent writes to standard input; all of
             them if the first is "-".
     """
 
@@ -60,9 +60,9 @@ def main(args: list[str]) -> int:
     config = parse(TrainConfig, verb="train", description=description, args=args)
     if config.spec.is_dir():
         config = replace(config, spec=config.spec / SPEC)
-    sent = config.stay and config.events and str(config.spec) == SENT
+    sent = config.stay and config.events and str(config.spec) == FROM_STDIN
     if not sent and not config.spec.is_file():
-        raise SetupError(f"There is no training spec {config.spec}.")
+        raise SetupError(f"There is no training spec {config.spec}: check the path.")
     from synth_dspy.models.offline import quiet_libraries
     from synth_dspy.training.waiting import set_wait_policy
 
@@ -79,7 +79,7 @@ def main(args: list[str]) -> int:
 
 
 def _refuse_foreign_reward(path: Path) -> None:
-    """A spec may come from somebody else, and names a function that is run."""
+    """Refuse a reward from another workspace: somebody else may have written the spec, and its reward is executed."""
     spec = read_spec(path)
     if spec.reward is None or spec.workspace is None:
         return
@@ -156,11 +156,11 @@ def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
                 for line in lines:
                     sent.put(json.loads(line))
         finally:
-            os._exit(1)  # a checkpoint is whole or not there, so any moment is good
+            os._exit(1)  # checkpoints are atomic, so this can stop at any time
 
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=listen, daemon=True, name="parent").start()
-    if str(config.spec) == SENT:
+    if str(config.spec) == FROM_STDIN:
         _import_libraries()
     else:
         yield config.spec
@@ -178,9 +178,9 @@ def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
 
 
 def _import_libraries() -> None:
-    """Import what a training needs while there is none yet: five seconds, a sixth of them the garbage collector's.
+    """Import a training's libraries in advance: this takes five seconds, a sixth of it in the garbage collector.
 
-    It need not look at any of that again: each of a training's own collections takes a quarter of a second less.
+    The imported objects are then frozen, which saves a quarter of a second in each of a training's own collections.
     """
     import gc
 
@@ -193,7 +193,7 @@ def _import_libraries() -> None:
 
 
 def _stays(config: TrainConfig, spec: Path) -> bool:
-    """Whether this process would train again as a new one does, once it has trained what a spec says.
+    """Whether this process, after training a spec, would give the same results as a new one.
 
     On a GPU its memory is wanted for serving. A reward's module stays loaded, though its file may change, and what
     setting the number of threads does to torch cannot be undone.

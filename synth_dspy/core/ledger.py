@@ -358,10 +358,8 @@ class Ledger:
                 f"`{restore}` recovers all intact answers; then {go_on}."
             )
         else:
-            text = (
-                f"Could not write the ledger {self.path}: {why}; "
-                f"free some space or check the permissions, then {go_on}."
-            )
+            remedy = f"free some space or check the permissions, then {go_on}"
+            text = f"Could not write the ledger {self.path}: {why}; {remedy}."
         self._failure = self._failure or SetupError(text)
         return self._failure
 

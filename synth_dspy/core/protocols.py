@@ -44,9 +44,13 @@ class Optimizer(Protocol):
 class Judge(Protocol):
     """A metric that can also score many rows at once, where that is faster.
 
-    `agreement` is its measured agreement with human labels (keys `n`, `kappa`, `auroc`, `accuracy`, `source`, and
-    optionally the pairs `kappa_interval` and `auroc_interval`), empty if it was never measured; the report prints it
-    next to the scores.
+    `agreement` is its measured agreement with human labels on answers such as this task's (keys `n`, `kappa`, `auroc`,
+    `accuracy`, `source`, and optionally the pairs `kappa_interval` and `auroc_interval`), empty if it was never
+    measured; the report prints it next to the scores. If it also has `n_right` and `n_wrong`, how many right and wrong
+    answers were labelled, and `sensitivity` and `specificity`, the shares of them that the judge labels alike, the
+    report corrects the arms' shares of right answers for the judge's errors. Abstentions do not count among them.
+
+    A judge may have a `threshold`, the lowest score of an answer that it calls right; the default is 0.5.
     """
 
     name: str
@@ -83,13 +87,14 @@ class Embedder(Protocol):
 class Retriever(Protocol):
     """Search over a task's documents; thread-safe."""
 
-    def search(self, query: str, document: str | None = None, words: int = ...) -> list[Passage]:
+    def search(self, query: str, document: str | None = None, words: int = ..., wording: str = ...) -> list[Passage]:
         """Passages for a question: of one document, in its order, or of all documents, best first.
 
         Args:
             query: The question.
             document: Search this document only; None: all documents.
             words: Maximum number of words of all passages together.
+            wording: Language in which the documents may answer it, searched for too; "": none.
         """
         ...
 

@@ -38,7 +38,9 @@ class Resources:
         scored: whether programs will be scored on what is synthesised: only the surest questions will do.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
+        domain: see `Task.domain`.
         abstain: see `Task.abstain`.
+        steps: see `Retrieval.steps`.
         evidence_by_id: a cache: by the id of a training example, whether the program is given evidence for its answer.
     """
 
@@ -61,8 +63,10 @@ class Resources:
     scored: bool = False
     evidence: Metric | None = None
     noun: str = "document"
+    domain: str = ""
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
+    steps: str = "auto"
     evidence_by_id: dict[str, bool] = field(default_factory=dict)
 
 

@@ -54,6 +54,8 @@ class Task:
         wording: question -> the terms in which the documents are likely to answer it, used as a second query.
         words: default number of words of passages in a prompt.
         noun: what a group is called.
+        domain: what the questions are about, such as `contracts`: the report shows the judge's agreement with people if
+            it was measured in this domain, and else says that it was not.
         evidence: the share of the evidence for an example's answer that a prediction was based on; NaN if unknown.
             Answers without evidence are not trained on, since they would teach the model to hallucinate.
         asks: names of task settings that change the questions but not the knowledge, so that the index is reused.
@@ -74,6 +76,7 @@ class Task:
     wording: Callable[[str], str] | None = None
     words: int = 350
     noun: str = "document"
+    domain: str = ""
     evidence: Metric | None = None
     asks: tuple[str, ...] = ()
     labels: str = ""
@@ -101,6 +104,7 @@ class CompleteTask:
     wording: Callable[[str], str] | None
     words: int
     noun: str
+    domain: str
     evidence: Metric | None
     asks: tuple[str, ...]
     labels: str

@@ -1,7 +1,7 @@
-"""What a program's answer is, by the type of its output: a label, a structure or a text; and how each kind is scored.
+"""The kinds of answers by the type of a program's output (label, structure or text), and the scoring of each.
 
-A label (a `Literal`, an enumeration, a truth value or a whole number) is right where it equals an accepted one. A
-structure is compared field by field. A text is compared with the references by a judge.
+A label (a `Literal`, an enumeration, a bool or an int) is right if it equals an accepted one. A structure is compared
+field by field. A text is compared with the references by a judge.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class AnswerType:
     Attributes:
         name: the output's name.
         annotation: its type.
-        inputs: the inputs that the program cannot do without.
-        accepted: all that it takes; empty where it takes whatever it is given.
+        inputs: the program's required inputs.
+        accepted: all its inputs; empty if it takes any.
     """
 
     name: str
@@ -58,7 +58,7 @@ class AnswerType:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels that it can be, as texts; empty where the type does not list them."""
+        """The possible labels, as texts; empty if the type does not list them."""
         if get_origin(self._type) is Literal:
             listed = tuple(map(as_text, get_args(self._type)))
         elif inspect.isclass(self._type) and issubclass(self._type, enum.Enum):
@@ -74,12 +74,12 @@ class AnswerType:
 
     @property
     def _type(self) -> Any:
-        """The type without its `| None`, where one other is left."""
+        """The type without its `| None`, if one other type remains."""
         others = [each for each in get_args(self.annotation) if each is not type(None)]
         return others[0] if self.may_be_none and len(others) == 1 else self.annotation
 
     def read(self, value: Any) -> Any:
-        """A value of a file as the type has it: in a CSV file `3` is a whole number, and `["a"]` a list.
+        """A value from a file, converted to the type: in a CSV file `3` may be an int, and `["a"]` a list.
 
         Raises:
             ValidationError: it is not of the type.
@@ -97,7 +97,7 @@ class AnswerType:
             raise
 
     def problem_with(self, value: Any) -> str | None:
-        """What to make of a value that is not of the type; None for one that is."""
+        """How to correct a value that is not of the type; None for one that is."""
         if value is None or not str(value).strip():
             return None if self.may_be_none else "fill it in"
         try:
@@ -109,11 +109,11 @@ class AnswerType:
 
 
 def answer_type(program: dspy.Module, named: str = "") -> AnswerType:
-    """The answer of a program, as its last predictor that gives one has it, and the inputs that the program needs.
+    """The answer of a program, from its last predictor with that output, and the inputs that the program needs.
 
     Args:
         program: the program.
-        named: which output it is; without, the one called `answer`, or the last predictor's only one.
+        named: the output's name; by default `answer`, or the last predictor's only output.
 
     Raises:
         SetupError: the program has no predictor, or several outputs of which none is called `answer`.
@@ -139,7 +139,7 @@ def answer_type(program: dspy.Module, named: str = "") -> AnswerType:
 
 
 def _inputs(program: dspy.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The inputs that a program cannot do without, and all that it takes: of its signature, or of its `forward`."""
+    """The required inputs of a program, and all its inputs, from its signature or its `forward`."""
     signature = getattr(program, "signature", None)
     if isinstance(signature, type) and hasattr(signature, "input_fields"):
         return tuple(signature.input_fields), ()
@@ -147,20 +147,20 @@ def _inputs(program: dspy.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
     own = tuple(each.name for each in parameters if each.kind in _NAMED and each.default is each.empty)
     if all(each.kind in _NAMED for each in parameters):
         return own, tuple(each.name for each in parameters)
-    # Beyond its own, it takes whatever its first predictor does.
+    # In addition to its own, it takes its first predictor's.
     return own or tuple(program.predictors()[0].signature.input_fields), ()
 
 
 class Equality:
-    """1.0 where the answer equals one of the references, case and white space aside; without any, where it abstains."""
+    """1.0 if the answer equals a reference, ignoring case and white space; without references, if it abstains."""
 
     name = "equality"
     score_name = "accuracy"
-    """What a report calls the score, which is measured and no judge's estimate."""
+    """The score's name in reports; it is measured, not a judge's estimate."""
 
     @property
     def agreement(self) -> Mapping[str, Any]:
-        """Right by definition: there is nothing to agree about."""
+        """Empty: equality is right by definition."""
         return {}
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
@@ -170,16 +170,16 @@ class Equality:
         return self.compare(as_text(prediction.get("answer", "")), list(map(str, references)))
 
     def compare(self, answer: str, references: Sequence[str]) -> float:
-        """The score of an answer against its references, one at least."""
+        """The score of an answer against at least one reference."""
         return float(one_line(answer).casefold() in {one_line(reference).casefold() for reference in references})
 
     def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Scores of rows of references, prediction and, where there are no references, whether it abstained."""
+        """Scores of rows with references, prediction and, without references, whether it abstained."""
         return [self(row, {"answer": row["prediction"], "abstained": row.get("abstained")}) for row in rows]
 
 
 class FieldByField(Equality):
-    """The share of a structure's fields that are as in the best reference; texts are compared as SQuAD's are."""
+    """The share of a structure's fields that equal the best reference's; texts are compared as in SQuAD."""
 
     name = "field by field"
     score_name = "field accuracy"
@@ -191,13 +191,13 @@ class FieldByField(Equality):
 
 
 class MetricJudge(Equality):
-    """A metric of the user's own as the judge: what it says of the prediction is the score.
+    """The user's own metric as the judge.
 
-    It runs under the LM that DSPy was configured with when this was made, if any: a metric may ask a model of its own.
+    It runs under the LM that DSPy was configured with when this was created, if any, since a metric may call a model.
 
     Args:
-        metric: DSPy's convention, `metric(example, prediction, trace=None)`, or GEPA's with five arguments; a score
-            from 0 to 1, a truth value, or a prediction with a `score`.
+        metric: DSPy's convention, `metric(example, prediction, trace=None)`, or GEPA's with five arguments; it
+            returns a score from 0 to 1, a bool, or a prediction with a `score`.
     """
 
     def __init__(self, metric: Callable[..., Any]) -> None:
@@ -205,7 +205,7 @@ class MetricJudge(Equality):
         self.name = self.score_name = getattr(metric, "__name__", type(metric).__name__)
         self.lm = dspy.settings.lm
         self.failure: SetupError | None = None
-        """What was wrong with the metric, first: DSPy's optimizers go on without the row."""
+        """The metric's first error, kept because DSPy's optimizers ignore it and drop the row."""
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
@@ -216,15 +216,15 @@ class MetricJudge(Equality):
                 raise
 
     def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
-        """Scores of predictions, which hold more than a row does."""
+        """Scores of whole predictions rather than rows."""
         return [self(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
 
 
 def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None) -> float:
-    """What a metric gives for a prediction, as `check_score`.
+    """A metric's score of a prediction, checked by `check_score`.
 
     Raises:
-        SetupError: it gives no such number, or fails; names it with its file and line.
+        SetupError: the metric fails or returns another value; names it with its file and line.
     """
     try:
         value = metric(example, prediction, trace, *[None] * (_positional(metric) - 3))
@@ -237,7 +237,7 @@ def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction
 
 
 def _positional(metric: Callable[..., Any]) -> int:
-    """How many arguments a metric must be given; at least three are."""
+    """The number of positional arguments to pass to a metric, at least three."""
     try:
         parameters = inspect.signature(metric).parameters.values()
     except (TypeError, ValueError):
@@ -247,10 +247,10 @@ def _positional(metric: Callable[..., Any]) -> int:
 
 
 def check_score(name: str, metric: Callable[..., Any], value: Any) -> float:
-    """A metric's value as a number from 0 to 1, NaN where it does not apply.
+    """A metric's value as a number from 0 to 1, or NaN if it does not apply.
 
     Raises:
-        SetupError: it is none; names the metric with its file and line.
+        SetupError: it is anything else; names the metric with its file and line.
     """
     try:
         number = float(getattr(value, "score", value))
@@ -265,7 +265,7 @@ def check_score(name: str, metric: Callable[..., Any], value: Any) -> float:
 
 
 def place_of(what: Any) -> str:
-    """File and line of a function or class, or its name where it has none."""
+    """File and line of a function or class, or its name if unknown."""
     target = what if inspect.isroutine(what) or inspect.isclass(what) else type(what)
     try:
         return f"{inspect.getsourcefile(target)}:{inspect.getsourcelines(target)[1]}"
@@ -304,5 +304,5 @@ def _alike(one: Any, other: Any) -> float:
 
 
 def is_judge(value: Judge | Any) -> bool:
-    """Whether a value has a judge's face."""
+    """Whether a value has a judge's interface."""
     return bool(getattr(value, "name", "")) and callable(getattr(value, "score_many", None))

@@ -1,4 +1,4 @@
-"""What the report of a run says besides the scores: a value of each station's, put together once."""
+"""Facts about a run for its report, other than scores: one value from each stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ReferenceKind = Literal["silent", "frequent", "prompts"]
 
 @dataclass(frozen=True, slots=True)
 class SplitFacts:
-    """A split: the groups and rows that are used, how many rows there are, and whence they come, in words."""
+    """A split: the number of groups and rows used, of rows available, and their origin in words."""
 
     groups: int
     items: int
@@ -29,14 +29,13 @@ class SplitFacts:
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """Where rows come from.
+    """The origin of the rows.
 
     Attributes:
-        held_out: who wrote the items that arms are scored on; None where nobody knows.
+        held_out: the origin of the held-out items; None if unknown.
         splits: by name, `train`, `dev` and `test`.
-        synthesis: what became of the candidates for training rows; None without synthesis.
-        contamination: rows that were checked and those that repeated a held-out item, by kind of match; None where
-            none were looked for.
+        synthesis: the yield of candidates for training rows; None without synthesis.
+        contamination: numbers of rows checked and of matches with held-out items, by kind; None if unchecked.
         skipped: files that were not read.
         unread: how many of the items that arms are scored on no person has read.
     """
@@ -56,11 +55,11 @@ class ArmFacts:
     Attributes:
         name: the arm's.
         optimizer: class of its optimizer; `none` for the program as it is.
-        description: of the optimizer, a line.
-        compile_seconds: that it took.
+        description: a line on the optimizer.
+        compile_seconds: duration.
         demos: demonstrations in its prompts.
-        failed: why it could not be made; None if it could.
-        training: of its weights; None for a prompt arm.
+        failed: the error, if it could not be made.
+        training: how its weights were tuned; None for a prompt arm.
     """
 
     name: str
@@ -74,13 +73,13 @@ class ArmFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFacts:
-    """A row beside the arms; see `evaluation.reference_rows`.
+    """A reference row; see `evaluation.reference_rows`.
 
     Attributes:
-        name: what the report calls it.
-        kind: what it is.
-        answer: what it answers to every question; None for the baseline under DSPy's adapter.
-        skipped: why its answers do not count; empty where they do.
+        name: its name in the report.
+        kind: its kind.
+        answer: its answer to every question; None for the baseline under DSPy's adapter.
+        skipped: why it is left out; empty if it is not.
     """
 
     name: str
@@ -90,22 +89,33 @@ class ReferenceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldFacts:
+    """A fold of cross-fitting: the groups that it held out, and how many rows were learned from, chosen on, scored."""
+
+    groups: Sequence[str]
+    train: int
+    dev: int
+    test: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the stations of a run, or of an evaluation of saved programs, have to say.
+    """Facts from the stages of a run, or of an evaluation of saved programs.
 
     Attributes:
         baseline: the arm that the others are compared with.
         arms: in their order.
-        rows: where the rows come from.
-        variants: arms with demonstrations in their prompts, by name: the arm that each is one of.
-        references: what stands beside the arms.
-        retained: what the student (`student`) and each tuned arm can do besides the task; empty where nothing was
-            measured.
+        rows: the origin of the rows.
+        variants: the arm of each variant with demonstrations in its prompt, by the variant's name.
+        references: the reference rows.
+        retained: what the student (`student`) and each tuned arm can do outside the task; empty if not measured.
         notes: sentences that come before the report's own.
-        seconds: that each station took, by name, in order; None where they were not measured.
-        wall_s: that all of it took.
-        command: what was typed.
+        seconds: duration of each stage, by name, in order; None if not measured.
+        wall_s: duration of the run.
+        command: the command that was typed.
         every_pair: whether all arms are compared with each other, not with the baseline alone.
+        folds: of cross-fitting; empty for a single split.
+        labelled: how many questions cross-fitting would score, where a single split was taken although it scores few.
     """
 
     baseline: str
@@ -119,21 +129,24 @@ class RunFacts:
     wall_s: float | None = None
     command: str | None = None
     every_pair: bool = False
+    folds: Sequence[FoldFacts] = ()
+    labelled: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What was declared.
+    """Facts from the task's declaration.
 
     Attributes:
         name: the task's.
-        noun: what a group is called.
-        objective: what the optimizers climbed: `judged`, or the name of a score.
-        labels: flags that give labelled items of the user's own.
-        scores: of its metrics.
-        classes: the labels that an answer can be; empty where it is none.
-        measured: what the headline's score is called where it is measured and no judge's estimate; else empty.
-        judge: its name, and its agreement with people where that is known.
+        noun: the word for a group.
+        objective: what the optimizers maximised: `judged`, or the name of a score.
+        labels: flags for the user's own labelled items.
+        scores: the metrics' scores.
+        classes: the possible labels; empty if the answer is not a label.
+        measured: the name of the headline's score if it is measured rather than a judge's estimate; else empty.
+        judge: its name, its threshold, the task's domain, and its agreement with people if measured there.
+        passage_judges: the same for judges of answers with their passages, by the names of their scores.
     """
 
     name: str
@@ -144,6 +157,7 @@ class TaskFacts:
     classes: Sequence[str] = ()
     measured: str = ""
     judge: JudgeRecord | None = None
+    passage_judges: Mapping[str, JudgeRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +171,17 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """How a run was run.
+    """The circumstances of a run.
 
     Attributes:
         run_id: its name.
-        seed: of everything that is drawn.
+        seed: for everything random.
         models: model strings by role.
-        versions: of libraries.
-        concurrency: calls under way at once.
+        versions: versions of libraries.
+        concurrency: concurrent calls.
         date: when it ended.
-        machine: where.
-        peak_rss_mb: most memory of this process.
+        machine: the machine.
+        peak_rss_mb: peak memory of this process.
     """
 
     run_id: str | None = None

@@ -1,35 +1,37 @@
 """The three files of a run as types: predictions.jsonl, results.json, measurements.json.
 
-They are what is written and read, so that what an older run wrote can be read too: keys that came later, or that some
-runs do not have, may be missing.
+They are the files' format. Keys that were added later, or that some runs do not have, may be missing, so that older
+runs can still be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from synth_dspy.synthesis.pipeline import YieldTable
 
 
 class PassageRecord(TypedDict):
-    """A passage that a program was given."""
+    """A retrieved passage."""
 
     text: str
     id: NotRequired[str]
 
 
 class Expected(TypedDict, total=False):
-    """The part of a prediction that not every task has."""
+    """Optional fields of a prediction."""
 
     expected: Any
+    fold: int
 
 
 class Prediction(Expected):
     """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
 
-    `references` are the accepted answers (none: the right answer is to abstain), `expected` one as a JSON value;
-    `scores` are in [0, 1], None where one does not apply.
+    `references` are the accepted answers (empty: the right answer is to abstain), `expected` one of them as a JSON
+    value; `scores` are in [0, 1], None if one does not apply. `fold` is the fold, from 1 on, that held out
+    the item.
     """
 
     arm: str
@@ -60,17 +62,34 @@ class EstimateRecord(TypedDict):
     n: int
 
 
+Outcome = Literal["right", "right_unsupported", "wrong", "hallucinated", "abstained_right", "abstained_wrong"]
+"""The outcome of a question.
+
+right, right_unsupported: agrees with the references; supported by the passages the program was given, or not.
+wrong: disagrees with the references, but the passages support it (or support was not scored): misread, or taken from
+    the wrong passage.
+hallucinated: disagrees with the references, and the passages do not support it.
+abstained_right, abstained_wrong: the program abstained; the question has no right answer, or has one.
+"""
+
+
 class OutcomeRecord(TypedDict):
-    """How many answers were right and wrong, and abstained rightly and wrongly."""
+    """Counts of right and wrong answers, and of right and wrong abstentions.
+
+    Where support by passages was scored, `hallucinated` counts the wrong answers without it, `right_unsupported` the
+    right ones without it.
+    """
 
     right: int
     wrong: int
     abstained_right: int
     abstained_wrong: int
+    hallucinated: NotRequired[int]
+    right_unsupported: NotRequired[int]
 
 
 class AbstentionRecord(TypedDict):
-    """How many items were to be abstained from, how many were, and how many of those rightly."""
+    """Counts of items to abstain from, of abstentions, and of right abstentions."""
 
     f1: EstimateRecord
     must: int
@@ -101,8 +120,15 @@ class TrainingRecord(TypedDict):
     parity: dict[str, float | None] | None
 
 
-class ArmRecord(TypedDict):
-    """An arm: how it was made, its scores by what they are about, its answers counted."""
+class ScoredRecord(TypedDict):
+    """Scores of answers; `corrected` is the share of right ones, where the judge's errors were measured."""
+
+    scores: dict[str, EstimateRecord]
+    corrected: NotRequired[EstimateRecord]
+
+
+class ArmRecord(ScoredRecord):
+    """An arm: how it was made, its scores by kind, and counts of its answers."""
 
     name: str
     optimizer: str | None
@@ -112,7 +138,6 @@ class ArmRecord(TypedDict):
     training: TrainingRecord | None
     n: int
     errors: int
-    scores: dict[str, EstimateRecord]
     yes_no: dict[str, EstimateRecord]
     retrieval: dict[str, EstimateRecord]
     further: dict[str, EstimateRecord]
@@ -121,7 +146,7 @@ class ArmRecord(TypedDict):
     tokens: dict[str, float | None]
 
 
-class ReferenceRecord(TypedDict):
+class ReferenceRecord(ScoredRecord):
     """A row beside the arms."""
 
     name: str
@@ -131,12 +156,11 @@ class ReferenceRecord(TypedDict):
     n: int
     errors: int
     outcomes: OutcomeRecord
-    scores: dict[str, EstimateRecord]
     further: dict[str, EstimateRecord]
 
 
 class PairRecord(TypedDict):
-    """Two arms compared by a score, on the items that both answered; figures are None where there are none."""
+    """Two arms compared by a score, on the items that both answered; figures are None without such items."""
 
     arm: str
     against: str
@@ -150,6 +174,15 @@ class PairRecord(TypedDict):
     outcome: str
 
 
+class RawRecord(TypedDict):
+    """A difference of shares as the judge has them, before they are corrected for its mistakes."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
 class ComparisonRecord(PairRecord):
     """A comparison in a report."""
 
@@ -158,6 +191,7 @@ class ComparisonRecord(PairRecord):
     unit: str
     relative_percent: float | None
     sentence: str
+    raw: NotRequired[RawRecord]
 
 
 class VerdictRecord(TypedDict):
@@ -171,7 +205,7 @@ class VerdictRecord(TypedDict):
 
 
 class ItemsRecord(TypedDict):
-    """How many items there were, and of which kind."""
+    """Counts of items, by kind."""
 
     n: int
     headline: int
@@ -181,7 +215,7 @@ class ItemsRecord(TypedDict):
 
 
 class MethodRecord(TypedDict):
-    """How intervals and tests were made."""
+    """The methods of intervals and tests."""
 
     unit: str
     groups: int
@@ -201,10 +235,30 @@ class SplitRecord(TypedDict):
     origin: NotRequired[str]
 
 
+class FoldRecord(TypedDict):
+    """A fold of cross-fitting: the groups that it held out, and its rows."""
+
+    groups: list[str]
+    train: int
+    dev: int
+    test: int
+
+
 class JudgeRecord(TypedDict, total=False):
-    """The judge and how far it agrees with people, where that was measured."""
+    """The judge, and its agreement with people if that was measured on answers such as the task's.
+
+    `threshold` is the lowest score of an answer that it calls right; without it, the figures are means of scores. See
+    `agreement.Agreement` for `domain` to `specificity`.
+    """
 
     name: str
+    threshold: float
+    domain: str
+    graded: str
+    n_right: int
+    n_wrong: int
+    sensitivity: float | None
+    specificity: float | None
     n: int
     kappa: float | None
     kappa_interval: list[float]
@@ -223,7 +277,7 @@ class BreakdownRecord(TypedDict):
 
 
 class LabelRecord(TypedDict):
-    """How an arm labels; see `report.classification`."""
+    """An arm's classification figures; see `report.classification`."""
 
     macro_f1: EstimateRecord
     matrix: list[list[int]]
@@ -254,7 +308,7 @@ class SavedTokens(TypedDict):
 
 
 class SavedTokensRecord(TypedDict):
-    """What a shorter prompt saves."""
+    """The tokens that a shorter prompt saves."""
 
     against: str
     arms: list[SavedTokens]
@@ -301,14 +355,14 @@ class PerplexityChange(TypedDict):
 
 
 class ChangeRecord(TypedDict):
-    """What tuning changed elsewhere."""
+    """What tuning changed outside the task."""
 
     ifeval: FollowedChange | None
     perplexity: PerplexityChange | None
 
 
 class RetentionRecord(TypedDict):
-    """What a model can do besides the task, and for a tuned one what that was before."""
+    """What a model can do outside the task, and for a tuned one the change from before."""
 
     model: str
     ifeval: FollowedRecord | None
@@ -328,11 +382,15 @@ class Results(TypedDict):
     models: dict[str, str]
     versions: dict[str, str]
     splits: dict[str, SplitRecord]
+    folds: NotRequired[list[FoldRecord]]
+    labelled: NotRequired[int]
     synthesis: YieldTable | None
     contamination: dict[str, int] | None
     held_out: str | None
     unread: NotRequired[int]
     judge: JudgeRecord | None
+    support: NotRequired[str]
+    passage_judges: NotRequired[dict[str, JudgeRecord]]
     skipped: list[dict[str, str]]
     items: ItemsRecord
     method: MethodRecord
@@ -381,14 +439,14 @@ class ArmMeasured(TypedDict):
 
 
 class StationRecord(TypedDict):
-    """How long a station of the run took."""
+    """Duration of a stage of the run."""
 
     name: str
     seconds: float
 
 
 class MachineRecord(TypedDict):
-    """Where it ran; see `facts.Machine`."""
+    """The machine; see `facts.Machine`."""
 
     cpu: str
     cores: int

@@ -1,8 +1,8 @@
-"""What stands beside the arms in a report, so that their scores can be read.
+"""Reference rows of a report, to put the arms' scores into perspective.
 
-Two trivial answers, the same for every question: an arm that scores as they do has learned nothing, and a judge or a
-metric that likes them is to be read with care. And the baseline under DSPy's own adapter: where that scores better, an
-arm's gain may be the prompt's format. None of them is an arm: nobody would use them.
+There are two trivial answers, the same for every question: an arm that scores no better has learned nothing, and a
+judge or metric that scores them well is unreliable. And there is the baseline under DSPy's own adapter: if it scores
+better, an arm's gain may come from the prompt's format. They are not arms, because nobody would use them.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from synth_dspy.evaluation.report.figures import PROMPTS, is_yes_no
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
 
 FREQUENT = 0.1
-"""An answer that this share of the training rows has, and at least two rows, is worth giving to every question."""
+"""Least share of the training rows (and at least two rows) with an answer for it to be a constant answer."""
 
 
 @dataclass(slots=True)
 class Adapters:
-    """Whether an adapter that a program sets differs from DSPy's default, as far as it has been asked."""
+    """Records whether a program sets an adapter other than DSPy's default, as far as it has been run."""
 
     differ: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A row beside the arms.
+    """A reference row.
 
     Attributes:
-        name: what the report calls it.
+        name: its name in the report.
         kind: "silent", "frequent" or "prompts".
-        program: gives its answers.
-        answer: what it answers to every question; None for the baseline under DSPy's adapter.
-        adapters: of that program.
+        program: the program that answers.
+        answer: its answer to every question; None for the baseline under DSPy's adapter.
+        adapters: the adapters of that program.
     """
 
     name: str
@@ -50,22 +50,22 @@ class Reference:
     adapters: Adapters | None = None
 
     def most(self, items: int) -> int:
-        """How many of the held-out items it is asked.
+        """The number of held-out items to run it on.
 
-        DSPy's adapter asks twice where a reply cannot be parsed: of half the items that costs no more than an arm.
-        Fewer items than can be compared would be wasted.
+        DSPy's adapter calls twice if a reply cannot be parsed, so half of the items cost no more than an arm. Too few
+        items for a comparison would be wasted.
         """
         return items if self.adapters is None else max(SMALL_SAMPLE, math.ceil(items / 2))
 
     def facts(self) -> ReferenceFacts:
-        """What the report says of it once its program was run."""
+        """Facts for the report, once its program has run."""
         same = self.adapters is not None and not self.adapters.differ
         skipped = "the program's prompts are DSPy's own already" if same else ""
         return ReferenceFacts(self.name, self.kind, self.answer, skipped)
 
 
 class SameAnswer(dspy.Module):
-    """Gives one answer to every question, and asks no model."""
+    """Gives the same answer to every question, without a model."""
 
     def __init__(self, *, abstained: bool, **outputs: Any) -> None:
         super().__init__()
@@ -77,16 +77,16 @@ class SameAnswer(dspy.Module):
 
 
 def trivial_answers(train: Sequence[dspy.Example], output: str = "answer") -> list[Reference]:
-    """The answers that could be given to every question unread: to abstain, and the most frequent answer.
+    """Constant answers: to abstain, and the most frequent answer.
 
     Args:
-        train: training rows with `answer` and `references`; what is held out is not looked at. Human-labelled ones
-            decide where there are some.
-        output: what the program calls its answer, which metrics may read.
+        train: training rows with `answer` and `references`, of which the human-labelled ones decide if there are any.
+            Held-out rows are not used.
+        output: the name of the program's answer, which metrics may read.
 
     Returns:
-        One that abstains, in the words that most rows do, if some row does; the most frequent answer, if it is frequent
-        enough to be a label.
+        An abstention in the most frequent wording, if some row abstains; the most frequent answer, if it is frequent
+        enough.
     """
     rows = [row for row in train if row.get("origin") == "gold"] or list(train)
     silent = Counter(_answer(row) for row in rows if not row.references and _answer(row))
@@ -108,7 +108,7 @@ def trivial_answers(train: Sequence[dspy.Example], output: str = "answer") -> li
 
 
 def _answer(row: dspy.Example) -> str:
-    """A row's answer as a text, such as its references are."""
+    """A row's answer as a text, like its references."""
     answer = row.get("answer")
     if row.references and not isinstance(answer, str):
         return str(row.references[0])
@@ -116,13 +116,13 @@ def _answer(row: dspy.Example) -> str:
 
 
 def under_dspy_adapter(baseline: str, program: dspy.Module) -> Reference:
-    """The baseline's program, each of whose predictors asks under DSPy's default adapter whatever the program sets.
+    """The baseline's program with every predictor under DSPy's default adapter, whatever adapter the program sets.
 
-    Where the program sets none, or DSPy's own, it makes the calls that the baseline made, which the ledger answers.
+    If the program sets none, or DSPy's own, the calls are the baseline's, which the ledger answers.
 
     Args:
-        baseline: its name.
-        program: it; left as it is.
+        baseline: the baseline's name.
+        program: its program, which is not changed.
     """
     copy, adapters = program.deepcopy(), Adapters()
     for mine, theirs in zip(copy.predictors(), program.predictors(), strict=True):
@@ -132,10 +132,7 @@ def under_dspy_adapter(baseline: str, program: dspy.Module) -> Reference:
 
 
 class _UnderDspyAdapter(dspy.Predict):
-    """A predictor that is asked under DSPy's default adapter.
-
-    What the program wants of the reply's form (`response_format`) belongs to its own format, and is left out.
-    """
+    """A predictor under DSPy's default adapter, without `response_format`, which belongs to the program's own."""
 
     def __init__(self, inner: dspy.Predict, adapters: Adapters) -> None:
         super().__init__(inner.signature, **inner.config)

@@ -1,4 +1,4 @@
-"""What a run ends with: predictions, results, measurements and the report, in its folder."""
+"""Writes the outcome of a run to its folder: predictions, results, measurements and the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import resource
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.protocols import Judge
@@ -16,8 +15,11 @@ from synth_dspy.core.run import Run, json_text, jsonl_text
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
-from synth_dspy.evaluation.finished import STAGED, parse_run
-from synth_dspy.evaluation.records import JudgeRecord, Measurements, Prediction, Results
+from synth_dspy.evaluation.finished_runs import STAGED, parse_run
+from synth_dspy.evaluation.groundedness.passage_scores import judge_records
+from synth_dspy.evaluation.records import Measurements, Prediction, Results
+from synth_dspy.evaluation.report.figures import RIGHT
+from synth_dspy.evaluation.report.judge import agreement_record
 from synth_dspy.evaluation.report.render import render
 from synth_dspy.evaluation.report.summary import summarise
 from synth_dspy.evaluation.scores import scores_of
@@ -32,20 +34,20 @@ def write_results(
     predictions: Sequence[Prediction],
     facts: RunFacts,
 ) -> tuple[Results, Measurements]:
-    """Aggregate the predictions and write everything down: the new files together, or what was there stays.
+    """Aggregate the predictions and write all files together; on an error the previous files stay.
 
     Args:
-        run: where to.
-        task: what was compiled or scored.
-        config: the settings it had.
-        judge: scored the predictions.
-        predictions: rows of `evaluation.runner`.
-        facts: what the stations have to say.
+        run: the run.
+        task: the task that was compiled or scored.
+        config: its settings.
+        judge: the judge that scored the predictions.
+        predictions: rows from `evaluation.runner`.
+        facts: facts from the run's stages.
 
     Returns:
         `results` and `measurements`.
     """
-    models = config.models
+    models, measured = config.models, getattr(judge, "score_name", "")
     declared = TaskFacts(
         name=run.task,
         noun=task.noun,
@@ -53,8 +55,14 @@ def write_results(
         labels=task.labels,
         scores=scores_of(task.metrics),
         classes=task.classes,
-        measured=getattr(judge, "score_name", ""),
-        judge=cast(JudgeRecord, {"name": judge.name, **judge.agreement}),
+        measured=measured,
+        judge={
+            **agreement_record(judge.agreement),
+            "name": judge.name,
+            "domain": task.domain,
+            **({} if measured else {"threshold": getattr(judge, "threshold", RIGHT)}),
+        },
+        passage_judges=judge_records(task.metrics),
     )
     circumstances = Circumstances(
         run_id=run.id,
@@ -63,7 +71,7 @@ def write_results(
         versions=versions(),
         concurrency=config.concurrency,
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
-        machine=Machine(_cpu(), _cores(), precision()),
+        machine=Machine(_cpu(), cores(), precision()),
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
     results, measurements = summarise(predictions, declared, facts, circumstances)
@@ -76,7 +84,8 @@ def write_results(
     return results, measurements
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What a score is about, as its metric says: so that a report knows no score by its name."""
+"""Metrics declare what their scores are about, so that reports need not know scores by name."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Any, Literal, TypeVar
 
 from synth_dspy.core.protocols import Metric
 
-About = Literal["answer", "retrieval", "abstention", "part"]
-"""What a metric looks at.
+About = Literal["answer", "retrieval", "abstention", "support", "part"]
+"""What a metric scores.
 
-answer: the whole answer, of which every item has one: it is tested beside the headline's score.
-retrieval: the passages that the answer was made from.
-abstention: whether an answer was given; reports have figures of their own for that.
-part: a part of the answer, or an answer of some items only. Metrics that say nothing are of this kind.
+answer: the whole answer of every item; tested in addition to the headline's score.
+retrieval: the passages that the answer is based on.
+abstention: whether an answer was given, for which reports have separate figures.
+support: whether the passages support the answer; separates hallucinated answers from other wrong ones.
+part: a part of the answer, or the answer of some items only; the default.
 """
 
 LABELS = {"f1": "token F1", "exact": "exact match", "recall": "retrieval recall", "mrr": "MRR"}
-"""What reports call scores of these names, where a run says nothing else."""
+"""Default display names of scores."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score of a task's.
+    """One of a task's scores.
 
     Attributes:
-        name: the task's name of it.
-        about: what it looks at.
-        label: what reports call it.
+        name: its name in the task.
+        about: what it is about.
+        label: its name in reports.
     """
 
     name: str
@@ -39,11 +40,11 @@ class Score:
 
 
 def scores(about: About, label: str = "") -> Callable[[Function], Function]:
-    """Say of a metric, as its decorator, what it looks at, and what reports call its score.
+    """Decorator that declares what a metric scores, and the score's name in reports.
 
     Args:
         about: see `About`.
-        label: by default the task's name of it.
+        label: by default the score's name in the task.
     """
 
     def mark(metric: Function) -> Function:
@@ -54,7 +55,7 @@ def scores(about: About, label: str = "") -> Callable[[Function], Function]:
 
 
 def scores_of(metrics: Mapping[str, Metric]) -> tuple[Score, ...]:
-    """The scores that a task's metrics give, in its order."""
+    """The scores of a task's metrics, in the task's order."""
     return tuple(
         Score(name, getattr(metric, "about", "part"), getattr(metric, "label", "") or name.replace("_", " "))
         for name, metric in metrics.items()
@@ -62,10 +63,10 @@ def scores_of(metrics: Mapping[str, Metric]) -> tuple[Score, ...]:
 
 
 def label_of(name: str, labels: Mapping[str, str] | None = None) -> str:
-    """What a score is called in a sentence.
+    """A score's name in a sentence.
 
     Args:
         name: the score's.
-        labels: what a run calls its scores, where that does not follow from their names.
+        labels: a run's display names, where they do not follow from the scores' names.
     """
     return {**LABELS, **(labels or {})}.get(name) or name.replace("_", " ")

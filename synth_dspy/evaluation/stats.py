@@ -1,12 +1,22 @@
-"""What the scores of a sample of items allow one to say: intervals, paired tests, corrections, power.
+"""Statistics of scores on a sample of items: intervals, paired tests, corrections, power.
 
 Every function is deterministic: random resampling takes a fixed seed, and the data are put in a canonical order
 first. Scores lie in [0, 1] (paired differences in [-1, 1]).
 
-Items that share a document are correlated, so where there are at least `MIN_GROUPS` groups the group is what is
-resampled, flipped and counted (cluster bootstrap, Davison & Hinkley 1997, section 3.8; for evaluations of language
+Items that share a document are correlated, so with at least `MIN_GROUPS` groups, groups are resampled, flipped and
+counted (cluster bootstrap, Davison & Hinkley 1997, section 3.8; for evaluations of language
 models: Miller 2024, "Adding Error Bars to Evals"). With fewer groups that is unreliable (Cameron, Gelbach & Miller
 2008), so single items are used and the caller says so.
+
+Cross-fitting is for few groups, and every group counts: with `few_groups=True` the group is the unit even where there
+are fewer than `MIN_GROUPS`. Intervals and tests then are Student's t with the delete-one-group jackknife's standard
+error (CV3), which keeps its level with few and unequal groups better than others do (MacKinnon, Nielsen & Webb 2023,
+"Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). They speak of the mean score of the
+programs that were made in the folds, over questions about new groups; for that, the items' scores may be treated as if
+one program had given them, where an arm's programs differ little (Bayle et al. 2020, "Cross-validation confidence
+intervals for test error"). What another training on other data would score is not in them: no estimate from the folds
+alone is unbiased for it (Bengio & Grandvalet 2004), and nested folds (Bates, Hastie & Tibshirani 2023,
+"Cross-validation: what does it estimate and how well does it do it?") take many times the work.
 """
 
 from __future__ import annotations
@@ -25,19 +35,19 @@ Unit = Literal["groups", "items"]
 
 MIN_GROUPS = 10
 FEW = 10
-"""Below this many items, the spread that they show is too little evidence for an interval of a score."""
+"""With fewer items, their spread is too little evidence for an interval of a score."""
 RESAMPLES = 10_000
 LEVEL = 0.95
 POWER = 0.80
 NOTHING = 2.0
-"""The smallest detectable difference where not even the largest one would be found."""
+"""The smallest detectable difference if not even the largest one would be detected."""
 _EXACT_UP_TO = 14  # sign patterns are enumerated up to 2**14; beyond that they are sampled
 _CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its interval. `units` is how many `unit`s were resampled; all is None/0 where there is no item."""
+    """A mean with its interval. `units` is how many `unit`s were resampled; without items all is None or 0."""
 
     mean: float | None
     low: float | None
@@ -54,9 +64,9 @@ class PairedComparison:
     Attributes:
         difference: mean paired difference with its interval.
         p: two-sided p value of the paired sign-flip test; None without items.
-        relative_percent: 100 * (arm - baseline) / baseline; None where the baseline is 0.
-        smallest_detectable: absolute difference found with 80 % power; None where the differences do not vary, and
-            `NOTHING` where so few items can show none.
+        relative_percent: 100 * (arm - baseline) / baseline; None if the baseline is 0.
+        smallest_detectable: absolute difference detected with 80 % power; None if the differences do not vary, and
+            `NOTHING` if so few items can detect none.
     """
 
     difference: Estimate
@@ -72,82 +82,90 @@ def estimate(
     bounds: tuple[float, float] = (0.0, 1.0),
     resamples: int = RESAMPLES,
     seed: int = 0,
+    few_groups: bool = False,
 ) -> Estimate:
     """Mean of `scores` with a 95 % interval.
 
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987; Efron & Tibshirani 1993, chapter
     14) of the mean over items, its tail levels widened from normal to Student's t for small samples (Hesterberg 2015,
     "What Teachers Should Know About the Bootstrap", section 5.3), because plain bootstrap intervals are too narrow
-    there. Where all units score the same, resampling shows no spread at all; the interval then is the exact
-    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. Groups
-    that are all alike although their items differ say as little: then items are resampled.
+    there. If all units score the same, resampling shows no spread; the interval is then the exact
+    (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. If groups
+    are all alike although their items differ, items are resampled.
 
-    Three scores that are nearly equal say as little as three equal ones. Of fewer than `FEW` scores (not of paired
-    differences, whose test is exact) the interval therefore is never narrower than that bound: what was not seen may
-    still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All
-    Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
+    Three scores that are nearly equal are as little evidence as three equal ones. For fewer than `FEW` scores (but not
+    for paired differences, whose test is exact) the interval is therefore never narrower than that bound: unobserved
+    scores may still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything
+    All Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
 
     Args:
         scores: one per item, shape (n,).
         groups: the group of each item, shape (n,); None: items are independent.
         bounds: smallest and largest possible score.
         resamples: bootstrap samples.
-        seed: of the resampling.
+        seed: for the resampling.
+        few_groups: groups are the units even if there are fewer than `MIN_GROUPS`; see the module.
     """
     values, labels = _checked(scores, groups)
     if values.size == 0:
         return Estimate(None, None, None, 0)
-    sums, counts, unit = _units(values, labels)
+    sums, counts, unit = _units(values, labels, few_groups)
     mean, units = float(sums.sum() / counts.sum()), len(sums)
     if np.ptp(values) >= 1e-12 > np.ptp(sums - mean * counts):
         return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed)
     few = values.size < FEW and bounds == (0.0, 1.0)
-    low, high = _interval(sums, counts, bounds, few, resamples, seed)
+    low, high = _interval(sums, counts, unit, bounds, few, resamples, seed)
     return Estimate(mean, low, high, values.size, units, unit)
 
 
 def ratio(
-    above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable] | None = None, *, seed: int = 0
+    above: Sequence[float],
+    below: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    few_groups: bool = False,
 ) -> Estimate:
-    """The sum of `above` over the sum of `below`, in [0, 1], with an interval as `estimate` has it.
+    """The sum of `above` over the sum of `below`, in [0, 1], with an interval as for `estimate`.
 
-    For scores that are no means of items, such as precision, recall and F1: F1 is 2 true positives over what was
-    found and what was to be found. `n` is the number of items with anything below; the estimate is None without any.
+    For scores that are not means over items, such as precision, recall and F1: F1 is 2 true positives over predicted
+    positives plus actual positives. `n` is the number of items with a non-zero `below`; the estimate is None without
+    any.
 
     Args:
-        above: of each item, shape (n,).
-        below: of each item, shape (n,).
+        above: numerator of each item, shape (n,).
+        below: denominator of each item, shape (n,).
         groups: as for `estimate`.
-        seed: of the resampling.
+        seed: for the resampling.
+        few_groups: as for `estimate`.
     """
     numbers, labels = _checked(above, groups)
     whole, _ = _checked(below, groups)
     n = int(np.count_nonzero(whole))
     if n == 0:
         return Estimate(None, None, None, 0)
-    (sums, counts), unit = _summed(labels, numbers, whole)
+    (sums, counts), unit = _summed(labels, numbers, whole, few_groups=few_groups)
     order = np.lexsort((counts, sums))
     there = counts[order] > 0
     sums, counts = sums[order][there], counts[order][there]
     share, units = float(sums.sum() / counts.sum()), len(sums)
-    low, high = _interval(sums, counts, (0.0, 1.0), n < FEW, RESAMPLES, seed)
+    low, high = _interval(sums, counts, unit, (0.0, 1.0), n < FEW, RESAMPLES, seed)
     return Estimate(share, low, high, n, units, unit)
 
 
 def macro_f1(
     answers: Sequence[str], labels: Sequence[str], groups: Sequence[Hashable] | None = None, *, seed: int = 0
 ) -> Estimate:
-    """The mean of the classes' F1 scores, with an interval as `estimate` has it.
+    """The mean of the classes' F1 scores, with an interval as for `estimate`.
 
-    The classes are those that some item has as its label, so that every arm's mean is over the same ones: an answer
-    that is none of them counts against the class of its item. In a bootstrap sample without a class, the mean is over
-    the others.
+    The classes are the labels of the items, so that every arm's mean is over the same ones; any other answer counts
+    against the class of its item. In a bootstrap sample without some class, the mean is over the others.
 
     Args:
-        answers: the label that was answered for each item, or anything else; shape (n,).
+        answers: the answer for each item, a label or anything else; shape (n,).
         labels: the right label of each item, shape (n,).
         groups: as for `estimate`.
-        seed: of the resampling.
+        seed: for the resampling.
     """
     if len(answers) != len(labels):
         raise ValueError(f"an answer per item is needed: {len(answers)} answers for {len(labels)} items")
@@ -189,26 +207,50 @@ def compare(
     tests: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    few_groups: bool = False,
 ) -> PairedComparison:
     """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,).
 
-    `tests` is the number of comparisons that are corrected for together: the more, the larger a difference must be.
+    `tests` is the number of comparisons that are corrected together: the more, the larger a difference must be.
+    `few_groups` is as for `estimate`.
     """
     ours, labels = _checked(scores, groups)
     theirs, _ = _checked(baseline, groups)
     if ours.size != theirs.size:
         raise ValueError(f"a paired comparison needs the same items: {ours.size} scores against {theirs.size}")
     gains = ours - theirs
-    difference = estimate(gains.tolist(), labels, bounds=(-1.0, 1.0), resamples=resamples, seed=seed)
+    difference = estimate(
+        gains.tolist(), labels, bounds=(-1.0, 1.0), resamples=resamples, seed=seed, few_groups=few_groups
+    )
     if not gains.size:
         return PairedComparison(difference, None, None, None)
     base = float(theirs.mean())
     return PairedComparison(
         difference,
-        sign_flip_p(gains.tolist(), labels, seed=seed),
+        paired_p(gains.tolist(), labels, seed=seed, few_groups=few_groups),
         100 * float(gains.mean()) / base if base > 1e-12 else None,
-        smallest_detectable(gains.tolist(), labels, tests=tests),
+        smallest_detectable(gains.tolist(), labels, tests=tests, few_groups=few_groups),
     )
+
+
+def paired_p(
+    differences: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    few_groups: bool = False,
+) -> float | None:
+    """Two-sided p value of a mean paired difference: by `sign_flip_p`, and by Student's t where groups are the units
+    although they are few, of which sign flips could show nothing (of six groups no p value is below 1/32)."""
+    values, labels = _checked(differences, groups)
+    if few_groups and values.size:
+        sums, counts, unit = _units(values, labels, few_groups)
+        error = _jackknife_error(sums, counts)
+        if unit == "groups" and len(sums) < MIN_GROUPS and error > 1e-12:
+            from scipy.stats import t
+
+            return float(2 * t.sf(abs(sums.sum() / counts.sum()) / error, len(sums) - 1))
+    return sign_flip_p(differences, groups, seed=seed)
 
 
 def sign_flip_p(
@@ -221,9 +263,9 @@ def sign_flip_p(
     """Two-sided p value of the paired permutation test (Fisher 1935; for systems compared on the same items: Noreen
     1989; Dror et al. 2018).
 
-    If the arms are alike, swapping their answers within a unit (a group, or an item) changes nothing, so the sign of
-    each unit's summed difference is arbitrary. Few units are enumerated exactly; many are sampled, and then p is
-    (b + 1) / (m + 1), which is never 0 (Phipson & Smyth 2010).
+    If the arms do not differ, swapping their answers within a unit (a group, or an item) changes nothing, so the sign
+    of each unit's summed difference is arbitrary. For few units all signs are enumerated; for many they are sampled,
+    and p is (b + 1) / (m + 1), which is never 0 (Phipson & Smyth 2010).
     """
     values, labels = _checked(differences, groups)
     if values.size == 0:
@@ -244,9 +286,9 @@ def sign_flip_p(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p values (Holm 1979), in the order given; None (not tested) stays None.
+    """Holm's step-down adjusted p values (Holm 1979), in the same order; None (not tested) stays None.
 
-    They bound the chance of one or more false claims among all comparisons, whatever their dependence.
+    They bound the probability of any false claim among all comparisons, whatever their dependence.
     """
     tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -258,25 +300,32 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def smallest_detectable(
-    differences: Sequence[float], groups: Sequence[Hashable] | None = None, *, tests: int = 1
+    differences: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    tests: int = 1,
+    few_groups: bool = False,
 ) -> float | None:
-    """The true difference that a two-sided 5 % test at this sample size would find with 80 % power.
+    """The true difference that a two-sided 5 % test at this sample size would detect with 80 % power.
 
     Minimum detectable effect (Bloom 1995): (t_0.975 + t_0.80) standard errors of the mean paired difference, with
-    the cluster-robust standard error where groups are the units; with several tests, at the level of Holm's first
+    the cluster-robust standard error if groups are the units; with several tests, at the level of Holm's first
     step, 5 % divided by their number. None for fewer than two units or no variation.
     """
     values, labels = _checked(differences, groups)
     if values.size < 2:
         return None
-    sums, counts, _ = _units(values, labels)
+    sums, counts, unit = _units(values, labels, few_groups)
     units = len(sums)
     if np.abs(values).max() < 1e-12:
         return None
-    if 2.0 ** (1 - units) * tests > 1 - LEVEL:
+    if unit == "groups" and units < MIN_GROUPS:
+        error = _jackknife_error(sums, counts)
+    elif 2.0 ** (1 - units) * tests > 1 - LEVEL:
         return NOTHING
-    residuals = sums - counts * (sums.sum() / counts.sum())
-    error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
+    else:
+        residuals = sums - counts * (sums.sum() / counts.sum())
+        error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
     if error < 1e-12:
         return None
     from scipy.stats import t
@@ -289,15 +338,25 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return float(np.percentile(np.asarray(values, dtype=np.float64), q)) if len(values) else None
 
 
-def method(n: int) -> str:
-    """What `estimate` makes of `n` scores, for the report."""
-    few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on what was not seen)"
+def method(n: int, groups: int = MIN_GROUPS) -> str:
+    """The method of `estimate` for `n` scores; `groups` is their number if groups are the units."""
+    if groups < MIN_GROUPS:
+        return "95 % Student's t with a delete-one-group jackknife"
+    few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on unobserved scores)"
     return "95 % BCa bootstrap, t-expanded" + (few if n < FEW else "")
 
 
-def resampling_unit(groups: Sequence[Hashable] | None) -> Unit:
-    """What is resampled: "groups" where there are at least `MIN_GROUPS` of them, else "items"."""
-    return "groups" if groups is not None and len(set(groups)) >= MIN_GROUPS else "items"
+def comparison_method(groups: int) -> str:
+    """The test of two arms; `groups` is their number if groups are the units."""
+    if groups < MIN_GROUPS:
+        return "paired t with the same standard error, two-sided"
+    return "paired sign-flip permutation, two-sided"
+
+
+def resampling_unit(groups: Sequence[Hashable] | None, few_groups: bool = False) -> Unit:
+    """The unit of resampling: "groups" if there are at least `MIN_GROUPS` (3 with `few_groups`), else "items"."""
+    least = 3 if few_groups else MIN_GROUPS
+    return "groups" if groups is not None and len(set(groups)) >= least else "items"
 
 
 def _checked(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[Array, Sequence[Hashable] | None]:
@@ -309,42 +368,55 @@ def _checked(values: Sequence[float], groups: Sequence[Hashable] | None) -> tupl
     return array, groups
 
 
-def _units(values: Array, groups: Sequence[Hashable] | None) -> tuple[Array, Array, Unit]:
+def _units(values: Array, groups: Sequence[Hashable] | None, few_groups: bool = False) -> tuple[Array, Array, Unit]:
     """Sum of scores and number of items of each unit, in the order of the units' names."""
-    (sums, counts), unit = _summed(groups, values, np.ones_like(values))
+    (sums, counts), unit = _summed(groups, values, np.ones_like(values), few_groups=few_groups)
     return (np.sort(sums) if unit == "items" else sums), counts, unit
 
 
-def _summed(groups: Sequence[Hashable] | None, *columns: Array) -> tuple[list[Array], Unit]:
-    """Each column summed over the units, in the order of the units' names; as it is where items are the units."""
-    if groups is None or resampling_unit(groups) == "items":
+def _summed(groups: Sequence[Hashable] | None, *columns: Array, few_groups: bool = False) -> tuple[list[Array], Unit]:
+    """Each column summed over the units, in the order of the units' names; unchanged if items are the units."""
+    if groups is None or resampling_unit(groups, few_groups) == "items":
         return list(columns), "items"
     _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
     return [np.bincount(index, weights=column).astype(np.float64) for column in columns], "groups"
 
 
 def _interval(
-    sums: Array, counts: Array, bounds: tuple[float, float], few: bool, resamples: int, seed: int
+    sums: Array, counts: Array, unit: Unit, bounds: tuple[float, float], few: bool, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Of the ratio of sums to counts, within the bounds.
+    """The interval of the ratio of sums to counts, within the bounds.
 
-    Where all units are alike, and at least where they are few: as if a share of all units, which none of these shows,
-    scored anything within the bounds.
+    If all units are alike, and at least if they are few, it allows for an unobserved share of units that score anything
+    within the bounds.
     """
     mean = float(sums.sum() / counts.sum())
     unseen = _unseen(mean, len(sums), bounds)
     if np.ptp(sums - mean * counts) < 1e-12:
         low, high = unseen
     else:
-        boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), resamples, seed)])
-        low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts))
+        if unit == "groups" and len(sums) < MIN_GROUPS:
+            from scipy.stats import t
+
+            half = float(t.ppf(0.5 + LEVEL / 2, len(sums) - 1)) * _jackknife_error(sums, counts)
+            low, high = mean - half, mean + half
+        else:
+            boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), resamples, seed)])
+            low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts))
         if few:
             low, high = min(low, unseen[0]), max(high, unseen[1])
     return max(bounds[0], low), min(bounds[1], high)
 
 
+def _jackknife_error(sums: Array, counts: Array) -> float:
+    """Standard error of the ratio of sums to counts, by leaving out one unit after another (CV3)."""
+    units, mean = len(sums), sums.sum() / counts.sum()
+    without = (sums.sum() - sums) / np.maximum(counts.sum() - counts, 1e-12)
+    return math.sqrt((units - 1) / units * float(((without - mean) ** 2).sum()))
+
+
 def _unseen(mean: float, units: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """What the mean may be if the largest share of units that none of these shows scored anything within the bounds."""
+    """The mean's range if the largest plausible unobserved share of units scored anything within the bounds."""
     other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
     return mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
 
@@ -354,13 +426,13 @@ def _bca(mean: float, boot: Array, jackknife: Array) -> tuple[float, float]:
 
     Args:
         mean: the statistic of the sample.
-        boot: of each bootstrap sample, shape (resamples,).
-        jackknife: of the sample without each unit, shape (units,).
+        boot: the statistic of each bootstrap sample, shape (resamples,).
+        jackknife: the statistic without each unit, shape (units,).
     """
     from scipy.stats import norm, t
 
     units, resamples = len(jackknife), len(boot)
-    # Ties with the estimate are many with 0/1 scores: half of them count as below.
+    # With 0/1 scores many samples equal the estimate: half of them count as below.
     below = np.mean(boot < mean - 1e-12) + 0.5 * np.mean(np.abs(boot - mean) <= 1e-12)
     bias = float(norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
     leaning = jackknife.mean() - jackknife

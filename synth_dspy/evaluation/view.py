@@ -1,4 +1,4 @@
-"""The results of a run as Python sees them: typed, a table in a notebook, a data frame on demand."""
+"""The results of a run in Python: typed values, a table in a notebook, a data frame on demand."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.evaluation.finished import read_run
+from synth_dspy.evaluation.finished_runs import read_run
 from synth_dspy.evaluation.records import ArmMeasured, ArmRecord, ClassificationRecord, ComparisonRecord, EstimateRecord
 from synth_dspy.evaluation.report.charts import arms_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.report.judge import agreement_sentence
+from synth_dspy.evaluation.report.verdict import is_measured
 
 OTHER = "(other)"
-"""What answers that are none of the classes are called in a confusion matrix."""
+"""The name of all other answers in a confusion matrix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over held-out items with its 95 % interval; None where it could not be had."""
+    """A mean over held-out items with its 95 % interval; None if it could not be computed."""
 
     mean: float | None
     low: float | None
@@ -32,12 +34,12 @@ class Comparison:
     """Two arms on the same items.
 
     Attributes:
-        arm: the one.
-        against: the other.
-        difference: of their means, the first less the second, with its interval.
-        p: of the paired permutation test, after Holm's correction.
+        arm: the first arm.
+        against: the second arm.
+        difference: the first arm's mean minus the second's, with its interval.
+        p: p value of the paired permutation test, after Holm's correction.
         outcome: `better`, `worse`, or `no evidence`.
-        smallest_detectable: the difference that so many items would find with 80 % power.
+        smallest_detectable: the difference that so many items would detect with 80 % power.
     """
 
     arm: str
@@ -54,12 +56,13 @@ class ArmResult:
 
     Attributes:
         name: the arm's.
-        score: what the headline is about, from 0 to 1.
+        score: the headline's score, from 0 to 1; the share judged right if a judge gives it.
+        corrected: that share, corrected for the judge's errors; None if these were not measured on such answers.
         scores: the task's other scores by name.
-        failed: why it could not be made; None if it could.
-        latency_p50_s: median seconds of an answer, many being asked at once.
+        failed: the error, if it could not be made.
+        latency_p50_s: median seconds of an answer, with concurrent calls.
         tokens: mean tokens of prompt and reply.
-        cost_usd: mean cost of an answer; None where nothing is charged.
+        cost_usd: mean cost of an answer; None if nothing is charged.
     """
 
     name: str
@@ -69,15 +72,16 @@ class ArmResult:
     latency_p50_s: float | None
     tokens: tuple[float | None, float | None]
     cost_usd: float | None
+    corrected: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How an arm labels.
+    """An arm's classification figures.
 
     Attributes:
         macro_f1: the mean of the F1 scores of the classes that held-out items have.
-        confusion: for each right label how often each label was answered, and any `OTHER` answer.
+        confusion: for each right label, how often each label, or any `OTHER` answer, was given.
     """
 
     macro_f1: Estimate
@@ -86,11 +90,11 @@ class LabelScores:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """How the arms label, where an answer is one of several classes.
+    """Classification figures, for a task whose answer is one of several classes.
 
     Attributes:
         classes: the labels, in the task's order.
-        arms: of every arm that was scored, and of what stands in the report for comparison.
+        arms: figures of every scored arm and reference row.
     """
 
     classes: tuple[str, ...]
@@ -103,16 +107,17 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a run found.
+    """The results of a run.
 
     Attributes:
         folder: the run's.
         baseline: the arm that the others are compared with.
         arms: every arm, the baseline first.
-        comparisons: of each arm with the baseline, by the headline's score.
+        comparisons: each arm with the baseline, by the headline's score.
         verdict: the report's headline, with its detail.
-        n: held-out items that the headline is about.
-        classification: macro F1 and confusion matrices, where an answer is one of several labels; else None.
+        n: held-out items of the headline.
+        classification: macro F1 and confusion matrices if the answer is one of several labels; else None.
+        judge: the judge's agreement with people, in a sentence; empty if the score is measured.
     """
 
     folder: Path
@@ -122,13 +127,14 @@ class Results:
     verdict: str
     n: int
     classification: Classification | None = None
+    judge: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Results:
         """The results in a run's folder.
 
         Raises:
-            SetupError: its files are missing, or are not what a run writes.
+            SetupError: its files are missing or damaged.
         """
         run = read_run(folder)
         results, measured = run.results, run.measurements["arms"]
@@ -142,6 +148,7 @@ class Results:
             verdict=f"{results['verdict']['headline']} {results['verdict']['detail']}".strip(),
             n=results["items"]["headline"],
             classification=_classification(results.get("classification")),
+            judge="" if is_measured(results) else agreement_sentence(results["judge"]),
         )
 
     def __getitem__(self, arm: str) -> ArmResult:
@@ -152,7 +159,7 @@ class Results:
         return match
 
     def to_pandas(self) -> Any:
-        """A `pandas.DataFrame`, one row an arm."""
+        """A `pandas.DataFrame`, one row per arm."""
         return _frame([_row(arm) for arm in self.arms]).set_index("arm")
 
     def __str__(self) -> str:
@@ -162,7 +169,8 @@ class Results:
         """For notebooks: the verdict, the table, and the chart of the report."""
         run = read_run(self.folder)
         table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
-        return f"<p>{html.escape(self.verdict)}</p>{table}{arms_chart(run.results)}"
+        judge = f"<p>{html.escape(self.judge)}</p>" if self.judge else ""
+        return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{arms_chart(run.results)}"
 
 
 def _frame(values: Any) -> Any:
@@ -185,6 +193,7 @@ def _arm(arm: ArmRecord, measured: ArmMeasured | None) -> ArmResult:
         latency_p50_s=measured["latency_p50_s"] if measured else None,
         tokens=(arm["tokens"]["prompt"], arm["tokens"]["completion"]),
         cost_usd=measured["cost_usd_per_item"] if measured else None,
+        corrected=_estimate(arm["corrected"]) if "corrected" in arm else None,
     )
 
 
@@ -214,12 +223,14 @@ def _classification(record: ClassificationRecord | None) -> Classification | Non
 
 def _row(arm: ArmResult) -> dict[str, Any]:
     scores = {name: estimate.mean for name, estimate in arm.scores.items()}
+    corrected = {} if arm.corrected is None else {"corrected": arm.corrected.mean}
     return {
         "arm": arm.name,
         "score": arm.score.mean,
         "low": arm.score.low,
         "high": arm.score.high,
         "n": arm.score.n,
+        **corrected,
         **scores,
         "latency_p50_s": arm.latency_p50_s,
         "prompt_tokens": arm.tokens[0],

@@ -1,9 +1,9 @@
-"""Plain prompts for small models: instructions, labelled input lines, and the reply taken word for word.
+"""Plain prompts for small models: instructions, labelled input lines, and the whole reply as the output.
 
-DSPy's own adapters frame every field with markers or JSON. A model of 135M parameters copies the frame and forgets the
-task, and the frame costs more tokens than the task does. This one writes the instructions as the system message, the
-inputs as `Name: value` lines, demonstrations as chat turns, and reads the whole reply as the one output field. There
-is nothing to parse, so nothing fails to parse; and a row of training data is the same three lines.
+DSPy's own adapters wrap every field in markers or JSON. A model of 135M parameters copies the markers and forgets the
+task, and the markers cost more tokens than the task. This adapter writes the instructions as the system message, the
+inputs as `Name: value` lines, and demonstrations as chat turns, and takes the whole reply as the output field, so there
+is no format to get wrong. Training rows look the same.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dspy.utils.exceptions import AdapterParseError
 class PlainAdapter(dspy.ChatAdapter):
     """Renders a signature with exactly one output field, of type str, and any number of inputs.
 
-    Works with any LM. A value of several lines is put below its name instead of beside it. It is a `ChatAdapter`
-    because DSPy's fine-tuning takes rows from no other kind.
+    Works with any LM. A value of several lines is put below its name. It is a `ChatAdapter` because DSPy's fine-tuning
+    accepts no other adapter.
     """
 
     def __init__(self, callbacks: list[Any] | None = None) -> None:
         super().__init__(callbacks=callbacks, use_json_adapter_fallback=False)
 
     def format_system_message(self, signature: Any) -> str:
-        """The signature's instructions and nothing else."""
+        """The signature's instructions."""
         _output_name(signature)
         return textwrap.dedent(signature.instructions).strip()
 
@@ -39,27 +39,27 @@ class PlainAdapter(dspy.ChatAdapter):
         suffix: str = "",
         main_request: bool = False,
     ) -> str:
-        """The inputs in the signature's order, as `input_lines` has them."""
+        """The inputs as lines, in the signature's order."""
         return "\n".join(part for part in (prefix, *self.input_lines(signature, inputs), suffix) if part)
 
     def input_lines(self, signature: Any, inputs: Mapping[str, Any]) -> list[str]:
-        """The inputs, one `Name: value` a line."""
+        """The inputs, one `Name: value` per line."""
         fields = signature.input_fields.items()
         return [_line(_label(name, field), inputs[name]) for name, field in fields if name in inputs]
 
     def format_assistant_message_content(
         self, signature: Any, outputs: Mapping[str, Any], missing_field_message: str | None = None
     ) -> str:
-        """The output field's value as it is."""
+        """The output field's value."""
         value = outputs.get(_output_name(signature))
         return str(value if value is not None else missing_field_message or "")
 
     def format_field_with_value(self, fields_with_values: Mapping[Any, Any], role: str = "assistant") -> str:
-        """Values as a reply would hold them; DSPy's dummy LM asks for it."""
+        """Values as in a reply; DSPy's dummy LM needs it."""
         return "\n".join(str(value) for value in fields_with_values.values())
 
     def format_demos(self, signature: Any, demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Demonstrations as chat turns; one without its output or without any input is left out."""
+        """Demonstrations as chat turns; those without the output or without any input are left out."""
         output = _output_name(signature)
         turns: list[dict[str, Any]] = []
         for demo in demos:
@@ -70,7 +70,7 @@ class PlainAdapter(dspy.ChatAdapter):
         return turns
 
     def parse(self, signature: Any, completion: str) -> dict[str, Any]:
-        """The reply, without white space around it and without the output's name if the model wrote that first.
+        """The stripped reply, without a leading label of the output field.
 
         Raises:
             AdapterParseError: the reply is empty.
@@ -89,7 +89,7 @@ class PlainAdapter(dspy.ChatAdapter):
     def format_finetune_data(
         self, signature: Any, demos: list[dict[str, Any]], inputs: dict[str, Any], outputs: dict[str, Any]
     ) -> dict[str, list[Any]]:
-        """The call as chat messages with the wanted reply last: what fine-tuning trains on is what is served."""
+        """The call as chat messages with the reply last, in the format that is served."""
         messages = self.format(signature=signature, demos=demos, inputs=inputs)
         reply = {"role": "assistant", "content": self.format_assistant_message_content(signature, outputs)}
         return {"messages": [*messages, reply]}

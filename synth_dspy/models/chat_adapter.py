@@ -1,8 +1,8 @@
-"""Chat prompts: the question as the user's own words, and what was said before as turns of its own.
+"""Chat prompts: the conversation so far as chat turns, then the user's last message.
 
-A program for conversations has two inputs, `conversation` (a transcript, one `Speaker: words` a line, or nothing) and
-one more, the user's last words. What the model is sent is then what any chat server would send it, and a model tuned on
-such rows needs no program to be of use.
+A program for conversations has two inputs: `conversation` (a transcript with one `Speaker: words` per line, or empty)
+and the user's last message. The model then gets the same messages as from any chat server, and a model tuned on such
+rows can be used without the program.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ _SPEAKERS = {"customer": "user", "user": "user", "assistant": "assistant"}
 
 
 class ChatTurnsAdapter(PlainAdapter):
-    """As `PlainAdapter`, for a signature with the inputs `conversation` and one other, and one output."""
+    """Like `PlainAdapter`, for a signature with the input `conversation`, one other input, and one output."""
 
     def format(self, signature: Any, demos: list[dict[str, Any]], inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        """System, demonstrations, the conversation's turns, the user's words."""
-        *before, question = super().format(signature, demos, inputs)
-        return [*before, *turns(str(inputs.get(CONVERSATION) or "")), question]
+        """System message, demonstrations, the conversation's turns, the user's message."""
+        *earlier_turns, question = super().format(signature, demos, inputs)
+        return [*earlier_turns, *turns(str(inputs.get(CONVERSATION) or "")), question]
 
     def input_lines(self, signature: Any, inputs: Mapping[str, Any]) -> list[str]:
-        """The user's words without a label; the conversation has turns of its own."""
+        """The user's message without a label; the conversation is rendered as turns."""
         return [str(inputs[name]).strip() for name in signature.input_fields if name in inputs and name != CONVERSATION]
 
     def format_demos(self, signature: Any, demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Demonstrations as chat turns, each after its own conversation."""
-        shown: list[dict[str, Any]] = []
+        """Demonstrations as chat turns, each preceded by its conversation."""
+        demonstrations: list[dict[str, Any]] = []
         for demo in demos:
             messages = super().format_demos(signature, [demo])
-            shown += [*turns(str(demo.get(CONVERSATION) or "")), *messages] if messages else []
-        return shown
+            demonstrations += [*turns(str(demo.get(CONVERSATION) or "")), *messages] if messages else []
+        return demonstrations
 
 
 def turns(transcript: str) -> list[dict[str, str]]:
-    """Chat messages of a transcript; a line without a speaker goes on with what was said before it.
+    """Parse a transcript into chat messages; a line without a speaker continues the message before it.
 
-    Lines of one speaker in a row are one message, so that user and assistant take turns.
+    Consecutive lines of one speaker become one message, so that user and assistant alternate.
     """
     messages: list[dict[str, str]] = []
     for line in transcript.splitlines():

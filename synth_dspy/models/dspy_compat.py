@@ -1,6 +1,6 @@
-"""The one place that touches what DSPy keeps to itself: names with an underscore, and modules without documentation.
+"""The only module that uses DSPy's private names and undocumented modules.
 
-Written against DSPy 3.4 (`pyproject.toml` admits no other); with another version, look through this file.
+Written for DSPy 3.4 (`pyproject.toml` allows no other version); review this file before an upgrade.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dspy
 
-# lm15 documents this module, but DSPy vendors lm15 and passes on all of it but this; a ledger is these dictionaries.
+# lm15 documents this module, but DSPy's vendored lm15 does not export it. The ledger stores these dictionaries.
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.clients import execution
 from dspy.clients.call_result import combine
@@ -40,10 +40,10 @@ async def call_async(
     messages: Any,
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """What `dspy.LM.acall` does, on an engine's own method.
+    """`dspy.LM.acall` without its threads, on an engine's `complete`.
 
-    `acall` goes to a thread twice in each call (to read media files, to look up prices), which costs more than the rest
-    of a call that the ledger answers; DSPy has no switch for it.
+    `acall` uses a thread twice per call (to read media files, to look up prices), which costs more than the rest of a
+    cache hit; DSPy has no switch for it.
     """
     call = execution.prepare(lm, prompt, messages, kwargs, asynchronous=True)
     request = execution._canonical(call)
@@ -59,16 +59,16 @@ async def call_async(
 def chat_payload(dialect: dspy.lm15.OpenAIChatLM, request: dspy.lm15.Request) -> dict[str, Any]:
     """The body of a chat completion.
 
-    lm15 only makes it on the way to sending it, and calls are sent by a process of this package's own.
+    lm15 only builds it while sending, but here another process sends the calls.
     """
     payload: dict[str, Any] = dialect._payload(request, stream=False)
     return payload
 
 
 def estimated_cost(request: dspy.lm15.Request, response: dspy.lm15.Response) -> float | None:
-    """US dollars of a call, or None where DSPy knows no price.
+    """The cost of a call in US dollars, or None if DSPy has no price.
 
-    DSPy writes it into an LM's history only, which is off here, because it would grow with the run.
+    DSPy only adds it to an LM's history, which is disabled here because it grows with the run.
     """
     provider, _, name = request.model.partition("/")
     cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
@@ -76,9 +76,9 @@ def estimated_cost(request: dspy.lm15.Request, response: dspy.lm15.Response) -> 
 
 
 def list_prices(provider: str, model: str) -> list[float] | None:
-    """US dollars for a token in and out, or None where DSPy knows none.
+    """Prices of an input and an output token in US dollars, or None if DSPy has none.
 
-    What is answered in a process that does not load DSPy is priced there.
+    They are passed to the HTTP process, which does not load DSPy.
     """
     info = model_info(provider, model)
     prices = [rate(info, f"{side}_cost_per_token") for side in ("input", "output")]
@@ -86,8 +86,5 @@ def list_prices(provider: str, model: str) -> list[float] | None:
 
 
 def saved_lm_class(state: Mapping[str, Any]) -> str:
-    """The class that a saved LM asks to be loaded as, `PLAIN_LM` where it names none.
-
-    It is checked before DSPy's `load_state` imports it.
-    """
+    """The class that a saved LM's state names, by default `PLAIN_LM`; to be checked before `load_state` imports it."""
     return str(state.get("_dspy_lm_class", PLAIN_LM))

@@ -1,11 +1,11 @@
-"""Embedding: texts to unit vectors, with a small transformer run by OpenVINO in this process.
+"""The embedded embedder: maps texts to unit vectors with a small transformer, run by OpenVINO in this process.
 
     embedder = EmbeddedEmbedder("all-minilm-l6-v2")
     embedder.embed(["a contract", "an agreement"])          # float32, shape (2, 384), rows of length 1
 
 The model is a sentence-transformers folder (mean pooling), converted once by torch and cached; later runs import
-neither torch nor transformers. As in sentence-transformers, a text is read up to the model's `max_seq_length` tokens
-(256 for MiniLM, about 190 words): chunk what is longer.
+neither torch nor transformers. As in sentence-transformers, a text is truncated to the model's `max_seq_length` tokens
+(256 for MiniLM, about 190 words): split longer texts into chunks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-_BATCH_TOKENS = 512  # texts of similar length are run together up to this many tokens: what stays in a core's cache
+_BATCH_TOKENS = 512  # maximum tokens of a batch of texts of similar length, which fits into a core's cache
 _BATCH_TEXTS = 32
 _IR = "embedder.xml"
 _FORMAT = 3  # raise it when the converted model changes
@@ -45,13 +45,13 @@ class TokenVectors:
 
 
 class EmbeddedEmbedder:
-    """An embedding model in this process. Loaded on first use; safe to call from several threads.
+    """An embedding model in this process. Loaded on first use; thread-safe.
 
     Args:
         model: A registered name, or the path of a sentence-transformers folder with mean pooling.
 
     Raises (on first use):
-        SetupError: No such model, or the folder is not one this can run.
+        SetupError: No such model, or the folder's model is not supported.
     """
 
     def __init__(self, model: str = "all-minilm-l6-v2") -> None:
@@ -80,7 +80,7 @@ class EmbeddedEmbedder:
         return vectors
 
     def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
-        """Each text's tokens with their contextual vectors, for comparing texts word by word."""
+        """Each text's tokens with their contextual vectors, for comparing texts token by token."""
         import numpy as np
 
         loaded = self._load()
@@ -110,7 +110,7 @@ class EmbeddedEmbedder:
         def done(request: Any, batch: Sequence[int]) -> None:
             try:
                 keep(batch, request)
-            except Exception as error:  # an exception would be lost in OpenVINO's thread
+            except Exception as error:  # it would be lost in OpenVINO's thread
                 failures.append(error)
 
         with self._lock:
@@ -164,14 +164,14 @@ def _load(model: str) -> _Loaded:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(settings["max_seq_length"])
-    # One stream per core: batches run beside each other, which beats splitting each over the cores.
+    # One stream per core: running batches in parallel is faster than splitting each over the cores.
     properties = {"PERFORMANCE_HINT": "THROUGHPUT", **inference_properties(precision())}
     compiled = openvino.Core().compile_model(str(_converted(folder)), "CPU", properties)
     return _Loaded(tokenizer, openvino.AsyncInferQueue(compiled), settings["dimension"])
 
 
 def _settings(folder: Path) -> dict[str, int]:
-    """The length and width of a sentence-transformers model, if it is of the kind this can run."""
+    """Maximum length and dimension of a sentence-transformers model, if it is supported."""
     try:
         pooling = json.loads((folder / "1_Pooling" / "config.json").read_text())
         sentence = json.loads((folder / "sentence_bert_config.json").read_text())
@@ -184,7 +184,7 @@ def _settings(folder: Path) -> dict[str, int]:
 
 
 def _converted(folder: Path) -> Path:
-    """The OpenVINO model of `folder`, converted now if it has not been before."""
+    """The OpenVINO model of `folder`, converted unless it is cached."""
     from synth_dspy.models.weights.cache import kept
 
     weights = folder / "model.safetensors"
@@ -201,7 +201,7 @@ def _converted(folder: Path) -> Path:
 
 
 def _convert(folder: Path, target: Path) -> None:
-    """Trace the transformer with pooling and normalisation into an OpenVINO model of two outputs."""
+    """Trace the transformer with pooling and normalisation into an OpenVINO model with two outputs."""
     import warnings
 
     import openvino
@@ -229,9 +229,9 @@ def _convert(folder: Path, target: Path) -> None:
     transformer = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
     example = torch.ones((2, 8), dtype=torch.int64)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer: shapes are dynamic below, and a test compares the vectors
+        warnings.simplefilter("ignore")  # the tracer's: shapes are made dynamic below, and a test compares the vectors
         traced = torch.jit.trace(Pooled(transformer), (example, example))
-        # By the frontend itself: openvino.convert_model would do the same, and report it to its makers.
+        # Not openvino.convert_model, which does the same but sends telemetry.
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
         model = frontend.convert(frontend.load(decoder))

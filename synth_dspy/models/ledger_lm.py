@@ -1,10 +1,10 @@
-"""A role's LM: `dspy.LM` whose every call goes through the ledger.
+"""A role's LM: a `dspy.LM` whose calls all go through the ledger.
 
     LedgerLM (dspy.LM) -> LedgerEngine -> the engine that answers: embedded, HTTP, or DSPy's own
 
-DSPy drops `rollout_id` and the index of a sample before an engine sees the request, though both determine the answer;
-`LedgerLM` carries them past it. A program that holds such an LM is saved as if it held the plain one: no ledger, no
-key and no path of a run gets into a file.
+DSPy drops `rollout_id` and the sample index before an engine sees the request, though both determine the answer;
+`LedgerLM` passes them on in a context variable. A program with such an LM is saved as if it had a plain one: no ledger,
+key or path of a run gets into a file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
 from synth_dspy.core.usage import ModelCall, count_usage, current_unit
-from synth_dspy.models.completion import without_halves
+from synth_dspy.models.completion import replace_surrogates
 from synth_dspy.models.dspy_compat import (
     call_async,
     estimated_cost,
@@ -45,23 +45,22 @@ from synth_dspy.models.dspy_compat import (
 )
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
-"""Of the LM call under way: its rollout id, and a one-item list counting the samples answered so far."""
+"""The current LM call's rollout id, and a one-item list that counts the samples answered so far."""
 
 
 class LedgerEngine:
-    """Answers from the ledger what was answered before; otherwise asks `inner` and commits its answer.
+    """Answers from the ledger on a cache hit; otherwise calls `inner` and commits its answer.
 
     Args:
         inner: a DSPy engine: `complete(Request) -> Response`. If it has `submit(request, call, ledger)`, that is used
             instead: it returns a future of the completed `call`, which it has committed itself.
         asynchronous: the engine for `acall`: `async complete(Request) -> Response`; not needed with `submit`.
-        ledger: None makes every call anew.
+        ledger: None: no caching.
         role: student, teacher or judge.
-        seeded: give every sample the seed that follows from its key (the seed asked for is part of it), so that a run
-            that was killed and resumed asks for the samples that it would have asked for unbroken. For engines whose
-            samples follow from a seed.
-        names: of a model and the models that the ledger has answers of, what keys name it by: first as they are made,
-            then as older ones were. By default its model string.
+        seeded: derive every sample's seed from its key (which includes a given seed), so that a resumed run requests
+            the same samples as an uninterrupted one. For engines whose samples are determined by a seed.
+        names: maps a model, and the models with answers in the ledger, to the model's names in keys: the current one,
+            then those of earlier versions. By default the model string.
     """
 
     def __init__(
@@ -92,12 +91,12 @@ class LedgerEngine:
             if hasattr(self.inner, "submit"):
                 done: ModelCall = self.inner.submit(request, call, self.ledger).result()
                 return done
-            with self._attempt(call) as answered:
-                answered.append(self.inner.complete(request))
-            return self._record(call, answered)
+            with self._attempt(call) as result:
+                result.append(self.inner.complete(request))
+            return self._record(call, result)
 
-        done, known = self.ledger.answer(call.key, ask) if self.ledger else (ask(), False)
-        return _response(done, request, from_ledger=known)
+        done, cached = self.ledger.answer(call.key, ask) if self.ledger else (ask(), False)
+        return _response(done, request, from_ledger=cached)
 
     async def acomplete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
@@ -105,22 +104,22 @@ class LedgerEngine:
         async def ask() -> ModelCall:
             if hasattr(self.inner, "submit"):
                 return await asyncio.wrap_future(self.inner.submit(request, call, self.ledger))
-            with self._attempt(call) as answered:
-                answered.append(await self.inner_async.complete(request))
-            return self._record(call, answered)
+            with self._attempt(call) as result:
+                result.append(await self.inner_async.complete(request))
+            return self._record(call, result)
 
-        done, known = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
-        return _response(done, request, from_ledger=known)
+        done, cached = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
+        return _response(done, request, from_ledger=cached)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # copies of a program share the ledger and the model
 
     def _begin(self, request: lm15.Request) -> tuple[ModelCall, lm15.Request]:
-        """The call to be made, all but its answer, and the request as it is sent."""
+        """The call without its answer, and the request to send."""
         rollout, samples = _sampling.get() or (None, [0])
         determinants = request_to_dict(request)
         determinants["engine"] = getattr(self.inner, "fingerprint", "")
-        # A rollout id only matters where there is chance; without, another rollout is the same call.
+        # A rollout id only matters with sampling; with greedy decoding every rollout is the same call.
         determinants["rollout"] = None if request.config.temperature == 0 else rollout
         determinants["sample"] = samples[0]
         samples[0] += 1
@@ -135,21 +134,21 @@ class LedgerEngine:
 
     @contextmanager
     def _attempt(self, call: ModelCall) -> Iterator[list[Any]]:
-        """Yields a list for the response; appends the seconds it took, or notes the failure."""
-        answered: list[Any] = []
-        began = time.perf_counter()
+        """Yield a list for the response; append the seconds it took, or record the failure."""
+        result: list[Any] = []
+        started = time.perf_counter()
         try:
-            yield answered
+            yield result
         except lm15.ContextLengthError as error:
-            answered.append(error)  # asking again can only give the same refusal
+            result.append(error)  # a retry would get the same refusal
         except Exception as error:
             if self.ledger:
                 self.ledger.record_failure(call, error)
             raise
-        answered.append(time.perf_counter() - began)
+        result.append(time.perf_counter() - started)
 
-    def _record(self, call: ModelCall, answered: list[Any]) -> ModelCall:
-        response, seconds = answered
+    def _record(self, call: ModelCall, result: list[Any]) -> ModelCall:
+        response, seconds = result
         if isinstance(response, lm15.ContextLengthError):
             text = json.dumps({"refused": mask_message(str(response))})
             call = replace(call, response=text, status="refused", latency_s=seconds)
@@ -171,7 +170,7 @@ class LedgerEngine:
 
 
 class AsyncLedgerEngine:
-    """The face of a `LedgerEngine` that `dspy.LM.acall` takes."""
+    """A `LedgerEngine` with the interface that `dspy.LM.acall` expects."""
 
     def __init__(self, engine: LedgerEngine) -> None:
         self.engine = engine
@@ -184,11 +183,11 @@ class AsyncLedgerEngine:
 
 
 class Delegate:
-    """A `dspy.LM` as the engine of another: for providers whose protocol DSPy knows and this package does not.
+    """A `dspy.LM` as the engine of another, for providers whose protocol only DSPy supports.
 
     Args:
-        lm: the other.
-        max_bytes: of a reply, as JSON; a longer one is a failed call.
+        lm: the LM that makes the calls.
+        max_bytes: maximum length of a reply, as JSON; a longer one is a failed call.
     """
 
     def __init__(self, lm: dspy.LM, *, max_bytes: int) -> None:
@@ -200,7 +199,7 @@ class Delegate:
         self.supported_params = lm.supported_params
 
     def with_attempts(self, attempts: int) -> Delegate:
-        """The same model, given up earlier or later."""
+        """The same model with another number of attempts."""
         return Delegate(self.lm.copy(num_retries=attempts - 1), max_bytes=self.max_bytes)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
@@ -208,10 +207,10 @@ class Delegate:
             return self._priced(self._checked(self.lm(request)), request)
 
     def _checked(self, response: lm15.Response) -> lm15.Response:
-        """The response without secrets of the environment, any of which its provider may have been sent.
+        """Mask the environment's secrets in a response, since its provider may echo them.
 
         Raises:
-            ModelError: it is too long to be kept.
+            ModelError: the response is too long.
         """
         text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
         if len(text) > self.max_bytes:
@@ -219,11 +218,11 @@ class Delegate:
                 f"The model {self.lm.model} failed a call: its reply is longer than {self.max_bytes / 1e6:g} MB "
                 "(--models.max-reply-mb)."
             )
-        kept = without_halves(mask_reply(text, environment_secrets()))
+        kept = replace_surrogates(mask_reply(text, environment_secrets()))
         return response if kept == text else response_from_dict(json.loads(kept))
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
-        """The response with DSPy's estimate of its price, where it has one."""
+        """The response with DSPy's estimate of its cost, if it has one."""
         cost = estimated_cost(request, response)
         if cost is None:
             return response
@@ -231,7 +230,7 @@ class Delegate:
 
 
 class AsyncDelegate(Delegate):
-    """The async twin of `Delegate`."""
+    """The asynchronous `Delegate`."""
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
@@ -239,20 +238,20 @@ class AsyncDelegate(Delegate):
 
 
 class LedgerLM(dspy.LM):
-    """A `dspy.LM` on a `LedgerEngine`. Calls raise `SetupError` for what the user can mend, `ModelError` for the rest.
+    """A `dspy.LM` on a `LedgerEngine`. Calls raise `SetupError` for what the user can fix, else `ModelError`.
 
-    `ContextWindowExceededError` and `LMUnsupportedFeatureError` stay DSPy's own, because its modules react to them.
+    `ContextWindowExceededError` and `LMUnsupportedFeatureError` stay as they are, because DSPy's modules handle them.
 
     Args:
         model: the model string.
-        engine: asked for what the ledger does not know.
-        portable: what a saved program's state holds in place of the engine: further arguments of `dspy.LM`.
+        engine: answers the calls.
+        portable: further arguments of `dspy.LM`, saved in a program's state in place of the engine.
         params: arguments of `dspy.LM`.
     """
 
     def __init__(self, model: str, *, engine: LedgerEngine, portable: dict[str, Any] | None = None, **params: Any):
         self.portable = portable or {}
-        # The ledger is the only memory, and the engines retry by themselves.
+        # The ledger is the only cache, and the engines do the retries.
         super().__init__(
             model, engine=engine, async_engine=AsyncLedgerEngine(engine), cache=False, num_retries=0, **params
         )
@@ -290,10 +289,10 @@ class LedgerLM(dspy.LM):
     def _typed(self, error: LMError) -> Exception:
         if isinstance(error.__cause__, SetupError | ModelError):
             return error.__cause__
-        # Cut what lm15 appends for its own users: settings that do not exist here.
+        # Cut lm15's advice, which names settings that do not exist here.
         text = mask_message(" ".join(str(error.message or error).split()).partition(" To fix:")[0])[:400]
         role = self.engine.role
-        if "LLM Provider NOT provided" in text:  # LiteLLM's way to say that it does not know the prefix
+        if "LLM Provider NOT provided" in text:  # LiteLLM's message for an unknown prefix
             return SetupError(
                 f"The model string {self.model!r} of the role {role} names no known provider: write embedded/<name>, "
                 "openai/<name> (with --models.api-base for a server of your own), or provider/name as LiteLLM does."
@@ -314,18 +313,18 @@ class LedgerLM(dspy.LM):
 
 
 def _response(call: ModelCall, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
-    """Rebuild the response: the same way for a new answer and for one of the ledger, so that both are equal."""
+    """Rebuild the response from a call, in the same way for new answers and cache hits."""
     count_usage(call, from_ledger=from_ledger)
     body = json.loads(call.response)
     if call.status == "refused":
         raise lm15.ContextLengthError(body["refused"])
     if "choices" in body:
         return lm15.response_from_openai_chat(body, model=request.model)
-    return response_from_dict(body | {"model": request.model})  # which may lie elsewhere now
+    return response_from_dict(body | {"model": request.model})  # the model's path may have changed
 
 
 def keep_no_calls(program: dspy.Module) -> None:
-    """Have a program whose run is over make its calls anew: the run's ledger is closed."""
+    """Detach a program from its run's ledger, which is closed: calls are no longer cached."""
     for predictor in program.predictors():
         engine = getattr(predictor.lm, "engine", None)
         if isinstance(engine, LedgerEngine):

@@ -1,15 +1,15 @@
-"""Keep the libraries quiet: no network and no telemetry in a run that uses embedded models only.
+"""Turns off the libraries' telemetry, and their network access in runs with embedded models only.
 
-The switches are environment variables that the libraries read when they are first imported, so `quiet_libraries()`
-must run before any of them is; it imports nothing heavy itself and never overrides what the user has set. (OpenVINO
-has no such variable: its converter, which reports to its makers, is not used.)
+The libraries read these environment variables when they are first imported, so `quiet_libraries()` must run before
+that. It imports nothing heavy and never overrides what the user has set. (OpenVINO has no such variable; its converter,
+which sends telemetry, is not used.)
 """
 
 from __future__ import annotations
 
 import os
 
-# Set always: none of these libraries' calls home is any use to a run.
+# Always set.
 _QUIET = {
     "ANONYMIZED_TELEMETRY": "False",  # Chroma
     "CHROMA_TELEMETRY": "False",
@@ -23,16 +23,16 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "WANDB_DISABLED": "true",
 }
-# Set where only embedded models are used: then a hub look-up can only be a mistake.
+# Set if only embedded models are used: then the model hub is never needed.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 def quiet_libraries(*, offline: bool = False) -> None:
-    """Switch off the libraries' telemetry and background downloads; what the environment already says stays.
+    """Turn off the libraries' telemetry and background downloads; variables that are set already are kept.
 
     Args:
-        offline: Also forbid the model hub, for runs that use embedded models only. Fetching weights from a hub
-            (`python -m synth_dspy.weights pull`) needs it to be False.
+        offline: Also forbid access to the model hub, for runs with embedded models only; must be False for fetching
+            weights from a hub (`python -m synth_dspy.weights pull`).
     """
     for name, value in {**_QUIET, **(_OFFLINE if offline else {})}.items():
         os.environ.setdefault(name, value)

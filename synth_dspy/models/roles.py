@@ -1,8 +1,8 @@
-"""Roles: student, teacher, judge and embedder, each named by a model string.
+"""The models of the roles student, teacher, judge and embedder, from their model strings.
 
-`embedded/<name or path>` is served in this process; anything else is what dspy.LM takes. Chat models behind
-OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) go through this package's own HTTP engine, the
-others (`bedrock/...`, `ollama_chat/...`, ...) through DSPy's.
+`embedded/<name or path>` is served in this process; anything else is as for dspy.LM. Chat models behind
+OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) use this package's HTTP engine, the others
+(`bedrock/...`, `ollama_chat/...`, ...) DSPy's.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded/"
 OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
-"""Prefixes of providers that keep their own protocol even when an address is given."""
+"""Prefixes of providers that use their own protocol even with `api_base`."""
 
 OLLAMA = ("ollama/", "ollama_chat/")
 SERVER_SETTINGS = ("api_base", "api_key_name", "allow_http", "timeout", "connections", "attempts", "max_reply_mb")
-"""Arguments of `lm_for` that say how a server is reached; a model in this process has no use for them."""
+"""Arguments of `lm_for` for servers only; ignored for embedded models."""
 
 
 def embedded_options() -> frozenset[str]:
-    """The arguments of `lm_for` that mean something to an embedded model, or are passed over for it."""
+    """The arguments of `lm_for` that an embedded model uses or ignores."""
     from synth_dspy.models.embedded.engine import EmbeddedEngine
 
     return EmbeddedEngine.supported_params | {"n", "rollout_id"} | set(SERVER_SETTINGS)
@@ -47,12 +47,12 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
 
     Args:
         model: the model string.
-        role: student, teacher or judge: whom the ledger books the calls to.
-        ledger: None makes every call anew.
+        role: student, teacher or judge, recorded with every call.
+        ledger: None: no caching.
         params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
             `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
-            unencrypted to another machine), `timeout` in seconds, `connections` on the wire at once, `attempts` at a
-            call, and `max_reply_mb` (a longer reply is a failed attempt). None means not given.
+            unencrypted to another machine), `timeout` in seconds, `connections` (maximum concurrent requests),
+            `attempts` per call, and `max_reply_mb` (a longer reply is a failed attempt). None means not given.
 
     Raises:
         SetupError: the model string is malformed, no such embedded model exists, the key is missing, or would be sent
@@ -100,14 +100,14 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     settings = {name: params.pop(name) for name in names if name in params}
     allowed = params.pop("allow_http", False)
     # Resolved here: left to DSPy, these variables would silently move every call to a slower engine.
-    ambient = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
-    api_base = params.pop("api_base", None) or ambient or OPENAI
+    from_environment = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
+    api_base = params.pop("api_base", None) or from_environment or OPENAI
     key_name = params.pop("api_key_name", "OPENAI_API_KEY")
     key = os.environ.get(key_name)
     if api_base == OPENAI and not key:
         raise SetupError(
             f"The {role} model {model} needs a key: set {key_name} in the environment, "
-            "or name a server that needs none with --models.api-base."
+            "or name a server that needs no key with --models.api-base."
         )
     if key:
         refuse_plain_http(api_base, key_name, role=role, allowed=allowed)
@@ -126,7 +126,9 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     key_name = params.pop("api_key_name", None)
     client: dict[str, Any] = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
     if model.startswith(OLLAMA) and "api_base" in client and urlsplit(client["api_base"]).path in ("", "/"):
-        client["api_base"] = client["api_base"].rstrip("/") + "/v1"  # where Ollama speaks the protocol of DSPy's engine
+        client["api_base"] = (
+            client["api_base"].rstrip("/") + "/v1"
+        )  # Ollama's OpenAI-compatible API, which DSPy's engine uses
     key = {"api_key": os.environ[key_name]} if key_name and key_name in os.environ else {}
     _refuse_plain_http(model, client.get("api_base"), key_name, role=role, allowed=allowed)
     inner = dspy.LM(model, cache=False, num_retries=params.pop("attempts", 8) - 1, **client, **key)
@@ -138,7 +140,7 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
 
 
 def _refuse_plain_http(model: str, api_base: str | None, key_name: str | None, *, role: str, allowed: bool) -> None:
-    """The same for a provider that LiteLLM knows, which reads its address and its key from the environment itself."""
+    """`refuse_plain_http` for LiteLLM's providers, which read their address and key from the environment."""
     provider = model.partition("/")[0].removesuffix("_chat").upper()
     address = api_base or os.environ.get(f"{provider}_API_BASE")
     key_name = key_name or f"{provider}_API_KEY"
@@ -147,7 +149,7 @@ def _refuse_plain_http(model: str, api_base: str | None, key_name: str | None, *
 
 
 def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = False) -> Embedder:
-    """The embedder that a model string names: texts to unit vectors.
+    """The embedder of a model string.
 
     Args:
         model: the model string.
@@ -170,18 +172,18 @@ def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = 
 
 
 class HostedEmbedder:
-    """An embedding model behind an OpenAI-compatible server, or any provider that LiteLLM knows."""
+    """An embedding model behind an OpenAI-compatible server, or of any provider that LiteLLM supports."""
 
     def __init__(self, model: str, *, api_base: str | None = None) -> None:
         self.name = model
         self._client = {"api_base": api_base} if api_base else {}
         if api_base and "OPENAI_API_KEY" not in os.environ:
-            self._client["api_key"] = "none"  # a local server asks for none, but the client library for some
+            self._client["api_key"] = "none"  # the client library requires a key even if the server does not
         self._dimension: int | None = None
 
     @property
     def dimension(self) -> int:
-        """Length of a vector; asks for one if none has been made."""
+        """Length of a vector; makes a call if unknown."""
         if self._dimension is None:
             self.embed(["dimension"])
         assert self._dimension is not None
@@ -202,7 +204,7 @@ class HostedEmbedder:
 
         try:
             vectors = dspy.Embedder(self.name, caching=False, **self._client)(list(texts))
-        except Exception as error:  # LiteLLM's own types, one family for each provider
+        except Exception as error:  # LiteLLM has different types for each provider
             why = mask_message(" ".join(str(error)[:8000].split()), url_secrets(self._client.get("api_base", "")))[:300]
             raise SetupError(
                 f"The embedder {self.name} could not be used: {why}. "
@@ -210,8 +212,8 @@ class HostedEmbedder:
             ) from error
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
             raise SetupError(
-                f"The embedder {self.name} answered {len(texts)} texts with {vectors.shape} numbers, or with some that "
-                "are none: correct --models.embedder or its server."
+                f"The embedder {self.name} returned vectors of shape {vectors.shape} for {len(texts)} texts, or values "
+                "that are not finite: correct --models.embedder or its server."
             )
         self._dimension = int(vectors.shape[1])
         unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -219,10 +221,10 @@ class HostedEmbedder:
 
 
 def check(lm: dspy.LM) -> None:
-    """Find out whether a role's model can be used before an hour of work is spent.
+    """Check that a role's model can be used, before any work is done.
 
-    An embedded model is loaded. A server is asked for its list of models, which costs nothing; one that does not list
-    this model, and any other provider, is asked for one token.
+    An embedded model is loaded. A server's list of models is requested, which costs nothing. If it does not list the
+    model, and for any other provider, one token is generated.
 
     Raises:
         SetupError: it cannot be used; says why.
@@ -238,7 +240,7 @@ def check(lm: dspy.LM) -> None:
 
         try:
             with engine.inner.models.lease(lm.model.removeprefix(EMBEDDED)) as server:
-                server.token_ids("ready?")  # waits for the model, which another thread loads
+                server.token_ids("ready?")  # waits until the model is loaded
         except PipelineError as error:
             raise SetupError(
                 f"The pipeline that serves the {engine.role} model {lm.model} could not be built in {precision()} on "
@@ -248,21 +250,21 @@ def check(lm: dspy.LM) -> None:
         return
     if hasattr(engine.inner, "lists") and engine.inner.lists(lm.model):
         return
-    prober = copy.copy(engine)
-    prober.inner = engine.inner.with_attempts(2)  # a wrong address should not take a minute of retries to show
+    probe_engine = copy.copy(engine)
+    probe_engine.inner = engine.inner.with_attempts(2)  # a wrong address should fail fast
     request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
     try:
         with unit(station="check"):
-            lm.copy(engine=prober)(request)
+            lm.copy(engine=probe_engine)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
 
 
 def token_embedder(model: str) -> Any:
-    """The embedder of a model string, if it gives token vectors.
+    """The embedder of a model string, which must support token vectors.
 
     Raises:
-        SetupError: it does not.
+        SetupError: it does not support them.
     """
     embedder = embedder_for(model)
     if not hasattr(embedder, "embed_tokens"):

@@ -1,7 +1,7 @@
-"""Synthesis: training data from a task's own knowledge.
+"""Synthesis: generates training data from a task's own knowledge.
 
     spans, demonstrations -> synthesizer -> pipeline <- filters, roundtrip, dedup, decontaminate
 
-`pipeline.synthesise` runs a synthesizer over items and its candidates through filters. A task brings a synthesizer (a
-DSPy module) and a list of filters; those here are meant to be reused.
+`pipeline.synthesise` runs a synthesizer over items, and the candidates through filters. A task provides a synthesizer
+(a DSPy module) and a list of filters; those here can be reused.
 """

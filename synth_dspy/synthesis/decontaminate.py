@@ -1,11 +1,11 @@
-"""Decontamination: a training row that a held-out item could be answered from by memory is dropped.
+"""Decontamination: drops training rows from which a held-out item could be answered by memorisation.
 
-Splitting by document keeps documents apart, but not text: a clause copied from one contract into another, an
-amendment that repeats its contract, a page crawled twice. A row and a held-out item are compared by their question
-together with the words of the document that answer it, in three ways: the same text, shared word n-grams (8 words in a
-row do not recur by chance), and the cosine similarity of their embeddings. The question alone proves nothing where the
-same is asked of every document, and neither do few words: two contracts under the law of New York are not copies, and a
-trainset without New York is not that of the task. Such rows are compared by the passage around the words.
+Splitting by document separates documents, but not their text: a clause copied from another contract, an amendment that
+repeats its contract, a page crawled twice. A row and a held-out item are compared by the question together with the
+words of the document that answer it, in three ways: exact match, shared word n-grams (8 consecutive words do not recur
+by chance), and cosine similarity of embeddings. The question alone proves nothing if the same is asked about every
+document, and neither do a few words: two contracts under the law of New York are not copies, and a trainset without New
+York would not represent the task. Such rows are compared by the passage around the words.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     import dspy
 
 WORDS = 8
-"""So many words in a row do not recur by chance."""
+"""Number of consecutive words that do not recur by chance."""
 
 
 class Decontaminated:
-    """Rejects what a held-out item contains; the reason begins with the kind of match: exact, ngram or embedding.
+    """Rejects candidates that match a held-out item; the reason begins with the kind: exact, ngram or embedding.
 
     Args:
-        held_out: the items that arms are chosen and scored on, with `question`, `answer`, `spans` and `passages`.
-        embed: texts to unit vectors.
+        held_out: the dev and test items, with `question`, `answer`, `spans` and `passages`.
+        embed: maps texts to unit vectors.
         n: length of an n-gram, in words.
-        share: share of the row's n-grams in one held-out item at which it is a match.
-        cosine: similarity at which it is one.
+        share: threshold for the share of a row's n-grams in one held-out item.
+        cosine: threshold for the similarity of embeddings.
     """
 
     name = DECONTAMINATED
@@ -67,18 +67,18 @@ class Decontaminated:
         return self.check([candidate.fields])[0]
 
     def check(self, rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
-        """The verdicts on rows with `question`, `answer`, `spans` and `passages`, labelled ones too."""
+        """The verdicts on rows with `question`, `answer`, `spans` and `passages`."""
         texts = [text_of(row, self.n) for row in rows]
-        found = [self._by_words(row, text) for row, text in zip(rows, texts, strict=True)]
-        open_ = [index for index, verdict in enumerate(found) if verdict is None]
-        vectors = self.embed([texts[index] for index in open_]) if open_ else ()
-        judged = {index: self._by_meaning(vector) for index, vector in zip(open_, vectors, strict=True)}
-        return [verdict or judged[index] for index, verdict in enumerate(found)]
+        verdicts = [self._by_words(row, text) for row, text in zip(rows, texts, strict=True)]
+        undecided = [index for index, verdict in enumerate(verdicts) if verdict is None]
+        vectors = self.embed([texts[index] for index in undecided]) if undecided else ()
+        by_meaning = {index: self._by_meaning(vector) for index, vector in zip(undecided, vectors, strict=True)}
+        return [verdict or by_meaning[index] for index, verdict in enumerate(verdicts)]
 
     def _by_words(self, row: Mapping[str, Any], text: str) -> Verdict | None:
-        """The verdict, where words suffice for one."""
-        # Where a document is silent there are no words to compare: the same question about another silent document
-        # is no copy, and without such rows nobody learns to abstain. Without documents the question is all there is.
+        """The verdict by exact match or n-grams, or None if embeddings must decide."""
+        # Unanswerable questions have no words to compare: the same question about another document without an answer
+        # is not a copy, and such rows teach abstention. Without documents, only the question can be compared.
         if self._vectors is None or (row.get("references") == [] and row.get("document")):
             return Verdict(True, 1.0, NOT_COMPARED)
         words = tokens(text)
@@ -91,40 +91,40 @@ class Decontaminated:
                 hits[i] = hits.get(i, 0) + 1
         if not hits:
             return None
-        worst = max(hits, key=lambda i: (hits[i], -i))
-        if hits[worst] / len(grams) < self.share:
+        closest = max(hits, key=lambda i: (hits[i], -i))
+        if hits[closest] / len(grams) < self.share:
             return None
-        return Verdict(False, 1 - hits[worst] / len(grams), f"ngram: {self._texts[worst]}")
+        return Verdict(False, 1 - hits[closest] / len(grams), f"ngram: {self._texts[closest]}")
 
     def _by_meaning(self, vector: NDArray[np.float32]) -> Verdict:
         assert self._vectors is not None
-        near = self._vectors @ vector
-        best = int(np.argmax(near))
-        if near[best] >= self.cosine:
-            return Verdict(False, max(0.0, 1 - float(near[best])), f"embedding: {self._texts[best]}")
-        return Verdict(True, min(1.0, max(0.0, 1 - float(near[best]))), "")
+        similarities = self._vectors @ vector
+        best = int(np.argmax(similarities))
+        if similarities[best] >= self.cosine:
+            return Verdict(False, max(0.0, 1 - float(similarities[best])), f"embedding: {self._texts[best]}")
+        return Verdict(True, min(1.0, max(0.0, 1 - float(similarities[best]))), "")
 
 
 def decontaminate(
     rows: Sequence[dspy.Example], held_out: Sequence[dspy.Example], embed: Embed
 ) -> tuple[tuple[dspy.Example, ...], dict[str, int]]:
-    """Labelled training rows without those that a held-out item repeats, and what was found by kind of match.
+    """Remove labelled training rows that match a held-out item, and count the matches by kind.
 
-    Two contracts may well have the same clause and be asked the same question about it; such a row is no evidence of
-    having learned anything, so it goes too.
+    Two contracts may have the same clause and the same question about it; such a row is removed too, since answering it
+    would not show generalisation.
     """
     verdicts = Decontaminated(held_out, embed).check(rows)
-    found = Counter(reason(verdict.why) for verdict in verdicts if not verdict.keep)
+    matches = Counter(reason(verdict.why) for verdict in verdicts if not verdict.keep)
     kept = tuple(row for row, verdict in zip(rows, verdicts, strict=True) if verdict.keep)
-    counts = {kind: found[kind] for kind in MATCHES}
+    counts = {kind: matches[kind] for kind in MATCHES}
     compared = sum(verdict.why != NOT_COMPARED for verdict in verdicts)
     return kept, {"checked": compared, **counts, "removed": len(rows) - len(kept)}
 
 
 def text_of(row: Mapping[str, Any], n: int = WORDS) -> str:
-    """What is compared: the question and the words that answer it (the answer itself where no span is known).
+    """The text to compare: the question and the words that answer it (or the answer, if no span is known).
 
-    With a document, fewer than `n` words give way to the passage that holds them, if the row names it.
+    With a document, spans of fewer than `n` words are replaced by their passage, if the row has it.
     """
     spans = [str(span) for span in row.get("spans") or ()]
     passage = str(row.get("passages") or "")

@@ -1,8 +1,8 @@
-"""Near-duplicates: of two questions that ask the same of the same document, the later one goes.
+"""Near-duplicate removal: of two similar questions about the same document, the later one is rejected.
 
-A pair is a duplicate if its words are (Jaccard similarity of word n-grams) or if its meaning is (cosine similarity).
-Comparing all pairs is exact, needs no index, and is quick for the tens of thousands of rows of a group-wise run:
-questions are compared within their group only, as "Which law governs it?" asks something else of every contract.
+Two questions are duplicates by words (Jaccard similarity of word bigrams) or by meaning (cosine similarity). Questions
+are compared only within their group, since "Which law governs it?" is another question for every contract. So comparing
+all pairs, which is exact and needs no index, is fast even for tens of thousands of rows.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class NearDuplicate:
     """Keeps the first of every set of near-duplicates. Depends on the order; call it from one thread.
 
     Args:
-        embed: texts to unit vectors.
-        known: rows that are there already (labelled seeds), with the fields `group` and `question`.
-        overlap: word bigrams shared, as a Jaccard similarity, at which two questions are the same.
-        cosine: similarity of their embeddings at which they are.
+        embed: maps texts to unit vectors.
+        existing_rows: rows to compare with too (labelled seeds), with the fields `group` and `question`.
+        overlap: threshold for the Jaccard similarity of word bigrams.
+        cosine: threshold for the cosine similarity of embeddings.
     """
 
     name = "near-duplicate"
@@ -35,7 +35,7 @@ class NearDuplicate:
     def __init__(
         self,
         embed: Embed,
-        known: Iterable[Mapping[str, Any]] = (),
+        existing_rows: Iterable[Mapping[str, Any]] = (),
         *,
         overlap: float = 0.8,
         cosine: float = 0.92,
@@ -44,7 +44,7 @@ class NearDuplicate:
         self.overlap = overlap
         self.cosine = cosine
         self._seen: defaultdict[str, list[tuple[str, NDArray[np.float32]]]] = defaultdict(list)
-        rows = list(known)
+        rows = list(existing_rows)
         if rows:
             vectors = embed([str(row["question"]) for row in rows])
             for row, vector in zip(rows, vectors, strict=True):

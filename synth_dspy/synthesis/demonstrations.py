@@ -1,8 +1,7 @@
-"""Which labelled seeds to show a teacher: those that ask for the same kind of answer in the most similar words.
+"""Choice of labelled seeds as demonstrations for the teacher: the same kind of answer in the most similar words.
 
-The choice is made per category of the seeds, not per span, so that many requests share the same demonstrations and a
-server with prefix caching reads them once. Seeds of the span's own document are never shown: the teacher would repeat
-them.
+Demonstrations are chosen per category of the seeds, not per span, so that many requests share the same ones and benefit
+from prefix caching. Seeds of the span's own document are never shown, since the teacher would repeat them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from synth_dspy.core.protocols import Embed
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A labelled seed as a demonstration: its question, its answer, and the words of its document around the answer."""
+    """A labelled seed as a demonstration: its question, its answer, and the text around the answer."""
 
     group: str
     category: str
@@ -33,7 +32,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to show for one span. `similarity` is the cosine of its words to the nearest seed's, -1 without seeds."""
+    """The demonstrations for one span. `similarity` is its cosine similarity to the nearest seed, -1 without seeds."""
 
     category: str
     similarity: float
@@ -41,13 +40,13 @@ class Choice:
 
 
 class Demonstrations:
-    """Chooses among labelled seeds.
+    """Chooses demonstrations among labelled seeds.
 
     Args:
         shots: the seeds.
-        embed: texts to unit vectors.
-        count: demonstrations for each request.
-        seed: of the choice among seeds of other categories.
+        embed: maps texts to unit vectors.
+        count: number of demonstrations per request.
+        seed: random seed of the order of seeds of other categories.
     """
 
     def __init__(self, shots: Sequence[Shot], embed: Embed, count: int = 4, *, seed: int = 0) -> None:
@@ -62,49 +61,49 @@ class Demonstrations:
             self._rows[shot.kind].append(i)
 
     def choose(self, kind: str, excerpts: Sequence[str], group: str) -> list[Choice]:
-        """For spans of one kind in one document: the nearest seed's category and `count` demonstrations.
+        """For spans of one kind in one document, choose the nearest seed's category and `count` demonstrations.
 
         Args:
             kind: the spans' kind.
-            excerpts: the words around each span.
-            group: the document they stand in.
+            excerpts: the text around each span.
+            group: their document.
         """
         rows = [i for i in self._rows.get(kind, ()) if self.shots[i].group != group]
         if not rows or not excerpts:
             return [Choice("", -1.0, ()) for _ in excerpts]
-        near = self.embed(excerpts) @ self._vectors[rows].T
+        similarities = self.embed(excerpts) @ self._vectors[rows].T
         choices = []
-        for scores in near:
+        for scores in similarities:
             best = int(np.argmax(scores))
             category = self.shots[rows[best]].category
             choices.append(Choice(category, float(scores[best]), self._of_category(category, rows)))
         return choices
 
     def of_others(self, category: str, group: str) -> tuple[Shot, ...]:
-        """`count` demonstrations of other categories, whose answers are about as long as this category's.
+        """`count` demonstrations of other categories, with answers of similar length to this category's.
 
-        Shown what others answer to the same question, a small teacher repeats that; shown short answers, it answers
-        "Limited" where a clause is asked for.
+        A small teacher repeats answers to the same question; shown short answers, it replies "Limited" where a clause
+        is wanted.
 
         Args:
-            category: what is asked for.
-            group: the document it is asked of, whose seeds are not shown.
+            category: the category of the question.
+            group: the document the question is about, whose seeds are not shown.
         """
-        if category not in self._others:  # in one order for every document: a server reads them once
+        if category not in self._others:  # the same order for every document, for prefix caching
             others = [shot for shot in self.shots if shot.category != category]
             random.Random(f"{self._seed} {category}").shuffle(others)
-            usual = median([_length(shot) for shot in self.shots if shot.category == category] or [0.0])
-            self._others[category] = sorted(others, key=lambda shot: round(abs(_length(shot) - usual)))
+            typical_length = median([_length(shot) for shot in self.shots if shot.category == category] or [0.0])
+            self._others[category] = sorted(others, key=lambda shot: round(abs(_length(shot) - typical_length)))
         return tuple([shot for shot in self._others[category] if shot.group != group][: self.count])
 
     def _of_category(self, category: str, rows: Sequence[int]) -> tuple[Shot, ...]:
-        """The category's own seeds, then those of the same kind nearest to them; one of each document at first."""
+        """The category's own seeds, then the nearest ones of the same kind."""
         own = [i for i in rows if self.shots[i].category == category]
-        centre = self._vectors[own].mean(axis=0)
-        order = sorted(rows, key=lambda i: (i not in set(own), -float(self._vectors[i] @ centre), i))
+        centroid = self._vectors[own].mean(axis=0)
+        order = sorted(rows, key=lambda i: (i not in set(own), -float(self._vectors[i] @ centroid), i))
         return tuple(self.shots[i] for i in order[: self.count][::-1])  # the nearest last, next to the request
 
 
 def _length(shot: Shot) -> float:
-    """Of an answer: the logarithm to base 2 of its words, so that answers half and twice as long are as unlike."""
+    """The base-2 logarithm of an answer's number of words: half and twice the length are equally far."""
     return math.log2(len(shot.answer.split()) or 1)

@@ -1,4 +1,4 @@
-"""Filters that call no model: is it a question, does it ask for such an answer, is all of it from the text?"""
+"""Filters without model calls: well-formed questions, questions that fit their answers, grounded answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASKS = re.compile(
 
 @dataclass(frozen=True)
 class WellFormedQuestion:
-    """A question that is one question, of sensible length, and does not give its answer away."""
+    """Keeps single questions of reasonable length that do not contain their answer."""
 
     name: str = "well-formed"
     shortest: int = 4
@@ -40,19 +40,19 @@ class WellFormedQuestion:
         if len(ngrams(lowered, 3)) < len(lowered) - 2 or _repeats(lowered):
             return rejected("repeats itself")
         answer = content(str(candidate.fields["answer"])) if candidate.fields.get("references") else ()
-        asked = set(content(question))
-        if answer and (set(answer) <= asked or numbers(str(candidate.fields["answer"])) & numbers(question)):
+        topics_in = set(content(question))
+        if answer and (set(answer) <= topics_in or numbers(str(candidate.fields["answer"])) & numbers(question)):
             return rejected("contains the answer")
         return KEPT
 
 
 @dataclass(frozen=True)
 class AsksForKind:
-    """A question whose words ask for the kind of answer that was given.
+    """Keeps questions whose words ask for the type of the given answer.
 
     Attributes:
-        patterns: by kind (the candidate's field `answer_type`), what a question for it must match. Kinds without a
-            pattern are not judged.
+        patterns: patterns of questions by type (the candidate's field `answer_type`). Types without a pattern are not
+            judged.
     """
 
     patterns: Mapping[str, re.Pattern[str]]
@@ -66,14 +66,13 @@ class AsksForKind:
         return rejected(f"does not ask for its answer: a {kind}")
 
 
-class SaidThere:
-    """What the question speaks of must be spoken of by its source.
+class TopicInSource:
+    """Keeps questions whose topics occur in their source.
 
-    A small teacher asks when a contract ends, about the date on which it begins.
+    A small teacher may ask when a contract ends although the answer is the date on which it starts.
 
     Args:
-        cues: by which it is told; the text is the candidate's field `near`, the words next to its answer (without one,
-            its `source`).
+        cues: detects topics; the text is the candidate's field `near`, the words next to its answer, or else `source`.
     """
 
     name = "said there"
@@ -84,32 +83,32 @@ class SaidThere:
     def __call__(self, candidate: Candidate) -> Verdict:
         source = str(candidate.fields.get("near") or candidate.fields.get("source") or "")
         if source and candidate.fields.get("references"):
-            for topic, said in self.cues.asked(str(candidate.fields["question"])).items():
-                if not said.search(source):
+            for topic, pattern in self.cues.topics_in(str(candidate.fields["question"])).items():
+                if not pattern.search(source):
                     return rejected(f"source does not speak of it: {topic}")
         return KEPT
 
 
 class Grounded:
-    """An answer that stands in the unit's text, and a question whose words stand in the document or are said of any.
+    """Keeps answers that occur in the unit's text, with questions whose words occur in the document or are common.
 
-    A number must stand in that text itself. Unanswerable questions are not judged: their words come from elsewhere.
+    Numbers in the question must occur in the unit's text. Unanswerable questions are not judged.
 
     Args:
-        common: words that questions about any document may use; `common_words` collects them from labelled seeds.
-        document: a group to the whole text of its document; without it, the unit's text is all there is.
-        strangers: share of the question's content words that may come from nowhere.
+        common: words that any question may use; `common_words` collects them from labelled seeds.
+        document: maps a group to the whole text of its document; by default the unit's text is used.
+        max_unsupported: maximum share of the question's content words that occur in neither.
     """
 
     name = "grounded"
 
     def __init__(
-        self, common: frozenset[str], document: Callable[[str], str] | None = None, strangers: float = 0.2
+        self, common: frozenset[str], document: Callable[[str], str] | None = None, max_unsupported: float = 0.2
     ) -> None:
         self.common = common
         self.document = document
-        self.strangers = strangers
-        self._known: dict[str, frozenset[str]] = {}
+        self.max_unsupported = max_unsupported
+        self._document_words: dict[str, frozenset[str]] = {}
 
     def __call__(self, candidate: Candidate) -> Verdict:
         if not candidate.fields.get("references"):
@@ -120,35 +119,37 @@ class Grounded:
         if answer not in " ".join(text.split()):
             return rejected("answer not in the text")
         question = str(candidate.fields["question"])
-        if invented := numbers(question) - frozenset(tokens(text)):
-            return rejected(f"number from nowhere: {', '.join(sorted(invented))}")
-        asked = content(question)
-        known = self._words(candidate)
-        strange = [word for word in asked if word not in known and word not in self.common]
-        share = len(strange) / len(asked) if asked else 1.0
-        if share > self.strangers:
-            return Verdict(False, 1 - share, f"words from nowhere: {', '.join(strange)}")
+        if extra_numbers := numbers(question) - frozenset(tokens(text)):
+            return rejected(f"invented number: {', '.join(sorted(extra_numbers))}")
+        topics_in = content(question)
+        known_words = self._words(candidate)
+        unsupported = [word for word in topics_in if word not in known_words and word not in self.common]
+        share = len(unsupported) / len(topics_in) if topics_in else 1.0
+        if share > self.max_unsupported:
+            return Verdict(False, 1 - share, f"invented words: {', '.join(unsupported)}")
         return Verdict(True, 1 - share, "")
 
     def _words(self, candidate: Candidate) -> frozenset[str]:
         group = candidate.unit.group
         if self.document is None:
             return frozenset(tokens(candidate.unit.text))
-        if group not in self._known:
-            self._known[group] = frozenset(tokens(self.document(group)))
-        return self._known[group]
+        if group not in self._document_words:
+            self._document_words[group] = frozenset(tokens(self.document(group)))
+        return self._document_words[group]
 
 
 def common_words(questions: Iterable[tuple[str, str]], groups: int = 2) -> frozenset[str]:
-    """Content words that the questions about at least `groups` groups use; questions are (group, question)."""
-    where: defaultdict[str, set[str]] = defaultdict(set)
+    """Content words used in questions about at least `groups` groups; questions are (group, question)."""
+    groups_by_word: defaultdict[str, set[str]] = defaultdict(set)
     for group, question in questions:
         for word in content(question):
-            where[word].add(group)
-    return frozenset(word for word, held in where.items() if len(held) >= groups and not word.isdigit())
+            groups_by_word[word].add(group)
+    return frozenset(
+        word for word, word_groups in groups_by_word.items() if len(word_groups) >= groups and not word.isdigit()
+    )
 
 
 def _repeats(words: list[str]) -> bool:
-    """A word twice in a row, or one content word more than twice."""
+    """Whether a word occurs twice in a row, or a long word more than twice."""
     doubled = any(a == b for a, b in pairwise(words))
     return doubled or max(Counter(word for word in words if len(word) > 4).values(), default=0) > 2

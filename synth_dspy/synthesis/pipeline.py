@@ -1,8 +1,7 @@
-"""Synthesis: items in, labelled examples out, and an account of every candidate that was written on the way.
+"""The synthesis pipeline: from items to labelled examples, with an account of every candidate.
 
-A synthesizer writes candidates, filters judge them, cheapest first; a candidate's first rejection is its last verdict.
-Nothing depends on the order in which calls return: units are planned, candidates numbered and judged in one fixed
-order, so the same run gives the same rows.
+A synthesizer writes candidates, and filters judge them, cheapest first, until the first rejection. Units and candidates
+are processed in a fixed order that does not depend on when calls return, so the same run gives the same rows.
 """
 
 from __future__ import annotations
@@ -36,23 +35,23 @@ AnyUnit = TypeVar("AnyUnit", bound=Unit)
 
 @runtime_checkable
 class Planner(Protocol):
-    """A synthesizer that chooses what to write about: units of its domain, from items."""
+    """A synthesizer that chooses units of its domain to write about, from items."""
 
     def plan(self, items: Sequence[Item], limit: int | None) -> Sequence[Unit]: ...
 
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A filter that is shown all candidates before it judges the first, such as one whose threshold is a quantile."""
+    """A filter that sees all candidates before it judges the first, for example to set its threshold at a quantile."""
 
     def prepare(self, candidates: Sequence[Candidate[Any]]) -> None: ...
 
 
 @runtime_checkable
 class Tunable(Protocol):
-    """A synthesizer that tunes its own prompts on a first batch, before the large one.
+    """A synthesizer that tunes its own prompts on a small first batch.
 
-    `findings` are sentences for the report: what the first batch yielded, before and after.
+    `findings` are sentences for the report: the yield of the first batch before and after.
     """
 
     findings: Sequence[str]
@@ -61,11 +60,11 @@ class Tunable(Protocol):
 
 
 FilterRow = TypedDict("FilterRow", {"name": str, "in": int, "kept": int, "reasons": dict[str, int]})
-"""What one filter did, in results.json."""
+"""The yield of one filter, in results.json."""
 
 
 class YieldTable(TypedDict):
-    """What became of the candidates, in results.json; see `Synthesis`."""
+    """The yield of the synthesis, in results.json; see `Synthesis`."""
 
     items: int
     generated: int
@@ -79,7 +78,7 @@ class YieldTable(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class FilterYield:
-    """What one filter did: candidates it judged, those it kept, and how many it rejected for which reason."""
+    """The yield of one filter: numbers of candidates judged, kept, and rejected by reason."""
 
     name: str
     judged: int
@@ -87,23 +86,22 @@ class FilterYield:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> FilterRow:
-        """As the report reads it."""
+        """The row for the report."""
         return {"name": self.name, "in": self.judged, "kept": self.kept, "reasons": dict(self.reasons)}
 
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """What came of it.
+    """The result of the synthesis.
 
     Attributes:
-        items: how many units were written about.
-        candidates: all that were written, in order.
-        verdicts: by candidate id, (filter name, verdict) in the order given; the last one is a rejection or all are
-            kept.
+        items: number of units written about.
+        candidates: all candidates, in order.
+        verdicts: by candidate id, (filter name, verdict) in order, up to the first rejection.
         kept: the candidates that every filter kept, as labelled examples.
         filters: the yield of each filter, in order.
-        failures: units that no candidate came of because a call failed, by reason.
-        findings: what the synthesizer has to say of itself, in sentences for the report.
+        failures: number of units whose call failed, by reason.
+        findings: the synthesizer's own sentences for the report.
     """
 
     items: int
@@ -116,7 +114,7 @@ class Synthesis:
 
     @property
     def yield_table(self) -> YieldTable:
-        """The account for the report: counts, the yield of every filter, what kept rows are about, failures."""
+        """The table for the report: counts, the yield of every filter, kept rows by category and group, failures."""
         return {
             "items": self.items,
             "generated": len(self.candidates),
@@ -130,17 +128,17 @@ class Synthesis:
 
     @property
     def contamination(self) -> dict[str, int] | None:
-        """What the check against held-out items found, by kind of match; None if there was no such check."""
+        """Number of matches with held-out items by kind; None if they were not checked."""
         given = [verdict for verdicts in self.verdicts.values() for name, verdict in verdicts if name == DECONTAMINATED]
         if not any(entry.name == DECONTAMINATED for entry in self.filters):
             return None
-        found = Counter(reason(verdict.why) for verdict in given if not verdict.keep)
-        kinds = {kind: found[kind] for kind in MATCHES}
+        matches = Counter(reason(verdict.why) for verdict in given if not verdict.keep)
+        kinds = {kind: matches[kind] for kind in MATCHES}
         compared = sum(verdict.why != NOT_COMPARED for verdict in given)
-        return {"checked": compared, **kinds, "removed": sum(found.values())}
+        return {"checked": compared, **kinds, "removed": sum(matches.values())}
 
     def candidate_rows(self) -> list[dict[str, Any]]:
-        """Every candidate, kept or not, with its unit and what each filter said of it."""
+        """Every candidate, kept or not, with its unit and its verdicts."""
         kept = {example.id for example in self.kept}
         return [
             {
@@ -172,15 +170,15 @@ def synthesise(
     """Write candidates from items and filter them.
 
     Args:
-        items: what to write about; only training items.
-        synthesizer: a module, unit to candidates. One with a `plan` method chooses its own units; for another they are
-            the items.
-        filters: cheapest first. One with a method `prepare` is shown all that it will judge. One with a true attribute
-            `ordered` depends on the order and is called one candidate at a time; the others are called concurrently.
+        items: the training items.
+        synthesizer: a module that maps a unit to candidates. With a `plan` method it chooses its own units; otherwise
+            the items are the units.
+        filters: filters, cheapest first. One with a method `prepare` first sees all candidates that it will judge. One
+            with a true attribute `ordered` is called for one candidate at a time, in order; others concurrently.
         executor: runs the calls.
-        ledger: keeps the verdicts, if given.
-        limit: at most so many candidates, spread evenly over the groups.
-        progress: called with (units written about so far, units in all).
+        ledger: stores the verdicts, if given.
+        limit: maximum number of candidates, spread evenly over the groups.
+        progress: called with (units done, units in all).
     """
     units: Sequence[Unit] = synthesizer.plan(items, limit) if isinstance(synthesizer, Planner) else evenly(items, limit)
 
@@ -206,24 +204,24 @@ def synthesise(
     candidates = _unique(candidates)[:limit]
     verdicts: dict[str, list[tuple[str, Verdict]]] = {candidate.id: [] for candidate in candidates}
     yields: list[FilterYield] = []
-    alive = candidates
+    remaining = candidates
     for judge in filters:
         if isinstance(judge, Prepared):
-            judge.prepare(alive)
-        given = _judge(judge, alive, executor)
-        for candidate, verdict in zip(alive, given, strict=True):
+            judge.prepare(remaining)
+        given = _judge(judge, remaining, executor)
+        for candidate, verdict in zip(remaining, given, strict=True):
             verdicts[candidate.id].append((judge.name, verdict))
             if ledger is not None:
                 ledger.record_verdict(candidate.id, judge.name, verdict)
         reasons = Counter(reason(verdict.why) for verdict in given if not verdict.keep)
-        kept = [candidate for candidate, verdict in zip(alive, given, strict=True) if verdict.keep]
-        yields.append(FilterYield(judge.name, len(alive), len(kept), dict(reasons.most_common())))
-        alive = kept
+        kept = [candidate for candidate, verdict in zip(remaining, given, strict=True) if verdict.keep]
+        yields.append(FilterYield(judge.name, len(remaining), len(kept), dict(reasons.most_common())))
+        remaining = kept
     return Synthesis(
         items=len(units),
         candidates=tuple(candidates),
         verdicts=verdicts,
-        kept=tuple(as_example(candidate) for candidate in alive),
+        kept=tuple(as_example(candidate) for candidate in remaining),
         filters=tuple(yields),
         failures=dict(failures),
         findings=tuple(getattr(synthesizer, "findings", ())),
@@ -231,18 +229,18 @@ def synthesise(
 
 
 def candidate_id(unit: Unit, *parts: object) -> str:
-    """The id of a candidate: the same for the same unit and sample index, in every run."""
+    """The id of a candidate, which is the same in every run for the same unit and sample index."""
     return hashlib.sha256("\n".join([unit.id, *map(str, parts)]).encode()).hexdigest()[:16]
 
 
 def evenly(items: Sequence[AnyUnit], limit: int | None) -> list[AnyUnit]:
-    """At most `limit` items, the same number from every group as nearly as possible, spread over each group."""
+    """At most `limit` items, spread evenly over the groups and within each group."""
     if limit is None or len(items) <= limit:
         return list(items)
     queues: dict[str, list[AnyUnit]] = defaultdict(list)
     for item in items:
         queues[item.group].append(item)
-    for members in queues.values():  # by hash: a document's chunks are taken from all over it
+    for members in queues.values():  # by hash, so that chunks are taken from all parts of a document
         members.sort(key=lambda item: hashlib.sha256(item.id.encode()).hexdigest(), reverse=True)
     taken: set[str] = set()
     while len(taken) < limit:
@@ -253,7 +251,7 @@ def evenly(items: Sequence[AnyUnit], limit: int | None) -> list[AnyUnit]:
 
 
 def reason(why: str) -> str:
-    """The part of a verdict's reason that is counted: what stands before the first colon."""
+    """The part of a verdict's reason to count by: the text before the first colon."""
     return why.partition(":")[0].strip()
 
 
@@ -281,7 +279,7 @@ def _judge(judge: Filter, candidates: Sequence[Candidate], executor: Executor) -
 
 
 def _counted(values: Iterable[Any]) -> dict[str, int]:
-    """Values that are there, by how often."""
+    """Counts of the non-empty values."""
     return dict(Counter(str(value) for value in values if value).most_common())
 
 

@@ -1,4 +1,4 @@
-"""What to write about first: the choice among units, and the order that a server reads them in."""
+"""Choice among units to write about, and their order for prefix caching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ShownUnit(Unit, Protocol):
-    """A unit for which demonstrations were chosen; `mode` names how it is written about, `kind` what is asked for."""
+    """A unit with chosen demonstrations; `mode` is how it is written about, `kind` the type of answer."""
 
     mode: ClassVar[str]
 
@@ -30,34 +30,34 @@ AnyShown = TypeVar("AnyShown", bound=ShownUnit)
 
 
 def topic(example: dspy.Example) -> str:
-    """What a seed asks about: its category, or else its question."""
+    """The topic of a seed: its category, or else its question."""
     return str(example.get("category") or example.question)
 
 
 def questions_of_others(
     items: Sequence[Item], seeds: Sequence[dspy.Example], wanted: Callable[[dspy.Example, str], bool], seed: int
 ) -> list[tuple[Item, dspy.Example]]:
-    """For each group, by its first item: of the seeds of other groups that are wanted here, one for each topic.
+    """Pair the first item of each group with seeds of other groups, one per topic.
 
     Args:
-        items: of all groups.
+        items: items of all groups.
         seeds: labelled examples with `group`, `question` and `category`.
-        wanted: whether a seed's question shall be asked of a group.
-        seed: of the choice among seeds with the same topic.
+        wanted: whether to ask a seed's question about a group.
+        seed: random seed of the choice among seeds with the same topic.
     """
     first: dict[str, Item] = {}
     for item in items:
         first.setdefault(item.group, item)
-    found = []
+    pairs = []
     for group, item in first.items():
-        asked = [example for example in seeds if example.group != group and wanted(example, group)]
-        random.Random(f"{seed} {group}").shuffle(asked)
-        found += [(item, example) for example in {topic(example): example for example in asked}.values()]
-    return found
+        candidates = [example for example in seeds if example.group != group and wanted(example, group)]
+        random.Random(f"{seed} {group}").shuffle(candidates)
+        pairs += [(item, example) for example in {topic(example): example for example in candidates}.values()]
+    return pairs
 
 
 def best_of_each_group(units: Sequence[AnyShown], limit: int) -> list[AnyShown]:
-    """The same number from every group as nearly as possible, those most like labelled seeds first."""
+    """At most `limit` units, spread evenly over the groups, those most similar to labelled seeds first."""
     queues: defaultdict[str, list[AnyShown]] = defaultdict(list)
     for unit in units:
         queues[unit.group].append(unit)
@@ -71,11 +71,11 @@ def best_of_each_group(units: Sequence[AnyShown], limit: int) -> list[AnyShown]:
     return chosen
 
 
-def apart(units: Sequence[AnyShown]) -> list[AnyShown]:
-    """First one unit for every set of demonstrations, then the second ones, and so on.
+def interleave(units: Sequence[AnyShown]) -> list[AnyShown]:
+    """Order units round-robin over their sets of demonstrations.
 
-    A server with prefix caching reads demonstrations once, but only if it has read them when the next request comes:
-    requests under way together do not share.
+    Prefix caching only helps a request if an earlier one with the same demonstrations has been processed: concurrent
+    requests do not share.
     """
     turn: defaultdict[tuple[Any, ...], int] = defaultdict(int)
     keyed = []

@@ -1,6 +1,6 @@
-"""Asking again: the most likely reply first, then a few samples, until one passes the checks.
+"""Rejection sampling: the greedy reply first, then a few samples, until one passes the checks.
 
-The samples of a prompt share all of it: with prefix caching, each costs its few words of output only.
+The samples share their prompt, so with prefix caching each costs only its few output tokens.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Trial = TypeVar("Trial")
 
 
 def draw(number: int, sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """What the how-many-eth call adds to its decoding: nothing to the first, which is greedy, else `sampling`."""
+    """Decoding arguments of the call with this number: none for call 0, which is greedy, else `sampling`."""
     return {"rollout_id": number, **sampling} if number else {}
 
 
 def first_passing(trials: Iterable[Trial], passes: Callable[[Trial], bool]) -> Trial | None:
-    """The first trial that passes, no more being made after it; else the first that is not empty, None without any."""
+    """The first trial that passes; later ones are not made. If none passes, the first non-empty one, or None."""
     first: Trial | None = None
     for trial in trials:
         if passes(trial):

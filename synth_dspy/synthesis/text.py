@@ -1,4 +1,4 @@
-"""Comparing short texts: content words and their F1, shared n-grams."""
+"""Comparison of short texts: content words and their F1, n-grams."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from synth_dspy.core.text import overlap_f1, parse
 
 @lru_cache(maxsize=8192)
 def tokens(text: str) -> tuple[str, ...]:
-    """All words and numbers in one spelling, without punctuation."""
+    """All words and numbers, normalised, without punctuation."""
     return tuple(token.norm for token in parse(text).tokens if token.kind != "p")
 
 
 @lru_cache(maxsize=8192)
 def content(text: str) -> tuple[str, ...]:
-    """Words and numbers that carry content, in one spelling."""
+    """The content words and numbers, normalised."""
     parsed = parse(text)
     return tuple(parsed.tokens[i].norm for i in parsed.words)
 
 
 def numbers(text: str) -> frozenset[str]:
-    """The numbers of a text, words for numbers included."""
+    """The numbers of a text, including number words."""
     return frozenset(number_counts(text))
 
 
 def number_counts(text: str) -> Counter[str]:
-    """How often a text says each number, in figures or words."""
+    """Counts of the numbers in a text, in figures or words."""
     return Counter(token.norm for token in parse(text).tokens if token.kind == "n")
 
 
 def content_f1(text: str, reference: str) -> float:
-    """F1 of the content words of two texts in one spelling, in [0, 1]; 0.0 for a text without any.
+    """F1 of the normalised content words of two texts, in [0, 1]; 0.0 for a text without any.
 
-    Where the metric `token_f1` compares words as SQuAD does, "two (2) years" and "2 years" are the same here.
+    Unlike the metric `token_f1`, which compares words as SQuAD does, it treats "two (2) years" and "2 years" as equal.
     """
     ours = Counter(content(text))
     return overlap_f1(ours, Counter(content(reference))) if ours else 0.0
 
 
 def ngrams(words: Sequence[str], n: int) -> frozenset[tuple[str, ...]]:
-    """All runs of n words; of a text that is shorter, the text itself."""
+    """All n-grams of the words; a shorter text is one n-gram."""
     if len(words) < n:
         return frozenset([tuple(words)] if words else [])
     return frozenset(tuple(words[i : i + n]) for i in range(len(words) - n + 1))

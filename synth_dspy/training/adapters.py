@@ -1,8 +1,8 @@
-"""LoRA adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors.
+"""LoRA adapters in PEFT's format: a folder with adapter_config.json and adapter_model.safetensors.
 
-What merging one into a torch model and into a GGUF file have in common: which matrices it changes, by how much, and
-whether it belongs to this base. `record_base` writes beside an adapter what it was trained on, as a hash of the base's
-shape and norms: the same for every quantisation and precision of one model, and another for other models.
+Shared by merging into a torch model and into a GGUF file: which matrices an adapter changes, by how much, and whether
+it belongs to this base. `record_base` stores in the adapter's folder a hash of the base's shape and norms, which is the
+same for every quantisation and precision of a model and differs between models.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(re.escape(_PREFIX) + r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-# Kinds of LoRA that change a weight by more than B·A, or more than weights.
+# LoRA variants that change a weight by more than B·A, or change more than weights.
 _NOT_PLAIN = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "target_parameters", "fan_in_fan_out")
 
 
 def _module_pattern(pattern: str) -> str:
-    """PEFT's patterns name modules. One with a repetition could take for ever to match."""
+    """Validate a PEFT pattern of module names. Repetitions are refused: matching them could take for ever."""
     if re.fullmatch(r"[\w.^$|\\-]*", pattern) is None:
-        raise ValueError(f"{pattern[:60]!r} is no name of a module")
+        raise ValueError(f"{pattern[:60]!r} is not a module name")
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern[:60]!r} is no regular expression ({error})") from error
+        raise ValueError(f"{pattern[:60]!r} is not a regular expression ({error})") from error
     return pattern
 
 
 class _Config(BaseModel):
-    """What is read of an adapter_config.json; PEFT writes more."""
+    """The fields of adapter_config.json that are used here; PEFT writes more."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -52,18 +52,18 @@ class _Config(BaseModel):
 
 
 def record_base(adapter: Path, model: Any) -> None:
-    """Write into an adapter's folder which base it was trained on. `model` is the base, wrapped by PEFT or not."""
+    """Record in an adapter's folder which base it was trained on. `model` is the base, wrapped by PEFT or not."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     (adapter / BASE).write_text(json.dumps({"fingerprint": identity_of(base)}) + "\n", encoding="utf-8")
 
 
 def identity(shape: Sequence[int], norms: Iterable[tuple[str, Any]]) -> str:
-    """Sixteen hexadecimal digits that stand for a base model, whatever its quantisation.
+    """A hash of a base model, sixteen hexadecimal digits, which does not depend on its quantisation.
 
     Args:
         shape: (vocabulary, hidden size, layers).
-        norms: GGUF's name and the float32 values of every layer's attention and feed-forward norm. They are compared
-            as bfloat16, since a model may be loaded as that.
+        norms: GGUF's name and the float32 values of every layer's attention and feed-forward norm. They are hashed as
+            bfloat16, since a model may be loaded in that type.
     """
     import numpy as np
 
@@ -76,24 +76,24 @@ def identity(shape: Sequence[int], norms: Iterable[tuple[str, Any]]) -> str:
 
 
 def read_adapter_config(adapter: Path) -> dict[str, Any]:
-    """An adapter's adapter_config.json, after making sure that it is a LoRA with its weights beside it.
+    """Read an adapter's adapter_config.json, and check that it is a plain LoRA adapter with its weights.
 
     Raises:
-        ArmError: It is not.
+        ArmError: It is not one.
     """
     try:
         config = read_json_object(adapter / CONFIG)
         _Config.model_validate(config)
     except SetupError as error:
-        raise ArmError(f"{adapter} is no PEFT adapter: {error}") from error
+        raise ArmError(f"{adapter} is not a PEFT adapter: {error}") from error
     except ValidationError as error:
         raise ArmError(f"In {adapter / CONFIG}, {describe_error(error, _Config)}") from error
     if not (adapter / WEIGHTS).is_file():
         raise ArmError(f"{adapter} has no adapter_model.safetensors; weights in other formats are not loaded.")
-    odd = [key for key in _NOT_PLAIN if config.get(key)]
-    if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
-        what = ", ".join(odd) or f"{config.get('peft_type')} with bias {config.get('bias')}"
-        raise ArmError(f"{adapter} is not a plain LoRA adapter ({what}), which is the only kind that can be merged.")
+    unsupported = [key for key in _NOT_PLAIN if config.get(key)]
+    if config.get("peft_type") != "LORA" or unsupported or config.get("bias", "none") != "none":
+        reason = ", ".join(unsupported) or f"{config.get('peft_type')} with bias {config.get('bias')}"
+        raise ArmError(f"{adapter} is not a plain LoRA adapter ({reason}), which is the only kind that can be merged.")
     return config
 
 
@@ -107,8 +107,8 @@ def check_adapter(
 
     Args:
         adapter: PEFT's folder.
-        matrices: What it changes, from `modules`.
-        shapes: The base's parameters by Hugging Face's names, (rows, columns).
+        matrices: Its matrices, from `modules`.
+        shapes: Shapes of the base's parameters, (rows, columns), by Hugging Face's names.
         fingerprint: The base's `identity`.
 
     Raises:
@@ -124,10 +124,10 @@ def check_adapter(
         if name not in shapes:
             raise ArmError(f"The adapter {adapter} is for another base: this one has no {name}; {advice}.")
         if (len(b), a.shape[1]) != shapes[name]:
-            (rows, columns), there = shapes[name], f"{len(b)} x {a.shape[1]}"
+            rows, columns = shapes[name]
             raise ArmError(
-                f"The adapter {adapter} is for another base: {name} is {rows} x {columns} here and {there} there; "
-                f"{advice}."
+                f"The adapter {adapter} is for another base: {name} is {rows} x {columns} here, and "
+                f"{len(b)} x {a.shape[1]} in the adapter; {advice}."
             )
     record = adapter / BASE
     if record.is_file() and read_json_object(record).get("fingerprint") != fingerprint:
@@ -135,10 +135,10 @@ def check_adapter(
 
 
 def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
-    """The modules that an adapter changes, by name: their A [rank, columns] and B [rows, rank], float32 arrays.
+    """The matrices A [rank, columns] and B [rows, rank] of an adapter by module, as float32 arrays.
 
     Raises:
-        ArmError: It holds something else than LoRA matrices, or one of a pair is missing.
+        ArmError: It holds something other than pairs of LoRA matrices.
     """
     import numpy as np
 
@@ -147,7 +147,9 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
     pairs: dict[str, dict[str, Any]] = {}
     for key, values in tensors_of(adapter / WEIGHTS):
         if values.ndim != 2 or not np.isfinite(values).all():
-            raise ArmError(f"The adapter {adapter} is damaged: {key} is no matrix of finite numbers; train it again.")
+            raise ArmError(
+                f"The adapter {adapter} is damaged: {key} is not a matrix of finite numbers; train it again."
+            )
         match = _KEY.fullmatch(key)
         if match is None:
             raise ArmError(f"{adapter} is not a plain LoRA adapter: it holds {key}.")
@@ -161,7 +163,7 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
 
 
 def identity_of(model: Any) -> str:
-    """`identity` of a torch model of the Llama or Qwen2 family; of another family, with nothing but its shape."""
+    """`identity` of a torch model of the Llama or Qwen2 family; for other families, of the shape alone."""
     config = model.config
     names = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
     norms = []
@@ -174,7 +176,7 @@ def identity_of(model: Any) -> str:
 
 
 def scaling(config: dict[str, Any], module: str, rank: int) -> float:
-    """What B·A of a module is multiplied by: alpha / rank, or for a rank-stabilised LoRA alpha / sqrt(rank).
+    """The factor of a module's B·A: alpha / rank, or alpha / sqrt(rank) for a rank-stabilised LoRA.
 
     Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", arXiv:2312.03732.
     """

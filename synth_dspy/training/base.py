@@ -1,8 +1,8 @@
-"""The base model as torch trains it: from a registry name, a GGUF file or a Hugging Face folder.
+"""Loading base models into torch for training: from a registry name, a GGUF file or a Hugging Face folder.
 
-A GGUF file is dequantised once and kept as a Hugging Face folder in the cache, where any PEFT or TRL program can read
-it too. Its matrices are kept as float16: that changes them by 2e-4 of their size (bfloat16: 1.4e-3), a hundredth of
-what their quantisation to 4 bits did; norms and biases stay float32, hence exact.
+A GGUF file is dequantised once and cached as a Hugging Face folder, which any PEFT or TRL program can read too. Its
+matrices are stored as float16: that changes them by 2e-4 of their size (bfloat16: 1.4e-3), a hundredth of the error of
+4-bit quantisation; norms and biases stay float32, hence exact.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def load_base(
     Args:
         model: A registry name, a GGUF file or a Hugging Face folder.
         precision: Type of the weights in memory.
-        quantize: Hold the linear layers in 4 bits: NF4 with double quantisation, Dettmers et al., "QLoRA", arXiv:
+        quantize: Quantise the linear layers to 4 bits: NF4 with double quantisation, Dettmers et al., "QLoRA", arXiv:
             2305.14314. Needs CUDA and bitsandbytes.
-        adapters: Merged into the weights, in order, before they are quantised.
+        adapters: Adapters to merge into the weights, in order, before quantisation.
 
     Returns:
-        (model, tokenizer). The model is on the GPU where there is one, in evaluation mode.
+        (model, tokenizer). The model is in evaluation mode, on the GPU if there is one.
 
     Raises:
-        SetupError: No such model, it cannot be trained, or `quantize` cannot be had here.
+        SetupError: No such model, it cannot be trained, or `quantize` is not possible here.
         ArmError: An adapter belongs to another base.
     """
     import torch
@@ -80,7 +80,7 @@ def load_tokenizer(model: str | Path) -> Any:
 
 
 def base_folder(model: str | Path) -> Path:
-    """The Hugging Face folder (safetensors) of a base model; that of a GGUF file is made now unless it is cached.
+    """The Hugging Face folder (safetensors) of a base model; a GGUF file is converted unless it is cached.
 
     Raises:
         SetupError: No such model, or it cannot be trained.
@@ -93,11 +93,11 @@ def base_folder(model: str | Path) -> Path:
     if path.is_dir():
         if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
             raise SetupError(
-                f"{path} cannot be trained: it is no Hugging Face folder with config.json and .safetensors files; "
+                f"{path} cannot be trained: it is not a Hugging Face folder with config.json and .safetensors files; "
                 "name one, or a GGUF file"
             )
         return path
-    read_header(path)  # a damaged file is named before minutes are spent on it
+    read_header(path)  # reports a damaged file before minutes are spent on it
     return cached_copy(path, f"{path.stem}-hf", lambda part: write_folder(path, part), suffix="")
 
 
@@ -109,14 +109,14 @@ def apply_adapters(model: Any, adapters: Sequence[Path]) -> Any:
 
     Raises:
         ArmError: An adapter belongs to another base, or cannot be read.
-        SetupError: The model is quantised: what an adapter changes would be lost by rounding; see `load_base`.
+        SetupError: The model is quantised: an adapter's changes would be lost by rounding; see `load_base`.
     """
     import torch
 
     from synth_dspy.training.adapters import check_adapter, identity_of, modules, read_adapter_config, scaling
 
     if adapters and getattr(model, "is_quantized", False):
-        raise SetupError("an adapter cannot be merged into weights of 4 bits; give load_base the adapters")
+        raise SetupError("an adapter cannot be merged into 4-bit weights; pass the adapters to load_base")
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     for adapter in adapters:
         config, matrices = read_adapter_config(adapter), modules(adapter)
@@ -129,9 +129,6 @@ def apply_adapters(model: Any, adapters: Sequence[Path]) -> Any:
     return model
 
 
-# --- how it is loaded ----------------------------------------------------------------------------------------------
-
-
 def _four_bits(cuda: bool) -> Any:
     import importlib.util
 
@@ -139,7 +136,7 @@ def _four_bits(cuda: bool) -> Any:
     from transformers import BitsAndBytesConfig
 
     if not cuda:
-        raise SetupError("quantize = true needs a CUDA GPU, and there is none here; set quantize = false")
+        raise SetupError("quantize = true needs a CUDA GPU, but this machine has none; set quantize = false")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise SetupError("quantize = true needs bitsandbytes; `pip install bitsandbytes`, or set quantize = false")
     return BitsAndBytesConfig(
@@ -151,7 +148,7 @@ def _four_bits(cuda: bool) -> Any:
 
 
 def _quantized_with(folder: Path, adapters: Sequence[Path], options: Mapping[str, Any], quantization: Any) -> Any:
-    """Merge in 16 bits in main memory, then load that in 4 bits: rounding comes last, and once."""
+    """Merge in 16 bits in main memory, then quantise the result to 4 bits, so that it is rounded only once."""
     import tempfile
 
     from transformers import AutoModelForCausalLM

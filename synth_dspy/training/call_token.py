@@ -1,14 +1,14 @@
-"""A token that marks where a function call begins, such as `<tool_call>`: one id, in training, GGUF file and stream.
+"""A marker token such as `<tool_call>` that begins a function call: one id in training, GGUF file and replies.
 
-Many models know such a token. For one that does not, an unused place of its vocabulary is claimed: a reserved special
-token (SmolLM2 has `<empty_output>`, Llama 3 `<|reserved_special_token_0|>`), or a row of the embedding that no token
-has. The token is renamed in the tokeniser and in the merged file, and is no special token any more, since decoding
+Many models have such a token. For one that does not, an unused entry of its vocabulary is taken: a reserved special
+token (SmolLM2 has `<empty_output>`, Llama 3 `<|reserved_special_token_0|>`), or a row of the embedding without a token.
+The token is renamed in the tokeniser and in the merged file, and loses its status as a special token, since decoding
 drops those.
 
-Rows of tokens that were never trained are all alike: those of SmolLM2's reserved tokens are equal, and of cosine 0.99
-with `<|im_end|>`, so that no training of other weights could tell one from another. The claimed row is therefore set
-anew, half the mean of the pieces that the string was made of before, half a fixed direction of its own. The adapter
-learns to use it; the row itself is not trained.
+Embeddings of untrained tokens are all alike: those of SmolLM2's reserved tokens are equal, with a cosine of 0.99 to
+`<|im_end|>`, so that training other weights could not tell them apart. The row is therefore reinitialised: half the
+mean of the tokens that the string consisted of before, half a fixed direction of its own. The adapter learns to use it;
+the row itself is not trained.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from synth_dspy.core.errors import SetupError
 
 _RESERVED = re.compile(
     r"<\|?(reserved|unused|extra|dummy)\w*\|?>|\[(PAD|unused)\d+\]"
-    r"|<(repo_?name|file_sep|filename|gh_stars|issue_\w+|jupyter_\w+|empty_output)>"  # of models of code
+    r"|<(repo_?name|file_sep|filename|gh_stars|issue_\w+|jupyter_\w+|empty_output)>"  # code models
 )
-_USER_DEFINED = 4  # GGUF's kind of a token that is one id and no special token
+_USER_DEFINED = 4  # GGUF's type of added tokens that are not special
 _MATRICES = ("token_embd.weight", "output.weight")
 
 
 @dataclass(frozen=True, slots=True)
 class CallToken:
-    """A marker and its place in the vocabulary.
+    """A marker and its entry in the vocabulary.
 
     Attributes:
-        text: As it stands in prompts and replies.
+        text: Its text in prompts and replies.
         id: Its id.
-        was: The token whose place it takes, perhaps of the same name; "" for a place without a token; None if the
-            model knows the marker, and nothing changes.
-        pieces: The ids of the string before it was one token.
+        replaces: The token that it replaces, perhaps of the same name; "" for an entry without a token; None if the
+            model has the marker already, so that nothing changes.
+        pieces: The ids of the string before it became one token.
     """
 
     text: str
     id: int
-    was: str | None = None
+    replaces: str | None = None
     pieces: tuple[int, ...] = ()
 
 
 def find(tokenizer: Any, text: str, rows: int) -> CallToken:
-    """The place that a marker has, or gets, in a vocabulary; always the same for the same tokeniser.
+    """Find or choose the vocabulary entry of a marker; deterministic for a tokeniser.
 
     Args:
         tokenizer: A Hugging Face tokeniser with its chat template.
         text: The marker.
-        rows: Of the embedding.
+        rows: Number of rows of the embedding.
 
     Raises:
-        SetupError: The model does not know it, and has no place to spare.
+        SetupError: The model does not have the marker, and no unused entry.
     """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if not text.strip() or text != text.strip() or not ids:
@@ -71,29 +71,29 @@ def find(tokenizer: Any, text: str, rows: int) -> CallToken:
     template = tokenizer.chat_template or ""
     if len(ids) == 1:
         if text in roles or text in template:
-            raise SetupError(f"call_token is {text!r}, which the model has another use for: name another.")
+            raise SetupError(f"call_token is {text!r}, which the model uses for something else: name another.")
         return CallToken(text, ids[0], text, _pieces(tokenizer, text))
-    spare = [
+    unused = [
         (index, token)
         for token, index in tokenizer.get_vocab().items()
         if _RESERVED.fullmatch(token) and index < rows and token not in roles and token not in template
     ]
-    if spare:
-        index, token = max(spare)
+    if unused:
+        index, token = max(unused)
         return CallToken(text, index, token, tuple(ids))
     if len(tokenizer) < rows:
         return CallToken(text, len(tokenizer), "", tuple(ids))
     raise SetupError(
-        f"The model knows no token {text!r} and has no unused one whose place it could take: set call_token to a "
-        "token that it knows, or leave it out."
+        f"The model has no token {text!r} and no unused one that it could replace: set call_token to a token that the "
+        "model has, or leave it out."
     )
 
 
 def renamed(tokenizer: Any, token: CallToken) -> Any:
     """The tokeniser with the marker as one token."""
-    if token.was is None:
+    if token.replaces is None:
         return tokenizer
-    if token.was == "":
+    if token.replaces == "":
         from tokenizers import AddedToken
 
         tokenizer.add_tokens([AddedToken(token.text, special=False, normalized=False)])
@@ -110,8 +110,8 @@ def renamed(tokenizer: Any, token: CallToken) -> Any:
 
 
 def set_rows(model: Any, token: CallToken) -> None:
-    """Give the marker its row in a torch model's embedding, and in its output matrix if that is another."""
-    if token.was is None:
+    """Set the marker's row in a torch model's embedding, and in its output matrix if that is separate."""
+    if token.replaces is None:
         return
     import torch
 
@@ -122,8 +122,8 @@ def set_rows(model: Any, token: CallToken) -> None:
 
 
 def gguf_metadata(token: CallToken, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What changes in a GGUF file's metadata; `fields` are those of its `gguf.GGUFReader`."""
-    if token.was is None:
+    """The changed metadata of a GGUF file; `fields` are those of its `gguf.GGUFReader`."""
+    if token.replaces is None:
         return {}
     names = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
     tokens, kinds = (list(fields[name].contents()) for name in names)
@@ -132,8 +132,8 @@ def gguf_metadata(token: CallToken, fields: Mapping[str, Any]) -> dict[str, Any]
 
 
 def gguf_values(token: CallToken, name: str, values: Any) -> Any:
-    """A tensor's float32 values, [rows, columns], with the marker's row if the tensor has one."""
-    if token.was is None or name not in _MATRICES:
+    """A tensor's float32 values, [rows, columns], with the marker's row set if the tensor has one."""
+    if token.replaces is None or name not in _MATRICES:
         return values
     values = values.copy()
     values[token.id] = _row(values, token)
@@ -141,12 +141,12 @@ def gguf_values(token: CallToken, name: str, values: Any) -> Any:
 
 
 def changes(token: CallToken | None, name: str) -> bool:
-    """Whether a tensor of a GGUF file has a row for the marker to be set."""
-    return token is not None and token.was is not None and name in _MATRICES
+    """Whether the marker changes a row of this tensor of a GGUF file."""
+    return token is not None and token.replaces is not None and name in _MATRICES
 
 
 def _row(matrix: Any, token: CallToken) -> Any:
-    """The marker's row: as long as the pieces' rows are, and as far from their mean as from a direction of its own."""
+    """The marker's row: the pieces' mean norm, in a direction halfway between their mean and a fixed one of its own."""
     import numpy as np
 
     pieces = matrix[list(token.pieces)].astype(np.float64)
@@ -159,22 +159,22 @@ def _row(matrix: Any, token: CallToken) -> Any:
 
 
 def _pieces(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """The ids of a special token's name as ordinary text."""
+    """The ids of a special token's text, tokenised as ordinary text."""
     parts = re.findall(r"\w+|\W", text)
     return tuple(each for part in parts for each in tokenizer(part, add_special_tokens=False)["input_ids"])
 
 
 def _changed(value: Any, token: CallToken, *, special_lists: bool) -> Any:
-    """A tokeniser's settings with the token renamed, and taken off the lists of special tokens."""
+    """A tokeniser's settings with the token renamed and removed from the lists of special tokens."""
     if isinstance(value, dict):
-        named = {
-            token.text if key == token.was else key: _changed(each, token, special_lists=special_lists)
+        renamed_value = {
+            token.text if key == token.replaces else key: _changed(each, token, special_lists=special_lists)
             for key, each in value.items()
         }
-        if value.get("content") == token.was and "special" in value:
-            named |= {"content": token.text, "special": False, "normalized": False}
-        return named
+        if value.get("content") == token.replaces and "special" in value:
+            renamed_value |= {"content": token.text, "special": False, "normalized": False}
+        return renamed_value
     if isinstance(value, list):
-        kept = [each for each in value if not (special_lists and each == token.was)]
-        return [_changed(each, token, special_lists=special_lists) for each in kept]
+        remaining = [each for each in value if not (special_lists and each == token.replaces)]
+        return [_changed(each, token, special_lists=special_lists) for each in remaining]
     return value

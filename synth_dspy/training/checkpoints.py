@@ -1,7 +1,7 @@
-"""What a training can go on from after it was killed, and how files come to be whole or not at all.
+"""Checkpoints, from which a killed training resumes, and atomic writing of files.
 
-A checkpoint is written beside its place and moved there, so that a folder with its name is complete. It holds the
-adapter (safetensors), the optimizer and the random state, which are read back with `weights_only=True`.
+A checkpoint is written to a staging folder and then moved, so that a folder with its name is always complete. It holds
+the adapter (safetensors), the optimizer and the random state, which are loaded with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ BEST = "best.safetensors"
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder."""
-    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
-    return max(found, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
+    checkpoints = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return max(checkpoints, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
 
 
-def settle(written: Path, place: Path) -> None:
-    """Move a finished checkpoint to its place, then remove the older ones."""
+def publish_checkpoint(staged: Path, place: Path) -> None:
+    """Move a complete checkpoint to its place, then remove the older ones."""
     shutil.rmtree(place, ignore_errors=True)
-    written.replace(place)
+    staged.replace(place)
     for path in place.parent.glob(f"{PREFIX}*"):
         if path != place:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(place: Path, value: Any) -> None:
-    """Write JSON, whole or not at all, and onto the disk before it has its name."""
+    """Write JSON atomically, and flushed to the disk."""
     with publish(place) as part:
         part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         sync(part)
 
 
 def save_best(folder: Path, weights: dict[str, torch.Tensor], *, loss: float, step: int) -> None:
-    """Keep the adapter's weights of the best loss on the dev rows so far."""
+    """Save the adapter's weights with the best loss on the dev rows so far."""
     from safetensors.torch import save_file
 
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with publish(folder / BEST) as part:
-        save_file(own, part, metadata={"loss": repr(loss), "step": str(step)})
+        save_file(tensors, part, metadata={"loss": repr(loss), "step": str(step)})
 
 
 def read_best(folder: Path) -> tuple[float, int] | None:
@@ -64,7 +64,7 @@ def read_best(folder: Path) -> tuple[float, int] | None:
 
 
 def load_best(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights that `save_best` kept."""
+    """The weights that `save_best` saved."""
     from safetensors.torch import load_file
 
     weights: dict[str, torch.Tensor] = load_file(folder / BEST)

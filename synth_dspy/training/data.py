@@ -1,8 +1,8 @@
-"""Rows of text to rows of tokens: exactly those that the served model reads and writes.
+"""Tokenises training rows into exactly the tokens that the served model reads and writes.
 
-The prompt is rendered by the model's own chat template, up to where the assistant speaks. The completion is what the
-template makes of the assistant's message, to the token that ends the turn: serving stops there, so nothing that the
-template writes after it (a line break, as a rule) is trained.
+The prompt is rendered by the model's own chat template, up to the start of the assistant's reply. The completion is the
+rendered assistant message up to the end-of-turn token: serving stops there, so what the template writes after it
+(usually a line break) is not trained on.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ SIDES: Mapping[Method, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class TokenRows:
-    """Rows ready to train on: what was read, and their tokens, side by side; completions as in `SIDES`."""
+    """Rows with their tokens, in parallel; completions as in `SIDES`."""
 
     rows: tuple[Row, ...]
     groups: tuple[Group, ...]
     left_out: int = 0
-    """How many rows were longer than allowed."""
+    """Number of rows that were too long."""
 
     def first(self, number: int) -> TokenRows:
-        """The first rows, themselves if these are all."""
+        """The first `number` rows."""
         if number >= len(self.rows):
             return self
         return TokenRows(self.rows[:number], self.groups[:number], self.left_out)
@@ -52,21 +52,21 @@ class TokenRows:
 
 def _chat(value: Any) -> str | None:
     messages = isinstance(value, list) and bool(value)
-    if messages and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in value):
+    if messages and all(isinstance(single, dict) and {"role", "content"} <= single.keys() for single in value):
         return None
     return "make it a list of chat messages, each with role and content"
 
 
 def _reply(value: Any) -> str | None:
-    one = _chat(value) is None and len(value) == 1 and value[0]["role"] == "assistant"
-    return None if one and isinstance(value[0]["content"], str) else "make it a list of one message of the assistant"
+    single = _chat(value) is None and len(value) == 1 and value[0]["role"] == "assistant"
+    return None if single and isinstance(value[0]["content"], str) else "make it a list of one message of the assistant"
 
 
 def read_rows(path: Path, method: Method) -> list[Row]:
     """The rows of a JSON-lines file.
 
     Raises:
-        SetupError: the file cannot be read, or a row lacks what the method trains on; names file, line and field.
+        SetupError: the file cannot be read, or a row lacks a field; names file, line and field.
     """
     fields: dict[str, Callable[[Any], str | None]] = {"prompt": _chat, **dict.fromkeys(SIDES[method], _reply)}
     if method == "kto":
@@ -84,16 +84,16 @@ def read_prompts(path: Path) -> list[list[Row]]:
 
 
 def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens: int, sampled: int = 0) -> TokenRows:
-    """Rows as token ids, without those longer than `max_tokens`.
+    """Tokenise rows, dropping those longer than `max_tokens`.
 
-    A reply is cut where serving would cut it (a row's `reply_tokens`): that it ends there is then not learned.
+    A reply is cut where serving would cut it (a row's `reply_tokens`), and then has no end-of-turn token.
 
     Args:
-        rows: as `read_rows` gives them.
-        method: what they are for.
+        rows: the rows, from `read_rows`.
+        method: the training method.
         tokenizer: the base model's, with its chat template.
-        max_tokens: of prompt and longest side.
-        sampled: tokens of a reply that is yet to be sampled (grpo).
+        max_tokens: maximum length of a prompt with its longest completion.
+        sampled: tokens to reserve for a sampled reply (grpo).
 
     Raises:
         ArmError: no row is short enough.
@@ -113,15 +113,15 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """A prompt as the served model is given it."""
+    """The token ids of a prompt as the served model gets it."""
     return _encode(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
 
 def reply_ids(tokenizer: Any, prompt: Sequence[Message], reply: Sequence[Message]) -> list[int]:
-    """A reply as the served model would write it after the prompt, to the token that ends its turn."""
+    """The token ids of a reply as the served model would write it after the prompt, with the end-of-turn token."""
     before = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template([*prompt, *reply], tokenize=False)
-    # A template that renders earlier turns in another way (without their reasoning, say) leaves the plain text.
+    # Some templates render earlier turns differently (without their reasoning, say): then use the plain text.
     ids = _encode(tokenizer, whole.removeprefix(before) if whole.startswith(before) else reply[-1]["content"])
     special = set(tokenizer.all_special_ids)
     end = next((position for position, token in enumerate(ids) if token in special), len(ids))
@@ -129,15 +129,15 @@ def reply_ids(tokenizer: Any, prompt: Sequence[Message], reply: Sequence[Message
 
 
 def fill_steps(rows: Sequence[T], batch: int) -> list[T]:
-    """The rows, and the first ones again until the last step of `batch` is full: TRL's GRPO drops what fills none."""
+    """The rows, with the first ones repeated to fill the last batch: TRL's GRPO drops incomplete batches."""
     return list(islice(cycle(rows), math.ceil(len(rows) / batch) * batch))
 
 
 def bins(groups: Sequence[Group], most: int) -> list[tuple[int, ...]]:
-    """Which groups to join into sequences of at most `most` tokens: first fit, longest first.
+    """Pack groups into sequences of at most `most` tokens, by first fit decreasing.
 
     Returns:
-        Indices into `groups`; each is in one bin.
+        For each sequence the indices of its groups.
     """
     filled: list[tuple[int, list[int]]] = []
     for index in sorted(range(len(groups)), key=lambda index: -groups[index].tokens):

@@ -1,8 +1,8 @@
-"""How long a training will take and how much memory, before it starts.
+"""Estimates the time and memory of a training before it starts.
 
-The work is counted from the rows' own tokens and the model's shape; the rate is that of one matrix product of the
-model's size, measured here in a tenth of a second, times the share of it that a training reaches (measured on the
-embedded model). Expect it to be right within a factor of 1.5, on an otherwise idle machine.
+The FLOPs are counted from the rows' tokens and the model's shape. The speed is that of one matrix product of the
+model's size, measured here in a tenth of a second, times the share of it that training reaches (measured on the
+embedded model). Expect the estimate to be right within a factor of 1.5 on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from synth_dspy.training.data import TokenRows, fill_steps
 from synth_dspy.training.sequences import CHUNK, Group
 from synth_dspy.training.spec import TrainSpec
 
-# Of the rate of a bare matrix product. In bf16 the products are so fast that all else takes as long as they do.
+# Share of the speed of a bare matrix product. In bf16 products are so fast that everything else takes as long.
 _SHARE = {("cpu", False): 0.55, ("cpu", True): 0.32, ("cuda", False): 0.4, ("cuda", True): 0.4}
 _PROBE_S = 0.1
-_VALUES_HIDDEN, _VALUES_INNER = 16, 6  # values that the backward pass needs, in widths of the model
-_LIBRARIES_GIB = 0.75  # resident after the imports, before anything is loaded
-_DECODE = 20  # a sampled token costs so many read ones: decoding waits for memory
+_VALUES_HIDDEN, _VALUES_INNER = 16, 6  # activations kept for the backward pass, in multiples of the model's widths
+_LIBRARIES_GIB = 0.75  # resident memory after the imports
+_DECODE = 20  # cost of a sampled token in prompt tokens: decoding is bound by memory bandwidth
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a training has to do and what it is expected to need.
+    """The size of a training and its estimated cost.
 
     Attributes:
         rows: Rows to train on.
         left_out: Rows that are too long.
-        tokens: Tokens that the model reads in all epochs.
+        tokens: Tokens read in all epochs.
         steps: Optimizer steps.
         estimate_s: Seconds of training, without loading, merging and the parity check.
         estimate_gib: Peak memory of the process, or of the GPU.
@@ -52,7 +52,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A model of the Llama kind, and the adapter on it."""
+    """The shape of a Llama-like model and its adapter."""
 
     hidden: int
     inner: int
@@ -60,7 +60,7 @@ class _Shape:
     vocabulary: int
     attention: int
     """Weights of one layer's four attention matrices."""
-    tuned: int
+    adapted_layers: int
     """Layers with an adapter."""
     adapter: int
     """Weights of the adapter."""
@@ -77,8 +77,8 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     Args:
         spec: what to train.
         train: its rows.
-        model: the base as it was loaded, on its device.
-        bf16: whether it multiplies in bfloat16.
+        model: the loaded base, on its device.
+        bf16: whether training computes in bfloat16.
     """
     shape = _shape(spec, model.config)
     groups = [_read(spec, group) for group in train.groups]
@@ -105,15 +105,15 @@ def _shape(spec: TrainSpec, config: Any) -> _Shape:
     head = int(getattr(config, "head_dim", None) or hidden // heads)
     q, kv = heads * head, int(config.num_key_value_heads) * head
     sides = {"q_proj": hidden + q, "k_proj": hidden + kv, "v_proj": hidden + kv, "o_proj": hidden + q}
-    tuned = min(spec.lora.layers or depth, depth)
+    adapted_layers = min(spec.lora.layers or depth, depth)
     return _Shape(
         hidden=hidden,
         inner=inner,
         depth=depth,
         vocabulary=int(config.vocab_size),
         attention=2 * hidden * (q + kv),
-        tuned=tuned,
-        adapter=tuned * spec.lora.rank * sum(sides.get(name, hidden + inner) for name in spec.lora.targets),
+        adapted_layers=adapted_layers,
+        adapter=adapted_layers * spec.lora.rank * sum(sides.get(name, hidden + inner) for name in spec.lora.targets),
     )
 
 
@@ -123,14 +123,14 @@ def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
         sampled = spec.generations * spec.completion_tokens
         return spec.generations * len(group.prompt) + sampled, sampled
     predicted = sum(map(len, group.completions))
-    # kto's rows carry a second answer, about as long
+    # KTO's rows carry a mismatched answer of similar length.
     return (group.tokens + predicted, 2 * predicted) if spec.method == "kto" else (group.tokens, predicted)
 
 
 def _flops(spec: TrainSpec, shape: _Shape, read: int, predicted: int) -> float:
-    """Of one row, once: forward, backward of the tuned layers, and the reference pass where there is one."""
-    share = shape.tuned / shape.depth
-    attention = 2 * shape.hidden * read * shape.depth  # of one token, causal
+    """FLOPs of one row in one epoch: forward, backward through the adapted layers, and the reference pass if any."""
+    share = shape.adapted_layers / shape.depth
+    attention = 2 * shape.hidden * read * shape.depth  # per token, causal
     output = predicted * 2 * shape.hidden * shape.vocabulary
     forward = read * (2 * shape.layers + attention) + output
     backward = read * (2 * shape.layers + 2 * attention) * share + output
@@ -140,8 +140,8 @@ def _flops(spec: TrainSpec, shape: _Shape, read: int, predicted: int) -> float:
 
 
 def _bytes(spec: TrainSpec, model: Any, shape: _Shape, groups: Sequence[tuple[int, int]], bf16: bool) -> float:
-    """Peak memory."""
-    size = 2.5 if bf16 else 4  # of a value; under autocast some stay in float32
+    """Peak memory in bytes."""
+    size = 2.5 if bf16 else 4  # mean bytes per value; under autocast some stay in float32
     weights = sum(int(parameter.numel()) * int(parameter.element_size()) for parameter in model.parameters())
     read, predicted = max(groups)
     if spec.packing and spec.method == "sft":
@@ -149,15 +149,16 @@ def _bytes(spec: TrainSpec, model: Any, shape: _Shape, groups: Sequence[tuple[in
         predicted = round(read * sum(each for _, each in groups) / sum(each for each, _ in groups))
     if spec.method == "kto":
         read, predicted = 2 * read, 2 * predicted
-    values = _VALUES_HIDDEN * shape.hidden + _VALUES_INNER * shape.inner  # of a token and layer, for the backward pass
-    layers = shape.tuned * shape.hidden + values if spec.gradient_checkpointing else shape.tuned * values
-    logits = min(predicted, 2 * CHUNK) * shape.vocabulary * 12  # the logits, their softmax and its gradient
+    values = _VALUES_HIDDEN * shape.hidden + _VALUES_INNER * shape.inner  # per token and layer
+    adapted = shape.adapted_layers
+    layers = adapted * shape.hidden + values if spec.gradient_checkpointing else adapted * values
+    logits = min(predicted, 2 * CHUNK) * shape.vocabulary * 12  # logits, softmax and gradient
     libraries = _LIBRARIES_GIB * 2**30 if model.device.type == "cpu" else 2**29
     return weights + 16 * shape.adapter + read * layers * size + logits + libraries
 
 
 def _matmul_rate(model: Any, shape: _Shape, bf16: bool) -> float:
-    """FLOP/s of a product of the model's size."""
+    """FLOP/s of a matrix product of the model's size."""
     import torch
 
     kind = torch.bfloat16 if bf16 else torch.float32
@@ -165,13 +166,13 @@ def _matmul_rate(model: Any, shape: _Shape, bf16: bool) -> float:
     left = torch.ones(rows, shape.hidden, dtype=kind, device=model.device)
     right = torch.ones(shape.inner, shape.hidden, dtype=kind, device=model.device)
 
-    def once() -> float:
-        began = time.perf_counter()
-        (left @ right.T)[0, 0].item()  # reading waits for a GPU
-        return time.perf_counter() - began
+    def time_product() -> float:
+        started = time.perf_counter()
+        (left @ right.T)[0, 0].item()  # reading the value synchronises with a GPU
+        return time.perf_counter() - started
 
-    once()
+    time_product()
     best, end = math.inf, time.perf_counter() + _PROBE_S
     while time.perf_counter() < end:
-        best = min(best, once())
+        best = min(best, time_product())
     return 2.0 * rows * shape.hidden * shape.inner / best

@@ -1,10 +1,10 @@
-"""What a training says while it runs: JSON lines to a parent process, or a bar to a person.
+"""Events of a running training: JSON lines for a parent process, or a progress bar on a terminal.
 
 {"event": "began"}                                            the spec is being read
 {"event": "started", "rows": 64, "left_out": 0, "steps": 16, "tokens": 20480, "estimate_s": 41.0, ...}
 {"event": "progress", "step": 3, "steps": 16, "loss": 2.31, "tokens_per_second": 512.0, "remaining_s": 33.2}
-{"event": "done", "stays": true, ...}                         what result.json holds; whether the process waits for more
-{"event": "estimated", ...}                                  with --dry-run, instead of all others
+{"event": "done", "stays": true, ...}                         result.json's content; whether the process waits for more
+{"event": "estimated", ...}                                  with --dry-run, the only event
 {"event": "failed", "kind": "memory", "message": "..."}       kind: setup, arm, memory or loss
 """
 
@@ -34,7 +34,7 @@ def json_lines(stream: TextIO) -> Emit:
 
 @contextmanager
 def terminal(stream: TextIO) -> Iterator[Emit]:
-    """An `Emit` that shows a bar on a stream, or lines if that is not a terminal."""
+    """An `Emit` that shows a progress bar on a terminal, or lines on another stream."""
     from synth_dspy.core.progress import Bars
 
     bars = Bars(stream)
@@ -54,15 +54,15 @@ def terminal(stream: TextIO) -> Iterator[Emit]:
 
 @contextmanager
 def noise_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
-    """While the block runs, whatever is written to standard output and error goes to a file, from C++ too.
+    """Redirect standard output and standard error to a file while the block runs, including output of C++ code.
 
     Yields:
-        The real standard output and error.
+        The original standard output and standard error.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    out, err = (os.fdopen(os.dup(fd), "w", encoding="utf-8") for fd in kept)
+    saved = [os.dup(1), os.dup(2)]
+    out, err = (os.fdopen(os.dup(fd), "w", encoding="utf-8") for fd in saved)
     try:
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
@@ -72,14 +72,14 @@ def noise_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
     finally:
         try:
             sys.stdout.flush()
-        except OSError:  # the disk is full: what the log did not take must not come out on standard output
+        except OSError:  # the disk is full: discard what is buffered, lest it appear on standard output
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         else:
-            os.dup2(kept[0], 1)
+            os.dup2(saved[0], 1)
         with suppress(OSError):
             sys.stderr.flush()
-        os.dup2(kept[1], 2)
-        for fd in kept:
+        os.dup2(saved[1], 2)
+        for fd in saved:
             os.close(fd)
         out.close()
         err.close()

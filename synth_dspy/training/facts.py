@@ -1,4 +1,4 @@
-"""What a report says of a finished training: its method and settings, its rows, its result."""
+"""Facts about a finished training for reports: its method and settings, rows and result."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ _PARITY = ("n", "held_out", "tokens", "agreed", "share", "difference")
 
 @dataclass(frozen=True, slots=True)
 class TrainingFacts:
-    """A finished training; None where something is not known.
+    """Facts about a finished training; None if unknown.
 
     Attributes:
         method: `sft`, `dpo`, ...
         learning_rate: the peak of its schedule.
-        rank: of the adapter.
-        rows: those that a recipe counted, or without a recipe those that were trained on.
-        by_origin: a recipe's rows by origin, before those that are too long are left out; None without a recipe.
-        left_out: rows that were too long.
-        trained_rows: those that its time was enough for.
-        dropped: candidates for rows that were dropped, by reason.
+        rank: rank of the adapter.
+        rows: number of rows from the recipe; without a recipe, of rows trained on.
+        by_origin: the recipe's rows by origin, including those that are too long; None without a recipe.
+        left_out: number of rows that were too long.
+        trained_rows: number of rows trained on within the time limit.
+        dropped: number of dropped candidates for rows, by reason.
         adapters: folders or names of the adapters that it was trained on top of.
-        dev_loss: loss on the development rows.
-        tokens: trained on, in all.
+        dev_loss: loss on the dev rows.
+        tokens: tokens trained on in all.
         epochs: passes over the rows.
-        steps: of the optimizer.
-        stopped: `early`, by the loss on the development rows, or `finished`.
-        loss: of the `first` and the `last` tenth of the steps.
-        parity: how far the served model agrees with the trained one, see `training.parity`.
-        seconds: that the training took.
-        minutes: that it was allowed.
-        all_rows_s: seconds that all rows would have taken.
+        steps: optimizer steps.
+        stopped: `early` (by the loss on the dev rows) or `finished`.
+        loss: mean loss of the `first` and the `last` tenth of the steps.
+        parity: agreement of the served model with the trained one, see `training.parity`.
+        seconds: duration of the training.
+        minutes: its time limit.
+        all_rows_s: estimated seconds for all rows.
         tokens_per_second: its speed.
-        peak_rss_mb: most memory of its process.
-        peak_gpu_mb: most memory of the GPU.
-        device: what it ran on.
+        peak_rss_mb: peak memory of its process.
+        peak_gpu_mb: peak memory of the GPU.
+        device: the device it ran on.
     """
 
     method: str | None = None
@@ -68,11 +68,11 @@ class TrainingFacts:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainingFacts:
-        """The facts among the values of a JSON file, of a training's result or of a report."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        known |= {"loss": _only(values.get("loss"), _LOSS), "parity": _only(values.get("parity"), _PARITY)}
-        return cls(**known)
+        """Pick the facts from the values of a JSON file (a training's result, or a report)."""
+        present = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        present |= {"loss": _select(values.get("loss"), _LOSS), "parity": _select(values.get("parity"), _PARITY)}
+        return cls(**present)
 
 
-def _only(figures: Mapping[str, Any] | None, keys: Sequence[str]) -> Figures | None:
+def _select(figures: Mapping[str, Any] | None, keys: Sequence[str]) -> Figures | None:
     return None if figures is None else {key: figures.get(key) for key in keys}

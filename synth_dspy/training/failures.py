@@ -1,4 +1,4 @@
-"""Why a training failed, in one sentence that says what to lower or mend."""
+"""Explains why a training failed, and what to lower or fix."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _NO_ROOM_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TrainingError(ArmError):
-    """A training that failed for a reason that its user can act on."""
+    """A training that failed for a reason that the user can act on."""
 
     def __init__(self, message: str, kind: Kind = "arm") -> None:
         super().__init__(message)
         self.kind = kind
 
 
-def told(error: BaseException, spec: TrainSpec, folder: Path) -> SynthDspyError | None:
-    """What the user is told of an error; None if it is nobody's but ours."""
+def as_user_error(error: BaseException, spec: TrainSpec, folder: Path) -> SynthDspyError | None:
+    """The error to show to the user; None if it is a bug of ours."""
     if out_of_room(error):
         return TrainingError(
-            f"There was no room to write {folder}: free some space; the training, started again, goes on."
+            f"There was no room to write {folder}: free some space and start the training again; it resumes."
         )
     if isinstance(error, SynthDspyError):
         return error
     import torch
 
-    words = str(error).lower()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words:
+    message = str(error).lower()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in message:
         cuda, where = torch.cuda.is_available(), f"training.options.{spec.method}"
-        saver = f", set {where}.quantize" if cuda and not spec.quantize else ""
-        saver += "" if spec.gradient_checkpointing else f", set {where}.gradient_checkpointing"
+        more_advice = f", set {where}.quantize" if cuda and not spec.quantize else ""
+        more_advice += "" if spec.gradient_checkpointing else f", set {where}.gradient_checkpointing"
         return TrainingError(
             f"Memory ran out{' on the GPU' if cuda else ''} while training with {spec.method}: lower "
-            f"{where}.max_tokens (now {spec.max_tokens}) or {where}.lora.rank (now {spec.lora.rank}){saver}, or "
+            f"{where}.max_tokens (now {spec.max_tokens}) or {where}.lora.rank (now {spec.lora.rank}){more_advice}, or "
             "take a smaller model.",
             "memory",
         )
@@ -48,12 +48,12 @@ def told(error: BaseException, spec: TrainSpec, folder: Path) -> SynthDspyError 
 
 
 def out_of_room(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that a file could not grow. Libraries wrap it in their own types."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _NO_ROOM_CODES:
+    """Whether an error or one of its causes says that the disk is full. Libraries wrap it in their own types."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM_CODES:
             return True
-        if any(words in str(seen).lower() for words in _NO_ROOM):
+        if any(message in str(cause).lower() for message in _NO_ROOM):
             return True
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     return False

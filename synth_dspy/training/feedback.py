@@ -1,9 +1,9 @@
-"""Preferences that people gave: a file of better and worse answers, rendered as the program would ask.
+"""Human preferences: a file of chosen and rejected answers, turned into rows with the program's own prompts.
 
     {"question": "When does the lease end?", "document": "office_lease",
      "chosen": "31 March 2027", "rejected": "The lease does not end."}
 
-Each line holds the program's inputs, the better answer and the worse one; further fields are passed over.
+Each line holds the program's inputs, the chosen and the rejected answer; further fields are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import dspy
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.jsonl import FILLED, Check, read_rows
-from synth_dspy.training.rows import Rows, row_of, said, same
+from synth_dspy.training.rows import Rows, assistant_message, is_same_text, row_of
 from synth_dspy.training.traces import collect
 
 SIDES = ("chosen", "rejected")
@@ -27,19 +27,19 @@ SIDES = ("chosen", "rejected")
 def read_feedback(
     path: Path, inputs: Collection[str], held_out: Collection[str] = (), checks: Mapping[str, Check] | None = None
 ) -> tuple[list[dspy.Example], int]:
-    """The preferences of a file.
+    """Read a file of preferences.
 
     Args:
         path: JSON lines, as above.
-        inputs: the program's inputs.
-        held_out: groups (documents) that nothing may be learned about; lines that name one are left out.
-        checks: of inputs that must be more than filled in.
+        inputs: names of the program's inputs.
+        held_out: held-out groups (documents); lines that name one are left out.
+        checks: further checks of inputs.
 
     Returns:
-        An example for each line that is used, and how many were left out.
+        An example for each line that is used, and the number of lines left out.
 
     Raises:
-        SetupError: the file cannot be read, or a line lacks a side or an input; names the line and the field.
+        SetupError: the file cannot be read, or a line lacks a field; names the line and the field.
     """
     lines = read_rows(path, dict.fromkeys((*inputs, *SIDES), FILLED) | dict(checks or {}))
     used = [line for line in lines if not any(line[name] in held_out for name in inputs)]
@@ -48,16 +48,16 @@ def read_feedback(
 
 
 def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor: Executor) -> Rows:
-    """Preference rows of feedback.
+    """Make preference rows of feedback.
 
     Args:
         feedback: see `read_feedback`.
-        program: renders the prompts; its last predictor has one output field.
-        executor: runs many at once.
+        program: renders the prompts; its last predictor must have one output field.
+        executor: runs the program over the examples.
     """
     fields = list(list(program.predictors())[-1].signature.output_fields)
     if len(fields) != 1:
-        raise ArmError(f"Feedback is about programs whose answer is one field; this one has {', '.join(fields)}.")
+        raise ArmError(f"Feedback needs a program whose answer is one field; this one has {', '.join(fields)}.")
     sides = {
         side: collect(
             program,
@@ -74,11 +74,12 @@ def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor:
             dropped["could not be asked"] += 1
             continue
         better, worse = good.reference.calls[-1], bad.reference.calls[-1]
-        if same(better.reply, worse.reply):
+        if is_same_text(better.reply, worse.reply):
             dropped["equal"] += 1
             continue
-        name, given = f"human-{number}", {"chosen": said(better.reply), "rejected": said(worse.reply)}
-        rows.append(row_of(better, name, name, "human", **given, margin=1.0))
+        chosen, rejected = assistant_message(better.reply), assistant_message(worse.reply)
+        name = f"human-{number}"
+        rows.append(row_of(better, name, name, "human", chosen=chosen, rejected=rejected, margin=1.0))
     return Rows(tuple(rows), dropped)
 
 

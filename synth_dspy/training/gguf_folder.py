@@ -1,7 +1,7 @@
-"""A GGUF file as a Hugging Face folder, which torch trains: the way back from `synth_dspy.models.weights.hf_folder`.
+"""Converts a GGUF file to a Hugging Face folder for training: the inverse of `synth_dspy.models.weights.hf_folder`.
 
-transformers reads GGUF files too. It is not used because it takes the vocabulary apart three times (half a minute for
-a small model), and because it splits text by GPT-2's rule whatever `tokenizer.ggml.pre` says: "\\n\\n1." became other
+transformers reads GGUF files too. It is not used because it parses the vocabulary three times (half a minute for a
+small model), and because it pre-tokenises by GPT-2's rule whatever `tokenizer.ggml.pre` says: "\\n\\n1." became other
 tokens in training than in llama.cpp and in the embedded server.
 """
 
@@ -18,16 +18,16 @@ from synth_dspy.core.errors import SetupError
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# Patterns that split text before merging, by GGUF's names of them; None: GPT-2's, which ByteLevel has built in.
+# Pre-tokenisation patterns by their GGUF names; None: GPT-2's, which ByteLevel has built in.
 _SPLITS = {"gpt-2": None, "smollm": None, "qwen2": _WORDS % r"\p{N}", "llama-bpe": _WORDS % r"\p{N}{1,3}"}
-_CONTROL, _USER_DEFINED = 3, 4  # GGUF's kinds of token
+_CONTROL, _USER_DEFINED = 3, 4  # GGUF's token types
 
 
 def write_folder(source: Path, folder: Path) -> None:
     """Write config.json, model.safetensors (matrices as float16, the rest as float32) and the tokeniser.
 
     Raises:
-        SetupError: The model's family, or its tokeniser, is not one that can be converted.
+        SetupError: The model's family or its tokeniser cannot be converted.
     """
     from synth_dspy.models.weights.gguf import open_gguf
 
@@ -36,7 +36,7 @@ def write_folder(source: Path, folder: Path) -> None:
         _write(reader, source, folder)
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise SetupError(
-            f"{source} lacks what a model has that can be trained ({type(error).__name__}: {error}); name the model's "
+            f"{source} lacks something that training needs ({type(error).__name__}: {error}); name the model's "
             "Hugging Face folder"
         ) from error
 
@@ -98,7 +98,7 @@ def _tokenizer(metadata: Mapping[str, Any], source: Path) -> Any:
     tokens = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    # Llama 3 takes a word that is a token as it is, whether or not merging leads there.
+    # Llama 3 keeps a word that is a token, whether or not the merges lead to it.
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=split == "llama-bpe"))
     pattern = _SPLITS[split]
     first: Any = pre_tokenizers.Digits(individual_digits=True) if split == "smollm" else None
@@ -149,7 +149,7 @@ def _save_tensors(reader: Any, architecture: str, config: Mapping[str, Any], fol
 
 
 def tensor_names(architecture: str, layers: int) -> Iterator[tuple[str, str]]:
-    """GGUF's name of every tensor that a model may have, with Hugging Face's."""
+    """GGUF's and Hugging Face's name of every tensor that a model may have."""
     import gguf
 
     of = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), layers)

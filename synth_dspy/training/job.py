@@ -1,9 +1,8 @@
-"""One training as a child process: `python -m synth_dspy.train spec.json`, followed by its events.
+"""Runs a training in a child process, `python -m synth_dspy.train spec.json`, and follows its events.
 
-The child has the memory and the threads to itself, can be stopped without leaving anything half-written, and is the
-same command that SageMaker or Ray run elsewhere. It goes with its parent: a child whose parent died stops too. One that
-can waits a while for the next folder to train in, as importing what it needs takes ten seconds; `get_ready` starts one
-before there is a first.
+The child has memory and threads to itself, can be stopped without leaving anything half-written, and is the command
+that SageMaker or Ray run elsewhere. It stops when its parent dies. As its imports take ten seconds, a child that has
+finished waits a while for the next training; `start_idle_worker` starts one ahead of the first.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.weights.trained import SPEC, read_result
-from synth_dspy.training.spec import ERRORS, SENT
+from synth_dspy.training.spec import ERRORS, FROM_STDIN
 
 log = logging.getLogger("synth_dspy.training")
 
@@ -31,7 +30,7 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 STOP_S = 10.0
-"""How long a training that is told to stop may take before it is killed."""
+"""How long a training may take to stop before it is killed."""
 MEMORY = "lower max_tokens or lora.rank in training.options.<method>, or take a smaller model"
 
 
@@ -40,7 +39,7 @@ class Cancelled(ArmError):
 
 
 class TrainingProcess:
-    """Runs the training of a folder that holds a spec. One `run()`; `cancel()` from any thread."""
+    """Runs the training of a folder that holds a spec. Call `run()` once; `cancel()` may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,37 +48,37 @@ class TrainingProcess:
         self._lock = threading.Lock()
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Train, unless it has been done; the child goes on from its last checkpoint.
+        """Train, unless the folder has a result; the child resumes from its last checkpoint.
 
         Returns:
-            What `result.json` holds.
+            The content of `result.json`.
 
         Raises:
-            ArmError: the training failed; says why, and what to lower or mend. `Cancelled` if it was cancelled.
+            ArmError: the training failed; says why, and what to lower or fix. `Cancelled` if it was cancelled.
         """
-        done = read_result(self.folder)
-        if done is not None:
-            return _sound(done)
+        result = read_result(self.folder)
+        if result is not None:
+            return _require_success(result)
         spec = self.folder.resolve() / SPEC
         last: Mapping[str, Any] = {}
         status = None
-        for start in (_kept.another, _open):
+        for start in (_idle.assign, _open):
             child = self._start(start, spec)
             if child is not None:
                 last, status = self._follow(child, progress), child.process.returncode
             if last or self._cancelled:
-                break  # else the child that was kept left before it began
+                break  # otherwise the idle worker exited before it began
         if self._cancelled:
-            raise Cancelled(f"The training {self.folder.name} was cancelled; started again, it goes on.")
+            raise Cancelled(f"The training {self.folder.name} was cancelled; start it again to resume.")
         if last.get("event") == "failed":
             raise ArmError(str(last["message"]))
-        done = read_result(self.folder)
-        if done is None:
-            raise ArmError(self._died(status))
-        return _sound(done)
+        result = read_result(self.folder)
+        if result is None:
+            raise ArmError(self._explain_exit(status))
+        return _require_success(result)
 
     def _follow(self, child: _Child, progress: Progress | None) -> Mapping[str, Any]:
-        """Pass on what a child says until it is done and stays, or has ended; the last of it."""
+        """Pass on a child's events until it is idle or has exited; returns the last event."""
         last: Mapping[str, Any] = {}
         ending = False
         try:
@@ -100,14 +99,14 @@ class TrainingProcess:
             with self._lock:
                 self._process = None
             if last.get("stays"):
-                _kept.swap(child)
+                _idle.swap(child)
             else:
                 _end(child.process, ending=ending)
         return last
 
     def cancel(self) -> bool:
-        """Stop the child; False if it had ended."""
-        with self._lock:  # until it has ended with this folder: then the child may train in another
+        """Stop the child; False if it has ended."""
+        with self._lock:  # so that the child cannot start another training meanwhile
             self._cancelled = True
             process = self._process
             if process is None or process.poll() is not None:
@@ -126,7 +125,7 @@ class TrainingProcess:
             self._process = None if child is None else child.process
             return child
 
-    def _died(self, status: int | None) -> str:
+    def _explain_exit(self, status: int | None) -> str:
         if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
             return f"The training {self.folder.name} was killed, most likely because memory ran out: {MEMORY}."
         with suppress(OSError):
@@ -136,47 +135,47 @@ class TrainingProcess:
         return f"The training {self.folder.name} stopped with status {status}; its log is {self.folder / 'train.log'}."
 
 
-def get_ready() -> None:
-    """Start the child that waits for a training, which is to come soon: it imports what it needs meanwhile."""
-    with suppress(OSError):  # where no process can be started, the training says so
-        _kept.swap(_open(None))
+def start_idle_worker() -> None:
+    """Start a worker ahead of a training that is to come soon, so that its imports are done by then."""
+    with suppress(OSError):  # the training will report that no process can be started
+        _idle.swap(_open(None))
 
 
-def let_go() -> None:
-    """End the child that waits for another training, if there is one: no more are to come soon."""
-    _kept.swap(None)
+def stop_idle_worker() -> None:
+    """Stop the idle worker, if there is one."""
+    _idle.swap(None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A process that trains, and what it has from its parent: the environment and the folder that it works in."""
+    """A training process, and the context that it got from its parent: environment and working directory."""
 
     process: subprocess.Popen[str]
-    surroundings: tuple[dict[str, str], str]
+    context: tuple[dict[str, str], str]
 
 
-class _Kept:
-    """The child that waits for another training: one at most. It leaves by itself after a while."""
+class _IdleWorker:
+    """Holds at most one child that waits for another training. The child exits by itself after a while."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: _Child | None = None
 
     def swap(self, child: _Child | None) -> None:
-        """Keep a child, and end the one that was kept."""
+        """Keep a child, and end the previous one."""
         with self._lock:
-            before, self._child = self._child, child
-        if before is not None:
-            _end(before.process)
+            previous, self._child = self._child, child
+        if previous is not None:
+            _end(previous.process)
 
-    def another(self, spec: Path) -> _Child | None:
-        """The child, told to train what a spec describes; None where there is none that would train the same."""
+    def assign(self, spec: Path) -> _Child | None:
+        """Assign a training to the idle child; None if there is none with the same context."""
         with self._lock:
             child, self._child = self._child, None
         if child is None:
             return None
-        with suppress(OSError):  # it has left meanwhile
-            if child.surroundings == _surroundings() and child.process.poll() is None:
+        with suppress(OSError):  # it has exited meanwhile
+            if child.context == _context() and child.process.poll() is None:
                 assert child.process.stdin is not None
                 child.process.stdin.write(json.dumps(str(spec)) + "\n")
                 child.process.stdin.flush()
@@ -185,40 +184,40 @@ class _Kept:
         return None
 
 
-_kept = _Kept()
+_idle = _IdleWorker()
 
 
-def _surroundings() -> tuple[dict[str, str], str]:
+def _context() -> tuple[dict[str, str], str]:
     return dict(os.environ), os.getcwd()
 
 
 def _open(spec: Path | None) -> _Child:
-    """Start a child that trains what a spec describes; None: what it is sent."""
-    # The child reads the specs of further trainings from its standard input, which ends when this process is gone.
+    """Start a child that trains a spec; None: it waits for one."""
+    # The child reads further specs from its standard input, which is closed when this process ends.
     errors = Path(os.devnull) if spec is None else spec.parent / ERRORS
     with errors.open("w", encoding="utf-8") as stderr:
-        surroundings = _surroundings()
+        context = _context()
         process = subprocess.Popen(
-            [sys.executable, "-m", "synth_dspy.train", str(spec or SENT), "--events", "--stay", "--trust"],
+            [sys.executable, "-m", "synth_dspy.train", str(spec or FROM_STDIN), "--events", "--stay", "--trust"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
             encoding="utf-8",
-            env={"TOKENIZERS_PARALLELISM": "false", **surroundings[0]},
+            env={"TOKENIZERS_PARALLELISM": "false", **context[0]},
         )
-    return _Child(process, surroundings)
+    return _Child(process, context)
 
 
 def _end(process: subprocess.Popen[str], *, ending: bool = False) -> None:
-    """Have a child end, unless it is `ending` by itself, and wait until it has given everything back."""
+    """Stop a child, unless it is `ending` by itself, and wait until it has released its resources."""
     if not ending:
         process.terminate()
     with suppress(OSError), process:
         pass
 
 
-def _sound(result: dict[str, Any]) -> dict[str, Any]:
+def _require_success(result: dict[str, Any]) -> dict[str, Any]:
     if result.get("failed"):
         raise ArmError(str(result["failed"]))
     return result
@@ -228,5 +227,5 @@ def _event(line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError:
-        return {}  # what a library printed past the log
+        return {}  # output of a library that bypassed the log
     return value if isinstance(value, dict) else {}

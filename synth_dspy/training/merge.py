@@ -1,9 +1,9 @@
-"""A tuned model as one GGUF file, which the embedded server, llama.cpp and (with a Modelfile) Ollama load.
+"""Merges adapters into a GGUF file, which the embedded server, llama.cpp and (with a Modelfile) Ollama load.
 
-Adapters cannot be applied to a GGUF file while it is served, so they are merged: every matrix that an adapter changes
-is dequantised, B·A·scale is added for each adapter in order, and it is written again as Q8_0 (rounded by at most 1/254
-of a block's largest weight) or F16. Other tensors stay as they are, except for types that the server
-does not read as they are (`READABLE_TYPES`), which become Q8_0 too.
+Adapters cannot be applied to a GGUF file while it is served. So every matrix that an adapter changes is dequantised,
+B·A·scale is added for each adapter in order, and the sum is written as Q8_0 (rounded by at most 1/254 of a block's
+largest weight) or F16. Other tensors stay as they are, except for types that the server cannot read exactly (see
+`READABLE_TYPES`), which are converted too.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def merge(
     *,
     token: CallToken | None = None,
 ) -> None:
-    """Write `base` with its adapters merged as the GGUF file `target`, completely or not at all.
+    """Write `base` with its adapters merged as the GGUF file `target`, atomically.
 
     The same input gives the same bytes.
 
     Args:
         base: A registry name, a GGUF file, or a Hugging Face folder (whose other tensors become F16).
-        adapters: PEFT's LoRA folders, in the order in which they were trained.
-        target: The file to write; its folder is made if need be.
-        kind: Type of the tensors that an adapter changes, and of those whose own type the server cannot read.
-        token: The marker that was trained, which the file's vocabulary is to have.
+        adapters: PEFT LoRA folders, in training order.
+        target: The file to write; its folder is created if missing.
+        kind: Type of the tensors that an adapter changes, and of those whose type the server cannot read.
+        token: The marker that was trained, to be set in the file's vocabulary.
 
     Raises:
         ArmError: An adapter belongs to another base, or is not a plain LoRA.
@@ -56,7 +56,9 @@ def merge(
     if path.is_dir():
         path = readable(path)
         if path.is_dir():
-            raise SetupError(f"{path} is an OpenVINO model, into which nothing can be merged; name what it was made of")
+            raise SetupError(
+                f"{path} is an OpenVINO model, into which nothing can be merged; name the model it was made from"
+            )
     with publish(target) as part:
         _merge(path, adapters, part, kind, token)
 
@@ -70,7 +72,7 @@ def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, toke
         deltas = _Deltas(source, reader, adapters)
     except (LookupError, TypeError, ValueError) as error:
         raise SetupError(
-            f"{source} lacks what a llama or qwen2 model has ({type(error).__name__}: {error}); name another copy of it"
+            f"{source} lacks part of a llama or qwen2 model ({type(error).__name__}: {error}); name another copy of it"
         ) from error
 
     def change(tensor: Any) -> tuple[int, Any] | None:
@@ -79,17 +81,17 @@ def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, toke
         if token is not None and changes(token, tensor.name):
             whole = "F16" if tensor.tensor_type in _UNQUANTISED else "Q8_0"
             return _KINDS[whole], lambda each: gguf_values(token, each.name, values_of(each))
-        # What the server cannot read takes the type of what was tuned: 8 bits in the layers below would undo 16 above.
+        # Unreadable types become `kind` too: 8 bits in lower layers would undo the precision of 16 bits above them.
         return None if tensor.tensor_type in READABLE_TYPES else (_KINDS[kind], values_of)
 
     rewrite(reader, target, change, gguf_metadata(token, reader.fields) if token is not None else None)
 
 
 class _Deltas:
-    """What a sequence of adapters adds to the tensors of a GGUF file.
+    """The changes that a sequence of adapters makes to a GGUF file.
 
     Attributes:
-        targets: GGUF's names of the tensors that change, each with (A, B, scale) of every adapter in order.
+        targets: (A, B, scale) of every adapter in order, by GGUF's name of the tensor.
     """
 
     def __init__(self, source: Path, reader: Any, adapters: Sequence[Path]) -> None:
@@ -104,7 +106,7 @@ class _Deltas:
             int(reader.fields[f"{self.architecture}.{key}"].contents())
             for key in ("block_count", "attention.head_count", "attention.head_count_kv")
         )
-        # Rows of these are in the order of llama.cpp's rotary embedding.
+        # The rows of these are permuted for llama.cpp's rotary embedding.
         self.heads = {"attn_q": heads, "attn_k": kv_heads} if self.architecture == "llama" else {}
         shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
         norms = [(t.name, t.data) for t in reader.tensors if _LAYER_NORM.fullmatch(t.name)]
@@ -114,15 +116,15 @@ class _Deltas:
         self.targets: dict[str, list[_Product]] = {}
         for adapter in adapters:
             config, matrices = read_adapter_config(adapter), modules(adapter)
-            found = {m: str(names.get_name(f"{m}.weight", try_suffixes=(".weight",))) for m in matrices}
-            known = {f"{m}.weight": shapes[name] for m, name in found.items() if name in shapes}
-            check_adapter(adapter, matrices, known, fingerprint)
-            for module, name in found.items():
+            gguf_names = {m: str(names.get_name(f"{m}.weight", try_suffixes=(".weight",))) for m in matrices}
+            target_shapes = {f"{m}.weight": shapes[name] for m, name in gguf_names.items() if name in shapes}
+            check_adapter(adapter, matrices, target_shapes, fingerprint)
+            for module, name in gguf_names.items():
                 a, b = matrices[module]
                 self.targets.setdefault(name, []).append((a, b, scaling(config, module, len(a))))
 
     def of(self, name: str) -> Any:
-        """The sum of B·A·scale for one tensor, [rows, columns] as the file has them."""
+        """The sum of B·A·scale for one tensor, [rows, columns] in the file's order."""
         from synth_dspy.models.weights.hf_folder import interleaved
 
         delta = sum((b @ a) * scale for a, b, scale in self.targets[name])
@@ -135,7 +137,7 @@ class _Deltas:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """A way of writing chats down: how a message begins (after its role: goes on) and ends."""
+    """A chat format: the strings before and after a message's role, and after its content."""
 
     begin: str
     after_role: str
@@ -145,8 +147,8 @@ class _Family:
     def turn(self, role: str, content: str) -> str:
         return f"{self.begin}{role}{self.after_role}{content}{self.end}{self.newline}"
 
-    def opening(self) -> str:
-        """What makes the model reply."""
+    def reply_prefix(self) -> str:
+        """The prefix that makes the model reply."""
         return f"{self.begin}assistant{self.after_role}"
 
 
@@ -158,10 +160,10 @@ _MOST_CONTEXT = 8192  # tokens: Ollama reserves memory for all of them
 
 
 def write_modelfile(gguf: Path) -> Path:
-    """Write the Modelfile that `ollama create NAME -f Modelfile` reads, beside a GGUF file.
+    """Write the Modelfile for `ollama create NAME -f Modelfile`, next to a GGUF file.
 
-    The template is the file's own chat template in Go's syntax where that is ChatML's or Llama 3's, which is found out
-    by rendering it; a default system message becomes SYSTEM. Replies are greedy, as they were measured.
+    If the file's chat template is ChatML's or Llama 3's, which is determined by rendering it, it is written in Go's
+    syntax; a default system message becomes SYSTEM. Decoding is greedy, as in the evaluation.
 
     Returns:
         Its path.
@@ -174,17 +176,15 @@ def write_modelfile(gguf: Path) -> Path:
 
     metadata = read_header(gguf).metadata
     lines = [f"FROM ./{gguf.name}"]
-    known = _known_template(str(metadata.get("tokenizer.chat_template", "")))
-    if known is None:
-        lines.append(
-            "# The chat template is of no known family: Ollama takes what it makes of the one in the GGUF file."
-        )
+    parts = _parse_template(str(metadata.get("tokenizer.chat_template", "")))
+    if parts is None:
+        lines.append("# The chat template is of an unknown family: Ollama converts the one in the GGUF file itself.")
     else:
-        family, prefix, system = known
+        family, prefix, system = parts
         if metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") == "llama-bpe"):
-            prefix = ""  # what stands before the first message is the token that the tokeniser adds
+            prefix = ""  # the tokeniser adds this token itself
         messages = family.turn("{{ .Role }}", "{{ .Content }}")
-        lines.append(f'TEMPLATE """{prefix}{{{{ range .Messages }}}}{messages}{{{{ end }}}}{family.opening()}"""')
+        lines.append(f'TEMPLATE """{prefix}{{{{ range .Messages }}}}{messages}{{{{ end }}}}{family.reply_prefix()}"""')
         if system is not None:
             lines.append(f'SYSTEM """{system}"""')
         lines.append(f'PARAMETER stop "{family.end}"')
@@ -195,14 +195,14 @@ def write_modelfile(gguf: Path) -> Path:
     return target
 
 
-def _known_template(template: str) -> tuple[_Family, str, str | None] | None:
-    """The family of a Jinja chat template, what it puts before the first message, and its default system message."""
+def _parse_template(template: str) -> tuple[_Family, str, str | None] | None:
+    """A Jinja chat template's family, its prefix before the first message, and its default system message, or None."""
     chat = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", "V")]
     written, bare = _render(template, chat), _render(template, chat[1:2])
     for family in _FAMILIES:
-        body = "".join(family.turn(*message) for message in chat) + family.opening()
+        body = "".join(family.turn(*message) for message in chat) + family.reply_prefix()
         prefix = written.removesuffix(body)
-        rest = family.turn("user", "U") + family.opening()
+        rest = family.turn("user", "U") + family.reply_prefix()
         if family.begin in prefix or not (written.endswith(body) and bare.startswith(prefix) and bare.endswith(rest)):
             continue
         system = bare.removeprefix(prefix).removesuffix(rest)
@@ -215,14 +215,14 @@ def _known_template(template: str) -> tuple[_Family, str, str | None] | None:
 
 
 def _render(template: str, chat: Sequence[tuple[str, str]]) -> str:
-    """What a chat template makes of (role, content) messages; empty if it fails on them."""
+    """Render (role, content) messages with a chat template; empty if that fails."""
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     messages = [{"role": role, "content": content} for role, content in chat]
     try:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        # The begin-of-text token is Llama 3's, the only family here whose template writes one.
+        # Llama 3's begin-of-text token; the other families' templates write none.
         return environment.from_string(template).render(
             messages=messages, add_generation_prompt=True, bos_token="<|begin_of_text|>", eos_token=""
         )

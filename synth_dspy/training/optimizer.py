@@ -1,7 +1,7 @@
-"""Weights as an optimizer: `compile(student, trainset, valset)` gives the same program with a tuned LM.
+"""Fine-tuning as a DSPy optimizer: `compile(student, trainset, valset)` returns the program with a tuned LM.
 
-The arms of weights and those of prompts are interchangeable, and chain: a recipe is a DSPy teleprompter, so that
-`dspy.BetterTogether` takes it as well. What a method trains on and with which settings stands in `optimizers/`.
+Recipes for weights and for prompts are interchangeable and can be chained: a recipe is a DSPy teleprompter, so
+`dspy.BetterTogether` accepts it. Each method's rows and settings are in `training/recipes`.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ NVIDIA = Path("/proc/driver/nvidia/version")
 QUICK_EXAMPLES = 12
 """Training examples of a quick run."""
 LARGE = 2 << 30
-"""Bytes of weights from which on a model is trained with the settings for a large one."""
+"""Bytes of weights above which a model is trained with the settings for large models."""
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA driver is there; asked without loading torch."""
+    """Whether an NVIDIA driver is installed; checked without importing torch."""
     return NVIDIA.exists()
 
 
 def is_large(model: str) -> bool:
-    """Whether a model's weights are here and take more than two GiB on disk."""
+    """Whether a model has local weights of more than 2 GiB."""
     if not has_weights(model):
         return False
     path = registry.resolve(origin(model)[0])
@@ -66,17 +66,17 @@ def is_large(model: str) -> bool:
 
 @dataclass(frozen=True)
 class WeightOptimizer(Teleprompter):
-    """Base of the recipes in `optimizers/lora_*.py`.
+    """Base of the recipes in `training/recipes/lora_*.py`.
 
-    The run's configuration (`[training.options.<method>]`) goes before what a recipe is made with: it may set the
-    attributes after `metric`, and `TrainSpec` fields.
+    The run's configuration (`[training.options.<method>]`) overrides a recipe's arguments: it may set the attributes
+    after `metric`, and `TrainSpec` fields.
 
     Attributes:
         resources: the run's models and executor.
-        metric: what an answer is accepted by, in [0, 1].
-        examples: training examples to trace at most; None: all there are. A few in a quick run.
-        samples: answers of the student to each.
-        settings: `TrainSpec` fields that go before the recipe's own.
+        metric: scores answers, in [0, 1].
+        examples: maximum number of training examples to trace; None: all. Fewer in a quick run.
+        samples: sampled answers of the student to each.
+        settings: `TrainSpec` fields that override the recipe's own.
     """
 
     resources: Resources
@@ -86,7 +86,7 @@ class WeightOptimizer(Teleprompter):
     settings: Settings = field(default_factory=dict)
 
     trains_weights: ClassVar[bool] = True
-    """What an arm is recognised by before any work is done; see `Task.optimizers`."""
+    """Marks an arm that trains weights, so that this is known before any work; see `Task.optimizers`."""
     method: ClassVar[Method]
     cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
@@ -94,19 +94,20 @@ class WeightOptimizer(Teleprompter):
     """Settings for Llama 3 8B on one GPU of 24 GB or more."""
 
     def __post_init__(self) -> None:
-        asked = self.resources.training.get(self.method, {})
+        configured = self.resources.training.get(self.method, {})
         own = attributes(type(self))
-        for name in own & asked.keys():
-            object.__setattr__(self, name, asked[name])
-        settings = {name: value for name, value in asked.items() if name not in own}
+        for name in own & configured.keys():
+            object.__setattr__(self, name, configured[name])
+        settings = {name: value for name, value in configured.items() if name not in own}
         object.__setattr__(self, "settings", {**self.settings, **settings})
 
     @classmethod
     def with_settings(cls, **by_method: Settings) -> Configured:
-        """The recipe with a task's own settings: `LoraSft.with_settings(sft={"epochs": 2})`.
+        """The recipe with other defaults: `LoraSft.with_settings(sft={"epochs": 2})`.
 
         Args:
-            **by_method: as in `[training.options.<method>]`; a recipe that begins with another takes that one's too.
+            **by_method: settings by method, as in `[training.options.<method>]`; also those of the recipe that this one
+                starts from.
         """
         return Configured(cls, by_method)
 
@@ -117,30 +118,31 @@ class WeightOptimizer(Teleprompter):
         trainset: Sequence[dspy.Example],
         valset: Sequence[dspy.Example] | None = None,
     ) -> dspy.Module:
-        """Trace, make rows, train, and set the LM that comes of it on a copy of the program, without demonstrations.
+        """Trace the program, make rows, train, and return a copy of the program with the tuned LM, without
+        demonstrations.
 
         Raises:
-            ArmError: the model's weights are not here, there is nothing to train on, or the training failed.
+            ArmError: the model has no local weights, there is nothing to train on, or the training failed.
         """
         trainable_lm(student)
         if not trainset:
             raise ArmError("There are no training rows.")
-        known = self.with_evidence(student, trainset)
-        if not known:
+        supported = self.with_evidence(student, trainset)
+        if not supported:
             raise ArmError(
-                "The program is given evidence for no training row's answer: raise --words, or check search."
+                "The program gets no evidence for the answer of any training row: raise --words, or check the search."
             )
         program = bare(self.start(student, trainset, valset))
-        made = self.rows(self.traced(program, self.chosen(program, known)))
+        generated = self.rows(self.traced(program, self.chosen(program, supported)))
         human = self.human(program)
-        rows = [*made.rows, *human.rows]
-        unfound = len(trainset) - len(known)
+        rows = [*generated.rows, *human.rows]
+        without_evidence = len(trainset) - len(supported)
         counts = {
             "rows": len(rows),
-            "by_origin": {**made.counts["by_origin"], **human.counts["by_origin"]},
+            "by_origin": {**generated.counts["by_origin"], **human.counts["by_origin"]},
             "dropped": {
-                **({"evidence not found": unfound} if unfound else {}),
-                **made.counts["dropped"],
+                **({"evidence not found": without_evidence} if without_evidence else {}),
+                **generated.counts["dropped"],
                 **{f"human: {why}": n for why, n in human.dropped.items()},
             },
         }
@@ -153,7 +155,7 @@ class WeightOptimizer(Teleprompter):
         return train(program, self.method, rows, counts=counts, prompts=checked, seed=self.resources.seed, **options)
 
     def options(self) -> dict[str, Any]:
-        """`TrainSpec` fields: the recipe's for this machine and student, and `settings` before them."""
+        """`TrainSpec` fields: the recipe's for this machine and student, overridden by `settings`."""
         own = self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu
         options = {"minutes": self.resources.minutes, **own, **self.settings}
         if options.get("quantize") and importlib.util.find_spec("bitsandbytes") is None:
@@ -162,48 +164,48 @@ class WeightOptimizer(Teleprompter):
         return options
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
-        """What the program and its student say of the examples."""
+        """The traces of the program on the examples, with the student's samples."""
         executor = self.resources.executor
         return collect(program, examples, executor=executor, score=self.score(), samples=self.samples)
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
     ) -> dspy.Module:
-        """The program to begin with; preferences begin with one that was tuned on references."""
+        """The program to start from; preference recipes start from the SFT model's."""
         return student
 
     def with_evidence(self, program: dspy.Module, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        """The examples for whose answers the program is given evidence, where the task can tell."""
+        """The examples for which the program gets evidence of the answer, where the task can tell."""
         if self.resources.evidence is None:
             return list(trainset)
-        known = self.resources.evidence_by_id
-        new = [example for example in trainset if example.id not in known]  # recipes of a run ask about the same ones
+        by_id = self.resources.evidence_by_id  # shared by the recipes of a run
+        new = [example for example in trainset if example.id not in by_id]
         traces = collect(bare(program), new, executor=self.resources.executor, score=self.resources.evidence)
-        known |= {trace.example.id: trace.reference is None or trace.reference.score != 0 for trace in traces}
-        return [example for example in trainset if known[example.id]]
+        by_id |= {trace.example.id: trace.reference is None or trace.reference.score != 0 for trace in traces}
+        return [example for example in trainset if by_id[example.id]]
 
     def chosen(self, program: dspy.Module, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        """The examples that are traced with the program to begin with."""
+        """The examples to trace."""
         return self.ordered(trainset)[: self.bound()]
 
     def ordered(self, trainset: Sequence[dspy.Example]) -> list[dspy.Example]:
-        """The trainset as every recipe of a run takes from it: in an order of the seed."""
+        """The trainset in the order that all recipes of a run use: shuffled by the seed."""
         rows = list(trainset)
         random.Random(self.resources.seed).shuffle(rows)
         return rows
 
     def bound(self) -> int | None:
-        """How many examples are traced; None: all."""
+        """The number of examples to trace; None: all."""
         if not self.resources.quick:
             return self.examples
         return QUICK_EXAMPLES if self.examples is None else self.bounded(self.examples)
 
     def bounded(self, number: int) -> int:
-        """A number of examples or rows; an eighth of it in a quick run."""
+        """The number of examples or rows; an eighth of it in a quick run."""
         return bounded(number, self.resources)
 
     def score(self) -> Metric:
-        """What the student's answers are scored by: the judge where there is one."""
+        """The metric for the student's answers: the judge, if there is one."""
         return self.resources.judge or self.metric
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
@@ -211,7 +213,7 @@ class WeightOptimizer(Teleprompter):
         raise NotImplementedError
 
     def human(self, program: dspy.Module) -> Rows:
-        """Preferences that people gave, for methods that learn from pairs."""
+        """Rows of human preferences, for methods that learn from pairs."""
         if self.method not in ("dpo", "orpo") or not self.resources.feedback:
             return Rows(())
         return human_rows(self.resources.feedback, program, self.resources.executor)
@@ -222,8 +224,9 @@ class Configured:
     """A recipe with a task's own settings, which override the recipe's and are overridden by the run's.
 
     Attributes:
-        recipe: a class of `training/recipes`.
-        settings: by method, as in `[training.options.<method>]`; those of the recipes that it begins with too.
+        recipe: a class from `training/recipes`.
+        settings: settings by method, as in `[training.options.<method>]`, including those of the recipe that this one
+            starts from.
     """
 
     recipe: type[WeightOptimizer]
@@ -232,26 +235,26 @@ class Configured:
     trains_weights: ClassVar[bool] = True
 
     def __call__(self, resources: Resources, metric: Metric) -> WeightOptimizer:
-        """The recipe of a run."""
+        """Make the recipe for a run."""
         return self.recipe(replace(resources, training=merged(self.settings, resources.training)), metric)
 
     def with_settings(self, **by_method: Settings) -> Configured:
-        """The same with further settings, which go before these."""
+        """The same with further settings, which override these."""
         return replace(self, settings=merged(self.settings, by_method))
 
 
 def merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
-    """Settings by method; where both have one, the latter's."""
+    """Settings by method, merged; `above` wins."""
     return {method: {**below.get(method, {}), **above.get(method, {})} for method in {**below, **above}}
 
 
 def attributes(recipe: type) -> frozenset[str]:
-    """What of a recipe the configuration may set, besides `TrainSpec` fields: its attributes, but no given ones."""
+    """The attributes of a recipe that the configuration may set, besides `TrainSpec` fields."""
     return frozenset(field.name for field in fields(recipe)) - {"resources", "metric", "settings"}
 
 
 def learned_sources(program: dspy.Module) -> frozenset[str]:
-    """Ids of the examples that the program's LM was trained on last; none of one that was not trained."""
+    """Ids of the examples that the program's LM was last trained on; empty if it was not trained."""
     for predictor in program.predictors():
         folder = None if predictor.lm is None else training_of(predictor.lm.model)
         if folder is not None:
@@ -260,7 +263,7 @@ def learned_sources(program: dspy.Module) -> frozenset[str]:
 
 
 def bare(program: dspy.Module) -> dspy.Module:
-    """A copy without demonstrations, its LMs kept: what weights learn need not be shown."""
+    """A copy without demonstrations, with the same LMs: tuned weights do not need them."""
     copy: dspy.Module = program.deepcopy()
     for mine, theirs in zip(copy.predictors(), program.predictors(), strict=True):
         mine.lm, mine.demos = theirs.lm, []
@@ -275,35 +278,35 @@ def train(
     prompts: Sequence[Sequence[Mapping[str, Any]]] = (),
     **options: Any,
 ) -> dspy.Module:
-    """Tune the program's LM on rows and set the result on every predictor, in place.
+    """Fine-tune the program's LM on rows and set the result on every predictor, in place.
 
     Args:
-        program: its predictors share one LM, which a `LocalProvider` can train; see `trainable_lm`.
-        method: how.
-        rows: as `TrainSpec.rows` has them.
-        prompts: chat messages on which the served model must agree with the trained one.
+        program: a program whose predictors share one LM, which a `LocalProvider` can train; see `trainable_lm`.
+        method: the training method.
+        rows: rows as described at `TrainSpec.rows`.
+        prompts: chats on which the served model must agree with the trained one.
         options: further arguments of the training.
 
     Raises:
-        ArmError: the predictors have several LMs, the LM's weights are not here, or the training failed.
+        ArmError: the predictors have several LMs, the LM has no local weights, or the training failed.
     """
     lm = trainable_lm(program)
     settings = {"method": method, "prompts": [{"prompt": list(prompt)} for prompt in prompts], **options}
     job = lm.finetune(list(rows), None, settings)
     try:
-        tuned = job.result()
+        tuned_lm = job.result()
     except BaseException:
-        job.cancel()  # Ctrl-C: the child stops with us
+        job.cancel()  # Ctrl-C must stop the child too
         raise
-    program.set_lm(tuned)
+    program.set_lm(tuned_lm)
     return program
 
 
 def trainable_lm(program: dspy.Module) -> dspy.LM:
-    """The one LM of a program's predictors, whose weights are here.
+    """The only LM of a program's predictors, which has local weights.
 
     Raises:
-        ArmError: there are several, or none, or it is hosted elsewhere.
+        ArmError: there are several LMs or none, or the LM is hosted.
     """
     lms = {predictor.lm.model: predictor.lm for predictor in program.predictors() if predictor.lm is not None}
     if len(lms) != 1:
@@ -315,7 +318,7 @@ def trainable_lm(program: dspy.Module) -> dspy.LM:
 
 
 def without_weights(model: str) -> str:
-    """Why a hosted model is not trained, and what to do instead: the second half of a sentence."""
+    """Why a hosted model cannot be trained here, and what to do instead, as the second half of a sentence."""
     return (
         f"the weights of the student {model} are not on this machine; name a student embedded/<name or path>, or see "
         '"Hosted students" in the README for fine-tuning by a provider such as OpenAI'

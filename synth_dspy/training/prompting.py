@@ -1,7 +1,7 @@
-"""What the prompt optimizers share: labelled teachers, a length budget for demonstrations, and quick bootstrapping.
+"""Shared parts of the prompt optimizers: labelled teachers, a token budget for demonstrations, fast bootstrapping.
 
-DSPy's bootstrapping calls the teacher one example at a time. Here the same calls are first made many at once; their
-answers are in the ledger, and DSPy's own loop then finds each of them answered.
+DSPy's bootstrapping calls the teacher one example at a time. Here the same calls are first made concurrently, so that
+DSPy's own loop gets only cache hits from the ledger.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ log = logging.getLogger("synth_dspy.training.prompting")
 
 CHARACTERS_PER_TOKEN = 3.5
 TOKENS_PER_WORD = 1.8
-"""Cautious estimates for legal English where the model's own tokenizer is not at hand."""
+"""Conservative estimates for legal English, for use without the model's tokenizer."""
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text, estimated from its length, on the high side."""
+    """A high estimate of the number of tokens of a text."""
     return int(len(text) / CHARACTERS_PER_TOKEN) + 1
 
 
 def demonstration_tokens(demonstration: dspy.Example) -> int:
-    """Estimated tokens that a demonstration adds to a prompt: its fields' values and a little for their frame."""
+    """Estimated tokens that a demonstration adds to a prompt: its values and some for their formatting."""
     values = [str(value) for value in demonstration.toDict().values() if value is not None]
     return sum(estimate_tokens(value) + 8 for value in values)
 
 
 def fit_demonstrations(program: dspy.Module, budget: int) -> dspy.Module:
-    """Keep the demonstrations that fit the budget, in place, and of each only what the prompt shows.
+    """Keep the demonstrations that fit the budget, reduced to the signature's fields, in place.
 
-    Earlier ones go first; one that is too long is passed over.
+    Earlier ones take precedence; one that is too long is skipped.
 
     Args:
         program: a compiled program; each of its predictors has the whole budget.
@@ -59,37 +59,37 @@ def fit_demonstrations(program: dspy.Module, budget: int) -> dspy.Module:
 
 
 def demonstrations_within(examples: Sequence[dspy.Example], budget: int, most: int, words: int) -> int:
-    """How many demonstrations fit the budget, at most `most`, about half of them traces.
+    """The number of demonstrations that fit the budget, if half of them are bootstrapped traces.
 
     Args:
-        examples: labelled examples; the longer ones of them are what a labelled demonstration is taken to cost.
+        examples: labelled examples; their 90th percentile is the assumed length of a labelled demonstration.
         budget: tokens for all demonstrations.
-        most: never more than this.
-        words: words of passages in a trace, which shows all that the program was given.
+        most: maximum number.
+        words: words of passages in a trace, which contains all that the program was given.
     """
     lengths = sorted(demonstration_tokens(example) for example in examples)
     if not lengths:
         return 0
     labelled = lengths[int(0.9 * (len(lengths) - 1))]
     trace = max(labelled, int(words * TOKENS_PER_WORD))
-    fitting = (
+    counts = (
         count
         for count in range(most + 1)
         if traces_among(count) * trace + (count - traces_among(count)) * labelled <= budget
     )
-    return max(fitting, default=0)
+    return max(counts, default=0)
 
 
 def traces_among(count: int) -> int:
-    """How many of `count` demonstrations are bootstrapped traces, where the teacher succeeds often enough."""
+    """How many of `count` demonstrations are bootstrapped traces, if the teacher succeeds often enough."""
     return (count + 1) // 2
 
 
 def labelled_teacher(student: dspy.Module, examples: Sequence[dspy.Example], k: int, seed: int) -> dspy.Module:
-    """A copy of the program with `k` labelled demonstrations, marked compiled so that every search reuses it.
+    """A copy of the program with `k` labelled demonstrations, marked as compiled so that every search reuses it.
 
-    Answerable and unanswerable examples are both shown where there are both: a model that has only seen answers
-    never abstains.
+    Both answerable and unanswerable examples are shown, if there are both: a model that sees only answers never
+    abstains.
     """
     teacher = student.reset_copy()
     rng = random.Random(seed)
@@ -104,11 +104,11 @@ def labelled_teacher(student: dspy.Module, examples: Sequence[dspy.Example], k: 
     return teacher
 
 
-def warm(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> None:
-    """Run the program on the examples many at once, so that the ledger has the answers a later loop asks for."""
+def prefetch_answers(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> None:
+    """Run the program on the examples concurrently, so that a later loop finds the answers in the ledger."""
 
     def run(example: dspy.Example) -> None:
-        # DSPy hides an example from its own demonstrations; the same is done here, on a copy for each thread.
+        # DSPy removes an example from its own demonstrations; the same is done here, on a copy per thread.
         own = program.deepcopy()
         for predictor in own.predictors():
             predictor.demos = [demo for demo in predictor.demos if demo != example]
@@ -119,19 +119,19 @@ def warm(program: dspy.Module, examples: Sequence[dspy.Example], executor: Execu
 
 @contextlib.contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Send what a library prints to the log of the run instead of the terminal."""
-    printed = io.StringIO()
+    """Redirect a library's output from the terminal to the run's log."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             yield
     finally:
-        for line in printed.getvalue().splitlines():
+        for line in output.getvalue().splitlines():
             if line.strip() and "it/s" not in line:
                 log.info("%s: %s", name, line.strip())
 
 
 def at_least(metric: Callable[..., float], threshold: float) -> Callable[..., bool]:
-    """A metric as the yes-or-no that bootstrapping asks of a trace."""
+    """A metric as the boolean that bootstrapping expects."""
 
     def accept(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> bool:
         return metric(example, prediction) >= threshold
@@ -140,7 +140,7 @@ def at_least(metric: Callable[..., float], threshold: float) -> Callable[..., bo
 
 
 def need_capable_teacher(arm: str, resources: Resources) -> None:
-    """Refuse an arm that asks its teacher for instructions where the teacher is the small embedded model.
+    """Refuse an arm that needs its teacher to write instructions if the teacher is the student.
 
     Raises:
         ArmError: the teacher is the student itself.

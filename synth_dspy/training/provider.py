@@ -1,11 +1,11 @@
-"""Fine-tuning local models behind DSPy's own interface: `lm.finetune(...)` returns a job whose result is an LM.
+"""Fine-tuning of local models through DSPy's own interface: `lm.finetune(...)` returns a job whose result is an LM.
 
     lm = roles.lm_for("embedded/smollm2-135m-instruct", role="student", provider=LocalProvider())
     tuned = lm.finetune(rows, None, {"method": "sft", "epochs": 2}).result()      # a dspy.LM, ready in any program
 
 `dspy.BootstrapFinetune` and `dspy.BetterTogether` work with it unchanged. A training's folder is named by its
-fingerprint: asked for again, it is found. A tuned model that is tuned again starts from the original base and its
-adapters, so nothing is quantised twice.
+fingerprint, so the same training is not repeated. Tuning a tuned model starts from the original base and its adapters,
+so nothing is quantised twice.
 
 With `gguf = "none"` the adapter is not merged: vLLM serves it, and the tuned LM is `openai/<name>` at its address.
 """
@@ -32,7 +32,7 @@ from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
-from synth_dspy.training.unmerged import PARITY, SERVED, on_its_server, serve
+from synth_dspy.training.unmerged import PARITY, SERVED, serve, with_server_engine
 from synth_dspy.training.vllm import executable, servers
 
 log = logging.getLogger("synth_dspy.training")
@@ -40,12 +40,12 @@ log = logging.getLogger("synth_dspy.training")
 PREFIX = "embedded/"
 COUNTS = "counts.json"
 FOLLOWS = frozenset({"adapters", "model", "rows"})
-"""Fields of a spec that follow from the LM and the rows that are trained."""
+"""Fields of a spec that follow from the LM and the rows."""
 Row = Mapping[str, Any]
 
 
 class LocalTrainingJob(TrainingJob):
-    """A training in a child process. `result()` gives the tuned LM, or raises what went wrong."""
+    """A training in a child process. `result()` returns the tuned LM, or raises the error."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,14 +54,14 @@ class LocalTrainingJob(TrainingJob):
         self.cancelled = False
 
     def set_result(self, result: Any) -> None:
-        """DSPy hands a failure over as a result; here it is raised by `result()`."""
+        """DSPy passes a failure as a result; here `result()` raises it."""
         if isinstance(result, BaseException):
             self.set_exception(result)
         else:
-            super().set_result(on_its_server(result))
+            super().set_result(with_server_engine(result))
 
     def cancel(self) -> bool:
-        """Stop the training; what it saved stays, and the same training started again goes on from there."""
+        """Stop the training; its checkpoints stay, and the same training resumes from them."""
         self.cancelled = True
         return self.process is None or self.process.cancel() or not self.done()
 
@@ -69,7 +69,7 @@ class LocalTrainingJob(TrainingJob):
         """The process that trains in `folder`.
 
         Raises:
-            Cancelled: the job was cancelled before it got here.
+            Cancelled: the job was cancelled before.
         """
         self.folder, self.process = folder, TrainingProcess(folder)
         if self.cancelled:
@@ -77,7 +77,7 @@ class LocalTrainingJob(TrainingJob):
         return self.process
 
     def status(self) -> TrainingStatus:
-        """Where it stands: pending, running, succeeded, failed or cancelled."""
+        """The job's status: pending, running, succeeded, failed or cancelled."""
         if self.done():
             error = self.exception()
             if error is None:
@@ -90,9 +90,9 @@ class LocalProvider(Provider):
     """Trains embedded models on this machine.
 
     Args:
-        folder: where trainings are kept, one folder each; by default in the cache.
-        progress: called with (steps done, steps in all) of the training under way.
-        settings: `TrainSpec` fields for every training; those of a call go before them.
+        folder: the folder for trainings, one subfolder each; by default in the cache.
+        progress: called with (steps done, steps in all) of the running training.
+        settings: `TrainSpec` fields for every training, overridden by those of a call.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class LocalProvider(Provider):
         if lm.model.startswith(PREFIX):  # vLLM stops by itself while something is trained
             pool().unload(lm.model.removeprefix(PREFIX))
 
-    def finetune(  # DSPy's is static, and called on the instance
+    def finetune(  # static in DSPy, but called on the instance
         self,
         job: LocalTrainingJob,
         model: str,
@@ -132,26 +132,29 @@ class LocalProvider(Provider):
         train_data_format: Any,
         train_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """Train, merge, check, and name the model that came of it.
+        """Train, merge and check a model.
 
         Args:
             job: receives the process, so that it can be cancelled.
-            model: `embedded/<name or path>`, perhaps one that came of an earlier training.
-            train_data: rows as `TrainSpec.rows` has them, or DSPy's chat rows (`messages`, the reply last).
-            train_data_format: DSPy's name of the format; rows tell by themselves.
-            train_kwargs: `method` and other `TrainSpec` fields; `dev` and `prompts` as lists of rows; `counts`, what
-                the report says of the rows.
+            model: `embedded/<name or path>`, possibly the result of an earlier training.
+            train_data: rows as described at `TrainSpec.rows`, or DSPy's chat rows (`messages`, the reply last).
+            train_data_format: DSPy's name of the format; ignored, as it follows from the rows.
+            train_kwargs: `method` and other `TrainSpec` fields; `dev` and `prompts` as lists of rows; `counts`, the
+                counts of rows for the report.
+
+        Returns:
+            The model string of the tuned model.
 
         Raises:
-            ArmError: the training failed, or its result did not answer like the trained model.
-            SetupError: a setting that does not exist, or a model that cannot be trained here.
+            ArmError: the training or the parity check failed.
+            SetupError: a setting does not exist, or the model cannot be trained here.
         """
         from synth_dspy.models.embedded.pool import pool
 
         folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
         process = job.begin(folder)
         if read_result(folder) is None:
-            pool().close()  # the training needs the memory and both cores; a call meanwhile loads its model again
+            pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
             process.run(self.progress)
@@ -163,7 +166,7 @@ class LocalProvider(Provider):
                 servers().resume(waiting=self.progress)
 
     def home(self) -> Path:
-        """Where trainings are kept."""
+        """The folder for trainings."""
         if self.folder is not None:
             return self.folder
         from synth_dspy.models.weights.cache import cache_home
@@ -172,16 +175,14 @@ class LocalProvider(Provider):
 
 
 def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, Any]) -> Path:
-    """Write a training's folder, or find the one that the same training has.
+    """Create a training's folder, unless the same training has one already.
 
     Returns:
-        `<home>/<method>-<fingerprint>`, which holds spec.json, rows.jsonl and what the spec names.
+        `<home>/<method>-<fingerprint>`, which holds spec.json, rows.jsonl and the other files of the spec.
     """
     options = dict(settings)
     if given := sorted(FOLLOWS & options.keys()):
-        raise SetupError(
-            f"The training setting {given[0]} follows from the LM and the rows that are trained: leave it out."
-        )
+        raise SetupError(f"The training setting {given[0]} follows from the LM and the rows: leave it out.")
     counts = options.pop("counts", None)
     method = options.setdefault("method", "sft")
     if method not in METHODS:
@@ -190,14 +191,14 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         dropped = ", ".join(f"{count} {why}" for why, count in ((counts or {}).get("dropped") or {}).items())
         raise ArmError(f"There are no rows to train on with {method}{f' (dropped: {dropped})' if dropped else ''}.")
     if options.get("gguf") == "none":
-        executable()  # nothing else serves an adapter that is not merged
+        executable()  # only vLLM serves an unmerged adapter
     base, adapters = origin(model)
     earlier = training_of(model)
     if earlier is not None and (marker := read_spec(earlier / SPEC).call_token) is not None:
         options.setdefault("call_token", marker)
     home.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))  # which nobody else may enter
-    if home.stat().st_mode & 0o077 == 0o050:  # a run's that is shared with the group
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=home))  # private
+    if home.stat().st_mode & 0o077 == 0o050:  # the run is shared with the group
         new.chmod(0o750)
     try:
         for name, values in (
@@ -208,7 +209,7 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
             if values:
                 _write_jsonl(new / f"{name}.jsonl", [_row(value, number) for number, value in enumerate(values)])
                 options[name] = Path(f"{name}.jsonl")
-        # The path of an adapter is relative to the folder that the spec will be in.
+        # Paths of adapters are relative to the spec's final folder.
         options["adapters"] = tuple(Path(os.path.relpath(adapter, home / "x")) for adapter in adapters)
         try:
             spec = TrainSpec(model=base, **options)
@@ -228,15 +229,15 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
 
 
 def has_weights(model: str) -> bool:
-    """Whether a model's weights are on this machine: it is embedded, or came of a training here."""
+    """Whether a model has local weights: it is embedded, or was trained here."""
     return model.startswith(PREFIX) or training_of(model) is not None
 
 
 def origin(model: str) -> tuple[str, tuple[Path, ...]]:
-    """The base of a model and the adapters on it: those of its training, if it came of one.
+    """The base of a model, and the adapters of its training if it was trained here.
 
     Raises:
-        SetupError: the model is not served from a file here.
+        SetupError: the model is hosted.
     """
     folder = training_of(model)
     if folder is not None:
@@ -252,16 +253,16 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
 
 
 def training_of(model: str) -> Path | None:
-    """The folder of the training that a model came of, if it came of one."""
+    """The folder of the training that produced a model, or None."""
     weights = weights_of(model)
     return None if weights is None else weights.parent
 
 
 def weights_of(model: str) -> Path | None:
-    """What was tuned of a model that came of a training: its merged file, or the adapter that vLLM serves."""
+    """The tuned weights of a model trained here, or None: its merged file, or the adapter that vLLM serves."""
     if model.startswith(SERVED):
-        found = servers().where(model.removeprefix(SERVED))
-        path = None if found is None else found[1]
+        served_model = servers().where(model.removeprefix(SERVED))
+        path = None if served_model is None else served_model[1]
     else:
         path = Path(model.removeprefix(PREFIX))
         path = path if path.name == MERGED else None
@@ -269,26 +270,26 @@ def weights_of(model: str) -> Path | None:
 
 
 def tuned_lm(lm: Any, weights: Path) -> Any:
-    """An LM like `lm` on tuned weights, as `weights_of` names them; vLLM is started for an adapter.
+    """A copy of `lm` with tuned weights as returned by `weights_of`; vLLM is started for an adapter.
 
     Raises:
         SetupError: vLLM does not start.
     """
     if weights.is_file():
         return lm.copy(model=f"{PREFIX}{weights}")
-    return on_its_server(lm.copy(model=serve(weights.parent)))
+    return with_server_engine(lm.copy(model=serve(weights.parent)))
 
 
 def trained_sources(folder: Path) -> frozenset[str]:
-    """Ids of the examples whose rows a finished training was on: of all rows those that its time was enough for."""
+    """Ids of the examples whose rows a finished training was trained on, within its time limit."""
     spec, result = read_spec(folder / SPEC), read_result(folder) or {}
     lines = spec.rows.read_text(encoding="utf-8").splitlines()
-    # Rows that were too long are few, and taking one of them for learned costs nothing.
+    # This may include a few rows that were too long, which does no harm.
     return frozenset(str(json.loads(line).get("source")) for line in lines[: result.get("rows", len(lines))])
 
 
 def training_facts(folder: Path) -> TrainingFacts:
-    """What a report says of the finished training in a folder."""
+    """The facts for the report about the finished training in a folder."""
     result = read_result(folder) or {}
     counts = folder / COUNTS
     spec = read_spec(folder / SPEC)
@@ -298,7 +299,7 @@ def training_facts(folder: Path) -> TrainingFacts:
     return TrainingFacts.of(
         {
             **result,
-            "trained_rows": result.get("rows"),  # the counts below are of the rows that it was given
+            "trained_rows": result.get("rows"),  # the counts below include rows beyond the time limit
             "minutes": spec.minutes,
             "method": spec.method,
             "learning_rate": spec.learning_rate,

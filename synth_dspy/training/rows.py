@@ -1,13 +1,13 @@
-"""Traces to rows: what each method trains on, all from the same pass.
+"""Turns traces into training rows, for all methods from the same pass.
 
-    sft         prompt, completion          the reference answer, or the student's own where it was accepted
-    dpo, orpo   prompt, chosen, rejected    the reference against a wrong answer (gold, synthetic), a right answer of
-                                            the student against a wrong one (ai), what people preferred (human)
-    kto         prompt, completion, label   every answer by itself, right or wrong
-    grpo        prompt, example's fields    the reward reads them
+    sft         prompt, completion          the reference answer, or an accepted sample of the student
+    dpo, orpo   prompt, chosen, rejected    the reference and a wrong sample (gold, synthetic), a right and a wrong
+                                            sample (ai), or human preferences (human)
+    kto         prompt, completion, label   single answers, right or wrong
+    grpo        prompt, example's fields    for the reward
 
-Every row names its `id`, the `source` it was made from, the `predictor` and the `origin` of the preference or label,
-and `reply_tokens`, the most tokens that the program allows for a reply: what serving would cut is not learned.
+Every row has an `id`, the `source` it was made from, the `predictor`, the `origin` of the preference or label, and
+`reply_tokens`, the program's limit for a reply: what serving would cut is not trained on.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from synth_dspy.core.errors import ArmError
 from synth_dspy.training.traces import Attempt, Message, PredictorCall, Trace
 
 ACCEPT = 0.5
-"""The least score of an answer that is right."""
+"""Minimum score of a right answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of one method, and what the report says of them: how many of each origin, how many were dropped and why."""
+    """Rows of one method, and the number of dropped candidates by reason."""
 
     rows: tuple[dict[str, Any], ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, Any]:
-        """`rows`, `by_origin` and `dropped`, as JSON."""
+        """The counts for the report, as JSON values: `rows`, `by_origin` and `dropped`."""
         origins = Counter(row["origin"] for row in self.rows)
         return {"rows": len(self.rows), "by_origin": dict(origins), "dropped": dict(self.dropped)}
 
 
 def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, abstentions: float = 1.0) -> Rows:
-    """The reference answer of every call, or of the best accepted sample where there is no reference.
+    """The reference answer of every call, or else that of the best accepted sample.
 
     Args:
-        traces: of the trainset.
-        accept: the least score of an answer that is learned.
-        abstentions: at most this share of the examples is learned whose right answer is to abstain.
+        traces: traces of the trainset.
+        accept: minimum score of an answer to train on.
+        abstentions: maximum share of examples whose right answer is to abstain.
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     traces = list(traces)
-    silent = [trace for trace in traces if not trace.example.get("references", True)]
-    most = int(abstentions / max(1 - abstentions, 1e-9) * (len(traces) - len(silent)))
-    beyond = {id(trace) for trace in silent[most:]}
+    abstaining = [trace for trace in traces if not trace.example.get("references", True)]
+    most = int(abstentions / max(1 - abstentions, 1e-9) * (len(traces) - len(abstaining)))
+    excess = {id(trace) for trace in abstaining[most:]}
     for trace in traces:
-        if id(trace) in beyond:
+        if id(trace) in excess:
             dropped["abstentions beyond their share"] += 1
             continue
         origin, attempt = _origin(trace), trace.reference
@@ -63,22 +63,22 @@ def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, abstentions: fl
             dropped["no accepted answer"] += 1
             continue
         for number, call in enumerate(attempt.calls):
-            rows.append(_row(trace, call, number, origin, completion=said(call.reply)))
+            rows.append(_row(trace, call, number, origin, completion=assistant_message(call.reply)))
     return Rows(tuple(rows), dropped)
 
 
 def preference_rows(
     traces: Iterable[Trace], *, margin: float = 0.5, per_example: int = 2, most: int | None = None
 ) -> Rows:
-    """Pairs of a better and a worse answer to the same prompt.
+    """Pairs of a chosen and a rejected answer to the same prompt.
 
-    Each sample judged wrong stands against the reference, and against the best sample judged right if there is one.
+    Each wrong sample is paired with the reference, and with the best sample if that is right.
 
     Args:
-        traces: of the trainset, with samples.
-        margin: the least difference of the two scores.
-        per_example: at most so many pairs of one example, those with the largest margins.
-        most: at most so many pairs, from as many examples as can be.
+        traces: traces of the trainset, with samples.
+        margin: minimum difference of the two scores.
+        per_example: maximum number of pairs per example, those with the largest margins.
+        most: maximum number of pairs, spread over as many examples as possible.
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
@@ -93,13 +93,13 @@ def preference_rows(
                     continue
                 for number, (good, bad) in enumerate(zip(chosen.calls, rejected.calls, strict=False)):
                     if good.predictor != bad.predictor or good.messages != bad.messages:
-                        break  # from here on the two runs were asked different things
-                    if same(good.reply, bad.reply):
+                        break  # from here on the two runs have different prompts
+                    if is_same_text(good.reply, bad.reply):
                         dropped["equal"] += 1
                     elif chosen.score - rejected.score < margin:
                         dropped["margin"] += 1
                     else:
-                        sides = {"chosen": said(good.reply), "rejected": said(bad.reply)}
+                        sides = {"chosen": assistant_message(good.reply), "rejected": assistant_message(bad.reply)}
                         difference = round(chosen.score - rejected.score, 4)
                         pairs.append(_row(trace, good, number, origin, **sides, margin=difference))
         rows += _distinct(pairs, per_example)
@@ -107,10 +107,10 @@ def preference_rows(
 
 
 def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | None = None) -> Rows:
-    """Every answer by itself, labelled right or wrong: the references, and the student's samples as judged.
+    """Single answers, labelled right or wrong: the references, and the student's samples by their scores.
 
     Raises:
-        ArmError: all are right, or all are wrong.
+        ArmError: all answers are right, or all are wrong.
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
@@ -126,20 +126,20 @@ def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | Non
                     continue
                 seen.add((call.predictor, call.reply))
                 label = attempt.score >= accept
-                rows.append(_row(trace, call, number, origin, completion=said(call.reply), label=label))
+                rows.append(_row(trace, call, number, origin, completion=assistant_message(call.reply), label=label))
     right, wrong = ([row for row in rows if row["label"] is label] for label in (True, False))
     if not right or not wrong:
         raise ArmError(
-            f"KTO learns from right and wrong answers, and all {len(rows)} are {'right' if right else 'wrong'}: raise "
+            f"KTO needs right and wrong answers, but all {len(rows)} are {'right' if right else 'wrong'}: raise "
             "training.options.kto.examples or samples."
         )
-    half = None if most is None else max(1, most // 2)  # of each, or only right ones might be left
+    half = None if most is None else max(1, most // 2)  # of each label, so that both remain
     kept = (*_bounded(right, half, dropped).rows, *_bounded(wrong, half, dropped).rows)
     return Rows(tuple({**row, "id": f"{row['id']}/{'right' if row['label'] else 'wrong'}"} for row in kept), dropped)
 
 
 def grpo_rows(traces: Iterable[Trace]) -> Rows:
-    """The prompts of the last predictor, whose reply is the answer, with the example's fields for the reward."""
+    """The prompts of the last predictor, whose reply is the answer, and the example's fields for the reward."""
     rows = []
     dropped: Counter[str] = Counter()
     for trace in traces:
@@ -153,7 +153,7 @@ def grpo_rows(traces: Iterable[Trace]) -> Rows:
 
 
 def _bounded(rows: Sequence[dict[str, Any]], most: int | None, dropped: Counter[str]) -> Rows:
-    """At most so many rows, every example's first one before any second, with ids of their own."""
+    """At most `most` rows with unique ids; the first row of every example comes before any second one."""
     turn: Counter[str] = Counter()
     ranked = []
     for index, row in enumerate(rows):
@@ -175,7 +175,7 @@ def _row(trace: Trace, call: PredictorCall, number: int, origin: str, **values: 
 
 
 def row_of(call: PredictorCall, id: str, source: str, origin: str, **values: Any) -> dict[str, Any]:
-    """The row of a call, with what the method learns of it as `values`."""
+    """The row of a call; `values` are the method's fields."""
     return {
         "id": id,
         "source": source,
@@ -187,18 +187,18 @@ def row_of(call: PredictorCall, id: str, source: str, origin: str, **values: Any
     }
 
 
-def said(reply: str) -> list[Message]:
-    """A reply as a row's side: one message of the assistant."""
+def assistant_message(reply: str) -> list[Message]:
+    """A reply as a list of one assistant message, as rows hold it."""
     return [{"role": "assistant", "content": reply}]
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two replies are the same text, white space aside."""
+def is_same_text(one: str, other: str) -> bool:
+    """Whether two replies are the same text, ignoring white space."""
     return " ".join(one.split()) == " ".join(other.split())
 
 
 def _distinct(pairs: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """The pairs of the largest margins, none twice."""
+    """The pairs with the largest margins, without duplicates."""
     kept: dict[tuple[str, str, str], dict[str, Any]] = {}
     for pair in sorted(pairs, key=lambda pair: -pair["margin"]):
         key = (pair["predictor"], pair["chosen"][0]["content"], pair["rejected"][0]["content"])

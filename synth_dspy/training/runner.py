@@ -1,9 +1,9 @@
-"""One training, from its spec to an adapter, a merged model and a parity check; it can be killed at any point.
+"""Runs a training from its spec to an adapter, a merged model and a parity check; it can be killed at any point.
 
     rows -> tokens -> base model -> (reference) -> training -> adapter/ -> model.gguf -> parity -> result.json
 
-`result.json` is written last: a folder that holds one is done. Without it, a training started again goes on from its
-last checkpoint, and comes to the same adapter.
+`result.json` is written last: a folder that holds one is complete. Otherwise the training resumes from its last
+checkpoint and ends with the same adapter.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from synth_dspy.training.checkpoints import (
 )
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
-from synth_dspy.training.failures import told
+from synth_dspy.training.failures import as_user_error
 from synth_dspy.training.spec import ADAPTER, PLAN, PROMPTS, TrainSpec, read_spec
 
 if TYPE_CHECKING:
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"
 _LEAST_PROMPTS = 8
 WAIT_S = 20.0
-"""How long to wait for another process that is ending the same training."""
+"""How long to wait for another process that is finishing the same training."""
 
 
 def train(path: Path, emit: Emit, *, dry_run: bool = False) -> dict[str, Any]:
     """Run the training that a spec file describes, in the spec's folder; see `events` for what is emitted.
 
     Returns:
-        What result.json holds; with `dry_run`, the estimate.
+        The content of result.json; with `dry_run`, the estimate.
 
     Raises:
-        SetupError: the spec or its rows are not right, or another process trains in the folder.
-        ArmError: the training failed, or the served model does not answer like the trained one.
+        SetupError: the spec or its rows are invalid, or another process trains in the folder.
+        ArmError: the training or the parity check failed.
     """
     from synth_dspy.core.io.locks import lock_file
 
@@ -65,22 +65,22 @@ def train(path: Path, emit: Emit, *, dry_run: bool = False) -> dict[str, Any]:
             return _Training(spec, folder, emit).run(dry_run)
         lock = lock_file(folder / ".lock", wait_s=WAIT_S)
         if lock is None:
-            raise SetupError(f"Another process trains in {folder}: wait until it ends, or end it.")
+            raise SetupError(f"Another process trains in {folder}: wait until it ends, or stop it.")
         try:
-            return _finished(spec, folder) or _Training(spec, folder, emit).run(dry_run)
+            return _previous_result(spec, folder) or _Training(spec, folder, emit).run(dry_run)
         finally:
             os.close(lock)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        failure = told(error, spec, folder)
+        failure = as_user_error(error, spec, folder)
         if failure is None:
             raise
         raise failure from error
 
 
 class _Training:
-    """One run of a spec. What its steps share."""
+    """One run of a spec; holds the state that its steps share."""
 
     def __init__(self, spec: TrainSpec, folder: Path, emit: Emit) -> None:
         self.spec = spec
@@ -94,7 +94,7 @@ class _Training:
         rows = read_rows(spec.rows, spec.method)
         dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
         held_out = read_prompts(spec.prompts)[:PROMPTS] if spec.prompts is not None else []
-        prompts = _filled_up(held_out, [row["prompt"] for row in rows])
+        prompts = _pad_prompts(held_out, [row["prompt"] for row in rows])
         reward = _reward(spec) if spec.method == "grpo" else None
 
         import torch
@@ -110,7 +110,7 @@ class _Training:
         bf16 = uses_bf16(spec)
         model, tokenizer = load_base(
             spec.model,
-            # On a CPU the weights stay in fp32 and autocast multiplies in bf16: faster than weights in bf16.
+            # On a CPU the weights stay in fp32, and autocast computes in bf16: faster than bf16 weights.
             precision="bf16" if bf16 and torch.cuda.is_available() else "fp32",
             quantize=spec.quantize,
             adapters=spec.adapters,
@@ -120,7 +120,7 @@ class _Training:
         dev_rows = self._tokens(dev, tokenizer) if dev else None
         whole = estimate(spec, every_row, model, bf16=bf16)
         if not dry_run:
-            _begin(self.checkpoints, _fingerprint(spec))
+            _prepare_checkpoints(self.checkpoints, _fingerprint(spec))
         plan = self._plan(whole, len(every_row.rows), keep=not dry_run)
         train_rows = every_row.first(plan["rows"])
         expected = {
@@ -151,9 +151,9 @@ class _Training:
         self._save(trained)
         trainer.accelerator.free_memory()
         del trainer
-        release()  # the served model, for the parity check, is loaded next
+        release()  # memory for the served model, which the parity check loads next
         failed = None
-        # A training of a few rows is not checked for longer than it took: its weights are compared in any case.
+        # A short training gets a short check: its weights are compared in any case.
         prompts = prompts[: max(_LEAST_PROMPTS, len(train_rows.rows))]
         if spec.gguf != "none":
             result["parity"], failed = self._serve(trained, tokenizer, prompts)
@@ -161,7 +161,7 @@ class _Training:
         else:
             from synth_dspy.training.unmerged import REPLIES, write_replies
 
-            # vLLM is compared with them once this process has given the GPU back.
+            # vLLM is compared with these replies once this process has released the GPU.
             served = (self._merged() if spec.quantize else trained).eval()
             write_replies(self.folder / REPLIES, served, tokenizer, prompts, max_tokens=spec.completion_tokens)
         result |= _peak()
@@ -174,7 +174,7 @@ class _Training:
         return result
 
     def _plan(self, whole: Estimate, rows: int, *, keep: bool) -> dict[str, Any]:
-        """How many of the rows are trained on in the spec's time: `rows`, `available`, `all_rows_s`."""
+        """How many rows to train on within the time limit: `rows`, `available`, `all_rows_s`."""
         path = self.checkpoints / PLAN
         with suppress(OSError, ValueError):
             plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -188,16 +188,16 @@ class _Training:
         return plan
 
     def _marked(self, model: Any, tokenizer: Any) -> Any:
-        """The tokeniser with the marker of calls, for which the model gets a row."""
+        """The tokeniser with the call token; also sets the token's row in the model."""
         if self.spec.call_token is None:
             return tokenizer
         from synth_dspy.training.call_token import find, renamed, set_rows
 
         self.token = find(tokenizer, self.spec.call_token, model.get_input_embeddings().num_embeddings)
-        if self.token.was is not None and self.spec.gguf == "none":
+        if self.token.replaces is not None and self.spec.gguf == "none":
             raise SetupError(
-                f"{self.spec.model} knows no token {self.token.text!r}, and vLLM serves it as it is: set call_token to "
-                "one that it knows, or gguf to Q8_0 or F16."
+                f"{self.spec.model} has no token {self.token.text!r}, and vLLM serves the base unchanged: set "
+                "call_token to one that the model has, or gguf to Q8_0 or F16."
             )
         set_rows(model, self.token)
         return renamed(tokenizer, self.token)
@@ -213,7 +213,7 @@ class _Training:
         state = trainer.state
         steps = [entry for entry in state.log_history if "loss" in entry]
         curve = [[entry["step"], entry["loss"]] for entry in steps]
-        tenth = max(1, len(curve) // 10)  # a step may be a single row: one alone says little
+        tenth = max(1, len(curve) // 10)  # a single step may be a single row, which says little
         seconds = steps[-1]["seconds"]
         extra = [name for name in ("accuracy", "margin", "divergence", "reward") if name in steps[-1]]
         return {
@@ -242,7 +242,7 @@ class _Training:
 
         with publish(self.folder / ADAPTER) as part:
             trained.save_pretrained(part, save_embedding_layers=False)
-            (part / "README.md").unlink(missing_ok=True)  # PEFT's, full of blanks
+            (part / "README.md").unlink(missing_ok=True)  # PEFT's template
             record_base(part, trained)
 
     def _merged(self) -> Any:
@@ -255,7 +255,7 @@ class _Training:
         return PeftModel.from_pretrained(model, self.folder / ADAPTER).eval()
 
     def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
-        """Merge, and compare the served with the trained model: (what parity.asdict() says, what failed)."""
+        """Merge, and compare the served with the trained model: (facts about parity, the failure or None)."""
         from synth_dspy.training.merge import merge, write_modelfile
         from synth_dspy.training.parity import check_parity, explain_failure
 
@@ -265,9 +265,9 @@ class _Training:
         facts: dict[str, Any] = {}
         failure = None
         if spec.quantize:
-            # What is merged is the 16-bit base with the adapter; what 4 bits did to the base is not the server's doing.
+            # The adapter is merged into the 16-bit base, so compare with that, not with the 4-bit one.
             trained = self._merged()
-        for kind in kinds:  # 16 bits where 8 change too many answers
+        for kind in kinds:  # fall back to 16 bits if 8 bits change too many answers
             merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind, token=self.token)
             write_modelfile(target)
             parity = check_parity(trained.eval(), tokenizer, target, prompts, max_tokens=spec.completion_tokens)
@@ -278,19 +278,19 @@ class _Training:
         return facts, failure
 
 
-def _filled_up(prompts: list[Any], more: list[Any]) -> list[Any]:
-    """Held-out prompts, and where they are fewer than `PROMPTS`, distinct ones that were trained on after them."""
-    filled = list(prompts)
-    for prompt in more:
-        if len(filled) >= PROMPTS:
+def _pad_prompts(prompts: list[Any], training_prompts: list[Any]) -> list[Any]:
+    """Held-out prompts, padded to `PROMPTS` with distinct training prompts."""
+    padded = list(prompts)
+    for prompt in training_prompts:
+        if len(padded) >= PROMPTS:
             break
-        if prompt not in filled:
-            filled.append(prompt)
-    return filled
+        if prompt not in padded:
+            padded.append(prompt)
+    return padded
 
 
 def uses_bf16(spec: TrainSpec) -> bool:
-    """Whether a training multiplies in bfloat16: if asked to, or if that is what this machine computes in."""
+    """Whether a training computes in bfloat16: as set, or by the machine's default."""
     if spec.precision != "auto":
         return spec.precision == "bf16"
     import torch
@@ -300,7 +300,7 @@ def uses_bf16(spec: TrainSpec) -> bool:
     return precision() == "bf16"
 
 
-def _finished(spec: TrainSpec, folder: Path) -> dict[str, Any] | None:
+def _previous_result(spec: TrainSpec, folder: Path) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -322,8 +322,8 @@ def _fingerprint(spec: TrainSpec) -> str:
         raise SetupError(f"{error.filename} cannot be read: {error.strerror}; check the spec's paths.") from error
 
 
-def _begin(checkpoints: Path, fingerprint: str) -> None:
-    """Make the folder for checkpoints; those of other settings or rows are nothing to go on from."""
+def _prepare_checkpoints(checkpoints: Path, fingerprint: str) -> None:
+    """Create the folder for checkpoints; remove those of other settings or rows."""
     marker = checkpoints / "fingerprint"
     if checkpoints.is_dir() and not (marker.is_file() and marker.read_text(encoding="ascii") == fingerprint):
         shutil.rmtree(checkpoints)
@@ -339,21 +339,21 @@ def _reward(spec: TrainSpec) -> Any:
         raise SetupError("grpo needs training.options.grpo.reward, a function of the workspace as module:function.")
     module, _, name = spec.reward.partition(":")
     own = module.startswith("synth_dspy.")
-    found = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
-    if not callable(found):
+    reward = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
+    if not callable(reward):
         raise SetupError(f"training.options.grpo.reward is {spec.reward!r}, and {module} has no function {name!r}.")
-    return found
+    return reward
 
 
 def release() -> None:
-    """Give freed memory back to the system."""
+    """Return freed memory to the system."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # a C library without it
+    with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _begin_peak() -> None:
-    """Forget what this process took before; where the system cannot, its peak is that of all its trainings."""
+    """Reset the peak memory of this process; if the system cannot, the peak is that of all its trainings."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -369,7 +369,7 @@ def _peak() -> dict[str, Any]:
 
 
 def _peak_rss() -> int:
-    """The most memory since `_begin_peak`, in KiB."""
+    """Peak memory since `_begin_peak`, in KiB."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
@@ -381,10 +381,10 @@ def _mean(curve: list[list[float]]) -> float:
 
 
 def _library_versions() -> dict[str, str]:
-    found = {}
+    installed = {}
     for package in ("trl", "peft", "bitsandbytes"):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,11 +1,10 @@
-"""Log-probabilities of completions, at no more work than they need.
+"""Efficient log-probabilities of completions.
 
-Two savings, on any hardware, that leave loss and gradients as they are:
+Two savings, on any hardware, that do not change loss or gradients:
 
-- Completions of one prompt (chosen and rejected, or an answer and the mismatched one of KTO) follow it in one sequence
-  and share its positions; an attention mask keeps them from seeing each other. The prompt, most of the tokens, is
-  computed once.
-- The output layer, a quarter of a small model, runs only where a token of a completion is predicted.
+- Completions of one prompt (chosen and rejected, or an answer and KTO's mismatched one) are packed after it into one
+  sequence; an attention mask keeps them from attending to each other. The prompt, most of the tokens, is computed once.
+- The output layer, a quarter of a small model, runs only at positions that predict a completion's tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 512
-"""Tokens whose logits are in memory at once, if there are more."""
+"""Maximum number of tokens whose logits are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +29,17 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        """Tokens that the model reads: the last of a completion predicts nothing."""
+        """Number of tokens that the model reads: the last token of a completion need not be read."""
         return len(self.prompt) + sum(len(completion) - 1 for completion in self.completions)
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Groups in one sequence of L tokens that hold T tokens to be predicted.
+    """Groups packed into one sequence of L tokens, with T tokens to predict.
 
-    `input_ids` and `position_ids` are (1, L). `mask` is (1, 1, L, L), true where a token (row) sees another; None:
-    it sees all before it. `sources` and `targets` are (T,): where a token is predicted, and the token. `lengths` are
-    the tokens of each completion, in order.
+    `input_ids` and `position_ids` are (1, L). `mask` is (1, 1, L, L), true where a token (row) attends to another;
+    None: causal. `sources` and `targets` are (T,): the position that predicts a token, and the token. `lengths` are the
+    lengths of the completions, in order.
     """
 
     input_ids: torch.Tensor
@@ -58,7 +57,7 @@ class Packed:
 
 
 def pack(groups: Sequence[Group]) -> Packed:
-    """Join groups into one sequence in which no group sees another, and no completion another."""
+    """Pack groups into one sequence in which no group or completion attends to another."""
     import torch
 
     ids: list[int] = []
@@ -98,7 +97,7 @@ def token_logps(model: Any, packed: Packed) -> torch.Tensor:
 
     Args:
         model: a causal language model, perhaps wrapped by PEFT, whose attention takes boolean masks (`sdpa`).
-        packed: on the model's device.
+        packed: the sequence, on the model's device.
     """
     import torch
     from torch.nn import functional
@@ -116,7 +115,7 @@ def token_logps(model: Any, packed: Packed) -> torch.Tensor:
     sources = states.index_select(0, packed.sources)
     if len(packed.targets) <= CHUNK:
         return logps(sources, packed.targets)
-    # The logits of long completions are larger than all else: computed again in the backward pass, chunk by chunk.
+    # Logits of long completions take the most memory: recompute them in the backward pass, chunk by chunk.
     chunks = zip(sources.split(CHUNK), packed.targets.split(CHUNK), strict=True)
     return torch.cat([checkpoint(logps, *chunk, use_reentrant=False) for chunk in chunks])
 

@@ -1,7 +1,7 @@
-"""What one training is: the spec file that `python -m synth_dspy.train spec.json` reads, here or on any machine.
+"""The spec file of a training, for `python -m synth_dspy.train spec.json` on this or any other machine.
 
-A spec names everything that determines the adapter. Its fingerprint is a hash of that, of the rows' and adapters'
-bytes included, so that a training that was done once is found again and never repeated.
+A spec contains everything that determines the adapter. Its fingerprint is a hash of that, including the contents of
+the rows and adapters, so that a training is never repeated.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from synth_dspy.core.validation import describe_error
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
-"""Fields that a run fills in."""
+"""Fields that a run sets."""
 PLAN = "plan.json"
-"""How many rows a training takes in its time: decided once, since another look at a busy machine would say another."""
+"""The number of rows to train on: decided once, since another estimate on a busy machine would differ."""
 ADAPTER = "adapter"
 ERRORS = "errors.log"
-SENT = "-"
-"""Stands for a spec's path where the paths are sent to the process that trains."""
+FROM_STDIN = "-"
+"""In place of a spec's path: the training process reads paths from its standard input."""
 LOSSES = 3
-"""Counts the changes after which the same spec gives another adapter."""
+"""Version of the training code; raise it when the same spec gives another adapter."""
 PROMPTS = 32
-"""How many prompts the served model is checked on."""
+"""Number of prompts of the parity check."""
 
 
 class Lora(Settings):
@@ -43,7 +43,7 @@ class Lora(Settings):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the projections that get an adapter."""
     layers: int | None = Field(default=None, ge=1)
-    """Adapt only this many of the last layers: what lies below is not differentiated. None: all layers."""
+    """Adapt only this many of the last layers, so that no gradients are computed below them. None: all layers."""
 
 
 class TrainSpec(Settings):
@@ -53,63 +53,62 @@ class TrainSpec(Settings):
     model: str
     """The base: a registry name, a GGUF file or a Hugging Face folder (without `embedded/`)."""
     adapters: tuple[Path, ...] = ()
-    """Adapters that are merged into the base before training, in order: preferences are tuned on top of SFT."""
+    """Adapters to merge into the base before training, in order: preferences are trained on top of SFT."""
     rows: Path
     """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
-    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo: `prompt`, and what the reward reads. Each has an
-    `id` and a `source`, the id of the item it was made from; and `reply_tokens`, if replies are cut there."""
+    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo: `prompt`, and the fields that the reward reads.
+    Each has an `id` and a `source` (the id of its example), and `reply_tokens` if replies are cut."""
     dev: Path | None = None
-    """Rows of the same form whose loss decides on stopping early; None: never."""
+    """Rows of the same form for early stopping; None: no early stopping."""
     prompts: Path | None = None
-    """JSON lines with `prompt`: held-out prompts on which the served model must agree with the trained one; where there
-    are fewer than 32, prompts of `rows` are added."""
+    """JSON lines with `prompt`: held-out prompts for the parity check; if there are fewer than 32, prompts of `rows`
+    are added."""
     seed: int = 0
     minutes: float | None = Field(default=None, gt=0)
-    """Train on the first rows only, as many as this time is estimated to be enough for; None: on all."""
+    """Time limit: train on as many of the first rows as are estimated to fit; None: all rows."""
     lora: Lora = Lora()
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     batch: int = Field(default=4, ge=1)
-    """Rows of one optimizer step; how many of them are in memory at once is the runner's choice."""
+    """Rows per optimizer step; the runner chooses the size of micro-batches."""
     warmup_steps: int = Field(default=3, ge=0)
-    """Steps until the full learning rate; never more than a tenth of all steps."""
+    """Warm-up steps of the learning rate; at most a tenth of all steps."""
     beta: float = Field(default=0.1, gt=0)
     """Weight of the reference model (dpo, kto, grpo), or of the odds ratio (orpo)."""
     max_tokens: int = Field(default=2048, ge=16)
-    """Longest row; longer ones are left out and counted, never cut."""
+    """Longest row; longer rows are left out and counted."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: on a GPU bf16 where it has it; on a CPU what models are served in, see `lms/precision.py`."""
+    """`auto`: bf16 on a GPU that supports it; on a CPU the serving precision, see `models/embedded/precision.py`."""
     quantize: bool = False
-    """Hold the base in 4 bits (QLoRA; needs CUDA and bitsandbytes)."""
+    """Quantise the base to 4 bits (QLoRA; needs CUDA and bitsandbytes)."""
     gradient_checkpointing: bool = False
     packing: bool = False
-    """Join short rows into one sequence (sft on a GPU)."""
+    """Pack short rows into one sequence (sft on a GPU)."""
     save_steps: int = Field(default=10, ge=1)
-    """Optimizer steps between checkpoints, from which a killed training goes on."""
+    """Optimizer steps between checkpoints."""
     eval_steps: int = Field(default=5, ge=1)
     patience: int = Field(default=0, ge=0)
-    """Evaluations on `dev` without a better loss before training stops; 0: never."""
+    """Evaluations on `dev` without a better loss before training stops; 0: no early stopping."""
     reward: str | None = None
     """For grpo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`."""
     workspace: Path | None = None
-    """Where `reward` is imported from."""
+    """The folder that `reward` is imported from."""
     generations: int = Field(default=4, ge=2)
-    """Samples of one prompt (grpo)."""
+    """Samples per prompt (grpo)."""
     completion_tokens: int = Field(default=48, ge=1)
     """Longest reply, for grpo's samples and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
-    """Type of the merged model's tuned tensors, and of those that have to be converted; `none` leaves the adapter
-    unmerged, for vLLM."""
+    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM."""
     call_token: str | None = None
-    """A string, such as `<tool_call>`, that is to be one token: replies begin a function call with it. A model that
-    does not know it gives up an unused token of its vocabulary for it."""
+    """A string, such as `<tool_call>`, that becomes one token and begins the function calls in replies. In a model
+    without it, it replaces an unused token of the vocabulary."""
     parity: float = Field(default=0.95, ge=0, le=1)
-    """Least share of the served model's reply tokens that must be the trained model's own, up to the noise of the
-    precision; 0 takes any server that holds the trained weights."""
+    """Minimum share of the served model's reply tokens that must agree with the trained model, up to the noise of the
+    precision; 0 accepts any server that has the trained weights."""
     threads: int | None = Field(default=None, ge=1)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that stand for all that determines the adapter, whatever its paths are called."""
+        """A hash of everything that determines the adapter, sixteen hexadecimal digits; paths do not count."""
         settings = self.model_dump(
             mode="json", exclude={"adapters", "model", "rows", "dev", "prompts", "workspace", "threads"}
         )
@@ -128,20 +127,20 @@ class TrainSpec(Settings):
 
 
 def check_training_options(method: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> None:
-    """Whether `[training.options.<method>]` sets what a training has, before any work is done.
+    """Check `[training.options.<method>]` before any work is done.
 
     Args:
-        method: of the training.
+        method: the training method.
         options: settings by name.
-        also: what the method's recipe has beside them, for the spelling of one that does not exist.
+        also: names of the recipe's own settings, for suggestions.
 
     Raises:
-        SetupError: a setting does not exist, is another's to set, or has a wrong value; names it.
+        SetupError: a setting does not exist, cannot be set there, or has an invalid value; names it.
     """
     where = f"training.options.{method}"
     reserved = sorted(set(options) & RESERVED)
     if reserved:
-        raise SetupError(f"{where}.{reserved[0]} is not set there: it follows from the run.")
+        raise SetupError(f"{where}.{reserved[0]} cannot be set: it follows from the run.")
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:
@@ -149,10 +148,10 @@ def check_training_options(method: str, options: Mapping[str, Any], also: Iterab
 
 
 def read_spec(path: Path) -> TrainSpec:
-    """The spec of a file, its paths made absolute.
+    """Read a spec file, and make its paths absolute.
 
     Raises:
-        SetupError: there is no such file, or it sets something that does not exist; names the key.
+        SetupError: the file does not exist, or has an unknown or invalid field; names it.
     """
     value = read_json(path, "The training spec")
     method = value.get("method") if isinstance(value, dict) else None
@@ -164,8 +163,8 @@ def read_spec(path: Path) -> TrainSpec:
         raise SetupError(f"In the training spec {path}, {describe_error(error, TrainSpec)}") from error
     try:
         return _absolute(spec, path.resolve().parent)
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
-        raise SetupError(f"The training spec {path} names a file that cannot be one: {error}.") from error
+    except (OSError, ValueError) as error:  # a name that is too long, or contains a null byte
+        raise SetupError(f"The training spec {path} contains an invalid path: {error}.") from error
 
 
 def _absolute(spec: TrainSpec, base: Path) -> TrainSpec:
@@ -182,7 +181,7 @@ def _absolute(spec: TrainSpec, base: Path) -> TrainSpec:
 
 
 def _weights(model: str) -> list[Path]:
-    """The files that hold the base's weights."""
+    """The files with the base's weights."""
     from synth_dspy.models.weights.registry import resolve
 
     path = resolve(model)
@@ -190,7 +189,7 @@ def _weights(model: str) -> list[Path]:
 
 
 def _ends(path: Path, size: int = 1 << 20) -> bytes:
-    """A hash of a large file's length, beginning and end: a file that was replaced gives another."""
+    """A hash of a large file's length, beginning and end, which detects another file."""
     with path.open("rb") as file:
         head = file.read(size)
         length = file.seek(0, 2)

@@ -1,8 +1,8 @@
-"""One pass over the trainset: what every predictor was asked, what it should have said, and what the student said.
+"""Traces of the program on the trainset: every predictor's prompts, reference replies and sampled replies.
 
-A trace holds the program run once with the reference answers put into the LM's mouth (so that prompts are exactly
-those that will be served, at no call where one predictor gives the answer), and `samples` times as the student
-answers by itself, each scored. Every method's rows are made from these traces; see `rows.py`.
+For each example the program runs once with the reference answers in place of the LM's replies (so the prompts are
+exactly those that will be served, without any model call if one predictor gives the answer), and `samples` times with
+sampled replies of the student, each scored. The rows of all methods are made from these traces; see `rows.py`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PredictorCall:
-    """One predictor's call: its chat messages as the model is sent them, and the reply as the adapter writes it.
+    """One predictor's call: its chat messages as sent to the model, and the reply as the adapter formats it.
 
-    `limit` are the most tokens that the model was allowed for it; None: not known.
+    `limit` is the maximum number of reply tokens; None if unknown.
     """
 
     predictor: str
@@ -40,7 +40,7 @@ class PredictorCall:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of the program: its calls, in order, and the score of what came of them, in [0, 1]."""
+    """One run of the program: its calls in order, and the score of its prediction, in [0, 1]."""
 
     calls: tuple[PredictorCall, ...]
     score: float
@@ -48,7 +48,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one example gave. `reference` is None where the program could not be run to its end."""
+    """The runs of one example. `reference` is None if the program failed."""
 
     example: dspy.Example
     reference: Attempt | None
@@ -65,19 +65,19 @@ def collect(
     temperature: float = 0.8,
     progress: Callable[[int], None] | None = None,
 ) -> list[Trace]:
-    """Run the program over the examples, its LM set on every predictor.
+    """Run the program over the examples.
 
     Args:
-        program: an uncompiled or compiled program; it is not changed.
-        examples: with the values of the outputs that are known, under the signatures' names.
-        executor: runs many examples at once.
-        score: of a prediction against its example.
-        samples: how often the student answers each by itself.
-        temperature: of those answers.
+        program: the program, whose predictors have LMs; it is not changed.
+        examples: examples with the known values of output fields, under the signatures' names.
+        executor: runs the examples concurrently.
+        score: scores a prediction against its example.
+        samples: number of sampled runs per example.
+        temperature: sampling temperature.
         progress: called with the number of examples done since the last call.
 
     Returns:
-        A trace for each example, in their order; a run that fails is left out of its trace.
+        A trace for each example, in order; failed runs are left out.
     """
 
     def trace(example: dspy.Example) -> Trace:
@@ -98,7 +98,7 @@ def collect(
 
 
 def prompts(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[tuple[Message, ...]]:
-    """The prompts that the program makes of each example: no model is asked where its answer is known."""
+    """The program's prompts for each example, without model calls where the outputs are known."""
     traces = collect(program, examples, executor=executor, score=lambda example, prediction, trace=None: 1.0)
     return [call.messages for trace in traces if trace.reference for call in trace.reference.calls]
 
@@ -106,11 +106,11 @@ def prompts(program: dspy.Module, examples: Sequence[dspy.Example], executor: Ex
 def _sampled(
     program: dspy.Module, example: dspy.Example, score: Metric, temperature: float, index: int
 ) -> Attempt | None:
-    """One answer of the student; None, and a line in the log, where it failed."""
+    """One sampled run; None if it failed, which is logged."""
     try:
         return _attempt(program, example, score, (temperature, index))
     except SetupError:
-        raise  # true of every call
+        raise  # it would fail every call
     except Exception as error:
         log.warning("a sample of %s failed: %r", example.get("id"), error)
         return None
@@ -119,7 +119,7 @@ def _sampled(
 def _attempt(
     program: dspy.Module, example: dspy.Example, score: Metric, sampled: tuple[float, int] | None
 ) -> Attempt | None:
-    """One run: sampled at a temperature with a rollout id, or with the reference answers."""
+    """One run: with the reference answers, or sampled with (temperature, index)."""
     from dspy.utils.exceptions import AdapterParseError
 
     own = program.deepcopy()
@@ -132,18 +132,18 @@ def _attempt(
     try:
         with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
             prediction = own(**example.inputs())
-    except AdapterParseError:  # a reply that says nothing
+    except AdapterParseError:  # an empty or malformed reply
         return None
     return Attempt(tuple(recorder.calls), float(score(example, prediction)))
 
 
 def _forced(lm: dspy.LM, recorder: _Recorder) -> dspy.LM:
     engine = _Reference(lm.engine, recorder)
-    return lm.copy(engine=engine, cache=False)  # the answer is the example's
+    return lm.copy(engine=engine, cache=False)  # the answer is the example's, not the LM's
 
 
 class _Reference:
-    """An engine that gives the reference answer where there is one, and asks the model where there is none."""
+    """An engine that replies with the reference answer, or calls the model if there is none."""
 
     def __init__(self, inner: Any, recorder: _Recorder) -> None:
         self._inner = inner
@@ -163,7 +163,7 @@ class _Reference:
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenCall:
     call_id: str
     predictor: str
     adapter: Any = None
@@ -173,41 +173,41 @@ class _Open:
 
 
 class _Recorder(BaseCallback):
-    """Listens to one run of a program on one example; DSPy calls it in the run's own thread."""
+    """A callback that records one run of a program on one example; DSPy calls it in the run's thread."""
 
     def __init__(self, predictors: dict[int, str], example: dspy.Example) -> None:
         self._predictors = predictors
         self._example = example
-        self._open: list[_Open] = []
+        self._open: list[_OpenCall] = []
         self.calls: list[PredictorCall] = []
 
     def reference(self, limit: int | None) -> str | None:
-        """What the predictor under way, allowed so many tokens, should say, if the example knows."""
+        """The reference reply of the running predictor, or None if the example lacks a value; records its limit."""
         if not self._open:
             return None
-        now = self._open[-1]
-        now.limit = limit
-        known = self._example.toDict()
-        names = list(now.signature.output_fields)
-        if any(known.get(name) is None for name in names):
+        open_call = self._open[-1]
+        open_call.limit = limit
+        values = self._example.toDict()
+        names = list(open_call.signature.output_fields)
+        if any(values.get(name) is None for name in names):
             return None
-        outputs = {name: known[name] for name in names}
-        return str(now.adapter.format_assistant_message_content(now.signature, outputs))
+        outputs = {name: values[name] for name in names}
+        return str(open_call.adapter.format_assistant_message_content(open_call.signature, outputs))
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         if id(instance) in self._predictors:
-            self._open.append(_Open(call_id, self._predictors[id(instance)]))
+            self._open.append(_OpenCall(call_id, self._predictors[id(instance)]))
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         if not self._open or self._open[-1].call_id != call_id:
             return
-        done = self._open.pop()
-        if exception is None and outputs is not None and done.adapter is not None:
-            reply = done.adapter.format_assistant_message_content(done.signature, dict(outputs))
-            self.calls.append(PredictorCall(done.predictor, done.messages, str(reply), done.limit))
+        open_call = self._open.pop()
+        if exception is None and outputs is not None and open_call.adapter is not None:
+            reply = open_call.adapter.format_assistant_message_content(open_call.signature, dict(outputs))
+            self.calls.append(PredictorCall(open_call.predictor, open_call.messages, str(reply), open_call.limit))
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        # DSPy announces a format once for each class that wraps it; only the outermost names its arguments.
+        # DSPy calls this once for each class that wraps `format`; only the outermost call has named arguments.
         if self._open and "signature" in inputs:
             self._open[-1].adapter, self._open[-1].signature = instance, inputs["signature"]
 

@@ -1,12 +1,12 @@
-"""Adapters that are served unmerged, by vLLM: several as one, and whether the server answers as the trained model does.
+"""Serving adapters unmerged with vLLM: concatenation of several adapters, and the parity check.
 
-vLLM applies one adapter to a request. Two in a row, a preference tuning's on that of the supervised one before it, add
-B1·A1·s1 + B2·A2·s2 to a weight, which is one product of the ranks' sum.
+vLLM applies one adapter per request. A chain of two (DPO's on top of SFT's) adds B1·A1·s1 + B2·A2·s2 to a weight, which
+is one product whose rank is the sum of both ranks.
 
-The parity check has two halves, because a GPU has no room for both models: the training writes down what the trained
-model says to the held-out prompts (`write_replies`), and once it has ended the server is asked the same
-(`check_served`). Both replies are greedy; they are compared token by token up to where they part, and a near tie
-there is no difference.
+The parity check has two halves, because a GPU has no room for both models: the training stores the trained model's
+replies to the held-out prompts (`write_replies`), and after it has ended the server gets the same prompts
+(`check_served`). Both decode greedily. Replies are compared token by token up to the first difference, which is ignored
+if it is a near tie.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from synth_dspy.training.vllm import LOG, ask, servers
 SERVED = "openai/"
 REPLIES = "replies.json"
 PARITY = "parity.json"
-JOINED = "served"
+CONCATENATED = "served"
 _PREFIX = "base_model.model."
 _SHOWN, _TAIL = 5, 120
 _PRECISION = "bf16"  # what vLLM computes in on a GPU
 
 
 def serve(folder: Path, *, waiting: Progress | None = None, cancelled: Callable[[], bool] = lambda: False) -> str:
-    """Serve a finished training's adapter by vLLM, and compare it with the trained model unless that has been done.
+    """Serve a finished training's adapter with vLLM, and check its parity unless that has been done.
 
     Returns:
         The model string, `openai/<name>`.
@@ -49,13 +49,13 @@ def serve(folder: Path, *, waiting: Progress | None = None, cancelled: Callable[
     from synth_dspy.training.base import base_folder
 
     spec, name = read_spec(folder / SPEC), folder.name
-    adapter = joined([*spec.adapters, folder / ADAPTER], folder / JOINED)
+    adapter = concatenate_adapters([*spec.adapters, folder / ADAPTER], folder / CONCATENATED)
     try:
         address = servers().serve(
             base_folder(spec.model), name, adapter, log=folder / LOG, waiting=waiting, cancelled=cancelled
         )
     except InterruptedError as error:
-        raise Cancelled(f"The training {name} was cancelled; started again, it is found.") from error
+        raise Cancelled(f"The training {name} was cancelled; the trained adapter is kept.") from error
     _check(folder, spec, address.removesuffix("/v1"), name)
     return f"{SERVED}{name}"
 
@@ -74,30 +74,30 @@ def _check(folder: Path, spec: TrainSpec, root: str, name: str) -> None:
         raise ArmError(failure)
 
 
-def on_its_server(lm: Any) -> Any:
-    """An LM that DSPy copied from the student, with the engine that its tuned model needs."""
-    found = servers().where(lm.model.removeprefix(SERVED)) if lm.model.startswith(SERVED) else None
-    if found is None:
+def with_server_engine(lm: Any) -> Any:
+    """An LM that DSPy copied from the student, with the engine for its tuned model; others are returned unchanged."""
+    served_model = servers().where(lm.model.removeprefix(SERVED)) if lm.model.startswith(SERVED) else None
+    if served_model is None:
         return lm
     from synth_dspy.models.http.engine import HttpEngine
     from synth_dspy.models.ledger_lm import AsyncLedgerEngine, LedgerEngine
 
-    http = HttpEngine(found[0])
-    http.fingerprint = "vllm"  # the port is another each time, and the name says which training it is
+    http = HttpEngine(served_model[0])
+    http.fingerprint = "vllm"  # the port changes, and the model's name identifies the training
     ledger, role = getattr(lm.engine, "ledger", None), getattr(lm.engine, "role", "student")
     engine = LedgerEngine(http, ledger=ledger, role=role)
-    return lm.copy(engine=engine, async_engine=AsyncLedgerEngine(engine), portable={"api_base": found[0]})
+    return lm.copy(engine=engine, async_engine=AsyncLedgerEngine(engine), portable={"api_base": served_model[0]})
 
 
-def joined(adapters: Sequence[Path], target: Path) -> Path:
-    """One adapter that does what several do one after the other; the only one, as it is.
+def concatenate_adapters(adapters: Sequence[Path], target: Path) -> Path:
+    """Combine a chain of adapters into one; a single one is returned unchanged.
 
     Args:
-        adapters: PEFT's LoRA folders.
-        target: Where it is written if there are several.
+        adapters: PEFT LoRA folders, in training order.
+        target: The folder to write if there are several.
 
     Raises:
-        ArmError: One is not a plain LoRA.
+        ArmError: One of them is not a plain LoRA.
     """
     if len(adapters) == 1:
         return adapters[0]
@@ -110,10 +110,10 @@ def joined(adapters: Sequence[Path], target: Path) -> Path:
     rank = sum(max(len(a) for a, _ in matrices.values()) for _, matrices in parts)
     tensors = {}
     for module in sorted(set().union(*(matrices for _, matrices in parts))):
-        having = [(config, *matrices[module]) for config, matrices in parts if module in matrices]
-        a = np.concatenate([a for _, a, _ in having])
-        b = np.concatenate([b * scaling(config, module, len(a)) for config, a, b in having], axis=1)
-        missing = rank - len(a)  # of an adapter that leaves this module alone
+        parts_with_module = [(config, *matrices[module]) for config, matrices in parts if module in matrices]
+        a = np.concatenate([a for _, a, _ in parts_with_module])
+        b = np.concatenate([b * scaling(config, module, len(a)) for config, a, b in parts_with_module], axis=1)
+        missing = rank - len(a)  # adapters that do not change this module
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = np.pad(a, ((0, missing), (0, 0))).astype(np.float32)
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = np.pad(b, ((0, 0), (0, missing))).astype(np.float32)
     config = {
@@ -137,13 +137,13 @@ def joined(adapters: Sequence[Path], target: Path) -> Path:
 def write_replies(
     path: Path, model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], *, max_tokens: int
 ) -> None:
-    """Write down the trained model's greedy replies.
+    """Store the trained model's greedy replies.
 
     Args:
         path: The file to write.
-        model: With its adapter, in evaluation mode.
-        tokenizer: What it was trained with.
-        prompts: Chats that were not trained on.
+        model: The model with its adapter, in evaluation mode.
+        tokenizer: The tokeniser it was trained with.
+        prompts: Chats for the parity check.
         max_tokens: Longest reply.
     """
     from synth_dspy.training.data import prompt_ids
@@ -151,42 +151,42 @@ def write_replies(
     replies = []
     for prompt in prompts:
         ids = prompt_ids(tokenizer, prompt)
-        said, margins = _greedy(model, ids, tokenizer.eos_token_id, max_tokens)
-        replies.append({"messages": [dict(m) for m in prompt], "prompt": ids, "reply": said, "margins": margins})
+        reply, margins = _greedy(model, ids, tokenizer.eos_token_id, max_tokens)
+        replies.append({"messages": [dict(m) for m in prompt], "prompt": ids, "reply": reply, "margins": margins})
     with publish(path) as part:
         part.write_text(json.dumps(replies, ensure_ascii=False), encoding="utf-8")
 
 
 def _greedy(model: Any, ids: list[int], end: int, max_tokens: int) -> tuple[list[int], list[float]]:
-    """A greedy reply, its end token included, and by how many logits each token led the next best."""
+    """A greedy reply with its end token, and for each token the margin to the second best in logits."""
     import torch
 
-    said: list[int] = []
+    reply: list[int] = []
     margins: list[float] = []
     given, cache = torch.tensor([ids], device=model.device), None
     with torch.inference_mode():
-        while len(said) < max_tokens and (not said or said[-1] != end):
+        while len(reply) < max_tokens and (not reply or reply[-1] != end):
             out = model(input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1)
             best = out.logits[0, -1].float().topk(2)
-            said.append(int(best.indices[0]))
+            reply.append(int(best.indices[0]))
             margins.append(round(float(best.values[0] - best.values[1]), 4))
-            given, cache = torch.tensor([said[-1:]], device=model.device), out.past_key_values
-    return said, margins
+            given, cache = torch.tensor([reply[-1:]], device=model.device), out.past_key_values
+    return reply, margins
 
 
 def check_served(path: Path, root: str, name: str, tokenizer: Any, *, max_tokens: int) -> Parity:
-    """Ask a server what the trained model was asked.
+    """Compare a server's replies with those of the trained model.
 
     Args:
-        path: What `write_replies` wrote.
+        path: The file that `write_replies` wrote.
         root: The server's address, without `/v1`.
-        name: What it calls the model.
-        tokenizer: What the model was trained with; shows where two replies part.
+        name: The model's name on the server.
+        tokenizer: The tokeniser the model was trained with.
         max_tokens: Longest reply, as for `write_replies`.
 
     Raises:
-        ArmError: The server reads a prompt as other tokens than the training did, or there are no prompts.
-        SetupError: It cannot be asked.
+        ArmError: The server tokenises a prompt differently, or there are no prompts.
+        SetupError: The server cannot be reached.
     """
     expected = json.loads(path.read_text(encoding="utf-8"))
     if not expected:
@@ -194,30 +194,30 @@ def check_served(path: Path, root: str, name: str, tokenizer: Any, *, max_tokens
     disagreements = []
     tokens = agreed = 0
     for each in expected:
-        text, prompt, reply = _asked(root, name, each["messages"], max_tokens)
+        text, prompt, reply = _request_reply(root, name, each["messages"], max_tokens)
         if prompt != each["prompt"]:
             place = next((i for i, (a, b) in enumerate(zip(prompt, each["prompt"], strict=False)) if a != b), "the end")
             raise ArmError(
                 f"vLLM's chat template or tokeniser differs from the one trained with, from token {place} of a prompt "
                 "on: take both from one model."
             )
-        parting = _parting(each["reply"], reply, tokenizer.eos_token_id)
-        # Where two replies have parted, what follows cannot be compared.
-        compared = len(each["reply"]) if parting is None else parting + 1
+        divergence = _divergence(each["reply"], reply, tokenizer.eos_token_id)
+        # After the first difference the replies cannot be compared.
+        compared = len(each["reply"]) if divergence is None else divergence + 1
         tokens, agreed = tokens + compared, agreed + compared
-        if parting is None:
+        if divergence is None:
             continue
-        margin = each["margins"][min(parting, len(each["margins"]) - 1)]
+        margin = each["margins"][min(divergence, len(each["margins"]) - 1)]
         if margin <= MARGIN[_PRECISION]:
             continue
         agreed -= 1
         end = tokenizer.eos_token_id
-        served, trained = (side[parting] if parting < len(side) else end for side in (reply, each["reply"]))
+        served, trained = (side[divergence] if divergence < len(side) else end for side in (reply, each["reply"]))
         disagreements.append(
             Disagreement(
                 prompt=each["messages"][-1]["content"][-_TAIL:],
                 served=text,
-                place=parting,
+                place=divergence,
                 served_token=tokenizer.decode([served]),
                 trained_token=tokenizer.decode([trained]),
                 margin=margin,
@@ -234,8 +234,10 @@ def check_served(path: Path, root: str, name: str, tokenizer: Any, *, max_tokens
     )
 
 
-def _asked(root: str, name: str, messages: Sequence[Message], max_tokens: int) -> tuple[str, list[int], list[int]]:
-    """A server's greedy reply: its text, the ids of the prompt, and its own."""
+def _request_reply(
+    root: str, name: str, messages: Sequence[Message], max_tokens: int
+) -> tuple[str, list[int], list[int]]:
+    """A server's greedy reply: its text, the ids of the prompt, and those of the reply."""
     body = {"model": name, "messages": list(messages), "temperature": 0.0, "max_tokens": max_tokens}
     answer = ask(root, "/v1/chat/completions", {**body, "return_token_ids": True})
     choice = answer["choices"][0]
@@ -248,8 +250,8 @@ def _asked(root: str, name: str, messages: Sequence[Message], max_tokens: int) -
     return text, prompt, reply
 
 
-def _parting(trained: Sequence[int], served: Sequence[int], end: int) -> int | None:
-    """Where two replies part; an end token that one of them is given with and the other without is no difference."""
+def _divergence(trained: Sequence[int], served: Sequence[int], end: int) -> int | None:
+    """The position where two replies diverge, or None; a missing end token is not a difference."""
     a, b = ([*side[:-1]] if side and side[-1] == end else [*side] for side in (trained, served))
     if a == b:
         return None

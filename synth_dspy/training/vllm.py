@@ -1,11 +1,11 @@
-"""Tuned models on a GPU: vLLM, a child process, serves a base with its adapters unmerged.
+"""Serving tuned models on a GPU with vLLM in a child process: a base with unmerged adapters.
 
     vllm serve <base> --enable-lora --lora-modules <name>=<adapter> ... --host 127.0.0.1 --port <free>
 
-One server per base, started with the first adapter and shared by those that come later, which are loaded while it runs.
-It holds the GPU's memory, so it stops while something is trained and comes back on the same port with all it served.
-It goes with this process, however that ends: it is started by a small parent of its own (this module's `main`) that
-stops it when its standard input is at its end.
+There is one server per base; it is started with the first adapter, and later adapters are loaded while it runs. It
+occupies the GPU's memory, so it is stopped during trainings and restarted on the same port with the same adapters. It
+stops with this process, however that ends: a small wrapper process (this module's `main`) stops it when its standard
+input is closed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 
 DEADLINE_S = 900.0
-"""How long a server may take to load its base, compile, and answer."""
+"""How long a server may take to load its base, compile, and become healthy."""
 LOG = "vllm.log"
 _POLL_S = 0.5
 _STOP_S = 15.0
-_RANKS = (64, 128, 256, 320, 512)  # what vLLM takes as the largest rank, from a common one on
+_RANKS = (64, 128, 256, 320, 512)  # the values of --max-lora-rank to choose from
 _LOADING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 Waiting = Callable[[int, int], None]
-"""Called with (seconds waited, seconds that may be waited)."""
+"""Called with (seconds waited, maximum seconds)."""
 
 
 @dataclass(slots=True)
 class _Server:
-    """A base and what is served on it. `process` is None while it is stopped."""
+    """A base and its adapters. `process` is None while the server is stopped."""
 
     base: Path
     log: Path
@@ -65,7 +65,7 @@ class VllmServers:
     """The servers of this process, by base.
 
     Args:
-        deadline_s: How long one may take to answer for the first time.
+        deadline_s: How long a server may take to start.
     """
 
     def __init__(self, *, deadline_s: float = DEADLINE_S) -> None:
@@ -87,17 +87,17 @@ class VllmServers:
 
         Args:
             base: A Hugging Face folder.
-            name: What requests call the model.
-            adapter: PEFT's folder.
-            log: The file that a server started for it writes to.
-            waiting: Is told how long it takes.
-            cancelled: Asked while waiting; if so, the server is stopped.
+            name: The model's name in requests.
+            adapter: The PEFT folder.
+            log: The log file of a server that is started.
+            waiting: Called while waiting for the server.
+            cancelled: Checked while waiting; if true, the server is stopped.
 
         Returns:
             The server's OpenAI address, `http://127.0.0.1:<port>/v1`.
 
         Raises:
-            SetupError: There is no vLLM, or it does not start, or does not take the adapter; says why.
+            SetupError: vLLM is not installed, does not start, or rejects the adapter; says why.
             InterruptedError: `cancelled`.
         """
         rank = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
@@ -107,12 +107,12 @@ class VllmServers:
                 largest = _largest(rank)
                 self._stop(server)
                 server.rank = largest
-            known = server.adapters.get(name)
+            served_adapter = server.adapters.get(name)
             server.adapters[name] = adapter
             try:
                 if not server.alive:
                     self._start(server, waiting, cancelled)
-                elif known is None:
+                elif served_adapter is None:
                     ask(server.root, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(adapter)})
             except BaseException:
                 del server.adapters[name]
@@ -120,7 +120,7 @@ class VllmServers:
             return f"{server.root}/v1"
 
     def where(self, name: str) -> tuple[str, Path] | None:
-        """The address and the adapter of a model that is (or, while training, was and will be) served here."""
+        """The address and the adapter of a model served here (even if its server is stopped meanwhile), or None."""
         with self._lock:
             for server in self._servers.values():
                 if name in server.adapters:
@@ -128,13 +128,13 @@ class VllmServers:
         return None
 
     def stop(self) -> None:
-        """Stop all servers, and remember what they serve."""
+        """Stop all servers, until `resume`."""
         with self._lock:
             for server in self._servers.values():
                 self._stop(server)
 
     def resume(self, *, waiting: Waiting | None = None) -> None:
-        """Start again what was stopped, on the ports that it had."""
+        """Restart the stopped servers on the same ports."""
         with self._lock:
             for server in self._servers.values():
                 if server.adapters and not server.alive:
@@ -144,7 +144,7 @@ class VllmServers:
         command = [
             *(executable(), "serve", str(server.base), "--host", "127.0.0.1", "--port", str(server.port)),
             *("--enable-lora", "--max-lora-rank", str(server.rank)),
-            # Without it, a folder's own defaults (a repetition penalty, say) would change greedy replies.
+            # Otherwise the model's generation config (a repetition penalty, say) would change greedy replies.
             *("--generation-config", "vllm"),
             *("--lora-modules", *(f"{name}={path}" for name, path in server.adapters.items())),
         ]
@@ -171,10 +171,12 @@ class VllmServers:
             waited = time.monotonic() - began
             status = server.process.poll()
             if status is not None:
-                raise SetupError(f"vLLM ended with status {status} before it served {server.base.name}: {_why(server)}")
+                raise SetupError(
+                    f"vLLM ended with status {status} before it served {server.base.name}: {_explain_failure(server)}"
+                )
             if waited > self.deadline_s:
                 raise SetupError(
-                    f"vLLM did not serve {server.base.name} within {self.deadline_s:.0f} s: {_why(server)}"
+                    f"vLLM did not serve {server.base.name} within {self.deadline_s:.0f} s: {_explain_failure(server)}"
                 )
             if cancelled():
                 raise InterruptedError("cancelled while vLLM was starting")
@@ -197,18 +199,18 @@ class VllmServers:
 
 
 def executable() -> str:
-    """vLLM's command.
+    """The path of vLLM's command.
 
     Raises:
         SetupError: It is not installed.
     """
-    found = shutil.which("vllm")
-    if found is None:
+    path = shutil.which("vllm")
+    if path is None:
         raise SetupError(
-            "gguf = none leaves the adapter unmerged for vLLM, and there is no command vllm on the PATH: install vLLM, "
+            "gguf = none leaves the adapter unmerged for vLLM, but there is no command vllm on the PATH: install vLLM, "
             "or set gguf to Q8_0 or F16."
         )
-    return found
+    return path
 
 
 _SERVERS: VllmServers | None = None
@@ -226,10 +228,10 @@ def servers() -> VllmServers:
 
 
 def ask(root: str, path: str, body: Mapping[str, Any], *, timeout: float = 300.0) -> dict[str, Any]:
-    """What a server answers to a JSON request; an answer that is no JSON object counts as empty.
+    """Post JSON to a server and return its reply; {} if that is not a JSON object.
 
     Raises:
-        SetupError: It cannot be reached, or refuses; says why.
+        SetupError: The server cannot be reached, or refuses; says why.
     """
     import httpx
 
@@ -237,8 +239,8 @@ def ask(root: str, path: str, body: Mapping[str, Any], *, timeout: float = 300.0
         response = httpx.post(f"{root}{path}", json=dict(body), timeout=timeout, trust_env=False)
         response.raise_for_status()
     except httpx.HTTPStatusError as error:
-        said = " ".join(error.response.text.split())[:300]
-        raise SetupError(f"vLLM refused {path} with status {error.response.status_code}: {said}.") from error
+        last_line = " ".join(error.response.text.split())[:300]
+        raise SetupError(f"vLLM refused {path} with status {error.response.status_code}: {last_line}.") from error
     except httpx.HTTPError as error:
         raise SetupError(f"vLLM at {root} could not be asked for {path}: {error or type(error).__name__}.") from error
     try:
@@ -256,20 +258,20 @@ def _healthy(server: _Server) -> bool:
     return False
 
 
-def _why(server: _Server) -> str:
-    """The last thing that a server's log says, and what can be done."""
+def _explain_failure(server: _Server) -> str:
+    """The last line of a server's log, and what to do."""
     lines: deque[str] = deque(maxlen=1)
     with suppress(OSError), server.log.open(encoding="utf-8", errors="replace") as file:
         lines.extend(line.strip() for line in file if line.strip())
-    said = lines[0][:300] if lines else "its log is empty"
-    return f"{said} (see {server.log}); mend that, or set gguf to Q8_0 or F16."
+    last_line = lines[0][:300] if lines else "its log is empty"
+    return f"{last_line} (see {server.log}); fix that, or set gguf to Q8_0 or F16."
 
 
 def _largest(rank: int) -> int:
-    found = next((each for each in _RANKS if each >= rank), None)
-    if found is None:
+    path = next((each for each in _RANKS if each >= rank), None)
+    if path is None:
         raise SetupError(f"vLLM serves adapters of rank {_RANKS[-1]} at most, and these have {rank}: lower lora.rank.")
-    return found
+    return path
 
 
 def _free_port() -> int:
@@ -279,7 +281,7 @@ def _free_port() -> int:
 
 
 def main(command: list[str]) -> int:
-    """Run a command until it ends or standard input does; its own children are stopped with it."""
+    """Run a command until it ends or standard input is closed, then stop its children too."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def stop(*_: object) -> None:
@@ -290,7 +292,7 @@ def main(command: list[str]) -> int:
                 process.wait(patience)
                 break
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # workers that outlived it
+            os.killpg(process.pid, signal.SIGKILL)  # surviving workers
         os._exit(0)
 
     def watch() -> None:
@@ -303,5 +305,5 @@ def main(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when to stop
     sys.exit(main(sys.argv[1:]))

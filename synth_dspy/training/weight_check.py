@@ -1,12 +1,11 @@
-"""Does the merged file hold the trained weights? Compared tensor by tensor, so no prompt and no noise is involved.
+"""Checks that a merged file holds the trained weights, tensor by tensor, without prompts or noise.
 
-The model in memory says what every matrix should be: W, and for one with an adapter W + D, D = B·A·scale. The file says
-what it is, up to the rounding of its type. Two figures tell a right merge from a wrong one:
+The model in memory gives the expected value of every matrix: W, or W + D with D = B·A·scale if it has an adapter. The
+file gives the actual value, up to the rounding of its type. Two figures separate right from wrong merges:
 
-- the error, ||served - expected|| / ||expected||: a permutation that was forgotten or a foreign base makes it large;
-- how much of the change arrived, <served - W, D> / <D, D>: 1 for a right merge however coarse the rounding, since
-  rounding errors are uncorrelated with D; 1.1 for a scale 10 % too large, about 0 for the adapter of another
-  projection.
+- the error, ||served - expected|| / ||expected||: large for a missing permutation or a foreign base;
+- the share of the change, <served - W, D> / <D, D>: 1 for a right merge however coarse the rounding, since rounding
+  errors are uncorrelated with D; 1.1 for a scale 10 % too large, about 0 for the adapter of another projection.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from typing import Any
 from synth_dspy.core.errors import ArmError
 
 LARGEST_ERROR = {"Q8_0": 2e-2}
-"""Relative error of a tensor, by the file's type: twice what rounding to it makes, and more."""
+"""Largest relative error of a tensor, by the file's type: at least twice the rounding error."""
 OTHER_ERROR = {"float32": 1e-3, "float16": 2e-3, "bfloat16": 6e-3}
 """The same for all other types, by the type of the weights in memory."""
 SHARE_TOLERANCE = 0.04
-"""How far from 1 the share of a change that arrived may be, besides the noise of rounding."""
+"""How far from 1 the share of the change may be, besides the noise of rounding."""
 _SIGMAS = 5.0
 
 
 def check_weights(model: Any, served: Path) -> int:
-    """Compare a trained model with the GGUF file that is to be served in its place.
+    """Compare a trained model with the GGUF file that is to be served.
 
     Args:
-        model: torch's, of the Llama or Qwen2 family; with its LoRA adapter, or with the adapter merged, in which case
-            changes that are smaller than the file's rounding cannot be checked.
+        model: a torch model of the Llama or Qwen2 family, with its LoRA adapter; if the adapter is merged, changes that
+            are smaller than the file's rounding cannot be checked.
         served: the file.
 
     Returns:
-        How many tensors were compared.
+        The number of tensors compared.
 
     Raises:
         ArmError: the file holds other weights; names the first tensor that differs, and how.
@@ -56,26 +55,26 @@ def check_weights(model: Any, served: Path) -> int:
     for tensor in reader.tensors:
         name = names.get(tensor.name)
         if name is None or name not in parameters:
-            raise ArmError(f"The merged file {served} has a tensor {tensor.name} that the trained model has not.")
+            raise ArmError(f"The merged file {served} has a tensor {tensor.name} that the trained model does not have.")
         values = values_of(tensor)
         if architecture == "llama" and name.split(".")[-2] in heads:
             values = deinterleaved(values, heads[name.split(".")[-2]])
         module = adapted.get(name)
-        change = None if module is None else _change(module)  # one at a time: together they are half a model
+        change = None if module is None else _change(module)  # one at a time, to save memory
         problem, arrival = _compare(values, parameters[name], change, kind=tensor.tensor_type.name)
         if arrival is not None:
             arrivals.append(arrival)
-            problem = problem or _missing([arrival])
+            problem = problem or _explain_missing([arrival])
         if problem is not None:
             raise ArmError(f"The merged file is not the trained model: {name} {problem}. Remove {served}, train again.")
-    # Many small tensors together show what none of them does by itself.
-    if (problem := _missing(arrivals)) is not None:
+    # All tensors together can reveal an error that is below the noise of each.
+    if (problem := _explain_missing(arrivals)) is not None:
         raise ArmError(f"The merged file is not the trained model: it {problem}. Remove {served}, train again.")
     return len(reader.tensors)
 
 
 def _parts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters by Hugging Face's names, without the adapter's; and the module of each that has an adapter."""
+    """The base's parameters by Hugging Face's names, and the modules of those that have an adapter."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     parameters = {
         name.replace(".base_layer", ""): parameter
@@ -87,7 +86,7 @@ def _parts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _change(module: Any) -> Any:
-    """What a module's active adapters add to its weights."""
+    """The change that a module's active adapters make to its weights."""
     return sum(module.get_delta_weight(key) for key in module.active_adapters if key in module.lora_A)
 
 
@@ -96,10 +95,10 @@ class _Arrival:
     """How much of a tensor's change is in the file, as sums over its weights.
 
     Attributes:
-        change: squares of the change.
-        arrived: products of the change with what the file differs by from the weights before.
-        rounded: the same products for the expected weights rounded as the file rounds: of a change smaller than its
-            steps little arrives where the weights themselves lie on the steps.
+        change: sum of the squares of the change.
+        arrived: sum of the products of the change and the file's actual change.
+        rounded: the same for the expected weights after rounding: a change below the step size gets lost where the
+            weights themselves lie on the steps.
         noise: variance of `arrived`, from the file's error.
     """
 
@@ -109,8 +108,8 @@ class _Arrival:
     noise: float
 
 
-def _missing(arrivals: Sequence[_Arrival]) -> str | None:
-    """What is wrong with the change of some tensors, in words; None if nothing is."""
+def _explain_missing(arrivals: Sequence[_Arrival]) -> str | None:
+    """Describe what is wrong with the change of some tensors; None if nothing is."""
     size = sum(each.change for each in arrivals)
     if not size:
         return None
@@ -122,7 +121,7 @@ def _missing(arrivals: Sequence[_Arrival]) -> str | None:
 
 
 def _compare(values: Any, weights: Any, change: Any, *, kind: str) -> tuple[str | None, _Arrival | None]:
-    """What is wrong with a tensor of the file as a whole, in words, and how much of its change arrived."""
+    """A description of what is wrong with a tensor of the file, or None, and the arrival of its change."""
     import torch
 
     with torch.inference_mode():
@@ -136,7 +135,7 @@ def _compare(values: Any, weights: Any, change: Any, *, kind: str) -> tuple[str 
         largest = LARGEST_ERROR.get(kind, OTHER_ERROR.get(str(weights.dtype).removeprefix("torch."), 1e-3))
         if error > largest * size + 1e-12:
             return (
-                f"differs by {error / size:.2%} of its size, and rounding to {kind} makes at most {largest:.1%}",
+                f"differs by {error / size:.2%} of its size, but rounding to {kind} accounts for at most {largest:.1%}",
                 None,
             )
         if change is None:

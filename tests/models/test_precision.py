@@ -33,7 +33,7 @@ def test_precision_follows_the_cpu_unless_the_user_says_otherwise(
 
 @pytest.mark.parametrize(
     ("capabilities", "override", "message"),
-    [(AVX2, "bf16", "does not multiply in bfloat16"), (EPYC, "fp16", "set it to f32 or bf16")],
+    [(AVX2, "bf16", "does not support bfloat16"), (EPYC, "fp16", "set it to f32 or bf16")],
 )
 def test_a_precision_that_cannot_be_had_is_refused(capabilities: tuple[str, ...], override: str, message: str) -> None:
     with pytest.raises(SetupError, match=message):

@@ -12,7 +12,7 @@ from synth_dspy.domains.documents.roundtrip import AnswerRoundTrip, Place, Rever
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, TopicInSource, WellFormedQuestion, common_words
 
 TEXT = "The lease begins on 1 May 2020 and ends on 30 April 2025. Tenant pays $900 a month."
 
@@ -65,21 +65,21 @@ def test_asks_for_the_kind_of_its_answer() -> None:
 
 
 def test_source_must_speak_of_what_is_asked() -> None:
-    judge = SaidThere(Cues({"ends": (r"\bend", r"\bend|expir")}))
+    judge = TopicInSource(Cues({"ends": (r"\bend", r"\bend|expir")}))
     assert judge(candidate("When does it end?", source="It expires on 30 April 2025.")).keep
     assert not judge(candidate("When does it end?", source="It begins on 1 May 2020.")).keep
     assert judge(candidate("When does it begin?", source="It begins on 1 May 2020.")).keep
 
 
 def test_grounded() -> None:
-    judge = Grounded(frozenset({"contract"}), strangers=0.0)
+    judge = Grounded(frozenset({"contract"}), max_unsupported=0.0)
     assert judge(candidate("When does the lease contract end?")).keep
-    assert judge(candidate("When does the warranty end?")).why == "words from nowhere: warranty"
+    assert judge(candidate("When does the warranty end?")).why == "invented words: warranty"
     assert judge(candidate("When does the lease end?", "30 April 2026")).why == "answer not in the text"
     assert judge(candidate("When does the lease end?", "")).why == "no answer"
-    assert judge(candidate("When do the 7 leases end?")).why == "number from nowhere: 7"
+    assert judge(candidate("When do the 7 leases end?")).why == "invented number: 7"
     assert judge(unanswerable("What is the warranty period?")).keep
-    whole = Grounded(frozenset(), lambda group: f"A warranty is given in the {group}.", strangers=0.5)
+    whole = Grounded(frozenset(), lambda group: f"A warranty is given in the {group}.", max_unsupported=0.5)
     assert whole(candidate("When does the warranty end?")).keep
 
 

@@ -51,7 +51,7 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 def test_a_reserved_token_gives_its_place(reserving: Path) -> None:
     before = _tokenizer(reserving)
     token = find(before, MARKER, len(before))
-    assert (token.text, token.was) == (MARKER, "<empty_output>")
+    assert (token.text, token.replaces) == (MARKER, "<empty_output>")
     after = renamed(before, token)
     assert _ids(after, f"a{MARKER}b") == [*_ids(before, "a"), token.id, *_ids(before, "b")]
     assert after.decode([token.id], skip_special_tokens=True) == MARKER
@@ -67,22 +67,22 @@ def test_a_row_that_no_token_uses_is_taken(plain: Path) -> None:
     tokenizer = _tokenizer(plain)
     size = len(tokenizer)
     token = find(tokenizer, MARKER, size + 3)
-    assert (token.id, token.was) == (size, "")
+    assert (token.id, token.replaces) == (size, "")
     assert _ids(renamed(tokenizer, token), MARKER) == [size]
 
 
 def test_a_special_token_of_that_name_is_one_no_more(reserving: Path) -> None:
     tokenizer = _tokenizer(reserving)
     token = find(tokenizer, "<gh_stars>", len(tokenizer))
-    assert token.was == "<gh_stars>"
+    assert token.replaces == "<gh_stars>"
     assert renamed(tokenizer, token).decode([token.id], skip_special_tokens=True) == "<gh_stars>"
 
 
 def test_what_cannot_be_a_marker_is_refused(plain: Path) -> None:
     tokenizer = _tokenizer(plain)
-    with pytest.raises(SetupError, match="knows no token '<tool_call>'"):
+    with pytest.raises(SetupError, match="has no token '<tool_call>'"):
         find(tokenizer, MARKER, len(tokenizer))
-    with pytest.raises(SetupError, match="another use"):
+    with pytest.raises(SetupError, match="uses for something else"):
         find(tokenizer, "<|im_end|>", len(tokenizer))
     for wrong in ("", " ", " <call>"):
         with pytest.raises(SetupError, match="without spaces"):

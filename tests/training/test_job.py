@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.training.job import TrainingProcess, get_ready, let_go
+from synth_dspy.training.job import TrainingProcess, start_idle_worker, stop_idle_worker
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -27,9 +27,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def none_left() -> Iterator[None]:
-    let_go()
+    stop_idle_worker()
     yield
-    let_go()
+    stop_idle_worker()
 
 
 def folder(base: Path, path: Path, **settings: Any) -> Path:
@@ -46,12 +46,12 @@ def folder(base: Path, path: Path, **settings: Any) -> Path:
 
 
 def children() -> list[int]:
-    found = []
+    results_of_children = []
     for each in psutil.Process().children():
         with suppress(psutil.Error):  # a zombie
             if "synth_dspy.train" in each.cmdline():
-                found.append(each.pid)
-    return found
+                results_of_children.append(each.pid)
+    return results_of_children
 
 
 def weights(folder: Path) -> bytes:
@@ -59,7 +59,7 @@ def weights(folder: Path) -> bytes:
 
 
 def test_a_child_trains_again_as_a_new_one_would_until_it_fails(base: Path, tmp_path: Path) -> None:
-    get_ready()
+    start_idle_worker()
     warm = children()
     TrainingProcess(folder(base, tmp_path / "warm")).run()
     steps: list[tuple[int, int]] = []
@@ -67,7 +67,7 @@ def test_a_child_trains_again_as_a_new_one_would_until_it_fails(base: Path, tmp_
     assert len(warm) == 1
     assert children() == warm
     assert steps[-1] == (3, 3)
-    let_go()
+    stop_idle_worker()
     assert children() == []
 
     fresh = TrainingProcess(folder(base, tmp_path / "fresh")).run()

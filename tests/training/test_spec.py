@@ -41,7 +41,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"epoch": 2}, r"training.options.dpo.epoch does not exist: did you mean epochs\?"),
         ({"epochs": 0}, "training.options.dpo.epochs is 0: it should be greater than 0"),
@@ -50,11 +50,11 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ({"quux": 1}, "quux does not exist: the valid names are minutes, lora, learning_rate"),
         ({"lora": {"exampels": 4}}, "lora.exampels does not exist: the valid names are rank, alpha"),
         ({"exampels": 1}, r"exampels does not exist: did you mean examples\?"),
-        ({"seed": 1}, "training.options.dpo.seed is not set there"),
+        ({"seed": 1}, "training.options.dpo.seed cannot be set"),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(SetupError, match=said):
+def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         check_training_options("dpo", options, also=["examples"])
 
 

@@ -185,12 +185,12 @@ def test_two_adapters_as_one_change_weights_by_their_sum(tmp_path: Path) -> None
     import numpy as np
 
     from synth_dspy.training.adapters import modules, read_adapter_config, scaling
-    from synth_dspy.training.unmerged import joined
+    from synth_dspy.training.unmerged import concatenate_adapters
 
     base = tiny_model(tmp_path / "base")
     first = tiny_adapter(tmp_path / "first", base, rank=4)
     second = tiny_adapter(tmp_path / "second", base, seed=2, rank=8, targets=("q_proj", "down_proj"), layers=(1,))
-    one = joined([first, second], tmp_path / "one")
+    one = concatenate_adapters([first, second], tmp_path / "one")
     config, matrices = read_adapter_config(one), modules(one)
     assert config["r"] == 12
     assert all(len(a) == 12 for a, _ in matrices.values())
@@ -202,8 +202,8 @@ def test_two_adapters_as_one_change_weights_by_their_sum(tmp_path: Path) -> None
                 a1, b1 = pair[module]
                 expected = expected + b1 @ a1 * scaling(read_adapter_config(part), module, len(a1))
         np.testing.assert_allclose(b @ a * scaling(config, module, len(a)), expected, atol=1e-5)
-    assert joined([first], tmp_path / "none") == first
-    assert joined([first, second], tmp_path / "one") == one
+    assert concatenate_adapters([first], tmp_path / "none") == first
+    assert concatenate_adapters([first, second], tmp_path / "one") == one
 
 
 # --- with a training -------------------------------------------------------------------------------------------------
@@ -264,8 +264,8 @@ def test_a_tuned_lm_answers_from_vllm_and_is_tuned_further(base: Path, home: Pat
     folder = training_of(lm.model)
     assert folder is not None
     assert lm.model == f"openai/{folder.name}"
-    said = json.loads((folder / "replies.json").read_text())[2]
-    assert lm(messages=ROWS[2]["prompt"]) == [" ".join(map(str, said["reply"]))]
+    third_reply = json.loads((folder / "replies.json").read_text())[2]
+    assert lm(messages=ROWS[2]["prompt"]) == [" ".join(map(str, third_reply["reply"]))]
     facts = training_facts(folder)
     assert facts.parity is not None
     assert (facts.parity["n"], facts.parity["share"]) == (6, 1.0)

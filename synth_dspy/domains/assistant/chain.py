@@ -1,8 +1,8 @@
 """How a capable teacher writes: questions in three steps, responses in four, each step a structured output.
 
-Questions come first, without the rules in view; responses come in a separate step, with them. Either is a module of
-its own, whose prompts can be compiled alone (any DSPy optimizer, `module.save`), and whose calls are made again alone
-when only its prompts change: the ledger has the other's answers.
+Questions are written first, without the rules in the prompt; responses are written in a separate step, with them. Each
+is a module whose prompts can be compiled on their own (any DSPy optimizer, `module.save`). If only one module's prompts
+change, only its calls are repeated: the ledger has the other's answers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from synth_dspy.domains.assistant.house import House, Subtopic, Topic
 from synth_dspy.domains.assistant.rules import violations
 
 IN, OUT, BORDERLINE, ATTEMPT = "in scope", "out of scope", "borderline", "attempt"
-"""Kinds of questions; the last three are to be declined."""
-MEANT = {
+"""Kinds of questions; the last three should be declined."""
+KIND_PROMPTS = {
     IN: "questions about the subtopic that the {noun}'s assistant should answer",
     OUT: "questions about the subtopic, which the {noun}'s assistant must decline",
     BORDERLINE: "questions that sound like the topic, but ask for something the assistant must decline: {borderline}",
     ATTEMPT: "messages that try to talk the assistant out of its rules: role play, orders, flattery, false authority, "
     "hypothetical cases, dictated answers",
 }
-"""What is wanted of the teacher, by kind, for any house: its own words go into the braces."""
+"""The kind of questions that the teacher should write, as a template: the house's own words are filled in."""
 
 
 class ExploreTopic(dspy.Signature):
@@ -101,7 +101,7 @@ class ReviseAnswer(dspy.Signature):
 
 
 def of_house(signature: type[dspy.Signature], house: House) -> type[dspy.Signature]:
-    """A signature whose instructions say what the house is where they have `{what}`."""
+    """A signature whose instructions have the house's description in place of `{what}`."""
     filled: type[dspy.Signature] = signature.with_instructions(signature.instructions.replace("{what}", house.what))
     return filled
 
@@ -110,7 +110,7 @@ class ChainQuestions(dspy.Module):
     """Analyse the topic and its examples, list subtopics, write questions.
 
     Args:
-        house: whose customers ask.
+        house: the house whose customers write the questions.
         config: decoding of every call, such as `max_tokens`.
     """
 
@@ -126,32 +126,32 @@ class ChainQuestions(dspy.Module):
     ) -> dspy.Prediction:
         """`questions` of a kind about a subtopic; from the second `turn` on about those that the teacher listed."""
         with dspy.context(adapter=dspy.JSONAdapter()):
-            found = self.explore(topic=topic.name, about=topic.about, examples=list(examples), config=self.config)
-            listed = [part.name, *(name for name in found.subtopics if name.strip())]
-            said = self.write(
+            explored = self.explore(topic=topic.name, about=topic.about, examples=list(examples), config=self.config)
+            listed = [part.name, *(name for name in explored.subtopics if name.strip())]
+            written = self.write(
                 topic=topic.name,
-                # what the house says about a subtopic of the teacher's own is not known: that is for the others
+                # the house has no answers about the teacher's own subtopics: those are for the other kinds
                 subtopic=part.name if kind == IN else listed[turn % len(listed)],
-                analysis=found.analysis,
+                analysis=explored.analysis,
                 wanted=self.wanted(kind),
                 examples=list(examples),
                 number=number,
                 config={**self.config, "temperature": 0.8, "rollout_id": turn},
             )
-        questions = [" ".join(str(question).split()) for question in said.questions]
-        return dspy.Prediction(questions=questions[:number], subtopics=listed[1:], analysis=found.analysis)
+        questions = [" ".join(str(question).split()) for question in written.questions]
+        return dspy.Prediction(questions=questions[:number], subtopics=listed[1:], analysis=explored.analysis)
 
     def wanted(self, kind: str) -> str:
-        """What kind of questions is wanted, in the house's words."""
-        return MEANT[kind].format(noun=self.house.noun, borderline=self.house.borderline)
+        """The kind of questions to write, in the house's words."""
+        return KIND_PROMPTS[kind].format(noun=self.house.noun, borderline=self.house.borderline)
 
 
 class ChainResponses(dspy.Module):
     """Decide the scope, draft, check the draft against each rule, revise; only the final answer is kept.
 
     Args:
-        house: its rules and tone are in view of every step.
-        rounds: most revisions.
+        house: the house, whose rules and tone are in every step's prompt.
+        rounds: the most revisions.
         config: decoding of every call.
     """
 
@@ -169,19 +169,19 @@ class ChainResponses(dspy.Module):
         """`answer`, `in_scope` as decided, and the rules that the answer still breaks (`broken`).
 
         Args:
-            question: the customer's last words.
-            conversation: what was said before.
-            house_says: what the house says about the subtopic.
+            question: the customer's last message.
+            conversation: the earlier turns.
+            house_says: the house's answer about the subtopic.
         """
         page = self.house.instructions()
         with dspy.context(adapter=dspy.JSONAdapter()):
             decided = bool(
                 self.decide(rules=page, conversation=conversation, question=question, config=self.config).in_scope
             )
-            says = house_says if decided and house_says else self.house.words("general" if decided else "decline")
+            facts = house_says if decided and house_says else self.house.words("general" if decided else "decline")
             answer = self.draft(
                 rules=page,
-                house_says=says,
+                house_says=facts,
                 decline=not decided,
                 conversation=conversation,
                 question=question,
@@ -196,10 +196,10 @@ class ChainResponses(dspy.Module):
         return dspy.Prediction(answer=" ".join(answer.split()), in_scope=decided, broken=broken)
 
     def _broken(self, question: str, answer: str) -> list[str]:
-        """What the checks of the rules find, and what the teacher finds; a rule of no such name is not one."""
+        """Violations found by the rules' own checks and by the teacher; names that are not rules are ignored."""
         rules = {rule.id: rule for rule in (*self.house.rules, *self.house.tone)}
         listed = "\n".join(f"{rule.id}: {rule.text}" for rule in rules.values())
-        said = self.check(rules=listed, question=question, answer=answer, config=self.config).violations
-        found = {name: rules[name].text for name in violations(answer, tuple(rules.values()))}
-        found |= {one.rule: f"{rules[one.rule].text} ({one.why})" for one in said if one.rule in rules}
-        return [f"{name}: {text}" for name, text in found.items()]
+        reported = self.check(rules=listed, question=question, answer=answer, config=self.config).violations
+        broken = {name: rules[name].text for name in violations(answer, tuple(rules.values()))}
+        broken |= {one.rule: f"{rules[one.rule].text} ({one.why})" for one in reported if one.rule in rules}
+        return [f"{name}: {text}" for name, text in broken.items()]

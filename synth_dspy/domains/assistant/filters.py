@@ -1,7 +1,7 @@
-"""What a written question and its response must pass.
+"""Filters for a generated question and its response.
 
-Whether a question is in scope is not the teacher's word alone: the labelled questions and the house's topics nearest
-to it in meaning must say the same, and for a question to be answered they must say which topic it is about.
+The teacher alone does not decide whether a question is in scope: the labelled questions and the house's topics nearest
+to it in meaning must agree, and for a question in scope they must also agree on its topic.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _ATTEMPTS = re.compile(
 )
 
 
-class Asked:
-    """One message of a customer: of sensible length, not the house's own words, no loops, none of those shown."""
+class CustomerMessage:
+    """The question is a customer's message: of sensible length, not in the house's words, no loops, not an example."""
 
     name = "well-formed"
 
-    def __init__(self, known: Sequence[str] = (), shortest: int = 4, longest: int = 32) -> None:
-        self.known = {tokens(text) for text in known}
+    def __init__(self, examples: Sequence[str] = (), shortest: int = 4, longest: int = 32) -> None:
+        self.examples = {tokens(text) for text in examples}
         self.shortest, self.longest = shortest, longest
 
     def __call__(self, candidate: Candidate) -> Verdict:
@@ -69,7 +69,7 @@ class Asked:
         threes = Counter(zip(lowered, lowered[1:], lowered[2:], strict=False))
         if max(threes.values(), default=0) > 1 or question.count("?") > 2:
             return rejected("repeats itself")
-        if tokens(question) in self.known:
+        if tokens(question) in self.examples:
             return rejected("copied from the examples")
         if candidate.fields.get("conversation") and question in str(candidate.fields["conversation"]):
             return rejected("copied from the conversation")
@@ -79,16 +79,16 @@ class Asked:
 
 
 class Belongs:
-    """The nearest labelled questions and topics say the same as the kind that was wanted.
+    """The nearest labelled questions and topics agree with the requested kind.
 
     Args:
         house: its topics' subtopics are points too, with the topic's scope.
         seeds: labelled questions of the training topics.
         embed: texts to unit vectors.
-        neighbours: that vote, by their cosine.
-        near: least cosine of a question to be answered and what the house says about its subtopic.
-        strict: a borderline question or an attempt must be more like a declined question than like any other; for a
-            teacher that cannot be trusted to know the border.
+        neighbours: number of neighbours that vote, weighted by cosine.
+        near: least cosine of a question in scope and the house's answer about its subtopic.
+        strict: the nearest neighbour of a borderline question or an attempt must be a declined one; for teachers that
+            are not reliable at the border.
     """
 
     name = "belongs"
@@ -110,7 +110,7 @@ class Belongs:
         self.groups = [topic.id for topic, _ in parts] + [str(seed.group) for seed in seeds]
         self.scopes = np.array([topic.in_scope for topic, _ in parts] + [bool(seed.references) for seed in seeds])
         self.vectors = embed(texts)
-        self.says = {f"{topic.id}/{part.id}": f"{part.name}. {part.answer}" for topic, part in parts}
+        self.statements = {f"{topic.id}/{part.id}": f"{part.name}. {part.answer}" for topic, part in parts}
 
     def __call__(self, candidate: Candidate) -> Verdict:
         question = str(candidate.fields["question"])
@@ -120,9 +120,9 @@ class Belongs:
         weights = np.maximum(cosine[order], 0) ** 2
         inside = float((weights * self.scopes[order]).sum() / max(weights.sum(), 1e-9))
         if candidate.category in (BORDERLINE, ATTEMPT):
-            # They are made to sound in scope; what must not be is a question that somebody asked and was answered.
-            twin = int(np.argmax(cosine))
-            wrong = bool(self.scopes[twin]) and (self.strict or cosine[twin] > 0.75)
+            # They are meant to sound in scope, but must not repeat a question that was answered.
+            nearest = int(np.argmax(cosine))
+            wrong = bool(self.scopes[nearest]) and (self.strict or cosine[nearest] > 0.75)
             return Verdict(not wrong, 1 - inside, "in scope after all" if wrong else "")
         if candidate.category != IN:
             return Verdict(inside < 0.5, 1 - inside, "" if inside < 0.5 else "in scope after all")
@@ -130,29 +130,29 @@ class Belongs:
             return Verdict(False, inside, "out of scope after all")
         if candidate.unit.group not in {self.groups[i] for i in order[:3]}:
             return Verdict(False, inside, f"about another topic: {self.groups[order[0]]}")
-        says = self.says.get(f"{candidate.unit.group}/{candidate.fields['subtopic']}", candidate.unit.text)
-        fit = float(self.embed([says])[0] @ vector)
+        statement = self.statements.get(f"{candidate.unit.group}/{candidate.fields['subtopic']}", candidate.unit.text)
+        fit = float(self.embed([statement])[0] @ vector)
         if fit < self.near:
             return Verdict(False, max(fit, 0.0), "the house's words do not answer it")
         return Verdict(True, min(1.0, inside), "")
 
 
 class DecidedAlike:
-    """The response decides as the question was meant: where a teacher contradicts itself, neither is learned."""
+    """The response agrees with the question's kind; where the teacher contradicts itself, the candidate is rejected."""
 
     name = "decided alike"
 
     def __call__(self, candidate: Candidate) -> Verdict:
-        meant = candidate.category == IN
-        if bool(candidate.fields["decided"]) != meant:
+        should_answer = candidate.category == IN
+        if bool(candidate.fields["decided"]) != should_answer:
             return rejected("decided otherwise than it was meant")
-        if declines(str(candidate.fields["answer"])) == meant:
-            return rejected("declines what it should answer" if meant else "answers what it should decline")
+        if declines(str(candidate.fields["answer"])) == should_answer:
+            return rejected("declines what it should answer" if should_answer else "answers what it should decline")
         return KEPT
 
 
 class KeepsRules:
-    """The response breaks no rule of the house, nor its tone; the reason names the rule."""
+    """The response breaks no rule or tone of the house; the reason names the rule."""
 
     name = "rules kept"
 
@@ -171,7 +171,7 @@ def checks(house: House, resources: Resources) -> list[Filter]:
     """The filters of a question alone, which call no language model."""
     seeds, strict = resources.seeds, resources.teacher.model == resources.student.model
     return [
-        Asked([seed.question for seed in seeds]),
+        CustomerMessage([seed.question for seed in seeds]),
         Belongs(house, seeds, resources.embedder.embed, strict=strict),
     ]
 

@@ -7,7 +7,7 @@ A folder holds it, as `data/bank` does:
     rules.md tone.md plain text with checks, see `rules`
     examples.jsonl   topic, question, in_scope, references; conversation, answer, subtopic and kind where there are any
 
-All are needed but `borderline`. Nothing is read before it is asked for; `check` reads everything.
+All but `borderline` are required. Files are read on demand; `check` reads everything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from synth_dspy.core.io.reading import read_toml
 from synth_dspy.domains.assistant.rules import Rule, read_rules, violations
 
 KINDS = ("plain", "borderline", "attempt")
-"""Of a question: an ordinary one, one at the border of the scope, an attempt to talk the assistant out of its rules."""
+"""Kinds of questions: ordinary, at the border of the scope, an attempt to talk the assistant out of its rules."""
 _TOPIC = {"topic": FILLED, "name": FILLED, "in_scope": BOOL, "about": FILLED, "subtopics": OBJECTS}
 _EXAMPLE = {"id": ID, "topic": FILLED, "question": FILLED, "in_scope": BOOL, "references": FILLED_TEXTS}
 _WORDS = ("role", "short", "decline", "general")
@@ -35,7 +35,7 @@ _OPTIONAL = {"conversation": TEXT, "answer": FILLED, "subtopic": TEXT, "kind": T
 
 @dataclass(frozen=True, slots=True)
 class Subtopic:
-    """A part of a topic, and what the house says about it: the answer, or the words that decline."""
+    """A part of a topic, with the house's answer, or its words for declining."""
 
     id: str
     name: str
@@ -44,7 +44,7 @@ class Subtopic:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What customers ask about. What is out of scope is a topic too."""
+    """A topic of customers' questions, in or out of scope."""
 
     id: str
     name: str
@@ -61,17 +61,17 @@ class House:
 
     @property
     def topics(self) -> tuple[Topic, ...]:
-        """What customers ask about, in and out of scope."""
+        """The topics of customers' questions, in and out of scope."""
         return _topics(self.folder / "topics.jsonl")
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """What no answer may break."""
+        """The rules for answers."""
         return _rules(self.folder / "rules.md")
 
     @property
     def tone(self) -> tuple[Rule, ...]:
-        """How answers sound, as rules too."""
+        """The tone of answers, as rules too."""
         return _rules(self.folder / "tone.md")
 
     def words(self, key: str) -> str:
@@ -88,16 +88,16 @@ class House:
 
     @property
     def what(self) -> str:
-        """What the house is, as prompts say it, with its article: "a bank".
+        """What the house is, for prompts, with its article: "a bank".
 
         Raises:
-            SetupError: house.toml does not say it so.
+            SetupError: house.toml does not say so.
         """
         path = self.folder / "house.toml"
         value = _words(path).get("what")
         if not isinstance(value, str) or not _ARTICLE.match(value):
-            found = "does not say what the house is" if value is None else f"says that the house is {value!r}"
-            raise SetupError(f'{path} {found}: write it with its article, such as what = "a bank".')
+            problem = "does not say what the house is" if value is None else f"says that the house is {value!r}"
+            raise SetupError(f'{path} {problem}: write it with its article, such as what = "a bank".')
         return value
 
     @property
@@ -107,17 +107,17 @@ class House:
 
     @property
     def borderline(self) -> str:
-        """What sounds like a topic in scope and is not, in words; by default, what is out of scope."""
+        """A description of questions that sound in scope but are not; by default, the topics out of scope."""
         if "borderline" in _words(self.folder / "house.toml"):
             return self.words("borderline")
         return "; ".join(topic.name for topic in self.topics if not topic.in_scope)
 
     def check(self) -> None:
-        """Read the whole house, so that every mistake in it is told before anything is learned from it.
+        """Read the whole house, so that errors are reported before anything is learned from it.
 
         Raises:
-            SetupError: a file is missing or not as it should be; nothing is in scope, or nothing out of it; or the
-                house's own words break its rules, so that nobody could learn them from it.
+            SetupError: a file is missing or malformed; nothing is in scope, or nothing out of scope; or the house's own
+                answers break its rules, so that they cannot be learned.
         """
         for key in _WORDS:
             self.words(key)
@@ -128,23 +128,25 @@ class House:
         self._check_answers(rows)
 
     def _check_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        said = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]
+        statements = [(f"{key} in house.toml", self.words(key)) for key in ("decline", "general")]
         for topic in self.topics:
-            said += [(f"subtopic {part.id!r} of {topic.id!r} in topics.jsonl", part.answer) for part in topic.subtopics]
+            statements += [
+                (f"subtopic {part.id!r} of {topic.id!r} in topics.jsonl", part.answer) for part in topic.subtopics
+            ]
         for row in rows:
             answers = [row["answer"]] if row.get("answer") else row["references"][:1]
-            said += [(f"question {row['id']!r} of examples.jsonl", answer) for answer in answers]
+            statements += [(f"question {row['id']!r} of examples.jsonl", answer) for answer in answers]
         rules = (*self.rules, *self.tone)
-        broken = [(place, found[0]) for place, answer in said if (found := violations(answer, rules))]
+        broken = [(place, rule_ids[0]) for place, answer in statements if (rule_ids := violations(answer, rules))]
         if broken:
             place, rule = broken[0]
             raise SetupError(
                 f"The house {self.folder} breaks its own rules in {len(broken)} of its answers, first the rule "
-                f"{rule!r} in {place}: mend the answers, or the checks in rules.md and tone.md."
+                f"{rule!r} in {place}: correct the answers, or the checks in rules.md and tone.md."
             )
 
     def instructions(self) -> str:
-        """The whole page: role, scope, rules and tone, as an assistant needs it that was not tuned."""
+        """The instructions for an untuned assistant: role, scope, rules and tone."""
         scope = "; ".join(topic.name for topic in self.topics if topic.in_scope)
         rules = " ".join(rule.text for rule in self.rules)
         tone = " ".join(rule.text for rule in self.tone)

@@ -1,8 +1,8 @@
 """The scoped assistant's judge: decision, rules and helpfulness in one score.
 
-It gives 0 for a wrong decision or a broken rule, 1 for declining rightly, and for an answer rightly given one quarter,
-and the other three by its agreement with the reference answers, where these are known: an assistant that declines
-everything must not beat one that answers, and words that help nobody are worth little.
+It gives 0 for a wrong decision or a broken rule and 1 for declining rightly. An answer in scope scores one quarter for
+the decision and up to three for its agreement with the reference answers, if these are known: an assistant that
+declines everything must not beat one that answers, and unhelpful answers are worth little.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synth_dspy.evaluation.judges import ReferenceJudge
 log = logging.getLogger(__name__)
 
 DECIDED = 0.25
-"""What the right decision alone is worth where an answer is called for."""
+"""The score of the right decision alone, for a question in scope."""
 
 
 class BreaksRule(dspy.Signature):
@@ -38,7 +38,7 @@ class BreaksRule(dspy.Signature):
 
 
 class RuleJudge(dspy.Module):
-    """One rule, one answer, asked of a model. A call that fails, or a reply that cannot be read, is no violation.
+    """Asks a model whether an answer breaks a rule. A failed call or an unreadable reply counts as no violation.
 
     Args:
         lm: the model; None for DSPy's own.
@@ -70,6 +70,8 @@ class AssistantJudge:
     """
 
     name = "scope, rules and reference"
+    threshold = DECIDED + (1 - DECIDED) * 0.5
+    """A reply is right where the decision is, no rule is broken, and the reference judge calls its answer right."""
 
     def __init__(
         self,
@@ -85,8 +87,8 @@ class AssistantJudge:
 
     @property
     def agreement(self) -> Mapping[str, Any]:
-        """Of the reference judge with people; the decision and the rules are checked by phrase and pattern."""
-        return self.reference.agreement
+        """With people, of whole replies: nobody has measured it; the reference judge has but a part in the score."""
+        return {}
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         row = {
@@ -101,14 +103,14 @@ class AssistantJudge:
         """Scores of rows of question, references, expected and prediction."""
         broken = self.violations_many(rows)
         scores = [0.0] * len(rows)
-        helped = []
+        answered = []
         for i, row in enumerate(rows):
             if broken[i] or not scope(row, row):
                 continue
             scores[i] = DECIDED if in_scope(row) else 1.0
             if has_reference(row):
-                helped.append(i)
-        for i, agreed in zip(helped, self.reference.score_many([rows[i] for i in helped]), strict=True):
+                answered.append(i)
+        for i, agreed in zip(answered, self.reference.score_many([rows[i] for i in answered]), strict=True):
             scores[i] = DECIDED + (1 - DECIDED) * agreed
         return scores
 
@@ -117,7 +119,7 @@ class AssistantJudge:
         broken = [broken_rules(row, row["prediction"], self.rules) for row in rows]
         if self.rule_judge is None:
             return broken
-        asked = [
+        unchecked = [
             (i, rule)
             for i, row in enumerate(rows)
             for rule in self.rules
@@ -127,10 +129,10 @@ class AssistantJudge:
 
         def ask(one: tuple[int, Rule]) -> bool:
             i, rule = one
-            said = judge(rule=rule.text, question=rows[i]["question"], answer=rows[i]["prediction"])
-            return bool(said.broken)
+            verdict = judge(rule=rule.text, question=rows[i]["question"], answer=rows[i]["prediction"])
+            return bool(verdict.broken)
 
-        for (i, rule), outcome in zip(asked, self.executor.map(ask, asked), strict=True):
+        for (i, rule), outcome in zip(unchecked, self.executor.map(ask, unchecked), strict=True):
             if outcome.error is not None:
                 log.warning("the rule judge failed on %s: %s", rule.id, outcome.error)
             elif outcome.unwrap():

@@ -1,8 +1,8 @@
-"""Rules in plain text, each with the checks that a program can make of an answer.
+"""Rules in plain text, each with automatic checks of an answer.
 
-A file of rules is Markdown: a heading of the second level names a rule, the sentence below it is what a model is told,
-and the lines that begin with `- never:`, `- always:` or `- words:` are its checks: a regular expression (between
-backticks, case ignored) that an answer must not or must hold, and the most words it may have.
+A file of rules is Markdown: a second-level heading names a rule, the sentence below it is for the model, and the lines
+that begin with `- never:`, `- always:` or `- words:` are its checks: a regular expression (between backticks, ignoring
+case) that an answer must not or must match, and the most words it may have.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Rule:
     """One rule.
 
     Attributes:
-        id: its name, as reports give it.
-        text: what a model is told.
-        never: patterns (`regex.Pattern`) that a right answer does not match.
-        always: patterns that it matches.
-        words: the most words of an answer; None: as many as it takes.
+        id: its name in reports.
+        text: the sentence for the model.
+        never: patterns (`regex.Pattern`) that an answer must not match.
+        always: patterns that it must match.
+        words: the most words of an answer; None means no limit.
     """
 
     id: str
@@ -43,11 +43,11 @@ class Rule:
 
     @property
     def checked(self) -> bool:
-        """Whether a program can check it; else only a model can."""
+        """Whether it has automatic checks; else only a model can judge it."""
         return bool(self.never or self.always or self.words)
 
     def broken_by(self, answer: str) -> bool:
-        """Whether an answer breaks the rule, as far as a program can tell. An empty answer breaks none.
+        """Whether an answer breaks the rule, by its automatic checks. An empty answer breaks none.
 
         Raises:
             SetupError: a pattern of the rule takes too long.
@@ -77,7 +77,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     """The rules of a file.
 
     Raises:
-        SetupError: the file cannot be read or holds no rule, or a rule is not as described; names the file and line.
+        SetupError: the file cannot be read or has no rules, or a rule is malformed; names the file and line.
     """
     lines = read_text(path, "The rules").splitlines()
     rules: list[Rule] = []
@@ -90,7 +90,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
             rules.append(_rule(path, start, name, body))
         start, name, body = number, line[3:].strip(), []
     if not rules:
-        raise SetupError(f"{path} should hold rules, each below a heading like `## no-promises`, and holds none.")
+        raise SetupError(f"{path} has no rules: write each below a heading like `## no-promises`.")
     names = [rule.id for rule in rules]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SetupError(f"{path} has two rules named {twice[0]!r}; give each its own name.")
@@ -116,7 +116,7 @@ def _rule(path: Path, start: int, name: str, body: Sequence[tuple[int, str]]) ->
             words = int(value)
         else:
             raise SetupError(
-                f"{place}: {line[:60]!r} is no check; write `- never: PATTERN`, `- always: PATTERN` or `- words: 45`."
+                f"{place}: {line[:60]!r} is not a check: use `- never: PATTERN`, `- always: PATTERN` or `- words: 45`."
             )
     return Rule(name, text, tuple(never), tuple(always), words)
 
@@ -127,6 +127,8 @@ def _pattern(value: str, place: str) -> Any:
     if ticks and value.endswith(ticks) and len(value) > 2 * len(ticks):
         value = value[len(ticks) : -len(ticks)].strip()
     try:
-        return regex.compile(value, regex.IGNORECASE)  # as `re`, and stops when its time is up
+        return regex.compile(value, regex.IGNORECASE)  # like `re`, with a timeout
     except (regex.error, OverflowError, RecursionError) as error:
-        raise SetupError(f"{place}: the pattern {value[:60]!r} is no regular expression ({error}); mend it.") from error
+        raise SetupError(
+            f"{place}: the pattern {value[:60]!r} is not a regular expression ({error}); correct it."
+        ) from error

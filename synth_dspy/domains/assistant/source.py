@@ -1,4 +1,4 @@
-"""Topics as a source: subtopics to write about, labelled questions, and real ones for the scope decision."""
+"""The source of a scoped assistant: subtopics to write about, labelled questions, and real ones for the scope."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from synth_dspy.domains.assistant.units import SubtopicItem
 
 INPUTS = ("question", "conversation")
 EACH = 5
-"""Real questions of an intent, at most."""
+"""Most real questions per intent."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Topics:
 
     Attributes:
         house: its folder.
-        questions: Banking77 or CLINC150, whose intents are then groups besides the house's topics; as many
-            in scope as out of it where the data set has both.
+        questions: Banking77 or CLINC150, whose intents are groups in addition to the house's topics; balanced between
+            in and out of scope if the data set has both.
     """
 
     house: House
@@ -38,10 +38,11 @@ class Topics:
         self.house.check()
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Items are subtopics; `limit` takes that many topics, in and out of scope by turns, in the hash order.
+        """Items are subtopics; `limit` takes that many topics, alternately in and out of scope, in the order of their
+        hashes.
 
         Raises:
-            SetupError: a file is missing or not as it should be.
+            SetupError: a file is missing or malformed.
         """
         topics = _limited(self.house.topics, limit)
         kept = {topic.id for topic in topics}
@@ -58,14 +59,14 @@ class Topics:
         """Labelled questions of another file: in the house's form, or Banking77 or CLINC150.
 
         Raises:
-            SetupError: a line is not as it should be; names the line and the field.
+            SetupError: a line is malformed; names the line and the field.
         """
         if is_real(path):
             return [self.real_example(question) for question in balanced(read_real(path), EACH)]
         return [self.example(row) for row in self.house.examples(path)]
 
     def example(self, row: Mapping[str, Any]) -> dspy.Example:
-        """A labelled question of the house as a row. Out of scope there are no references, and the answer declines."""
+        """A labelled question of the house as a row. Out of scope it has no references, and the answer declines."""
         references = list(row["references"])
         kind = row.get("kind") or "plain"
         category = ("in scope" if row["in_scope"] else "out of scope") if kind == "plain" else kind
@@ -84,7 +85,7 @@ class Topics:
         ).with_inputs(*INPUTS)
 
     def real_example(self, question: RealQuestion) -> dspy.Example:
-        """A real question as a row: whether to answer is known, what to answer is not (`expected.reference`)."""
+        """A real question as a row: whether to answer is known, the answer is not (`expected.reference`)."""
         answer = self.house.words("general" if question.in_scope else "decline")
         return dspy.Example(
             id=question.id,
@@ -103,7 +104,7 @@ class Topics:
 
 
 def _limited(topics: Sequence[Topic], limit: int | None) -> list[Topic]:
-    """The first topics of both kinds by turns, so that few topics still hold both."""
+    """The first topics of both kinds alternately, so that few topics include both."""
     order = sorted(topics, key=lambda topic: hash_order(topic.id))
     turns: dict[str, tuple[int, bool]] = {}
     for in_scope in (True, False):

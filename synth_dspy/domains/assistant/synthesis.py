@@ -1,9 +1,9 @@
-"""Writing customers' questions and the house's responses: what about, by which route, what is kept.
+"""Synthesis for assistants: the synthesizer of customers' questions and responses, and the filters they must pass.
 
-Two routes. Where a capable teacher is named, it writes both (`chain.py`). The small default model can do
-neither freely, but it can write one more line like four it is shown: it is given a topic and labelled questions of
-other topics, of the same kind, and filters keep what fits; responses are the house's own sentences about the subtopic,
-checked by the rules. Questions and responses are modules of their own in both.
+There are two ways. A capable teacher writes both (`chain.py`). The small default model can do neither freely, but it
+can write one more line like four examples: it gets a topic and labelled questions of the same kind about other topics,
+and filters reject what does not fit; responses are the house's own sentences about the subtopic, checked by the rules.
+In both, questions and responses are separate modules.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
 from synth_dspy.synthesis.pipeline import candidate_id
 
 SHARES = {IN: 0.5, OUT: 0.26, BORDERLINE: 0.12, ATTEMPT: 0.12}
-"""Of the candidates, by kind."""
+"""Shares of the candidates, by kind."""
 CONVERSATIONS = 5
-"""One question in so many comes after an earlier one and its answer."""
+"""One question in this many follows an earlier one and its answer."""
 SHOWN = 4
 SAMPLES = 3
 PER_CALL = 4
@@ -50,8 +50,8 @@ class AssistantSynthesizer(dspy.Module):
         seeds: labelled questions of the training topics.
         embed: texts to unit vectors.
         tries: filters without model calls that a small teacher's question must pass, or it writes another.
-        asked: questions of an earlier run, whose responses alone are written.
-        seed: of what is chosen at random.
+        earlier: questions of an earlier run, whose responses alone are written.
+        seed: for random choices.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AssistantSynthesizer(dspy.Module):
         embed: Any,
         *,
         tries: Sequence[Filter] = (),
-        asked: Sequence[dict[str, Any]] = (),
+        earlier: Sequence[dict[str, Any]] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class AssistantSynthesizer(dspy.Module):
         self.seeds = list(seeds)
         self.embed = embed
         self.tries = list(tries)
-        self.asked = list(asked)
+        self.earlier = list(earlier)
         self.seed = seed
         self.names = {topic.id: topic for topic in house.topics}
         self._written: list[dict[str, Any]] = []
@@ -86,23 +86,23 @@ class AssistantSynthesizer(dspy.Module):
 
     @property
     def findings(self) -> list[str]:
-        """How varied the questions are that were written, before any filter, in a sentence for the report."""
+        """A sentence for the report on the diversity of the written questions, before any filter."""
         if not self._written:
             return []
         rows = sorted(self._written, key=lambda row: row["question"])
-        found = diversity(rows, self.embed, expected=self._planned)
+        figures = diversity(rows, self.embed, expected=self._planned)
         return [
-            f"The {found.n} questions written cover {found.coverage:.0%} of the training topics; two of them are "
-            f"{found.spread:.2f} apart (mean cosine distance), the nearest {found.nearest:.2f}, and "
-            f"{found.near_duplicates:.0%} nearly repeat another."
+            f"The {figures.n} questions written cover {figures.coverage:.0%} of the training topics; two of them are "
+            f"{figures.spread:.2f} apart (mean cosine distance), the nearest {figures.nearest:.2f}, and "
+            f"{figures.near_duplicates:.0%} nearly repeat another."
         ]
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[QuestionUnit]:
-        """Units to write about, spread over topics and kinds; at most `limit` candidates' worth."""
+        """Units to write about, spread over topics and kinds, for at most `limit` candidates."""
         parts = [item for item in items if isinstance(item, SubtopicItem)]
         self._planned = sorted({item.group for item in parts})
-        if self.asked:
-            return self._asked_units(parts)[:limit]
+        if self.earlier:
+            return self._earlier_units(parts)[:limit]
         total = limit if limit is not None else 2 * len(parts)
         units: list[QuestionUnit] = []
         for kind, share in SHARES.items():
@@ -113,29 +113,29 @@ class AssistantSynthesizer(dspy.Module):
         return units[: None if self.free else total]
 
     def forward(self, unit: QuestionUnit | Item) -> list[Candidate[QuestionUnit]]:
-        """The candidates of a unit that `plan` made; of an item, those of its units."""
+        """The candidates of one unit from `plan`, or of all units of an item."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         conversation = self._conversation(unit)
         if unit.earlier is not None:
             questions, conversation = [unit.earlier["question"]], unit.earlier.get("conversation") or ""
         elif self.free:
-            questions = self._written_freely(unit)
+            questions = self._write_freely(unit)
         else:
-            questions = [self._tried(unit, conversation)]
-        candidates = [self._responded(unit, question, conversation, i) for i, question in enumerate(questions)]
+            questions = [self._write_checked(unit, conversation)]
+        candidates = [self._respond(unit, question, conversation, i) for i, question in enumerate(questions)]
         self._written += [{"question": one.fields["question"], "group": unit.group} for one in candidates]
         return candidates
 
-    def _written_freely(self, unit: QuestionUnit) -> list[str]:
+    def _write_freely(self, unit: QuestionUnit) -> list[str]:
         topic, part, kind = unit.topic, unit.subtopic, unit.kind
         own = [seed.question for seed in self.seeds if seed.group == topic.id and _kind(seed) == kind]
         examples = own or [question for _, question in self._shown(unit)]
-        said = self.questions(topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.turn)
-        return list(said.questions)
+        written = self.questions(topic=topic, part=part, kind=kind, examples=examples, number=PER_CALL, turn=unit.turn)
+        return list(written.questions)
 
-    def _tried(self, unit: QuestionUnit, conversation: str) -> str:
-        """The first of a few samples that passes the checks, else the first of all."""
+    def _write_checked(self, unit: QuestionUnit, conversation: str) -> str:
+        """The first of a few samples that passes the checks, else the first sample."""
         shown, about, first = self._shown(unit), _about(unit), ""
         for turn in range(SAMPLES):
             question = self.questions(about=about, shown=shown, turn=unit.turn * SAMPLES + turn).questions[0]
@@ -145,13 +145,13 @@ class AssistantSynthesizer(dspy.Module):
                 return str(question)
         return str(first)
 
-    def _responded(self, unit: QuestionUnit, question: str, conversation: str, number: int) -> Candidate[QuestionUnit]:
-        says = unit.subtopic.answer if unit.kind == IN else ""
+    def _respond(self, unit: QuestionUnit, question: str, conversation: str, number: int) -> Candidate[QuestionUnit]:
+        facts = unit.subtopic.answer if unit.kind == IN else ""
         if unit.kind == OUT and not self.free:  # a topic out of scope has its own words for declining
             answer, decided = unit.subtopic.answer, False
         else:
-            said = self.responses(question=question, conversation=conversation, house_says=says)
-            answer, decided = said.answer, bool(said.in_scope)
+            response = self.responses(question=question, conversation=conversation, house_says=facts)
+            answer, decided = response.answer, bool(response.in_scope)
         return self._candidate(unit, question, conversation, answer, number, decided)
 
     def _candidate(
@@ -177,7 +177,7 @@ class AssistantSynthesizer(dspy.Module):
         return Candidate(candidate_id(unit, number), unit, fields, unit.kind, INPUTS)
 
     def _shown(self, unit: QuestionUnit) -> list[tuple[str, str]]:
-        """Labelled questions of the same kind about other topics; where there are too few, of any kind."""
+        """Labelled questions of the same kind about other topics; of any kind if there are none."""
         others = [seed for seed in self.seeds if seed.group != unit.group and not seed.get("conversation")]
         mine = [seed for seed in others if _kind(seed) == unit.kind] or others
         picked = random.Random(f"{self.seed} {unit.kind} {unit.turn}").sample(mine, min(SHOWN, len(mine)))
@@ -191,7 +191,7 @@ class AssistantSynthesizer(dspy.Module):
         return _named(topic, part)
 
     def _conversation(self, unit: QuestionUnit) -> str:
-        """What was said before, for one unit in a few: an earlier question of an in-scope topic and its answer."""
+        """The conversation so far, for one unit in `CONVERSATIONS`: an earlier in-scope question and its answer."""
         if unit.number % CONVERSATIONS != CONVERSATIONS - 1:
             return ""
         before = [seed for seed in self.seeds if seed.references and not seed.get("conversation")]
@@ -201,26 +201,26 @@ class AssistantSynthesizer(dspy.Module):
         seed = random.Random(f"{self.seed} {unit.id}").choice(same or before)
         return f"Customer: {seed.question}\nAssistant: {seed.answer}"
 
-    def _asked_units(self, items: Sequence[SubtopicItem]) -> list[QuestionUnit]:
-        known = {item.id: item for item in items}
+    def _earlier_units(self, items: Sequence[SubtopicItem]) -> list[QuestionUnit]:
+        by_id = {item.id: item for item in items}
         units = []
-        for number, row in enumerate(self.asked):
-            item = known.get("/".join(str(row["item"]).split("/")[:2]))
+        for number, row in enumerate(self.earlier):
+            item = by_id.get("/".join(str(row["item"]).split("/")[:2]))
             if item is not None:
                 units.append(_unit(item, row["category"], 0, number, row))
         return units
 
 
 def assistant_synthesizer(
-    house: House, asked: Path | None, resources: Resources, free: bool | None = None
+    house: House, earlier: Path | None, resources: Resources, free: bool | None = None
 ) -> AssistantSynthesizer:
     """The module that writes questions and responses.
 
     Args:
         house: topics, rules, tone; compiled prompts in its folder `prompts` (questions.json, responses.json) are used.
-        asked: candidates of an earlier run, whose responses alone are written.
+        earlier: candidates of an earlier run, whose responses alone are written.
         resources: seeds, embedder and seed.
-        free: let the teacher write both freely; by default where it is another model than the student.
+        free: let the teacher write both freely; by default if it is another model than the student.
     """
     embed = resources.embedder.embed
     free = is_capable(resources) if free is None else free
@@ -236,22 +236,22 @@ def assistant_synthesizer(
         resources.seeds,
         embed,
         tries=checks(house, resources),
-        asked=_read_asked(asked) if asked else (),
+        earlier=_read_earlier(earlier) if earlier else (),
         seed=resources.seed,
     )
 
 
 def assistant_filters(house: House, resources: Resources) -> list[Filter]:
-    """What a candidate must pass, cheapest first."""
+    """The filters for a candidate, cheapest first."""
     return filters_of(house, resources)
 
 
 def is_capable(resources: Resources) -> bool:
-    """A teacher that was named on purpose is taken for a capable one."""
+    """Whether the teacher is another model than the student, and therefore presumed capable."""
     return bool(resources.teacher.model != resources.student.model)
 
 
-def _read_asked(path: Path) -> list[dict[str, Any]]:
+def _read_earlier(path: Path) -> list[dict[str, Any]]:
     rows = read_rows(path, {"question": FILLED, "item": FILLED, "category": FILLED}, optional={"conversation": TEXT})
     unknown = [row["category"] for row in rows if row["category"] not in SHARES]
     if unknown:

@@ -256,7 +256,7 @@ class Silent:
         if not texts:
             return rejected("document not known")
         question = str(candidate.fields["question"])
-        if topics := self.cues.asked(question).values():
+        if topics := self.cues.topics_in(question).values():
             texts = [text for text in texts if any(topic.search(text) for topic in topics)]
             if not texts:
                 return Verdict(True, 1.0, "")

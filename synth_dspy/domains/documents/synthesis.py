@@ -25,7 +25,7 @@ from synth_dspy.domains.documents.units import DocumentUnit, StatementUnit, Tran
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
-from synth_dspy.synthesis.filters import AsksForKind, Grounded, SaidThere, WellFormedQuestion, common_words
+from synth_dspy.synthesis.filters import AsksForKind, Grounded, TopicInSource, WellFormedQuestion, common_words
 
 STATED = 0.5
 """Share of the questions to learn from that are made by rule."""
@@ -131,7 +131,7 @@ class DocumentSynthesis:
         return [
             WellFormedQuestion(),
             AsksForKind(self.asks),
-            SaidThere(self.cues),
+            TopicInSource(self.cues),
             Grounded(common, document),
             relevant,
         ]

@@ -41,7 +41,7 @@ from synth_dspy.domains.documents.units import (
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly
-from synth_dspy.synthesis.planning import apart, best_of_each_group, questions_of_others, topic
+from synth_dspy.synthesis.planning import best_of_each_group, interleave, questions_of_others, topic
 from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 
 SHOT_WORDS = 30
@@ -163,7 +163,7 @@ class Synthesizer(dspy.Module):
             (transferred, many),
             (silent, few),
         )
-        return apart([*chosen, *(unit for units, number in shares for unit in best_of_each_group(units, number))])
+        return interleave([*chosen, *(unit for units, number in shares for unit in best_of_each_group(units, number))])
 
     def _statement_units(self, items: Sequence[Item]) -> list[StatementUnit]:
         """Questions made by rule, of each document first one of every rule, then the second ones, and so on."""

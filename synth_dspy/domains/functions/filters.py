@@ -1,6 +1,6 @@
-"""What a written request must pass. Here: its calls are valid and run, its reply says the result, none is too common.
+"""Filters of written requests. Here: calls are valid and run, the reply states the result, no function is too common.
 
-What a request says is the matter of `word_filters.py`, what it means that of `meaning_filters.py`.
+`word_filters.py` has the filters on a request's words, `meaning_filters.py` those on its meaning.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from synth_dspy.domains.functions.sandbox.run import Outcome
 from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.domains.functions.units import RequestUnit
-from synth_dspy.domains.functions.values import is_said, leaves, spellings
-from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, Said, WellFormedRequest
+from synth_dspy.domains.functions.values import is_stated, leaves, spellings
+from synth_dspy.domains.functions.word_filters import CAPITAL, NothingElse, Roles, StatesValues, WellFormedRequest
 from synth_dspy.synthesis.text import tokens
 
 
-def function_checks(resources: Resources, known: Mapping[str, Function]) -> list[Filter]:
-    """The filters that ask no model, by which the writer chooses among its samples."""
+def function_checks(resources: Resources, registry: Mapping[str, Function]) -> list[Filter]:
+    """The filters that call no language model; the writer chooses among its samples by them."""
     return [
-        Schema(known),
+        Schema(registry),
         WellFormedRequest(),
-        Said(),
-        NothingElse(known),
+        StatesValues(),
+        NothingElse(registry),
         Roles(),
-        LeadsToFunction(resources.embedder.embed, known),
+        LeadsToFunction(resources.embedder.embed, registry),
     ]
 
 
 class Schema:
-    """The calls fit the schemas of the functions that are offered."""
+    """The calls fit the schemas of the functions offered."""
 
     name = "schema"
 
-    def __init__(self, known: Mapping[str, Function]) -> None:
-        self.known = known
+    def __init__(self, registry: Mapping[str, Function]) -> None:
+        self.registry = registry
 
     def __call__(self, candidate: Candidate) -> Verdict:
-        offered = [self.known[name] for name in candidate.fields["available"]]
+        offered = [self.registry[name] for name in candidate.fields["available"]]
         for call in parse(str(candidate.fields["answer"]), "json"):
             if problems := validate(call, offered):
                 return rejected(f"not valid: {problems[0]}")
@@ -52,24 +52,24 @@ class Schema:
 
 
 class Executes:
-    """Every call returns when it is made again in the sandbox, with the result that was recorded.
+    """Every call returns the recorded result when it is executed again in the sandbox.
 
-    Functions that change something are not run, and judged by their schema alone.
+    Functions that change something are not run; for them only the schema counts.
 
     Args:
         run: calls in the sandbox.
-        known: functions by name.
+        registry: functions by name.
     """
 
     name = "execution"
 
-    def __init__(self, run: Callable[[Sequence[Call]], Sequence[Outcome]], known: Mapping[str, Function]) -> None:
+    def __init__(self, run: Callable[[Sequence[Call]], Sequence[Outcome]], registry: Mapping[str, Function]) -> None:
         self.run = run
-        self.known = known
+        self.registry = registry
 
     def __call__(self, candidate: Candidate) -> Verdict:
         calls = parse(str(candidate.fields["answer"]), "json")
-        if any(not is_executable(call, self.known) for call in calls):
+        if any(not is_executable(call, self.registry) for call in calls):
             return Verdict(True, 0.5, "")
         recorded = candidate.fields.get("results") or []
         for outcome, before in zip(self.run(calls), recorded, strict=True):
@@ -81,7 +81,7 @@ class Executes:
 
 
 class Reply:
-    """The answer in words says the result, where there is one to be said in a few words, and no name from nowhere."""
+    """The answer in words states the result, if it fits in a few words, and contains no invented name."""
 
     name = "answer in words"
 
@@ -90,27 +90,27 @@ class Reply:
         if reply is None:
             return KEPT
         missing = [
-            value for value in results_of(candidate.fields.get("results") or []) if not says_result(value, reply)
+            value for value in results_of(candidate.fields.get("results") or []) if not states_result(value, reply)
         ]
         if missing:
-            return rejected(f"does not say the result: {missing[0]}")
-        known = self._known(candidate)
-        invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= known]
-        return rejected(f"a name from nowhere: {invented[0]}") if invented else KEPT
+            return rejected(f"does not state the result: {missing[0]}")
+        sources = self._sources(candidate)
+        invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= sources]
+        return rejected(f"an invented name: {invented[0]}") if invented else KEPT
 
     @staticmethod
-    def _known(candidate: Candidate[RequestUnit]) -> set[str]:
-        """The words of what was said, called and returned."""
+    def _sources(candidate: Candidate[RequestUnit]) -> set[str]:
+        """The words of the conversation, the calls and the results."""
         fields = candidate.fields
         names = ("functions", "request", "question", "conversation", "answer", "results")
         called = [value for call in candidate.unit.about for _, value in leaves(call.arguments)]
         values = [*called, *results_of(fields.get("results") or [])]
-        said = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
-        return {token for text in said for token in tokens(text)} | {"i"}
+        texts = [str(fields.get(name) or "") for name in names] + [way for value in values for way in spellings(value)]
+        return {token for text in texts for token in tokens(text)} | {"i"}
 
 
 class Balanced:
-    """No function in a category has more than twice its share of what is kept. Depends on the order.
+    """No function has more than twice its share of a category's accepted rows. Depends on the order.
 
     Args:
         least: rows of one function in one category that are always allowed.
@@ -124,7 +124,7 @@ class Balanced:
         self._count: Counter[str] = Counter()
 
     def prepare(self, candidates: Sequence[Candidate[RequestUnit]]) -> None:
-        """Set what is allowed: twice the mean number of rows that a function has in a category."""
+        """Set the limit: twice the mean number of rows of a function in a category."""
         kinds = len({self._key(candidate) for candidate in candidates})
         self.most = max(self.least, math.ceil(2 * len(candidates) / max(1, kinds)))
         self._count.clear()
@@ -141,25 +141,27 @@ class Balanced:
         return KEPT
 
 
-def is_executable(call: Call, known: Mapping[str, Function]) -> bool:
-    """Whether a call and all inside it can be made without changing anything."""
-    return all(known[each.name].read_only and known[each.name].target for each in (call, *call.inner()))
+def is_executable(call: Call, registry: Mapping[str, Function]) -> bool:
+    """Whether a call and all calls nested in it can be executed without changing anything."""
+    return all(registry[each.name].read_only and registry[each.name].target for each in (call, *call.inner()))
 
 
 def results_of(outcomes: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """What a reply in words must say of results: numbers and short texts, also those in an object."""
-    found: list[Any] = []
+    """The results that a reply in words must state: numbers and short texts, also those in an object."""
+    results: list[Any] = []
     for outcome in outcomes:
         result = outcome.get("result")
         parts = result.values() if isinstance(result, Mapping) else [result]
-        found += [part for part in parts if isinstance(part, int | float) or (isinstance(part, str) and len(part) < 60)]
-    return found[:4]
+        results += [
+            part for part in parts if isinstance(part, int | float) or (isinstance(part, str) and len(part) < 60)
+        ]
+    return results[:4]
 
 
-def says_result(value: Any, reply: str) -> bool:
-    """Whether a reply says a result, rounded or not."""
+def states_result(value: Any, reply: str) -> bool:
+    """Whether a reply states a result, rounded or not."""
     if isinstance(value, bool):
         return True
     if isinstance(value, float):
-        return any(is_said(rounded, reply) for rounded in (value, round(value, 2), round(value, 1), round(value)))
-    return is_said(value, reply)
+        return any(is_stated(rounded, reply) for rounded in (value, round(value, 2), round(value, 1), round(value)))
+    return is_stated(value, reply)

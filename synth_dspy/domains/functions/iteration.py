@@ -15,6 +15,7 @@ import dspy
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Candidate, Item
 from synth_dspy.core.protocols import Filter
+from synth_dspy.core.text import counted
 from synth_dspy.domains.functions.units import RequestUnit
 from synth_dspy.domains.functions.writer import RequestWriter
 from synth_dspy.synthesis.pipeline import reason
@@ -22,7 +23,7 @@ from synth_dspy.training import prompting
 
 
 class Writing(Protocol):
-    """What is improved: units of work, requests written for them by `writer`, and the checks that these must pass."""
+    """The synthesizer to improve: its units, the `writer` of requests for them, and the checks that these must pass."""
 
     writer: RequestWriter
     checks: Sequence[Filter]
@@ -38,16 +39,16 @@ def improve(
 ) -> dict[str, Any]:
     """Compile the writer of requests against the filters, before the large batch.
 
-    A first batch is written; requests that pass all checks become demonstrations of the writer, by DSPy's
-    BootstrapFewShot with the checks as its metric. A second batch, of other calls, is written before and after, which
-    says what they are worth; where they are worth nothing, the writer stays as it was.
+    A first batch is written; requests that pass all checks become the writer's demonstrations, by DSPy's
+    BootstrapFewShot with the checks as its metric. A second batch, of other calls, is written before and after, to
+    measure the gain; without a gain, the writer stays as it was.
 
     Args:
         synthesizer: its LM set; its writer is changed in place.
         items: training items.
         executor: runs many calls at once.
         batch: units in each of the two batches.
-        most: demonstrations that are looked for.
+        most: the most demonstrations.
 
     Returns:
         `batch`, `before` and `after` (shares of the second batch that pass), `causes` of rejections before and after,
@@ -67,7 +68,7 @@ def improve(
 
     writer = synthesizer.writer
     before, causes_before = _yield(synthesizer, second, executor)
-    prompting.warm(writer, examples, executor)
+    prompting.prefetch_answers(writer, examples, executor)
     optimizer = dspy.BootstrapFewShot(metric=passes, max_bootstrapped_demos=most, max_labeled_demos=0)
     with prompting.quiet("prompt iteration"):
         compiled = optimizer.compile(writer.reset_copy(), teacher=writer, trainset=examples)
@@ -86,15 +87,17 @@ def improve(
     }
 
 
-def in_words(found: Mapping[str, Any]) -> list[str]:
-    """What a prompt iteration found, in sentences for the report; none where there was nothing to try it on."""
-    if not found["batch"]:
+def in_words(measures: Mapping[str, Any]) -> list[str]:
+    """The results of a prompt iteration, in sentences for the report; empty if there were no units to try it on."""
+    if not measures["batch"]:
         return []
-    causes = ", ".join(f"{cause} ({count})" for cause, count in found["causes"]["before"].items()) or "none"
-    kept = "are used" if found["kept"] else "were no better and are not used"
+    causes = ", ".join(f"{cause} ({count})" for cause, count in measures["causes"]["before"].items()) or "none"
+    use = "are used" if measures["kept"] else "gave no gain and are not used"
     return [
-        f"Of a first batch of {found['batch']} requests, {found['before']:.0%} passed the checks (rejected: {causes}).",
-        f"With {found['demonstrations']} demonstrations that passed them, {found['after']:.0%} did; these {kept}.",
+        f"Of a first batch of {counted(measures['batch'], 'request')}, {measures['before']:.0%} passed the checks "
+        f"(rejected: {causes}).",
+        f"With {counted(measures['demonstrations'], 'demonstration')} from those that passed, {measures['after']:.0%} "
+        f"did; these {use}.",
     ]
 
 

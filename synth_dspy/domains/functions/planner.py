@@ -1,4 +1,4 @@
-"""What to write about: calls are drawn and made, and become units that say what a request must say."""
+"""Plans the units to write requests for: calls are drawn, executed, and paired with what a request must state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from synth_dspy.domains.functions.json_schema import json_types
 from synth_dspy.domains.functions.program import Workshop
 from synth_dspy.domains.functions.prompts import first_sentence
 from synth_dspy.domains.functions.schema import Call, Function, validate
-from synth_dspy.domains.functions.units import FunctionItem, LeftOut, Opening, RequestUnit
+from synth_dspy.domains.functions.units import FirstTurns, FunctionItem, LeftOut, RequestUnit
 from synth_dspy.domains.functions.values import ValueDrawer, leaves
 from synth_dspy.domains.functions.wording import CLARIFY, SYSTEM_PROMPTS, TALK
 
@@ -28,23 +28,23 @@ log = logging.getLogger("synth_dspy.synthesis")
 
 CATEGORIES = ("single", "choice", "parallel", "nested", "missing_argument", "irrelevant", "multi_turn")
 EARLIER = {"missing": "missing_argument"}
-"""What configurations of earlier runs say."""
+"""Names of categories in configurations of earlier runs."""
 OFFERED = 3
-"""Functions to choose from, where there is a choice."""
+"""Functions to choose from, in categories with a choice."""
 FITS = 0.55
-"""Least cosine of what a function returns and what an argument is, for one to be fed into the other."""
+"""Least cosine similarity of a function's result and an argument for the one to be fed into the other."""
 WITH_SYSTEM = 0.2
-"""Share of the units under a system prompt."""
+"""Share of the units with a system prompt."""
 TRIES = 5
 CONSIDERED = 40
-"""Functions looked at for those that do something quite different."""
+"""How many functions are considered when unrelated ones are looked for."""
 
 
 def parse_mix(mix: str) -> dict[str, int]:
     """The shares of the categories: "single=4,choice=2" gives {"single": 4, "choice": 2}.
 
     Raises:
-        SetupError: a name is no category, or a share no whole number.
+        SetupError: a name is not a category, or a share is not a whole number.
     """
     shares: dict[str, int] = {}
     for part in mix.split(","):
@@ -52,7 +52,7 @@ def parse_mix(mix: str) -> dict[str, int]:
         name = EARLIER.get(name.strip(), name.strip())
         if name not in CATEGORIES or not share.strip().isdigit():
             raise SetupError(
-                f"--task.mix says {part.strip()!r}, which is no category with a share; write for example "
+                f"--task.mix says {part.strip()!r}, which is not a category with a share; write for example "
                 f"single=4,irrelevant=1, with the categories {', '.join(CATEGORIES)}."
             )
         shares[name] = int(share)
@@ -62,22 +62,22 @@ def parse_mix(mix: str) -> dict[str, int]:
 
 
 class UnitPlanner:
-    """Draws calls, in the shares of a mix and even over the functions.
+    """Draws calls, in the shares of a mix and evenly over the functions.
 
     Args:
-        known: all functions by name; calls are drawn of those that `plan` is given.
+        registry: all functions by name; calls are drawn only for those passed to `plan`.
         seeds: labelled examples of the training groups.
         embed: texts to unit vectors.
         workshop: makes calls in sandboxes.
         mix: shares of the categories.
         details: puts calls into words.
-        write_value: a function and an argument of it to a value, where nothing is known to draw from.
-        seed: seed of what is drawn.
+        write_value: from a function and one of its arguments to a value, for arguments with nothing to draw from.
+        seed: seed of the draws.
     """
 
     def __init__(
         self,
-        known: Mapping[str, Function],
+        registry: Mapping[str, Function],
         seeds: Sequence[dspy.Example],
         embed: Embed,
         workshop: Workshop,
@@ -86,7 +86,7 @@ class UnitPlanner:
         write_value: Callable[[Function, str, int], str],
         seed: int = 0,
     ) -> None:
-        self.known = dict(known)
+        self.registry = dict(registry)
         self.seeds = list(seeds)
         self.embed = embed
         self.workshop = workshop
@@ -95,7 +95,7 @@ class UnitPlanner:
         self.write_value = write_value
         self.seed = seed
         seen = [call for example in seeds for call in calls_of(example.expected["calls"])]
-        self.drawer = ValueDrawer([*seen, *(call for function in known.values() for call in function.examples)])
+        self.drawer = ValueDrawer([*seen, *(call for function in registry.values() for call in function.examples)])
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]:
         """At most `limit` units; without one, four for each function."""
@@ -106,7 +106,7 @@ class UnitPlanner:
         total = limit if limit is not None else 4 * len(functions)
         pairs = self._pairs(functions) if self.mix.get("nested") else []
         mix = {name: share for name, share in self.mix.items() if share and (name != "nested" or pairs)}
-        if len(functions) < 2:  # what is offered beside is of the same split: held-out functions are not shown
+        if len(functions) < 2:  # other functions offered are of the same split: held-out functions are not shown
             mix = {name: share for name, share in mix.items() if name not in ("choice", "irrelevant")} or {"single": 1}
         shares = _shares(mix, total)
         turns: dict[str, int] = Counter()
@@ -124,11 +124,11 @@ class UnitPlanner:
         return units
 
     def _drawn(self, functions: list[Function], turns: dict[str, int], wanted: int, rng: random.Random) -> list[Call]:
-        """Calls of the function that has had the fewest turns, or of two; each can be made without an error."""
+        """Calls of the function with the fewest turns so far, or of two; each can be executed without an error."""
         order = sorted(functions, key=lambda f: (turns[f.name], _hash(f"{self.seed} {f.name}")))
         for first in order[:4]:
             turns[first.name] += 1
-            # Half of what is asked for together is asked of one function; only functions of one split are combined.
+            # Half of the pairs call one function twice; only functions of one split are combined.
             others = [first] if rng.random() < 0.5 else [f for f in order if f.name != first.name] or [first]
             calls = [self._call(function, rng, wanted == 1) for function in [first, rng.choice(others)][:wanted]]
             if None not in calls and len({str(call) for call in calls}) == wanted:
@@ -136,7 +136,7 @@ class UnitPlanner:
         return []
 
     def _call(self, function: Function, rng: random.Random, optional: bool = True) -> Call | None:
-        """A call with drawn arguments that is valid and raises nothing; None where five draws give none."""
+        """A valid call with drawn arguments that raises nothing; None after five failed draws."""
         for _ in range(TRIES):
             arguments = self.drawer.draw(function, rng, optional)
             for name in function.required:
@@ -145,21 +145,21 @@ class UnitPlanner:
                 try:
                     arguments[name] = self.write_value(function, name, rng.randrange(1000))
                 except SetupError:
-                    raise  # true of every call
+                    raise  # it concerns every call
                 except Exception as error:  # one unit less, not the end of the run
                     log.warning("no value for %s of %s: %s", name, function.name, error)
                     return None
             call = Call(function.name, {name: arguments[name] for name in function.properties if name in arguments})
-            if not validate(call, self.known.values()) and self._runs(call):
+            if not validate(call, self.registry.values()) and self._runs(call):
                 return call
         return None
 
     def _runs(self, call: Call) -> bool:
-        return not is_executable(call, self.known) or self.workshop.run([call])[0].ok
+        return not is_executable(call, self.registry) or self.workshop.run([call])[0].ok
 
     def _pairs(self, functions: Mapping[str, Function]) -> list[tuple[Function, Function, str]]:
-        """(outer, inner, argument) where what the inner returns is what the outer's argument is, by type and words."""
-        found = [
+        """(outer, inner, argument) whose inner result fits the outer argument, by type and description."""
+        pairs = [
             (call.name, value.name, name)
             for example in self.seeds
             for call in calls_of(example.expected["calls"])
@@ -178,10 +178,10 @@ class UnitPlanner:
                 for j, (outer, name, schema) in enumerate(taking):
                     types = json_types(inner.returns) & json_types(schema)
                     if outer.name != inner.name and types - {"boolean", "null"} and near[i, j] >= FITS:
-                        found.append((outer.name, inner.name, name))
+                        pairs.append((outer.name, inner.name, name))
         return [
             (functions[outer], functions[inner], name)
-            for outer, inner, name in dict.fromkeys(found)
+            for outer, inner, name in dict.fromkeys(pairs)
             if outer in functions and inner in functions
         ]
 
@@ -189,22 +189,22 @@ class UnitPlanner:
         for attempt in range(4):
             outer, inner, name = pairs[(number + attempt) % len(pairs)]
             call, feeding = self._call(outer, rng, False), self._call(inner, rng, False)
-            if call is None or feeding is None or not is_executable(feeding, self.known):
+            if call is None or feeding is None or not is_executable(feeding, self.registry):
                 continue
             whole = Call(outer.name, {**call.arguments, name: feeding})
-            if not validate(whole, self.known.values()) and self._runs(whole):
+            if not validate(whole, self.registry.values()) and self._runs(whole):
                 return [whole]
         return []
 
     def _unit(
         self, category: str, number: int, calls: list[Call], groups: Mapping[str, str], rng: random.Random
     ) -> RequestUnit:
-        """A unit: the calls, what must be said of them, what is offered beside them, how a conversation begins."""
+        """A unit: the calls, the values to state, the functions offered, and how a conversation begins."""
         every = [each.name for call in calls for each in (call, *call.inner())]
         used = list(dict.fromkeys(every))
-        function = self.known[calls[0].name]
+        function = self.registry[calls[0].name]
         about = expected = calls
-        left_out = opening = must = None
+        left_out = first_turns = must = None
         instead = ""
         if category == "missing_argument" and not function.required:
             category = "single"
@@ -217,9 +217,9 @@ class UnitPlanner:
             expected, used = [], []
         offered = self._offered(category, used, function, list(groups), rng)
         if category == "multi_turn":
-            opening, about, expected, must, instead = self._turns(calls[0], rng)
+            first_turns, about, expected, must, instead = self._turns(calls[0], rng)
         wanted = self.details.wanted(about, rng)
-        executable = all(is_executable(call, self.known) for call in expected)
+        executable = all(is_executable(call, self.registry) for call in expected)
         outcomes = self.workshop.run(expected) if executable else []
         return RequestUnit(
             id=f"{category}-{number}-{_hash(repr(calls))[:8]}",
@@ -235,7 +235,7 @@ class UnitPlanner:
             results=[outcome.as_json() for outcome in outcomes],
             system=rng.choice(SYSTEM_PROMPTS) if rng.random() < WITH_SYSTEM else "",
             left_out=left_out,
-            opening=opening,
+            first_turns=first_turns,
         )
 
     def _offered(
@@ -245,7 +245,7 @@ class UnitPlanner:
         others = [name for name in pool if name not in used and name != function.name]
         if category == "irrelevant":
             others = rng.sample(others, min(CONSIDERED, len(others)))
-            vectors = self.embed([what_it_does(self.known[name]) for name in [function.name, *others]])
+            vectors = self.embed([what_it_does(self.registry[name]) for name in [function.name, *others]])
             near = dict(zip(others, map(float, vectors[1:] @ vectors[0]), strict=True))
             far = sorted(others, key=lambda name: near[name])
             return rng.sample(far[: max(OFFERED, len(far) // 2)], min(rng.randint(1, OFFERED), len(far)))
@@ -256,9 +256,9 @@ class UnitPlanner:
         rng.shuffle(offered)
         return offered
 
-    def _turns(self, call: Call, rng: random.Random) -> tuple[Opening, list[Call], list[Call], Sequence[Must], str]:
-        """How a conversation begins; what its last message is about, leads to, must say, and wants ("": as usual)."""
-        function = self.known[call.name]
+    def _turns(self, call: Call, rng: random.Random) -> tuple[FirstTurns, list[Call], list[Call], Sequence[Must], str]:
+        """How a conversation begins; the last message's calls, expected calls, values and wording ("": default)."""
+        function = self.registry[call.name]
         kind = rng.random()
         changed = [name for name in call.arguments if not isinstance(call.arguments[name], bool)]
         if kind < 0.55 and changed:
@@ -269,16 +269,16 @@ class UnitPlanner:
                 if other != call and not validate(other, [function]) and self._runs(other):
                     must = [(name, each, self.details.note(other, name)) for _, each in leaves({name: value})]
                     wanted = self.details.instead(name, value, lambda value: spelt(value, rng))
-                    return Opening("follow-up", call), [other], [other], must, wanted
+                    return FirstTurns("follow-up", call), [other], [other], must, wanted
         required = [name for name in function.required if not isinstance(call.arguments[name], list | dict | bool)]
         if kind < 0.8 and required:
             name = rng.choice(required)
             rest = Call(call.name, {key: value for key, value in call.arguments.items() if key != name})
-            asked = rng.choice(CLARIFY).format(name.replace("_", " "))
+            clarification = rng.choice(CLARIFY).format(name.replace("_", " "))
             lacks, value = self._left_out(function, name, call), call.arguments[name]
-            opening = Opening("answer", rest, lacks, asked, f"{spelt(value, rng)}.")
-            return opening, [call], [call], [(name, value, "")], ""
-        return Opening("talk", call, last=rng.choice(TALK)), [call], [], [], ""
+            first_turns = FirstTurns("answer", rest, lacks, clarification, f"{spelt(value, rng)}.")
+            return first_turns, [call], [call], [(name, value, "")], ""
+        return FirstTurns("talk", call, last=rng.choice(TALK)), [call], [], [], ""
 
     def _left_out(self, function: Function, name: str, call: Call) -> LeftOut:
         drawn = [value for _, value in leaves({name: call.arguments[name]}) if isinstance(value, str)]
@@ -286,7 +286,7 @@ class UnitPlanner:
 
 
 def _shares(mix: Mapping[str, int], total: int) -> dict[str, int]:
-    """How many of each category: whole numbers that sum to the total, by largest remainder."""
+    """The number of units of each category, which sum to the total, by largest remainder."""
     exact = {name: total * share / sum(mix.values()) for name, share in mix.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])

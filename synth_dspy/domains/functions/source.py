@@ -1,7 +1,7 @@
-"""Functions as a task's source: each is an item to generate from and a document to find, and labelled calls are rows.
+"""Functions as a task's source: each is an item to generate from and a document to retrieve; labelled calls are rows.
 
-Splits are by function. Those that labelled examples call together are one group, so that what is called in training
-is never called in the test; as one of several to choose from, a function may be seen in both.
+Splits are by function. Functions that labelled examples call together are one group: a function called in training
+is never called in the test; it may be offered in both.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ EXAMPLES = "examples.jsonl"
 
 @dataclass(frozen=True)
 class Functions:
-    """Documented functions and, where there are some, labelled examples of calling them.
+    """Documented functions and, optionally, labelled examples of calling them.
 
     Attributes:
-        sample: a folder with modules and `examples.jsonl`; what is read when nothing else is named, and whose examples
-            show the teacher how people ask where the functions have none of their own.
+        sample: a folder with modules and `examples.jsonl`, which is read if nothing else is named. Its examples
+            show the teacher how people write requests, if the functions have none of their own.
         functions: a module, a folder of modules, or a file of schemas (OpenAPI, OpenAI's tools), instead of the sample.
         examples: labelled examples of calling those functions (JSONL).
-        bfcl: the Berkeley Function Calling Leaderboard's files, as a folder, instead of either.
-        syntax: what calls are written in: "json" or "python".
+        bfcl: a folder with the Berkeley Function Calling Leaderboard's files, instead of either.
+        syntax: the syntax of calls: "json" or "python".
     """
 
     sample: Path
@@ -48,10 +48,10 @@ class Functions:
     syntax: Syntax = "json"
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Read the functions; `limit` takes that many groups in an order that their names' hashes give.
+        """Read the functions; `limit` takes that many groups, in the order of their names' hashes.
 
         Raises:
-            SetupError: nothing can be read, or the labelled examples are not as they should be.
+            SetupError: nothing can be read, or the labelled examples are malformed.
         """
         if self.bfcl is not None and (self.functions or self.examples):
             raise SetupError("Name either functions of your own or BFCL, not both.")
@@ -61,19 +61,21 @@ class Functions:
             )
         if self.bfcl is not None:
             return replace(_benchmark(self.bfcl, limit, self.syntax), prompts=self._sample_examples())
-        known, skipped = self._own
+        registry, skipped = self._own
         path = self.examples if self.functions is not None else self.sample / EXAMPLES
-        rows = read_examples(path, known) if path is not None else []
-        groups = grouped(known, rows)
+        rows = read_examples(path, registry) if path is not None else []
+        groups = grouped(registry, rows)
         kept = set(sorted(set(groups.values()), key=hash_order)[:limit])
-        labelled = [self._example(row, known, groups) for row in rows]
+        labelled = [self._example(row, registry, groups) for row in rows]
         return Knowledge(
             items=[
-                _item(function, groups[function.name]) for function in known.values() if groups[function.name] in kept
+                _item(function, groups[function.name])
+                for function in registry.values()
+                if groups[function.name] in kept
             ],
             labelled=[example for example in labelled if example.group in kept],
             prompts=() if labelled else self._sample_examples(),
-            documents=[_document(function) for name, function in known.items() if groups[name] in kept],
+            documents=[_document(function) for name, function in registry.items() if groups[name] in kept],
             skipped=skipped,
         )
 
@@ -81,21 +83,21 @@ class Functions:
         """Labelled examples of another file about the same functions, or of BFCL's.
 
         Raises:
-            SetupError: a line is not as it should be, or calls a function that is not read; names line and field.
+            SetupError: a line is malformed, or calls a function that was not read; names line and field.
         """
         if path.is_dir():
             return list(_benchmark(path, limit, self.syntax).labelled)
-        known = self.own()
-        rows = read_examples(path, known)
-        groups = grouped(known, rows)
-        return [self._example(row, known, groups) for row in rows]
+        registry = self.own()
+        rows = read_examples(path, registry)
+        groups = grouped(registry, rows)
+        return [self._example(row, registry, groups) for row in rows]
 
-    def known(self) -> dict[str, Function]:
-        """The functions by name, those of the sample too: examples for prompting the teacher call them."""
+    def registry(self) -> dict[str, Function]:
+        """The functions by name, with those of the sample, which the examples in the teacher's prompts call."""
         return self._of_sample | self.own()
 
     def own(self) -> dict[str, Function]:
-        """The functions that are called, by name."""
+        """The functions of the task, by name."""
         if self.bfcl is not None:
             items = _benchmark(self.bfcl, None, self.syntax).items
             return {item.id: item.function for item in items if isinstance(item, FunctionItem)}
@@ -115,9 +117,9 @@ class Functions:
         return [self._example(row, self._of_sample, groups) for row in rows]
 
     def _example(
-        self, row: Mapping[str, Any], known: Mapping[str, Function], groups: Mapping[str, str]
+        self, row: Mapping[str, Any], registry: Mapping[str, Function], groups: Mapping[str, str]
     ) -> dspy.Example:
-        offered = [known[name] for name in row["functions"]]
+        offered = [registry[name] for name in row["functions"]]
         fields = example_fields(
             row["question"],
             calls_of(row["expected"]),
@@ -128,7 +130,7 @@ class Functions:
             system=row.get("system") or "",
         )
         about = {"id": row["id"], "group": groups[subject_of(row)], "category": row["category"], "origin": "gold"}
-        if "said" in row:  # of a call that lacks an argument: for demonstrations of leaving one out
+        if "said" in row:  # a call without one argument: for demonstrations of leaving it out
             about["said"] = {"name": subject_of(row), "arguments": row["said"]}
         inputs = [name for name in INPUTS if name in fields]
         return dspy.Example(**about, **fields).with_inputs(*inputs)
@@ -147,7 +149,7 @@ def _document(function: Function) -> Document:
 
 @lru_cache(maxsize=4)
 def _benchmark(folder: Path, limit: int | None, syntax: Syntax) -> Knowledge:
-    """BFCL as knowledge: an item for every name of a function, an example for every turn."""
+    """BFCL as knowledge: an item for every name of a function, a labelled example for every turn."""
     functions: dict[str, Function] = {}
     rows: list[dict[str, Any]] = []
     for item in read_bfcl(folder):
@@ -182,29 +184,29 @@ def _benchmark(folder: Path, limit: int | None, syntax: Syntax) -> Knowledge:
 
 
 def _turns(item: BfclItem) -> list[dict[str, Any]]:
-    """The rows of a BFCL item: one for each turn, after the turns before as they should have gone."""
+    """The rows of a BFCL item: one for each turn, with the right calls in the turns before it."""
     rows: list[dict[str, Any]] = []
     before: list[Turn] = []
     system = ""
     for number, (messages, accepted) in enumerate(zip(item.question, item.ground_truth, strict=True)):
-        said = [message for message in messages if message["role"] != "system"]
+        turns = [message for message in messages if message["role"] != "system"]
         system = " ".join([system, *(m["content"] for m in messages if m["role"] == "system")]).strip()
-        if accepted is None or not said:
+        if accepted is None or not turns:
             continue  # nothing to compare with
         rows.append(
             {
                 "id": item.id if len(item.question) == 1 else f"{item.id}/{number + 1}",
                 "category": item.category,
-                "question": said[-1]["content"],
+                "question": turns[-1]["content"],
                 "functions": [function.name for function in item.functions],
                 "offered": item.functions,
                 "expected": accepted,
-                "conversation": [*before, *said[:-1]],
+                "conversation": [*before, *turns[:-1]],
                 "system": system,
             }
         )
         before += [
-            *said,
+            *turns,
             {"role": "assistant", "calls": [call.as_json() for call in calls_of(accepted, _by_name(item.functions))]},
         ]
     return rows

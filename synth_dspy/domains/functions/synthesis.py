@@ -1,16 +1,16 @@
-"""Writing requests that lead to calls: the calls are drawn first, the teacher says them in words.
+"""Writes requests that lead to calls: the calls are drawn first, then the teacher puts them into words.
 
-A small teacher cannot think of a request and its arguments; it can say given arguments in a sentence, shown how people
-said others. So a unit of work is a call with drawn arguments, already made in the sandbox, and the request comes of it
-(as the answer-first route of contract QA does for spans). Categories:
+A small teacher cannot invent a request and its arguments; it can put given arguments into a sentence, from examples of
+real requests. So a unit of work is a call with drawn arguments, already executed in the sandbox, and the request is
+written from it (as the answer-first route of contract QA writes questions from spans). Categories:
 
     single            one function is offered, and called
     choice            several are offered, one is called
     parallel          two calls, neither of which needs the other's result
     nested            one call's result is an argument of the other
-    multi_turn        the last message is a follow-up, an answer to the assistant's question, or mere talk
-    missing_argument  a required argument is not said: no call, the assistant asks back
-    irrelevant        none of the functions offered does what is asked: no call
+    multi_turn        the last message is a follow-up, an answer to the assistant's question, or small talk
+    missing_argument  a required argument is left out: no call, the assistant asks for it
+    irrelevant        no function offered does what is requested: no call
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from synth_dspy.domains.functions.program import Workshop
 from synth_dspy.domains.functions.schema import Call, Function
 from synth_dspy.domains.functions.source import Functions
 from synth_dspy.domains.functions.syntax import Syntax
-from synth_dspy.domains.functions.units import Opening, RequestUnit
+from synth_dspy.domains.functions.units import FirstTurns, RequestUnit
 from synth_dspy.domains.functions.writer import SAMPLING, ReplyWriter, RequestWriter, ValueWriter
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
@@ -45,25 +45,25 @@ from synth_dspy.synthesis.samples import draw, kept_by
 
 
 class RequestSynthesizer(dspy.Module):
-    """Writes candidates; `plan` draws calls and makes them, `forward` has one said in words.
+    """Writes candidates: `plan` draws and executes calls, `forward` has the teacher put one into words.
 
     Args:
-        known: the functions by name; calls are drawn of those that `plan` is given.
+        registry: the functions by name; calls are drawn only for those passed to `plan`.
         elsewhere: further functions, which only the seeds call.
-        seeds: labelled examples of the training groups, or of functions elsewhere.
+        seeds: labelled examples of the training groups, or of functions in `elsewhere`.
         embed: texts to unit vectors.
-        workshop: makes calls in sandboxes.
+        workshop: executes calls in sandboxes.
         mix: shares of the categories.
         checks: filters without model calls.
-        syntax: what calls are written in.
+        syntax: the syntax of calls.
         count: demonstrations for each request.
-        samples: most requests written for a unit; no more are once one passes the checks.
-        seed: seed of what is drawn.
+        samples: most requests written for a unit; the first that passes the checks is taken.
+        seed: seed of the draws.
     """
 
     def __init__(
         self,
-        known: Mapping[str, Function],
+        registry: Mapping[str, Function],
         elsewhere: Mapping[str, Function],
         seeds: Sequence[dspy.Example],
         embed: Embed,
@@ -77,20 +77,20 @@ class RequestSynthesizer(dspy.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.known = dict(known)
+        self.registry = dict(registry)
         self.workshop = workshop
         self.checks = list(checks)
         self.syntax = syntax
         self.samples = samples
-        self.details = Details({**elsewhere, **known}, seeds, count, seed)
+        self.details = Details({**elsewhere, **registry}, seeds, count, seed)
         self.findings: list[str] = []
         self.writer = RequestWriter()
         self.replies = ReplyWriter()
         self.values = ValueWriter()
-        self.planner = UnitPlanner(known, seeds, embed, workshop, mix, self.details, self.values, seed)
+        self.planner = UnitPlanner(registry, seeds, embed, workshop, mix, self.details, self.values, seed)
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]:
-        """Units to write about."""
+        """The units to write requests for."""
         return self.planner.plan(items, limit)
 
     def tune(self, items: Sequence[Item], filters: Sequence[Filter], executor: Executor) -> None:
@@ -98,11 +98,11 @@ class RequestSynthesizer(dspy.Module):
         self.findings = in_words(improve(self, items, executor))
 
     def forward(self, unit: RequestUnit | Item) -> list[Candidate[RequestUnit]]:
-        """The candidate of one unit that `plan` made; of an item, those of its units."""
+        """The candidate of a unit from `plan`; for an item, those of its units."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
-        if unit.opening is not None:
-            return self._conversation(unit, unit.opening)
+        if unit.first_turns is not None:
+            return self._conversation(unit, unit.first_turns)
         question = self._best(unit)
         if not question:
             return []
@@ -111,13 +111,13 @@ class RequestSynthesizer(dspy.Module):
         return [self.candidate(unit, question, reply)]
 
     def ask(self, wanted: str, shots: Sequence[dspy.Example], **decoding: Any) -> str:
-        """The teacher's request for what is wanted."""
+        """The teacher's request for the calls in words, `wanted`."""
         return str(self.writer(wanted=wanted, shots=shots, **decoding).request)
 
     def _best(self, unit: RequestUnit) -> str:
         """The most likely request if it passes the checks, else the first of a few samples that does.
 
-        Two calls that the teacher cannot say together are said one after the other.
+        Two calls that the teacher cannot put into one request are requested one after the other.
         """
         first = ""
         for i in range(self.samples):
@@ -130,7 +130,7 @@ class RequestSynthesizer(dspy.Module):
         return together if parts and self.passes(self.candidate(unit, together)) else first
 
     def _parts(self, unit: RequestUnit) -> list[RequestUnit]:
-        """The calls of a unit as units of their own: parallel ones, or an inner one and what is done with "that"."""
+        """The calls of a unit as separate units: parallel ones, or an inner one and the outer one of "that"."""
         if unit.category == "parallel":
             wanted = unit.wanted.split(AND)
             return [self._alone(unit, call, words) for call, words in zip(unit.about, wanted, strict=True)]
@@ -143,34 +143,34 @@ class RequestSynthesizer(dspy.Module):
         rest = self._alone(unit, Call(outer.name, plain), self.details.wanted([Call(outer.name, referring)], rng))
         return [
             self._alone(unit, inner, self.details.wanted([inner], rng)),
-            replace(rest, expected=()),  # without its argument it is no valid call
+            replace(rest, expected=()),  # without its argument the call is not valid
         ]
 
-    def _conversation(self, unit: RequestUnit, opening: Opening) -> list[Candidate[RequestUnit]]:
-        """A conversation: the request for the first call, what the assistant did, and the last message."""
-        call = opening.first
+    def _conversation(self, unit: RequestUnit, first_turns: FirstTurns) -> list[Candidate[RequestUnit]]:
+        """A conversation: the request for the first call, the assistant's turns, and the last message."""
+        call = first_turns.first
         begun = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
-        if opening.lacks is not None:  # it lacks what is asked for next
-            begun = replace(begun, expected=(), left_out=opening.lacks)
+        if first_turns.lacks is not None:  # the first message lacks what the assistant then asks for
+            begun = replace(begun, expected=(), left_out=first_turns.lacks)
         request = self._best(begun)
         if not self.passes(self.candidate(begun, request)):
             return []
         turns: list[dict[str, Any]] = [{"role": "user", "content": request}]
-        if opening.lacks is not None:
-            turns.append({"role": "assistant", "content": opening.reply})
+        if first_turns.lacks is not None:
+            turns.append({"role": "assistant", "content": first_turns.reply})
         else:
             turns.append({"role": "assistant", "calls": [call.as_json()]})
-            if is_executable(call, self.known):
+            if is_executable(call, self.registry):
                 result = self.workshop.run([call])[0].as_json()
                 turns.append({"role": "tool", "content": str(result["result"])})
                 reply = self.replies(request, [result])
                 turns += [{"role": "assistant", "content": reply}] if reply else []
         whole = replace(unit, conversation=tuple(turns))
-        last = opening.last or self._best(whole)
+        last = first_turns.last or self._best(whole)
         return [self.candidate(whole, last[0].upper() + last[1:])] if last else []
 
     def _alone(self, unit: RequestUnit, call: Call, wanted: str) -> RequestUnit:
-        """A unit about one of the calls of another, without the turns before it."""
+        """A unit for one call of another unit, without the turns before it."""
         return replace(
             unit,
             category="single",
@@ -179,20 +179,20 @@ class RequestSynthesizer(dspy.Module):
             must=self.details.must([call]),
             wanted=wanted,
             shots=self.details.shots_for("single", [call.name]),
-            opening=None,
+            first_turns=None,
             conversation=(),
         )
 
     def passes(self, candidate: Candidate[RequestUnit]) -> bool:
-        """Whether the checks that call no model keep a candidate."""
+        """Whether a candidate passes the checks that call no model."""
         return kept_by(self.checks, candidate)
 
     def candidate(self, unit: RequestUnit, question: str, reply: str | None = None) -> Candidate[RequestUnit]:
-        """A unit with what the teacher wrote."""
+        """The candidate of a unit and the teacher's request."""
         fields = example_fields(
             question,
             unit.expected,
-            [self.known[name] for name in unit.offered],
+            [self.registry[name] for name in unit.offered],
             self.syntax,
             conversation=unit.conversation,
             system=unit.system,
@@ -208,24 +208,24 @@ class RequestSynthesizer(dspy.Module):
 
 
 def function_synthesizer(resources: Resources, source: Functions, mix: str = "") -> RequestSynthesizer:
-    """The module that writes requests; the teacher is set on it by whoever runs it."""
-    known = source.own()
+    """The module that writes requests; its caller sets the teacher on it."""
+    registry = source.own()
     return RequestSynthesizer(
-        known,
-        source.known(),
+        registry,
+        source.registry(),
         resources.seeds,
         resources.embedder.embed,
-        Workshop(known.values()),
+        Workshop(registry.values()),
         mix=parse_mix(mix or "single=1"),
-        checks=function_checks(resources, known),
+        checks=function_checks(resources, registry),
         syntax=source.syntax,
         seed=resources.seed,
     )
 
 
 def function_filters(resources: Resources, source: Functions, *, quantile: float | None = None) -> list[Filter]:
-    """What a candidate must pass, cheapest first."""
-    embed, known = resources.embedder.embed, source.own()
+    """The filters of candidates, the cheapest first."""
+    embed, registry = resources.embedder.embed, source.own()
     teacher = function_synthesizer(resources, source)
     teacher.set_lm(resources.teacher)
 
@@ -235,9 +235,9 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
 
     return [
         *teacher.checks,
-        Executes(lambda calls: teacher.workshop.run(calls, again=1), known),
+        Executes(lambda calls: teacher.workshop.run(calls, again=1), registry),
         Reply(),
-        NearDuplicate(embed, resources.learned, cosine=0.95),  # alike but for the values is not the same
+        NearDuplicate(embed, resources.learned, cosine=0.95),  # requests that differ only in values are not duplicates
         Decontaminated(resources.held_out, embed),
         ReverseQueries(again, embed, 0.5, quantile, resources.executor),
         Balanced(),

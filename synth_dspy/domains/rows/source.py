@@ -1,4 +1,4 @@
-"""Labelled rows as a task's source: a file of JSON lines or CSV, or examples that are in memory already."""
+"""Labelled rows as a task's source: a file of JSON lines or CSV, or examples in memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from synth_dspy.evaluation.metrics import normalize_answer
 
 GROUP, ID = "group", "id"
 RESERVED = (ID, GROUP, "references", "origin")
-"""Columns that the engine reads: a program's input cannot be called so."""
+"""Columns that the engine uses: a program's input cannot have these names."""
 FEW = 4
-"""Groups with a label: fewer cannot be spread over the splits, and go with all others that are few."""
+"""Least number of groups with a label to stratify by it; rarer labels are split together."""
 
 
 def _missing(value: Any) -> str | None:
@@ -33,8 +33,8 @@ def _missing(value: Any) -> str | None:
 class Rows:
     """Labelled rows of a file: the program's inputs and its answer, in columns of these names.
 
-    A column `group` keeps rows together that belong together (one customer's, one document's), so that nothing is
-    learned from some and scored on others; a column `id` names them in reports. Other columns are left alone.
+    A column `group` keeps related rows (of one customer, of one document) in the same split; a column `id` names rows
+    in reports. Other columns are kept.
 
     Attributes:
         path: a file of JSON lines (`.jsonl`) or CSV with a header (`.csv`).
@@ -51,7 +51,7 @@ class Rows:
         return replace(self, answer=answer, abstain=abstain)
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Read the rows; `limit` takes that many groups in an order that their names' hashes give.
+        """Read the rows; `limit` takes that many groups, in the order of their names' hashes.
 
         Raises:
             SetupError: the file cannot be read, a column is missing, or an answer is not of the program's type; names
@@ -97,20 +97,20 @@ class Examples:
         """
         assert self.answer is not None, "a source of examples is completed with the program's answer"
         answer, rows = self.answer, []
-        if self.trainset:  # what the examples say of themselves goes before what the program's code shows
+        if self.trainset:  # the examples' own inputs override those inferred from the program's code
             answer = replace(answer, inputs=_inputs_of(self.trainset[0]) or answer.inputs)
         if answer.accepted and (strange := [name for name in answer.inputs if name not in answer.accepted]):
             takes = ", ".join(answer.accepted)
-            raise SetupError(f"The trainset's input {strange[0]!r} is none that the program takes: {takes}.")
-        for number, given in enumerate(self.trainset, start=1):
-            row = dict(given.items())
+            raise SetupError(f"The trainset's input {strange[0]!r} is not one of the program's: {takes}.")
+        for number, example in enumerate(self.trainset, start=1):
+            row = dict(example.items())
             if missing := [name for name in answer.inputs if name not in row]:
                 needed = ", ".join(answer.inputs)
                 raise SetupError(f"Row {number} of the trainset lacks {missing[0]!r}; the program needs {needed}.")
-            wanted = answer.problem_with(row.get(answer.name)) if self.answered else None
-            if wanted is not None:
+            problem = answer.problem_with(row.get(answer.name)) if self.answered else None
+            if problem is not None:
                 shown = repr(row.get(answer.name))[:60]
-                raise SetupError(f"Row {number} of the trainset: {answer.name!r} is {shown}; {wanted}.")
+                raise SetupError(f"Row {number} of the trainset: {answer.name!r} is {shown}; {problem}.")
             rows.append(row)
         return _knowledge(rows, limit, answer, self.abstain, "the trainset")
 
@@ -118,8 +118,10 @@ class Examples:
 def _knowledge(
     rows: Sequence[Mapping[str, Any]], limit: int | None, answer: AnswerType, abstain: str, what: str
 ) -> Knowledge:
-    if taken := [name for name in answer.inputs if name in RESERVED]:
-        raise SetupError(f"An input of the program is called {taken[0]!r}, as a column of the engine's is: rename it.")
+    if reserved := [name for name in answer.inputs if name in RESERVED]:
+        raise SetupError(
+            f"An input of the program is called {reserved[0]!r}, which is a column of the engine: rename it."
+        )
     examples, names = [], Counter[str]()
     for row in rows:
         named = str(row[ID]) if row.get(ID) is not None else f"row-{_digest(row, answer.inputs)}"
@@ -147,7 +149,7 @@ def _labelled(row: Mapping[str, Any], answer: AnswerType, abstain: str, named: s
     own = {
         ID: named,
         GROUP: str(row[GROUP]) if row.get(GROUP) is not None else named,
-        "question": _in_words(row, answer.inputs),
+        "question": _inputs_text(row, answer.inputs),
         "references": [text] if text and not silent else [],
         "category": text if answer.kind == LABEL else str(row.get("category") or ""),
         "answer_type": answer.kind,
@@ -168,19 +170,19 @@ def _strata(examples: Sequence[dspy.Example]) -> dict[str, str]:
 
 
 def _digest(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """What names a row by its inputs, wherever it stands."""
+    """A row's name by its inputs, whatever its position."""
     return hash_order(as_text({name: row.get(name) for name in inputs}))[:12]
 
 
-def _inputs_of(given: Any) -> tuple[str, ...]:
+def _inputs_of(example: Any) -> tuple[str, ...]:
     try:
-        return tuple(given.inputs().keys()) if isinstance(given, dspy.Example) else ()
+        return tuple(example.inputs().keys()) if isinstance(example, dspy.Example) else ()
     except ValueError:  # with_inputs was not called
         return ()
 
 
-def _in_words(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """The inputs as one text: a single one as it is, several with their names."""
+def _inputs_text(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    """The inputs as one text; several have their names."""
     if len(inputs) == 1:
         return str(row[inputs[0]])
     return "\n".join(f"{name}: {row.get(name)}" for name in inputs)

@@ -1,4 +1,4 @@
-"""What a task about tables is put together from: `from synth_dspy import table_tools`."""
+"""The building blocks of a task about tables: `from synth_dspy import table_tools`."""
 
 from synth_dspy.domains.tables.documentation import clean
 from synth_dspy.domains.tables.judge import covered, length, make_table_judge, nothing_invented, says_more

@@ -1,10 +1,10 @@
-"""A database's catalogue: its tables as they are, and comments set on them.
+"""A database's catalogue: reads its tables, and sets comments on them.
 
     with open_catalogue("sqlite:///shop.db") as catalogue:
         tables = catalogue.tables()
 
 DuckDB and SQLite files are opened read-only until something is applied. PostgreSQL needs the optional driver psycopg;
-its password comes from PGPASSWORD or ~/.pgpass, never from the URL, which is written into runs.
+its password comes from PGPASSWORD or ~/.pgpass, never from the URL, which is recorded in runs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FORMS = (
 
 
 class Catalogue(Protocol):
-    """A database: `dialect` as sqlglot calls it, its tables, and a way to run statements on it."""
+    """A database: its dialect (by sqlglot's name), its tables, and a way to run statements on it."""
 
     @property
     def dialect(self) -> str: ...
 
     def tables(self, samples: int = 0) -> list[Table]:
-        """All tables of the user, in the order of their names; with some values of each column if asked for."""
+        """The user's tables in the order of their names, with `samples` values of each column."""
         ...
 
     def apply(self, statements: Sequence[str]) -> None:
@@ -49,8 +49,8 @@ def open_catalogue(url: str) -> Catalogue:
     """The catalogue of a database.
 
     Args:
-        url: `duckdb:///file`, `sqlite:///file`, `postgresql://user@host/database`, or the path of a file whose ending
-            says which it is (.duckdb, .sqlite, .db, or .sql for a script that creates the tables).
+        url: `duckdb:///file`, `sqlite:///file`, `postgresql://user@host/database`, or the path of a file with a
+            known extension (.duckdb, .sqlite, .db, or .sql for a script that creates the tables).
 
     Raises:
         SetupError: there is no such file, no such kind of database, no driver, or the URL holds a password.
@@ -62,10 +62,10 @@ def open_catalogue(url: str) -> Catalogue:
     kind = urlsplit(url).scheme.partition("+")[0]
     if kind in ("postgresql", "postgres"):
         return _Postgres(url)
-    found = file_of(url)
-    if found is None:
-        raise SetupError(f"{mask_message(url)} names no database that can be read: write {_FORMS}.")
-    kind, file = found
+    database = file_of(url)
+    if database is None:
+        raise SetupError(f"{mask_message(url)} is not a database that can be read: write {_FORMS}.")
+    kind, file = database
     if not file.is_file():
         raise SetupError(f"There is no database file {file}: write {_FORMS}.")
     if kind == SCRIPT:
@@ -75,7 +75,7 @@ def open_catalogue(url: str) -> Catalogue:
 
 @dataclass(frozen=True)
 class _Script:
-    """A script of `CREATE TABLE`s in place of a database: read as such, and nothing to apply to."""
+    """A script of `CREATE TABLE` statements in place of a database: it is only read, nothing is applied to it."""
 
     file: Path
 
@@ -87,7 +87,7 @@ class _Script:
         return read_tables(self.file)
 
     def apply(self, statements: Sequence[str]) -> None:
-        raise SetupError(f"{self.file} is a script, no database: leave out --apply and run the written statements.")
+        raise SetupError(f"{self.file} is a script, not a database: leave out --apply and run the written statements.")
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class _SQLite:
         try:
             with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as connection:
                 sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY 1"
-                found = [(name, made) for name, made in connection.execute(sql) if not name.startswith("sqlite_")]
-                return [self._table(connection, name, made, samples) for name, made in found]
+                rows = [(name, made) for name, made in connection.execute(sql) if not name.startswith("sqlite_")]
+                return [self._table(connection, name, made, samples) for name, made in rows]
         except sqlite3.DatabaseError as error:
             raise SetupError(f"{self.file} cannot be read as an SQLite database: {error}.") from error
 
@@ -114,7 +114,7 @@ class _SQLite:
         for _, column, kind, not_null, _, key in connection.execute("SELECT * FROM pragma_table_info(?)", (name,)):
             values = _samples(connection, "", name, column, samples, self.dialect)
             columns.append(Column(column, kind, not (not_null or key), bool(key), foreign.get(column, ""), "", values))
-        # A virtual table makes further ones, which are in the catalogue too: made again, it would be in their way.
+        # A virtual table creates further ones, which are in the catalogue too: its statement would clash with theirs.
         definition = made if made.startswith("CREATE TABLE") else ""
         return Table(name, tuple(columns), "", "", self.dialect, definition=definition)
 
@@ -133,7 +133,7 @@ class _DuckDB:
     def tables(self, samples: int = 0) -> list[Table]:
         with closing(self._open(read_only=True)) as connection:
             of = "WHERE database_name = current_database() AND NOT internal"
-            found = connection.execute(
+            tables = connection.execute(
                 f"SELECT schema_name, table_name, comment FROM duckdb_tables() {of} ORDER BY 1, 2"
             ).fetchall()
             columns = connection.execute(
@@ -164,7 +164,7 @@ class _DuckDB:
                 )
                 for schema, table, name, kind, nullable, comment in columns
             ]  # fmt: skip
-        return _assembled(found, rows, self.dialect)
+        return _assembled(tables, rows, self.dialect)
 
     def apply(self, statements: Sequence[str]) -> None:
         import duckdb
@@ -195,8 +195,8 @@ class _Postgres:
 
     def tables(self, samples: int = 0) -> list[Table]:
         with self._open() as connection:
-            # Partitions are documented by their parent; what other roles hide is not there.
-            found = connection.execute(
+            # Partitions are documented by their parent; tables that the role cannot see are left out.
+            tables = connection.execute(
                 "SELECT n.nspname, c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c "
                 "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition "
                 "AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1, 2"
@@ -214,7 +214,7 @@ class _Postgres:
                 "JOIN pg_namespace n ON n.oid = c.relnamespace "
                 "WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2, a.attnum"
             ).fetchall()
-            wanted = {(schema, table) for schema, table, _ in found}
+            wanted = {(schema, table) for schema, table, _ in tables}
             columns = [
                 (
                     (schema, table),
@@ -225,7 +225,7 @@ class _Postgres:
                 )
                 for schema, table, name, kind, required, comment, key, references in rows if (schema, table) in wanted
             ]  # fmt: skip
-        return _assembled(found, columns, self.dialect)
+        return _assembled(tables, columns, self.dialect)
 
     def apply(self, statements: Sequence[str]) -> None:
         with self._open() as connection:
@@ -238,7 +238,7 @@ class _Postgres:
                 raise SetupError(f"PostgreSQL refused a comment, and none was set: {error}.") from error
 
     def _open(self) -> Any:
-        """A connection whose block is one transaction: committed at its end, rolled back by an error."""
+        """A connection whose block is one transaction: committed at its end, rolled back on an error."""
         try:
             import psycopg
         except ImportError as error:
@@ -251,7 +251,7 @@ class _Postgres:
 
 
 def _assembled(
-    found: Iterable[tuple[str, str, str | None]],
+    rows: Iterable[tuple[str, str, str | None]],
     columns: Iterable[tuple[tuple[str, str], Column]],
     dialect: str,
 ) -> list[Table]:
@@ -259,11 +259,11 @@ def _assembled(
     of: defaultdict[tuple[str, str], list[Column]] = defaultdict(list)
     for where, column in columns:
         of[where].append(column)
-    return [Table(table, tuple(of[schema, table]), schema, comment or "", dialect) for schema, table, comment in found]
+    return [Table(table, tuple(of[schema, table]), schema, comment or "", dialect) for schema, table, comment in rows]
 
 
 def _samples(connection: Any, schema: str, table: str, column: str, count: int, dialect: str) -> tuple[str, ...]:
-    """Some values of a column as short text; none unless asked for, as values may be personal."""
+    """Some values of a column as short text; none by default, as values may be personal."""
     if not count:
         return ()
     name, full = identifier(column, dialect=dialect), identifier(schema, table, dialect=dialect)

@@ -1,7 +1,7 @@
-"""SQL in and out: scripts to tables with their comments, and the proof that a statement runs.
+"""Parses SQL scripts into tables with comments, writes SQL, and checks that a statement runs.
 
-sqlglot reads some thirty dialects; a comment may stand in the statement (`COMMENT 'x'`, BigQuery's `OPTIONS`) or in a
-`COMMENT ON` of its own. What a dialect cannot say is lost on the way to DuckDB (storage, identity), never its columns.
+sqlglot reads some thirty dialects; a comment may be part of the statement (`COMMENT 'x'`, BigQuery's `OPTIONS`) or a
+`COMMENT ON`. Features that DuckDB lacks (storage, identity) are lost in translation; columns never are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INTEGERS = {"SERIAL": "INT", "BIGSERIAL": "BIGINT", "SMALLSERIAL": "SMALLINT"}
 
 
 class DdlError(SynthDspyError):
-    """A statement that does not parse, or does not run; `kind` is one of these two as the account counts them."""
+    """A statement that does not parse or does not run; `kind` says which."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -34,18 +34,18 @@ class DdlError(SynthDspyError):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A `CREATE TABLE` of a script: the table, and the remarks (`-- x`) that stood before it."""
+    """A `CREATE TABLE` of a script: the table, and the remarks (`-- x`) before it."""
 
     table: Table
     remarks: tuple[str, ...] = ()
 
 
 def parse_script(sql: str, dialect: str) -> list[Statement]:
-    """Every table that a script creates, with the comments that stand in it; other statements are passed over.
+    """Every table that a script creates, with its comments; other statements are skipped.
 
     Args:
         sql: any number of statements.
-        dialect: as sqlglot calls it: postgres, mysql, snowflake, ...
+        dialect: sqlglot's name: postgres, mysql, snowflake, ...
 
     Raises:
         DdlError: the script does not parse.
@@ -72,7 +72,7 @@ def parse_table(sql: str, dialect: str) -> Table:
     """The one table that a statement creates.
 
     Raises:
-        DdlError: it does not parse, or creates no table or several, or one without columns.
+        DdlError: it does not parse, or does not create exactly one table with columns.
     """
     tables = parse_script(sql, dialect)
     if len(tables) != 1:
@@ -85,7 +85,7 @@ def parse_table(sql: str, dialect: str) -> Table:
 
 
 def run_in_duckdb(sql: str, dialect: str) -> None:
-    """Create the table in an empty DuckDB in memory; tables that it refers to are made up beforehand.
+    """Create the table in an empty in-memory DuckDB, after stand-ins for the tables that it refers to.
 
     Raises:
         DdlError: it does not parse, or DuckDB refuses it.
@@ -123,7 +123,7 @@ def _database() -> Any:
 
 
 def literal(text: str, dialect: str) -> str:
-    """A string as the dialect's SQL writes it, whatever it holds."""
+    """Any string as a literal of the dialect."""
     from sqlglot import exp
 
     if dialect == "tsql":  # without the N, SQL Server keeps only the letters of its code page
@@ -132,19 +132,19 @@ def literal(text: str, dialect: str) -> str:
 
 
 def identifier(*names: str, dialect: str, quoted: bool = True) -> str:
-    """A dotted name as the dialect's SQL writes it; empty parts are left out.
+    """A dotted name in the dialect's SQL; empty parts are left out.
 
     Args:
-        names: schema, table, column, as far as there are any.
-        dialect: as sqlglot calls it.
-        quoted: quote every part; False: only what could not stand without quotes.
+        names: schema, table, column; some may be missing.
+        dialect: sqlglot's name.
+        quoted: quote every part; False: only the parts that need quotes.
     """
     from sqlglot import exp
 
     return ".".join(exp.to_identifier(name, quoted=quoted or None).sql(dialect) for name in names if name)
 
 
-def known_dialect(name: str) -> bool:
+def is_dialect(name: str) -> bool:
     """Whether sqlglot has a dialect of this name."""
     from sqlglot.dialects.dialect import Dialect
 
@@ -153,10 +153,10 @@ def known_dialect(name: str) -> bool:
 
 @contextmanager
 def _well_formed() -> Iterator[None]:
-    """Read sqlglot's tree; one that has other nodes than a statement's has is of a text that it should have refused.
+    """Guard for reading sqlglot's tree: unexpected nodes mean that it parsed a malformed statement.
 
     Raises:
-        DdlError: it has.
+        DdlError: the tree has unexpected nodes.
     """
     try:
         with _quiet():
@@ -167,7 +167,7 @@ def _well_formed() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """sqlglot says on its logger what the other dialect lacks; here that is expected."""
+    """Silence sqlglot's warnings about what the other dialect lacks, which is expected here."""
     logger = logging.getLogger("sqlglot")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -228,12 +228,12 @@ def _column(part: exp.ColumnDef, keys: set[str], foreign: dict[str, str], dialec
     with _quiet():
         kind_sql = part.kind.sql(dialect) if part.kind is not None else ""
     references = references or foreign.get(part.name.lower(), "")
-    said, quoted = " ".join(comment.split()), bool(part.this.quoted)
-    return Column(part.name, kind_sql, nullable and not key, key, references, said, quoted=quoted)
+    text, quoted = " ".join(comment.split()), bool(part.this.quoted)
+    return Column(part.name, kind_sql, nullable and not key, key, references, text, quoted=quoted)
 
 
 def _referenced(reference: Any) -> tuple[str, list[str]]:
-    """The table that a `REFERENCES` names, and the columns."""
+    """The table and columns of a `REFERENCES`."""
     from sqlglot import exp
 
     target = reference.this
@@ -259,12 +259,12 @@ def _described(properties: Any) -> str:
 
 
 def _key(schema: str, name: str) -> str:
-    """What a script's tables are found by: `public.users`, `PUBLIC.Users` and `users` are one table."""
+    """The key of a script's table: `public.users`, `PUBLIC.Users` and `users` are the same table."""
     return Table(name.lower(), (), schema.lower()).qualified
 
 
 def _comment(statement: exp.Comment, made: dict[str, Statement]) -> None:
-    """Put a `COMMENT ON` where it belongs, if the table is known."""
+    """Attach a `COMMENT ON` to its table or column, if the script creates the table."""
     from sqlglot import exp
 
     target, text = statement.this, " ".join(statement.expression.name.split())
@@ -287,7 +287,7 @@ def _comment(statement: exp.Comment, made: dict[str, Statement]) -> None:
 
 
 def _reduce(statement: exp.Create) -> None:
-    """Leave of a statement what DuckDB has: columns, keys, checks, defaults."""
+    """Reduce a statement to what DuckDB supports: columns, keys, checks, defaults."""
     from sqlglot import exp
 
     statement.set("properties", None)
@@ -313,7 +313,7 @@ def _reduce(statement: exp.Create) -> None:
 
 
 def _parents(statement: exp.Create) -> Iterable[str]:
-    """Statements that make the tables this one refers to, each with the columns referred to, of the same type."""
+    """Statements for stand-ins of the tables that this one refers to, with the referenced columns and types."""
     from sqlglot import exp
 
     types = {part.name.lower(): part.kind for part in statement.this.expressions if isinstance(part, exp.ColumnDef)}
@@ -335,7 +335,7 @@ def _parents(statement: exp.Create) -> Iterable[str]:
     for table, columns_of in wanted.items():
         if table.lower() == own:
             continue
-        # A key each: what is referred to must be unique, alone or together.
+        # Referenced columns must be unique, alone or together.
         body = ", ".join(f"{identifier(name, dialect='duckdb')} {kind}" for name, kind in columns_of.items())
         unique = ", ".join(identifier(name, dialect="duckdb") for name in columns_of)
         yield f"CREATE TABLE {identifier(table, dialect='duckdb')} ({body}, UNIQUE ({unique}))"

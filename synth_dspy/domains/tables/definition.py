@@ -1,8 +1,8 @@
 """A `CREATE TABLE` as SQLite keeps it, with remarks: every key, check, default and spelling stays as it was.
 
 SQLite stores the statement's own text (sqlite.org/schematab.html), and by its grammar a table's columns come first and
-its constraints after them (sqlite.org/lang_createtable.html). So the text is only cut into tokens, to find where each
-column begins, and nothing of it is written anew.
+its constraints after them (sqlite.org/lang_createtable.html). So the text is only split into tokens, to find where each
+column begins, and otherwise left unchanged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def with_remarks(definition: str, remarks: Mapping[str, str]) -> str:
         definition: a `CREATE TABLE` in SQLite's dialect.
         remarks: by the column's name, spelt as there, one line each; others are left out.
     """
-    said = dict(remarks)
+    by_name = dict(remarks)
     parts, done = [], 0
     for place, name in _columns(definition):
-        remark = said.pop(name, "")
+        remark = by_name.pop(name, "")
         if remark:
             before = definition[done:place].rstrip(" \t")
             alone = before.endswith("\n")
@@ -43,22 +43,22 @@ def with_remarks(definition: str, remarks: Mapping[str, str]) -> str:
 
 def _columns(definition: str) -> list[tuple[int, str]]:
     """Where each column's definition begins, and its name; table constraints too, which begin with a keyword."""
-    found, depth, due = [], 0, False
+    columns, depth, due = [], 0, False
     for match in _TOKEN.finditer(definition):
         token = match[0]
         if match["blank"] is not None:
             continue
         if due:
-            found.append((match.start(), _bare(token)))
+            columns.append((match.start(), _bare(token)))
             due = False
         if token == "(":
             depth += 1
-            due = depth == 1 and not found
+            due = depth == 1 and not columns
         elif token == ")":
             depth -= 1
         elif token == "," and depth == 1:
             due = True
-    return found
+    return columns
 
 
 def _bare(token: str) -> str:

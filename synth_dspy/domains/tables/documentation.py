@@ -1,7 +1,7 @@
-"""A table's documentation: one description, one comment for each column; made by any program that comments one thing.
+"""A table's documentation: a description and a comment for each column, by any program that comments on one of them.
 
-A table is documented in pieces, one call for the table and one for each column, each shown with its neighbours only:
-so a table of 500 columns costs no longer prompts than one of five, no column can be forgotten, and none invented.
+There is one call for the table and one for each column, which shows its neighbours only. So a table with 500 columns
+needs no longer prompts than one with five, no column is forgotten, and none is invented.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from synth_dspy.domains.tables.schema import WHOLE, Table, comment_of, foci, lin
 log = logging.getLogger("synth_dspy.domains.tables")
 
 LONGEST = 400
-"""Characters. A comment that runs on is cut after the last sentence that fits."""
+"""Most characters of a comment; a longer one is cut after the last sentence that fits."""
 
 
 _AGAIN = re.compile(r"\b(\w.{1,60}?)(?:[,;.]?\s+\1\b)+", re.I)
-"""A phrase that is said again at once, as a model does that has run out of things to say."""
+"""A phrase that is repeated at once, as degenerating models do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """What is said of a column, or of the table where `column` is `schema.WHOLE`; `written` by a program, or not."""
+    """The comment on a column, or on the table if `column` is `schema.WHOLE`; `written` if a program wrote it."""
 
     column: str
     text: str
@@ -38,29 +38,29 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class TableDoc:
-    """The documentation of a table, in the order of its columns; what could not be documented is left out."""
+    """The documentation of a table, in the order of its columns, without those that could not be documented."""
 
     table: Table
     comments: tuple[Comment, ...]
 
     @property
     def description(self) -> str:
-        """What is said of the table; empty if nothing is."""
+        """The comment on the table; empty without one."""
         return self.of(WHOLE)
 
     def of(self, column: str) -> str:
-        """What is said of a column; empty if nothing is."""
+        """The comment on a column; empty without one."""
         return next((comment.text for comment in self.comments if comment.column == column), "")
 
     @property
     def new(self) -> tuple[Comment, ...]:
-        """What was not there before."""
+        """The comments that the program wrote."""
         return tuple(comment for comment in self.comments if comment.written)
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What is wrong with a documentation: columns without a comment, comments on no column, columns with several."""
+    """Errors of a documentation: columns without a comment, comments on unknown columns, columns with several."""
 
     missing: tuple[str, ...]
     invented: tuple[str, ...]
@@ -97,11 +97,11 @@ def document(
         program: called once for every comment, many at a time.
         tables: what to document.
         executor: runs the calls.
-        again: write comments also where there are some; by default these are kept.
+        again: also replace existing comments, which are kept by default.
         progress: called with the number of comments written since the last call.
 
     Returns:
-        A documentation for each table, in their order. What the program fails on, or says nothing of, is left out.
+        A documentation for each table, in their order, without columns for which the program fails or writes nothing.
 
     Raises:
         SetupError: the model cannot be used at all.
@@ -129,7 +129,7 @@ def document(
 
 
 def clean(text: str) -> str:
-    """A model's reply as a comment: one line, no quotes or label around it, nothing said twice in a row."""
+    """A model's reply as a comment: one line, without quotes, label and repetitions."""
     text = re.sub(r"^(?:comment|description)\s*:\s*", "", " ".join(text.split()), flags=re.I).strip('`"“” ')
     text = _AGAIN.sub(r"\1", text)
     if len(text) <= LONGEST:

@@ -1,4 +1,4 @@
-"""What a generated row must pass: its statement runs, its comment is one, is true, and says more than the name."""
+"""Filters for generated rows: the statement runs, and the comment is well written, true and more than the name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHORTEST, LONGEST = 2, 30
 
 
 class Runs:
-    """The statement parses and creates its table in an empty DuckDB; the reason says which of the two failed."""
+    """The statement parses and creates its table in an empty DuckDB; the reason says which of them failed."""
 
     name = "runs"
 
@@ -44,21 +44,21 @@ class WellWritten:
 
     def __call__(self, candidate: Candidate) -> Verdict:
         comment = str(candidate.fields["comment"])
-        said = tokens(comment)
-        if not SHORTEST <= len(said) <= LONGEST:
+        stated = tokens(comment)
+        if not SHORTEST <= len(stated) <= LONGEST:
             return rejected("too short or too long")
         if _CHATTER.search(comment):
             return rejected("not a comment")
-        counts = Counter(word for word in said if len(word) > 4)
-        phrases = Counter(zip(said, said[1:], said[2:], strict=False))
+        counts = Counter(word for word in stated if len(word) > 4)
+        phrases = Counter(zip(stated, stated[1:], stated[2:], strict=False))
         again = max(counts.values(), default=0) > 2 or max(phrases.values(), default=0) > 1
-        if again or any(a == b for a, b in pairwise(said)):
+        if again or any(a == b for a, b in pairwise(stated)):
             return rejected("repeats itself")
         return KEPT
 
 
 class SaysMore:
-    """Says more than the name does: a content word at least that is no word of the name, written out or abbreviated."""
+    """The comment has a content word that is not a word of the name, written out or abbreviated."""
 
     name = "says more than the name"
 
@@ -69,23 +69,23 @@ class SaysMore:
 
 
 class NothingInvented:
-    """Names no column or table that is not there, and no number that the meaning does not give."""
+    """The comment names no unknown column or table, and no number that is not in the meaning."""
 
     name = "nothing invented"
 
     def __call__(self, candidate: Candidate[TableUnit]) -> Verdict:
         comment, made = str(candidate.fields["comment"]), candidate.unit.made
-        known = [*candidate.fields["names"], *(column.references for column in made.table.columns)]
-        if strange := invented_names(comment, known):
-            return rejected(f"name from nowhere: {', '.join(strange)}")
+        familiar = [*candidate.fields["names"], *(column.references for column in made.table.columns)]
+        if strange := invented_names(comment, familiar):
+            return rejected(f"invented name: {', '.join(strange)}")
         meaning = made.meanings.get(_focus(candidate))
         if meaning is not None and (strange := sorted(numbers(comment) - numbers(meaning))):
-            return rejected(f"number from nowhere: {', '.join(strange)}")
+            return rejected(f"invented number: {', '.join(strange)}")
         return KEPT
 
 
 class Means:
-    """Says what the column means, where that is known, and nothing besides.
+    """The comment says what the column means, where that is known, and nothing else.
 
     Args:
         embed: texts to unit vectors.
@@ -105,22 +105,27 @@ class Means:
         meaning = made.meanings.get(_focus(candidate))
         if meaning is None:
             return KEPT
-        known = {*content(meaning), *content(made.use), *words(str(candidate.fields["focus"])), *words(made.table.name)}
-        said = content(comment)
-        strange = [word for word in said if not any(word == one or _same(word, one) for one in known)]
-        if len(strange) > self.strangers * len(said):
-            return rejected(f"words from nowhere: {', '.join(strange)}")
+        familiar = {
+            *content(meaning),
+            *content(made.use),
+            *words(str(candidate.fields["focus"])),
+            *words(made.table.name),
+        }
+        stated = content(comment)
+        strange = [word for word in stated if not any(word == one or _same(word, one) for one in familiar)]
+        if len(strange) > self.strangers * len(stated):
+            return rejected(f"invented words: {', '.join(strange)}")
         one, other = self.embed([comment, meaning])
         similar = min(1.0, max(0.0, float(one @ other)))
         return Verdict(similar >= self.least, similar, "" if similar >= self.least else "says something else")
 
 
 class Identifies:
-    """The reverse query: the comment must lead back to its column among all columns of the table.
+    """The reverse query: among all columns of the table, the comment must lead to its own.
 
     Args:
-        embed: texts to unit vectors.
-        among: how far down the ranking its own column may stand.
+        embed: from texts to unit vectors.
+        among: lowest rank allowed for its own column.
     """
 
     name = "reverse query"
@@ -142,7 +147,7 @@ class Identifies:
 
 
 class SaidAlready:
-    """Keeps the first of equal comments on equal names: houses differ, but `created_at` is `created_at`.
+    """Keeps the first of equal comments on equal names, such as `created_at` in every database.
 
     Depends on the order; call it from one thread.
     """
@@ -164,18 +169,18 @@ class SaidAlready:
 def repeats_name(comment: str, name: str) -> bool:
     """Whether a comment's content words are all words of the name, whole or abbreviated."""
     ours = {form for word in words(name) for form in (word, *content(word))}
-    said = [word for word in content(comment) if word not in ("column", "field", "table")]
-    return all(word in ours or abbreviated(word) in ours or any(_same(word, own) for own in ours) for word in said)
+    stated = [word for word in content(comment) if word not in ("column", "field", "table")]
+    return all(word in ours or abbreviated(word) in ours or any(_same(word, own) for own in ours) for word in stated)
 
 
-def invented_names(comment: str, known: Collection[str]) -> list[str]:
-    """What in a comment looks like an identifier, and is none of the table's or of a table it refers to."""
-    parts = {part.lower() for name in known for part in (name, *name.split("."))}
+def invented_names(comment: str, familiar: Collection[str]) -> list[str]:
+    """Words of a comment that look like identifiers and are not among `familiar` names."""
+    parts = {part.lower() for name in familiar for part in (name, *name.split("."))}
     return [name for name in _IDENTIFIER.findall(comment) if name.lower() not in parts]
 
 
 def _same(word: str, own: str) -> bool:
-    """The same word but for its ending."""
+    """Whether two words differ in their endings only."""
     return min(len(word), len(own)) >= 4 and (word.startswith(own) or own.startswith(word))
 
 
@@ -186,7 +191,7 @@ def _focus(candidate: Candidate) -> str:
 
 @lru_cache(maxsize=1024)
 def _outcome(ddl: str, dialect: str) -> tuple[str, str]:
-    """What is wrong with a statement: the kind and the message; empty where it runs."""
+    """The kind and message of a statement's error; empty if it runs."""
     try:
         parse_table(ddl, dialect)
         run_in_duckdb(ddl, dialect)

@@ -1,9 +1,9 @@
-"""Tables of an industry, made of a vocabulary: structure is sampled under a seed, so that it costs no model call.
+"""Generates tables of an industry from a vocabulary: their structure is sampled with a seed, without a model call.
 
-A vocabulary (`data/industries/vocabulary.toml`) says of every entity in which sectors it is found, and of each of its
-attributes its kind and its meaning. A sample draws an entity, a style of naming, a dialect, 4 to 40 attributes with
-types of their kind, and foreign keys; sqlglot writes the statement. Because the meaning of every column is known,
-comments can be checked against it, which DDL from a model does not allow.
+A vocabulary (`data/industries/vocabulary.toml`) lists the sectors of every entity, and the kind and meaning of its
+attributes. A sample draws an entity, a naming style, a dialect, 4 to 40 attributes with types of their kind, and
+foreign keys; sqlglot writes the statement. Because the meaning of every column is known, comments can be checked
+against it, unlike with DDL from a model.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ TYPES: Mapping[str, Sequence[str]] = {
     "flag": ("BOOLEAN", "CHAR(1)", "SMALLINT"),
     "place": ("DOUBLE PRECISION", "DECIMAL(9, 6)"),
 }
-"""By kind, the types it may have, as PostgreSQL writes them; the dialects' own follow from these."""
+"""PostgreSQL types by kind; the other dialects' types follow from these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """What a column can be about: its words, its kind (a key of `TYPES`), what it means."""
+    """The subject of a column: its words, its kind (a key of `TYPES`), its meaning."""
 
     words: tuple[str, ...]
     kind: str
@@ -53,18 +53,18 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What a table can be about; `sectors` are two-digit NAICS codes, none for all."""
+    """The subject of a table; `sectors` are two-digit NAICS codes, empty for all."""
 
     words: tuple[str, ...]
     use: str
-    says: str
+    description: str
     sectors: frozenset[str]
     attributes: tuple[Attribute, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """All entities, and the attributes that any of them may have."""
+    """All entities, and the attributes that each of them may have."""
 
     entities: tuple[Entity, ...]
     common: tuple[Attribute, ...]
@@ -90,7 +90,7 @@ class Industry:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A table with its statement; `meanings` by column's name, and by `WHOLE`; empty where nobody knows them."""
+    """A table with its statement; `meanings` are by column's name and `WHOLE`, empty if unknown."""
 
     table: Table
     ddl: str
@@ -99,7 +99,7 @@ class Generated:
 
 
 def read_industries(path: Path) -> list[Industry]:
-    """Industries of a CSV file with the columns `code` and `title`: the six-digit ones, where there are some.
+    """Industries of a CSV file with the columns `code` and `title`: the six-digit ones, if there are any.
 
     Raises:
         SetupError: the file cannot be read or has no such rows.
@@ -109,14 +109,14 @@ def read_industries(path: Path) -> list[Industry]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SetupError(f"The industries {path} cannot be read: {error}.") from error
-    found = [
+    industries = [
         Industry(code.strip(), title.strip())
         for row in rows
         if (code := row.get("code")) and (title := row.get("title")) and code.strip()[:2].isdigit()
     ]
-    if not found:
+    if not industries:
         raise SetupError(f"{path} lists no industries: it needs the columns code (NAICS) and title.")
-    return [industry for industry in found if len(industry.code) == 6] or found
+    return [industry for industry in industries if len(industry.code) == 6] or industries
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -157,8 +157,8 @@ class Sampler:
     """Draws tables; the same industry, index and seed give the same table.
 
     Args:
-        vocabulary: what tables are made of.
-        seed: of all draws.
+        vocabulary: entities and attributes of the tables.
+        seed: for all draws.
     """
 
     def __init__(self, vocabulary: Vocabulary, seed: int = 0) -> None:
@@ -166,7 +166,7 @@ class Sampler:
         self.seed = seed
 
     def sample(self, industry: Industry, index: int) -> Generated:
-        """The table number `index` of an industry; each entity's turn comes before any comes again."""
+        """The table number `index` of an industry; all entities are used before one is repeated."""
         rng = random.Random(f"{self.seed}/{industry.code}/{index}")
         entities = self._turn(industry, index)
         entity = entities[index % len(entities)]
@@ -177,10 +177,10 @@ class Sampler:
         source = _statement(style.table(entity.words), names, attributes, style, rng)
         ddl = _rendered(source, dialect, plain=style.case in ("snake", "upper"))
         table = parse_table(ddl, dialect)
-        return Generated(table, ddl, entity.use, {WHOLE: entity.says, **meanings})
+        return Generated(table, ddl, entity.use, {WHOLE: entity.description, **meanings})
 
     def _turn(self, industry: Industry, index: int) -> list[Entity]:
-        """The entities in the order of a turn: those of the sector alone first, then those of all."""
+        """The entities in the order of a turn: the sector's own first, then those of all sectors."""
         entities = self.vocabulary.of_sector(industry.sector)
         rng = random.Random(f"{self.seed}/{industry.code}/{index // len(entities)}")
         return sorted(entities, key=lambda entity: (not entity.sectors, rng.random()))
@@ -215,7 +215,7 @@ def _names(attributes: Sequence[Attribute], entity: Entity, style: Style) -> tup
 def _statement(
     name: str, names: Sequence[str], attributes: Sequence[Attribute], style: Style, rng: random.Random
 ) -> str:
-    """The statement as PostgreSQL has it, every name quoted."""
+    """The statement in PostgreSQL's dialect, with every name quoted."""
     of_house = {kind: rng.choice(TYPES[kind]) for kind in ("flag", "ref")}  # yes and no, and keys, are written alike
     parts, tail = [], []
     for number, (column, attribute) in enumerate(zip(names, attributes, strict=True)):

@@ -1,8 +1,8 @@
-"""What a good comment on a table or column is, and who says so.
+"""Judges and metrics of comments on tables and columns.
 
-Metrics have DSPy's face, `metric(example, prediction, trace=None) -> float` in [0, 1]. An example has `table`,
-`column`, `focus` (the name that is asked about), `names` (all names of the table) and `references` (what people wrote).
-Instructions to the model are the signature's docstring: edit them here.
+Metrics follow DSPy's convention, `metric(example, prediction, trace=None) -> float` in [0, 1]. An example has `table`,
+`column`, `focus` (the name to comment on), `names` (all names of the table) and `references` (people's comments). The
+signature's docstring instructs the model: edit it here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from synth_dspy.evaluation.grader import Grader, score_undecided
 from synth_dspy.evaluation.judges import ReferenceJudge
 
 WORDS = (2, 25)
-"""A comment of fewer words says nothing; one of more is not read."""
+"""Fewest and most words of a useful comment."""
 ROOM = 5
 """Words that a comment may have beyond twice the reference's before it is marked down."""
 
 
 class AgreementJudge:
-    """Agreement with what people wrote, by the reference judge, marked down as far as a comment goes on and on.
+    """Agreement with people's comments, by the reference judge, with a penalty for long comments.
 
-    The reference judge looks for the reference in an answer; where an answer may well be long, that is right. A comment
-    that mentions every column has mentioned the right one too, and is of no use.
+    The reference judge looks for the reference in an answer, however long. A comment that mentions every column also
+    mentions the right one, but is useless.
     """
 
     name = "reference, long comments marked down"
@@ -38,8 +38,8 @@ class AgreementJudge:
 
     @property
     def agreement(self) -> Mapping[str, Any]:
-        """The reference judge's, measured on answers to questions."""
-        return self._judge.agreement
+        """With people, of comments: nobody has measured it, and that of answers to questions says little."""
+        return {}
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
         return self.score_many([_row(example, prediction)])[0]
@@ -51,7 +51,7 @@ class AgreementJudge:
 
 
 def brevity(comment: str, references: Sequence[str]) -> float:
-    """1.0 for a comment of up to twice the words of the longest reference and five; then less, as it has more words."""
+    """1.0 for up to twice the words of the longest reference plus five, and less the longer the comment is."""
     room = ROOM + 2 * max((len(reference.split()) for reference in references), default=0)
     return min(1.0, room / max(1, len(comment.split())))
 
@@ -69,7 +69,7 @@ class Usefulness(dspy.Signature):
 
 
 class UsefulnessJudge(Grader):
-    """How useful a comment is, by a language model; empty ones are not."""
+    """How useful a comment is, according to a language model; an empty one scores 0."""
 
     name = "usefulness"
     signature = Usefulness
@@ -91,7 +91,7 @@ class UsefulnessJudge(Grader):
 
 
 def make_table_judge(resources: Resources) -> Judge:
-    """Agreement with what people wrote, by the reference judge; usefulness where a judge's model is named."""
+    """`AgreementJudge`, or `UsefulnessJudge` if the run names a judge model."""
     if resources.judge_lm is None:
         return AgreementJudge(resources.embedder)
     judge = UsefulnessJudge(resources.judge_lm, resources.executor)
@@ -100,32 +100,32 @@ def make_table_judge(resources: Resources) -> Judge:
 
 
 def covered(example: Any, prediction: Any, trace: Any = None) -> float:
-    """1.0 where the column has a comment of its own: one is there, and it does not go on to other columns' names."""
-    said = _said(prediction)
-    others = [name for name in example.names if name != example.focus and f"{name.lower()}:" in said.lower()]
-    return float(bool(said) and not others)
+    """1.0 if the column has a comment, and the comment does not go on to other columns."""
+    comment = _comment_of(prediction)
+    others = [name for name in example.names if name != example.focus and f"{name.lower()}:" in comment.lower()]
+    return float(bool(comment) and not others)
 
 
 def nothing_invented(example: Any, prediction: Any, trace: Any = None) -> float:
-    """1.0 where every identifier that the comment names is in the table, or in a reference's."""
-    known = [*example.names, *example.column.replace(",", " ").split(), *" ".join(example.references).split()]
-    return float(not invented_names(_said(prediction), [name.strip(".,;()") for name in known]))
+    """1.0 if every identifier in the comment is in the table, or in a table it refers to."""
+    names = [*example.names, *example.column.replace(",", " ").split(), *" ".join(example.references).split()]
+    return float(not invented_names(_comment_of(prediction), [name.strip(".,;()") for name in names]))
 
 
 def says_more(example: Any, prediction: Any, trace: Any = None) -> float:
-    """1.0 where the comment is more than the name in other letters."""
-    said = _said(prediction)
-    return float(bool(said) and not repeats_name(said, example.focus))
+    """1.0 if the comment says more than the name."""
+    comment = _comment_of(prediction)
+    return float(bool(comment) and not repeats_name(comment, example.focus))
 
 
 def length(example: Any, prediction: Any, trace: Any = None) -> float:
-    """1.0 where the comment has 2 to 25 words."""
-    return float(WORDS[0] <= len(_said(prediction).split()) <= WORDS[1])
+    """1.0 if the comment has 2 to 25 words."""
+    return float(WORDS[0] <= len(_comment_of(prediction).split()) <= WORDS[1])
 
 
 def _row(example: Any, prediction: Any) -> dict[str, Any]:
-    return {"question": example.question, "references": example.references, "prediction": _said(prediction)}
+    return {"question": example.question, "references": example.references, "prediction": _comment_of(prediction)}
 
 
-def _said(prediction: Any) -> str:
+def _comment_of(prediction: Any) -> str:
     return str(prediction.get("answer") or "").strip()

@@ -1,8 +1,8 @@
-"""Labelled tables: comments that people wrote, as rows; one row for a table and one for each of its columns.
+"""Labelled tables: people's comments as rows, one for each table and one for each column.
 
-Two kinds of files hold them. SQL scripts have their comments in the statements or in `COMMENT ON`, in the dialect that
-the file's name says (`mysql.sql`, `shop.postgres.sql`; else PostgreSQL). JSON lines have `ddl`, and perhaps `dialect`,
-`table_comment` and `column_comments` (column's name to comment): AdventureWorks is published like that.
+They are read from two kinds of files. SQL scripts have comments in the statements or in `COMMENT ON`, in the dialect
+named by the file (`mysql.sql`, `shop.postgres.sql`; else PostgreSQL). JSON lines have `ddl`, and perhaps `dialect`,
+`table_comment` and `column_comments` (from column to comment), as AdventureWorks is published.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, TEXT, read_rows
 from synth_dspy.core.io.reading import read_text
-from synth_dspy.domains.tables.ddl import DdlError, known_dialect, parse_script, parse_table
-from synth_dspy.domains.tables.schema import WHOLE, Table, asked, comment_of, foci, line, view
+from synth_dspy.domains.tables.ddl import DdlError, is_dialect, parse_script, parse_table
+from synth_dspy.domains.tables.schema import WHOLE, Table, comment_of, foci, line, program_inputs, view
 
 if TYPE_CHECKING:
     import dspy
@@ -31,7 +31,7 @@ def _comments(value: Any) -> str | None:
 
 
 def read_tables(path: Path) -> list[Table]:
-    """The tables of a file or of a folder's `.sql` and `.jsonl` files, with the comments that stand there.
+    """The tables of a file or of a folder's `.sql` and `.jsonl` files, with their comments.
 
     Raises:
         SetupError: there is nothing to read, or a statement does not parse; names the file and the place.
@@ -46,25 +46,25 @@ def read_tables(path: Path) -> list[Table]:
                 raise SetupError(f"The table {table.qualified} is created twice, the second time in {file}.")
             tables[table.qualified] = table
     if not tables:
-        raise SetupError(f"No CREATE TABLE was found in {path}: name a .sql or .jsonl file with tables.")
+        raise SetupError(f"There is no CREATE TABLE in {path}: name a .sql or .jsonl file with tables.")
     return list(tables.values())
 
 
 def script_dialect(file: Path) -> str:
-    """The dialect that a script's name says (`mysql.sql`, `shop.mysql.sql`), else postgres."""
-    named = [part for part in file.name.lower().split(".")[:-1] if known_dialect(part)]
+    """The dialect in a script's name (`mysql.sql`, `shop.mysql.sql`), else postgres."""
+    named = [part for part in file.name.lower().split(".")[:-1] if is_dialect(part)]
     return named[-1] if named else "postgres"
 
 
 def rows_of(table: Table) -> Iterator[dspy.Example]:
-    """The labelled rows of a table: what has a comment, and no column without one."""
+    """The labelled rows of a table: one for each comment."""
     for focus in foci(table):
         if comment := comment_of(table, focus):
             yield row(table, focus, comment)
 
 
 def row(table: Table, focus: str, comment: str) -> dspy.Example:
-    """The row of one comment: the program's inputs `table` and `column`, its output `comment`, what metrics need."""
+    """The row of one comment: the program's inputs `table` and `column`, its output `comment`, fields for metrics."""
     import dspy
 
     fields = row_fields(table, focus)
@@ -73,11 +73,11 @@ def row(table: Table, focus: str, comment: str) -> dspy.Example:
 
 
 def row_fields(table: Table, focus: str) -> dict[str, Any]:
-    """What a row says apart from the comment."""
+    """A row's fields other than the comment."""
     return {
         "table": view(table, focus),
         "column": line(table, focus),
-        "question": asked(table, focus),
+        "question": program_inputs(table, focus),
         "focus": table.name if focus == WHOLE else focus,
         "names": [table.name, *(column.name for column in table.columns)],
         "category": _category(table, focus),
@@ -103,7 +103,7 @@ def _script(file: Path) -> list[Table]:
     except DdlError as error:
         raise SetupError(
             f"The script {file} was read as {dialect} and {error}. Put the dialect into the file's name, as in "
-            "shop.mysql.sql, or mend the statement."
+            "shop.mysql.sql, or correct the statement."
         ) from error
 
 
@@ -112,12 +112,12 @@ def _json_lines(file: Path) -> Iterator[Table]:
     for number, entry in enumerate(read_rows(file, {"ddl": FILLED}, optional=optional), start=1):
         dialect = entry.get("dialect") or "postgres"
         try:
-            if not known_dialect(dialect):
+            if not is_dialect(dialect):
                 raise DdlError("does not parse", f"there is no dialect {dialect!r}")
             table = parse_table(entry["ddl"], dialect)
         except DdlError as error:
             raise SetupError(f"{file}, row {number}: the field 'ddl' {error}.") from error
-        said = {name.lower(): " ".join(text.split()) for name, text in (entry.get("column_comments") or {}).items()}
-        columns = (replace(c, comment=said.get(c.name.lower(), c.comment)) for c in table.columns)
+        comments = {name.lower(): " ".join(text.split()) for name, text in (entry.get("column_comments") or {}).items()}
+        columns = (replace(c, comment=comments.get(c.name.lower(), c.comment)) for c in table.columns)
         comment = " ".join((entry.get("table_comment") or table.comment).split())
         yield replace(table, columns=tuple(columns), comment=comment)

@@ -1,4 +1,4 @@
-"""How a house names its tables and columns: speaking or terse, in snake_case, camelCase, PascalCase or capitals."""
+"""A database's naming style: spelled out or terse, in snake_case, camelCase, PascalCase or capitals."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _TERSE_FROM = 6  # letters: shorter words are left as they are
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A house's way of naming.
+    """A naming style.
 
     Attributes:
         case: snake, camel, pascal or upper.
-        terse: how many words are abbreviated: 0.0 none, 1.0 all that can be.
-        prefix: what every table's name begins with.
+        terse: share of words that are abbreviated, if possible.
+        prefix: prefix of every table's name.
         plural: whether tables are named in the plural.
-        key: the word by which foreign keys end.
-        declared: whether foreign keys are declared, or only known to the programmers.
+        key: suffix of foreign keys.
+        declared: whether foreign keys are declared.
     """
 
     case: str = "snake"
@@ -59,7 +59,7 @@ class Style:
 
     @classmethod
     def sample(cls, rng: random.Random) -> Style:
-        """A style of one house, drawn at random."""
+        """A random style."""
         case = rng.choice(CASES)
         return cls(
             case=case,
@@ -71,18 +71,18 @@ class Style:
         )
 
     def column(self, words: Sequence[str]) -> str:
-        """A column's name of its words."""
+        """A column's name from its words."""
         return self._joined([self._word(word) for word in words])
 
     def table(self, words: Sequence[str]) -> str:
-        """A table's name of the words of its entity, in the singular."""
+        """A table's name from the words of its entity, which are in the singular."""
         written = [self._word(word) for word in words]
-        if self.plural and written[-1] == words[-1]:  # nobody writes the plural of an abbreviation
+        if self.plural and written[-1] == words[-1]:  # abbreviations have no plural
             written[-1] = plural(words[-1])
         return self.prefix + self._joined(written)
 
     def _word(self, word: str) -> str:
-        # The same word is abbreviated always or never in one house.
+        # Within a style, a word is abbreviated always or never.
         if random.Random(f"{self.terse}/{word}").random() >= self.terse:
             return word
         return abbreviated(word)
@@ -106,7 +106,7 @@ def abbreviated(word: str) -> str:
 
 
 def plural(word: str) -> str:
-    """The plural of an English noun, as far as names of tables need it."""
+    """The plural of an English noun, well enough for table names."""
     if word.endswith("y") and word[-2] not in "aeiou":
         return word[:-1] + "ies"
     return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")

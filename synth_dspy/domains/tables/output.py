@@ -1,6 +1,6 @@
-"""Documentation as others read it: Markdown, SQL in the right dialect, and dbt's `schema.yml`.
+"""Output formats of documentation: Markdown, SQL in a dialect, and dbt's `schema.yml`.
 
-Names and comments are data, whatever they hold: quotes, pipes, line breaks and templates come through as they are.
+Names and comments are escaped: quotes, pipes, line breaks and templates come through unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STATEMENTS: Mapping[str, tuple[str, str]] = {
     "clickhouse": ("ALTER TABLE {table} MODIFY COMMENT {text}", "ALTER TABLE {table} COMMENT COLUMN {column} {text}"),
     "tsql": (_PROPERTY, f"{_PROPERTY}, 'COLUMN', {{column_text}}"),
 }  # fmt: skip
-"""By dialect, how a table's and a column's comment is set on a table that exists."""
+"""By dialect, the statements that set a comment on an existing table and column."""
 
 
 def has_comments(dialect: str) -> bool:
@@ -59,10 +59,10 @@ def statements(doc: TableDoc, dialect: str | None = None, comments: Sequence[Com
     made = []
     for comment in doc.comments if comments is None else comments:
         table, column = doc.table, comment.column
-        known = table.column(column)
+        definition = table.column(column)
         values = {
             "table": identifier(table.schema, table.name, dialect=dialect, quoted=table.quoted),
-            "column": identifier(column, dialect=dialect, quoted=known is None or known.quoted),
+            "column": identifier(column, dialect=dialect, quoted=definition is None or definition.quoted),
             "text": literal(comment.text, dialect),
             "schema_text": literal(table.schema or "dbo", dialect),
             "table_text": literal(table.name, dialect),
@@ -86,15 +86,15 @@ def script(docs: Sequence[TableDoc], dialect: str, only_new: bool = False) -> st
 
 
 def annotated(doc: TableDoc) -> str:
-    """The table's definition with `-- comments`: valid SQL in any dialect, which keeps no comment.
+    """The table's definition with `-- comments`, which databases ignore.
 
-    Where the database keeps the statement that made the table, it is that; otherwise columns, types and primary key.
+    It is the original statement if the database keeps it; otherwise columns, types and primary key.
     """
     table = doc.table
     head = f"-- {one_line(doc.description)}\n" if doc.description else ""
     if table.definition:
-        said = {column.name: one_line(doc.of(column.name)) for column in table.columns}
-        return head + with_remarks(table.definition, said)
+        comments = {column.name: one_line(doc.of(column.name)) for column in table.columns}
+        return head + with_remarks(table.definition, comments)
     width = max((len(column.name) for column in table.columns), default=0) + 2
     key = ", ".join(_column(table, column) for column in table.columns if column.key)
     lines = []
@@ -127,7 +127,7 @@ def markdown(docs: Sequence[TableDoc]) -> str:
 
 
 def dbt(docs: Sequence[TableDoc]) -> str:
-    """dbt's `schema.yml`: a model for each table. dbt renders descriptions as Jinja: what looks like it is quoted."""
+    """dbt's `schema.yml`: a model for each table. dbt renders descriptions as Jinja, so template syntax is quoted."""
     import yaml
 
     models: list[dict[str, Any]] = []
@@ -159,7 +159,7 @@ _TEMPLATE = re.compile(r"\{[{%#]")
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line; a line break becomes `<br>`."""
+    """Text escaped for Markdown, in one line; a line break becomes `<br>`."""
     line = "<br>".join(_MARKDOWN.sub(r"\\\1", part.strip()) for part in text.splitlines())
     return _LIST.sub(r"\1\\\2", line)
 

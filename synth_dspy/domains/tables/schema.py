@@ -1,4 +1,4 @@
-"""What a table is, and how a prompt shows it: one short line of its columns, one line of what is asked about."""
+"""Tables and columns, and their form in a prompt: one line for the table, one for the column to comment on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 WHOLE = "(the whole table)"
-"""What stands in place of a column where the comment of the table itself is asked for."""
+"""Takes the place of a column where the table itself is commented on."""
 
 NEIGHBOURS = 10
-"""Columns that a prompt shows of a table: with these it stays below 200 tokens, and a table may have any number."""
+"""Columns of a table that a prompt shows, which keeps it below 200 tokens however wide the table is."""
 
 _RUNS = re.compile(r"[^\W\d_]+|\d+")
 
@@ -23,11 +23,11 @@ class Column:
         name: as the database has it, without quotes.
         type: as its dialect writes it; may be empty.
         nullable: whether it may be NULL.
-        key: whether it is of the primary key.
+        key: whether it is part of the primary key.
         references: `table.column` that it is a foreign key to, or empty.
-        comment: what a person wrote about it, or empty.
+        comment: a person's comment on it, or empty.
         samples: some of its values, as text.
-        quoted: whether its name is exactly this; False where a script wrote it without quotes, so that case is folded.
+        quoted: whether its case counts; False for a name without quotes in a script, whose case is folded.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Table:
     Attributes:
         name: as the database has it, without quotes.
         columns: its columns.
-        schema: empty where none is named.
-        comment: what a person wrote about it, or empty.
-        dialect: as sqlglot calls it.
+        schema: its schema, or empty.
+        comment: a person's comment on it, or empty.
+        dialect: sqlglot's name.
         quoted: as for a column.
-        definition: the statement that made it, where the database keeps that (SQLite does).
+        definition: the statement that created it, if the database keeps it (as SQLite does).
     """
 
     name: str
@@ -64,36 +64,36 @@ class Table:
 
     @property
     def qualified(self) -> str:
-        """`schema.table`, or the name alone in a schema that is there by default; for people, not for SQL."""
+        """`schema.table`, or the name alone in a default schema; for people, not for SQL."""
         return self.name if self.schema in ("", "main", "public", "dbo") else f"{self.schema}.{self.name}"
 
     def column(self, name: str) -> Column | None:
-        """The column of that name; case counts only where two differ in nothing else."""
+        """The column of that name; case counts only if two names differ in nothing else."""
         same = [column for column in self.columns if column.name.lower() == name.lower()]
         return next((column for column in same if column.name == name), same[0] if same else None)
 
 
 def words(name: str) -> list[str]:
     """The words of an identifier, in lower case: `CustomerID_2` gives customer, id, 2."""
-    found = []
+    pieces = []
     for run in _RUNS.findall(name):
         start = 0
         for i in range(1, len(run)):
             humps = run[i].isupper() and (run[i - 1].islower() or (i + 1 < len(run) and run[i + 1].islower()))
             if humps:
-                found.append(run[start:i].lower())
+                pieces.append(run[start:i].lower())
                 start = i
-        found.append(run[start:].lower())
-    return found
+        pieces.append(run[start:].lower())
+    return pieces
 
 
 def view(table: Table, focus: str = WHOLE, most: int = NEIGHBOURS) -> str:
-    """The table as a prompt shows it: its name and the names of its columns, those next to the focus where it is wide.
+    """The table in a prompt: its name and its columns' names; of a wide table, those next to the focus.
 
     Args:
         table: any table.
-        focus: the name of the column that is asked about, or `WHOLE`.
-        most: columns shown.
+        focus: the name of the column to comment on, or `WHOLE`.
+        most: the most columns to show.
     """
     names = [column.name for column in table.columns]
     place = names.index(focus) if focus in names else 0
@@ -104,7 +104,7 @@ def view(table: Table, focus: str = WHOLE, most: int = NEIGHBOURS) -> str:
 
 
 def line(table: Table, focus: str) -> str:
-    """What is asked about, in one line: a column's name, type, key and samples, or `WHOLE`."""
+    """The focus in one line: a column's name, type, key and samples, or `WHOLE`."""
     column = None if focus == WHOLE else table.column(focus)
     if column is None:
         return WHOLE
@@ -118,18 +118,18 @@ def line(table: Table, focus: str) -> str:
     return ", ".join(parts)
 
 
-def asked(table: Table, focus: str) -> str:
-    """What is asked, for the report and the judge."""
+def program_inputs(table: Table, focus: str) -> str:
+    """The table and the focus as a question, for the report and the judge."""
     return table.qualified if focus == WHOLE else f"{table.qualified}: {line(table, focus)}"
 
 
 def foci(table: Table) -> list[str]:
-    """Everything that is documented of a table, once: itself, then its columns in order."""
+    """Everything to document in a table: itself, then its columns in order."""
     return [WHOLE, *(column.name for column in table.columns)]
 
 
 def comment_of(table: Table, focus: str) -> str:
-    """The comment that is there already, or an empty string."""
+    """The existing comment, or an empty string."""
     column = None if focus == WHOLE else table.column(focus)
     return table.comment if column is None else column.comment
 

@@ -1,4 +1,4 @@
-"""Where the task's knowledge comes from: industries to make tables for, and tables that people have documented."""
+"""The source of the task's knowledge: industries to generate tables for, and tables with people's comments."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Industries:
-    """Industries, tables with comments, and perhaps a database of the user's.
+    """Industries, tables with comments, and perhaps the user's database.
 
     Attributes:
         sample: a folder with `naics.csv`, `vocabulary.toml` and the labelled `tables/`.
         naics: another list of industries (CSV with the columns code and title).
-        tables: other labelled tables, a .sql or .jsonl file or a folder of such, instead of the sample's.
-        database: a database whose own tables training data is written about first; what is commented there is labelled
-            data beside the sample's.
+        tables: other labelled tables, a .sql or .jsonl file or a folder of such files, instead of the sample's.
+        database: a database whose tables come first when training data is written; its existing comments are labelled
+            data in addition to the sample's.
     """
 
     sample: Path
@@ -43,7 +43,7 @@ class Industries:
     database: str | None = None
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Read it all; `limit` takes that many labelled tables and industries in an order that their hashes give.
+        """Read everything; `limit` takes that many labelled tables and industries, in the order of their hashes.
 
         Raises:
             SetupError: something cannot be read; the labelled tables have no comments.

@@ -1,4 +1,4 @@
-"""Writing training rows about tables: which vocabulary, which teacher writes what, which filters judge it."""
+"""Synthesis for tables: the synthesizer of training rows, and the filters they must pass."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def table_synthesizer(sample: Path, resources: Resources, free: bool | None = No
     """The module that writes rows.
 
     Args:
-        sample: a folder in the form of data/industries, whose vocabulary names are made of.
-        resources: seeds and seed are used; the teacher is set on the module by whoever runs it.
-        free: let the teacher write whole statements. By default where it is another model than the student: a teacher
-            that was named on purpose is taken for a capable one.
+        sample: a folder in the form of data/industries, with the vocabulary.
+        resources: seeds and seed are used; the caller sets the teacher on the module.
+        free: let the teacher write whole statements; by default if it is another model than the student, and therefore
+            presumed capable.
     """
     free = bool(resources.teacher.model != resources.student.model) if free is None else free
     sampler = Sampler(read_vocabulary(sample / VOCABULARY), resources.seed)
@@ -36,7 +36,7 @@ def table_synthesizer(sample: Path, resources: Resources, free: bool | None = No
 
 
 def table_filters(resources: Resources) -> list[Filter]:
-    """What a row must pass, cheapest first."""
+    """The filters for a row, cheapest first."""
     embed = resources.embedder.embed
     return [*_checks(resources), Identifies(embed), SaidAlready(), Decontaminated(resources.held_out, embed)]
 

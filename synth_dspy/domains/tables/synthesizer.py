@@ -1,13 +1,13 @@
-"""Training rows about tables: a table of an industry, then comments on some of its columns, each a call of its own.
+"""Writes training rows about tables: a table of an industry, then a comment on some of its columns, one call each.
 
-Two ways, as the teacher is able:
+There are two ways, depending on the teacher:
 
-* *worded* (small teachers): structure and meaning are sampled from the vocabulary, the teacher words the meaning as a
-  comment. Asked for DDL, a model of 135M parameters writes none that parses.
-* *free* (capable teachers): the teacher lists use cases of the industry, writes a `CREATE TABLE` for each in a dialect
-  and style that are drawn for it, and comments on the columns as the labelled examples do.
+* *worded* (small teachers): structure and meaning are sampled from the vocabulary, and the teacher words the meaning as
+  a comment. A model of 135M parameters cannot write DDL that parses.
+* *free* (capable teachers): the teacher lists use cases of the industry, writes a `CREATE TABLE` for each in a random
+  dialect and style, and comments on the columns like the labelled examples.
 
-Tables of the user's own database have their structure, and no meaning that we know: comments on them are always free.
+The columns of the user's own database have no known meaning: comments on them are always free.
 """
 
 from __future__ import annotations
@@ -81,20 +81,20 @@ WORDED = (
     ("fleet (the whole table)", "vans and trucks that belong to us", "Vans and trucks of the company"),
     ("is_active boolean", "true while the account can be used", "Whether the account can be used"),
 )
-"""Column, meaning and comment, for small teachers: how a comment words a meaning."""
+"""Demonstrations for small teachers: column, meaning, and the comment that words it."""
 
 
 class TableSynthesizer(dspy.Module):
-    """Writes candidates; `plan` chooses industries and tables, `forward` writes about one.
+    """Writes candidates: `plan` chooses industries and tables, `forward` writes about one.
 
     Args:
         sampler: draws tables for small teachers.
         seeds: labelled rows of the training tables, shown to capable teachers.
         free: whether the teacher writes whole statements.
         per_table: comments for each table, its own among them.
-        samples: most wordings tried; no more are once one passes the checks.
+        samples: most wordings tried, until one passes the checks.
         checks: filters without model calls.
-        seed: of what is chosen at random.
+        seed: for random choices.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class TableSynthesizer(dspy.Module):
         self.adapter = PlainAdapter()
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[IndustryUnit | TableUnit]:
-        """Units to write about: the user's own tables first, then industries, each as often as `limit` asks for."""
+        """Units to write about: the user's own tables first, then industries, as often as `limit` requires."""
         own = [_unit_of(item) for item in items if isinstance(item, TableItem) and item.write]
         industries = over_sectors([item for item in items if isinstance(item, IndustryItem)])
         if limit is None:
@@ -136,19 +136,19 @@ class TableSynthesizer(dspy.Module):
         return own + [_turn_of(item, n) for n, turn in enumerate(turns) for item in turn]
 
     def forward(self, unit: IndustryUnit | TableUnit | Item) -> list[Candidate[TableUnit]]:
-        """The candidates of one unit that `plan` made; of an item, those of its units."""
+        """The candidates of one unit from `plan`, or of all units of an item."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         with dspy.context(adapter=self.adapter):
             if isinstance(unit, IndustryUnit):
-                make = self._written if self.free else self.sampler.sample
+                make = self._write_statement if self.free else self.sampler.sample
                 unit = TableUnit(unit.id, unit.group, unit.text, make(unit.industry, unit.turn), unit.turn)
-            if not unit.made.table.columns:  # a statement that is none: the filters count it
+            if not unit.made.table.columns:  # an invalid statement: the filters count it
                 return [_candidate(unit, WHOLE, "")]
             return [self._commented(unit, focus) for focus in self._foci(unit.made.table, unit.id, unit.turn)]
 
     def _foci(self, table: Table, key: str, turn: int) -> list[str]:
-        """The table itself and some columns; of the user's own tables only what lacks a comment."""
+        """The table itself and some columns; in the user's own tables only those without a comment."""
         whole, *columns = [focus for focus in foci(table) if not comment_of(table, focus)] or [WHOLE]
         chosen = random.Random(f"{self.seed}/{key}/{turn}").sample(columns, min(self.per_table - 1, len(columns)))
         return [whole, *chosen]
@@ -158,13 +158,13 @@ class TableSynthesizer(dspy.Module):
             _candidate(unit, focus, self._comment(unit.made, focus, unit.group, {**DECODING, **draw(i, SAMPLING)}))
             for i in range(self.samples)
         )
-        found = first_passing(trials, lambda trial: kept_by(self.checks, trial))
-        assert found is not None
-        return found
+        candidate = first_passing(trials, lambda trial: kept_by(self.checks, trial))
+        assert candidate is not None
+        return candidate
 
     def _comment(self, made: Generated, focus: str, group: str, decoding: dict[str, Any]) -> str:
         if meaning := made.meanings.get(focus):
-            demos = [dspy.Example(column=c, meaning=m, comment=said) for c, m, said in WORDED]
+            demos = [dspy.Example(column=c, meaning=m, comment=comment) for c, m, comment in WORDED]
             column = f"{made.table.name} {WHOLE}" if focus == WHOLE else line(made.table, focus)
             return clean(str(self.word(column=column, meaning=meaning, demos=demos, config=decoding).comment))
         others = [seed for seed in self.seeds if seed.group != group and (seed.category == "table") == (focus == WHOLE)]
@@ -173,10 +173,10 @@ class TableSynthesizer(dspy.Module):
         table, column = view(made.table, focus), line(made.table, focus)
         return clean(str(self.write(table=table, column=column, demos=demos, config=decoding).comment))
 
-    def _written(self, industry: Industry, turn: int) -> Generated:
-        """A statement of the teacher's own; without columns where it does not parse."""
-        said = self.list_use_cases(industry=industry.title, config={"max_tokens": 80, "temperature": 0.0}).use_cases
-        cases = use_cases(str(said)) or ["operations"]
+    def _write_statement(self, industry: Industry, turn: int) -> Generated:
+        """A table from the teacher's own statement; without columns if it does not parse."""
+        listed = self.list_use_cases(industry=industry.title, config={"max_tokens": 80, "temperature": 0.0}).use_cases
+        cases = use_cases(str(listed)) or ["operations"]
         rng = random.Random(f"{self.seed}/{industry.code}/{turn}")
         case, dialect = cases[turn % len(cases)], rng.choice(DIALECTS)
         statement = self.write_table(
@@ -196,7 +196,7 @@ class TableSynthesizer(dspy.Module):
 
 
 def over_sectors(industries: Sequence[IndustryItem]) -> list[IndustryItem]:
-    """Industries in an order in which any number of the first are spread over the sectors."""
+    """Industries in an order in which every prefix is spread over the sectors."""
     by_sector: defaultdict[str, list[IndustryItem]] = defaultdict(list)
     for item in sorted(industries, key=lambda item: hash_order(item.group)):
         by_sector[item.group[:2]].append(item)
@@ -211,7 +211,7 @@ def use_cases(text: str) -> list[str]:
 
 
 def statement_in(text: str) -> str:
-    """The statement in a reply: what a code fence holds, or what begins with CREATE, up to its semicolon."""
+    """The statement in a reply: the code fence's content, or the text from CREATE to its semicolon."""
     fenced = re.search(r"```\w*\s*(.*?)(?:```|\Z)", text, re.S)
     body = fenced[1] if fenced else text
     begin = re.search(r"\bCREATE\b", body, re.I)

@@ -1,4 +1,4 @@
-"""What comments are written about: industries, for which tables are made first, and tables that are there."""
+"""Units of the synthesis: industries, for which tables are generated first, and existing tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class IndustryItem(Item):
 
 @dataclass(frozen=True, slots=True)
 class TableItem(Item):
-    """A table that exists; `write` says whether training data is written about it."""
+    """An existing table; `write` says whether to write training data about it."""
 
     table: Table
     write: bool
@@ -26,7 +26,7 @@ class TableItem(Item):
 
 @dataclass(frozen=True, slots=True)
 class IndustryUnit:
-    """A table that is still to be made for an industry; `turn` says which of several."""
+    """A table to generate for an industry; `turn` is its number."""
 
     id: str
     group: str
@@ -37,7 +37,7 @@ class IndustryUnit:
 
 @dataclass(frozen=True, slots=True)
 class TableUnit:
-    """A table to comment on; `turn` says which of its industry's it is."""
+    """A table to comment on; `turn` is its number in its industry."""
 
     id: str
     group: str

@@ -48,7 +48,8 @@ def sentences(results: Json) -> list[str]:
         if agreement["low"] is not None:
             sentence += f" (95 % interval {agreement['low']:.2f} to {agreement['high']:.2f})"
         sentence += "."
-    return [sentence, _position_sentence(results["positions"]), *results["notes"]]
+    powered = [_powered_sentence(pair) for pair in results["pairs"] if pair["powered"]]
+    return [sentence, _position_sentence(results["positions"]), *powered, *results["notes"]]
 
 
 def markdown(results: Json) -> str:
@@ -80,6 +81,15 @@ def markdown(results: Json) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _powered_sentence(pair: Json) -> str:
+    powered = pair["powered"]
+    return (
+        f"With the judge's scores of all {powered['n']} items on which the outputs differ, {pair['arm']} wins "
+        f"{win_rate(powered)} % over {pair['against']}, 95 % interval {interval(powered)} % (prediction-powered "
+        "inference: the judge's errors do not bias it if the items on the sheets were drawn at random and all rated)."
+    )
 
 
 def _position_sentence(positions: Json) -> str:

@@ -1,7 +1,7 @@
-"""Blind comparison: sheets that show answers without saying whose they are, and the key that does.
+"""Blind comparison: sheets with anonymous answers, and the key to their arms.
 
-A comparison is a folder: `sheets.jsonl` and `sheets.csv` hold the same items, each with the arms' outputs in random
-order; `key.json` says whose they are, and stays with whoever runs the comparison.
+A comparison is a folder: `sheets.jsonl` and `sheets.csv` have the same items, each with the arms' outputs in random
+order; `key.json` names their arms, and is kept by whoever runs the comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.io.reading import Json, read_json_object
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.finished import Arm, common_items, write
+from synth_dspy.evaluation.blind.powered import SCORED, judge_scores
+from synth_dspy.evaluation.finished_runs import Arm, common_items, write
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"
@@ -30,8 +31,8 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, references: bool = True) -> Json:
     """Draw items and write sheets and key.
 
-    Items that not all arms answered are left out, and so are those that all arms answered with the same words: there
-    is nothing to choose. Orders are drawn so that every arm stands equally often in every position.
+    Items that not all arms answered are left out, and so are those with the same output from all arms, where there is
+    nothing to choose. Orders are random, with every arm equally often in every position.
 
     Args:
         arms: two or more.
@@ -97,6 +98,7 @@ def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, ref
             }
             for number, (item, order) in enumerate(zip(drawn, orders, strict=True), start=1)
         },
+        SCORED: judge_scores(arms, differing),
     }
     write(folder / SHEETS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     write(folder / CSV, _csv(rows))
@@ -135,7 +137,11 @@ def read_key(folder: Path) -> dict[str, Any]:
     try:
         names = [arm["name"] for arm in key["arms"]]
         whole = bool(key["items"]) and all(sorted(i["order"]) == sorted(names) for i in key["items"].values())
-        _ = key["study"], key["counts"], [item["group"] for item in key["items"].values()]
+        _ = key["study"], key["counts"], [(item["id"], item["group"]) for item in key["items"].values()]
+        scores = [
+            [score - 0.0 for score in row["scores"]] for row in key.get(SCORED) or [] if row["id"] and row["group"]
+        ]
+        whole = whole and all(len(row) == len(names) for row in scores)
     except (KeyError, TypeError, AttributeError) as error:
         raise SetupError(f"{path} is damaged ({type(error).__name__}: {error}): make the sheets again.") from None
     if not whole:

@@ -17,6 +17,7 @@ from synth_dspy.core.io.reading import Json
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import position_p, rater_agreement
+from synth_dspy.evaluation.blind.powered import powered_rate
 from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
 from synth_dspy.evaluation.report.figures import plain
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
@@ -136,6 +137,7 @@ def _pairs(arms: Sequence[str], units: Mapping[str, Sequence[str]], key: Mapping
                 "wins": sum(value > 0 for values in worths.values() for value in values),
                 "ties": sum(value == 0 for values in worths.values() for value in values),
                 "losses": sum(value < 0 for values in worths.values() for value in values),
+                "powered": powered_rate(key, {item: (1 + gain) / 2 for item, gain in gains.items()}),
                 "p": stats.sign_flip_p(list(gains.values()), groups, seed=seed),
                 "smallest_detectable": least / 2 if least is not None else None,
             }

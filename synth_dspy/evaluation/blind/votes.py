@@ -1,4 +1,4 @@
-"""Votes on blind sheets: read, merged, and written as they are made.
+"""Reads, merges and writes votes on blind sheets.
 
 A vote names a position, never an arm, so that only the key can tell who won. Every vote carries the name of its study:
 votes on other sheets are refused. Files of votes are JSON lines, or a `sheets.csv` that somebody filled in.
@@ -30,9 +30,9 @@ _CHOICES = "make it a position such as 1 or 2, or tie, or skip"
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What a rater chose for an item. `place` is where it was read: file and line.
+    """A rater's choice for an item. `place` is its file and line.
 
-    `positions` is how often each place won, for a rater that was shown the outputs in several orders (a judge model).
+    `positions` is how often each position won, for a rater that saw the outputs in several orders (a judge model).
     """
 
     study: str
@@ -46,7 +46,7 @@ class Vote:
 def read_votes(path: Path) -> list[Vote]:
     """Votes of a file: JSON lines as `rate` writes them, or a `sheets.csv` whose column `choice` was filled in.
 
-    A row without a choice is no vote. A spreadsheet's row that names no rater is by the file's name.
+    A row without a choice is not a vote. The rater of a spreadsheet's row is the file's name by default.
 
     Raises:
         SetupError: the file cannot be read, or a row is not as described.
@@ -72,7 +72,7 @@ def read_votes(path: Path) -> list[Vote]:
 
 
 def merge(votes: Sequence[Vote]) -> tuple[list[Vote], int, list[Json]]:
-    """One vote for each rater and item, the last one given.
+    """One vote for each rater and item: the last one.
 
     Returns:
         The votes that count; how many others were replaced; and those replacements that changed the choice: `rater`,
@@ -90,7 +90,7 @@ def merge(votes: Sequence[Vote]) -> tuple[list[Vote], int, list[Json]]:
 
 
 class VoteFile:
-    """The votes of one rater as they are made: appended one by one, and safe on disk before the next is asked for.
+    """Appends the votes of one rater, each safe on disk before the next.
 
     Raises:
         SetupError: the file holds something else, or votes on other sheets.
@@ -119,7 +119,7 @@ class VoteFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab+") as file:
-                # What a full disk or an editor left without its line end would swallow this vote.
+                # A last line without a line end, from a full disk or an editor, would merge with this vote.
                 if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")
                 file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())

@@ -1,13 +1,13 @@
 """Which model to take: arms and their base models by quality, speed, memory, cost and licence, under the user's limits.
 
-All figures are of the items that every arm has in common. Latency is a call's as the run made it, many at a time;
-throughput follows from it and from how many were under way (Little's law, L = lambda W; Little 1961). What an embedded
-model costs is its CPU time at the user's price, what a hosted one costs is what its provider charged.
+All figures are over the items that every arm answered. Latency is that of the run's calls, which were concurrent;
+throughput follows from latency and concurrency (Little's law, L = lambda W; Little 1961). The cost of an embedded model
+is its CPU time at the user's price, that of a hosted one is what its provider charged.
 
-What is recommended is what the report shows: the best-scoring of the arms that are shown to be better than the
-baseline, or, where none is, the baseline, and then the recommendation says so in the report's words. Of arms that score
-alike with that one, within `ALIKE`, and are not shown to be worse, a cheaper one is taken instead. The tests are the
-report's own where it made them, else the same ones on the items that all arms have in common.
+The recommendation follows the report: the best-scoring arm that is shown to be better than the baseline, or, without
+one, the baseline, which the recommendation then says in the report's words. A cheaper arm replaces it if their scores
+are within `ALIKE` and it is not shown to be worse. The tests are the report's own where it has them, else the same ones
+on the common items.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommendation
-from synth_dspy.evaluation.finished import Arm, common_items
+from synth_dspy.evaluation.finished_runs import Arm, common_items
 from synth_dspy.evaluation.records import PairRecord, Prediction
-from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.report.figures import HEADLINE, is_cross_fitted, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.report.judge import agreement_words, threshold
 from synth_dspy.evaluation.report.verdict import NOT_COMPARED, headline_name, is_measured, outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
 
 MB = 1e6
 CHEAPER = 0.95
-"""What costs more than this share of the other's price is no cheaper: CPU time varies that much from run to run."""
+"""An option is cheaper only below this share of the other's price: CPU time varies that much between runs."""
 ALIKE = 0.05
-"""Differences of the metric up to which a lower price decides between arms of which neither is shown to be better."""
+"""Largest difference of the metric at which price decides between arms without evidence that one is better."""
 
 
 def choose(
@@ -48,18 +49,17 @@ def choose(
     """Weigh arms against each other.
 
     Args:
-        arms: of runs of one task.
-        limits: what is asked of the choice.
+        arms: arms of runs of the same task.
+        limits: the user's limits.
         metric: the score that counts as quality.
-        stated: licences by model string, as the user states them.
-        seed: of the resampling.
+        stated: the user's licences, by model string.
+        seed: for the resampling.
 
     Returns:
-        JSON data: `metric`, what it is `called`, `limits`, `items`, `left_out`, `options`, `baseline` (what the others
-        have to beat: of the runs' baselines within the limits the cheapest; where there is none, the cheapest arm),
-        `comparisons` (of the other arms within the limits with it, and of the best with the others), `chosen` (a name
-        or None),
-        `recommendation` (a sentence or two), `notes`.
+        JSON data: `metric`, its name in sentences (`called`), `limits`, `items`, `left_out`, `options`, `baseline` (the
+        cheapest of the runs' baselines within the limits, else the cheapest arm), `comparisons` (of the arms within the
+        limits with it, and of the best with the others), `chosen` (a name or None), `recommendation` (a sentence or
+        two), `notes`.
 
     Raises:
         SetupError: no arm, no item in common, or no such metric.
@@ -110,7 +110,11 @@ def choose(
                 called,
                 commercial=limits.commercial,
             ),
-            "notes": [*_own_scores(arms, metric), *notes(arms, options, left_out, bool(comparisons))],
+            "notes": [
+                *_own_scores(arms, metric),
+                *_judge(arms, metric),
+                *notes(arms, options, left_out, bool(comparisons)),
+            ],
         }
     )
     return choice
@@ -126,11 +130,27 @@ def _scores(arms: Sequence[Arm], common: Sequence[str], metric: str) -> dict[str
     if metric not in names:
         raise SetupError(f"These runs have no metric {metric!r}; there are {', '.join(names) or 'none'}.")
 
-    def scored(row: Prediction) -> float | None:
-        return None if (row.get("scores") or {}).get(metric) is None else score(row, metric)
+    def scored(arm: Arm, item: str) -> float | None:
+        row, least = arm.rows[item], threshold(arm.run.results) if metric == HEADLINE else None
+        if (row.get("scores") or {}).get(metric) is None:
+            return None
+        value = score(row, metric) or 0.0
+        return value if least is None else float(value >= least)
 
-    items = [item for item in items if any(scored(arm.rows[item]) is not None for arm in arms)]
-    return {arm.name: {item: scored(arm.rows[item]) or 0.0 for item in items} for arm in arms}
+    items = [item for item in items if any(scored(arm, item) is not None for arm in arms)]
+    return {arm.name: {item: scored(arm, item) or 0.0 for item in items} for arm in arms}
+
+
+def _judge(arms: Sequence[Arm], metric: str) -> list[str]:
+    """How far the judge agrees with people, where quality is what it says."""
+    results = arms[0].run.results
+    if metric != HEADLINE or is_measured(results):
+        return []
+    corrected = any("raw" in row for arm in arms for row in arm.run.results["comparisons"])
+    also = (
+        "; differences that the report has tested are corrected for its errors, the shares are not" if corrected else ""
+    )
+    return [f"Quality is what the judge says: {agreement_words(results['judge'])}{also}."]
 
 
 def _option(
@@ -147,7 +167,7 @@ def _option(
     model = str(models.get("student") or UNKNOWN)
     latencies = [seconds for row in rows if (seconds := row.get("latency_s")) is not None]
     licences = {role: licence_of(str(models.get(role) or UNKNOWN), stated) for role in _made_of(arm)}
-    quality = stats.estimate(scores, groups, seed=seed)
+    quality = stats.estimate(scores, groups, seed=seed, few_groups=is_cross_fitted(rows))
     measured, record = arm.run.measurements["arms"].get(arm.arm), arm.record
     return Option(
         name=arm.name,
@@ -166,7 +186,7 @@ def _option(
 
 
 def _made_of(arm: Arm) -> list[str]:
-    """The roles whose models an arm's use depends on: its own, the teacher it learned from, the embedder it asks."""
+    """The roles whose models an arm depends on: its own, its teacher, its embedder."""
     record, synthesis = arm.record, arm.run.results.get("synthesis")
     training = record["training"] if record else None
     origins = training["by_origin"] if training else None
@@ -212,7 +232,7 @@ def _weights_mb(arm: Arm, model: str) -> float | None:
 
 
 def _costs(option: Option) -> tuple[float, ...]:
-    """What is better when it is less; what is not known is no advantage."""
+    """Figures of which less is better; an unknown one is not an advantage."""
     values = (option.latency_p95_s, option.cost_per_thousand_usd, option.weights_mb)
     return tuple(math.inf if value is None else value for value in values)
 
@@ -233,19 +253,19 @@ def _rank(option: Option) -> tuple[float, tuple[float, ...], str]:
 
 
 def _price(option: Option) -> tuple[float, ...]:
-    """What "cheaper" compares: cost, then latency, then size."""
+    """The order of prices: cost, then latency, then size."""
     latency, cost, weights = _costs(option)
     return (cost, latency, weights)
 
 
 def _baseline(allowed: Sequence[Option], arms: Sequence[Arm]) -> Option | None:
-    """What the other arms within the limits have to beat."""
+    """The arm that the others within the limits must beat."""
     baselines = {arm.name for arm in arms if arm.arm == arm.run.results.get("baseline")}
     return min([o for o in allowed if o.name in baselines] or allowed, key=_price, default=None)
 
 
 def _own_scores(arms: Sequence[Arm], metric: str) -> list[str]:
-    """What the report of the only run says of the task's own scores where they differ from the judge's."""
+    """For a single run, the report's sentences on the task's own scores that differ from the judge's."""
     if metric != HEADLINE or len({arm.run.folder for arm in arms}) > 1:
         return []
     results = arms[0].run.results
@@ -255,7 +275,7 @@ def _own_scores(arms: Sequence[Arm], metric: str) -> list[str]:
 
 
 def _reported(arms: Sequence[Arm], metric: str) -> list[PairRecord]:
-    """The comparisons that the report of the only run has of the metric; none of several runs."""
+    """For a single run, the report's comparisons by the metric; empty for several runs."""
     if len({arm.run.folder for arm in arms}) > 1:
         return []
     results = arms[0].run.results
@@ -265,7 +285,7 @@ def _reported(arms: Sequence[Arm], metric: str) -> list[PairRecord]:
 
 @dataclass(frozen=True, slots=True)
 class _Tests:
-    """Paired tests: the report's own where it made them, else on the common items, with Holm's correction."""
+    """Paired tests: the report's own if it has them, else on the common items, with Holm's correction."""
 
     reported: Sequence[PairRecord]
     scores: Mapping[str, Mapping[str, float]]

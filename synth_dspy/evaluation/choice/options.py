@@ -1,4 +1,4 @@
-"""An arm as a choice, and the limits that a user sets it."""
+"""Arms as options, and the user's limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from synth_dspy.evaluation.records import EstimateRecord
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the user sets; None sets no limit. `cpu_hour_usd` prices an embedded model's CPU time."""
+    """The user's limits; None means no limit. `cpu_hour_usd` prices an embedded model's CPU time."""
 
     max_latency_s: float | None = None
     max_cost_usd: float | None = None
@@ -21,21 +21,21 @@ class Limits:
 
 @dataclass(slots=True)
 class Option:
-    """An arm as a choice.
+    """An arm as an option.
 
     Attributes:
-        name: the arm's, with its run's before it where there are several.
+        name: the arm's, prefixed with its run's if there are several.
         model: model string of the base model.
         tuned: whether its weights were tuned.
         quality: `mean`, `low`, `high`, `n` of the metric.
-        latency_p50_s: half of the answers took no longer.
-        latency_p95_s: 19 of 20 answers took no longer.
-        throughput: answers a second, about.
-        weights_mb: size of the model's files, which memory cannot fall short of; 0 where a server holds them.
-        memory_mb: what the run's process took at most, which bounds memory from above.
-        cost_per_thousand_usd: of a thousand answers.
-        licences: of what the arm is made of, by role.
-        commercial: what these allow together.
+        latency_p50_s: median seconds of an answer.
+        latency_p95_s: 95th percentile.
+        throughput: approximate answers per second.
+        weights_mb: size of the model's files, a lower bound of its memory; 0 if a server has them.
+        memory_mb: peak memory of the run's process, an upper bound.
+        cost_per_thousand_usd: cost of a thousand answers.
+        licences: licences of the arm's models, by role.
+        commercial: the commercial use that they allow together.
         pareto: whether no other arm is at least as good in everything and better in something.
         excluded: by flag, why the arm is not within that limit.
     """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from synth_dspy.evaluation.records import Results
-from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.report.judge import best_estimate
 from synth_dspy.evaluation.report.verdict import capitalised, headline_name, points
 from synth_dspy.synthesis.pipeline import YieldTable
 
@@ -40,7 +40,7 @@ def arms_chart(results: Results) -> Markup:
     marks = []
     references = results.get("reference_rows") or []
     for arm in [*results["arms"], *references]:
-        score = arm["scores"][HEADLINE]
+        score = best_estimate(arm)
         mean, low, high = score["mean"], score["low"], score["high"]
         if mean is not None and low is not None and high is not None:
             style = "reference" if arm in references else "base" if arm["name"] == results["baseline"] else "arm"

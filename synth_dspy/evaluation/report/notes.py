@@ -8,9 +8,12 @@ from typing import Any
 
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation.records import ArmRecord, ChangeRecord, Results, TrainingRecord
+from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.report.judge import NOT_MEASURED, agreement_of
 from synth_dspy.evaluation.report.verdict import (
     ALPHA,
     SMALL_SAMPLE,
+    headline_name,
     is_measured,
     listed,
     points,
@@ -44,7 +47,7 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
             "The held-out items are synthetic, written by the teacher: nobody has labelled these "
             f"{results['noun']}s, so accuracy on real questions may be higher or lower."
         )
-    sentences += [] if is_measured(results) else _agreement((results["judge"] or {}).get("kappa"))
+    sentences += [] if is_measured(results) else _judge(results)
     sentences += trivial_sentences(results, [a["name"] for a in arms if a["n"]])
     sentences += _prompts(results)
     sentences += [
@@ -59,7 +62,8 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
         other_scores = listed(own) if own else "the sample answers"
         sentences.append(
             f"The judge that scores {listed(judged)} also chose the answers that "
-            f"{'it' if len(judged) == 1 else 'they'} learned from: read {other_scores} as well as judged accuracy."
+            f"{'it' if len(judged) == 1 else 'they'} learned from: read {other_scores} as well as the "
+            f"{headline_name(results)}."
         )
     items = results["items"]
     if 0 < items["headline"] < SMALL_SAMPLE:
@@ -84,19 +88,40 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
     return sentences
 
 
-def _agreement(kappa: float | None) -> list[str]:
+def _judge(results: Results) -> list[str]:
     """Why a judge's scores need care."""
-    if kappa is None:
+    judge = results["judge"] or {}
+    kappa, graded = judge.get("kappa"), judge.get("sensitivity")
+    score = headline_name(results)
+    if kappa is None and graded is None:
         return [
-            "How well the judge agrees with people is unknown: read judged accuracy as an indication, and check the "
-            "sample answers."
+            f"How well the judge agrees with people on answers such as these was {NOT_MEASURED}: read the {score} as "
+            "an indication, and check the sample answers."
         ]
-    if kappa < SUBSTANTIAL_KAPPA:
-        return [
-            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in "
-            "judged accuracy may be the judge's errors."
-        ]
-    return []
+    sentences = []
+    if kappa is not None and kappa < SUBSTANTIAL_KAPPA:
+        sentences.append(
+            f"The judge agrees poorly with people (kappa {kappa:.2f}, below {SUBSTANTIAL_KAPPA}): differences in the "
+            f"{score} may be the judge's errors."
+        )
+    if graded is not None and agreement_of(judge) is None:
+        sentences.append(
+            "By its measured sensitivity and specificity the judge does no better than chance, so nothing can be "
+            "corrected for its errors."
+        )
+    cut = [
+        arm["name"]
+        for arm in results["arms"]
+        if "corrected" in arm
+        and (mean := arm["corrected"]["mean"]) in (0, 1)
+        and mean != arm["scores"][HEADLINE]["mean"]
+    ]
+    if cut:
+        sentences.append(
+            f"By the judge's measured errors the share of right answers of {listed(cut)} would lie outside 0 to 100 %, "
+            "and is cut off there: on these answers the judge errs otherwise than on those it was measured on."
+        )
+    return sentences
 
 
 def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.finished import FinishedRun, as_written, read_run, write
+from synth_dspy.core.text import counted
+from synth_dspy.evaluation.finished_runs import FinishedRun, as_written, read_run, write
 from synth_dspy.evaluation.records import (
     ArmRecord,
     ClassificationRecord,
@@ -24,8 +25,10 @@ from synth_dspy.evaluation.records import (
     Prediction,
     Results,
 )
-from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT
+from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, outcome_of
+from synth_dspy.evaluation.report.judge import agreement_sentence, agreement_words, best_estimate, threshold
 from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.passages import retrieval_note, support_note
 from synth_dspy.evaluation.report.verdict import (
     capitalised,
     headline_name,
@@ -72,18 +75,31 @@ def render(run: FinishedRun) -> dict[str, str]:
     results, measurements = run.results, run.measurements
     environment = _environment()
     with as_written(run.folder):
+        score, measured, least = headline_name(results), is_measured(results), threshold(results)
         context = {
             "r": results,
             "m": measurements,
-            "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]]),
+            "samples": samples(
+                run.rows,
+                [a["name"] for a in results["arms"] if a["n"]],
+                least=least or RIGHT,
+                support=results.get("support"),
+            ),
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
-            "score": headline_name(results),
-            "measured": is_measured(results),
+            "support_note": support_note(results),
+            "retrieval_note": retrieval_note(results),
+            "score": score,
+            "the_score": score if measured else f"the {score}",
+            "measured": measured,
             "whole": _scores(results, "scores"),
             "retrieval": _scores(results, "retrieval"),
             "parts": _scores(results, "further"),
-            "column": capitalised(headline_name(results) if is_measured(results) else "judged"),
+            "column": capitalised(score if measured or least is None else "judged right"),
+            "least": least,
+            "corrected": any("corrected" in arm for arm in results["arms"]),
+            "agreement_words": agreement_words(results["judge"]),
+            "agreement": agreement_sentence(results["judge"]),
             "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
             "next": next_steps(results, measurements, run.folder),
@@ -117,8 +133,13 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
     lines = [f"{verdict['headline']} {verdict['detail']}"]
     references = [row for row in results.get("reference_rows") or [] if row["n"]]
     if references:
-        scores = [f"{row['name']} {_percent(row['scores'][HEADLINE]['mean'])} %" for row in references]
+        scores = [f"{row['name']} {_percent(best_estimate(row)['mean'])} %" for row in references]
         lines.append(f"For comparison: {', '.join(scores)}.")
+    corrected = any("corrected" in arm for arm in results["arms"])
+    if corrected:
+        lines.append("corr.: corrected for the judge's errors, and so are the interval and the difference.")
+    if not is_measured(results):
+        lines.append(f"Judge: {agreement_words(results['judge'])}.")
     table.caption, table.caption_justify = shown("\n".join(lines)), "left"
     table.add_column("arm", no_wrap=True)
     baseline = results["baseline"]
@@ -126,8 +147,25 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
     classes = results.get("classification")
     name = further.upper() if len(further) <= 3 else further.replace("_", " ")
     title = "macro\nF1 %" if classes else f"{name} %" if further else ""
-    score = f"{headline_name(results)}\n%" if is_measured(results) else "judged %"
-    columns = [score, "95 % interval", f"vs {baseline}", "p Holm", *([title] if title else []), "p50 s", "tokens"]
+    score = (
+        f"{headline_name(results)}\n%"
+        if is_measured(results)
+        else "judged\n%"
+        if corrected
+        else "judged %"
+        if threshold(results) is not None
+        else "mean\nscore %"
+    )
+    columns = [
+        score,
+        *(["corr.\n%"] if corrected else []),
+        "95 % interval",
+        f"vs {baseline}",
+        "p Holm",
+        *([title] if title else []),
+        "p50 s",
+        "tokens",
+    ]
     for column in columns:
         table.add_column(shown(column), justify="right", no_wrap=True)
     against = {c["arm"]: c for c in results["comparisons"] if c["against"] == baseline}
@@ -135,22 +173,24 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
         if arm["failed"] and not arm["n"]:
             table.add_row(shown(arm["name"]), shown("failed", style="red"), *[""] * (len(columns) - 1))
             continue
-        judged, versus = arm["scores"][HEADLINE], against.get(arm["name"])
+        best, versus = best_estimate(arm), against.get(arm["name"])
         measured = measurements["arms"].get(arm["name"])
         latency = measured["latency_p50_s"] if measured else None
         style = {"better": "green", "worse": "red"}.get(versus["outcome"], "") if versus else ""
         cells = [
-            _percent(judged["mean"]),
-            _interval(judged),
+            _percent(arm["scores"][HEADLINE]["mean"]),
+            *([_percent(best["mean"])] if corrected else []),
+            _interval(best),
             points(versus["difference"], unit=False) if versus else "",
             p_value(versus["p_holm"]).removeprefix("p ").removeprefix("= ") if versus else "",
             *([_percent(_further(arm, further, classes))] if title else []),
             _seconds(latency),
             f"{_count(arm['tokens']['prompt'])}/{_count(arm['tokens']['completion'])}",
         ]
-        best = "bold" if arm["name"] == verdict["best"] else ""
+        bold = "bold" if arm["name"] == verdict["best"] else ""
         table.add_row(
-            shown(arm["name"], style=best), *[shown(c, style=style if i == 2 else "") for i, c in enumerate(cells)]
+            shown(arm["name"], style=bold),
+            *[shown(c, style=style if i == 2 + corrected else "") for i, c in enumerate(cells)],
         )
     return table
 
@@ -179,7 +219,14 @@ def own_comparisons(results: Results) -> list[ComparisonRecord]:
     return [{**c, "score": "f1"} for c in results.get("comparisons_f1") or []]
 
 
-def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int = SAMPLES) -> list[dict[str, Any]]:
+def samples(
+    predictions: Iterable[Prediction],
+    arms: Sequence[str],
+    limit: int = SAMPLES,
+    *,
+    least: float = RIGHT,
+    support: str | None = None,
+) -> list[dict[str, Any]]:
     """Items with every arm's answer: first those where the arms disagree, then those that all got wrong, then the rest.
 
     Within a rank the categories alternate, so that ten samples are not all dates; in each, hard items come first.
@@ -190,7 +237,10 @@ def samples(predictions: Iterable[Prediction], arms: Sequence[str], limit: int =
             continue
         shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
         judged = (row.get("scores") or {}).get(HEADLINE)
-        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": judged is not None and judged >= RIGHT}
+        right = judged is not None and judged >= least
+        unsupported = outcome_of(row, support) in ("hallucinated", "right_unsupported")
+        hallucinated = unsupported and not right
+        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": right, "hallucinated": hallucinated}
     share = {
         key: sum(a["right"] for a in item["answers"].values()) / len(item["answers"]) for key, item in items.items()
     }
@@ -239,6 +289,7 @@ def _environment() -> jinja2.Environment:
         "seconds": _seconds,
         "duration": _duration,
         "count": _count,
+        "counted": counted,
         "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
         "within": lambda ends, digits=2: (

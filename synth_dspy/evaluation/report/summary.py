@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 
 from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.agreement import Agreement
 from synth_dspy.evaluation.facts import ArmFacts, Circumstances, ReferenceFacts, RunFacts, TaskFacts
 from synth_dspy.evaluation.records import (
     AbstentionRecord,
@@ -36,14 +38,17 @@ from synth_dspy.evaluation.report.classification import classification
 from synth_dspy.evaluation.report.figures import (
     HEADLINE,
     PROMPTS,
+    RIGHT,
     TRIVIAL,
     estimate,
+    is_cross_fitted,
     is_yes_no,
     mean,
     outcomes,
     plain,
     score,
 )
+from synth_dspy.evaluation.report.judge import agreement_of, corrected_comparison, corrected_share, verdicts
 from synth_dspy.evaluation.scores import label_of
 
 Labels = Mapping[str, str]
@@ -71,7 +76,13 @@ def summarise(
         ValueError: two rows for the same arm and item.
     """
     seed, baseline = circumstances.seed, run.baseline
+    judge, agreement = task.judge, None
     every = _by_arm(predictions)
+    if not task.measured:
+        least = (task.judge or {}).get("threshold", RIGHT)
+        judge = {**(task.judge or {}), "threshold": least}
+        agreement = agreement_of(judge)
+        every = {name: verdicts(answers, least) for name, answers in every.items()}
     named = [reference.name for reference in run.references]
     not_arms = {*run.variants, *named}
     rows = {name: answers for name, answers in every.items() if name not in not_arms}
@@ -83,8 +94,9 @@ def summarise(
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
     own = _own_scores(scores, headline, task.objective)
     first = (HEADLINE, *scores.answer[:1])
-    references = _references(run.references, every, scores, seed)
-    compared_trivial, compared_prompts = _compare_references(references, every, headline, baseline, seed)
+    references = _references(run.references, every, scores, agreement, seed)
+    compared_trivial, compared_prompts = _compare_references(references, every, headline, baseline, agreement, seed)
+    compare = partial(_comparisons, headline, baseline, run.every_pair, scores.labels, agreement, seed)
     results: Results = {
         "task": task.name,
         "noun": task.noun,
@@ -101,17 +113,25 @@ def summarise(
         "synthesis": run.rows.synthesis,
         "contamination": None if run.rows.contamination is None else dict(run.rows.contamination),
         "held_out": run.rows.held_out,
-        "judge": task.judge,
+        "judge": judge,
         "skipped": [{"path": str(skip.path), "why": skip.why} for skip in run.rows.skipped],
         "items": _items(rows),
         "method": _method(headline, run.every_pair),
         "arms": [
-            _arm(arm, rows.get(arm.name, []), headline.get(arm.name, []), yes_no.get(arm.name, []), scores, seed)
+            _arm(
+                arm,
+                rows.get(arm.name, []),
+                headline.get(arm.name, []),
+                yes_no.get(arm.name, []),
+                scores,
+                agreement,
+                seed,
+            )
             for arm in arms
         ],
         "alike": _alike(headline),
-        "comparisons": _comparisons(headline, baseline, run.every_pair, seed, (HEADLINE,), scores.labels),
-        "comparisons_own": _comparisons(headline, baseline, run.every_pair, seed, own, scores.labels) if own else [],
+        "comparisons": compare((HEADLINE,)),
+        "comparisons_own": compare(own) if own else [],
         "reference_rows": references,
         "comparisons_trivial": compared_trivial,
         "comparisons_prompts": compared_prompts,
@@ -127,6 +147,16 @@ def summarise(
         "verdict": verdict.NOTHING_SCORED,
         "notes": [],
     }
+    if scores.support in scores.measured:
+        results["support"] = scores.support
+    if shown_judges := {name: judge for name, judge in task.passage_judges.items() if name in scores.measured}:
+        results["passage_judges"] = shown_judges
+    if run.folds:
+        results["folds"] = [
+            {"groups": list(fold.groups), "train": fold.train, "dev": fold.dev, "test": fold.test} for fold in run.folds
+        ]
+    if run.labelled is not None:
+        results["labelled"] = run.labelled
     if run.rows.unread:
         results["unread"] = run.rows.unread
     if task.measured:
@@ -150,6 +180,7 @@ class _Scores:
         answer: scores of whole answers.
         retrieval: scores of the passages.
         part: the other measured scores.
+        support: the score of support by passages; None without one.
         labels: display names, where they do not follow from the score's name.
     """
 
@@ -157,6 +188,7 @@ class _Scores:
     answer: tuple[str, ...]
     retrieval: tuple[str, ...]
     part: tuple[str, ...]
+    support: str | None
     labels: Labels
 
     @classmethod
@@ -167,8 +199,9 @@ class _Scores:
         )
         measured = tuple(name for name in _measured(rows) if name not in (HEADLINE, *abstention))
         part = tuple(name for name in measured if name not in (*answer, *retrieval))
+        support = next((score.name for score in task.scores if score.about == "support"), None)
         labels = {score.name: score.label for score in task.scores if score.label != label_of(score.name)}
-        return cls(measured, answer, retrieval, part, labels)
+        return cls(measured, answer, retrieval, part, support, labels)
 
 
 def _by_arm(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
@@ -193,15 +226,18 @@ def _items(rows: Rows) -> ItemsRecord:
 
 
 def _method(headline: Rows, every_pair: bool) -> MethodRecord:
-    groups = [r.get("group") for rows in headline.values() for r in rows]
+    answers = [r for rows in headline.values() for r in rows]
+    groups = [r.get("group") for r in answers]
+    unit = stats.resampling_unit(groups, is_cross_fitted(answers))
+    units = len(set(groups)) if unit == "groups" else stats.MIN_GROUPS
     return {
-        "unit": stats.resampling_unit(groups),
+        "unit": unit,
         "groups": len(set(groups)),
-        "interval": stats.method(min(map(len, headline.values()), default=stats.FEW)),
-        "test": "paired sign-flip permutation, two-sided",
+        "interval": stats.method(min(map(len, headline.values()), default=stats.FEW), units),
+        "test": stats.comparison_method(units),
         "correction": "Holm",
         "pairs": "all" if every_pair else "baseline",
-        "resamples": stats.RESAMPLES,
+        "resamples": stats.RESAMPLES if units >= stats.MIN_GROUPS else 0,
     }
 
 
@@ -211,10 +247,11 @@ def _arm(
     headline: Sequence[Prediction],
     yes_no: Sequence[Prediction],
     scores: _Scores,
+    agreement: Agreement | None,
     seed: int,
 ) -> ArmRecord:
     whole = (HEADLINE, *scores.answer)
-    return {
+    record: ArmRecord = {
         "name": arm.name,
         "optimizer": arm.optimizer,
         "description": arm.description,
@@ -228,9 +265,12 @@ def _arm(
         "retrieval": {name: estimate(rows, name, seed) for name in scores.retrieval},
         "further": {name: estimate(rows, name, seed) for name in scores.part},
         "abstention": _abstention(rows, seed),
-        "outcomes": outcomes(headline),
+        "outcomes": outcomes(headline, scores.support),
         "tokens": {"prompt": mean(rows, "prompt_tokens"), "completion": mean(rows, "completion_tokens")},
     }
+    if agreement is not None:
+        record["corrected"] = corrected_share(headline, agreement, seed)
+    return record
 
 
 def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
@@ -241,7 +281,11 @@ def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
     correct = sum(bool(r.get("abstained")) == (not r["references"]) for r in rows)
     pairs = [(bool(r.get("abstained")), not r["references"]) for r in rows]
     f1 = stats.ratio(
-        [2.0 * (d and m) for d, m in pairs], [float(d + m) for d, m in pairs], [r.get("group") for r in rows], seed=seed
+        [2.0 * (d and m) for d, m in pairs],
+        [float(d + m) for d, m in pairs],
+        [r.get("group") for r in rows],
+        seed=seed,
+        few_groups=is_cross_fitted(rows),
     )
     return {
         "f1": {"mean": f1.mean, "low": f1.low, "high": f1.high, "n": f1.n},
@@ -279,7 +323,13 @@ def _own_scores(scores: _Scores, headline: Rows, objective: str) -> list[str]:
 
 
 def _comparisons(
-    headline: Rows, baseline: str, every_pair: bool, seed: int, names: Sequence[str], labels: Labels
+    headline: Rows,
+    baseline: str,
+    every_pair: bool,
+    labels: Labels,
+    agreement: Agreement | None,
+    seed: int,
+    names: Sequence[str],
 ) -> list[ComparisonRecord]:
     """Paired comparisons of some scores, corrected in two families: those with the baseline, and all others.
 
@@ -294,13 +344,15 @@ def _comparisons(
     compared = []
     for against in (True, False):
         family = [(name, *pair) for name in names for pair in pairs if (pair[1] == baseline) is against]
-        compared += _family(family, headline, seed, labels)
+        compared += _family(family, headline, labels, agreement, seed)
     return compared
 
 
-def _family(family: Sequence[tuple[str, str, str]], rows: Rows, seed: int, labels: Labels) -> list[ComparisonRecord]:
+def _family(
+    family: Sequence[tuple[str, str, str]], rows: Rows, labels: Labels, agreement: Agreement | None, seed: int
+) -> list[ComparisonRecord]:
     """Comparisons, each of a score, an arm and another arm, that are corrected together."""
-    compared = [_compare(arm, other, rows, seed, name, len(family)) for name, arm, other in family]
+    compared = [_compare(arm, other, rows, name, len(family), agreement, seed) for name, arm, other in family]
     for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
         row["p_holm"] = adjusted
         row["outcome"] = verdict.outcome(row)
@@ -309,7 +361,9 @@ def _family(family: Sequence[tuple[str, str, str]], rows: Rows, seed: int, label
     return compared
 
 
-def _references(declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores, seed: int) -> list[ReferenceRecord]:
+def _references(
+    declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores, agreement: Agreement | None, seed: int
+) -> list[ReferenceRecord]:
     """The reference rows, with their scores."""
     records: list[ReferenceRecord] = []
     for reference in declared:
@@ -323,16 +377,23 @@ def _references(declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores
                 "skipped": reference.skipped,
                 "n": len(rows),
                 "errors": sum(bool(r.get("error")) for r in rows),
-                "outcomes": outcomes(headline),
+                "outcomes": outcomes(headline, scores.support),
                 "scores": {name: estimate(headline, name, seed, whole=True) for name in (HEADLINE, *scores.answer)},
                 "further": {name: estimate(rows, name, seed) for name in scores.part},
             }
         )
+        if agreement is not None:
+            records[-1]["corrected"] = corrected_share(headline, agreement, seed)
     return records
 
 
 def _compare_references(
-    references: Sequence[ReferenceRecord], every: Rows, headline: Rows, baseline: str, seed: int
+    references: Sequence[ReferenceRecord],
+    every: Rows,
+    headline: Rows,
+    baseline: str,
+    agreement: Agreement | None,
+    seed: int,
 ) -> tuple[list[ComparisonRecord], list[ComparisonRecord]]:
     """Comparisons with the reference rows, corrected separately from those of the arms.
 
@@ -350,22 +411,26 @@ def _compare_references(
     best = [max(trivial, key=lambda name: trivial[name])] if trivial else []
     prompts = [row["name"] for row in references if row["kind"] == PROMPTS and row["n"] and baseline in headline]
     return (
-        _family([(HEADLINE, arm, name) for arm in headline for name in best], rows, seed, {}),
-        _family([(HEADLINE, name, baseline) for name in prompts], rows, seed, {}),
+        _family([(HEADLINE, arm, name) for arm in headline for name in best], rows, {}, agreement, seed),
+        _family([(HEADLINE, name, baseline) for name in prompts], rows, {}, agreement, seed),
     )
 
 
-def _compare(arm: str, other: str, headline: Rows, seed: int, name: str, tests: int) -> ComparisonRecord:
+def _compare(
+    arm: str, other: str, headline: Rows, name: str, tests: int, agreement: Agreement | None, seed: int
+) -> ComparisonRecord:
     theirs = {r["id"]: r for r in headline[other]}
     common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
+    groups = [a.get("group") for a, _ in common]
     comparison = stats.compare(
         [score(a, name) or 0.0 for a, _ in common],
         [score(b, name) or 0.0 for _, b in common],
-        [a.get("group") for a, _ in common],
+        groups,
         tests=tests,
         seed=seed,
+        few_groups=is_cross_fitted(a for a, _ in common),
     )
-    return {
+    record: ComparisonRecord = {
         "score": name,
         "arm": arm,
         "against": other,
@@ -382,6 +447,10 @@ def _compare(arm: str, other: str, headline: Rows, seed: int, name: str, tests: 
         "outcome": verdict.NOT_COMPARED,
         "sentence": "",
     }
+    if name == HEADLINE and agreement is not None and common:
+        ours, others = ([pair[side] for pair in common] for side in (0, 1))
+        return corrected_comparison(record, ours, others, agreement, tests, seed)
+    return record
 
 
 def _majority(yes_no: Rows) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from synth_dspy.evaluation.records import ArmRecord, ComparisonRecord, JudgeRecord, PairRecord, Results, VerdictRecord
 from synth_dspy.evaluation.report.figures import HEADLINE
+from synth_dspy.evaluation.report.judge import best_estimate, threshold
 from synth_dspy.evaluation.scores import label_of
 
 ALPHA = 0.05
@@ -14,8 +15,11 @@ SMALL_SAMPLE = 30
 FAR = 0.15
 """An arm that scores this much lower than the baseline is named in the headline, significant or not."""
 TOO_FEW, NOT_COMPARED, LEVEL = "too few items", "not compared", "no evidence of a difference"
-JUDGED = "judged accuracy"
-"""The name of the headline's score where a judge estimates it."""
+JUDGED = "share judged right"
+"""The name of the headline's score where a judge gives it."""
+MEAN_SCORE = "mean judge score"
+"""The name of it in runs of earlier versions."""
+CORRECTED = "corrected for the judge's errors"
 
 
 NOTHING_SCORED: VerdictRecord = {
@@ -34,7 +38,10 @@ def outcome(comparison: PairRecord) -> str:
         return NOT_COMPARED
     if comparison["n"] < SMALL_SAMPLE:
         return TOO_FEW
-    if p >= ALPHA:
+    low, high = comparison["low"], comparison["high"]
+    # The test takes the judge's error rates as given; the interval of a corrected difference does not.
+    uncertain = "raw" in comparison and low is not None and high is not None and low <= 0 <= high
+    if p >= ALPHA or uncertain:
         return LEVEL
     return "better" if (comparison["difference"] or 0.0) > 0 else "worse"
 
@@ -46,7 +53,8 @@ def sentence(comparison: ComparisonRecord) -> str:
     if shown == NOT_COMPARED:
         return f"{arm} and {other} have no item in common, so they could not be compared."
     figures = (
-        f"{points(comparison['difference'])}, 95 % interval {points(comparison['low'], unit=False)} to "
+        f"{points(comparison['difference'])}{_corrected(comparison)}, 95 % interval "
+        f"{points(comparison['low'], unit=False)} to "
         f"{points(comparison['high'])}, adjusted {p_value(comparison['p_holm'])}, n = {n}"
     )
     if shown == TOO_FEW:
@@ -72,7 +80,7 @@ def verdict(results: Results) -> VerdictRecord:
     the baseline beats all others), else None.
     """
     scored = {a["name"]: a for a in results["arms"] if a["scores"][HEADLINE]["mean"] is not None}
-    means = {name: arm["scores"][HEADLINE]["mean"] or 0.0 for name, arm in scored.items()}
+    means = {name: best_estimate(arm)["mean"] or 0.0 for name, arm in scored.items()}
     baseline = results["baseline"]
     if not scored:
         return NOTHING_SCORED
@@ -142,7 +150,7 @@ def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:
     if not level:
         return []
     trivial = compared[level[0]]["against"]
-    (score,) = (row["scores"][HEADLINE]["mean"] for row in results["reference_rows"] if row["name"] == trivial)
+    (score,) = (best_estimate(row)["mean"] for row in results["reference_rows"] if row["name"] == trivial)
     return [
         f"There is no evidence that {listed(level, 'or')} does better than the same answer to every question: "
         f"{trivial!r} scores {percent(score)} %."
@@ -151,7 +159,8 @@ def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:
 
 def headline_name(results: Results) -> str:
     """The name of the headline's score in a sentence."""
-    return str(results.get("score") or JUDGED).replace("_", " ")
+    judged = MEAN_SCORE if threshold(results) is None else JUDGED
+    return str(results.get("score") or judged).replace("_", " ")
 
 
 def is_measured(results: Results) -> bool:
@@ -197,11 +206,16 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
+def _corrected(comparison: ComparisonRecord) -> str:
+    return f", {CORRECTED}" if "raw" in comparison else ""
+
+
 def _accuracy(arm: ArmRecord, results: Results) -> str:
-    score = arm["scores"][HEADLINE]
+    judged, best = arm["scores"][HEADLINE], best_estimate(arm)
+    corrected = f", {CORRECTED} {percent(best['mean'])} %," if "corrected" in arm else ""
     return (
-        f"{headline_name(results)} {percent(score['mean'])} % on {score['n']} held-out items "
-        f"(95 % interval {percent(score['low'])} to {percent(score['high'])} %)"
+        f"{headline_name(results)} {percent(judged['mean'])} %{corrected} on {best['n']} held-out items "
+        f"(95 % interval {percent(best['low'])} to {percent(best['high'])} %)"
     )
 
 
@@ -210,11 +224,16 @@ def _winner_record(
 ) -> VerdictRecord:
     baseline = results["baseline"]
     ours, base = (scored[name]["scores"][HEADLINE]["mean"] for name in (top, baseline))
+    corrected = [
+        percent(best_estimate(scored[name])["mean"]) for name in (top, baseline) if "corrected" in scored[name]
+    ]
+    also = f", {CORRECTED} {' % against '.join(corrected)} %" if corrected else ""
     relative = won["relative_percent"]
     times = f", a relative improvement of {relative:.0f} %" if relative is not None else ""
     detail = [
-        f"On the same {won['n']} held-out items the difference is {points(won['difference'])}{times} (95 % interval "
-        f"{points(won['low'], unit=False)} to {points(won['high'])}, {p_value(won['p_holm'])} after Holm's correction)."
+        f"On the same {won['n']} held-out items the difference is {points(won['difference'])}{_corrected(won)}{times} "
+        f"(95 % interval {points(won['low'], unit=False)} to {points(won['high'])}, {p_value(won['p_holm'])} after "
+        "Holm's correction)."
     ]
     detail += _agreeing_scores(top, results)
     rivals = [name for name in scored if name not in (top, baseline)]
@@ -234,7 +253,7 @@ def _winner_record(
         "highest": highest,
         "outcome": "better",
         "headline": f"{top} is better than {baseline}: {headline_name(results)} {percent(ours)} % against "
-        f"{percent(base)} %.",
+        f"{percent(base)} %{also}.",
         "detail": " ".join(detail),
     }
 
@@ -308,8 +327,9 @@ def _judge_error(judge: JudgeRecord) -> str:
     accuracy, n = judge.get("accuracy"), judge.get("n")
     caveat = "a score of words may miss a difference of meaning"
     if accuracy is None:
-        return f"The judge's error rate is unknown, so it may miss a difference; {caveat}."
-    source = f" ({judge['source']})" if judge.get("source") else ""
+        return f"The judge's error rate was not measured here, so it may miss a difference; {caveat}."
+    graded = judge.get("graded") or judge.get("source")
+    source = f" ({graded})" if graded else ""
     return (
         f"The judge differed from people on {100 * (1 - accuracy):.1f} % of "
         f"{f'{n:,}' if n else 'the'} answers that it was measured on"
@@ -324,7 +344,7 @@ def _detectable_detail(nearest: ComparisonRecord | None, against: Mapping[str, C
         return str(nearest["sentence"])
     gap = "scores the same" if is_zero(nearest["difference"]) else f"differs by {points(nearest['difference'])}"
     difference = (
-        f"The highest-scoring other arm, {nearest['arm']}, {gap} (95 % interval "
+        f"The highest-scoring other arm, {nearest['arm']}, {gap}{_corrected(nearest)} (95 % interval "
         f"{points(nearest['low'], unit=False)} to {points(nearest['high'])}, {p_value(nearest['p_holm'])} after "
         "Holm's correction)."
     )

@@ -1,11 +1,11 @@
 """IFEval's checks: whether a reply follows instructions that a program can verify.
 
 The 25 kinds of instruction of Zhou et al., "Instruction-Following Evaluation for Large Language Models",
-arXiv:2311.07911, in their strict form: the reply as it stands. Written from the published definitions, because the
+arXiv:2311.07911, in their strict form: the reply is not edited. Written from the published definitions, because the
 packages that hold them split text with tokenizers that they download on first use. Here sentences end at a full stop,
-question or exclamation mark that no known abbreviation explains; what language a text is in is `langdetect`'s finding.
+question or exclamation mark that is not part of a known abbreviation; languages are detected by `langdetect`.
 
-A check takes the reply and the instruction's own arguments under the names that IFEval's data use.
+A check takes the reply and the instruction's arguments, named as in IFEval's data.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def follows(instruction: str, reply: str, arguments: Arguments) -> bool:
 
 
 def count_sentences(text: str) -> int:
-    """Sentences of a text; a last one without its full stop counts."""
+    """The number of sentences of a text, including a last one without a full stop."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if not _abbreviation(text, match)]
     rest = text[ends[-1] :] if ends else text
     return len(ends) + bool(re.search(r"\w", rest))
@@ -66,10 +66,10 @@ def count_words(text: str) -> int:
 
 
 def language(text: str) -> str | None:
-    """The ISO 639-1 code of the language that a text is in (`zh-cn`, `zh-tw` apart); None where nothing tells."""
+    """The ISO 639-1 code of a text's language (or `zh-cn`, `zh-tw`); None if it cannot be detected."""
     from langdetect import DetectorFactory, LangDetectException, detect
 
-    DetectorFactory.seed = 0  # it draws its features by lot: without a seed, short texts change their language
+    DetectorFactory.seed = 0  # it samples its features: without a seed, short texts change their language
     try:
         return str(detect(text))
     except LangDetectException:
@@ -101,13 +101,13 @@ def _language(reply: str, given: Arguments) -> bool:
 
 
 def _paragraphs(reply: str, given: Arguments) -> bool:
-    """Paragraphs parted by `***`; an empty one may stand first or last."""
+    """Paragraphs separated by `***`; the first or last may be empty."""
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", reply)]
     return all(parts[1:-1]) and sum(map(bool, parts)) == given["num_paragraphs"]
 
 
 def _first_word(reply: str, given: Arguments) -> bool:
-    """So many paragraphs parted by blank lines, one of which begins with a word."""
+    """A number of paragraphs separated by blank lines, one of which begins with a given word."""
     parts = [part.strip() for part in reply.split("\n\n")]
     nth = given["nth_paragraph"]
     if sum(map(bool, parts)) != given["num_paragraphs"] or nth > len(parts) or not parts[nth - 1]:
@@ -153,7 +153,7 @@ def _title(reply: str, given: Arguments) -> bool:
 
 
 def _two_responses(reply: str, given: Arguments) -> bool:
-    """Two different replies parted by six asterisks."""
+    """Two different replies separated by six asterisks."""
     parts = [part.strip() for part in reply.split("******")]
     kept = [part for part in parts if part]
     return all(parts[1:-1]) and len(kept) == 2 and kept[0] != kept[1]

@@ -1,7 +1,7 @@
-"""Retention: what tuning a model for one task cost it elsewhere.
+"""Retention: what a model lost outside the task that it was tuned for.
 
-Two measures, taken before and after: the share of IFEval prompts whose instructions the model follows, asked plainly
-with no program around it, and its perplexity on general text that no task has anything to do with.
+Two measures, before and after tuning: the share of IFEval prompts whose instructions the model follows, without a
+program around it, and its perplexity on general text unrelated to any task.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ STATION = "retention"
 DATA = Path(__file__).with_name("data")
 """The prompts and the text that come with the project."""
 MAX_TOKENS = 64
-"""Longest reply: enough for most instructions, and cheap."""
+"""Most tokens of a reply: enough for most instructions, and cheap."""
 WINDOW = 512
 """Tokens of text that perplexity is measured on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """An instruction-following prompt of IFEval's form.
+    """An instruction-following prompt in IFEval's form.
 
     Attributes:
         key: its id.
-        text: what the model is asked.
-        instructions: what a program can verify of the reply, each with its arguments.
+        text: the prompt.
+        instructions: the verifiable instructions, each with its arguments.
     """
 
     key: str
@@ -87,14 +87,14 @@ class Perplexity:
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What a model can do besides its task; None where it was not measured."""
+    """What a model can do outside its task; None if not measured."""
 
     ifeval: Followed | None = None
     perplexity: Perplexity | None = None
 
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
-    """Prompts in IFEval's published form: `key`, `prompt`, `instruction_id_list` and `kwargs`, one a line.
+    """Prompts in IFEval's published form: `key`, `prompt`, `instruction_id_list` and `kwargs`, one per line.
 
     Google's own 541 prompts are `google/IFEval` on the Hugging Face hub (Apache-2.0).
 
@@ -103,7 +103,7 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
         limit: at most this many, spread evenly over the file.
 
     Raises:
-        SetupError: the file cannot be read, or a line is not as described or asks for what cannot be checked.
+        SetupError: the file cannot be read, or a line is malformed or has an instruction that cannot be checked.
     """
     rows = jsonl.read_rows(
         path,
@@ -142,13 +142,13 @@ def measure(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Followed:
-    """How many instructions a model follows, strictly: its reply as it stands.
+    """How many instructions a model follows, in IFEval's strict form: the reply is not edited.
 
     Args:
         lm: the model; asked once per prompt, greedily, through the ledger that it was opened with.
         prompts: see `read_prompts`.
         executor: runs many calls at once.
-        arm: whom the ledger books the calls to.
+        arm: the arm of the calls in the ledger.
         max_tokens: longest reply.
         seed: of the interval.
         progress: called with the number of prompts done since the last call.

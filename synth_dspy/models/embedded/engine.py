@@ -1,15 +1,15 @@
-"""The embedded engine: DSPy's engine interface over the model server of this process.
+"""The embedded engine: DSPy's engine interface for models served in this process.
 
     lm = embedded_lm("smollm2-135m-instruct", max_tokens=64)      # a dspy.LM("embedded/smollm2-135m-instruct")
     lm = embedded_lm("path/to/model.gguf", temperature=0.7, seed=3)
 
-Calls from many threads or coroutines are batched by the server. The model is the request's (`embedded/<name or
-path>`), so `lm.copy(model="embedded/...")` serves another model with the same engine, and the engine itself has no
-state worth saving: programs save as JSON.
+Calls from many threads or coroutines are batched by the server. The request names the model (`embedded/<name or
+path>`), so `lm.copy(model="embedded/...")` uses another model with the same engine. The engine has no state, so
+programs can be saved as JSON.
 
-What differs from a provider over HTTP: without a temperature, decoding is greedy; `seed` names the sample (asked alone,
-the same request with the same seed gives the same reply); an unseeded sampled request that is repeated gives another
-sample. Every response carries `provider_data` with `cpu_seconds`, `queue_seconds` and `latency_seconds`.
+Differences to a provider over HTTP: without a temperature, decoding is greedy; `seed` selects the sample (outside a
+batch, the same request with the same seed gives the same reply); repeating an unseeded sampled request gives another
+sample. Every response has `provider_data` with `cpu_seconds`, `queue_seconds` and `latency_seconds`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PROVIDER = "embedded"
 
 
 class _Embedded:
-    """What the engine and its async twin share."""
+    """Base of the synchronous and the asynchronous engine."""
 
     supports_response_schema = True
     supports_function_calling = False
@@ -66,7 +66,7 @@ class _Embedded:
 
     @property
     def models(self) -> ModelPool:
-        """The pool that serves; the process's own unless another was given."""
+        """The pool of models; by default the process's."""
         return self._models or pool()
 
     @contextmanager
@@ -74,24 +74,24 @@ class _Embedded:
         with ExitStack() as stack:
             try:
                 server = stack.enter_context(self.models.lease(model_name(request.model)))
-            except SetupError as error:  # DSPy knows lm15 errors only
+            except SetupError as error:  # DSPy expects lm15's errors
                 raise lm15.UnsupportedModelError(str(error), provider=_PROVIDER) from error
             yield server
 
     def dump_state(self) -> dict[str, Any]:
-        """Nothing: the model and its parameters are the LM's. Present so that programs can be saved."""
+        """Empty: the model and its parameters belong to the LM. Needed for saving programs."""
         return {}
 
     @classmethod
     def load_state(cls, state: Mapping[str, Any]) -> _Embedded:
-        """The engine again. Raises `SetupError` for a state that this class never wrote."""
+        """Restore the engine. Raises `SetupError` for a state that this class did not write."""
         if state:
             raise SetupError(f"the saved engine state has unknown keys {sorted(state)}; was the file edited?")
         return cls()
 
 
 class EmbeddedEngine(_Embedded):
-    """One synchronous attempt per call; safe to call from many threads, which is what fills the batches."""
+    """One synchronous attempt per call. Thread-safe; concurrent calls fill the batches."""
 
     def complete(self, request: Request) -> Response:
         """Answer one request.
@@ -100,7 +100,7 @@ class EmbeddedEngine(_Embedded):
             lm15.ContextLengthError: Prompt and reply do not fit the context window.
             lm15.UnsupportedFeatureError: Tools, images or a schema that cannot be constrained to.
             lm15.ServerError: The pipeline failed on this request, or the model could not be loaded.
-            lm15.UnsupportedModelError: No such model, or its weights cannot be had.
+            lm15.UnsupportedModelError: No such model, or its weights are not available.
         """
         with self._lease(request) as server:
             sampling, future = _submit(server, request)
@@ -108,12 +108,12 @@ class EmbeddedEngine(_Embedded):
                 generation = future.result()
             except PipelineError as error:
                 raise _canonical(error) from error
-            finally:  # a KeyboardInterrupt too leaves nothing in the batch
+            finally:  # also removes the request from the batch after a KeyboardInterrupt
                 server.cancel(future)
         return _response(request, sampling, generation)
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """The whole response as one run of events: callers that stream work, and get it at once."""
+        """The complete response as events, for callers that need streaming."""
         yield from lm15.response_to_events(self.complete(request))
 
     def close(self) -> None:
@@ -121,17 +121,17 @@ class EmbeddedEngine(_Embedded):
 
 
 class AsyncEmbeddedEngine(_Embedded):
-    """The async twin. Cancelling the awaiting task takes the request out of the batch."""
+    """The asynchronous engine. Cancelling the awaiting task removes the request from the batch."""
 
     async def complete(self, request: Request) -> Response:
         """As `EmbeddedEngine.complete`."""
-        # In a thread: the first call waits seconds for the model. Shielded: a task cancelled meanwhile must still
-        # give back what that thread has taken by then.
-        begun = asyncio.get_running_loop().run_in_executor(None, self._begin, request)
+        # In a thread, since the first call waits seconds for the model. Shielded, since a task that is cancelled
+        # meanwhile must still release what the thread has acquired.
+        starting = asyncio.get_running_loop().run_in_executor(None, self._start, request)
         try:
-            lease, server, sampling, future = await asyncio.shield(begun)
+            lease, server, sampling, future = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            begun.add_done_callback(_abandon)
+            starting.add_done_callback(_abandon)
             raise
         try:
             generation = await asyncio.wrap_future(future)
@@ -142,7 +142,7 @@ class AsyncEmbeddedEngine(_Embedded):
             lease.close()
         return _response(request, sampling, generation)
 
-    def _begin(self, request: Request) -> _Begun:
+    def _start(self, request: Request) -> _Started:
         with ExitStack() as stack:
             server = stack.enter_context(self._lease(request))
             sampling, future = _submit(server, request)
@@ -163,7 +163,7 @@ def embedded_lm(model: str, **params: Any) -> Any:
     Args:
         model: A registry name, or the path of a GGUF file or model folder, with or without the `embedded/` prefix.
         **params: As for `dspy.LM`: `max_tokens`, `temperature`, `top_p`, `seed`, `stop`, ... DSPy's response cache
-            is off unless `cache=True` is given (the run's ledger is what remembers), and so are its retries.
+            is off unless `cache=True` is given (the run's ledger is the cache), and so are its retries.
     """
     import dspy
 
@@ -176,13 +176,13 @@ def model_name(model: str) -> str:
     return model.removeprefix(PREFIX)
 
 
-_Begun = tuple[ExitStack, ModelServer, Sampling, Future[Generation]]
+_Started = tuple[ExitStack, ModelServer, Sampling, Future[Generation]]
 
 
-def _abandon(begun: asyncio.Future[_Begun]) -> None:
-    """Undo a beginning whose task was cancelled before it could take over."""
-    if not begun.cancelled() and begun.exception() is None:
-        lease, server, _, future = begun.result()
+def _abandon(starting: asyncio.Future[_Started]) -> None:
+    """Release the resources of a call whose task was cancelled while it started."""
+    if not starting.cancelled() and starting.exception() is None:
+        lease, server, _, future = starting.result()
         server.cancel(future)
         lease.close()
 
@@ -224,7 +224,7 @@ def _sampling(config: Config) -> Sampling:
 
 
 def _messages(request: Request) -> list[dict[str, str]]:
-    """The request as the chat template's role and content; developers speak with the system's voice."""
+    """The request's messages for the chat template; the role developer becomes system."""
     if request.tools:
         raise lm15.UnsupportedFeatureError("embedded models take no tools", feature="tools")
     messages = []
@@ -245,7 +245,7 @@ def _messages(request: Request) -> list[dict[str, str]]:
 def _response(request: Request, sampling: Sampling, generation: Generation) -> Response:
     text, finish_reason = generation.text, generation.finish_reason
     if sampling.grammar is not None:
-        text, finish_reason = _settle(text, finish_reason, sampling.grammar)
+        text, finish_reason = _finish_reply(text, finish_reason, sampling.grammar)
     return Response(
         id=None,
         model=request.model,
@@ -260,8 +260,8 @@ def _response(request: Request, sampling: Sampling, generation: Generation) -> R
     )
 
 
-def _settle(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
-    """Close a reply that the budget cut, and own up to strings that our own word bound ended."""
+def _finish_reply(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
+    """Close a reply that hit the token limit, and report a string that hit our word limit as cut too."""
     if finish_reason == "length":
         return grammar.close(text) or text, finish_reason
     if grammar.word_limits:
@@ -276,7 +276,7 @@ def _settle(text: str, finish_reason: str, grammar: Grammar) -> tuple[str, str]:
 
 
 def _canonical(error: ContextWindowError | PipelineError) -> Exception:
-    """The lm15 error that DSPy's layers know how to treat."""
+    """The corresponding lm15 error, which DSPy handles."""
     kind = lm15.ContextLengthError if isinstance(error, ContextWindowError) else lm15.ServerError
     canonical: Exception = kind(str(error), provider=_PROVIDER)
     return canonical

@@ -1,4 +1,4 @@
-"""What the weights in a file or folder are, whatever it is called and wherever it lies."""
+"""Content-based names of weights, which do not depend on their path."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 PREFIX = "embedded/"
 _BLOCK, _BLOCKS = 1 << 16, 64
 _SUFFIXES = frozenset({".bin", ".gguf", ".jinja", ".json", ".model", ".safetensors", ".txt", ".xml"})
-"""Of the files in a model's folder that decide what it says: weights, configuration, tokeniser and template."""
+"""Suffixes of the files that determine a model's replies: weights, configuration, tokeniser and template."""
 
 
 def content_of(model: Path) -> str:
-    """Sixteen hexadecimal digits of a model's GGUF file or folder.
+    """A hash of a model's GGUF file or folder, sixteen hexadecimal digits.
 
-    Large files are sampled, 64 KiB in 64 places: weights that were tuned differ in every layer that was.
+    Large files are sampled, 64 KiB at 64 positions: tuned weights differ in every adapted layer.
 
     Raises:
         OSError: it cannot be read.
@@ -30,16 +30,16 @@ def content_of(model: Path) -> str:
 
 
 def names_in_keys(model: str, answered: Sequence[str] = ()) -> list[str]:
-    """What the keys of calls to an embedded model name it by: its weights, so that a run may be moved.
+    """The names of an embedded model in ledger keys. They identify its weights, so that a run can be moved.
 
-    A name of the registry stands for itself, a tuned model for its training, any other file or folder for its content.
+    A registered model is named by its registry name, a tuned model by its training, any other by its content.
 
     Args:
         model: `embedded/<name or path>`.
-        answered: model strings under which calls were answered before.
+        answered: model strings of calls that were answered before.
 
     Returns:
-        The name; behind it, as earlier versions had the path in the key, the paths under which answers may stand.
+        The name, followed by paths under which earlier versions may have stored answers.
     """
     name = model.removeprefix(PREFIX)
     path = Path(name).expanduser()

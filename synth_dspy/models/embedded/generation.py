@@ -1,4 +1,4 @@
-"""The terms of the model server: how it is set, how a reply is decoded, what comes back, and how it can fail."""
+"""Data types of the model server: settings, sampling parameters, results and errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DEFAULT_MAX_TOKENS = 512
 
 
 class ContextWindowError(ModelError):
-    """Prompt and reply together do not fit the model's context window (or the server's cache)."""
+    """Prompt and reply together exceed the model's context window (or the server's cache)."""
 
 
 class PipelineError(ModelError):
-    """The pipeline failed on this request, also when it ran alone on a new pipeline; or it could not be loaded."""
+    """The pipeline failed on this request, even alone on a new pipeline, or could not be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class ServerSettings:
     """How a model is served. The defaults suit small models on a few cores.
 
     Attributes:
-        kv_cache_gib: Memory for keys and values, shared by all requests and the prefix cache.
-        max_sequences: Requests in one step at most; the rest wait in line.
-        max_batched_tokens: Tokens in one step at most: longer prompts are read in chunks, between others' tokens.
+        kv_cache_gib: Memory of the key-value cache, shared by all requests and the prefix cache.
+        max_sequences: Maximum number of requests in a batch; others are queued.
+        max_batched_tokens: Maximum number of tokens per step: longer prompts are processed in chunks.
     """
 
     kv_cache_gib: int = 1
@@ -35,7 +35,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one reply is decoded. `temperature` 0 is greedy; `seed` chooses among samples of the same request."""
+    """Decoding parameters. `temperature` 0 is greedy; `seed` selects among samples of the same request."""
 
     max_tokens: int = DEFAULT_MAX_TOKENS
     temperature: float = 0.0
@@ -47,7 +47,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     grammar: Grammar | None = None
     logprobs: bool = False
-    """Whether the reply comes with its tokens' log-probabilities."""
+    """Whether to return the tokens' log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Generation:
     """A finished reply and what it cost.
 
     Attributes:
-        finish_reason: "stop" (the model ended it) or "length" (the budget did).
+        finish_reason: "stop" (ended by the model) or "length" (cut at max_tokens).
         cpu_seconds: This request's share of the process's CPU time during its steps.
         queue_seconds: From the call to the first step that could include it.
         latency_seconds: From the call to the finished reply.
-        token_ids: What the model said, the token that ended the reply included.
-        token_logprobs: Log-probability of each of them, if that was asked for; else empty.
+        token_ids: The reply's tokens, with the end token.
+        token_logprobs: Their log-probabilities, if requested; else empty.
     """
 
     text: str

@@ -1,10 +1,10 @@
-"""OpenVINO GenAI's continuous-batching pipeline in this package's terms: opened, asked, and its replies read.
+"""Wrapper of OpenVINO GenAI's continuous-batching pipeline.
 
-Keys and values are cached in the precision of the products (`precision.py`), not in OpenVINO's default of 8 bits: there
-a token attends to exact keys within its own chunk of the prompt and to rounded ones from the cache. Even so the shape
-of a batch decides how sums are ordered, in the last bit, and so now and then which of two nearly equal tokens is best:
-of 40 greedy replies 16 to 18 differed between a batch and one at a time, in f32 as in bf16. What was answered once is
-kept by the ledger; the same call made anew may be answered in other words.
+Keys and values are cached in the compute precision (`precision.py`), not in OpenVINO's default of 8 bits, with which a
+token attends to exact keys within its chunk of the prompt and to rounded ones from the cache. Even so, the shape of a
+batch determines the order of sums, hence their last bit, and sometimes which of two nearly equal tokens is best: of 40
+greedy replies, 16 to 18 differed between a batch and one at a time, in f32 as in bf16. Answers are kept by the ledger,
+but repeating a call may give another answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def open_pipeline(path: Path, settings: ServerSettings) -> Any:
 
 
 def generation_config(sampling: Sampling, stop_ids: set[int]) -> Any:
-    """How a request is decoded, as the pipeline takes it with a prompt that is templated already."""
+    """The pipeline's generation config for a prompt that is templated already."""
     import openvino_genai
 
     config = openvino_genai.GenerationConfig()
@@ -61,7 +61,7 @@ def generation_config(sampling: Sampling, stop_ids: set[int]) -> Any:
 
 
 def state_of(handle: Any) -> Literal["running", "ignored", "finished"]:
-    """Where a request stands; "ignored" is one that does not fit the pipeline's cache."""
+    """The state of a request; "ignored" means that it does not fit into the pipeline's cache."""
     import openvino_genai
 
     status = handle.get_status()
@@ -71,10 +71,10 @@ def state_of(handle: Any) -> Literal["running", "ignored", "finished"]:
 
 
 def read_reply(handle: Any) -> tuple[list[int], list[float], bool]:
-    """The token ids of a finished reply, their log-probabilities, and whether its budget cut it."""
+    """The token ids of a finished reply, their log-probabilities, and whether it was cut at max_tokens."""
     import openvino_genai
 
-    outputs = handle.read_all()  # none for a reply of which a stop string took all there was
+    outputs = handle.read_all()  # empty if a stop string removed the whole reply
     if not outputs:
         return [], [], False
     cut = outputs[0].finish_reason == openvino_genai.GenerationFinishReason.LENGTH

@@ -1,7 +1,7 @@
-"""The models of this process: one server each, by name, under a memory bound.
+"""The pool of models in this process: one server per model, under a memory limit.
 
-A call leases its model's server; a model that is not loaded is loaded first, and idle ones leave, least recently used
-first, until it fits.
+A call leases its model's server. A model that is not loaded is loaded first, after idle ones have been unloaded, least
+recently used first, until it fits.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ logger = logging.getLogger(__name__)
 
 GIB = 1 << 30
 MEMORY = "SYNTH_DSPY_MODEL_MEMORY_GIB"
-"""The environment's variable for what all loaded models may take."""
+"""Environment variable for the memory limit of all loaded models."""
 _CGROUP = Path("/sys/fs/cgroup")
 _BUFFERS_GIB = 0.25
 _LEAST_GIB = 4.5
 
 
 class ModelPool:
-    """The servers of this process, by model, under a memory bound.
+    """The servers of this process by model, under a memory limit.
 
     Args:
-        memory_gib: What all loaded models may take together, by estimate (see `estimate_gib`). When a model is asked
-            for, idle ones are unloaded, least recently used first, until it fits; one alone is always loaded. None:
-            what `SYNTH_DSPY_MODEL_MEMORY_GIB` says, or a sixth of the machine's (or container's) memory, and at least
-            4.5, which hold two of the default student.
-        settings: How each is served.
+        memory_gib: Limit of the estimated memory of all loaded models (see `estimate_gib`). A single model is always
+            loaded. None: the value of `SYNTH_DSPY_MODEL_MEMORY_GIB`, or a sixth of the machine's (or container's)
+            memory, but at least 4.5, enough for two models like the default student.
+        settings: Settings of each server.
 
     Raises:
-        SetupError: `SYNTH_DSPY_MODEL_MEMORY_GIB` is no number.
+        SetupError: `SYNTH_DSPY_MODEL_MEMORY_GIB` is not a number.
     """
 
     def __init__(self, memory_gib: float | None = None, settings: ServerSettings | None = None) -> None:
@@ -52,7 +51,7 @@ class ModelPool:
 
     @contextmanager
     def lease(self, model: str) -> Iterator[ModelServer]:
-        """The server of `model` (a registry name or a path), loaded if need be and not unloaded meanwhile.
+        """The server of `model` (a registry name or a path), loaded if necessary and kept loaded during the lease.
 
         Raises:
             SetupError: There is no such model, or its weights cannot be fetched.
@@ -85,7 +84,7 @@ class ModelPool:
     def _acquire(self, model: str) -> ModelServer:
         with self._lock:
             entry = self._servers.get(model)
-        # Fetching or converting may take minutes: not under the lock, which every call needs (they have their own).
+        # Fetching or converting may take minutes, so not under this lock; both have their own.
         path = None if entry is not None and entry[0].alive else self._path(model)
         with self._lock:
             entry = self._servers.get(model)
@@ -103,7 +102,7 @@ class ModelPool:
         return readable(resolve(model))
 
     def _start(self, model: str, path: Path) -> tuple[ModelServer, float]:
-        """Make room, then load; under the lock, which waiting for room gives up meanwhile."""
+        """Make room, then load. Called with the lock, which is released while waiting for room."""
         estimate = estimate_gib(path, self.settings)
         self._servers.pop(model, None)
         while self._servers and sum(each for _, each in self._servers.values()) + estimate > self.memory_gib:
@@ -118,17 +117,16 @@ class ModelPool:
 
 
 def estimate_gib(path: Path, settings: ServerSettings) -> float:
-    """What a model takes once it has served for a while, in GiB.
+    """Estimate the memory of a model after it has served for a while, in GiB.
 
-    The file's size twice, for weights as they are read and as they are multiplied; four bytes more for each weight in
-    F16, which becomes a float32 value; a quarter of a GiB for buffers and grammars; and the cache, which fills up to
-    its bound and stays full. That is what the default student was seen to take (OpenVINO 2026.4, a CPU with AVX2):
-    besides the cache 0.52 GiB in Q8_0, and 1.1 GiB with its blocks in F16, as it is tuned. No larger model was
-    measured, nor any with other types, nor a model folder.
+    Twice the file's size, for the weights as read and as multiplied; four bytes more per F16 weight, which becomes a
+    float32 value; a quarter of a GiB for buffers and grammars; and the full cache. This matches the default student
+    (OpenVINO 2026.4, a CPU with AVX2): without the cache 0.52 GiB in Q8_0, and 1.1 GiB tuned, with F16 blocks. Larger
+    models, other types and model folders have not been measured.
 
     Args:
         path: A GGUF file, or a folder with an OpenVINO model.
-        settings: How it is served.
+        settings: The server's settings.
     """
     from synth_dspy.models.weights.gguf import F16, read_header
 
@@ -140,18 +138,18 @@ def estimate_gib(path: Path, settings: ServerSettings) -> float:
 
 
 def _memory_gib() -> float:
-    said = os.environ.get(MEMORY)
+    value = os.environ.get(MEMORY)
     try:
-        return float(said) if said else _share_of_memory()
+        return float(value) if value else _share_of_memory()
     except ValueError:
-        raise SetupError(f"{MEMORY} is {said!r}: set it to a number of GiB, such as 6, or leave it out.") from None
+        raise SetupError(f"{MEMORY} is {value!r}: set it to a number of GiB, such as 6, or leave it out.") from None
 
 
 def _share_of_memory() -> float:
     import psutil  # type: ignore[import-untyped]
 
     total = int(psutil.virtual_memory().total)
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, which psutil does not look at
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # a container's limit, which psutil ignores
         with suppress(OSError, ValueError):  # no such file, or "max"
             total = min(total, int((_CGROUP / name).read_text()))
     return max(_LEAST_GIB, total / GIB / 6)
@@ -162,7 +160,7 @@ _POOL_LOCK = threading.Lock()
 
 
 def pool() -> ModelPool:
-    """The process's pool, made on first use and closed when the interpreter exits."""
+    """The process's pool, created on first use and closed at exit."""
     global _POOL
     with _POOL_LOCK:
         if _POOL is None:

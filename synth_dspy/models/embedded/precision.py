@@ -1,8 +1,8 @@
-"""The precision that models in this process compute in: the machine's, unless `SYNTH_DSPY_PRECISION` says otherwise.
+"""The compute precision of models in this process: the best for the CPU, unless `SYNTH_DSPY_PRECISION` is set.
 
-bfloat16 halves the bytes that a product reads, and CPUs that multiply it (AVX-512 BF16, AMX) serve and train about
-twice as fast in it; others would emulate it. OpenVINO refuses to load a model whose key-value cache has another type
-than its products, so both are always set, together.
+bfloat16 halves the memory traffic, and CPUs that support it (AVX-512 BF16, AMX) serve and train about twice as fast;
+others would emulate it. OpenVINO refuses to load a model whose key-value cache has another type than its products, so
+both are always set together.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ENVIRONMENT = "SYNTH_DSPY_PRECISION"
 
 
 def precision() -> Precision:
-    """What this process's models compute in on the CPU.
+    """The compute precision of this process's models on the CPU.
 
     Raises:
-        SetupError: `SYNTH_DSPY_PRECISION` asks for a precision that does not exist, or that this CPU has not.
+        SetupError: `SYNTH_DSPY_PRECISION` is not a precision, or this CPU does not support it.
     """
     return choose_precision(_capabilities(), os.environ.get(ENVIRONMENT))
 
@@ -33,10 +33,10 @@ def choose_precision(capabilities: Collection[str], override: str | None = None)
 
     Args:
         capabilities: OpenVINO's `OPTIMIZATION_CAPABILITIES` of the CPU, such as `{"FP32", "BF16", "INT8"}`.
-        override: the user's choice; None or empty: bf16 where the CPU multiplies it, else f32.
+        override: the user's choice; None or empty: bf16 if the CPU supports it, else f32.
 
     Raises:
-        SetupError: the override is neither, or is bf16 on a CPU without it.
+        SetupError: the override is invalid, or is bf16 on a CPU without it.
     """
     if not override:
         return "bf16" if "BF16" in capabilities else "f32"
@@ -44,7 +44,7 @@ def choose_precision(capabilities: Collection[str], override: str | None = None)
         raise SetupError(f"{ENVIRONMENT} is {override!r}: set it to f32 or bf16, or leave it out.")
     if override == "bf16" and "BF16" not in capabilities:
         raise SetupError(
-            f"{ENVIRONMENT} is bf16, and this CPU does not multiply in bfloat16: set it to f32, or leave it out."
+            f"{ENVIRONMENT} is bf16, but this CPU does not support bfloat16: set it to f32, or leave it out."
         )
     return override  # type: ignore[return-value]
 

@@ -1,11 +1,11 @@
 """The embedded model server: one thread per model steps a continuous-batching pipeline for all callers at once.
 
-Callers hand in a prompt and get a future. The thread admits what has arrived, runs one step for everything that is
-in flight (a chunk of someone's prompt, one more token for everybody else), and resolves the futures that finished.
-`pool.py` holds the servers by name, `pipeline.py` knows the pipeline's own terms.
+Callers submit a prompt and get a future. The thread admits new requests, runs one step for everything in flight (a
+chunk of a prompt, one more token for the others), and resolves the futures of finished requests. `pool.py` holds the
+servers by name, `pipeline.py` wraps the pipeline.
 
-Failures are per request: a prompt beyond the context window is refused before it is admitted; when a step fails, the
-pipeline is built anew and everything that was in flight runs again one by one, so that only the culprit fails.
+Failures are per request: a prompt beyond the context window is refused at once; when a step fails, the pipeline is
+rebuilt and all requests in flight are retried one by one, so that only the culprit fails.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STOP_TIMEOUT = 30.0  # seconds a closing process waits for the step in progress
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A request on its way: waiting, then in flight (`handle` set), then resolved."""
+    """A request: waiting, then in flight (`handle` is set), then resolved."""
 
     ids: Any  # openvino.Tensor [1, tokens]
     prompt_tokens: int
@@ -49,7 +49,7 @@ class _Job:
     submitted: float = field(default_factory=time.perf_counter)
     admitted: float = 0.0
     handle: Any = None
-    unread: int = 0  # prompt tokens the pipeline has not read yet, as far as we know
+    unread: int = 0  # prompt tokens that the pipeline has not processed yet (estimate)
     cpu_seconds: float = 0.0
 
 
@@ -58,7 +58,7 @@ class ModelServer:
 
     Args:
         path: A GGUF file that OpenVINO reads, or a folder with an OpenVINO model.
-        name: What errors call it.
+        name: Its name in error messages.
         settings: See `ServerSettings`.
     """
 
@@ -69,13 +69,13 @@ class ModelServer:
         self._wake = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
-        self._suspects: deque[_Job] = deque()  # were in flight when a step failed: each runs again, alone
+        self._suspects: deque[_Job] = deque()  # were in flight when a step failed; each is retried alone
         self._repeats: Counter[tuple[Any, ...]] = Counter()
         self._stopping = False
         self._loaded = threading.Event()
         self._failure: Exception | None = None
         self._pipeline: Any = None
-        self._tokenizer: Tokenizer | None = None  # there from the first load until the server is closed
+        self._tokenizer: Tokenizer | None = None  # set from loading until the server is closed
         self._next_id = 0
         self._thread = threading.Thread(target=self._serve, name=f"model-server {self.name}", daemon=True)
         self._thread.start()
@@ -83,7 +83,7 @@ class ModelServer:
     # --- what callers use, from any thread -------------------------------------------------------------------
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The prompt that the model's own chat template makes of `messages` (role and content), ready for a reply."""
+        """Render `messages` (role and content) with the model's own chat template, ready for a reply."""
         return self._tokenizer_once_loaded().render(messages)
 
     def token_ids(self, prompt: str) -> list[int]:
@@ -118,7 +118,7 @@ class ModelServer:
         return job.future
 
     def cancel(self, future: Future[Generation]) -> None:
-        """Take a request out of the batch; its future is cancelled. Finished ones stay as they are."""
+        """Remove a request from the batch and cancel its future; no effect on finished requests."""
         future.cancel()
         with self._wake:
             self._wake.notify()
@@ -130,11 +130,11 @@ class ModelServer:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still take requests."""
+        """Whether it still accepts requests."""
         return self._failure is None and not self._stopping
 
     def close(self) -> None:
-        """Stop after the step in progress and free the model. Unfinished requests fail with `PipelineError`."""
+        """Stop after the current step and free the model. Unfinished requests fail with `PipelineError`."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -152,8 +152,8 @@ class ModelServer:
         return self._tokenizer
 
     def _seeded(self, prompt: str, sampling: Sampling) -> Sampling:
-        """Give an unseeded sampled request a seed: the how-many-eth such request this is, so that asking n times
-        gives n samples, the same ones in every process that asks in the same order."""
+        """Seed an unseeded sampled request with the number of its earlier repetitions, so that n repetitions give n
+        samples, which are the same in every process with the same order of requests."""
         if sampling.seed is not None or sampling.temperature == 0:
             return sampling
         key = (prompt, sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens)
@@ -172,7 +172,7 @@ class ModelServer:
             while self._failure is None and self._wait_for_work():
                 self._admit()
                 self._step()
-        except Exception as error:  # a defect here must not leave callers waiting
+        except Exception as error:  # a bug here must not leave callers waiting
             logger.exception("the server of %s stopped", self.name)
             self._failure = error
         finally:
@@ -185,14 +185,14 @@ class ModelServer:
         logger.info("loaded %s in %.1f s", self.name, time.perf_counter() - started)
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do; False when the server is to stop."""
+        """Wait for requests; False when the server is to stop."""
         with self._wake:
             while not self._stopping and not self.busy:
                 self._wake.wait()
             return not self._stopping
 
     def _admit(self) -> None:
-        """Move waiting requests into the pipeline. Suspects go alone: the batch is empty before and after."""
+        """Move waiting requests into the pipeline; suspects one at a time, into an empty batch."""
         with self._wake:
             if self._suspects:
                 jobs = [] if self._running else [self._suspects.popleft()]
@@ -226,10 +226,10 @@ class ModelServer:
             self._recover(error)
             return
         self._share_cpu(time.process_time() - before)
-        self._settle()
+        self._resolve_finished()
 
     def _share_cpu(self, seconds: float) -> None:
-        """Split a step's CPU time by the tokens each request had in it, as the scheduler admits them: in order."""
+        """Split a step's CPU time by the number of tokens of each request, in the scheduler's order."""
         room = max(self.settings.max_batched_tokens, len(self._running))
         shares = []
         for job in self._running:
@@ -241,7 +241,7 @@ class ModelServer:
         for job, tokens in zip(self._running, shares, strict=True):
             job.cpu_seconds += seconds * tokens / total
 
-    def _settle(self) -> None:
+    def _resolve_finished(self) -> None:
         """Resolve the requests that the last step finished."""
         running = []
         for job in self._running:
@@ -271,7 +271,7 @@ class ModelServer:
             text = text.split(stop, 1)[0]
         now = time.perf_counter()
         generation = Generation(
-            text=text.rstrip("\ufffd") if cut else text,  # a character of several tokens, cut in the middle
+            text=text.rstrip("\ufffd") if cut else text,  # an incomplete character of several tokens
             finish_reason="length" if cut else "stop",
             prompt_tokens=job.prompt_tokens,
             output_tokens=len(ids),
@@ -285,37 +285,37 @@ class ModelServer:
             job.future.set_result(generation)
 
     def _recover(self, error: Exception) -> None:
-        """After a failed step the pipeline is unusable: build a new one and find the culprit by running each alone."""
-        casualties = [job for job in self._running if not job.future.cancelled()]
+        """After a failed step the pipeline is unusable: rebuild it, and find the culprit by retrying each alone."""
+        affected = [job for job in self._running if not job.future.cancelled()]
         self._running = []
-        logger.warning("a step of %s failed with %d requests in flight: %s", self.name, len(casualties), error)
+        logger.warning("a step of %s failed with %d requests in flight: %s", self.name, len(affected), error)
         self._pipeline = None
         try:
             self._load()
-        except Exception as again:
-            self._failure = again
-        if self._failure is not None or len(casualties) == 1:
-            for job in casualties:
+        except Exception as reload_error:
+            self._failure = reload_error
+        if self._failure is not None or len(affected) == 1:
+            for job in affected:
                 _fail(job, PipelineError(f"{self.name}: the pipeline failed: {error}"))
             return
-        for job in casualties:
+        for job in affected:
             job.handle = None
-        self._suspects.extend(casualties)
+        self._suspects.extend(affected)
 
     def _shut_down(self) -> None:
         with self._wake:
             self._stopping = True
-            left = [*self._running, *self._suspects, *self._waiting]
+            unfinished = [*self._running, *self._suspects, *self._waiting]
             self._running, self._suspects, self._waiting = [], deque(), deque()
-        for job in left:
+        for job in unfinished:
             if job.handle is not None:
                 with suppress(Exception):
                     job.handle.cancel()
             job.handle = None
             _fail(job, PipelineError(f"{self.name}: the model server was closed ({self._failure or 'unloaded'})"))
-        if self._pipeline is not None and left:
+        if self._pipeline is not None and unfinished:
             with suppress(Exception):
-                self._pipeline.step()  # releases what was cancelled, else the pipeline complains of leaks
+                self._pipeline.step()  # releases cancelled requests; otherwise the pipeline reports leaks
         self._pipeline = self._tokenizer = None
 
 

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 def open_tokenizer(path: Path) -> Any:
     """OpenVINO's tokenizer of a GGUF file or of an OpenVINO model folder.
 
-    Making one from a GGUF file takes 2 to 3 s, half of what it takes to load a small model. It is made once for all
-    models with the same tokenizer, a student and what it was tuned to, and read from the cache in a tenth of a second.
-    Where the cache cannot be used, it is made each time.
+    Converting one from a GGUF file takes 2 to 3 s, half the time to load a small model. It is converted once for all
+    models with the same tokenizer (a student and its tuned versions), and loaded from the cache in a tenth of a second.
+    If the cache cannot be used, it is converted each time.
     """
     import openvino_genai
 
@@ -33,7 +33,7 @@ def open_tokenizer(path: Path) -> Any:
     def write(part: Path) -> None:
         part.mkdir()
         (part / "model.gguf").symlink_to(path.resolve())
-        openvino_genai.Tokenizer(str(part / "model.gguf"), enable_save_ov_model=True)  # writes beside the file it reads
+        openvino_genai.Tokenizer(str(part / "model.gguf"), enable_save_ov_model=True)  # writes next to the input file
         (part / "model.gguf").unlink()
 
     folder = None
@@ -41,10 +41,10 @@ def open_tokenizer(path: Path) -> Any:
         folder = kept(f"tokenizer-{key}", write)
         return openvino_genai.Tokenizer(str(folder))
     except (OSError, RuntimeError, SetupError) as error:
-        logger.warning("the tokenizer of %s is made again, as the cache cannot be used: %s", path, error)
+        logger.warning("the tokenizer of %s is converted again, as the cache cannot be used: %s", path, error)
         if folder is not None:
             with suppress(OSError):
-                remove(folder)  # what cannot be read
+                remove(folder)  # unreadable
         return openvino_genai.Tokenizer(str(path))
 
 
@@ -58,7 +58,7 @@ class Tokenizer:
 
     Attributes:
         stop_ids: the tokens that end a reply.
-        longest: as many tokens as it makes of any text: it cuts longer ones, and says nothing.
+        longest: the maximum number of tokens of a text: longer ones are truncated silently.
     """
 
     def __init__(self, pipeline: Any, path: Path, context_length: int) -> None:
@@ -69,7 +69,7 @@ class Tokenizer:
         self.longest = int(self.encode(" a" * (context_length + 8)).shape[1])
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The prompt that the chat template makes of `messages` (role and content), ready for a reply."""
+        """Render `messages` (role and content) with the chat template, ready for a reply."""
         return str(self._tokenizer.apply_chat_template([dict(m) for m in messages], True))
 
     def encode(self, prompt: str) -> Any:
@@ -77,12 +77,12 @@ class Tokenizer:
         return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
 
     def text(self, ids: Sequence[int]) -> str:
-        """A reply's text. OpenVINO takes every added token for one that is not to be shown, a model's `<tool_call>`
-        too, which is part of what it says."""
+        """A reply's text. OpenVINO hides every added token, including a model's `<tool_call>`, which is part of the
+        reply."""
         text = str(self._tokenizer.decode(ids))
-        said = [i for i in ids if i not in self.stop_ids]
-        if self._path.is_dir() or text == self._tokenizer.decode(said, skip_special_tokens=False):
+        reply_ids = [i for i in ids if i not in self.stop_ids]
+        if self._path.is_dir() or text == self._tokenizer.decode(reply_ids, skip_special_tokens=False):
             return text
         if self._control is None:
             self._control = control_tokens(self._path)
-        return str(self._tokenizer.decode([i for i in said if i not in self._control], skip_special_tokens=False))
+        return str(self._tokenizer.decode([i for i in reply_ids if i not in self._control], skip_special_tokens=False))

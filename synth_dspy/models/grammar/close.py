@@ -1,4 +1,4 @@
-"""Replies that the budget cut, closed so that they can be read: JSON values, and lists of calls."""
+"""Closes truncated replies so that they can be parsed: JSON values, and lists of calls."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Callable
 from typing import Any
 
 _Open = tuple[str, Any]
-"""What closes the innermost bracket that is open, and what is open around it: an `_Open`, or None."""
+"""The closing bracket of the innermost open bracket, and the `_Open` around it, or None."""
 _TRIED = 64
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 
 
 def close_json(text: str) -> str | None:
-    """The shortest JSON value that a cut-off reply can be read as, or None where there is none.
+    """Close a truncated JSON reply, or return None if that is not possible.
 
-    Open strings, arrays and objects are closed, and a member whose value had not begun is dropped. Nothing is made
-    up: fields that were not reached stay missing, for the reader to notice.
+    Open strings, arrays and objects are closed, and a member without a value is dropped. Nothing is made up: fields
+    that were not reached stay missing.
     """
     return _closed(text, json.loads)
 
 
 def close_json_calls(text: str) -> str | None:
-    """As `close_json`, for a list of calls: one whose name may not be whole is left out."""
+    """Like `close_json`, for a list of calls: a call whose name may be incomplete is dropped."""
     return _closed(text, _read_json_calls)
 
 
 def close_python_calls(text: str) -> str | None:
-    """As `close_json_calls`, for calls in Python."""
+    """Like `close_json_calls`, for calls in Python syntax."""
     return _closed(text, _read_python_calls)
 
 
 def after_token(close: Callable[[str], str | None], token: str | None) -> Callable[[str], str | None]:
-    """`close` for replies that may begin with a call token, which is kept; `close` itself without one."""
+    """Adapt `close` to replies that may begin with a call token, which is kept."""
     if not token:
         return close
 
@@ -47,7 +47,7 @@ def after_token(close: Callable[[str], str | None], token: str | None) -> Callab
 
 
 def _read_json_calls(text: str) -> None:
-    """Raise ValueError unless `text` is a list of calls that have come to their arguments."""
+    """Raise ValueError unless `text` is a list of calls with arguments."""
 
     def check(value: dict[str, Any]) -> dict[str, Any]:
         if "$call" in value and not (isinstance(value["$call"], dict) and "arguments" in value["$call"]):
@@ -64,19 +64,19 @@ def _read_python_calls(text: str) -> None:
     tree = ast.parse(text, mode="eval").body
     if not isinstance(tree, ast.List) or not all(isinstance(each, ast.Call) for each in tree.elts):
         raise ValueError("not a list of calls")
-    called: set[ast.AST] = set()  # names that are called, all others being the beginnings of something else
+    callees: set[ast.AST] = set()  # names of called functions; any other name is an incomplete literal
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            called |= set(ast.walk(node.func))
-        elif isinstance(node, ast.Name) and node not in called:
+            callees |= set(ast.walk(node.func))
+        elif isinstance(node, ast.Name) and node not in callees:
             raise ValueError("not a literal")
 
 
 def _closed(text: str, read: Callable[[str], Any]) -> str | None:
     stack: _Open | None = None
     in_string = escaped = False
-    # Prefixes of `text` that closers make whole, by their length; the last ones are enough: a cut is at the end.
-    safe: deque[tuple[int, _Open | None]] = deque(maxlen=_TRIED)
+    # Lengths of prefixes of `text` that closers complete; the last few suffice, since the cut is at the end.
+    cut_points: deque[tuple[int, _Open | None]] = deque(maxlen=_TRIED)
     for position, char in enumerate(text):
         if in_string:
             if escaped:
@@ -90,14 +90,14 @@ def _closed(text: str, read: Callable[[str], Any]) -> str | None:
             in_string = True
         elif char in _CLOSERS:
             stack = (_CLOSERS[char], stack)
-            safe.append((position + 1, stack))
+            cut_points.append((position + 1, stack))
         elif char in _CLOSERS.values() and stack:
             stack = stack[1]
-            safe.append((position + 1, stack))
+            cut_points.append((position + 1, stack))
         elif char == ",":
-            safe.append((position, stack))
-    whole = (text[:-1] if escaped else text) + ('"' if in_string else "") + _closers(stack)
-    for candidate in (whole, *(text[:length] + _closers(open_) for length, open_ in reversed(safe))):
+            cut_points.append((position, stack))
+    completed = (text[:-1] if escaped else text) + ('"' if in_string else "") + _closers(stack)
+    for candidate in (completed, *(text[:length] + _closers(open_) for length, open_ in reversed(cut_points))):
         try:
             read(candidate)
         except (ValueError, SyntaxError):

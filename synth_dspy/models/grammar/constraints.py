@@ -1,23 +1,23 @@
-"""JSON schema to grammar: what constrained decoding lets the model write, and nothing it can waste its budget on.
+"""Compiles JSON schemas to grammars for constrained decoding, without room for a model to waste its budget.
 
-A JSON schema allows white space anywhere, and a weak model can fill its whole budget with it. The grammar made here
-is a subset of the schema's language: fixed separators (`{"a": 1, "b": [true]}`, as `json.dumps` writes), every
-property present and in the schema's order, no white space besides, no `\\u` escapes (they can spell lone surrogates),
-numbers of bounded length. Strings that a later field waits for are bounded in words, so that one that runs away
-leaves room for the rest. A schema's `maxLength` is kept exactly.
+A JSON schema allows white space anywhere, and a weak model can fill its whole budget with it. The grammar is a subset
+of the schema's language: fixed separators (`{"a": 1, "b": [true]}`, as `json.dumps` writes), every property present and
+in the schema's order, no other white space, no `\\u` escapes (they can encode lone surrogates), numbers of bounded
+length. Strings before a later field are bounded in words, so that a runaway string leaves room for the rest. A schema's
+`maxLength` is kept exactly.
 
-Properties named in the keyword `"x-optional": ["b", "c"]` may be left out. Of a string's `pattern` and `format`, an
-integer's and a number's bounds, `ebnf.py` says how far they are kept; a pattern without an EBNF is passed over.
+Properties named in the keyword `"x-optional": ["b", "c"]` may be left out. `ebnf.py` describes how a string's `pattern`
+and `format` and a number's bounds are supported; a pattern that cannot be expressed in EBNF is ignored.
 
-Inside arrays, such as the list of calls `[{"name": "f", "arguments": {...}}, ...]`, everything has an end: a string
-without `maxLength` takes a quarter of the reply's budget at most (`max_tokens` characters, from 64 to 512; half of that
-in a list or map that is an argument), an array without `maxItems` 16 items (at the root: one for every 16 tokens of
-the budget), a value of any type one level.
+Inside arrays, such as the list of calls `[{"name": "f", "arguments": {...}}, ...]`, everything is bounded: a string
+without `maxLength` to a quarter of the reply's budget (`max_tokens` characters, from 64 to 512; half of that in a list
+or map that is an argument), an array without `maxItems` to 16 items (at the root: one per 16 tokens of the budget), a
+value of any type to one level.
 
 A list with the keyword `"x-call-token": "<tool_call>"` begins with that token if it is not empty.
 
 The same schema of calls gives the grammar of Python calls, `[f(a=1, b="x"), g()]`: `python_calls_grammar`. DSPy passes
-no kind of response format on but JSON schemas, so a grammar travels in one: `grammar_format`.
+on no response format other than JSON schemas, so a grammar is wrapped in one: `grammar_format`.
 
 The dialect is the EBNF of xgrammar, which OpenVINO GenAI compiles. Bounds are cheap only in the forms used here:
 repeating a character class 400 times took 10 s to compile, the same in blocks of 32 half a second.
@@ -43,7 +43,7 @@ __all__ = [
     "grammar_format",
     "python_calls_grammar",
 ]
-_GRAMMAR = "x-grammar"  # a keyword of our own, for a schema that is a grammar already
+_GRAMMAR = "x-grammar"  # our own keyword, for a schema that wraps a grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Grammar:
 
     Attributes:
         ebnf: Its text.
-        word_limits: The top-level strings bounded here, not by the schema itself.
-        close: Reads a reply that the budget cut as the shortest whole one, or as None.
+        word_limits: Word limits of top-level strings, which the schema does not bound.
+        close: Closes a truncated reply, or returns None.
     """
 
     ebnf: str
@@ -80,10 +80,10 @@ def from_response_format(response_format: Mapping[str, Any], max_tokens: int) ->
 
 
 def grammar_format(text: str, call_token: str | None = None) -> dict[str, Any]:
-    """The `response_format` for `dspy.LM` that holds an embedded model to a grammar in xgrammar's EBNF.
+    """The `response_format` for `dspy.LM` that constrains an embedded model to a grammar in xgrammar's EBNF.
 
-    A list of Python calls that the budget cuts is closed, also behind a `call_token` that the grammar begins it with;
-    any other reply is left as it is. Models that are not embedded refuse it or pass it over.
+    A truncated list of Python calls is closed, also after a leading `call_token`; any other reply is left as it is.
+    Models that are not embedded reject or ignore it.
     """
     schema = {"type": "string", _GRAMMAR: text, **({CALL_TOKEN: call_token} if call_token else {})}
     return {"type": "json_schema", "json_schema": {"name": "grammar", "schema": schema}}
@@ -92,7 +92,7 @@ def grammar_format(text: str, call_token: str | None = None) -> dict[str, Any]:
 def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> str:
     """The EBNF of a list of Python calls, `[f(a=1, b="x"), g()]`, from the JSON schema of a list of calls.
 
-    Every reply is an expression that Python reads. A function whose name is no dotted identifier is written as
+    Every reply is an expression that Python reads. A function whose name is not a dotted identifier is written as
     `functions["get-weather"]()`, arguments of such names as `f(**{"user-id": 1})`, and a nested call,
     `{"$call": {"name": ..., "arguments": ...}}`, as a call.
 
@@ -110,20 +110,20 @@ def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> st
 
 @lru_cache(maxsize=256)
 def _compiled(schema: str, max_tokens: int) -> Grammar:
-    read = json.loads(schema)
-    compiler = SchemaCompiler(read.get("$defs") or read.get("definitions") or {}, max_tokens)
-    close = close_json_calls if _is_calls(read) else close_json
-    return Grammar(*compiler.compile(read), after_token(close, read.get(CALL_TOKEN)))
+    parsed = json.loads(schema)
+    compiler = SchemaCompiler(parsed.get("$defs") or parsed.get("definitions") or {}, max_tokens)
+    close = close_json_calls if _is_calls(parsed) else close_json
+    return Grammar(*compiler.compile(parsed), after_token(close, parsed.get(CALL_TOKEN)))
 
 
 @lru_cache(maxsize=256)
 def _python_compiled(schema: str, max_tokens: int) -> str:
-    read = json.loads(schema)
-    return PythonCallsCompiler(read.get("$defs") or read.get("definitions") or {}, max_tokens).compile(read)[0]
+    parsed = json.loads(schema)
+    return PythonCallsCompiler(parsed.get("$defs") or parsed.get("definitions") or {}, max_tokens).compile(parsed)[0]
 
 
 def _is_calls(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema is that of a list of calls."""
+    """Whether a schema describes a list of calls."""
     items = schema.get("items") if schema.get("type") == "array" else None
     options = items.get("anyOf", [items]) if isinstance(items, dict) else []
     return bool(options) and all({"name", "arguments"} <= set(each.get("properties", ())) for each in options)

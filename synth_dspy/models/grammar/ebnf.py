@@ -1,7 +1,7 @@
-"""Pieces of EBNF: literals, choices, whole numbers in a range, and strings that match a regular expression.
+"""Building blocks of EBNF: literals, choices, integers in a range, and strings that match a regular expression.
 
-The dialect is xgrammar's. Everything here is exact or narrower than what was asked for, never wider, with the
-exception that `numbers` lets a fraction pass where no whole number lies between the bounds.
+The dialect is xgrammar's. Everything is exact or narrower than specified, never wider, except that `numbers` allows any
+fraction if no integer lies between the bounds.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 _MOST_DIGITS = 16
 _LARGEST = 10**_MOST_DIGITS - 1
-_OPEN_REPEATS = 32  # what `*` and `+` of a pattern come to: a model may never stop repeating
+_OPEN_REPEATS = 32  # the bound of `*` and `+` in a pattern: a model may never stop repeating
 
 _LONG_MONTH = "(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
 _SHORT_MONTH = "(0[469]|11)-(0[1-9]|[12][0-9]|30)"
 _DATE = f"[12][0-9]{{3}}-({_LONG_MONTH}|{_SHORT_MONTH}|02-(0[1-9]|1[0-9]|2[0-8]))"
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 FORMATS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}Z?"}
-"""JSON schema formats that have a fixed shape, as patterns. Every date is one; 29 February is left out."""
+"""Patterns of JSON schema formats with a fixed shape. Only valid dates match; 29 February is left out."""
 
 _CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
@@ -33,7 +33,7 @@ def literal(text: str) -> str:
 
 
 def choice(options: list[str]) -> str:
-    """One of `options`, safe to stand anywhere."""
+    """One of `options`, parenthesised if there are several."""
     return "(" + " | ".join(f"({option})" for option in options) + ")" if len(options) > 1 else options[0]
 
 
@@ -74,17 +74,17 @@ def numbers(low: float | None = None, high: float | None = None) -> str:
             except ValueError:
                 continue
             options.append(f"{sign}{whole}{ending}")
-    # Between 0.2 and 0.8 lies no whole number: what is asked for there is a fraction of one.
+    # No integer lies between 0.2 and 0.8, say: allow any fraction of one.
     return choice(options) if options else f'"0" {fraction}'
 
 
 def pattern(regex: str, specials: str) -> str | None:
-    """The inside of a quoted string that matches `regex` from end to end, or None where that cannot be said in EBNF.
+    """The inside of a quoted string that matches `regex` completely, or None if EBNF cannot express it.
 
     `*`, `+` and `{n,}` end after 32 repetitions. Look-arounds, back-references and word boundaries have no EBNF.
 
     Args:
-        regex: A regular expression as JSON schemas have it.
+        regex: A regular expression of a JSON schema.
         specials: The characters that a string literal escapes with a backslash.
     """
     try:
@@ -95,63 +95,63 @@ def pattern(regex: str, specials: str) -> str | None:
     if text.endswith("$") and not text.endswith("\\$"):
         text = text[:-1]
     parts: list[str] = []
-    place = 0
-    while place < len(text):
-        char = text[place]
+    position = 0
+    while position < len(text):
+        char = text[position]
         if char == "(":
-            if text.startswith("(?", place) and not text.startswith("(?:", place):
+            if text.startswith("(?", position) and not text.startswith("(?:", position):
                 return None
-            place += 3 if text.startswith("(?:", place) else 1
+            position += 3 if text.startswith("(?:", position) else 1
             parts.append("(")
         elif char in ")|":
             # An empty branch, as in (a|), is EBNF's empty literal.
             parts.append(('"" ' if not parts or parts[-1] in ("(", "|") else "") + char)
-            place += 1
+            position += 1
         elif char in "*+?{":
-            found = _QUANTIFIER.match(text, place)
-            if char == "{" and found is None:
+            match = _QUANTIFIER.match(text, position)
+            if char == "{" and match is None:
                 return None
             if not parts or parts[-1] in ("(", "|"):
                 return None
-            parts[-1] += _repeated(char, found)
-            place = found.end() if found and char == "{" else place + 1
-            if text[place : place + 1] in ("?", "+"):  # lazy or possessive: the same strings
-                place += 1
+            parts[-1] += _repetition(char, match)
+            position = match.end() if match and char == "{" else position + 1
+            if text[position : position + 1] in ("?", "+"):  # lazy or possessive: the same strings
+                position += 1
         elif char == "[":
-            end = _class_end(text, place)
-            written = _char_class(text[place + 1 : end], specials)
+            end = _class_end(text, position)
+            written = _char_class(text[position + 1 : end], specials)
             if written is None:
                 return None
             parts.append(written)
-            place = end + 1
+            position = end + 1
         elif char == "\\":
-            if text[place + 1] in "bBAZ" or text[place + 1].isdigit():
+            if text[position + 1] in "bBAZ" or text[position + 1].isdigit():
                 return None
-            written = _char_class(text[place : place + 2], specials)
+            written = _char_class(text[position : position + 2], specials)
             if written is None:
                 return None
             parts.append(written)
-            place += 2
+            position += 2
         elif char in "^$":
             return None
         else:
             parts.append(f"[^{_classed(specials)}\\x00-\\x1f]" if char == "." else _quoted(char, specials))
-            place += 1
+            position += 1
     return " ".join(parts) + (' ""' if not parts or parts[-1] == "|" else "")
 
 
 def nested_size(text: str) -> int:
-    """How many characters the repeats of repeats in a piece of EBNF come to: what a grammar takes long to compile for.
+    """The total size of nested repetitions in a piece of EBNF, which dominates the time to compile a grammar.
 
-    A class that is repeated costs next to nothing, however often.
+    A single repeated character class costs next to nothing.
     """
     sizes, last, total = [0], 0, 0  # of the groups that are open; of the last part; of all repeats of repeats
-    for found in _PART.finditer(text):
-        part = found[0]
+    for match in _PART.finditer(text):
+        part = match[0]
         if part == "(":
             sizes.append(0)
         elif part[0] in "{?":
-            times = int(found[2] or found[1] or 1)
+            times = int(match[2] or match[1] or 1)
             total += last * times if last > 1 and times > 1 else 0
             sizes[-1] += last * (times - 1)
             last *= times
@@ -170,7 +170,7 @@ def _naturals(low: int, high: int) -> list[str]:
     """The numbers from `low` to `high` (0 <= low <= high) as alternatives, without leading zeros."""
     options = []
     shortest, longest = len(str(low)), len(str(high))
-    full_from = None  # lengths of which every number belongs are said at once
+    full_from = None  # lengths whose numbers are all in the range are merged
     for length in range(shortest, longest + 1):
         least, most = (0 if length == 1 else 10 ** (length - 1)), 10**length - 1
         if length > 1 and low <= least and most <= high:
@@ -213,43 +213,43 @@ def _same_length(low: str, high: str) -> list[str]:
     return options + top
 
 
-def _repeated(char: str, found: re.Match[str] | None) -> str:
+def _repetition(char: str, match: re.Match[str] | None) -> str:
     if char == "?":
         return "?"
-    if char in "*+" or found is None:
+    if char in "*+" or match is None:
         return f"{{{0 if char == '*' else 1},{_OPEN_REPEATS}}}"
-    low = int(found[1])
-    if found[2] is None:
+    low = int(match[1])
+    if match[2] is None:
         return f"{{{low}}}"
-    return f"{{{low},{found[3] or low + _OPEN_REPEATS}}}"
+    return f"{{{low},{match[3] or low + _OPEN_REPEATS}}}"
 
 
 def _class_end(text: str, start: int) -> int:
-    """Where the class that opens at `start` closes; a bracket that comes first in it is a member."""
-    place = start + (2 if text[start + 1] == "^" else 1)
-    if text[place] == "]":
-        place += 1
-    while text[place] != "]":
-        place += 2 if text[place] == "\\" else 1
-    return place
+    """The end of the class that opens at `start`; a leading closing bracket is a member."""
+    position = start + (2 if text[start + 1] == "^" else 1)
+    if text[position] == "]":
+        position += 1
+    while text[position] != "]":
+        position += 2 if text[position] == "\\" else 1
+    return position
 
 
 def _char_class(inside: str, specials: str) -> str | None:
-    """A class, or one escaped character, as EBNF; None for what it cannot say."""
+    """A class, or one escaped character, as EBNF; None if EBNF cannot express it."""
     negated = inside.startswith("^")
     ranges: list[tuple[str, str]] = []
-    members, place, open_range = "", int(negated), False
-    while place < len(inside):
-        char = inside[place]
-        if char == "-" and ranges and not open_range and place + 1 < len(inside):
-            open_range, place = True, place + 1
+    members, position, open_range = "", int(negated), False
+    while position < len(inside):
+        char = inside[position]
+        if char == "-" and ranges and not open_range and position + 1 < len(inside):
+            open_range, position = True, position + 1
             continue
         if char == "\\":
-            place += 1
-            char = inside[place]
+            position += 1
+            char = inside[position]
             if char in _CLASSES:
                 members += _CLASSES[char]
-                place += 1
+                position += 1
                 continue
             if char.isalnum() and char not in _ESCAPED:  # \D, \S, \x41, ...
                 return None
@@ -258,7 +258,7 @@ def _char_class(inside: str, specials: str) -> str | None:
             ranges[-1], open_range = (ranges[-1][0], char), False
         else:
             ranges.append((char, char))
-        place += 1
+        position += 1
     if negated:
         members += "".join(_span(first, last) for first, last in ranges)
         return f"[^{members}{_classed(specials)}\\x00-\\x1f]"
@@ -269,7 +269,7 @@ def _char_class(inside: str, specials: str) -> str | None:
 
 
 def _parts(first: str, last: str, specials: str) -> Iterator[tuple[str, str]]:
-    """A range of characters without control characters and `specials`, as the ranges between these."""
+    """Split a range of characters at control characters and `specials`, which are left out."""
     begin, end = max(ord(first), ord(" ")), ord(last)
     for special in sorted(ord(each) for each in specials if begin <= ord(each) <= end):
         if begin < special:
@@ -284,7 +284,7 @@ def _span(first: str, last: str) -> str:
 
 
 def _quoted(char: str, specials: str) -> str:
-    """A character as it stands inside a quoted string."""
+    """A character inside a quoted string."""
     if char in specials:
         return literal("\\" + char)
     return literal({"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char, char))

@@ -9,14 +9,14 @@ from typing import Any
 from synth_dspy.models.grammar.ebnf import choice, literal
 from synth_dspy.models.grammar.schema import SchemaCompiler, UnsupportedSchemaError
 
-_NESTED = {"$call"}  # the properties of an object that stands for a call in another's arguments
+_NESTED = {"$call"}  # the properties of an object that represents a call in another call's arguments
 
 
 class PythonCallsCompiler(SchemaCompiler):
-    """The values of a schema as Python writes them, in calls with named arguments.
+    """Compiles the values of a schema in Python syntax, in calls with keyword arguments.
 
-    A function whose name is no dotted identifier is `functions["get-weather"](...)`; arguments whose names are none
-    come last, as `**{"user-id": 1}`.
+    A function whose name is not a dotted identifier is written `functions["get-weather"](...)`; arguments whose names
+    are not identifiers come last, as `**{"user-id": 1}`.
     """
 
     constants: Mapping[Any, str] = {True: "True", False: "False", None: "None"}
@@ -43,9 +43,9 @@ class PythonCallsCompiler(SchemaCompiler):
         names: list[Any] = name["enum"] if "enum" in name else [name.get("const")]
         if not all(isinstance(each, str) for each in names):
             raise UnsupportedSchemaError(f"a call's name is a const or an enum of strings, not {name!r}")
-        spelt = choice([literal(self._callee(each)) for each in names])
+        callee = choice([literal(self._callee(each)) for each in names])
         arguments = self._resolved(properties.get("arguments", {"type": "object", "additionalProperties": False}))
-        return f'{spelt} "(" {self._arguments(arguments, str(names[0]))} ")"'
+        return f'{callee} "(" {self._arguments(arguments, str(names[0]))} ")"'
 
     def _callee(self, name: str) -> str:
         return name if all(map(is_plain_name, name.split("."))) else f"functions[{self._written(name)}]"
@@ -85,5 +85,5 @@ class PythonCallsCompiler(SchemaCompiler):
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether Python reads the name back as it is: identifiers outside ASCII may be normalised."""
+    """Whether a name is an ASCII identifier; Python normalises others."""
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)

@@ -1,4 +1,4 @@
-"""The compiler from JSON schemas to grammars. `grammar.py` is its face, and says what the grammars are like."""
+"""The compiler from JSON schemas to grammars; `constraints.py` describes the grammars."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from synth_dspy.models.grammar import ebnf
 from synth_dspy.models.grammar.ebnf import choice, literal
 
-CALL_TOKEN = "x-call-token"  # a keyword of our own, beside the type of a list of calls
+CALL_TOKEN = "x-call-token"  # our own keyword, in the schema of a list of calls
 _BLOCK = 32  # characters per block of a bounded string: smaller ones compile faster, and cost more at every token
 _TOKENS_PER_WORD = 1.6  # English prose 1.3, legal text 1.8
-_LATER_FIELD_TOKENS = 24  # what a bounded string leaves for each field after it
+_LATER_FIELD_TOKENS = 24  # tokens that a bounded string reserves for each later field
 _MAX_WORDS = 128  # a larger bound costs seconds to compile; such budgets are left unbounded
 _WORD_STEP = 16  # bounds are rounded to multiples of it, so that near budgets share a compiled grammar
 _MIN_WORDS = 8
@@ -30,7 +30,7 @@ class UnsupportedSchemaError(ValueError):
 
 
 class SchemaCompiler:
-    """Compiles one schema for one budget: see `grammar.py` for what the grammar is like."""
+    """Compiles one schema for one budget; see `constraints.py`."""
 
     constants: Mapping[Any, str] = {True: "true", False: "false", None: "null"}
     specials = '"\\\\'  # characters that a string escapes with a backslash
@@ -47,7 +47,7 @@ class SchemaCompiler:
         self._depth = 0  # of arrays, and of maps in them, around what is compiled
 
     def compile(self, schema: Mapping[str, Any]) -> tuple[str, Mapping[str, int]]:
-        """The grammar's text, and the words that top-level strings bounded here may have.
+        """The grammar's text, and the word limits of top-level strings.
 
         Raises:
             UnsupportedSchemaError: For a schema with no grammar, naming the place.
@@ -58,7 +58,7 @@ class SchemaCompiler:
         return text, self._word_limits
 
     def _marked(self, schema: Mapping[str, Any]) -> str:
-        """The root; of a list with a call token, that token first wherever something is called."""
+        """The root rule; a non-empty list of calls begins with the call token, if there is one."""
         token, low = schema.get(CALL_TOKEN), int(schema.get("minItems", 0))
         if not token or schema.get("maxItems") == 0:
             return self._root(schema)
@@ -76,7 +76,7 @@ class SchemaCompiler:
         return int(max(1, schema.get("minItems", 0), min(_MAX_ITEMS, self._budget // _TOKENS_PER_CALL)))
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
-        """Follow `$ref` at the top, where a rule of its own would hide the properties' budget."""
+        """Follow a top-level `$ref`: a separate rule would hide the properties' budget."""
         if isinstance(schema, Mapping) and "$ref" in schema:
             return self._resolved(self._definitions.get(_ref_name(schema["$ref"])))
         if not isinstance(schema, Mapping):
@@ -88,7 +88,7 @@ class SchemaCompiler:
         return name
 
     def _shared(self, body: str, prefix: str) -> str:
-        """A rule for `body`, the same one for the same body."""
+        """A rule for `body`; equal bodies share a rule."""
         if body in self._rules:  # a rule already
             return body
         if body not in self._names:
@@ -110,7 +110,7 @@ class SchemaCompiler:
                 raise UnsupportedSchemaError(f"{where}: {schema['$ref']!r} is not defined in the schema")
             rule = "def_" + "".join(c if c.isalnum() else "_" for c in name)
             if rule not in self._rules:
-                self._rules[rule] = ""  # holds the place: the definition may refer to itself
+                self._rules[rule] = ""  # placeholder: the definition may refer to itself
                 self._rules[rule] = self._value(self._definitions[name], name)
             return rule
         if "const" in schema:
@@ -146,7 +146,7 @@ class SchemaCompiler:
             return self._map(schema, where)
         optional = set(schema.get("x-optional", ()))
         if unknown := optional - set(properties):
-            raise UnsupportedSchemaError(f"{where}: x-optional names {sorted(unknown)}, which are no properties")
+            raise UnsupportedSchemaError(f"{where}: x-optional names {sorted(unknown)}, which are not properties")
         members = []
         fixed = len(json.dumps(list(properties))) // 3 + 4 * len(properties)  # tokens of the names and punctuation
         for index, (name, child) in enumerate(properties.items()):
@@ -160,7 +160,7 @@ class SchemaCompiler:
         return f'"{{" {self._members(members)} "}}"'
 
     def _members(self, members: list[tuple[str, str, bool]]) -> str:
-        """Members (key, value, whether it can be left out) in order, with commas between those that are there."""
+        """Members (key, value, optional) in order, with commas between those that are present."""
         several = any(optional for _, _, optional in members)  # then values are said more than once
         first, later = '""', ""  # what may stand where no member stands yet, and behind one
         for key, value, optional in reversed(members):
@@ -175,7 +175,7 @@ class SchemaCompiler:
         return f"({first})"
 
     def _map(self, schema: Mapping[str, Any], where: str) -> str:
-        """An object of any names."""
+        """An object with arbitrary keys."""
         extra = schema.get("additionalProperties", True)
         if extra is False:
             return '"{}"'
@@ -184,7 +184,7 @@ class SchemaCompiler:
         return f'"{{" ({member} (", " {member}){self._more()})? "}}"'
 
     def _more(self) -> str:
-        """How often a list goes on after its first item."""
+        """The number of further items of a list."""
         return f"{{0,{_MAX_ITEMS - 1}}}" if self._depth else "*"
 
     @contextmanager
@@ -196,7 +196,7 @@ class SchemaCompiler:
         self._depth -= deeper
 
     def _word_bound(self, child: Any, budget: int | None, fixed: int, later: int) -> int | None:
-        """Words a top-level free string may take, or None where it needs no bound from here."""
+        """The word limit of a top-level free string, or None if it needs none."""
         free = isinstance(child, Mapping) and child.get("type") == "string" and not {"enum", "const"} & set(child)
         if budget is None or later == 0 or not free or "maxLength" in child or self._matching(child) is not None:
             return None
@@ -233,7 +233,7 @@ class SchemaCompiler:
         return self._rule(f"string_{low}_{high}", f'"\\"" ({body}) "\\""')
 
     def _matching(self, schema: Mapping[str, Any]) -> str | None:
-        """The inside of a string of a certain shape; None if it has none, or one that has no grammar."""
+        """The inside of a string with a pattern or format; None if it has none, or one without a grammar."""
         regex = schema.get("pattern") or ebnf.FORMATS.get(str(schema.get("format")))
         if regex not in self._patterns:
             written = ebnf.pattern(regex, self.specials) if regex else None
@@ -266,10 +266,10 @@ class SchemaCompiler:
         return f'"[" {name} {more} "]"' if low else f'"[" ({name} {more})? "]"'
 
     def _any(self) -> str:
-        """A value of any type; inside arrays it holds no list in a list."""
+        """A value of any type; inside arrays without nested lists."""
         name = f"any_{min(self._depth, 2)}" if self._depth else "any"
         if name not in self._rules:
-            self._rules[name] = ""  # holds the place: any value may hold any value
+            self._rules[name] = ""  # placeholder: values may be nested
             kinds: list[dict[str, Any]] = [{"type": t} for t in ("string", "number", "boolean", "null")]
             scalars = [self._value(kind, name) for kind in kinds]
             item, string, more = name, scalars[0], self._more()

@@ -1,4 +1,4 @@
-"""A run's connection to its HTTP process: frames out, futures back, for threads and event loops alike."""
+"""A run's connection to its HTTP process: sends frames and returns futures, for threads and event loops."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Connection:
         command = [sys.executable, "-m", "synth_dspy.models.http.process", str(theirs.fileno())]
         package = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        # A file, not a pipe: nobody reads it while the process lives, and a full pipe would stop it.
+        # A file, not a pipe: nobody reads it while the process runs, and a full pipe would block it.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        # A session of its own: neither Ctrl-C nor the killing of the run's process group takes answers with it.
+        # Its own session: neither Ctrl-C nor killing the run's process group loses answers.
         self._process = subprocess.Popen(
             command + ([str(ledger.path.absolute())] if ledger else []),
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": path},
-            # Nothing inherited: whoever reads the output of a killed run is not kept waiting for this process.
+            # Inherits no streams: a reader of a killed run's output must not wait for this process.
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
@@ -57,7 +57,7 @@ class Connection:
         threading.Thread(target=self._read, name="synth-dspy-http", daemon=True).start()
 
     def send(self, frame: dict[str, Any], error: Callable[[dict[str, Any]], Exception]) -> Future[ModelCall]:
-        """Send a call; `error` makes the exception of one that failed."""
+        """Send a call; `error` makes the exception if it fails."""
         future: Future[ModelCall] = Future()
         with self._lock:
             identifier = next(self._ids)
@@ -71,12 +71,12 @@ class Connection:
         return future
 
     def close(self) -> None:
-        """Let the process end; calls under way are still committed."""
+        """Let the process end; calls in flight are still committed."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
-        self._process.returncode = self._process.returncode or 0  # an orphan ends by itself; do not warn of it
+        self._process.returncode = self._process.returncode or 0  # an orphan ends by itself; avoids a warning
         self._socket.close()
         self._stderr.close()
 
@@ -104,13 +104,13 @@ class Connection:
     def _receive(self, frame: dict[str, Any]) -> None:
         with self._lock:
             future, error = self._pending.pop(frame["id"])
-        answered = ModelCall.from_dict(frame["call"]) if "call" in frame else None
-        if answered and self._ledger:
-            self._ledger.mark_recorded(answered.key)
+        answered_call = ModelCall.from_dict(frame["call"]) if "call" in frame else None
+        if answered_call and self._ledger:
+            self._ledger.mark_recorded(answered_call.key)
         if not future.set_running_or_notify_cancel():
-            return  # its caller was cancelled; the answer is in the ledger all the same
-        if answered:
-            future.set_result(answered)
+            return  # its caller was cancelled, but the answer is in the ledger
+        if answered_call:
+            future.set_result(answered_call)
             return
         try:
             future.set_exception(error(frame["error"]))
@@ -122,12 +122,12 @@ class Connection:
             pending, self._pending = self._pending, {}
         if not pending:
             return
-        said: list[str] = []
+        stderr_lines: list[str] = []
         with contextlib.suppress(ValueError, subprocess.TimeoutExpired):  # closed by `close`; still running
             self._process.wait(timeout=1.0)
             self._stderr.seek(0)
-            said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        why = f": {mask_message(said[-1])}" if said else "."
+            stderr_lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        why = f": {mask_message(stderr_lines[-1])}" if stderr_lines else "."
         for future, _ in pending.values():
             if future.set_running_or_notify_cancel():
                 future.set_exception(ModelError(f"The process that makes this run's HTTP calls ended{why}"))
@@ -141,12 +141,12 @@ def connection(ledger: Ledger | None) -> Connection:
     """The HTTP process that commits to `ledger`, started at the first call."""
     path = ledger.path.absolute() if ledger else None
     with _connecting:
-        found = _connections.get(path)
-        if found is None or found.ended:
-            found = _connections[path] = Connection(ledger)
+        existing = _connections.get(path)
+        if existing is None or existing.ended:
+            existing = _connections[path] = Connection(ledger)
             if ledger is not None:
                 ledger.on_close(lambda: _close(path))
-    return found
+    return existing
 
 
 @atexit.register
@@ -157,6 +157,6 @@ def _close_all() -> None:
 
 def _close(path: Path | None) -> None:
     with _connecting:
-        found = _connections.pop(path, None)
-    if found is not None:
-        found.close()
+        existing = _connections.pop(path, None)
+    if existing is not None:
+        existing.close()

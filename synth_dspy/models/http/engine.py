@@ -1,8 +1,8 @@
-"""Chat models behind OpenAI-compatible servers, many calls at once.
+"""Chat models behind OpenAI-compatible servers, with concurrent calls.
 
-An `HttpEngine` turns a DSPy request into a chat completion and hands it to the run's HTTP process
-(`synth_dspy.models.http.process`), which retries, commits the answer to the ledger, and reports. Sync and async callers
-share its connections.
+An `HttpEngine` turns a DSPy request into a chat completion request for the run's HTTP process
+(`synth_dspy.models.http.process`), which retries, commits the answer to the ledger, and returns it. Sync and async
+callers share its connections.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many to
 
 
 class _TooLongError(Exception):
-    """A list of models that is too long, or too long in coming."""
+    """The list of models is too long or takes too long."""
 
 
 class HttpEngine:
@@ -44,8 +44,8 @@ class HttpEngine:
         api_key: sent as a bearer token; None sends none.
         key_name: the environment variable that holds the key, named in errors.
         timeout: seconds that one attempt may take.
-        connections: requests on the wire at once.
-        attempts: attempts at a call before it fails for good.
+        connections: maximum number of concurrent requests.
+        attempts: maximum number of attempts per call.
         max_reply_mb: longest reply that is read, in MB.
     """
 
@@ -90,13 +90,13 @@ class HttpEngine:
         return lm15.response_from_openai_chat(json.loads(call.response), model=request.model)
 
     def with_attempts(self, attempts: int) -> HttpEngine:
-        """The same endpoint, given up earlier or later."""
+        """The same endpoint with another number of attempts."""
         other = copy.copy(self)
         other.attempts = attempts
         return other
 
     def lists(self, model: str) -> bool:
-        """Whether the endpoint names this model among those it serves. Many servers answer to other names as well.
+        """Whether the endpoint lists this model. Many servers accept other names as well.
 
         Raises:
             SetupError: the endpoint cannot be reached, or refuses the key.
@@ -116,24 +116,24 @@ class HttpEngine:
             return False
 
     def _get_models(self) -> tuple[int, str]:
-        """The status and the text of the list of models, read within ten seconds and the bound of replies."""
+        """The status and the text of the list of models, limited to ten seconds and the length of a reply."""
         seconds = min(self.timeout, 10.0)
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         data = bytearray()
         with httpx.stream("GET", f"{self.api_base}/models", headers=self._headers, timeout=seconds) as response:
             for chunk in response.iter_bytes():
                 data += chunk
-                if len(data) > self.max_bytes or time.monotonic() > until:
+                if len(data) > self.max_bytes or time.monotonic() > deadline:
                     raise _TooLongError
         return response.status_code, data.decode("utf-8", "replace")
 
     def _secrets(self) -> tuple[str, ...]:
-        """What is sent to the endpoint and shown to nobody."""
+        """Secrets that are sent to the endpoint."""
         key = self._headers.get("Authorization", "").removeprefix("Bearer ")
         return (*filter(None, [key]), *url_secrets(self.api_base))
 
     def submit(self, request: lm15.Request, call: ModelCall, ledger: Ledger | None) -> Future[ModelCall]:
-        """Make `call`; its future brings it answered and committed.
+        """Make a call; the future returns it answered and committed.
 
         The future raises lm15's typed error (a context too long, a refused request), `SetupError` (no such model, a
         refused key, an endpoint that cannot be reached) or `ModelError` (every attempt failed).
@@ -151,25 +151,25 @@ class HttpEngine:
             "call": call.to_dict(),
         }
 
-        def error(found: dict[str, Any]) -> Exception:
-            if ledger is not None and found["kind"] == "ledger":
-                return ledger.fail(found["message"])
-            typed = self._error(found, request.model, call.role)
+        def error(report: dict[str, Any]) -> Exception:
+            if ledger is not None and report["kind"] == "ledger":
+                return ledger.fail(report["message"])
+            typed = self._error(report, request.model, call.role)
             if ledger is not None:
-                ledger.record_failure(replace(call, attempts=found["attempts"]), typed)
+                ledger.record_failure(replace(call, attempts=report["attempts"]), typed)
             return typed
 
         return connection(ledger).send(frame, error)
 
-    def _error(self, found: dict[str, Any], model: str, role: str) -> Exception:
-        """What went wrong, as the type that the caller reacts to."""
-        kind, status, message, attempts = found["kind"], found["status"], found["message"], found.get("attempts", 1)
+    def _error(self, report: dict[str, Any], model: str, role: str) -> Exception:
+        """Convert a failure report to an exception of the type that callers handle."""
+        kind, status, message, attempts = report["kind"], report["status"], report["message"], report.get("attempts", 1)
         if kind == "unreachable":
             return self._unreachable(model, message)
         if kind == "redirect":
             return SetupError(
-                f"The endpoint {self.shown} redirects to {message or 'nowhere'} ({status}), and keys and texts go only "
-                "where you say: name that address with --models.api-base if it is right."
+                f"The endpoint {self.shown} redirects to {message or 'nowhere'} ({status}), but keys and texts go "
+                "only to the address that you name: name that one with --models.api-base if it is right."
             )
         if kind != "status":
             return ModelError(
@@ -198,7 +198,7 @@ class HttpEngine:
         return refusal
 
     def _prices(self, model: str) -> list[float] | None:
-        """US dollars for a token in and out at OpenAI's list price; None for any other server."""
+        """OpenAI's list prices of an input and an output token in US dollars; None for any other server."""
         if self.api_base != OPENAI:
             return None
         return list_prices("openai", wire_name(model))
@@ -211,7 +211,7 @@ class HttpEngine:
 
 
 def _message(body: str) -> str:
-    """What a server's error says, on one line."""
+    """The message of a server's error, on one line."""
     try:
         error = json.loads(body)["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
@@ -221,5 +221,5 @@ def _message(body: str) -> str:
 
 
 def wire_name(model: str) -> str:
-    """The model's name as its server knows it: `openai/<name>` or `hosted_vllm/<name>` without the prefix."""
+    """The model's name on its server: `openai/<name>` or `hosted_vllm/<name>` without the prefix."""
     return model.removeprefix("openai/").removeprefix("hosted_vllm/")

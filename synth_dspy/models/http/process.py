@@ -1,11 +1,11 @@
 """The process that makes a run's HTTP calls and commits their answers: `python -m synth_dspy.models.http.process`.
 
-Every other process that a run consists of may be killed at any moment, busy or not; this one does nothing but I/O, so
-an answer is in the ledger within a millisecond of its last byte. When its parent dies it sends nothing more, waits for
-the answers that are under way, commits them, and goes: what an endpoint has answered (and billed) is never asked again.
+A run's other processes may be killed at any moment. This one does nothing but I/O, so an answer is in the ledger within
+a millisecond of its last byte. When its parent dies, it sends no more requests, waits for the answers in flight,
+commits them, and exits: what an endpoint has answered (and billed) is never requested again.
 
-It speaks frames on a socket: four bytes of length, then JSON. It imports nothing heavy, starts in a fraction of a
-second, and holds keys only in memory.
+The protocol is frames on a socket: four bytes of length, then JSON. The process imports nothing heavy, starts in a
+fraction of a second, and keeps keys only in memory.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ HEADER = struct.Struct("!I")
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_WAIT_S = 60.0
 SHOWN = 20_000
-"""Characters of a server's message that leave this process."""
+"""Maximum number of characters of a server's message that are passed on."""
 PROXIES = environment_secrets({name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")})
 
 
 class HttpProcess:
-    """Frames in, calls out, answers committed, frames back."""
+    """Receives frames, makes the calls, commits the answers, and replies with frames."""
 
     def __init__(
         self, db: sqlite3.Connection | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -55,10 +55,10 @@ class HttpProcess:
         self.sending: set[asyncio.Task[None]] = set()
         self.orphaned = False
         self.unusable: str | None = None
-        """Why the ledger cannot be written: then nothing is sent, since an answer would be lost."""
+        """Why the ledger cannot be written: then no calls are made, since answers would be lost."""
 
     async def serve(self) -> None:
-        """Serve until the parent closes its end, then finish what is on the wire."""
+        """Serve until the parent closes its end, then finish the calls in flight."""
         timeout = aiohttp.ClientTimeout(total=None)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as self.session:
@@ -75,7 +75,7 @@ class HttpProcess:
         """Make one call, with its retries, and report its answer or its error."""
         call = ModelCall.from_dict(frame["call"])
         connections, attempts = frame["connections"], frame["attempts"]
-        # Roles that share an endpoint share its connections, unless they are set to different numbers of them.
+        # Roles share an endpoint's connections if they have the same limit.
         slots = self.slots.setdefault((frame["url"], connections), asyncio.Semaphore(connections))
         for attempt in range(1, attempts + 1):
             async with slots:
@@ -83,28 +83,28 @@ class HttpProcess:
             if isinstance(outcome, ModelCall):
                 self.reply({"id": frame["id"], "call": outcome.to_dict()})
                 return
-            # Nothing that a server says of a call leaves this process with a secret in it, nor at any length.
+            # Mask secrets in a server's message, and bound its length.
             outcome["message"] = mask_message(outcome["message"][: 2 * SHOWN], sent_secrets(frame))[:SHOWN]
             outcome["attempts"] = attempt
             if not outcome.pop("retry") or attempt == attempts or self.orphaned:
                 break
-            # The slot is free while this call waits: one that is refused does not stall the others.
+            # The slot is released while this call waits, so that it does not stall others.
             await asyncio.sleep(backoff(attempt, outcome["retry_after"]))
         self.reply({"id": frame["id"], "error": outcome})
 
     async def attempt(self, frame: dict[str, Any], call: ModelCall) -> ModelCall | dict[str, Any]:
-        """One attempt: the committed call, or what went wrong and whether another attempt makes sense."""
+        """One attempt: returns the committed call, or a failure that says whether to retry."""
         if self.unusable is not None:
             return failure("ledger", self.unusable, None, None, retry=False)
         task = asyncio.current_task()
         assert task is not None
         self.sending.add(task)
-        began = time.perf_counter()
+        started = time.perf_counter()
         status, retry_after = None, None
         try:
             timeout = aiohttp.ClientTimeout(total=frame["timeout"], sock_connect=min(frame["timeout"], 10.0))
             body = frame["body"].encode("utf-8")
-            # A redirect is not followed: the key and the texts are sent to the address that the user named, or nowhere.
+            # Redirects are not followed: key and texts go only to the address that the user named.
             async with self.session.post(
                 frame["url"], data=body, headers=frame["headers"], timeout=timeout, allow_redirects=False
             ) as response:
@@ -120,7 +120,7 @@ class HttpProcess:
             call = replace(
                 call,
                 response=text,
-                latency_s=time.perf_counter() - began,
+                latency_s=time.perf_counter() - started,
                 input_tokens=usage.get("prompt_tokens"),
                 output_tokens=usage.get("completion_tokens"),
             )
@@ -132,7 +132,7 @@ class HttpProcess:
             return call
         except TimeoutError:
             return failure("timeout", f"no answer within {frame['timeout']:g} s", status, None, retry=True)
-        # Before ValueError, which addresses and certificates that are not accepted are as well.
+        # Before ValueError, of which these are subclasses.
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             return failure("unreachable", f"{error} is not an address", status, None, retry=False)
         except aiohttp.ClientConnectorCertificateError as error:
@@ -146,7 +146,7 @@ class HttpProcess:
         except sqlite3.Error as error:
             self.unusable = str(error)
             return failure("ledger", self.unusable, status, None, retry=False)
-        except Exception as error:  # whatever an endpoint brings about: without a reply, the caller waits for ever
+        except Exception as error:  # without a reply, the caller would wait for ever
             return failure("unexpected", f"{type(error).__name__}: {error}", status, retry_after, retry=True)
         finally:
             self.sending.discard(task)
@@ -161,10 +161,10 @@ def failure(kind: str, message: str, status: int | None, retry_after: float | No
 
 
 async def read_text(response: aiohttp.ClientResponse, limit: int) -> str:
-    """The text of a reply.
+    """Read the text of a reply.
 
     Raises:
-        ValueError: it is longer than `limit` bytes, uncompressed; the rest is not read.
+        ValueError: it is longer than `limit` bytes after decompression; the rest is not read.
     """
     data = bytearray()
     async for chunk in response.content.iter_chunked(1 << 16):
@@ -176,13 +176,13 @@ async def read_text(response: aiohttp.ClientResponse, limit: int) -> str:
 
 
 def sent_secrets(frame: dict[str, Any]) -> tuple[str, ...]:
-    """What is sent to an endpoint, or to a proxy on the way, and may come back from it."""
+    """Secrets that are sent to an endpoint or a proxy, and might be echoed."""
     credentials = frame["headers"].get("Authorization", "").removeprefix("Bearer ")
     return (*filter(None, [credentials]), *url_secrets(frame["url"]), *PROXIES)
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Seconds to wait by a `Retry-After` header, which holds seconds or a date."""
+    """Seconds to wait according to a `Retry-After` header, which is a number or a date."""
     if not value:
         return None
     try:
@@ -196,7 +196,7 @@ def retry_after_s(value: str | None) -> float | None:
 
 
 def backoff(attempt: int, retry_after: float | None) -> float:
-    """Seconds before the next attempt: what the server asks for, else exponential; never in step with the others."""
+    """Seconds before the next attempt: the server's `Retry-After`, or exponential back-off; both with jitter."""
     if retry_after is not None:
         return min(retry_after, MAX_WAIT_S) + random.uniform(0.0, 0.1 * min(retry_after, MAX_WAIT_S) + 0.01)
     return random.uniform(0.5, 1.0) * min(0.5 * 2.0 ** (attempt - 1), MAX_WAIT_S)
@@ -236,6 +236,6 @@ async def main(fd: int, ledger: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C is the parent's to handle; this process ends when the parent has.
+    # The parent handles Ctrl-C; this process ends after it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None))

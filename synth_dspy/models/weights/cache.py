@@ -1,14 +1,14 @@
-"""The cache of weights: files and folders that are complete, or not there at all.
+"""The cache of weights, with atomic writes.
 
 The cache is `SYNTH_DSPY_HOME`, else the user's cache folder:
 
-    weights/<name>/...     fetched models: complete and verified, or not there at all
-    downloads/*.part       interrupted downloads, which the next attempt continues
-    converted/...          files made from weights (GGUF with other tensor types, OpenVINO models, tokenizers)
+    weights/<name>/...     fetched models, complete and verified
+    downloads/*.part       interrupted downloads, which the next attempt resumes
+    converted/...          files converted from weights (GGUF with other tensor types, OpenVINO models, tokenizers)
 
-Two processes that want the same file wait for each other on a lock. The folder is its user's alone when it is made
-here; in one that others may read (as an administrator makes it), weights and what is made of them are as open as it
-is, whatever a run's umask. What was trained on a user's data never is.
+A lock serialises processes that want the same file. The folder is created private. If it is readable by others (for
+example, created by an administrator), weights and converted files are too, whatever a run's umask; models trained on a
+user's data never are.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def exclusive(target: Path) -> Iterator[None]:
 
 @contextmanager
 def publish(target: Path) -> Iterator[Path]:
-    """As `replacing`, for weights and what is made of them, whose size makes a full disk likely.
+    """Like `replacing`, with a `SetupError` for a full disk, which the size of weights makes likely.
 
     Raises:
         SetupError: the disk is full, or the folder cannot be written.
@@ -62,7 +62,7 @@ def publish(target: Path) -> Iterator[Path]:
 
 
 def kept(name: str, write: Callable[[Path], None]) -> Path:
-    """The file or folder of that name in `converted/`; if it is not there, `write` makes it, given the path to write.
+    """The file or folder with this name in `converted/`; if missing, `write` is called with the path to write.
 
     Raises:
         SetupError: The disk is full, or the cache cannot be written.
@@ -70,7 +70,7 @@ def kept(name: str, write: Callable[[Path], None]) -> Path:
     target = cache_home() / "converted" / name
     if not target.exists():
         with exclusive(target):
-            if not target.exists():  # another process may have made it meanwhile
+            if not target.exists():  # another process may have written it meanwhile
                 with publish(target) as part:
                     write(part)
                     open_as_home(part)
@@ -78,12 +78,11 @@ def kept(name: str, write: Callable[[Path], None]) -> Path:
 
 
 def open_as_home(part: Path) -> None:
-    """Give a file or folder that is being published in the cache, and the folder that it will lie in, the access that
-    the cache's own folder gives."""
+    """Give a new file or folder in the cache, and its parent, the same read access as the cache's folder."""
     others = cache_home().stat().st_mode & 0o055
     for path in (part.parent, part, *part.rglob("*")):
         mode = path.stat().st_mode & 0o777
-        with suppress(PermissionError):  # what is another user's
+        with suppress(PermissionError):  # another user's file
             path.chmod(mode | (others if path.is_dir() or mode & 0o100 else others & 0o044))
 
 

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where an earlier attempt stopped, and verified."""
+"""Downloads a file over HTTP, with resuming and verification."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.models.weights.cache import cache_home
 
 _BLOCK = 1 << 20
-_ATTEMPTS = 4  # times a broken connection is taken up again
+_ATTEMPTS = 4  # attempts to resume a broken connection
 _TIMEOUT = 30.0  # seconds without a byte
 
 
 class UnreachableError(Exception):
-    """Not a byte could be had plainly: a login, a proxy or a certificate may help."""
+    """The server could not be reached directly: a login, a proxy or a certificate may help."""
 
 
 def download(url: str, name: str, sha256: str | None, source: str, headers: Mapping[str, str] | None = None) -> Path:
-    """Fetch `url` into the downloads folder, going on where an earlier attempt stopped.
+    """Fetch `url` into the downloads folder, resuming an earlier attempt.
 
     Raises:
         SetupError: It broke off (the part is kept for the next attempt), or its hash is wrong (nothing is kept).
-        UnreachableError: Not a byte could be had without a login or another certificate.
+        UnreachableError: Nothing was received without a login or another certificate.
     """
     import httpx
 
@@ -42,7 +42,7 @@ def download(url: str, name: str, sha256: str | None, source: str, headers: Mapp
                 status = error.response.status_code
                 if status in (401, 403, 407):
                     raise UnreachableError(f"status {status}") from error
-                if status == 416:  # the part is longer than the file: it is of something else
+                if status == 416:  # the part is longer than the file: it belongs to another file
                     part.unlink()
                 elif status < 500 or attempt == _ATTEMPTS:
                     raise SetupError(f"{source} answered {status} for {name}") from error
@@ -65,18 +65,18 @@ def download(url: str, name: str, sha256: str | None, source: str, headers: Mapp
 
 
 def _attempt(client: Any, url: str, part: Path, name: str, headers: dict[str, str]) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    headers["Accept-Encoding"] = "identity"  # or the lengths would be of something else
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    received_bytes = part.stat().st_size if part.exists() else 0
+    headers["Accept-Encoding"] = "identity"  # so that lengths are those of the file
+    if received_bytes:
+        headers["Range"] = f"bytes={received_bytes}-"
     with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == 416 and response.headers.get("Content-Range", "").endswith(f"/{have}"):
+        if response.status_code == 416 and response.headers.get("Content-Range", "").endswith(f"/{received_bytes}"):
             return  # it was complete already
         response.raise_for_status()
         if response.status_code != 206:
-            have = 0  # the server starts over, and so do we
-        total = have + int(response.headers.get("Content-Length", 0))
-        with part.open("ab" if have else "wb") as file, _progress(name, have, total) as advance:
+            received_bytes = 0  # the server starts over, and so do we
+        total = received_bytes + int(response.headers.get("Content-Length", 0))
+        with part.open("ab" if received_bytes else "wb") as file, _progress(name, received_bytes, total) as advance:
             for block in response.iter_raw():
                 _write(file, block)
                 advance(len(block))
@@ -88,7 +88,7 @@ def _write(file: IO[bytes], block: bytes) -> None:
 
 @contextmanager
 def _progress(name: str, done: int, total: int) -> Iterator[Any]:
-    """A bar on the terminal with rate and estimate; nothing where there is no terminal."""
+    """A progress bar on a terminal; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

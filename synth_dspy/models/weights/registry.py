@@ -1,7 +1,7 @@
-"""The weights this project knows by name: which files, under what licence, with what SHA-256, and where from.
+"""The registry of weights: files with SHA-256, licence and sources by name.
 
-`resolve` turns what a user writes for a model (a name from here, a GGUF file, a model folder) into a path,
-fetching registered weights on first use. Adding a model is adding an entry.
+`resolve` turns a user's name of a model (a registered name, a GGUF file, a model folder) into a path, and fetches
+registered weights on first use. To add a model, add an entry.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def resolve(name_or_path: str | Path, *, fetch: bool = True) -> Path:
 
     Args:
         name_or_path: A registered name, or the path of a GGUF file or a model folder.
-        fetch: Fetch registered weights that are not cached yet; otherwise that is an error.
+        fetch: Whether to fetch registered weights that are not cached; otherwise they are an error.
 
     Raises:
-        SetupError: Neither a name nor a path that exists; or the weights cannot be had.
+        SetupError: Neither a registered name nor an existing path, or the weights cannot be fetched.
     """
     entry = REGISTRY.get(str(name_or_path))
     if entry is not None:

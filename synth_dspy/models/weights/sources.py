@@ -1,4 +1,4 @@
-"""What is known of a model's weights before they are here: their files, their licence, and where they are had."""
+"""Descriptions of registered weights: files, licence and sources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Weights:
     """A registered model.
 
     Attributes:
-        name: How users call it.
+        name: Its name in model strings.
         kind: "gguf" (one file, served by the model server) or "sentence-transformers" (a folder, for embedding).
         files: Path within the model's folder -> SHA-256.
         size: Bytes on disk.

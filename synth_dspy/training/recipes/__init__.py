@@ -1,4 +1,4 @@
-"""The arms' recipes, for prompts and weights, each an optimizer of DSPy's shape. Without any, a task gets all."""
+"""Recipes of the arms, for prompts and weights, each a DSPy optimizer. A task that names none gets all of them."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ __all__ = [
 
 
 def as_declared(resources: object, metric: object) -> None:
-    """The arm of the program as it is."""
+    """The arm without an optimizer: the program as it is."""

@@ -23,10 +23,10 @@ class Bootstrap:
 
     Attributes:
         resources: the run's models and executor.
-        metric: what a trace is accepted by, in [0, 1].
-        threshold: the least score of an accepted trace.
-        demonstrations: at most this many, fewer where they do not fit the budget.
-        attempts: training examples that the teacher may try; an eighth of them in a quick run.
+        metric: scores traces, in [0, 1].
+        threshold: minimum score of an accepted trace.
+        demonstrations: maximum number of demonstrations; fewer if they do not fit the budget.
+        attempts: maximum number of training examples for the teacher; an eighth of it in a quick run.
         budget: tokens that demonstrations may take in a prompt.
     """
 
@@ -48,7 +48,7 @@ class Bootstrap:
         most = prompting.demonstrations_within(rows, self.budget, self.demonstrations, self.resources.words)
         teacher = prompting.labelled_teacher(student, rows, k=min(3, most), seed=self.resources.seed)
         with dspy.context(lm=self.resources.teacher):
-            prompting.warm(teacher, rows, self.resources.executor)
+            prompting.prefetch_answers(teacher, rows, self.resources.executor)
         with prompting.quiet(type(self).__name__):
             compiled = self.search(student, teacher, rows, list(valset), most)
         return prompting.fit_demonstrations(compiled, self.budget)

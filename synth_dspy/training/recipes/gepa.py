@@ -1,4 +1,4 @@
-"""GEPA: instructions evolved by reflecting, in words, on what went wrong.
+"""GEPA: instructions evolved by reflecting on errors in natural language.
 
 Agrawal et al., "GEPA: Reflective Prompt Evolution Can Outperform Reinforcement Learning", arXiv:2507.19457. Needs a
 teacher that can reflect.
@@ -22,7 +22,7 @@ class Gepa:
 
     Attributes:
         resources: the run's models and executor.
-        metric: what candidates are compared by, in [0, 1].
+        metric: scores candidates, in [0, 1].
         effort: DSPy's `light`, `medium` or `heavy`.
     """
 
@@ -39,10 +39,11 @@ class Gepa:
             gold: dspy.Example, pred: dspy.Prediction, trace: Any = None, pred_name: Any = None, pred_trace: Any = None
         ) -> dspy.Prediction:
             score = self.metric(gold, pred)
-            right = " or ".join(gold.references) if gold.references else "that the question is not answered there"
-            said = getattr(pred, "answer", "")
+            expected = " or ".join(gold.references) if gold.references else "that the question is not answered there"
+            answer = getattr(pred, "answer", "")
             return dspy.Prediction(
-                score=score, feedback=f"The answer given was {said!r}; right would be {right!r}. Score {score:.2f}."
+                score=score,
+                feedback=f"The answer given was {answer!r}; right would be {expected!r}. Score {score:.2f}.",
             )
 
         optimizer = dspy.GEPA(

@@ -19,8 +19,7 @@ from synth_dspy.training.traces import Trace
 class LoraGrpo(AfterSft):
     """LoRA group relative policy optimisation against a reward, after SFT.
 
-    The reward runs in the training's own process: `reward_f1` of `evaluation/metrics.py`, a function of a
-    row and a reply.
+    The reward runs in the training's process: `reward_f1` in `evaluation/metrics.py`, a function of a row and a reply.
     """
 
     samples: int = 0

@@ -1,4 +1,4 @@
-"""LoRA KTO: every answer by itself is good or bad; no pairs are needed.
+"""LoRA KTO: learns from single answers labelled right or wrong, without pairs.
 
 Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv:2402.01306.
 """

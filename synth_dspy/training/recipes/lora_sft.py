@@ -1,4 +1,4 @@
-"""LoRA SFT: the student learns the reference answers to the very prompts it will be served.
+"""LoRA SFT: the student learns the reference answers to the same prompts that it will be served.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.
 """
@@ -19,15 +19,15 @@ class LoraSft(WeightOptimizer):
     """LoRA supervised fine-tuning on the reference answers.
 
     Attributes:
-        abstentions: at most this share of the rows abstains. There is one wording of silence and there are many of an
-            answer, so that greedy decoding, where the model is in doubt, takes the one that has all its probability.
+        abstentions: maximum share of abstentions among the rows. All abstentions have the same wording while answers
+            differ, so under uncertainty greedy decoding prefers to abstain.
     """
 
     abstentions: float = 1.0
 
     method: ClassVar[Method] = "sft"
-    # As many steps as there are rows, in the upper half of the layers: in the time that 32 rows take in all 30 layers,
-    # 64 rows in 15 make eight times the steps of batches of 4, and a model that answers instead of one that stammers.
+    # One row per step, in the upper half of the layers: in the time of 32 rows in batches of 4 in all 30 layers, 64
+    # rows in 15 layers make eight times as many steps, and a model that answers instead of one that stammers.
     cpu: ClassVar[Settings] = {
         "learning_rate": 1e-3,
         "epochs": 1,

@@ -21,9 +21,9 @@ class Mipro:
 
     Attributes:
         resources: the run's models and executor.
-        metric: what candidates are compared by, in [0, 1].
+        metric: scores candidates, in [0, 1].
         effort: DSPy's `light`, `medium` or `heavy`.
-        demonstrations: at most this many of each kind.
+        demonstrations: maximum number of demonstrations of each kind.
         budget: tokens that demonstrations may take in a prompt.
     """
 

@@ -1,7 +1,7 @@
-"""What the preference recipes share: they start from the SFT model and learn from its own wrong answers.
+"""Base of the preference recipes: they start from the SFT model and learn from its own wrong answers.
 
-Examples that SFT has not learned come first: a tuned model answers what it was trained on as it was told, so what it
-prefers wrongly shows on others. After one epoch it shows on the learned ones too.
+Examples that SFT was not trained on come first: a tuned model reproduces the answers that it was trained on, so its
+errors show on others. After one epoch they show on the trained ones too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from synth_dspy.training.traces import Trace
 
 @dataclass(frozen=True)
 class AfterSft(WeightOptimizer):
-    """A recipe that begins where `LoraSft` ended; the same training is found again, not repeated.
+    """A recipe that starts from the result of `LoraSft`, whose training is not repeated if it has been done.
 
     Attributes:
-        warm: begin with the SFT model; False: with the student as it is.
-        most: at most so many rows.
+        warm: start from the SFT model; False: from the student as it is.
+        most: maximum number of rows.
     """
 
     examples: int | None = 64

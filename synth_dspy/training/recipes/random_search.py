@@ -1,4 +1,4 @@
-"""BootstrapFewShot with random search: several sets of demonstrations, the best on the development set wins.
+"""BootstrapFewShot with random search: of several sets of demonstrations, the best on the valset wins.
 
 Khattab et al., arXiv:2310.03714, section 4.
 """
@@ -17,7 +17,7 @@ class RandomSearch(Bootstrap):
     """The best, on the development set, of zero-shot, labelled and bootstrapped prompts.
 
     Attributes:
-        candidates: random sets of demonstrations, besides zero-shot, labelled and unshuffled ones.
+        candidates: number of random sets of demonstrations, besides zero-shot, labelled and unshuffled ones.
     """
 
     candidates: int = 1
@@ -38,5 +38,5 @@ class RandomSearch(Bootstrap):
             **self._settings(most),
         )
         compiled = optimizer.compile(student, teacher=teacher, trainset=rows, valset=valset)
-        compiled.candidate_programs = []  # whole programs, each with its demonstrations: not part of the arm
+        compiled.candidate_programs = []  # whole programs with their demonstrations: not part of the arm
         return compiled

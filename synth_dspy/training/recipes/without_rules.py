@@ -1,7 +1,7 @@
-"""Distillation of a page of rules: trained on answers that keep them, served without them.
+"""Context distillation of rules: trained on answers that follow them, served without them in the prompt.
 
-The untuned program carries the rules in every prompt. `without_rules(LoraSft)` is `LoraSft` on the same program with
-its short instructions: what the rules ask for is learned from the answers, and no prompt pays for them again.
+The untuned program has the rules in every prompt. `without_rules(LoraSft)` is `LoraSft` on the same program with its
+short instructions: the model learns the rules from the answers, and prompts no longer need them.
 
 Askell et al., "A General Language Assistant as a Laboratory for Alignment", arXiv:2112.00861, section 2.2 (context
 distillation).
@@ -22,7 +22,7 @@ from synth_dspy.training.optimizer import Configured, Settings, WeightOptimizer,
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """An optimizer that begins with the program under its short instructions.
+    """An optimizer that starts from the program with its short instructions.
 
     Attributes:
         optimizer: the recipe of a run.
@@ -32,23 +32,23 @@ class Short:
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Its name in the report."""
         return f"{type(self.optimizer).__name__}WithoutRules"
 
     @property
     def description(self) -> str:
-        """What the report says of it."""
+        """Its description in the report."""
         return f"{(type(self.optimizer).__doc__ or '').splitlines()[0]} Rules are left out of the prompt."
 
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
     ) -> dspy.Module:
-        """The recipe's result for the short program."""
+        """Compile the program with its short instructions."""
         return self.optimizer.compile(short(student), trainset=trainset, valset=valset)
 
 
 class WithoutRules(Configured):
-    """A recipe for a program without its rules: one with an attribute `short`, its short instructions."""
+    """A recipe for a program without its rules. The program's attribute `short` holds its short instructions."""
 
     __slots__ = ()
 
@@ -61,14 +61,14 @@ def without_rules(recipe: type[WeightOptimizer], settings: Mapping[str, Settings
     """The recipe for a program without its rules.
 
     Args:
-        recipe: a class of `training/recipes`.
-        settings: the task's own, by method, as `with_settings` takes them.
+        recipe: a class from `training/recipes`.
+        settings: the task's settings by method, as for `with_settings`.
     """
     return WithoutRules(recipe, settings or {})
 
 
 def short(program: dspy.Module) -> dspy.Module:
-    """A copy of the program, its LMs kept, under its short instructions and without demonstrations."""
+    """A copy of the program with its short instructions, the same LMs, and no demonstrations."""
     copy = bare(program)
     for predictor in copy.predictors():
         predictor.signature = predictor.signature.with_instructions(program.short)

@@ -1,4 +1,4 @@
-"""One trainer per method: `build` makes it from a spec; `loop` of the transformers Trainer runs it."""
+"""One trainer per method; `build` makes it from a spec."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from synth_dspy.training.trainers.grpo import Reward
 
 WITH_REFERENCE = ("dpo", "kto")
-"""Methods that compare with the model as it was before training."""
+"""Methods with a reference model, the model before training."""
 _WARM_UP = 10
-"""A warm-up is at most one in so many steps."""
+"""The warm-up is at most one in this many steps."""
 
 
 def build(
@@ -32,17 +32,17 @@ def build(
     bf16: bool,
     reward: Reward | None = None,
 ) -> Any:
-    """The trainer of a spec's method, its adapter new.
+    """Build the trainer of a spec's method, with a new adapter.
 
     Args:
         spec: what to train.
-        model: the base, earlier adapters merged: what the adapter starts from, and the reference.
-        tokenizer: the base's.
-        train: rows to learn.
-        dev: rows to watch.
-        folder: for checkpoints; reference log-probabilities that lie there are used again.
-        bf16: whether to multiply in bfloat16.
-        reward: of a sampled reply, for grpo.
+        model: the base with earlier adapters merged, which is also the reference model.
+        tokenizer: the base's tokeniser.
+        train: training rows.
+        dev: dev rows, for early stopping.
+        folder: the folder for checkpoints and cached reference log-probabilities.
+        bf16: whether to compute in bfloat16.
+        reward: the reward of a sampled reply, for grpo.
     """
     if spec.method == "grpo":
         assert reward is not None
@@ -81,7 +81,7 @@ def build(
     micro = 1
     if spec.method == "kto":
         micro, extra["train_sampling_strategy"] = 2, "sequential"
-    # With packing, as many sequences a step as hold about `batch` rows.
+    # With packing, a step has as many sequences as hold about `batch` rows.
     accumulate = max(1, round(spec.batch * len(batches) / len(own) / micro))
     steps = math.ceil(math.ceil(len(batches) / (micro * accumulate)) * spec.epochs)
     arguments = Config(**_arguments(spec, folder, bf16, micro, accumulate, steps, dev is not None), **extra)
@@ -97,7 +97,7 @@ def build(
 
 
 def reference_logps(model: Any, groups: Sequence[Group], *, bf16: bool, store: Path) -> list[list[float]]:
-    """Log-probability of every completion under the model as it is; computed once, and kept in a file."""
+    """Log-probability of every completion under the reference model, cached in a file."""
     import torch
 
     from synth_dspy.training.checkpoints import write_json
@@ -145,7 +145,7 @@ def _grpo(
 def _arguments(
     spec: TrainSpec, folder: Path, bf16: bool, micro: int, accumulate: int, steps: int, dev: bool
 ) -> dict[str, Any]:
-    """What the transformers Trainer is told, whatever the method."""
+    """Training arguments common to all methods."""
     import torch
 
     own: dict[str, Any] = {} if spec.method == "grpo" else {"max_length": None}
@@ -157,7 +157,7 @@ def _arguments(
         "num_train_epochs": spec.epochs,
         "learning_rate": spec.learning_rate,
         "lr_scheduler_type": "linear",
-        # The first step of a warm-up is at a rate of 0: of a training of one step it would be all.
+        # The first warm-up step has a learning rate of 0, which would be all of a one-step training.
         "warmup_steps": min(spec.warmup_steps, steps // _WARM_UP),
         "optim": "adamw_torch",
         "bf16": bf16,
@@ -171,7 +171,7 @@ def _arguments(
         "eval_steps": spec.eval_steps if dev else None,
         "prediction_loss_only": True,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be reported
         "disable_tqdm": True,
         "report_to": "none",
         "remove_unused_columns": False,

@@ -1,8 +1,8 @@
-"""What the trainers of all methods share: TRL's, without what a run does not need, and with whole checkpoints.
+"""Common base of the trainers: TRL's trainers with tokenised rows and atomic checkpoints.
 
-TRL and the transformers Trainer keep the loop, the schedule, PEFT, QLoRA and resuming. Rows come tokenised: the
-dataset holds only which groups make a micro-batch, and `PackedCollator` packs them. The loss of a method is a few lines
-over `completion_logps`; see the modules beside this one.
+TRL and the transformers Trainer provide the loop, the schedule, PEFT, QLoRA and resuming. Rows are tokenised already:
+the dataset only says which groups form a micro-batch, and `PackedCollator` packs them. The loss of a method is a few
+lines on top of `completion_logps`; see the other modules of this package.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from synth_dspy.training.checkpoints import settle
+from synth_dspy.training.checkpoints import publish_checkpoint
 from synth_dspy.training.sequences import Group, completion_logps, pack
 
 
 @dataclass(frozen=True, slots=True)
 class PackedCollator:
-    """Makes a micro-batch of dataset rows: the packed groups, and each group's values as tensors.
+    """Makes a micro-batch from dataset rows: the packed groups, and each group's values as tensors.
 
     Attributes:
-        groups: All groups; a dataset row names some by index.
-        values: Further inputs, one entry for each group: reference log-probabilities, labels.
+        groups: All groups; a dataset row refers to some by index.
+        values: Further inputs with one entry per group: reference log-probabilities, labels.
     """
 
     groups: Sequence[Group]
@@ -39,12 +39,12 @@ class PackedCollator:
 
 
 class LeanTrainer(Trainer):
-    """Goes before a TRL trainer in a class's bases."""
+    """A mixin, to precede a TRL trainer in a class's bases."""
 
     tokens = 0
-    """Tokens that the model has read in training."""
+    """Number of tokens that the model has read in training."""
     seconds = 0.0
-    """Time spent before this process went on from a checkpoint."""
+    """Training time before this process resumed from a checkpoint."""
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
         if resume_from_checkpoint is not None:
@@ -58,7 +58,7 @@ class LeanTrainer(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Every entry of the history says how far the training was: a training that goes on starts from there."""
+        """Add the progress to every entry of the history, from which a resumed training continues."""
         if "loss" in logs:
             logs |= {name: sum(values) / len(values) for name, values in self._notes.items()}
             self._notes.clear()
@@ -69,7 +69,7 @@ class LeanTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, None, None]:
-        """Loss of a micro-batch of dev rows."""
+        """The loss of a micro-batch of dev rows."""
         with torch.no_grad():
             return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
@@ -81,14 +81,14 @@ class LeanTrainer(Trainer):
         return packed
 
     def _gains(self, model: Any, inputs: Mapping[str, Any]) -> Any:
-        """How much likelier both completions of each group are than under the reference, in log-probability: (n, 2)."""
+        """Log-probability ratios of both completions of each group to the reference model, shape (n, 2)."""
         packed = self._packed(inputs)
         with self.accelerator.autocast():
             logps = completion_logps(model, packed).view(-1, 2)
         return logps - inputs["reference"]
 
     def _note(self, **values: float) -> None:
-        """Of training: the next entry of the history gives the mean."""
+        """Record training values, whose means go into the next entry of the history."""
         if self.model.training:
             for name, value in values.items():
                 self._notes.setdefault(name, []).append(value)
@@ -101,7 +101,7 @@ class LeanTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self.args.output_dir = str(place.parent)
-        settle(staging / place.name, place)
+        publish_checkpoint(staging / place.name, place)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The adapter alone: no tokeniser, no pickled arguments.
@@ -111,7 +111,7 @@ class LeanTrainer(Trainer):
         return dataset
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None is wanted in a checkpoint."""
+        """Checkpoints need no model card."""
 
     def _send_telemetry(self) -> None:
-        """Nothing is reported to anybody."""
+        """No telemetry."""

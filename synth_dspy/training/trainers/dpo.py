@@ -1,4 +1,4 @@
-"""Direct preference optimisation on top of the reference: the model as it was before the adapter.
+"""Direct preference optimisation; the reference is the model without the adapter.
 
 Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", arXiv:2305.18290.
 """

@@ -18,7 +18,7 @@ Reward = Callable[[Mapping[str, Any], str], float]
 
 
 class Grpo(LeanTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer as it is."""
+    """TRL's GRPOTrainer, unchanged."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         self.tokens = int(self.state.num_input_tokens_seen)
@@ -26,10 +26,10 @@ class Grpo(LeanTrainer, GRPOTrainer):
 
 
 def scored_by(reward: Reward) -> Callable[..., list[float]]:
-    """A reward as TRL calls it: on many samples, whose rows come as JSON."""
+    """A reward in TRL's form: for a batch of samples, with their rows as JSON."""
 
     def rewards(*, completions: Sequence[Any], row: Sequence[str], **rest: Any) -> list[float]:
-        said = [each if isinstance(each, str) else each[-1]["content"] for each in completions]
-        return [float(reward(json.loads(own), text)) for own, text in zip(row, said, strict=True)]
+        replies = [each if isinstance(each, str) else each[-1]["content"] for each in completions]
+        return [float(reward(json.loads(own), text)) for own, text in zip(row, replies, strict=True)]
 
     return rewards

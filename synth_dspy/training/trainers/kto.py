@@ -1,7 +1,7 @@
-"""Kahneman-Tversky optimisation: answers one by one, each labelled right or wrong.
+"""Kahneman-Tversky optimisation: single answers labelled right or wrong.
 
-Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv:2402.01306. How far the model has
-moved from the reference is estimated on answers to other prompts: each row carries one as its second completion.
+Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv:2402.01306. The divergence from
+the reference is estimated on mismatched answers, taken from other prompts: each row's second completion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Kto(LeanTrainer, KTOTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # TRL needs a fixed order to pair answers with other prompts; here the pairs are in the rows.
+        # TRL needs a fixed order for mismatched pairs; here the pairs are in the rows.
         self.args.train_sampling_strategy = "random"
 
     def compute_loss(
@@ -35,7 +35,7 @@ class Kto(LeanTrainer, KTOTrainer):
 
 
 def with_mismatched(groups: Sequence[Group]) -> list[Group]:
-    """Each group with the answer of the next group that has another prompt as its second completion."""
+    """Add to each group, as its second completion, the answer of the next group with another prompt."""
     paired = []
     for index, group in enumerate(groups):
         others = (groups[(index + step) % len(groups)] for step in range(1, len(groups)))

@@ -1,8 +1,8 @@
-"""Odds ratio preference optimisation: the chosen answer is learned, and made likelier than the rejected one.
+"""Odds ratio preference optimisation: SFT on the chosen answer plus an odds-ratio penalty for the rejected one.
 
-Hong et al., "ORPO: Monolithic Preference Optimization without Reference Model", arXiv:2403.07691. TRL learns the
-chosen answer together with its prompt, as the paper's code does; a prompt of retrieved passages is most of the tokens
-and would be most of the loss. Here the loss is the completion's alone, as for every other method.
+Hong et al., "ORPO: Monolithic Preference Optimization without Reference Model", arXiv:2403.07691. TRL includes the
+prompt in the SFT loss, as the paper's code does; with retrieved passages, the prompt is most of the tokens and would be
+most of the loss. Here the loss is that of the completion alone, as for every other method.
 """
 
 from __future__ import annotations

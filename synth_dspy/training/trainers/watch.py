@@ -1,4 +1,4 @@
-"""Watches a training: tells how far it is, and stops it when its loss is not finite or no longer falls."""
+"""A callback that reports the progress of a training, and stops it if the loss is not finite or no longer falls."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from synth_dspy.training.failures import TrainingError
 
 
 class Watch(TrainerCallback):
-    """Emits progress, keeps the best weights, and decides on stopping.
+    """Emits progress, saves the best weights, and decides on early stopping.
 
     Args:
-        trainer: what it watches; gives tokens and the model.
-        emit: is told of every step.
-        folder: where the best weights are kept.
-        patience: evaluations without a better loss before training stops; 0: never.
+        trainer: the trainer, for its model and token count.
+        emit: called after every step.
+        method: the training method, for messages.
+        folder: folder for the best weights.
+        patience: evaluations without a better loss before training stops; 0: no early stopping.
     """
 
     def __init__(self, trainer: Any, emit: Emit, *, method: str, folder: Path, patience: int) -> None:

@@ -142,15 +142,15 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     script = tmp_path / "shop.snowflake.sql"
     script.write_text("CREATE TABLE item (sku VARCHAR COMMENT 'kept', Price INT, \"List\" INT) COMMENT = 'Things';")
     done = document_database(Saying(), str(script), tmp_path / "x.sql")
-    said = (tmp_path / "x.sql").read_text().splitlines()
+    statements = (tmp_path / "x.sql").read_text().splitlines()
     # Names without quotes stay without: Snowflake folds them to capitals.
-    assert [line.partition(" IS ")[0] for line in said] == [
+    assert [line.partition(" IS ")[0] for line in statements] == [
         "COMMENT ON COLUMN item.Price",
         'COMMENT ON COLUMN item."List"',
     ]
     assert "2 comments written, 2 kept" in str(done)
     program = Saying()
-    with pytest.raises(SetupError, match="no database"):
+    with pytest.raises(SetupError, match="not a database"):
         document_database(program, str(script), tmp_path / "y.sql", apply=True)
     assert not program.asked
 
@@ -160,9 +160,9 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     [
         ("sqlite:///none.db", "There is no database file"),
         ("sqlite:////nowhere/x.db", "There is no database file /nowhere/x.db:"),
-        ("mysql://root@localhost/x.db", "names no database that can be read"),
-        ("mysql://root@localhost/x", "names no database that can be read"),
-        ("notes.txt", "names no database that can be read"),
+        ("mysql://root@localhost/x.db", "is not a database that can be read"),
+        ("mysql://root@localhost/x", "is not a database that can be read"),
+        ("notes.txt", "is not a database that can be read"),
         ("postgresql://me:hunter2@localhost/x", "PGPASSWORD"),
         ("postgresql://me@localhost/x?password=hunter2", "PGPASSWORD"),
     ],

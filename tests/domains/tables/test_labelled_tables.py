@@ -47,7 +47,7 @@ def test_the_dialect_is_in_the_name_of_a_script(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("x.sql", "CREATE TABLE a (", "Put the dialect into the file's name"),
-        ("x.sql", "SELECT 1", "No CREATE TABLE"),
+        ("x.sql", "SELECT 1", "no CREATE TABLE"),
         ("x.sql", "CREATE TABLE a (x INT); CREATE TABLE b (x INT, x INT)", None),
         ("x.jsonl", json.dumps({"ddl": "no"}), "row 1: the field 'ddl'"),
         ("x.jsonl", json.dumps({"ddl": DDL, "dialect": "cobol"}), "no dialect 'cobol'"),

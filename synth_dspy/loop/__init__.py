@@ -1,0 +1,1 @@
+"""The continuous loop: versions, feedback, signals of change, the gate, and the cycle that connects them."""

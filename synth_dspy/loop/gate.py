@@ -1,0 +1,168 @@
+"""Whether a challenger takes the champion's place: one decision for prompts, weights and retrieval alike.
+
+Margin, level and protected slices are set before anybody sees a score. Both programs answer the same items; where
+people labelled some of these, drawn at random, the judge's scores are corrected by them (prediction-powered inference,
+Angelopoulos et al. 2023, arXiv:2301.09633, 2311.01453). The challenger is promoted where it is better, or not worse by
+more than the margin and cheaper, and loses no protected slice (non-inferiority: Piaggio et al. 2012, "Reporting of
+noninferiority and equivalence randomized trials").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from synth_dspy.evaluation import stats
+from synth_dspy.evaluation.corrected import prediction_powered_mean
+from synth_dspy.evaluation.stats import Estimate
+
+Verdict = Literal["promote", "reject", "undecided"]
+
+_HALF_TO_NEEDED = ((1.96 + 0.84) / 1.96) ** 2
+"""Items that show a difference with 80 % power, over items whose interval just excludes 0 at that difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is decided before any score is seen. Differences are shares, 0.02 being 2 points.
+
+    Every comparison uses a 95 % interval, so a challenger that is no better passes one look with probability 2.5 %.
+
+    Attributes:
+        margin: how much worse a cheaper challenger may be.
+        slice_margin: by how much a protected slice may seem worse before more labels are asked for.
+        slice_items: a slice of fewer items is not protected: it cannot show anything.
+        looks: how often one challenger may be looked at, the last time with all labels that have come by then.
+    """
+
+    margin: float = 0.02
+    slice_margin: float = 0.10
+    slice_items: int = 10
+    looks: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An item that both programs answered.
+
+    Attributes:
+        champion, challenger: the judge's scores, in [0, 1].
+        champion_label, challenger_label: a person's of the same answers; None where nobody has looked.
+        group: items of one group, such as a document, are not independent.
+        slices: the protected parts that it belongs to, such as a category.
+    """
+
+    champion: float
+    challenger: float
+    group: str
+    slices: frozenset[str] = frozenset()
+    champion_label: float | None = None
+    challenger_label: float | None = None
+
+    @property
+    def gain(self) -> float:
+        """Challenger minus champion, by the judge."""
+        return self.challenger - self.champion
+
+    @property
+    def labelled_gain(self) -> float | None:
+        """Challenger minus champion, by a person."""
+        if self.champion_label is None or self.challenger_label is None:
+            return None
+        return self.challenger_label - self.champion_label
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate says, and why.
+
+    Attributes:
+        reason: in a sentence.
+        difference: challenger minus champion, with its interval.
+        slices: the same of each protected slice.
+        labels_needed: how many further labelled items would probably decide; None where it is decided, or where no
+            number of labels is likely to.
+    """
+
+    verdict: Verdict
+    reason: str
+    difference: Estimate
+    slices: Mapping[str, Estimate] = field(default_factory=dict)
+    labels_needed: int | None = None
+
+    def evidence(self) -> dict[str, Any]:
+        """The figures as JSON."""
+
+        def figures(each: Estimate) -> dict[str, Any]:
+            return {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
+
+        return {
+            "difference": figures(self.difference),
+            "slices": {name: figures(each) for name, each in self.slices.items()},
+            "labels_needed": self.labels_needed,
+        }
+
+
+def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool = False) -> Decision:
+    """Compare a challenger with the champion.
+
+    Args:
+        pairs: the items that both answered.
+        policy: margins.
+        cheaper: whether the challenger costs less to run.
+    """
+    policy = policy or Policy()
+    whole = _difference(pairs)
+    by_slice = {
+        name: [pair for pair in pairs if name in pair.slices] for name in sorted({s for p in pairs for s in p.slices})
+    }
+    slices = {name: _difference(part) for name, part in by_slice.items() if len(part) >= policy.slice_items}
+    if whole.mean is None or whole.low is None or whole.high is None or whole.n < 2:
+        return Decision("undecided", "There are no items that both answered.", whole, slices)
+    interval = f"95 % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
+    text = f"{100 * whole.mean:+.1f} points, {interval}, n = {whole.n}"
+    lost = [name for name, each in slices.items() if each.high is not None and each.high < 0]
+    if whole.high < 0:
+        return Decision("reject", f"The challenger is worse: {text}.", whole, slices)
+    if lost:
+        return Decision("reject", f"The challenger is worse on {', '.join(lost)} ({text} over all).", whole, slices)
+    better = whole.low > 0
+    if not better and not (cheaper and whole.low > -policy.margin):
+        needed = _labels_needed(whole, policy.margin if cheaper else 0.0)
+        end = (
+            f"about {needed} further labelled items would decide it" if needed else "there is no sign that it is better"
+        )
+        return Decision("undecided", f"The difference is {text}: {end}.", whole, slices, needed)
+    doubtful = [name for name, each in slices.items() if each.mean is not None and each.mean < -policy.slice_margin]
+    if doubtful:
+        needed = max((_labels_needed(slices[name], policy.slice_margin) or 0) for name in doubtful) or None
+        reason = f"The challenger seems worse on {', '.join(doubtful)}, on too few items to say ({text} over all)."
+        return Decision("undecided", reason, whole, slices, needed)
+    why = "better" if better else f"cheaper, and worse by less than {100 * policy.margin:g} points"
+    return Decision("promote", f"The challenger is {why}: {text}.", whole, slices)
+
+
+def _difference(pairs: Sequence[Pair]) -> Estimate:
+    gains, groups = [pair.gain for pair in pairs], [pair.group for pair in pairs]
+    labelled = [(pair, gain) for pair in pairs if (gain := pair.labelled_gain) is not None]
+    if len(labelled) < 2:
+        return stats.estimate(gains, groups, bounds=(-1.0, 1.0))
+    return prediction_powered_mean(
+        [gain for _, gain in labelled],
+        [pair.gain for pair, _ in labelled],
+        gains,
+        [pair.group for pair, _ in labelled],
+        groups,
+        bounds=(-1.0, 1.0),
+    )
+
+
+def _labels_needed(difference: Estimate, margin: float) -> int | None:
+    """How many more items would probably put the interval above `-margin`; None where the mean is not above it."""
+    if difference.mean is None or difference.low is None or difference.mean + margin <= 0:
+        return None
+    half = difference.mean - difference.low
+    needed = difference.n * _HALF_TO_NEEDED * (half / (difference.mean + margin)) ** 2
+    return max(1, math.ceil(needed - difference.n))

@@ -1,0 +1,1 @@
+"""Signals of change, each with a stated bound on its false alarms."""

@@ -1,0 +1,111 @@
+"""Have the questions changed? A kernel two-sample test on embeddings, window by window, and which questions moved.
+
+Each window of questions is compared with all questions before it by the maximum mean discrepancy (Gretton et al. 2012)
+with permutations, the test that did best on shifts of high-dimensional inputs in Rabanser, Günnemann & Lipton 2019
+(arXiv:1810.11953). Given all questions up to a window, regardless of their order, each split into "window" and
+"before" is equally likely while nothing changes; so the windows' p-values are independent, and `PEvidence` puts them
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth_dspy.loop.signals.sequential import RATE, PEvidence
+
+Array = NDArray[np.float32]
+
+WINDOW = 32
+"""Questions that are compared with those before at a time."""
+PERMUTATIONS = 999
+_MOST = 500  # earlier questions that a window is compared with, drawn evenly
+
+
+@dataclass(slots=True)
+class QuestionDrift:
+    """Watches a stream of questions.
+
+    Attributes:
+        rate: probability that it ever raises an alarm although the questions do not change.
+        window: questions in a window.
+        seed: of the permutations.
+    """
+
+    rate: float = RATE
+    window: int = WINDOW
+    seed: int = 0
+    evidence: PEvidence = field(default_factory=PEvidence)
+    alarm: bool = False
+    _before: list[Array] = field(default_factory=list)
+    _pending: list[Array] = field(default_factory=list)
+
+    def add(self, vectors: Array) -> bool:
+        """Take in the next questions.
+
+        Args:
+            vectors: their embeddings, shape (n, d), unit length.
+
+        Returns:
+            Whether the alarm is raised; once raised, it stays.
+        """
+        for vector in np.asarray(vectors, dtype=np.float32):
+            self._pending.append(vector)
+            if len(self._pending) == self.window:
+                self._compare()
+        return self.alarm
+
+    def _compare(self) -> None:
+        if self._before:
+            draws = np.random.default_rng([self.seed, self.evidence.seen])
+            before = np.stack(self._before)
+            if len(before) > _MOST:
+                before = before[draws.choice(len(before), _MOST, replace=False)]
+            p = mmd_p(before, np.stack(self._pending), seed=int(draws.integers(2**31)))
+            self.alarm |= self.evidence.update(p) >= 1 / self.rate
+        self._before += self._pending
+        self._pending = []
+
+
+def mmd_p(before: Array, after: Array, *, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
+    """p-value of the hypothesis that two samples come from one distribution.
+
+    Args:
+        before: shape (n, d).
+        after: shape (m, d).
+        permutations: how often the pooled rows are split at random.
+        seed: of the splits.
+    """
+    rows = np.concatenate([before, after])
+    n, m = len(before), len(after)
+    squared = np.maximum(
+        (rows**2).sum(1)[:, None] + (rows**2).sum(1)[None, :] - 2 * rows @ rows.T, 0
+    )  # distances, shape (n + m, n + m)
+    kernel = np.exp(-squared / (np.median(squared[np.triu_indices(n + m, 1)]) or 1.0))
+    totals = kernel.sum(1)
+    splits = np.random.default_rng(seed).random((permutations, n + m), dtype=np.float32).argpartition(m, 1)[:, :m]
+    chosen = np.concatenate([np.arange(n, n + m)[None], splits])  # shape (1 + permutations, m)
+    within = kernel[chosen[:, :, None], chosen[:, None, :]].sum((1, 2))
+    across = totals[chosen].sum(1) - within
+    rest = totals.sum() - within - 2 * across
+    statistics = within / m**2 + rest / n**2 - 2 * across / (n * m)
+    return float((statistics >= statistics[0] - 1e-6).mean())
+
+
+def most_shifted(before: Array, after: Array, questions: Sequence[str], most: int = 5) -> list[str]:
+    """The questions of a window that are least like those before: by a linear classifier of "before" against "after".
+
+    Args:
+        before: embeddings, shape (n, d).
+        after: the window's embeddings, shape (m, d).
+        questions: the window's, m of them.
+        most: how many to name.
+    """
+    centre = before.mean(0)
+    spread = np.cov(before - centre, rowvar=False) + np.eye(before.shape[1]) * 1e-2
+    direction = np.linalg.solve(spread, after.mean(0) - centre)
+    order = np.argsort(-((after - centre) @ direction), kind="stable")
+    return [questions[place] for place in order[:most]]

@@ -1,0 +1,125 @@
+"""Versions and aliases, in SQLite and, where it is installed, PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.loop.records import Feedback, Request, Transition, Version
+from synth_dspy.loop.registry import Registry
+from synth_dspy.loop.store import Store, now
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(Store.open(tmp_path / "production.sqlite", "contract_qa"))
+
+
+def finished_run(folder: Path, *arms: str) -> Path:
+    for arm in arms:
+        program = folder / "programs" / arm
+        program.mkdir(parents=True)
+        (program / "program.json").write_text(json.dumps({"arm": arm}))
+        weights = {"weights": "adapters/0123456789abcdef/model.gguf"} if arm == "sft" else {}
+        (program / "about.json").write_text(json.dumps({"task": "contract_qa", "arm": arm, **weights}))
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "train.jsonl").write_text("{}\n")
+    return folder
+
+
+def test_a_version_says_what_it_was_made_of(registry: Registry, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", "rag", "sft")
+    first, second = registry.register(run, "rag"), registry.register(run, "sft", seeds={"run": 7})
+    assert (first.id, second.id) == ("v1", "v2")
+    assert second.weights == "0123456789abcdef"
+    assert first.weights == ""
+    assert set(second.data) == {"train"}
+    assert registry.register(run, "rag") == first
+    with pytest.raises(SetupError, match="has no program of 'dpo'; it has rag, sft"):
+        registry.register(run, "dpo")
+
+
+def test_promotion_and_rollback_move_aliases(registry: Registry, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", "rag", "sft")
+    registry.register(run, "rag")
+    registry.promote("v1", "person:ann", "the first")
+    assert registry.register(run, "sft").parent == "v1"
+    registry.challenge("v2", "loop", "trained on new feedback")
+    registry.promote("challenger", "loop", "better", {"difference": 0.1})
+    assert [registry.alias(alias) for alias in ("champion", "previous", "challenger")] == ["v2", "v1", None]
+    with pytest.raises(SetupError, match="v2 is the champion of contract_qa already"):
+        registry.promote("v2", "person:ann", "again")
+    registry.roll_back("watch", "scores fell")
+    assert [registry.alias(alias) for alias in ("champion", "previous")] == ["v1", "v2"]
+    lineage = registry.lineage("v2")
+    assert [each.id for each in lineage.ancestors] == ["v1"]
+    assert [move.reason for move in lineage.moves if move.alias == "champion"] == ["better", "scores fell"]
+    assert lineage.moves[-1].by == "watch"
+
+
+def test_errors_name_what_there_is(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no version yet"):
+        registry.version("v1")
+    registry.register(finished_run(tmp_path / "run", "rag"), "rag")
+    with pytest.raises(SetupError, match="there are v1"):
+        registry.version("v9")
+    with pytest.raises(SetupError, match="has no champion; its versions are v1"):
+        registry.version("champion")
+    with pytest.raises(SetupError, match="no previous champion"):
+        registry.roll_back("person:ann", "why not")
+    with pytest.raises(SetupError, match=r"could not be opened|is needed for this store"):
+        Store.open("postgresql+psycopg://nobody:secret@127.0.0.1:9/none", "contract_qa")
+
+
+def test_registering_at_once_gives_different_versions(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", *"abcdefgh")
+
+    def register(arm: str) -> Version:
+        return Registry(Store.open(tmp_path / "production.sqlite", "contract_qa")).register(run, arm)
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = list(pool.map(register, "abcdefgh"))
+    assert sorted(version.id for version in versions) == [f"v{n}" for n in range(1, 9)]
+
+
+def test_one_of_two_processes_makes_a_transition(tmp_path: Path) -> None:
+    stores = [Store.open(tmp_path / "production.sqlite", "contract_qa") for _ in range(2)]
+    assert all(store.read(Transition, cycle="c1") == [] for store in stores)
+    first = Transition("c1", "opened", "indexed", now(), "loop", "documents changed", number=1)
+    assert [store.add(first) for store in stores] == [True, False]
+    assert len(stores[1].read(Transition, cycle="c1")) == 1
+
+
+def request(store: Store, name: str, person: str) -> Request:
+    made = Request(name, now(), "v1", "champion", {"question": "?"}, "yes", False, (), 1, 1, 0.1, person=person)
+    assert store.add(made)
+    return made
+
+
+def test_a_person_s_requests_and_feedback_can_be_deleted(registry: Registry, tmp_path: Path) -> None:
+    version = registry.register(finished_run(tmp_path / "run", "rag"), "rag")
+    store = registry.store
+    for name, person in (("r1", "ann"), ("r2", "bob")):
+        request(store, name, person)
+    store.add(Feedback("f1", now(), "r1", "thumb", True, rater="bob"))
+    store.add(Feedback("f2", now(), "r2", "correction", "no", rater="ann"))
+    deletion = store.delete("asked to", "person:operator", person="ann")
+    assert (deletion.requests, set(deletion.feedback)) == (("r1",), {"f1", "f2"})
+    assert [each.id for each in store.read(Request)] == ["r2"]
+    assert store.read(Feedback) == []
+    assert registry.lineage(version.id).forgotten == (deletion,)
+
+
+def test_old_requests_are_forgotten_but_those_with_feedback(registry: Registry) -> None:
+    store = registry.store
+    request(store, "r1", "ann")
+    request(store, "r2", "ann")
+    store.add(Feedback("f1", now(), "r1", "score", 4))
+    assert store.forget(now() + timedelta(days=1)) == 1
+    assert [each.id for each in store.read(Request)] == ["r1"]
+    assert store.read(Request, last=5)[0].inputs == {"question": "?"}
