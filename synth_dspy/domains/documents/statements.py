@@ -282,8 +282,9 @@ class StatementQuestions:
                 return None
         asked = frozenset(re.findall(r"\w+", grammar.OPENING.sub("", question, count=1).lower()))
         about = frozenset(content(question))
-        is_vague = made.rule in ("object", "habit", "relation", "duty") and grammar.DEFINITE.search(question)
-        is_vague = is_vague or len(about) < {"object": 3, "duty": 3, "definition": 1}.get(made.rule, 2)
+        is_vague = len(about) < {"object": 3, "duty": 3, "definition": 1}.get(made.rule, 2)
+        if made.rule in ("object", "habit", "relation", "duty"):
+            is_vague = is_vague or grammar.DEFINITE.search(question) is not None
         is_trivial = about <= frozenset(content(answer)) or (answer.isalpha() and answer.islower())
         if (asked & grammar.VOID and made.rule != "heading") or is_vague or is_trivial:
             return None
