@@ -233,6 +233,7 @@ class Silent:
         threshold: highest cosine similarity allowed between the question and a sentence.
         cues: only sentences on one of the question's topics count, since a long document has something similar to any
             question.
+        shared: least share of the question's content words that the document has, so that somebody might ask it.
     """
 
     name = "silent document"
@@ -243,10 +244,12 @@ class Silent:
         sentences: Callable[[str], Sequence[str]],
         threshold: float,
         cues: Cues | None = None,
+        shared: float = 0.0,
     ) -> None:
         self.embed = embed
         self.sentences = sentences
         self.threshold = threshold
+        self.shared = shared
         self.cues = cues or Cues({})
 
     def __call__(self, candidate: Candidate) -> Verdict:
@@ -256,6 +259,9 @@ class Silent:
         if not texts:
             return rejected("document not known")
         question = str(candidate.fields["question"])
+        asked = set(content(question))
+        if len(asked & set(content("\n".join(texts)))) < self.shared * len(asked):
+            return rejected("about something else")
         if topics := self.cues.topics_in(question).values():
             texts = [text for text in texts if any(topic.search(text) for topic in topics)]
             if not texts:

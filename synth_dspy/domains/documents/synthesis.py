@@ -108,7 +108,9 @@ class DocumentSynthesis:
                 RetrievalRoundTrip(resources.retriever, resources.words),
                 SpanRoundTrip(lambda group: self._places(document(group)), embed),
                 OneAnswer(lambda group: sentences_of(document(group))),
-                Silent(embed, lambda group: sentences_of(document(group)), 0.4, self.cues),
+                Silent(
+                    embed, lambda group: sentences_of(document(group)), 0.4, self.cues, 0.6 if resources.scored else 0.0
+                ),
             ]
         filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
         if free and resources.retriever is not None:
