@@ -24,6 +24,8 @@ LONGEST_ANSWER = 25
 LONGEST_DEFINITION = 40
 _LONGEST_SUBJECT = 12
 _LONGEST_SENTENCE = 90
+_LONGEST_TEXT = 1200
+"""Characters of a sentence: what is longer is data, on which the patterns would take long."""
 _HEAD = 800
 """Characters at the beginning of a document, where its name may stand."""
 _AT_LEAST = r"(?:at least |at most |up to |no more than |not more than )?"
@@ -66,7 +68,8 @@ class StatementQuestions:
         """The questions that the sentences of a chunk of the document give, in order."""
         made: dict[str, Statement] = {}
         for line, following in pairwise([*text.split("\n"), ""]):
-            for statement in (*_labels(line), *_asking_headings(line, following), *self._of_line(line)):
+            of_layout = (*_labels(line), *_asking_headings(line, following)) if len(line) <= _LONGEST_TEXT else ()
+            for statement in (*of_layout, *self._of_line(line)):
                 if complete := self._complete(statement):
                     made.setdefault(complete.question, complete)
         return list(made.values())
@@ -74,7 +77,8 @@ class StatementQuestions:
     def _of_line(self, line: str) -> Iterator[Statement]:
         follows_end = True  # otherwise the sentence is an item of a list
         for sentence in sentences(line):
-            if follows_end and sentence.endswith(".") and len(sentence.split()) <= _LONGEST_SENTENCE:
+            is_text = len(sentence) <= _LONGEST_TEXT and len(sentence.split()) <= _LONGEST_SENTENCE
+            if follows_end and sentence.endswith(".") and is_text:
                 body = grammar.CAPTION.sub("", grammar.ITEM.sub("", sentence)).strip()[:-1]
                 if body and (body[0].isalpha() or body[0] in grammar.QUOTES) and not _is_odd(body):
                     for made in self._of_sentence(body):
@@ -312,7 +316,7 @@ def _labels(line: str) -> Iterator[Statement]:
 def _asking_headings(line: str, following: str) -> Iterator[Statement]:
     """A heading that is a question is answered by what stands below it."""
     heading = grammar.ITEM.sub("", line).strip().strip("*_")
-    first = next(iter(sentences(following)), "")
+    first = next(iter(sentences(following[:_LONGEST_TEXT])), "")
     if (
         heading.endswith("?")
         and grammar.ASKING.match(heading)

@@ -146,7 +146,9 @@ def test_an_option_is_asked_for_by_its_name() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["The " + "big " * 20_000 + "dog.", "a, " * 20_000, "(" * 30_000, "A Bank, " * 9_000])
+@pytest.mark.parametrize(
+    "text", ["The " + "big " * 20_000 + "dog.", "a, " * 20_000, "(" * 30_000, "A Bank, " * 9_000, "X" * 99_999 + "."]
+)
 def test_any_text_takes_linear_time(text: str) -> None:
     began = time.perf_counter()
     asked(text)
