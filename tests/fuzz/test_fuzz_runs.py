@@ -52,6 +52,8 @@ class Tokens:
 
 FILES = ("results.json", "measurements.json", "predictions.jsonl")
 HIDDEN = set("\x1b\x07\u202e\u061c\U000e0041\u2028")
+
+
 class Reader:
     """A cross-encoder that says something of everything."""
 
