@@ -89,7 +89,7 @@ def main(args: list[str]) -> None:
         from synth_dspy.service.app import Service, make_app
         from synth_dspy.service.programs import open_version
         from synth_dspy.service.redaction import Redaction, find_function
-        from synth_dspy.service.server import listen, serve
+        from synth_dspy.service.server import listen, make_server
         from synth_dspy.service.settings import Limits, Traffic
     keys = keys_from_environment()
     refuse_open_bind(config.host, keys)
@@ -113,6 +113,7 @@ def main(args: list[str]) -> None:
     host, port = listening.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     champion = registry.alias("champion")
-    serve(app, listening, limits, lambda: print(f"serving {config.task} {champion} at {place}", flush=True))
+    server = make_server(app, limits, lambda: print(f"serving {config.task} {champion} at {place}", flush=True))
+    server.run(sockets=[listening])
     registry.store.close()
     print("stopped; all that was answered is kept", file=sys.stderr)

@@ -33,7 +33,7 @@ class Inputs:
         self.types, self.required = _declared(inner)
         fields = {name: kind if name in self.required else NotRequired[kind] for name, kind in self.types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
-            TypedDict("Inputs", fields)  # type: ignore[misc, operator]
+            TypedDict("Inputs", fields)  # type: ignore[operator]
         )
         self._adapter: TypeAdapter[Any] = TypeAdapter(shape)
 

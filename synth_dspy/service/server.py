@@ -37,16 +37,14 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
-def serve(app: FastAPI, listening: socket.socket, limits: Limits, started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; then finish what has begun.
+def make_server(app: FastAPI, limits: Limits, started: Callable[[], None]) -> uvicorn.Server:
+    """A server whose `run(sockets=[...])` ends with SIGTERM or Ctrl-C, once what has begun is finished.
 
     Args:
         app: the application.
-        listening: where.
         limits: of time.
         started: called once requests are answered.
     """
-    sys.setswitchinterval(_SWITCH_S)
     config = uvicorn.Config(
         app,
         http=_impatient(limits.receive_s),
@@ -58,8 +56,7 @@ def serve(app: FastAPI, listening: socket.socket, limits: Limits, started: Calla
         timeout_graceful_shutdown=int(limits.answer_s) + 5,
         ws="none",
     )
-    server = _Server(config, started)
-    server.run(sockets=[listening])
+    return _Server(config, started)
 
 
 class _Server(uvicorn.Server):
@@ -68,6 +65,7 @@ class _Server(uvicorn.Server):
         self._announce = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        sys.setswitchinterval(_SWITCH_S)
         await super().startup(sockets)
         if self.started:
             self._announce()
