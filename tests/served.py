@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from synth_dspy.loop.records import Feedback, Request, Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
 from synth_dspy.service.app import Service, make_app
+from synth_dspy.service.running import OpenHere
 from synth_dspy.service.server import listen, make_server
 from synth_dspy.service.settings import Limits
 
@@ -87,8 +89,10 @@ def serving_from(registry: Registry) -> Serve:
     def start(programs: dict[str, dspy.Module] | None = None, **settings: Any) -> Iterator[Running]:
         answering = {"first": Program("first"), "second": Program("second"), **(programs or {})}
 
-        def open_version(version: Version) -> dspy.Module:
-            return answering[version.arm]
+        threads = ThreadPoolExecutor(settings.get("limits", Limits()).concurrency)
+
+        def open_version(version: Version) -> OpenHere:
+            return OpenHere(answering[version.arm], threads)
 
         service = Service(registry, open_version, **settings)
         listening = listen("127.0.0.1", 0)

@@ -11,7 +11,6 @@ SYNTH_DSPY_KEY holds one, or several separated by commas. See docs/production.md
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 
@@ -19,7 +18,6 @@ from pydantic import Field
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.production import ProductionConfig, TaskName, open_registry
-from synth_dspy.core.masking import MaskingFormatter
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.pipeline.trust import Caller
 
@@ -79,18 +77,16 @@ def main(args: list[str]) -> None:
     from synth_dspy.models.offline import quiet_libraries
 
     quiet_libraries()
-    handler = logging.StreamHandler()
-    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("synth_dspy.service").addHandler(handler)
-    logging.getLogger("synth_dspy.service").setLevel(logging.INFO)
     bars = Bars()
     with bars.status("loading libraries"):
         from synth_dspy.service.access import keys_from_environment, refuse_open_bind
+        from synth_dspy.service.answers import SHADOWS
         from synth_dspy.service.app import Service, make_app
-        from synth_dspy.service.programs import open_version
         from synth_dspy.service.redaction import Redaction, find_function
         from synth_dspy.service.server import listen, make_server
         from synth_dspy.service.settings import Limits, Traffic
+        from synth_dspy.service.worker import Worker, log_to_standard_error
+    log_to_standard_error()
     keys = keys_from_environment()
     refuse_open_bind(config.host, keys)
     listening = listen(config.host, config.port)
@@ -99,14 +95,17 @@ def main(args: list[str]) -> None:
     limits = Limits(
         config.concurrency, config.waiting, config.max_body_kb * 1000, config.rate, config.timeout, config.slow_client
     )
+    redaction = Redaction(config.redact, function)
+    worker = Worker(caller, config.concurrency + SHADOWS)
     service = Service(
         registry,
-        lambda version: open_version(version, caller),
-        keys,
-        limits,
-        Traffic(config.challenger_share, config.shadow),
-        Redaction(config.redact, function),
-        config.keep_days,
+        worker.open,
+        worker.close_version,
+        keys=keys,
+        limits=limits,
+        traffic=Traffic(config.challenger_share, config.shadow),
+        redaction=redaction,
+        keep_days=config.keep_days,
     )
     with bars.status("opening the champion"):
         app = make_app(service)
@@ -115,5 +114,6 @@ def main(args: list[str]) -> None:
     champion = registry.alias("champion")
     server = make_server(app, limits, lambda: print(f"serving {config.task} {champion} at {place}", flush=True))
     server.run(sockets=[listening])
+    worker.close()
     registry.store.close()
     print("stopped; all that was answered is kept", file=sys.stderr)

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import hashlib
 import json
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-import dspy
-from dspy.utils.exceptions import ContextWindowExceededError
-from pydantic_core import to_jsonable_python
-
-from synth_dspy.core.errors import ModelError, SetupError, message_of
-from synth_dspy.core.executor import LEAN
-from synth_dspy.core.masking import mask_message
-from synth_dspy.core.text import as_text
-from synth_dspy.core.usage import Usage, measure
 from synth_dspy.loop.records import Request, shadow_of
 from synth_dspy.loop.store import now
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.programs import Loaded, Programs
 from synth_dspy.service.redaction import Redaction
+from synth_dspy.service.running import Outcome
 from synth_dspy.service.settings import Limits
 from synth_dspy.service.telemetry import Metrics, Spans
 from synth_dspy.service.writer import Writer
@@ -39,7 +29,6 @@ RECENT = 20_000
 """Requests whose inputs' digests are kept in memory: feedback on them needs no look into the store."""
 SHADOWS = 16
 """Copies of requests that the challenger may have before it; further ones are skipped."""
-_OWN = frozenset({"answer", "abstained", "passages"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +70,6 @@ class Answers:
         self._redaction = redaction
         self._metrics = metrics
         self._spans = spans
-        self._threads = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="answer")
-        self._shadow_threads = ThreadPoolExecutor(max(1, limits.concurrency // 4), thread_name_prefix="shadow")
         self._under_way = 0
         self._shadows: set[asyncio.Task[Any]] = set()
         self._recent: OrderedDict[str, str] = OrderedDict()
@@ -98,75 +85,66 @@ class Answers:
         Raises:
             ServiceError: the inputs are wrong, the program failed, there are too many requests, or it took too long.
         """
-        loaded, route = self.programs.pick(person)
-        inputs = loaded.inputs.check(given)
         if self._under_way >= self._limits.concurrency + self._limits.waiting:
             raise ServiceError(
                 503, f"{self._under_way} requests are under way already: try again.", headers={"Retry-After": "2"}
             )
-        began = Request(uuid4().hex, now(), loaded.version.id, route, inputs, "", False, (), 0, 0, 0.0, person=person)
+        loaded, route = self.programs.pick(person)
+        began = Request(uuid4().hex, now(), loaded.version.id, route, {}, "", False, (), 0, 0, 0.0, person=person)
         self._under_way += 1
         self._metrics.under_way.set(self._under_way)
         try:
             with self._spans.span("synth_dspy.answer", headers) as attributes:
-                answer, refusal = await self._run(loaded, began, self._threads)
-                attributes |= _attributes(answer.request)
-            await self._keep(answer.request)
+                request, outcome = await self._run(loaded, began, given)
+                attributes |= _attributes(request)
+            if outcome.inputs is not None:
+                await self._keep(request)
         finally:
             self._under_way -= 1
             self._metrics.under_way.set(self._under_way)
-        self._shadow(began)
+        if outcome.inputs is not None:
+            self._shadow(began, given)
+        refusal = outcome.refusal(request.id)
         if refusal is not None:
             raise refusal
-        return answer
+        return Answer(request, outcome.outputs)
 
     def digest(self, request: str) -> str | None:
         """A digest of a recent request's inputs."""
         return self._recent.get(request)
 
     async def close(self) -> None:
-        """Wait for the challenger's copies that have begun, but not for answers that timed out."""
+        """Wait for the challenger's copies that have begun."""
         if self._shadows:
             await asyncio.wait(self._shadows, timeout=self._limits.answer_s)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._shadow_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(
-        self, loaded: Loaded, began: Request, threads: ThreadPoolExecutor
-    ) -> tuple[Answer, ServiceError | None]:
-        """The answer of one program; with what the caller is told where it failed."""
+    async def _run(self, loaded: Loaded, began: Request, given: Any) -> tuple[Request, Outcome]:
+        """What one program makes of a request."""
         start = time.perf_counter()
-        context = contextvars.copy_context()  # with the span
-        call = asyncio.get_running_loop().run_in_executor(threads, context.run, _call, loaded.program, began.inputs)
-        refusal: ServiceError | None = None
-        outputs: Mapping[str, Any] = {}
-        request = began
         try:
-            prediction, usage = await asyncio.wait_for(call, self._limits.answer_s)
-            fields = dict(prediction.items())
-            request = replace(
-                request,
-                answer=as_text(fields.get("answer", "")),
-                abstained=bool(fields.get("abstained", False)),
-                passages=tuple(map(str, fields.get("passages") or ())),
-                prompt_tokens=usage.input_tokens,
-                completion_tokens=usage.output_tokens,
-                cost_usd=usage.cost_usd if usage.calls else None,
-            )
-            outputs = {key: to_jsonable_python(value, fallback=str) for key, value in fields.items() if key not in _OWN}
-        except Exception as error:
-            refusal = _refusal(error, request.id, self._limits)
-            request = replace(request, error=mask_message(f"{type(error).__name__}: {message_of(error)}")[:2000])
+            asked = asyncio.wrap_future(loaded.program.ask(given))
+            outcome = await asyncio.wait_for(asked, self._limits.answer_s)
+        except TimeoutError:
+            message = f"There was no answer within {self._limits.answer_s:g} s"
+            inputs = given if isinstance(given, Mapping) else {}
+            outcome = Outcome(inputs, error=f"TimeoutError: {message}", status=504, message=message)
+        request = replace(
+            began,
+            inputs=outcome.inputs or {},
+            answer=outcome.answer,
+            abstained=outcome.abstained,
+            passages=outcome.passages,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            cost_usd=outcome.cost_usd,
+            error=outcome.error,
+            latency_s=time.perf_counter() - start,
+        )
+        if outcome.error is not None:
             log.warning("%s failed on %s: %s", request.version, request.id, request.error)
-        request = replace(request, latency_s=time.perf_counter() - start)
-        outcome = "error" if refusal else "answered"
-        self._metrics.answers.labels(request.version, request.route, outcome).inc()
-        self._metrics.latency.labels(request.version, request.route).observe(request.latency_s)
-        self._metrics.tokens.labels(request.version, "prompt").inc(request.prompt_tokens)
-        self._metrics.tokens.labels(request.version, "completion").inc(request.completion_tokens)
-        if request.abstained:
-            self._metrics.abstentions.labels(request.version, request.route).inc()
-        return Answer(request, outputs), refusal
+        if outcome.inputs is not None:
+            self._metrics.count(request)
+        return request, outcome
 
     async def _keep(self, request: Request) -> None:
         """Keep a request, redacted.
@@ -174,7 +152,7 @@ class Answers:
         Raises:
             ServiceError: it cannot be written.
         """
-        inputs = self._redaction.value(to_jsonable_python(request.inputs, fallback=str))
+        inputs = self._redaction.value(request.inputs)
         kept = replace(
             request,
             inputs=inputs,
@@ -193,10 +171,10 @@ class Answers:
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
 
-    def _shadow(self, began: Request) -> None:
+    def _shadow(self, began: Request, given: Any) -> None:
         """Give the challenger a copy of a request, in the background."""
         loaded = self.programs.shadow
-        if loaded is None or began.route == "shadow":
+        if loaded is None:
             return
         if len(self._shadows) >= SHADOWS:
             self._metrics.shadows_skipped.inc()
@@ -205,8 +183,8 @@ class Answers:
 
         async def run() -> None:
             try:
-                answer, _ = await self._run(loaded, copy, self._shadow_threads)
-                await self._keep(answer.request)
+                request, _ = await self._run(loaded, copy, given)
+                await self._keep(request)
             except ServiceError as error:
                 log.error("the challenger's answer to %s was lost: %s", began.id, error)
 
@@ -218,25 +196,6 @@ class Answers:
 def inputs_digest(inputs: Mapping[str, Any]) -> str:
     """A digest by which two requests with the same inputs are told apart from others."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-
-
-def _call(program: dspy.Module, inputs: Mapping[str, Any]) -> tuple[dspy.Prediction, Usage]:
-    with dspy.settings.context(**LEAN), measure() as usage:
-        return program(**inputs), usage
-
-
-def _refusal(error: Exception, request: str, limits: Limits) -> ServiceError:
-    """What a caller is told about a failure of the program."""
-    message = mask_message(message_of(error))[:500]
-    if isinstance(error, TimeoutError):
-        return ServiceError(504, f"There was no answer within {limits.answer_s:g} s (request {request}).")
-    if isinstance(error, ContextWindowExceededError):
-        return ServiceError(422, "The inputs are too long for the model.")
-    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
-        return ServiceError(422, message)
-    if isinstance(error, ModelError | SetupError):
-        return ServiceError(502, f"{message} (request {request})")
-    return ServiceError(500, f"The program failed with {type(error).__name__} (request {request}); the log says why.")
 
 
 def _attributes(request: Request) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import dspy
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
@@ -29,6 +28,7 @@ from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.feedback import feedback_routes
 from synth_dspy.service.programs import Programs
 from synth_dspy.service.redaction import Redaction
+from synth_dspy.service.running import Opened
 from synth_dspy.service.settings import Limits, Traffic
 from synth_dspy.service.telemetry import Metrics, Spans
 from synth_dspy.service.writer import Writer
@@ -45,12 +45,14 @@ class Service:
     Attributes:
         registry: versions and aliases of the task.
         open_version: opens a version's program.
+        close_version: lets one go.
         keys: of callers from other machines.
         keep_days: days after which requests without feedback are deleted; None keeps them.
     """
 
     registry: Registry
-    open_version: Callable[[Version], dspy.Module]
+    open_version: Callable[[Version], Opened]
+    close_version: Callable[[Version], None] = lambda version: None
     keys: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     traffic: Traffic = field(default_factory=Traffic)
@@ -66,7 +68,7 @@ def make_app(service: Service) -> FastAPI:
     """
     store, task = service.registry.store, service.registry.store.task
     metrics, spans = Metrics(), Spans(task)
-    programs = Programs(service.registry, service.open_version, service.traffic)
+    programs = Programs(service.registry, service.open_version, service.traffic, service.close_version)
 
     def committed(count: int) -> None:
         metrics.commits.inc()
@@ -135,7 +137,7 @@ def make_app(service: Service) -> FastAPI:
             "task": task,
             "champion": programs.champion.version.id,
             "challenger": challenger and challenger.version.id,
-            "inputs": programs.champion.inputs.schema(),
+            "inputs": programs.champion.program.shape.schema,
         }
 
     @app.get("/metrics")

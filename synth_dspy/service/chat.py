@@ -20,7 +20,7 @@ from synth_dspy.core.text import one_line
 from synth_dspy.service.answers import Answer, Answers
 from synth_dspy.service.bodies import NAME, person_of, read_json
 from synth_dspy.service.errors import ServiceError
-from synth_dspy.service.inputs import Inputs
+from synth_dspy.service.inputs import Shape
 
 PREFIX = "chatcmpl-"
 """Before the id of a request, in the id of its completion."""
@@ -72,7 +72,7 @@ def chat_routes(answers: Answers, task: str) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
         asked = await read_json(request, _COMPLETION)
-        inputs = chat_inputs(answers.programs.champion.inputs, asked.messages)
+        inputs = chat_inputs(answers.programs.champion.program.shape, asked.messages)
         answer = await answers.answer(inputs, person_of(request) or asked.user, request.headers)
         if not asked.stream:
             return JSONResponse(_body(answer, task))
@@ -81,29 +81,29 @@ def chat_routes(answers: Answers, task: str) -> APIRouter:
     return router
 
 
-def chat_inputs(inputs: Inputs, messages: list[Message]) -> dict[str, Any]:
+def chat_inputs(shape: Shape, messages: list[Message]) -> dict[str, Any]:
     """A task's inputs from messages.
 
     Raises:
         ServiceError: the last message is not the user's, or the task takes other inputs than a question.
     """
-    required = sorted(inputs.required)
-    name = "question" if "question" in inputs.types else required[0] if len(required) == 1 else ""
-    if not name or inputs.required - {name}:
+    required = sorted(shape.required)
+    name = "question" if "question" in shape.names else required[0] if len(required) == 1 else ""
+    if not name or shape.required - {name}:
         raise ServiceError(400, f"This task takes {', '.join(required)}, which a chat does not have: use POST /answer.")
     turns = [message for message in messages if message.role in _SPEAKERS]
     if not turns or turns[-1].role != "user":
         raise ServiceError(422, "The last message must be the user's.", param="messages")
     *earlier, last = turns
     given: dict[str, Any] = {name: last.text}
-    if earlier and "conversation" in inputs.types:
+    if earlier and "conversation" in shape.names:
         given["conversation"] = (
             "\n".join(f"{_SPEAKERS[message.role]}: {one_line(message.text)}" for message in earlier)
-            if inputs.types["conversation"] is str
+            if "conversation" in shape.texts
             else [{"role": message.role, "content": message.text} for message in earlier]
         )
     system = "\n\n".join(message.text for message in messages if message.role not in _SPEAKERS)
-    return given | ({"system": system} if system and "system" in inputs.types else {})
+    return given | ({"system": system} if system and "system" in shape.names else {})
 
 
 def _head(answer: Answer, task: str, kind: str) -> dict[str, Any]:

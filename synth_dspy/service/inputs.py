@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NotRequired
 
 import dspy
@@ -20,22 +21,44 @@ _FOUND = "passages"
 """An input of the signature that `RetrieveAndAnswer` fills itself."""
 
 
-class Inputs:
-    """The names and types of a program's inputs, from its signature or its `forward`.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What there is to know of a program's inputs without its types.
 
     Attributes:
-        required: names of those that have no default.
-        types: of all.
+        names: of all.
+        required: of those that have no default.
+        texts: of those that are texts.
+        schema: the JSON schema; empty where a type has none.
+    """
+
+    names: tuple[str, ...]
+    required: frozenset[str]
+    texts: frozenset[str]
+    schema: Mapping[str, Any]
+
+
+class Inputs:
+    """A program's inputs, from its signature or its `forward`.
+
+    Attributes:
+        shape: their names.
     """
 
     def __init__(self, program: dspy.Module) -> None:
         inner = program.program if isinstance(program, Answering) else program
-        self.types, self.required = _declared(inner)
-        fields = {name: kind if name in self.required else NotRequired[kind] for name, kind in self.types.items()}
+        types, required = _declared(inner)
+        fields = {name: kind if name in required else NotRequired[kind] for name, kind in types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
             TypedDict("Inputs", fields)  # type: ignore[operator]
         )
         self._adapter: TypeAdapter[Any] = TypeAdapter(shape)
+        try:
+            schema = self._adapter.json_schema()
+        except Exception:  # a type of the user's own
+            schema = {}
+        texts = frozenset(name for name, kind in types.items() if kind is str)
+        self.shape = Shape(tuple(types), required, texts, schema)
 
     def check(self, given: Any) -> dict[str, Any]:
         """The inputs, converted to their types.
@@ -46,15 +69,8 @@ class Inputs:
         try:
             checked: dict[str, Any] = self._adapter.validate_python(given)
         except ValidationError as error:
-            raise refusal(error, list(self.types)) from None
+            raise refusal(error, list(self.shape.names)) from None
         return checked
-
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema; empty where a type has none."""
-        try:
-            return self._adapter.json_schema()
-        except Exception:  # a type of the user's own
-            return {}
 
 
 def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceError:

@@ -24,7 +24,7 @@ from synth_dspy.loop.registry import Registry, sha256
 from synth_dspy.pipeline.saved import open_program
 from synth_dspy.pipeline.saved_files import PROGRAM
 from synth_dspy.pipeline.trust import Caller
-from synth_dspy.service.inputs import Inputs
+from synth_dspy.service.running import Opened
 from synth_dspy.service.settings import Traffic
 
 log = logging.getLogger("synth_dspy.service.programs")
@@ -40,8 +40,7 @@ class Loaded:
     """A version that is ready to answer."""
 
     version: Version
-    program: dspy.Module
-    inputs: Inputs
+    program: Opened
 
 
 def open_version(version: Version, caller: Caller) -> dspy.Module:
@@ -74,6 +73,7 @@ class Programs:
     Args:
         registry: of the task.
         open_version: opens a version's program; may take long.
+        close_version: lets one go that no alias is on any more.
         traffic: what a challenger gets by default.
 
     Raises:
@@ -81,8 +81,13 @@ class Programs:
     """
 
     def __init__(
-        self, registry: Registry, open_version: Callable[[Version], dspy.Module], traffic: Traffic | None = None
+        self,
+        registry: Registry,
+        open_version: Callable[[Version], Opened],
+        traffic: Traffic | None = None,
+        close_version: Callable[[Version], None] = lambda version: None,
     ) -> None:
+        self._close = close_version
         self._registry = registry
         self._open = open_version
         self._default = traffic or Traffic()
@@ -146,7 +151,8 @@ class Programs:
             self.challenger = loaded
             problems.append(problem)
         kept = {move.version for move in on.values() if move is not None} | {self.champion.version.id}
-        self._loaded = {name: each for name, each in self._loaded.items() if name in kept}
+        for name in self._loaded.keys() - kept:
+            self._close(self._loaded.pop(name).version)
         self._report("; ".join(filter(None, problems)) or None)
 
     def _try(self, name: str) -> tuple[Loaded | None, str | None]:
@@ -162,8 +168,7 @@ class Programs:
     def _get(self, name: str) -> Loaded:
         if name not in self._loaded:
             version = self._registry.version(name)
-            program = self._open(version)
-            self._loaded[name] = Loaded(version, program, Inputs(program))
+            self._loaded[name] = Loaded(version, self._open(version))
             log.info("%s is loaded", name)
         return self._loaded[name]
 

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.loop.records import Request
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -42,6 +43,16 @@ class Metrics:
         self.alias = Gauge(
             "synth_dspy_alias", "1 for the version that an alias is on.", ("alias", "version"), registry=self.registry
         )
+
+    def count(self, request: Request) -> None:
+        """Count an answer, or a failure."""
+        labels = (request.version, request.route)
+        self.answers.labels(*labels, "error" if request.error else "answered").inc()
+        self.latency.labels(*labels).observe(request.latency_s)
+        self.tokens.labels(request.version, "prompt").inc(request.prompt_tokens)
+        self.tokens.labels(request.version, "completion").inc(request.completion_tokens)
+        if request.abstained:
+            self.abstentions.labels(*labels).inc()
 
 
 class Spans:

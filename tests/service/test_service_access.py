@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import nullcontext, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from served import Serve
 
@@ -87,11 +89,9 @@ def test_a_huge_body_is_refused_in_words(serve: Serve, size: int, chunked: bool)
         body: Any = b'{"question": "' + b"a" * size + b'"}'
         if chunked:
             body = (part for part in [body[:100], body[100:]])
-        try:
+        may_be_cut_off = suppress(httpx.TransportError) if size == 1_000_000 else nullcontext()
+        with may_be_cut_off:
             response = service.client.post("/answer", content=body, headers={"Content-Type": "application/json"})
-        except Exception as error:  # a sender that does not stop is cut off
-            assert size == 1_000_000, error
-        else:
             assert response.status_code == 413
             assert "The body is longer than 2,000 bytes" in response.json()["error"]["message"]
         assert service.answer()["answer"] == "first: Why?"
@@ -131,18 +131,17 @@ def test_clients_that_send_slowly_are_cut_off_while_others_are_answered(serve: S
 
 
 def test_a_connection_may_be_used_again(serve: Serve) -> None:
-    with serve(limits=Limits(receive_s=0.5)) as service:
-        with raw(service.url) as connection:
-            for pause in (0.0, 0.8, 0.8):
-                time.sleep(pause)
-                connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-            connection.sendall(b"GET /health HTTP/1.1\r\nHo")
-            assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+    with serve(limits=Limits(receive_s=0.5)) as service, raw(service.url) as connection:
+        for pause in (0.0, 0.8, 0.8):
+            time.sleep(pause)
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHo")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
 
 def test_an_address_that_is_taken_is_named() -> None:
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
-        with pytest.raises(SetupError, match="cannot listen on 127.0.0.1"):
+        with pytest.raises(SetupError, match=r"cannot listen on 127\.0\.0\.1"):
             listen("127.0.0.1", taken.getsockname()[1])

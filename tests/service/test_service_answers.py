@@ -216,9 +216,9 @@ def test_inputs_of_every_kind_of_program() -> None:
     for program in (dspy.Predict(Sort), dspy.ChainOfThought(Sort), Around()):
         program.set_lm(lm)
         inputs = Inputs(program)
-        assert inputs.required == {"text", "urgency"}
+        assert inputs.shape.required == {"text", "urgency"}
         assert inputs.check({"text": "a", "urgency": "low"}) == {"text": "a", "urgency": "low"}
         with pytest.raises(Exception, match="urgency is 'soon': it should be 'low' or 'high'"):
             inputs.check({"text": "a", "urgency": "soon"})
-    assert Inputs(Program("x")).required == {"question"}
-    assert json.dumps(Inputs(Program("x")).schema())
+    assert Inputs(Program("x")).shape.required == {"question"}
+    assert json.dumps(Inputs(Program("x")).shape.schema)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
-from service_workspace import call, service, workspace_with_run
 from servers import Behaviour, command
+from service_workspace import call, service, workspace_with_run
 
 from synth_dspy.loop.records import Feedback, Request
 from synth_dspy.loop.registry import Registry
@@ -97,6 +98,24 @@ def test_a_service_that_is_killed_has_lost_no_answer(workspace: Path) -> None:
     assert len(answered) > 60
     assert set(answered) <= kept
     assert set(rated) <= {each.id for each in store.read(Feedback)}
+
+
+@pytest.mark.slow
+def test_a_worker_that_crashes_is_started_again_and_no_request_fails(workspace: Path) -> None:
+    with service(workspace) as (process, url):
+        load = Load(url, 8)
+        for answers in (20, 60):
+            while len(load.answered) < answers:
+                time.sleep(0.02)
+            (worker,) = psutil.Process(process.pid).children()
+            worker.kill()
+        while len(load.answered) < 100:
+            time.sleep(0.02)
+        load.finish()
+    assert load.refused == []
+    kept = stored(workspace).read(Request)
+    assert {each.id for each in kept} == {request for request, _ in load.answered}
+    assert all(each.error is None for each in kept)
 
 
 @pytest.mark.slow
