@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from synth_dspy.core import run as runs
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.workspace import task_file
-from synth_dspy.pipeline.resources import open_saved
-from synth_dspy.pipeline.saved import build_task, save
+from synth_dspy.pipeline.resources import open_retriever, open_saved
+from synth_dspy.pipeline.saved import build_task, index_folder, save
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = '''
@@ -46,6 +47,23 @@ def workspace_with_run(folder: Path, api_base: str, arms: tuple[str, ...] = ("fi
     return run.folder
 
 
+def contracts_run(folder: Path) -> Path:
+    """A run of contract_qa with two untuned arms on the embedded model, `rag` and `again`; returns its folder.
+
+    Args:
+        folder: of all runs.
+    """
+    config = compile_settings(task_file(ROOT, "contract_qa")).model_validate({"runs": folder})
+    task = build_task(ROOT, "contract_qa", config)
+    run = runs.start(folder, "contract_qa", config, ROOT)
+    resources = open_saved(config, task)
+    index = index_folder(ROOT, "contract_qa", config, task)
+    retriever = open_retriever(index, task, task.source.read(None).documents, resources.embedder)
+    for arm in ("rag", "again"):
+        save(run, arm, task.program(replace(resources, retriever=retriever)), config, ROOT)
+    return run.folder
+
+
 def call(workspace: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run a verb in a workspace."""
     return subprocess.run(
@@ -64,15 +82,15 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def service(workspace: Path, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def service(workspace: Path, *args: str, task: str = "notes") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A service in a process of its own: the process and its address."""
-    command = [sys.executable, "-m", "synth_dspy", "serve", "notes", "--port", "0", *args]
+    command = [sys.executable, "-m", "synth_dspy", "serve", task, "--port", "0", *args]
     with subprocess.Popen(
         command, cwd=workspace, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        place = re.fullmatch(r"serving notes v\d+ at (http://\S+)\n", line)
+        place = re.fullmatch(rf"serving {task} v\d+ at (http://\S+)\n", line)
         try:
             assert place is not None, f"{line}{process.communicate(timeout=10) if not line else ''}"
             yield process, place[1]

@@ -3,7 +3,8 @@
 Asks the sample contracts' questions, `--at-once` at a time, and gives feedback on the answers, while the champion is
 changed in the middle by another process; at the end the service is killed with SIGKILL, and all that was answered must
 be in the store. Before it, the service and the bare program (a process of its own with the same model) answer the same
-questions in turns, one at a time and `--at-once` at a time: their ratio needs no quiet machine. Prints JSON.
+questions in turns, one at a time and `--at-once` at a time: their ratio needs no quiet machine. `--rounds 0` leaves it
+out. Prints a JSON object for each part.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import aiohttp  # noqa: E402
+from service_workspace import contracts_run  # noqa: E402
 
 from synth_dspy.models.offline import quiet_libraries  # noqa: E402
 
@@ -45,28 +47,6 @@ def questions() -> list[Question]:
     rows = [{key: row[key] for key in ("question", "document")} for row in map(json.loads, lines)]
     random.Random(0).shuffle(rows)
     return rows
-
-
-def make_run(folder: Path) -> Path:
-    """A run with two untuned arms, so that there is a version to change to."""
-    from dataclasses import replace
-
-    from synth_dspy.core import run as runs
-    from synth_dspy.core.config import compile_settings
-    from synth_dspy.core.workspace import task_file
-    from synth_dspy.pipeline.resources import open_retriever, open_saved
-    from synth_dspy.pipeline.saved import build_task, index_folder, save
-
-    config = compile_settings(task_file(ROOT, TASK)).model_validate({"runs": folder})
-    task = build_task(ROOT, TASK, config)
-    run = runs.start(folder, TASK, config, ROOT)
-    resources = open_saved(config, task)
-    index = index_folder(ROOT, TASK, config, task)
-    retriever = open_retriever(index, task, task.source.read(None).documents, resources.embedder)
-    for arm in ("rag", "again"):
-        program = task.program(replace(resources, retriever=retriever))
-        save(run, arm, program, config, ROOT)
-    return run.folder
 
 
 def verb(name: str, *args: str, runs: Path) -> list[str]:
@@ -238,7 +218,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place) / "runs"
-        run = make_run(runs)
+        run = contracts_run(runs)
         store = Store.open(runs / TASK / FILE, TASK)
         registry = Registry(store)
         for arm in ("rag", "again"):
@@ -246,11 +226,12 @@ def main() -> None:
         registry.promote("v1", "person:benchmark", "the first")
         with process(verb("serve", "--port", "0", runs=runs)) as serving:
             url = pipes(serving)[1].readline().split(" at ")[1].strip()
-            result: dict[str, Any] = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
-            with process([sys.executable, __file__, "--bare", str(run / "programs" / "rag")]) as contender:
-                assert pipes(contender)[1].readline() == "ready\n"
-                result["one_at_a_time"] = compare(url, contender, 1, 20, options.rounds)
-                result["many"] = compare(url, contender, options.at_once, 2 * options.at_once, options.rounds)
+            show({"cores": os.cpu_count(), "load_average": os.getloadavg()[0]})
+            if options.rounds:
+                with process([sys.executable, __file__, "--bare", str(run / "programs" / "rag")]) as contender:
+                    assert pipes(contender)[1].readline() == "ready\n"
+                    for at_once, count in ((1, 10), (options.at_once, options.at_once)):
+                        show(compare(url, contender, at_once, count, options.rounds))
             moves = [verb("promote", "v2", runs=runs), verb("rollback", runs=runs)]
             loaded = asyncio.run(load(url, options.at_once, 60 * options.minutes, moves))
             serving.send_signal(signal.SIGKILL)
@@ -258,7 +239,11 @@ def main() -> None:
         opinions = {each.id for each in store.read(Feedback)}
         answered, rated = loaded.pop("answered"), loaded.pop("rated")
         lost = {"answers": len(set(map(tuple, answered)) - kept), "feedback": len(set(rated) - opinions)}
-        print(json.dumps(result | {"load": loaded, "lost": lost}, indent=2))
+        show(loaded | {"lost": lost})
+
+
+def show(part: dict[str, Any]) -> None:
+    print(json.dumps(part), flush=True)
 
 
 if __name__ == "__main__":
