@@ -41,7 +41,8 @@ def contract_qa(
 
     Args:
         documents: a folder of your own contracts (text, Markdown, HTML, PDF, DOCX).
-        labelled: labelled questions about them, as in data/contracts/questions.jsonl.
+        labelled: labelled questions about them, JSON lines or CSV with question, answer and document; without,
+            questions are proposed for you to review.
         cuad: the CUAD data, as CUAD_v1.json or as a folder, instead of your own.
         categories: CUAD categories to ask about (of 41), separated by commas; by default all.
         max_mib: larger files of your own are skipped.
@@ -50,17 +51,19 @@ def contract_qa(
     if asked and cuad is None:
         raise SetupError("--task.categories chooses among CUAD's questions: add --task.cuad.")
     return Task(
-        source=document_tools.Corpus(SAMPLE, ABSTENTION, documents, labelled, cuad, asked, max_mib),
+        source=document_tools.Corpus(
+            SAMPLE, ABSTENTION, documents, labelled, cuad, asked, max_mib, synthesis=document_tools.CONTRACTS
+        ),
         program=RAG(AnswerFromPassages),
         abstain=ABSTENTION,
-        synthesizer=document_tools.CONTRACTS.synthesizer,
-        filters=document_tools.CONTRACTS.filters,
         judge=partial(make_judge, signature=ContractFactuality),
         metrics={
             "f1": metrics.token_f1,
             "exact": metrics.exact_match,
             "recall": metrics.retrieval_recall,
             "mrr": metrics.retrieval_mrr,
+            "retrieval": document_tools.retrieval,
+            "grounded": document_tools.grounded,
             "abstention": metrics.abstention,
         },
         optimizers={

@@ -12,6 +12,7 @@ from synth_dspy.core.validation import suggest
 
 COMMANDS = {
     "compile": "documents in, benchmark report out: RAG against its compiled and fine-tuned versions",
+    "label": "review the questions that a compile proposes about documents without labels",
     "evaluate": "score saved programs on new items, or answers with a judge",
     "restore": "put a damaged ledger together again",
     "report": "write a finished run's report again",

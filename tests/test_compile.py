@@ -176,7 +176,7 @@ def test_a_run_that_is_open_elsewhere_is_not_resumed(tmp_path: Path, answering: 
         (["--task.documents", "{unreadable}"], "none of its 2 files can be read"),
         (["--task.documents", "{missing}"], "does not exist"),
         (["--task.documents", "{few}"], "At least 3 documents"),
-        (["--task.documents", "{few}", "--task.labelled", "{seeds}"], "seeds.jsonl, line 7: field 'references'"),
+        (["--task.documents", "{few}", "--task.labelled", "{seeds}"], "seeds.jsonl, line 7: has neither 'answer'"),
         (["--models.student", "openai/x", "--models.api-base", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
         (["--models.student", "openai/x"], "OPENAI_API_KEY"),
         (["--models.student", "openai/x", "--evaluation.arms", "sft"], "weights of the student openai/x are not"),

@@ -155,7 +155,7 @@ def test_a_baseline_that_trains_weights_is_refused(tmp_path: Path, server: Serve
         compile_(tmp_path, declared({"sft": LoraSft, **PROMPTS}, Unread()), "openai/mock", server.url)
 
 
-@pytest.mark.parametrize("name", ["contract_qa", "function_calling", "scoped_assistant", "table_docs"])
+@pytest.mark.parametrize("name", ["contract_qa", "doc_qa", "function_calling", "scoped_assistant", "table_docs"])
 def test_every_task_here_has_prompt_arms_for_a_hosted_student_and_all_for_an_embedded_one(name: str) -> None:
     config = compile_settings(task_file(ROOT, name))()
     task = build_task(ROOT, name, config)
@@ -295,5 +295,5 @@ def test_contract_qa_with_its_default_arms_ends_with_a_report(tmp_path: Path, se
     text = (run / "results.json").read_text()
     assert [arm["name"] for arm in json.loads(text)["arms"]] == ["rag", "bootstrap"]
     assert " at 0x" not in text
-    for said in (done.stderr, (run / "report.md").read_text()):
-        assert "The arms that train weights (sft, dpo, orpo) are left out" in said
+    for output in (done.stderr, (run / "report.md").read_text()):
+        assert "The arms that train weights (sft, dpo, orpo) are left out" in output

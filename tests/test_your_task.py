@@ -195,8 +195,8 @@ class TestRows:
         task = complete(Task(program=dspy.Predict("question -> answer"), source=Examples(rows), abstain="Not covered."))
         silent, open_ = task.source.read().labelled
         assert (silent.references, open_.references) == ([], ["x"])
-        said = dspy.Prediction(answer="Not covered.", abstained=True)
-        assert (task.metrics["f1"](silent, said), task.metrics["f1"](open_, said)) == (1.0, 0.0)
+        prediction = dspy.Prediction(answer="Not covered.", abstained=True)
+        assert (task.metrics["f1"](silent, prediction), task.metrics["f1"](open_, prediction)) == (1.0, 0.0)
 
 
 class TestDocuments:
@@ -226,7 +226,7 @@ class TestDocuments:
     @pytest.mark.parametrize(
         ("label", "message"),
         [
-            ({"question": "Who?"}, r"row 1: has neither 'answer' nor 'references'"),
+            ({"question": "Who?"}, r"line 1: has neither 'answer' nor 'references'"),
             ({"question": "Who?", "answer": "I", "document": "page"}, "'document' is \"page\"; but no such document"),
         ],
     )
@@ -280,11 +280,11 @@ class TestProgram:
         assert run.results["zero_shot"].score.mean == 1.0
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
         assert "zero_shot" in run.results._repr_html_()
-        asked = len(server.requests)
+        before = len(server.requests)
         resumed = synth_dspy.compile_task(
             program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, resume=run.folder
         )
-        assert len(server.requests) - asked <= 2, "the models were tried, and no answered call was made again"
+        assert len(server.requests) - before <= 2, "the models were tried, and no answered call was made again"
         assert resumed.results == run.results
         assert run.program("zero_shot")(question="What?").answer == "card"
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
@@ -497,12 +497,22 @@ def test_the_snippet_about_a_program_runs(server: Server, tmp_path: Path, monkey
         return inner(**{**given, "arms": ["bootstrap"]}, **settings(server))
 
     monkeypatch.setattr(synth_dspy, "compile_task", hosted)
-    code = SNIPPETS[2].replace('run.program("sft")', 'run.program("bootstrap")')
+    code = SNIPPETS[3].replace('run.program("sft")', 'run.program("bootstrap")')
     exec(compile(code, str(DOCS), "exec"), names)
     assert names["run"].results["zero_shot"].score.mean == 1.0
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS[3:])
+def test_the_snippet_about_proposed_questions_runs(tmp_path: Path) -> None:
+    row = {"status": "proposed", "answer": "a thing", "document": "page"}
+    write(tmp_path / "questions.proposed.jsonl", [{**row, "question": f"What is {n}?"} for n in range(5)])
+    names: dict[str, Any] = {}
+    exec(compile(SNIPPETS[2], str(DOCS), "exec"), names)
+    names["review"](tmp_path)
+    counts = synth_dspy.document_tools.proposed_questions(tmp_path).counts
+    assert dict(counts) == {"accepted": 3, "rejected": 1, "edited": 1, "proposed": 1}
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS[4:])
 def test_the_other_snippets_are_python_that_runs(snippet: str) -> None:
     names: dict[str, Any] = {}
     exec(compile(snippet, str(DOCS), "exec"), names)

@@ -2,6 +2,7 @@
 
 SynthDspyError
 ├── SetupError      the user can fix it: a typo, a missing file, no network (exit status 2, no traceback)
+├── AwaitingReview  a person has to review something first (exit status 3)
 ├── ArmError        an arm cannot be compiled: the report gives the reason, the other arms continue
 └── ModelError      a model call failed for good: the message names the request, the run continues or stops
 """
@@ -19,6 +20,10 @@ class SynthDspyError(Exception):
 
 class SetupError(SynthDspyError):
     """Something the user can fix. Commands print the message alone and exit with status 2."""
+
+
+class AwaitingReview(SynthDspyError):
+    """A person has to review something first. Commands print the message alone and exit with status 3."""
 
 
 class ArmError(SynthDspyError):

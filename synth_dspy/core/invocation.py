@@ -10,6 +10,8 @@ import sys
 SCRIPT = "synth-dspy"
 CALL = "compile_task("
 """What the report of a run started from Python shows in place of a command."""
+AWAITING_REVIEW = 3
+"""Exit status if a person has to review something first."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as a shell reports it."""
 CLOSED_PIPE = 141

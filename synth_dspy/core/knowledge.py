@@ -133,6 +133,8 @@ class Knowledge:
         documents: the documents to index; empty for a source without documents.
         skipped: files that could not be read, with reasons.
         strata: stratum of each group, such as the label of a row; splits are stratified by it.
+        held_out: groups that are the test split, because the questions about them were proposed for it; the others are
+            split into the rest.
     """
 
     items: Sequence[Item]
@@ -141,6 +143,7 @@ class Knowledge:
     documents: Sequence[Document] = ()
     skipped: Sequence[Skipped] = ()
     strata: Mapping[str, str] = field(default_factory=dict)
+    held_out: frozenset[str] = frozenset()
 
 
 class Source(Protocol):

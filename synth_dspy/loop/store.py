@@ -143,7 +143,9 @@ class Store:
         if since is not None:
             query = query.where(table.c["at"] >= _time(since))
         numbered = "number" in _KEYS[kind] and len(keys) == len(_KEYS[kind]) - 1  # a clock may be set back
-        order: list[sa.Column[Any]] = [table.c.number] if numbered else [table.c["at"], *(table.c[key] for key in _KEYS[kind])]
+        order: list[sa.Column[Any]] = (
+            [table.c.number] if numbered else [table.c["at"], *(table.c[key] for key in _KEYS[kind])]
+        )
         if last is not None:
             query = query.order_by(*(column.desc() for column in order)).limit(last)
         else:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from synth_dspy.core import run as runs
 from synth_dspy.core import workspace as workspaces
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
-from synth_dspy.core.errors import SetupError
+from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.progress import Bars
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from synth_dspy.core.task import Task
     from synth_dspy.evaluation.view import Results
 
-SECTIONS = ("models", "synthesis", "evaluation", "training", "retention")
+SECTIONS = ("models", "synthesis", "splits", "evaluation", "training", "retention", "retrieval")
 
 
 @dataclass
@@ -194,7 +194,7 @@ def start(
         run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
         return _finish(here, run, config, task, typed)
-    except SetupError:
+    except (SetupError, AwaitingReview):
         if not run.begun:  # no call was answered, so there is nothing to resume
             runs.discard(run)
         raise

@@ -5,7 +5,7 @@ Held-out rows come first, because training rows are checked against them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import dspy
@@ -17,16 +17,15 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation.facts import HeldOut, RowFacts, SplitFacts
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
+from synth_dspy.pipeline.proposals import unread, with_reviewed
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.training.feedback import read_feedback
 
 _SHOWN = 3
 
-Splits = Mapping[str, datasets.Split]
 
-
-def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
+def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
     """The task's knowledge and its splits.
 
     Raises:
@@ -35,7 +34,7 @@ def read_knowledge(context: Context) -> tuple[Knowledge, Splits]:
     source = context.task.source
     if isinstance(source, Checked):
         source.check()
-    knowledge = source.read(context.config.limit)
+    knowledge = with_reviewed(context, source.read(context.config.limit))
     splits = datasets.split(knowledge, context.config.seed)
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:
@@ -56,9 +55,11 @@ def _skipped(skipped: Sequence[Skipped]) -> str:
 
 
 def collect_rows(
-    context: Context, knowledge: Knowledge, splits: Splits, resources: Resources
+    context: Context, knowledge: Knowledge, splits: datasets.Splits, resources: Resources
 ) -> tuple[dict[str, list[dspy.Example]], RowFacts]:
     """The rows of every split (`train`, `dev`, `test`), also written to the run's `datasets/`, and facts about them.
+
+    Where no group is held out, nothing is scored.
 
     Raises:
         SetupError: there are no held-out rows.
@@ -67,12 +68,12 @@ def collect_rows(
     dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
     seeds = splits["train"].labelled or tuple(knowledge.prompts)
     shown = replace(resources, seeds=seeds, learned=seeds)
-    held_out: HeldOut = "human-labelled" if test else "synthetic"
-    if not test:
+    held_out: HeldOut = "human-labelled" if unread(test) < len(test) else "synthetic"
+    if not test and splits["test"].items:
         test = list(_synthesise(context, "test", splits, shown, wanted).kept)
     if not dev:
         dev = list(_synthesise(context, "dev", splits, shown, min(wanted, max(1, wanted // 3))).kept)
-    if not test:
+    if not test and splits["test"].groups:
         raise SetupError(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
             "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
@@ -107,6 +108,7 @@ def collect_rows(
         synthesis=synthesis.yield_table if context.task.synthesizer is not None else None,
         contamination={kind: count + later.get(kind, 0) for kind, count in contamination.items()},
         skipped=knowledge.skipped,
+        unread=unread(rows["test"]),
     )
     for name, examples in rows.items():
         context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
@@ -138,7 +140,9 @@ def check_feedback(context: Context, knowledge: Knowledge) -> None:
     read_feedback(path, inputs, checks=checks)
 
 
-def collect_feedback(context: Context, train: Sequence[dspy.Example], splits: Splits) -> Sequence[dspy.Example]:
+def collect_feedback(
+    context: Context, train: Sequence[dspy.Example], splits: datasets.Splits
+) -> Sequence[dspy.Example]:
     """People's preferences, without those about held-out groups."""
     path = context.config.training.feedback
     if path is None or not train:
@@ -159,7 +163,7 @@ def collect_feedback(context: Context, train: Sequence[dspy.Example], splits: Sp
     return feedback
 
 
-def _synthesise(context: Context, name: str, splits: Splits, resources: Resources, wanted: int) -> Synthesis:
+def _synthesise(context: Context, name: str, splits: datasets.Splits, resources: Resources, wanted: int) -> Synthesis:
     task, bars, ledger = context.task, context.bars, context.ledger
     if task.synthesizer is None:
         return Synthesis(items=0, candidates=(), verdicts={}, kept=(), filters=())

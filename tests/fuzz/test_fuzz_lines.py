@@ -12,9 +12,11 @@ from inputs import ESCAPES, ROOT, as_json, damaged, line_files
 from synth_dspy.cli import evaluate
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import jsonl
+from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.assistant.house import House
 from synth_dspy.domains.assistant.real import is_real, read_real
-from synth_dspy.domains.documents.labelled import read_questions
+from synth_dspy.domains.documents.labelled import read_labels
+from synth_dspy.domains.documents.proposals import ProposedQuestions
 from synth_dspy.domains.functions.bfcl import read_bfcl
 from synth_dspy.domains.functions.examples import read_examples
 from synth_dspy.domains.functions.schema import Function
@@ -55,11 +57,15 @@ TRAINING = {
 }
 FUNCTION = Function("f", "does", {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]})
 CALL = {"id": "1", "category": "single", "question": "q", "functions": ["f"], "expected": [{"f": {"x": [1]}}]}
+LEASE = Document("lease", "lease", "The lease ends on 31 March 2027.", "lease.txt")
 BANK = ROOT / "data" / "bank"
 
 READERS: dict[str, tuple[list[Any], Callable[[Path], object]]] = {
-    "questions": ([QUESTION, {**QUESTION, "id": "q2"}], lambda path: read_questions(path, ["lease"])),
-    "scored questions": ([QUESTION], lambda path: read_questions(path, scored=True)),
+    "questions": ([QUESTION, {**QUESTION, "id": "q2"}], lambda path: read_labels(path, [LEASE])),
+    "proposed questions": (
+        [{"status": "accepted", "question": "q", "answer": "r", "document": "lease", "passage": "p", "id": "1"}],
+        lambda path: ProposedQuestions.read(path).labels([LEASE], ""),
+    ),
     "feedback": (
         [{"question": "q", "document": "lease", "chosen": "a", "rejected": "b"}],
         lambda path: read_feedback(path, ["question", "document"], ["other"]),

@@ -80,59 +80,89 @@ def read_rows(
         SetupError: the file cannot be read or is empty, or a line fails a check; names the file, the line and the
             field.
     """
-    lines = read_text(path).split("\n")  # splitlines() would also cut at U+2028 inside a string
-    rows: list[dict[str, Any]] = []
-    seen: dict[Any, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        row = _row(line, place, fields, optional or {})
-        if unique is not None and (first := seen.setdefault(row[unique], number)) != number:
-            raise SetupError(f"{place}: {unique} {row[unique]!r} is also used in line {first}; make it unique.")
-        rows.append(row)
-    if not rows:
-        raise SetupError(f"{path} should hold JSON objects, one per line, but is empty.")
-    return rows
+    return [row for _, row in _json_rows(path, fields, optional or {}, unique)]
 
 
 def read_table(
     path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
 ) -> list[dict[str, Any]]:
+    """The rows of `placed_rows`, without their places."""
+    return [row for _, row in placed_rows(path, fields, optional=optional)]
+
+
+def placed_rows(
+    path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None, unique: str | None = None
+) -> list[tuple[str, dict[str, Any]]]:
     """Read a file of JSON lines, or of CSV with a header if its name ends with `.csv`.
 
     Args:
         path: the file, UTF-8.
         fields: checks of the required fields; further fields are kept.
         optional: checks of fields that a row may omit.
+        unique: a field whose values must be unique among the rows that have it.
+
+    Returns:
+        Each row with its place, "<path>, line <number>", for messages about it.
 
     Raises:
         SetupError: as `read_rows`.
     """
-    if path.suffix.lower() != ".csv":
-        return read_rows(path, fields, optional=optional)
+    csv_file = path.suffix.lower() == ".csv"
+    return (_csv_rows if csv_file else _json_rows)(path, fields, optional or {}, unique)
+
+
+def _json_rows(
+    path: Path, fields: Mapping[str, Check], optional: Mapping[str, Check], unique: str | None
+) -> list[tuple[str, dict[str, Any]]]:
+    lines = read_text(path).split("\n")  # splitlines() would also cut at U+2028 inside a string
+    rows: list[tuple[str, dict[str, Any]]] = []
+    seen: dict[Any, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        row = _row(line, place, fields, optional)
+        _check_unique(row, unique, number, seen, place)
+        rows.append((place, row))
+    if not rows:
+        raise SetupError(f"{path} should hold JSON objects, one per line, but is empty.")
+    return rows
+
+
+def _csv_rows(
+    path: Path, fields: Mapping[str, Check], optional: Mapping[str, Check], unique: str | None
+) -> list[tuple[str, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[str, dict[str, Any]]] = []
+    seen: dict[Any, int] = {}
     try:
         columns = [name for name in reader.fieldnames or [] if name]
         if missing := [name for name in fields if name not in columns]:
             hint = f"; the columns are {', '.join(columns)}" if columns else ""
             raise SetupError(f"{path}, line 1: the column {missing[0]!r} is missing{hint}.")
         for cells in reader:
+            place = f"{path}, line {reader.line_num}"
             if None in cells or None in cells.values():
                 difference = "more" if None in cells else "fewer"
-                where = f"{path}, line {reader.line_num}"
-                raise SetupError(f"{where}: has {difference} cells than the header; put texts with commas in quotes.")
+                raise SetupError(f"{place}: has {difference} cells than the header; put texts with commas in quotes.")
             row = {name: cells[name] for name in columns if name in fields or cells[name]}
-            for name, check in {**(optional or {}), **fields}.items():
+            for name, check in {**optional, **fields}.items():
                 if name in fields or name in row:
-                    _check({name: None} | row, name, check, f"{path}, line {reader.line_num}")
-            rows.append(row)
+                    _check({name: None} | row, name, check, place)
+            _check_unique(row, unique, reader.line_num, seen, place)
+            rows.append((place, row))
     except csv.Error as error:
         raise SetupError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); fix the line.") from error
     if not rows:
         raise SetupError(f"{path} should hold rows below its header, but has none.")
     return rows
+
+
+def _check_unique(row: Mapping[str, Any], unique: str | None, number: int, seen: dict[Any, int], place: str) -> None:
+    if unique is None or row.get(unique) is None:
+        return
+    if (first := seen.setdefault(row[unique], number)) != number:
+        raise SetupError(f"{place}: {unique} {row[unique]!r} is also used in line {first}; make it unique.")
 
 
 def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[str, Check]) -> dict[str, Any]:

@@ -103,9 +103,32 @@ CUES = Cues(
 """By topic, the words of a question, and the words of which one must be near its answer."""
 
 
-CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.")
+CONTRACTS = DocumentSynthesis(PATTERNS, ASKS, CUES, "The contract is silent.", transferred_share=0.75)
+_UNIT = (
+    r"(?!(?:of|and|or|to|in|on|at|is|are|was|for|the|by|per|from|with|that|which|as|percent|days?|weeks?|months?|years?|"
+    r"hours?|minutes?|seconds?)\b)[a-z]{3,}"
+)
 DOCUMENTS = DocumentSynthesis(
-    {kind: PATTERNS[kind] for kind in ("date", "amount", "period")},
-    {kind: ASKS[kind] for kind in ("date", "amount", "period")},
+    {
+        **{kind: PATTERNS[kind] for kind in ("date", "amount")},
+        "period": re.compile(
+            rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?"
+            rf"(?:second|minute|hour|day|week|month|year)s?\b(?! of (?:{_MONTH}))",
+            re.I,
+        ),
+        "number": re.compile(rf"(?<![\w.,#/:=|`-])(?!one\b|0\b){_NUMBERS} {_UNIT}(?: {_UNIT})?\b", re.I),
+        # A name inside a sentence: at the end of a line it is mostly a heading's.
+        "name": re.compile(
+            r"(?<=[a-z,] )[A-ZÀ-Þ][\w&'’-]+(?: (?:(?:of|and|for|de) )?[A-ZÀ-Þ][\w&'’-]+){1,3}"
+            r"(?![\w&'’-]|[^\S\n]*(?:\n|\Z))"
+        ),
+    },
+    {
+        **{kind: ASKS[kind] for kind in ("date", "amount", "period")},
+        "number": re.compile(
+            r"\bhow (?:many|much|large|far|high|big|often)\b|\bnumber\b|\bmost\b|\bleast\b|\blimit", re.I
+        ),
+        "name": re.compile(r"\bwh(?:o|om|ich|at)\b|\bwhere\b|\bname", re.I),
+    },
 )
 """For documents of any kind: dates, amounts and periods, which nearly all of them state."""

@@ -19,6 +19,8 @@ from synth_dspy.domains.documents.folder import list_files, read_file
 from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
 from synth_dspy.domains.documents.readers import KINDS, PLAIN, READERS, Unreadable, read_document
 
+PROPOSALS: Final = "questions.proposed.jsonl"
+"""A file of this name in a folder of documents holds proposed questions about them; it is not a document."""
 # Plain text up to this size is read without a child process: decoding and cleaning take linear time.
 _READ_HERE_BYTES: Final = 2**20
 
@@ -41,6 +43,7 @@ def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Docume
     try:
         root = Path(folder).expanduser()
         files, other = list_files(root)
+        files = [file for file in files if file != Path(PROPOSALS) or not root.is_dir()]
     except FileNotFoundError:
         raise SetupError(f"Looked for documents in {shown}, which does not exist; check the path.") from None
     except (OSError, RuntimeError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from synth_dspy.domains.documents.cleaning import clean
 
 KINDS: Final = ".txt, .md, .html, .pdf or .docx files"
-PLAIN: Final = frozenset({".txt", ".text", ".md", ".markdown"})
+PLAIN: Final = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
 MAX_INFLATED: Final = 200 * 2**20
 """Total size in bytes that a DOCX file's parts may unpack to."""
 MAX_DEPTH: Final = 5_000

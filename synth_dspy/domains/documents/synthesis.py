@@ -36,12 +36,15 @@ class DocumentSynthesis:
         asks: by kind, what a question for such a span must match.
         cues: by topic, words of a question, and words of which one must be near its answer.
         abstention: the answer to an unanswerable question, unless the task sets one.
+        transferred_share: share of a capable teacher's answerable questions that are labelled seeds' questions about
+            other documents: any contract may be asked the same, but hardly any page of a help centre.
     """
 
     patterns: Mapping[str, re.Pattern[str]]
     asks: Mapping[str, re.Pattern[str]]
     cues: Cues = field(default_factory=lambda: Cues({}))
     abstention: str = ""
+    transferred_share: float = 0.0
 
     def synthesizer(self, resources: Resources, free: bool | None = None) -> Synthesizer:
         """The module that writes questions.
@@ -58,10 +61,11 @@ class DocumentSynthesis:
             resources.embedder.embed,
             abstention=abstention,
             free=_is_capable(resources) if free is None else free,
-            **({} if abstention else {"unanswerable": 0.0}),
+            **({} if abstention and self._may_be_silent(resources) else {"unanswerable": 0.0}),
             count=3,
             samples=2,
             search=_passages(resources),
+            transferred_share=self.transferred_share,
             learned=resources.learned,
             checks=self._checks(resources),
             seed=resources.seed,
@@ -99,6 +103,15 @@ class DocumentSynthesis:
         if free and resources.retriever is not None:
             return [*filters, AnswerRoundTrip(answer)]
         return [*filters, ReverseQuery(ask, embed, 0.5)]
+
+    def _may_be_silent(self, resources: Resources) -> bool:
+        """Whether seeds' questions about other documents make unanswerable questions about these.
+
+        Seeds of another corpus do so only for documents of one kind.
+        """
+        if self.transferred_share or resources.retriever is None:
+            return True
+        return any(resources.retriever.text(group) for group in {example.group for example in resources.seeds})
 
     def _checks(self, resources: Resources) -> list[Filter]:
         common = common_words((example.group, example.question) for example in resources.seeds)

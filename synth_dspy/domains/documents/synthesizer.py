@@ -119,7 +119,7 @@ class Synthesizer(dspy.Module):
         silent = [example for example in seeds if not example.references]
         self.already_asked = {(example.group, topic(example)) for example in [*learned, *silent]}
         self.seeds = list(seeds)
-        self.answered = {(example.group, example.category) for example in seeds if example.references}
+        self.answered = {(example.group, topic(example)) for example in seeds if example.references}
         self.demonstrations = Demonstrations(self.shots, embed, count, seed=seed)
         self.write = dspy.Predict(WriteQuestion)
         self.write_freely = dspy.Predict(WriteFreely)
@@ -178,7 +178,7 @@ class Synthesizer(dspy.Module):
         """For each group: seeds' questions about other groups, in categories without an answer here."""
         units = []
         for item, example in questions_of_others(
-            items, self.seeds, lambda e, group: (group, e.category) not in self.answered, self.seed
+            items, self.seeds, lambda e, group: (group, topic(e)) not in self.answered, self.seed
         ):
             choice = Choice(example.category, 0.0, ())
             units.append(SilentUnit(f"{item.id}/{example.id}", item.group, item.text, "none", choice, example))

@@ -97,7 +97,7 @@ def verdict(results: Results) -> VerdictRecord:
             "best": None,
             "highest": highest,
             "outcome": NOT_COMPARED,
-            "headline": f"{judged}; {why}, so there is no comparison.",
+            "headline": " ".join([f"{judged}; {why}, so there is no comparison.", *_unread(results)]),
             "detail": "One score alone does not say whether an optimizer helped.",
         }
     winners = [name for name, c in against.items() if c["outcome"] == "better"]
@@ -125,10 +125,19 @@ def verdict(results: Results) -> VerdictRecord:
         }
     further = own_score_sentences(results, record["best"])
     headline = [record["headline"], *([] if record["outcome"] == "baseline" else _far_below(against)), *further[:1]]
+    headline += _unread(results)
     detail = [record["detail"], *further[1:], *trivial_sentences(results, [record["best"] or baseline])]
     if further and not is_measured(results):
         detail.append(_judge_error(results["judge"] or {}))
     return {**record, "headline": " ".join(filter(None, headline)), "detail": " ".join(filter(None, detail))}
+
+
+def _unread(results: Results) -> list[str]:
+    """A sentence on the held-out items that nobody has read, if any."""
+    unread, n = results.get("unread", 0), results["items"]["n"]
+    if not unread:
+        return []
+    return ["Nobody has read the questions." if unread >= n else f"Nobody has read {unread} of the {n} questions."]
 
 
 def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:

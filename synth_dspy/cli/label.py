@@ -1,0 +1,139 @@
+"""Review the questions that a compile proposes about your documents: `python -m synth_dspy.label DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.core.config import Settings
+from synth_dspy.core.printable import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from synth_dspy.domains.documents.proposals import ProposedQuestions
+
+CHOICES = "a (accept), e (edit), r (reject), w (write your own), s (skip), q (quit)"
+
+
+class LabelConfig(Settings):
+    """Whose questions are reviewed."""
+
+    documents: Positional[Path]
+    """The folder of documents that were compiled, or the file of proposed questions in it."""
+    file: bool = False
+    """Only print the path of the file: edit it by hand and set each line's status to accepted, edited or rejected."""
+
+
+def main(args: list[str]) -> int:
+    """Parse `args`, then show one proposed question after another and write each decision at once."""
+    about = "Review proposed questions one by one, beside the passage that answers them; stop and go on as you like."
+    config = parse(LabelConfig, verb="label", description=about, args=args)
+
+    from synth_dspy.core.terminal import standard_output
+    from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, proposed_questions
+
+    questions = proposed_questions(config.documents)
+    if config.file:
+        print(questions.path)
+        return 0
+    console = standard_output()
+    review(questions.path, read=input, console=console)
+    counts = proposed_questions(config.documents).counts
+    counted = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    more = "the same command goes on" if counts[PROPOSED] else "all are reviewed"
+    ready = "; compile again to score on those that you accepted" if any(counts[each] for each in REVIEWED) else ""
+    console.print(f"\n{counted}: {questions.path} ({more}{ready})", soft_wrap=True)
+    return 0
+
+
+def review(path: Path, *, read: Callable[[str], str], console: Console) -> None:
+    """Show the questions that nobody has decided on, and save each decision; `q` or the end of the input stops.
+
+    The file is read again before each decision is saved, so that an editor may change it at the same time.
+
+    Args:
+        path: of the proposed questions.
+        read: asks for a line, such as `input`; EOFError ends.
+        console: where questions are shown.
+    """
+    from synth_dspy.domains.documents.proposals import PROPOSED, ProposedQuestions
+
+    questions = ProposedQuestions.read(path)
+    waiting = [row["id"] for row in questions if row["status"] == PROPOSED]
+    done = len(questions) - len(waiting)
+    for number, name in enumerate(waiting, start=1):
+        row = ProposedQuestions.read(path)[name]
+        _show(console, row, done + number, len(questions))
+        while True:
+            try:
+                decision = _decide(row, read, console)
+            except EOFError:
+                return
+            if decision.stop:
+                return
+            if decision.apply is not None:
+                current = ProposedQuestions.read(path)
+                decision.apply(current)
+                current.save()
+            if decision.next:
+                break
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What a person wants: a change to the questions, the next one, or no more."""
+
+    apply: Callable[[ProposedQuestions], None] | None = None
+    next: bool = True
+    stop: bool = False
+
+
+def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console) -> _Decision:
+    name, choice = str(row["id"]), read(f"\n{CHOICES}: ").strip().casefold()
+    if choice in ("a", "accept"):
+        return _Decision(lambda questions: questions.accept(name))
+    if choice in ("r", "reject"):
+        return _Decision(lambda questions: questions.reject(name))
+    if choice in ("s", "skip"):
+        return _Decision()
+    if choice in ("q", "quit"):
+        return _Decision(stop=True)
+    if choice in ("e", "edit"):
+        question = read("Question (empty: as it is): ").strip() or None
+        answer = _answer(read("Answer (empty: as it is; - where the document does not say): "))
+        return _Decision(lambda questions: questions.edit(name, question=question, answer=answer))
+    if choice in ("w", "write"):
+        own = read(f"Your question about {row['document']} (empty: none): ").strip()
+        answer = _answer(read("Its answer (- where the document does not say): ")) if own else None
+        if answer is not None:
+            right = answer
+            return _Decision(lambda questions: questions.add(own, right, str(row["document"])), next=False)
+        console.print("A question needs an answer: nothing was added.")
+        return _Decision(next=False)
+    console.print("Type a, e, r, w, s or q.")
+    return _Decision(next=False)
+
+
+def _answer(typed: str) -> str | None:
+    """An answer that was typed; "" where the document does not say, None where nothing was typed."""
+    return "" if typed.strip() == "-" else typed.strip() or None
+
+
+def _show(console: Console, row: Mapping[str, Any], number: int, total: int) -> None:
+    from rich.rule import Rule
+    from rich.text import Text
+
+    passage = Text(visible(str(row.get("passage") or "")), style="dim")
+    if row.get("answer"):
+        passage.highlight_words([visible(str(row["answer"]))], style="bold not dim", case_sensitive=False)
+    title = f"{number} of {total}: {visible(str(row.get('document') or 'all documents'))}"
+    console.print(Rule(Text(title)) if console.is_terminal else Text(f"\n--- {title}"))
+    console.print(passage, soft_wrap=not console.is_terminal)
+    console.print(Text(f"\n{visible(str(row['question']))}", style="bold"))
+    console.print(Text(visible(str(row.get("answer") or "(the document does not say)")), style="cyan"))

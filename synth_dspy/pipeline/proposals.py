@@ -1,0 +1,180 @@
+"""Held-out questions for documents that nobody has labelled: proposed by the teacher, reviewed by a person.
+
+The documents that they are about are chosen first, and nothing is learned from these.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import dspy
+
+from synth_dspy.core.errors import AwaitingReview, SetupError
+from synth_dspy.core.invocation import command
+from synth_dspy.core.knowledge import Knowledge
+from synth_dspy.core.resources import Resources
+from synth_dspy.core.splits import hash_order
+from synth_dspy.domains.documents.chunks import chunk_document
+from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, ProposedQuestions, propose
+from synth_dspy.domains.documents.source import as_examples
+from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
+from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline.context import Context
+from synth_dspy.synthesis.pipeline import SYNTHETIC
+
+WANTED = 40
+"""Questions that are proposed, where the documents hold so many: a fourth may be rejected, and 30 make a verdict."""
+FEWEST, MOST = 0.4, 0.5
+"""Shares of the documents that are held out for proposed questions: the second if the first has too little text."""
+WORDS_A_QUESTION = 250
+"""Words of documents that are held out for each question that is wanted."""
+SILENT = 0.15
+"""At most this share of the proposed questions is not answered by its document."""
+
+
+@runtime_checkable
+class Proposing(Protocol):
+    """A source whose held-out questions a person reviews; `proposals` is their file, None where it has labels."""
+
+    @property
+    def proposals(self) -> Path | None: ...
+
+
+def with_reviewed(context: Context, knowledge: Knowledge) -> Knowledge:
+    """Knowledge with the proposed questions that a person has let pass; as it is where none were proposed.
+
+    Raises:
+        AwaitingReview: none of them has passed yet.
+        SetupError: their file is not as it should be.
+    """
+    path = _file(context, knowledge)
+    if path is None or not path.is_file():
+        return knowledge
+    questions = ProposedQuestions.read(path)
+    statuses = (*REVIEWED, PROPOSED) if context.config.unreviewed else REVIEWED
+    rows = questions.labels(knowledge.documents, context.task.abstain, statuses)
+    if not rows:
+        if context.config.quick:
+            return knowledge
+        if not questions.counts[PROPOSED]:
+            raise SetupError(
+                f"None of the {len(questions)} questions in {path} was accepted: write some of your own with "
+                f"{_label(path)}, or remove the file to have others proposed."
+            )
+        raise AwaitingReview(_waiting(context, questions))
+    chunks = {document.id: chunk_document(document) for document in knowledge.documents}
+    examples = as_examples(rows, chunks, context.task.abstain)
+    read = {row["id"] for row in rows if row["status"] in REVIEWED}
+    labelled = [e if e.id in read else e.copy(origin=SYNTHETIC) for e in examples]
+    _describe(context, questions, len(read))
+    return replace(knowledge, labelled=labelled, held_out=questions.documents)
+
+
+def with_proposed(
+    context: Context, knowledge: Knowledge, splits: datasets.Splits, resources: Resources
+) -> tuple[Knowledge, datasets.Splits]:
+    """Knowledge and splits with questions that are proposed now, where nobody has labelled any.
+
+    Raises:
+        AwaitingReview: they are in their file, and wait for a person.
+        SetupError: no question that the teacher wrote passed the filters, or the file cannot be written.
+    """
+    path = _file(context, knowledge)
+    if path is None or knowledge.labelled or context.task.synthesizer is None or context.config.quick:
+        return knowledge, splits
+    make, task, bars = context.task.synthesizer, context.task, context.bars
+    held_out = _held_out(knowledge, context.config.seed)
+    shown = replace(resources, seeds=tuple(knowledge.prompts), learned=())
+
+    def synthesizer() -> dspy.Module:
+        module = make(shown)
+        module.set_lm(resources.teacher)
+        return module
+
+    with bars.bar("proposing questions", None) as bar, context.ledger.unit(station="synthesis"):
+        synthesis = propose(
+            [item for item in knowledge.items if item.group in held_out],
+            synthesizer,
+            lambda: task.filters(shown),
+            wanted=WANTED,
+            executor=resources.executor,
+            ledger=context.ledger,
+            progress=bar.reach,
+        )
+    context.run.write_jsonl("datasets/candidates-proposed.jsonl", synthesis.candidate_rows())
+    kept = _chosen(synthesis.kept, context.config.seed)
+    if not kept:
+        raise SetupError(
+            f"None of the {len(synthesis.candidates)} questions that the teacher wrote about {len(held_out)} "
+            f"{task.noun}s passed the filters: name a stronger teacher with --models.teacher, or label some yourself."
+        )
+    questions = ProposedQuestions.of(path, sorted(kept, key=lambda e: str(e.group)), context.config.models.teacher)
+    questions.save()
+    if not context.config.unreviewed:
+        raise AwaitingReview(_waiting(context, questions))
+    knowledge = with_reviewed(context, knowledge)
+    return knowledge, datasets.split(knowledge, context.config.seed)
+
+
+def unread(rows: Sequence[object]) -> int:
+    """How many examples no person has read."""
+    return sum(getattr(row, "origin", None) == SYNTHETIC for row in rows)
+
+
+def _file(context: Context, knowledge: Knowledge) -> Path | None:
+    source = context.task.source
+    return source.proposals if isinstance(source, Proposing) and not knowledge.labelled else None
+
+
+def _held_out(knowledge: Knowledge, seed: int) -> frozenset[str]:
+    """The documents that questions are proposed about; at least two are left to learn from and to choose on."""
+    words: Counter[str] = Counter()
+    for item in knowledge.items:
+        words[item.group] += len(item.text.split())
+    held_out: list[str] = []
+    for group in sorted(words, key=lambda group: hash_order(group, seed)):
+        enough = sum(words[each] for each in held_out) >= WANTED * WORDS_A_QUESTION
+        fewest = min(WANTED, round(FEWEST * len(words)))
+        if (enough and len(held_out) >= fewest) or len(held_out) >= min(MOST * len(words), len(words) - 2):
+            break
+        held_out.append(group)
+    return frozenset(held_out)
+
+
+def _chosen(kept: Sequence[dspy.Example], seed: int) -> list[dspy.Example]:
+    """At most `WANTED` questions, even over the documents, few of them unanswerable."""
+    answered = [example for example in kept if example.references]
+    silent = [example for example in kept if not example.references]
+    few = datasets.spread(silent, round(SILENT / (1 - SILENT) * len(answered)), seed)
+    return datasets.spread([*answered, *few], WANTED, seed)
+
+
+def _waiting(context: Context, questions: ProposedQuestions) -> str:
+    noun, number = context.task.noun, questions.counts[PROPOSED]
+    few = ""
+    if number < SMALL_SAMPLE:
+        few = " These are few: write your own there, or remove the file and name a stronger teacher (--models.teacher)."
+    return (
+        f"{number} proposed question{'s' if number != 1 else ''} about {len(questions.documents)} held-out {noun}s "
+        f"wait for you in {questions.path}: review them with {_label(questions.path)} ({SMALL_SAMPLE} accepted "
+        f"ones make a verdict), then give the same command again; --unreviewed goes on without.{few}"
+    )
+
+
+def _describe(context: Context, questions: ProposedQuestions, read: int) -> None:
+    """Say on the console and in the report where the held-out questions come from."""
+    counts = questions.counts
+    counted = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    if counts[PROPOSED] and not context.config.unreviewed:
+        context.say(f"{counts[PROPOSED]} proposed questions in {questions.path} are not reviewed and are left out.")
+    reviewed = "reviewed by a person" if read else "reviewed by nobody"
+    context.note(f"The held-out questions were proposed by the teacher and {reviewed} ({counted}).")
+
+
+def _label(path: Path) -> str:
+    return f"{command('label')} {shlex.quote(str(path.parent))}"
