@@ -104,7 +104,7 @@ class Experiment(Context):
             judge=judge,
             training=self.config.training.options,
             minutes=self.config.training.minutes,
-            feedback=collect_feedback(self, rows["train"], splits),
+            feedback=collect_feedback(self, rows, splits),
         )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
