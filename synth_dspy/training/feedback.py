@@ -23,6 +23,8 @@ from dspy.adapters.utils import parse_value
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.jsonl import BOOL, FILLED, ID, Check, placed_rows
+from synth_dspy.core.text import as_text
+from synth_dspy.synthesis.text import tokens
 from synth_dspy.training.rows import Rows, assistant_message, is_same_text, row_of
 from synth_dspy.training.traces import PredictorCall, collect
 
@@ -33,6 +35,8 @@ Kind = Literal["pairs", "rated", "good"]
 """Which feedback a method learns from: preferences, good and bad answers, or good answers only."""
 BY_METHOD: Mapping[str, Kind] = {"sft": "good", "dpo": "pairs", "orpo": "pairs", "kto": "rated"}
 
+UNASKED = "could not be asked"
+NOT_THE_REPLY = "the answer is not the program's last reply"
 _ORIGIN = {"ai": "ai"}
 
 
@@ -91,7 +95,8 @@ def _sides(line: Mapping[str, Any], place: str) -> tuple[str, ...]:
 def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor: Executor, kind: Kind) -> Rows:
     """Make rows of feedback.
 
-    Only the program's last reply, which is the answer, is learned: nobody saw the others.
+    Only the program's last reply is learned, and only where the program makes the answer of it: of the other replies
+    the feedback says nothing.
 
     Args:
         feedback: see `read_feedback`.
@@ -113,10 +118,10 @@ def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor:
     rows: list[dict[str, Any]] = []
     for number, example in enumerate(used, start=1):
         calls = [side[number - 1] for side in replies.values()]
-        if any(call is None for call in calls):
-            dropped["could not be asked"] += 1
+        if reasons := [call for call in calls if isinstance(call, str)]:
+            dropped[reasons[0]] += 1
             continue
-        call, *others = (call for call in calls if call is not None)
+        call, *others = (call for call in calls if isinstance(call, PredictorCall))
         name, origin = str(example.get("id") or f"human-{number}"), _ORIGIN.get(str(example.get("source")), "human")
         if kind == "pairs" and is_same_text(call.reply, others[0].reply):
             dropped["equal"] += 1
@@ -131,8 +136,8 @@ def human_rows(feedback: Sequence[dspy.Example], program: dspy.Module, executor:
 
 def _replies(
     program: dspy.Module, feedback: Sequence[dspy.Example], side: str, executor: Executor
-) -> list[PredictorCall | None]:
-    """The last call of each example with that side as its reply; None where the program cannot be asked."""
+) -> list[PredictorCall | str]:
+    """The last call of each example with that side as its reply, or why there is none."""
     ((output, field),) = list(program.predictors())[-1].signature.output_fields.items()
     examples: list[dspy.Example | None] = []
     for example in feedback:
@@ -144,7 +149,15 @@ def _replies(
             examples.append(None)
     asked = [example for example in examples if example is not None]
     if not asked:
-        return [None] * len(examples)
-    traces = iter(collect(program, asked, executor=executor, score=lambda example, prediction, trace=None: 1.0))
+        return [UNASKED] * len(examples)
+
+    def is_answer(example: Any, prediction: Any, trace: Any = None) -> float:
+        answer = prediction.get("answer") if "answer" in prediction else prediction.get(output)
+        return float(tokens(as_text(answer)) == tokens(as_text(example[output])))
+
+    traces = iter(collect(program, asked, executor=executor, score=is_answer))
     attempts = [None if example is None else next(traces).reference for example in examples]
-    return [attempt.calls[-1] if attempt is not None and attempt.calls else None for attempt in attempts]
+    return [
+        UNASKED if attempt is None or not attempt.calls else attempt.calls[-1] if attempt.score else NOT_THE_REPLY
+        for attempt in attempts
+    ]

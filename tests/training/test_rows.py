@@ -255,6 +255,14 @@ def test_a_rated_answer_is_learned_as_the_program_replies(tmp_path: Path) -> Non
     made = human_rows(rated, with_student(Count(), "x")[0], Executor(1), "good")
     assert [json.loads(row["completion"][0]["content"]) for row in made.rows] == [{"number": 1}]
     assert made.dropped == {"could not be asked": 1}
+
+    class Sentence(Program):
+        def forward(self, country: str) -> dspy.Prediction:
+            return dspy.Prediction(answer=f"The capital of {country} is {super().forward(country).answer}")
+
+    rated = [dspy.Example(country="Peru", answer=a, good=True).with_inputs("country") for a in ("Lima", "It is Lima")]
+    made = human_rows(rated, with_student(Sentence(), "x")[0], Executor(1), "good")
+    assert made.dropped == {"the answer is not the program's last reply": 2}
     thinking = dspy.ChainOfThought("country -> answer")
     rated = [dspy.Example(country="Peru", answer="Lima", good=True).with_inputs("country")]
     made = human_rows(rated, with_student(thinking, "x")[0], Executor(1), "good")
