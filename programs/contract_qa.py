@@ -62,6 +62,8 @@ def contract_qa(
             "exact": metrics.exact_match,
             "recall": metrics.retrieval_recall,
             "mrr": metrics.retrieval_mrr,
+            "retrieval": document_tools.retrieval,
+            "grounded": document_tools.grounded,
             "abstention": metrics.abstention,
         },
         optimizers={

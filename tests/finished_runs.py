@@ -127,7 +127,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> tu
         facts.get("task", ""),
         scores=facts.get("scores", SCORES),
         measured=facts.get("score", ""),
-        **_part(facts, "noun", "objective", "labels", "classes", "judge"),
+        **_part(facts, "noun", "objective", "labels", "classes", "judge", "passage_judges"),
     )
     circumstances = Circumstances(
         **_part(facts, "run_id", "seed", "models", "versions", "concurrency", "date", "peak_rss_mb"),

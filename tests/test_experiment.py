@@ -37,8 +37,10 @@ class Rivers:
 
     def read(self, limit: int | None = None) -> Knowledge:
         items = [Item(f"{name}/1", name, f"The {name} is a river.") for name in self.names[:limit]]
-        asked = [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
-        return Knowledge(items, asked)
+        labelled_rows = (
+            [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
+        )
+        return Knowledge(items, labelled_rows)
 
 
 def as_row(name: str, question: str) -> dspy.Example:
@@ -153,9 +155,9 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     ]
     assert (tmp_path / "programs" / "shown" / "program.json").exists()
     assert not (tmp_path / "programs" / "broken").exists()
-    asked, first = len(server.requests), (tmp_path / "results.json").read_bytes()
+    request_count, first = len(server.requests), (tmp_path / "results.json").read_bytes()
     compile_(tmp_path, server, Rivers())
-    assert len(server.requests) == asked > 0
+    assert len(server.requests) == request_count > 0
     assert (tmp_path / "results.json").read_bytes() == first
 
 

@@ -17,7 +17,7 @@ from dspy.utils import DummyLM
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.text import parse
-from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, RetrievalJudge, make_judge
+from synth_dspy.evaluation.judges import PARAMETERS, FactualityJudge, ReferenceJudge, make_judge
 from synth_dspy.evaluation.reference_judge.calibration import agreement
 from synth_dspy.evaluation.reference_judge.examples import AnsweredItem, changed, names_reference
 from synth_dspy.evaluation.reference_judge.features import compare, compare_all
@@ -25,29 +25,29 @@ from synth_dspy.evaluation.reference_judge.judge import Parameters
 from synth_dspy.evaluation.reference_judge.trees import Trees
 
 
-def asked(*references: str) -> dspy.Example:
+def question_with(*references: str) -> dspy.Example:
     return dspy.Example(question="Which law governs the agreement?", references=list(references))
 
 
-def said(answer: str, *passages: str) -> dspy.Prediction:
+def answered(answer: str, *passages: str) -> dspy.Prediction:
     return dspy.Prediction(answer=answer, passages=list(passages))
 
 
 class TestFactualityJudge:
     def test_gives_the_score_of_the_model(self) -> None:
         judge = FactualityJudge(DummyLM([{"score": "0.8"}]))
-        assert judge(asked("Delaware"), said("the law of Delaware")) == pytest.approx(0.8)
+        assert judge(question_with("Delaware"), answered("the law of Delaware")) == pytest.approx(0.8)
 
     def test_uses_dspys_lm_where_none_is_given(self) -> None:
         with dspy.context(lm=DummyLM([{"score": "1.0"}])):
-            assert FactualityJudge()(asked("Delaware"), said("Delaware")) == 1.0
+            assert FactualityJudge()(question_with("Delaware"), answered("Delaware")) == 1.0
 
     @pytest.mark.parametrize(
         ("reply", "score"), [("1e-05", 1e-05), ("-0.5", 0.0), ("7", 1.0), ("nan", 0.0), ("0.25", 0.25)]
     )
     def test_takes_dspys_figure_as_it_is_within_bounds(self, reply: str, score: float) -> None:
         judge = FactualityJudge(DummyLM([{"score": reply}]))
-        assert judge(asked("Delaware"), said("Delaware")) == score
+        assert judge(question_with("Delaware"), answered("Delaware")) == score
 
     @pytest.mark.parametrize(
         ("reply", "score"),
@@ -70,14 +70,14 @@ class TestFactualityJudge:
     )
     def test_reads_what_it_can_of_malformed_replies(self, reply: str, score: float) -> None:
         judge = FactualityJudge(DummyLM([{"score": reply}] * 4))
-        assert judge(asked("Delaware"), said("Delaware")) == score
+        assert judge(question_with("Delaware"), answered("Delaware")) == score
 
     def test_abstention_is_settled_without_the_model(self) -> None:
         judge = FactualityJudge(DummyLM([]))
-        assert judge(asked(), said("The contract is silent.")) == 1.0
-        assert judge(asked(), said("Delaware")) == 0.0
-        assert judge(asked("Delaware"), said("The contract is silent.")) == 0.0
-        assert judge(asked("Delaware"), said("")) == 0.0
+        assert judge(question_with(), answered("The contract is silent.")) == 1.0
+        assert judge(question_with(), answered("Delaware")) == 0.0
+        assert judge(question_with("Delaware"), answered("The contract is silent.")) == 0.0
+        assert judge(question_with("Delaware"), answered("")) == 0.0
 
     def test_many_rows_keep_their_order(self) -> None:
         judge = FactualityJudge(
@@ -149,13 +149,6 @@ def test_make_judge_grades_on_the_runs_executor() -> None:
     assert Counting.rows == 3
 
 
-def test_retrieval_judge_takes_the_best_passage() -> None:
-    judge = RetrievalJudge(DummyLM({"about something else": {"score": "0.1"}, "laws of Delaware": {"score": "0.9"}}))
-    passages = ("about something else", "governed by the laws of Delaware")
-    assert judge(asked("Delaware"), said("x", *passages)) == pytest.approx(0.9)
-    assert judge(asked("Delaware"), said("x")) == 0.0
-
-
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -209,9 +202,9 @@ def test_a_changed_answer_that_names_another_reference_is_no_wrong_answer() -> N
     item = AnsweredItem("When?", ("The 1980 Summer Games", "1980"), "The 1980 Summer Games", "g", "number 3")
     assert names_reference(item, "It was the 1980 Winter Games.")
     assert not names_reference(item, "It was the 1984 Summer Games.")
-    changes = {said for seed in range(20) for _, said in changed(item, ["Larsen"], random.Random(seed))}
+    changes = {answered for seed in range(20) for _, answered in changed(item, ["Larsen"], random.Random(seed))}
     assert changes
-    assert not any("1980" in said for said in changes)
+    assert not any("1980" in answered for answered in changes)
 
 
 def test_a_more_exact_reference_can_contradict_the_closest() -> None:
@@ -318,7 +311,7 @@ class TestReferenceJudge:
         ],
     )
     def test_accepts(self, judge: ReferenceJudge, references: list[str], answer: str) -> None:
-        assert judge(asked(*references), said(answer)) >= 0.5
+        assert judge(question_with(*references), answered(answer)) >= 0.5
 
     @pytest.mark.parametrize(
         ("references", "answer"),
@@ -339,7 +332,7 @@ class TestReferenceJudge:
         ],
     )
     def test_rejects(self, judge: ReferenceJudge, references: list[str], answer: str) -> None:
-        assert judge(asked(*references), said(answer)) < 0.5
+        assert judge(question_with(*references), answered(answer)) < 0.5
 
     def test_many_at_once_score_as_one_by_one(self, judge: ReferenceJudge) -> None:
         rows = [
@@ -358,4 +351,4 @@ class TestReferenceJudge:
 
     def test_signs_alone_are_judged_not_choked_on(self, judge: ReferenceJudge) -> None:
         for references, answer in ((["***"], "Delaware"), (["Delaware"], "???"), (["It"], "It"), (["x"], "😀")):
-            assert 0.0 <= judge(asked(*references), said(answer)) <= 1.0
+            assert 0.0 <= judge(question_with(*references), answered(answer)) <= 1.0

@@ -55,7 +55,7 @@ def make_run(folder: Path, workspace: Path, arms: tuple[str, ...] = ("rag", "boo
     run = Run("contract_qa", folder / "runs" / "contract_qa" / "run-1")
     task = saved.build_task(workspace, "contract_qa", config)
     for arm in arms:
-        program = task.program(SimpleNamespace(retriever=None, words=60, noun="document", abstain=""))
+        program = task.program(SimpleNamespace(retriever=None, words=60, noun="document", abstain="", steps="off"))
         if arm != "rag":
             shown = Example(passages="It ends in May.", question="When does it end?", answer="May")
             program.predictors()[0].demos = [shown]
@@ -77,11 +77,11 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
         roles = dict.fromkeys(("student", "judge", "embedder"), "openai/mock")
         run = make_run(tmp_path, workspace, **roles, api_base=server.url)
         evaluate.main([str(run), "--seeds", str(seeds)])
-        asked = len(server.requests)
+        requests_before = len(server.requests)
         (folder,) = (run / "evaluations").iterdir()
         first = (folder / "results.json").read_bytes()
         evaluate.main([str(run), "--seeds", str(seeds)])
-        assert len(server.requests) == asked >= 2 * len(NEW)
+        assert len(server.requests) == requests_before >= 2 * len(NEW)
         assert (folder / "results.json").read_bytes() == first
         evaluate.main([str(run / "programs" / "bootstrap"), "--seeds", str(seeds), "--out", str(tmp_path / "one")])
     assert folder.name.startswith("fresh-")

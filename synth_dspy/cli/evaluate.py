@@ -1,4 +1,4 @@
-"""Score saved programs on new items, or answers with a judge; measure the judge where the answers are labelled.
+"""Score saved programs on new items, or answers with a judge; measure the judge if the answers are labelled.
 
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12 --seeds new.jsonl
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12/programs/dpo --seeds new.jsonl --out scored
@@ -7,14 +7,17 @@
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
 Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
-after a compile; what they have learned from is left out. Of questions about documents, lines (or rows of a .csv file)
-hold question, answer or references, and document.
+after a compile; items that they were trained on are left out. For questions about documents, lines (or rows of a .csv
+file) have question, answer or references, and document.
 
 Lines of `--items` have id, question, references, prediction, and optionally label (1 right, 0 wrong); those of
 `--scores` have id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that
 name, else the question) are resampled together. A judge on your own OpenAI-compatible server needs `--api-base` (a
-compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge again, on verdicts
-that also hold a group.
+compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` refits the reference judge, on verdicts
+that also have a group.
+
+With `--rate grounded` (do the passages support the answer?) or `--rate retrieval` (do they contain an answer?) lines
+also have passages, and a label is about that; `--judge reference` then scores by fitted features.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -52,6 +56,9 @@ class EvaluateConfig(Settings):
         trust: allow the files, databases and models named by programs that somebody else made; without it, they are
             listed (docs/trust.md).
         judge: `reference`, which needs no language model, or a model string for the factuality judge.
+        rate: what the judge says of answers: whether they are right (`factuality`), whether their passages support them
+        rate: what the judge scores: `factuality` (is the answer right?), `grounded` (do its passages support it?) or
+            `retrieval` (do the passages contain an answer?).
         api_base: address of an OpenAI-compatible server that serves the judge's model, or the models of saved programs
             in place of the one that they name.
         api_key_name: environment variable with the key for that server; by default OPENAI_API_KEY.
@@ -70,6 +77,7 @@ class EvaluateConfig(Settings):
     force: bool = False
     trust: bool = False
     judge: str = REFERENCE
+    rate: Literal["factuality", "grounded", "retrieval"] = "factuality"
     api_base: str | None = None
     api_key_name: str | None = None
     allow_http: bool = False
@@ -137,10 +145,10 @@ def _score(config: EvaluateConfig) -> None:
     from synth_dspy.models.offline import quiet_libraries
 
     if config.scores is None:
-        raise SetupError(f"The scores of {config.items} need a file: name one with --scores.")
+        raise SetupError(f"Name a file for the scores of {config.items} with --scores.")
     refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
     assert config.items is not None
-    rows = read_items(config.items)
+    rows = read_items(config.items, passages=config.rate != "factuality")
     quiet_libraries()
     judge = _judge(config)
     scores: list[float] = []
@@ -152,7 +160,7 @@ def _score(config: EvaluateConfig) -> None:
     _write(
         config.scores,
         "".join(
-            json.dumps({"id": row["id"], "score": round(score, 6)}, ensure_ascii=False) + "\n"
+            json.dumps({"id": row["id"], "score": None if isnan(score) else round(score, 6)}, ensure_ascii=False) + "\n"
             for row, score in zip(rows, scores, strict=True)
         ),
     )
@@ -160,7 +168,7 @@ def _score(config: EvaluateConfig) -> None:
     labelled = [
         (score, int(row["label"]), row.get("group") or row["question"])
         for row, score in zip(rows, scores, strict=True)
-        if row.get("label") is not None
+        if row.get("label") is not None and not isnan(score)
     ]
     if labelled:
         from synth_dspy.evaluation.reference_judge.calibration import agreement
@@ -168,19 +176,22 @@ def _score(config: EvaluateConfig) -> None:
         print(agreement(*zip(*labelled, strict=True)))
 
 
-def read_items(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file of `--items`.
+def read_items(path: Path, *, passages: bool = False) -> list[dict[str, Any]]:
+    """The answers of a file of `--items`, with the passages that they were made from where these are wanted.
 
     Raises:
         SetupError: the file cannot be read, or a line is malformed; names the line and the field.
     """
-    return read_rows(path, _ITEM, optional={"label": LABEL, "group": ID})
+    return read_rows(path, {**_ITEM, "passages": TEXTS} if passages else _ITEM, optional={"label": LABEL, "group": ID})
 
 
 def _judge(config: EvaluateConfig) -> Any:
     from synth_dspy.evaluation import judges
+    from synth_dspy.evaluation.groundedness.judges import FittedJudge, GroundednessJudge, RetrievalJudge
 
     if config.judge == REFERENCE:
+        if config.rate != "factuality":
+            return FittedJudge(config.rate)
         return judges.ReferenceJudge(parameters=config.parameters or judges.PARAMETERS)
     from synth_dspy.models import roles
 
@@ -192,7 +203,9 @@ def _judge(config: EvaluateConfig) -> Any:
         allow_http=config.allow_http,
     )
     roles.check(lm)
-    return judges.FactualityJudge(lm)
+    return {"factuality": judges.FactualityJudge, "grounded": GroundednessJudge, "retrieval": RetrievalJudge}[
+        config.rate
+    ](lm)
 
 
 def _fit(config: EvaluateConfig) -> None:

@@ -10,9 +10,18 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from synth_dspy.core.addresses import refuse_credentials
 from synth_dspy.core.database_url import absolute_url
@@ -45,6 +54,8 @@ _KEY_NAME = re.compile(
 
 MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
+Config = TypeVar("Config", bound="CompileConfig")
+
 METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
 """Training methods."""
 
@@ -100,6 +111,15 @@ class Synthesis(Settings):
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
 
 
+class Splits(Settings):
+    """How labelled questions are divided into those that are learned from and those that are scored."""
+
+    folds: int | None = Field(default=None, ge=1, le=100)
+    """Cross-fitting: every labelled question is held out once, by compiling each arm so many times, each time without
+    one part of the groups, and once more on all; 1: a single split. By default 5 (or as many as there are groups) where
+    a single split would hold out few and the time allows, else a single split."""
+
+
 class Evaluation(Settings):
     """What is scored."""
 
@@ -147,14 +167,56 @@ class Retention(Settings):
     """A general text for perplexity instead of the bundled one."""
 
 
+class Retrieval(Settings):
+    """How passages are searched for. `--search retrieval` finds the first five for the documents at hand."""
+
+    chunk_words: int = Field(default=40, ge=10, le=1000)
+    """Most words of a chunk, the piece of a document that is searched for."""
+    overlap: int = Field(default=0, ge=0)
+    """How many of a chunk's words repeat the end of the chunk before; at most half of them."""
+    chunks: int | None = Field(default=None, ge=1)
+    """At most so many chunks are passages; by default as many as fit into the words."""
+    lexical: float = Field(default=0.5, ge=0, le=1)
+    """Weight of lexical search (BM25) against that of embeddings."""
+    wording: float = Field(default=0.6, ge=0, le=1)
+    """Weight of the task's own wording for a question, where it has one, against the question's; 0 searches without."""
+    steps: Literal["auto", "on", "off"] = "auto"
+    """Whether the model first writes what to search for, and chooses among the passages, where the task does not say;
+    `auto`: where the student is hosted, or its name says that it has at least 3 billion parameters."""
+    ef_search: int = Field(default=200, ge=10)
+    """Candidates that a search of Chroma's HNSW graph keeps: more find more of the nearest, and take longer."""
+    exact: int = Field(default=50_000, ge=0)
+    """Up to so many chunks are compared one by one; of more, Chroma's HNSW graph gives the candidates."""
+    chroma: str | None = None
+    """Address of a Chroma server that keeps the chunks, such as http://127.0.0.1:8000; by default a folder does."""
+
+    @field_validator("chroma")
+    @classmethod
+    def _address(cls, address: str | None) -> str | None:
+        refuse_credentials(address)
+        if address is not None and not re.fullmatch(r"https?://[^/\s]+/?", address):
+            raise ValueError("it is not the address of a Chroma server, such as http://127.0.0.1:8000")
+        return address
+
+    @model_validator(mode="after")
+    def _room_of_its_own(self) -> Retrieval:
+        if 2 * self.overlap > self.chunk_words:
+            raise ValueError(f"retrieval.overlap is {self.overlap}: at most half of chunk_words ({self.chunk_words})")
+        return self
+
+
 class CompileConfig(Settings):
     """`python -m synth_dspy.compile <task>`."""
 
     models: Models = Models()
     synthesis: Synthesis = Synthesis()
+    splits: Splits = Splits()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     retention: Retention = Retention()
+    retrieval: Retrieval = Retrieval()
+    search: Literal["retrieval"] | None = None
+    """`retrieval`: also find the best settings of retrieval on labelled questions that are not held out, as an arm."""
     words: int | None = Field(default=None, ge=30)
     """Number of words of passages in each prompt; by default the task's choice."""
     limit: int | None = Field(default=None, ge=3)
@@ -267,6 +329,16 @@ def _resolved(path: Path) -> Path:
         return path.expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
         raise SetupError(f"The path {str(path)[:200]!r} is not valid: {error}.") from error
+
+
+def as_started(config: Config) -> Config:
+    """A run's configuration as the run was started: one that was written before there was `retrieval` had no steps.
+
+    They would change the run's prompts, and ask the model everything anew.
+    """
+    if "retrieval" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"steps": "off"})})
 
 
 def to_toml(config: CompileConfig) -> str:

@@ -87,13 +87,14 @@ class Embedder(Protocol):
 class Retriever(Protocol):
     """Search over a task's documents; thread-safe."""
 
-    def search(self, query: str, document: str | None = None, words: int = ...) -> list[Passage]:
+    def search(self, query: str, document: str | None = None, words: int = ..., wording: str = ...) -> list[Passage]:
         """Passages for a question: of one document, in its order, or of all documents, best first.
 
         Args:
             query: The question.
             document: Search this document only; None: all documents.
             words: Maximum number of words of all passages together.
+            wording: Language in which the documents may answer it, searched for too; "": none.
         """
         ...
 

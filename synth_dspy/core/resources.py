@@ -39,6 +39,7 @@ class Resources:
         noun: see `Task.noun`.
         domain: see `Task.domain`.
         abstain: see `Task.abstain`.
+        steps: see `Retrieval.steps`.
         evidence_by_id: a cache: by the id of a training example, whether the program is given evidence for its answer.
     """
 
@@ -63,6 +64,7 @@ class Resources:
     domain: str = ""
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
+    steps: str = "auto"
     evidence_by_id: dict[str, bool] = field(default_factory=dict)
 
 

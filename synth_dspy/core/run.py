@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core import signing
-from synth_dspy.core.config import CompileConfig, read_toml, to_toml
+from synth_dspy.core.config import CompileConfig, as_started, read_toml, to_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import limit_access, write_together, write_whole
@@ -174,7 +174,8 @@ def resume(runs: Path, task: str, identifier: str, model: type[CompileConfig]) -
             f"There is no run {identifier!r} of {task} in {runs / task}. "
             f"{'The latest are: ' + ', '.join(latest) + '.' if latest else 'No run has been started there yet.'}"
         )
-    return Run(task, folder, resume_command=_resume_command(task, folder)), read_toml(folder / CONFIG, model)
+    config = read_toml(folder / CONFIG, model)
+    return Run(task, folder, resume_command=_resume_command(task, folder)), as_started(config)
 
 
 def _make_reachable(folder: Path) -> None:

@@ -89,6 +89,16 @@ class ReferenceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldFacts:
+    """A fold of cross-fitting: the groups that it held out, and how many rows were learned from, chosen on, scored."""
+
+    groups: Sequence[str]
+    train: int
+    dev: int
+    test: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """Facts from the stages of a run, or of an evaluation of saved programs.
 
@@ -104,6 +114,8 @@ class RunFacts:
         wall_s: duration of the run.
         command: the command that was typed.
         every_pair: whether all arms are compared with each other, not with the baseline alone.
+        folds: of cross-fitting; empty for a single split.
+        labelled: how many questions cross-fitting would score, where a single split was taken although it scores few.
     """
 
     baseline: str
@@ -117,6 +129,8 @@ class RunFacts:
     wall_s: float | None = None
     command: str | None = None
     every_pair: bool = False
+    folds: Sequence[FoldFacts] = ()
+    labelled: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,7 @@ class TaskFacts:
         classes: the possible labels; empty if the answer is not a label.
         measured: the name of the headline's score if it is measured rather than a judge's estimate; else empty.
         judge: its name, its threshold, the task's domain, and its agreement with people if measured there.
+        passage_judges: the same for judges of answers with their passages, by the names of their scores.
     """
 
     name: str
@@ -142,6 +157,7 @@ class TaskFacts:
     classes: Sequence[str] = ()
     measured: str = ""
     judge: JudgeRecord | None = None
+    passage_judges: Mapping[str, JudgeRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

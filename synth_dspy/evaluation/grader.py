@@ -23,8 +23,14 @@ _FIGURE = re.compile(
 """A figure that stands alone, or out of another: `0.5`, `9/10`, `0.5 of 1`; not `-0.5`, `90%`, a date or a range."""
 
 
+_VERDICT = re.compile(r"(?<![\w\s])\s*(true|false)\W*$|^\W*(true|false)\b", re.IGNORECASE)
+"""A truth value that stands alone at a reply's end, as after `score:`, or at its beginning; not "it is not true"."""
+
+
 class Grader(dspy.Module):
-    """Asks a model for a score. A reply that holds no figure scores 0.0: what cannot be read is not praise.
+    """Asks a model for a score from 0 to 1, or for True or False, as its signature has it.
+
+    A reply that holds neither scores 0.0: what cannot be read is not praise.
 
     A judge names itself and its `signature`, and says in `score_many` what of a row is asked.
 
@@ -89,7 +95,7 @@ class Grader(dspy.Module):
             ModelError: every call failed; otherwise a judge that never answers would look like one that rejects every
                 answer. A single call may fail if the judge has answered before.
         """
-        outcomes = self._executor.map(lambda one: self.forward(**one), inputs)
+        outcomes = self._executor.map(lambda one: self(**one), inputs)
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
         if errors and len(errors) == len(outcomes) and (len(errors) > 1 or not self._answered):
             first = f"{type(errors[0]).__name__}: {errors[0]}"
@@ -127,6 +133,8 @@ def _clipped(score: float | None) -> float | None:
 
 
 def _last_figure(reply: str) -> float | None:
-    """The last figure from 0 to 1 in a reply that DSPy could not parse."""
+    """The last figure from 0 to 1 in a reply that DSPy could not parse, or the truth value that it gives."""
     figures = [float(figure) / (float(whole or 1) or math.nan) for figure, whole in _FIGURE.findall(reply)]
-    return next((figure for figure in reversed(figures) if 0 <= figure <= 1), None)
+    verdict = _VERDICT.search(reply)
+    truth = None if verdict is None else float((verdict[1] or verdict[2]).lower() == "true")
+    return next((figure for figure in reversed(figures) if 0 <= figure <= 1), truth)

@@ -7,7 +7,7 @@ runs can still be read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from synth_dspy.synthesis.pipeline import YieldTable
 
@@ -23,13 +23,15 @@ class Expected(TypedDict, total=False):
     """Optional fields of a prediction."""
 
     expected: Any
+    fold: int
 
 
 class Prediction(Expected):
     """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
 
     `references` are the accepted answers (empty: the right answer is to abstain), `expected` one of them as a JSON
-    value; `scores` are in [0, 1], None if one does not apply.
+    value; `scores` are in [0, 1], None if one does not apply. `fold` is the fold, from 1 on, that held out
+    the item.
     """
 
     arm: str
@@ -60,13 +62,30 @@ class EstimateRecord(TypedDict):
     n: int
 
 
+Outcome = Literal["right", "right_unsupported", "wrong", "hallucinated", "abstained_right", "abstained_wrong"]
+"""The outcome of a question.
+
+right, right_unsupported: agrees with the references; supported by the passages the program was given, or not.
+wrong: disagrees with the references, but the passages support it (or support was not scored): misread, or taken from
+    the wrong passage.
+hallucinated: disagrees with the references, and the passages do not support it.
+abstained_right, abstained_wrong: the program abstained; the question has no right answer, or has one.
+"""
+
+
 class OutcomeRecord(TypedDict):
-    """Counts of right and wrong answers, and of right and wrong abstentions."""
+    """Counts of right and wrong answers, and of right and wrong abstentions.
+
+    Where support by passages was scored, `hallucinated` counts the wrong answers without it, `right_unsupported` the
+    right ones without it.
+    """
 
     right: int
     wrong: int
     abstained_right: int
     abstained_wrong: int
+    hallucinated: NotRequired[int]
+    right_unsupported: NotRequired[int]
 
 
 class AbstentionRecord(TypedDict):
@@ -216,6 +235,15 @@ class SplitRecord(TypedDict):
     origin: NotRequired[str]
 
 
+class FoldRecord(TypedDict):
+    """A fold of cross-fitting: the groups that it held out, and its rows."""
+
+    groups: list[str]
+    train: int
+    dev: int
+    test: int
+
+
 class JudgeRecord(TypedDict, total=False):
     """The judge, and its agreement with people if that was measured on answers such as the task's.
 
@@ -354,11 +382,15 @@ class Results(TypedDict):
     models: dict[str, str]
     versions: dict[str, str]
     splits: dict[str, SplitRecord]
+    folds: NotRequired[list[FoldRecord]]
+    labelled: NotRequired[int]
     synthesis: YieldTable | None
     contamination: dict[str, int] | None
     held_out: str | None
     unread: NotRequired[int]
     judge: JudgeRecord | None
+    support: NotRequired[str]
+    passage_judges: NotRequired[dict[str, JudgeRecord]]
     skipped: list[dict[str, str]]
     items: ItemsRecord
     method: MethodRecord

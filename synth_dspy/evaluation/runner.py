@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.core.errors import message_of
+from synth_dspy.core.errors import SetupError, message_of
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.core.text import as_text
-from synth_dspy.evaluation.answers import apply_metric
+from synth_dspy.evaluation.answers import apply_metric, check_score, place_of
 from synth_dspy.evaluation.records import Expected, Prediction
 
 if TYPE_CHECKING:
@@ -92,35 +92,66 @@ def run_arm(
             }
         )
     with ledger.unit(station="evaluation", arm=arm):
-        judged = _judged(judge, examples, predictions, rows)
-    for row, example, prediction, score in zip(rows, examples, predictions, judged, strict=True):
-        failed = row["error"] is not None
-        row["scores"] = {"judged": 0.0 if failed else score}
+        columns = {"judged": _judged(judge, examples, predictions, rows)}
         for name, metric in metrics.items():
-            # For a failed call: whether the metric applies at all.
-            value = (
-                _of_failed(metric, example, prediction) if failed else apply_metric(name, metric, example, prediction)
-            )
-            row["scores"][name] = None if math.isnan(value) else 0.0 if failed else value
+            columns[name] = _measured(name, metric, examples, predictions, rows)
+    for number, row in enumerate(rows):
+        values = {name: column[number] for name, column in columns.items()}
+        row["scores"] = {name: None if math.isnan(value) else value for name, value in values.items()}
     return rows
 
 
 def _judged(
     judge: Judge, examples: Sequence[dspy.Example], predictions: Sequence[dspy.Prediction], rows: Sequence[Prediction]
 ) -> list[float]:
-    """The judge's scores; a judge of predictions does not get those of failed calls."""
-    of_predictions = getattr(judge, "score_predictions", None)
-    if of_predictions is None:
-        return judge.score_many(rows)
-    there = [number for number, row in enumerate(rows) if row["error"] is None]
-    given = of_predictions([examples[number] for number in there], [predictions[number] for number in there])
-    scores = dict(zip(there, given, strict=True))
-    return [scores.get(number, 0.0) for number in range(len(rows))]
+    """The judge's scores in [0, 1]; 0 for a failed call, which a judge of predictions does not get.
+
+    Raises:
+        SetupError: a score is neither a number from 0 to 1 nor a truth value, or the number of scores is wrong.
+    """
+    if hasattr(judge, "score_predictions"):
+        scores = _of_answered(judge.name, judge, examples, predictions, rows)
+        return [scores.get(number, 0.0) for number in range(len(rows))]
+    given = judge.score_many(rows)
+    if len(given) != len(rows):
+        raise SetupError(f"{place_of(judge)}: the judge {judge.name!r} gave {len(given)} scores for {len(rows)} rows.")
+    checked = [check_score(judge.name, judge, score) for score in given]
+    return [0.0 if row["error"] is not None else score for row, score in zip(rows, checked, strict=True)]
+
+
+def _measured(
+    name: str,
+    metric: Metric,
+    examples: Sequence[dspy.Example],
+    predictions: Sequence[dspy.Prediction],
+    rows: Sequence[Prediction],
+) -> list[float]:
+    """A metric's scores: NaN where it does not apply, else 0 for a failed call."""
+    scores = _of_answered(name, metric, examples, predictions, rows)
+    failed = [number for number in range(len(rows)) if number not in scores]
+    scores |= {number: _of_failed(metric, examples[number], predictions[number]) for number in failed}
+    return [scores[number] for number in range(len(rows))]
+
+
+def _of_answered(
+    name: str,
+    metric: Metric | Judge,
+    examples: Sequence[dspy.Example],
+    predictions: Sequence[dspy.Prediction],
+    rows: Sequence[Prediction],
+) -> dict[int, float]:
+    """Scores of the calls that succeeded, by the rows' indices; all at once if the metric has `score_predictions`."""
+    answered = [number for number, row in enumerate(rows) if row["error"] is None]
+    many = getattr(metric, "score_predictions", None)
+    if many is None:
+        return {number: apply_metric(name, metric, examples[number], predictions[number]) for number in answered}
+    given = many([examples[number] for number in answered], [predictions[number] for number in answered])
+    return {number: check_score(name, metric, value) for number, value in zip(answered, given, strict=True)}
 
 
 def _of_failed(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:
-    """NaN if a metric does not apply to the example of a failed call; else a number."""
+    """NaN if a metric does not apply to the example of a failed call; else 0."""
     try:
-        return float(metric(example, prediction))
+        return math.nan if math.isnan(float(metric(example, prediction))) else 0.0
     except Exception:  # it needs a field that an empty prediction lacks
         return 0.0

@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeVar
 
 from synth_dspy.core.protocols import Metric
 
-About = Literal["answer", "retrieval", "abstention", "part"]
+About = Literal["answer", "retrieval", "abstention", "support", "part"]
 """What a metric scores.
 
 answer: the whole answer of every item; tested in addition to the headline's score.
 retrieval: the passages that the answer is based on.
 abstention: whether an answer was given, for which reports have separate figures.
+support: whether the passages support the answer; separates hallucinated answers from other wrong ones.
 part: a part of the answer, or the answer of some items only; the default.
 """
 

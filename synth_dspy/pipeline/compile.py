@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from synth_dspy.core.task import Task
     from synth_dspy.evaluation.view import Results
 
-SECTIONS = ("models", "synthesis", "evaluation", "training", "retention")
+SECTIONS = ("models", "synthesis", "splits", "evaluation", "training", "retention", "retrieval")
 
 
 @dataclass

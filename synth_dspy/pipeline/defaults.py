@@ -20,6 +20,7 @@ from synth_dspy.core.resources import NeedsResources, Resources
 from synth_dspy.core.task import Arm, CompleteTask, Program, Task
 from synth_dspy.core.workspace import import_from
 from synth_dspy.domains.documents.rag import RAG
+from synth_dspy.domains.documents.search import SearchRetrieval
 from synth_dspy.domains.documents.source import Corpus, Documents
 from synth_dspy.domains.rows.source import Examples, Rows
 from synth_dspy.evaluation.answers import (
@@ -34,11 +35,14 @@ from synth_dspy.evaluation.answers import (
     make_structure_metrics,
     place_of,
 )
+from synth_dspy.evaluation.groundedness.passage_scores import grounded, retrieval
 from synth_dspy.evaluation.judges import make_judge
 from synth_dspy.evaluation.metrics import abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
 from synth_dspy.pipeline.answering import Answering
 from synth_dspy.training.recipes import DEFAULT_ARMS, RECIPES, as_declared
 
+SEARCH = "search"
+"""The arm of `--search retrieval`."""
 OWN_RECIPES = Path("optimizers") / "recipes.py"
 """A workspace's own recipes: `RECIPES`, arms by name, which override the engine's."""
 
@@ -119,6 +123,12 @@ def with_resources(task: CompleteTask, resources: Resources) -> CompleteTask:
     return replace(task, metrics=metrics)
 
 
+def with_search(task: CompleteTask, names: Sequence[str]) -> tuple[CompleteTask, list[str]]:
+    """The task, and the names of the arms to run, with the arm that searches for the best retrieval."""
+    optimizers = {**task.optimizers, SEARCH: task.optimizers.get(SEARCH, SearchRetrieval)}
+    return replace(task, optimizers=optimizers), list(dict.fromkeys([*names, SEARCH]))
+
+
 def no_filters(resources: Resources) -> Sequence[Filter]:
     """No filters."""
     return ()
@@ -165,7 +175,7 @@ def _metrics(kind: str, documents: bool, abstain: str) -> dict[str, Metric]:
         return make_structure_metrics()
     metrics: dict[str, Metric] = {"f1": token_f1, "exact": exact_match}
     if documents:
-        metrics |= {"recall": retrieval_recall, "mrr": retrieval_mrr}
+        metrics |= {"recall": retrieval_recall, "mrr": retrieval_mrr, "retrieval": retrieval, "grounded": grounded}
     return metrics | ({"abstention": abstention} if abstain else {})
 
 

@@ -6,20 +6,17 @@ that saved it.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.core.config import CompileConfig, Models
+from synth_dspy.core.config import CompileConfig, Models, Retrieval
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.io import locks
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.validation import suggest
-from synth_dspy.domains.documents.index import Index
+from synth_dspy.domains.documents.opening import Collection
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
 
@@ -30,12 +27,8 @@ if TYPE_CHECKING:
     from synth_dspy.core.protocols import Embedder
     from synth_dspy.core.task import CompleteTask
 
-log = logging.getLogger("synth_dspy.pipeline.resources")
-
 EMBEDDED_OPTIONS = {"temperature": 0.0, "max_tokens": 48}
 """Short greedy answers suit a small model; a hosted one keeps its provider's defaults."""
-INDEX_WAIT_S = 600.0
-"""Seconds to wait for another run that is updating the same index."""
 
 
 def check_model_options(models: Models) -> None:
@@ -83,6 +76,7 @@ def open_retriever(
     task: CompleteTask,
     documents: Sequence[Document],
     embedder: Embedder,
+    settings: Retrieval,
     progress: Callable[[int, int], None] | None = None,
 ) -> Retriever | None:
     """A retriever over an index of `documents`, which is updated first; None without documents.
@@ -92,23 +86,15 @@ def open_retriever(
         task: its `wording` gives the language of the documents that answer a question.
         documents: all documents of the index.
         embedder: embeds chunks and queries.
+        settings: of the retrieval.
         progress: called with (chunks embedded so far, chunks to embed).
 
     Raises:
-        SetupError: another process was still updating the index after `INDEX_WAIT_S`.
+        SetupError: another process was still updating the index after a long wait, or it cannot be opened.
     """
     if not documents:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = locks.lock_file(folder / ".lock", wait_s=INDEX_WAIT_S)
-    if lock is None:
-        raise SetupError(f"Another process is still updating the index {folder}: wait for it, or stop it.")
-    try:
-        index = Index(folder, embedder)
-        log.info("index: %s", index.update(documents, progress=progress))
-    finally:
-        os.close(lock)
-    return Retriever(index, wording=task.wording)
+    return Collection(folder, documents, embedder, task.wording).retriever(settings, progress)
 
 
 def open_saved(
@@ -144,4 +130,5 @@ def open_saved(
         noun=task.noun,
         domain=task.domain,
         abstain=task.abstain,
+        steps=config.retrieval.steps,
     )

@@ -61,6 +61,8 @@ def collect_rows(
 ) -> tuple[dict[str, list[dspy.Example]], RowFacts]:
     """The rows of every split (`train`, `dev`, `test`), also written to the run's `datasets/`, and facts about them.
 
+    Where no group is held out, nothing is scored.
+
     Raises:
         SetupError: there are no held-out rows.
     """
@@ -69,11 +71,11 @@ def collect_rows(
     seeds = splits["train"].labelled or tuple(knowledge.prompts)
     shown = replace(resources, seeds=seeds, learned=seeds)
     held_out: HeldOut = "human-labelled" if unread(test) < len(test) else "synthetic"
-    if not test:
+    if not test and splits["test"].items:
         test = list(_synthesise(context, "test", splits, shown, wanted).kept)
     if not dev:
         dev = list(_synthesise(context, "dev", splits, shown, min(wanted, max(1, wanted // 3))).kept)
-    if not test:
+    if not test and splits["test"].groups:
         raise SetupError(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
             "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
@@ -170,8 +172,9 @@ def collect_feedback(
     feedback = [example for example in given if _asked(example, inputs) not in questions]
     reasons = {f"name a held-out {context.task.noun}": naming, "ask a held-out question": len(given) - len(feedback)}
     for why, count in reasons.items():
-        if count:
-            context.note(f"Of the feedback in {path.name}, {counted(count, 'line')} left out: they {why}.")
+        sentence = f"Of the feedback in {path.name}, {counted(count, 'line')} left out: they {why}."
+        if count and sentence not in context.notes:  # folds share their notes
+            context.note(sentence)
     groups = {str(example.group) for example in train} | set(splits["train"].groups)
     written = []
     for number, example in enumerate(feedback, start=1):

@@ -16,9 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from synth_dspy.core import signing
-from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.config import CompileConfig, Retrieval
 from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import explain_errors, find_workspace, import_from, task_file
 from synth_dspy.evaluation.answers import place_of
 from synth_dspy.pipeline.saved_files import ABOUT, IN_MEMORY, PROGRAM, Saved, models_in, read_saved
@@ -36,6 +39,8 @@ __all__ = [
 ]  # fmt: skip
 
 INDEXES = "indexes"
+RETRIEVAL = "retrieval"
+"""In `about.json`: settings of retrieval of an arm that searched for the best."""
 
 
 def fingerprint(value: Any) -> str:
@@ -90,11 +95,16 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     """
     import dspy
 
+    from synth_dspy.domains.documents.search import retriever_of, tuned
+
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
     about: dict[str, Any] = {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")}
     if run.in_memory:
         about[IN_MEMORY] = True
+    retriever = retriever_of(program)
+    if retriever is not None and tuned(retriever.settings) != tuned(config.retrieval):
+        about[RETRIEVAL] = tuned(retriever.settings)
     trained = tuned_model(program)
     if trained is not None:
         about["weights"] = os.path.relpath(trained, run.folder)
@@ -179,7 +189,7 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
     resources = open_saved(config, task)
     documents = task.source.read(config.limit).documents
     index = index_folder(saved.workspace, name, config, task)
-    retriever = open_retriever(index, task, documents, resources.embedder)
+    retriever = open_retriever(index, task, documents, resources.embedder, _retrieval(saved))
     program = task.program(replace(resources, retriever=retriever))
     if declared is not None:
         _check_fit(program, saved)
@@ -194,6 +204,19 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
         if predictor.lm is None or predictor.lm.model == student.model:
             predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
+
+
+def _retrieval(saved: Saved) -> Retrieval:
+    """How a saved program searches: as its run did, except for the settings that its arm has of its own."""
+    from synth_dspy.domains.documents.search import TUNED
+
+    own, damaged = saved.about.get(RETRIEVAL, {}), f"The saved program {saved.folder / ABOUT} is damaged"
+    if not isinstance(own, dict) or own.keys() - set(TUNED):  # where the index is kept is the run's to say
+        raise SetupError(f"{damaged}: its {RETRIEVAL} holds other settings than {', '.join(TUNED)}.")
+    try:
+        return Retrieval.model_validate(saved.config.retrieval.model_dump() | own)
+    except ValidationError as error:
+        raise SetupError(f"{damaged}: {RETRIEVAL}.{describe_error(error, Retrieval)}") from None
 
 
 def _task_of(declared: dspy.Module | Task) -> CompleteTask:

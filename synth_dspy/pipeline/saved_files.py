@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from synth_dspy.core import signing
-from synth_dspy.core.config import CompileConfig, compile_settings
+from synth_dspy.core.config import CompileConfig, as_started, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import describe_error
@@ -108,12 +108,12 @@ def read_saved(
         return signing.is_own(about.get("signature"), place, signed, state)
 
     if in_memory and workspace is None:  # where it was compiled: above its runs, else here
-        workspace = next((place for place in run.parents[1:4] if is_own(place)), Path.cwd())
+        workspace = next((place for place in run.parents[1:6] if is_own(place)), Path.cwd())
     here, further = find_trusted_workspace(run, is_own) if workspace is None else (workspace.resolve(), [])
     own = is_own(here)
     model = CompileConfig if in_memory else compile_settings(task_file(here, about["task"]))
     try:
-        config = model.model_validate(about["config"])
+        config = as_started(model.model_validate(about["config"]))
     except ValidationError as error:
         raise SetupError(f"In the saved program {folder / ABOUT}, config.{describe_error(error, model)}") from None
     if not own:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_text
 from synth_dspy.core.masking import mask_message
-from synth_dspy.evaluation.finished import read_run
+from synth_dspy.evaluation.finished_runs import read_run
 from synth_dspy.evaluation.records import ArmMeasured, ArmRecord
 
 log = logging.getLogger("synth_dspy.pipeline.tracking")

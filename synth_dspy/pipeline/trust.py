@@ -139,6 +139,7 @@ def restrict_config(
     models = config.models.model_copy(update={"api_base": None, "allow_http": False, "options": options})
     default = type(config).model_fields["runs"].default  # an index is written to the workspace's own runs
     update = {"models": models, "runs": default, "share": config.share and caller.trust}
+    update["retrieval"] = config.retrieval.model_copy(update={"chroma": None})  # the documents stay here
     return _renamed(config.model_copy(update=update), caller, roles)
 
 

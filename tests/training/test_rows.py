@@ -142,8 +142,8 @@ def test_ai_feedback_prefers_among_the_students_own_answers() -> None:
 
     program, _ = with_student(Program(), "It is Lima", "It is Cusco")
     traces = collect(program, [example()], executor=Executor(1), score=lenient, samples=2)
-    found = {(row["origin"], row["chosen"][0]["content"]) for row in preference_rows(traces).rows}
-    assert found == {("gold", "Lima"), ("ai", "It is Lima")}
+    pairs_found = {(row["origin"], row["chosen"][0]["content"]) for row in preference_rows(traces).rows}
+    assert pairs_found == {("gold", "Lima"), ("ai", "It is Lima")}
 
 
 def test_unpaired_labels_and_prompts_for_a_reward() -> None:

@@ -44,8 +44,9 @@ class Chunk:
         id: Hash of the document's id and the text (and, for repeated text, which repetition this is).
         document: The document's id.
         text: As in the document, paragraphs separated by newlines.
-        position: 0, 1, 2, ... in the document's order. Chunks cover the document without overlap.
+        position: 0, 1, 2, ... in the document's order.
         words: Number of words, separated by white space.
+        repeated: How many words at the beginning of the text repeat the end of the chunk before.
     """
 
     id: str
@@ -53,28 +54,38 @@ class Chunk:
     text: str
     position: int
     words: int
+    repeated: int = 0
+
+    @property
+    def own_text(self) -> str:
+        """The text without what it repeats: the own texts of all chunks are the document, once."""
+        return self.text.split(" ", self.repeated)[-1]
 
 
-def chunk_document(document: Document, words: int = CHUNK_WORDS) -> list[Chunk]:
+def chunk_document(document: Document, words: int = CHUNK_WORDS, overlap: int = 0) -> list[Chunk]:
     """Split a document.
 
     Args:
         document: A document with cleaned text.
         words: Words up to which sentences are joined; most chunks have between half of that and all of it. A longer
             sentence is a chunk of its own, and is cut only beyond 2.5 times as many words.
+        overlap: How many of a chunk's words, at its beginning, repeat the end of the chunk before.
 
     Returns:
-        The chunks in order; joined they are the document's text, except for white space.
+        The chunks in order; their own texts joined are the document's text, except for white space.
     """
-    if words < 1:
-        raise ValueError(f"a chunk must have room for a word, not {words}")
+    if words - overlap < 1 or overlap < 0:
+        raise ValueError(f"a chunk must have room for a word of its own: {words} words with {overlap} of overlap")
     chunks: list[Chunk] = []
     seen: dict[str, int] = {}
-    for position, text in enumerate(_pack(document.text, words)):
+    before: list[str] = []
+    for position, own in enumerate(_pack(document.text, words - overlap)):
+        text = " ".join([*before, own])
         repetition = seen[text] = seen.get(text, -1) + 1
         key = f"{document.id}\n{text}\n{repetition}" if repetition else f"{document.id}\n{text}"
         id = hashlib.sha256(key.encode()).hexdigest()[:16]
-        chunks.append(Chunk(id, document.id, text, position, len(text.split())))
+        chunks.append(Chunk(id, document.id, text, position, len(text.split()), len(before)))
+        before = own.split()[-overlap:] if overlap else []
     return chunks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
@@ -47,25 +48,30 @@ class BM25:
     """An index over `texts`; scores are in their order."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        counts = [Counter(tokens(text)) for text in texts]
-        lengths = np.array([max(sum(count.values()), 1) for count in counts], dtype=np.float32)
+        lengths = np.ones(len(texts), dtype=np.float32)
+        # Compact arrays: a million chunks have some thirty million postings.
+        postings: defaultdict[str, tuple[array[int], array[int]]] = defaultdict(lambda: (array("i"), array("i")))
+        for row, text in enumerate(texts):
+            counts = Counter(tokens(text))
+            lengths[row] = max(counts.total(), 1)
+            for token, count in counts.items():
+                rows, often = postings[token]
+                rows.append(row)
+                often.append(count)
         norms = _K1 * (1 - _B + _B * lengths / lengths.mean()) if len(texts) else lengths
-        postings: defaultdict[str, list[int]] = defaultdict(list)
-        for row, count in enumerate(counts):
-            for token in count:
-                postings[token].append(row)
         self._size = len(texts)
-        self._weights: dict[str, tuple[NDArray[np.intp], NDArray[np.float32]]] = {}
-        for token, rows in postings.items():
-            tf = np.array([counts[row][token] for row in rows], dtype=np.float32)
+        self._weights: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
+        while postings:
+            token, (rows, often) = postings.popitem()
+            tf = np.array(often, dtype=np.float32)
             idf = np.log1p((self._size - len(rows) + 0.5) / (len(rows) + 0.5))
-            where = np.array(rows, dtype=np.intp)
+            where = np.array(rows, dtype=np.int32)
             self._weights[token] = (where, (idf * tf * (_K1 + 1) / (tf + norms[where])).astype(np.float32))
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """The score of every text, shape (texts,); 0 where no word of the query occurs."""
         scores = np.zeros(self._size, dtype=np.float32)
-        for token in set(tokens(query)):
+        for token in dict.fromkeys(tokens(query)):  # in order: a sum has the same last bit in every process
             if token in self._weights:
                 where, weight = self._weights[token]
                 scores[where] += weight

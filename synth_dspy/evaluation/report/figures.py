@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.facts import ReferenceKind
-from synth_dspy.evaluation.records import EstimateRecord, OutcomeRecord, Prediction
+from synth_dspy.evaluation.records import EstimateRecord, Outcome, OutcomeRecord, Prediction
 
 Cost = Literal["latency_s", "prompt_tokens", "completion_tokens", "cpu_s", "cost_usd"]
 
@@ -46,28 +46,59 @@ def score(row: Prediction, name: str, *, whole: bool = False) -> float | None:
     return float(value)
 
 
+def is_cross_fitted(rows: Iterable[Prediction]) -> bool:
+    """Whether rows are answers of several folds' programs: then groups are the units, however few there are."""
+    return any("fold" in row for row in rows)
+
+
 def estimate(
     rows: Sequence[Prediction], name: str, seed: int, *, whole: bool = False, resamples: int = stats.RESAMPLES
 ) -> EstimateRecord:
     """A score's mean over rows with its 95 % interval; `whole` as for `score`."""
     pairs = [(value, r.get("group")) for r in rows if (value := score(r, name, whole=whole)) is not None]
-    result = stats.estimate([value for value, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
+    result = stats.estimate(
+        [value for value, _ in pairs],
+        [g for _, g in pairs],
+        seed=seed,
+        resamples=resamples,
+        few_groups=is_cross_fitted(rows),
+    )
     return {"mean": result.mean, "low": result.low, "high": result.high, "n": result.n}
 
 
-def outcomes(rows: Sequence[Prediction]) -> OutcomeRecord:
-    """Counts of right and wrong answers, and of right and wrong abstentions; failed calls are wrong."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        right = not row.get("error") and (score(row, HEADLINE) or 0.0) >= RIGHT
-        kind = "right" if right else "wrong"
-        counts[f"abstained_{kind}" if row.get("abstained") and not row.get("error") else kind] += 1
-    return {
-        "right": counts["right"],
-        "wrong": counts["wrong"],
+def outcome_of(row: Prediction, support: str | None = None) -> Outcome:
+    """The outcome of a question; a failed call is a wrong answer.
+
+    Args:
+        row: an arm's answer.
+        support: the task's score of support by passages, if it has one.
+    """
+    if row.get("error"):
+        return "wrong"
+    right = (score(row, HEADLINE) or 0.0) >= RIGHT
+    if row.get("abstained"):
+        return "abstained_right" if right else "abstained_wrong"
+    supported = None if support is None else score(row, support)
+    if supported is not None and supported < RIGHT:
+        return "right_unsupported" if right else "hallucinated"
+    return "right" if right else "wrong"
+
+
+def outcomes(rows: Sequence[Prediction], support: str | None = None) -> OutcomeRecord:
+    """Counts of right and wrong answers, and of right and wrong abstentions; failed calls are wrong.
+
+    Unsupported answers are among them, and counted as well where support was scored.
+    """
+    counts = Counter(outcome_of(row, support) for row in rows)
+    result: OutcomeRecord = {
+        "right": counts["right"] + counts["right_unsupported"],
+        "wrong": counts["wrong"] + counts["hallucinated"],
         "abstained_right": counts["abstained_right"],
         "abstained_wrong": counts["abstained_wrong"],
     }
+    if support is not None and any(score(row, support) is not None for row in rows):
+        result["hallucinated"], result["right_unsupported"] = counts["hallucinated"], counts["right_unsupported"]
+    return result
 
 
 def mean(rows: Sequence[Prediction], key: Cost) -> float | None:

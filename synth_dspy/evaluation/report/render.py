@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.finished import FinishedRun, as_written, read_run, write
+from synth_dspy.core.text import counted
+from synth_dspy.evaluation.finished_runs import FinishedRun, as_written, read_run, write
 from synth_dspy.evaluation.records import (
     ArmRecord,
     ClassificationRecord,
@@ -24,9 +25,10 @@ from synth_dspy.evaluation.records import (
     Prediction,
     Results,
 )
-from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT
+from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, outcome_of
 from synth_dspy.evaluation.report.judge import agreement_sentence, agreement_words, best_estimate, threshold
 from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.passages import retrieval_note, support_note
 from synth_dspy.evaluation.report.verdict import (
     capitalised,
     headline_name,
@@ -77,9 +79,16 @@ def render(run: FinishedRun) -> dict[str, str]:
         context = {
             "r": results,
             "m": measurements,
-            "samples": samples(run.rows, [a["name"] for a in results["arms"] if a["n"]], least=least or RIGHT),
+            "samples": samples(
+                run.rows,
+                [a["name"] for a in results["arms"] if a["n"]],
+                least=least or RIGHT,
+                support=results.get("support"),
+            ),
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
+            "support_note": support_note(results),
+            "retrieval_note": retrieval_note(results),
             "score": score,
             "the_score": score if measured else f"the {score}",
             "measured": measured,
@@ -211,7 +220,12 @@ def own_comparisons(results: Results) -> list[ComparisonRecord]:
 
 
 def samples(
-    predictions: Iterable[Prediction], arms: Sequence[str], limit: int = SAMPLES, *, least: float = RIGHT
+    predictions: Iterable[Prediction],
+    arms: Sequence[str],
+    limit: int = SAMPLES,
+    *,
+    least: float = RIGHT,
+    support: str | None = None,
 ) -> list[dict[str, Any]]:
     """Items with every arm's answer: first those where the arms disagree, then those that all got wrong, then the rest.
 
@@ -223,7 +237,10 @@ def samples(
             continue
         shown = items.setdefault(str(row["id"]), {"row": row, "answers": {}})
         judged = (row.get("scores") or {}).get(HEADLINE)
-        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": judged is not None and judged >= least}
+        right = judged is not None and judged >= least
+        unsupported = outcome_of(row, support) in ("hallucinated", "right_unsupported")
+        hallucinated = unsupported and not right
+        shown["answers"][row["arm"]] = {**row, "judged": judged, "right": right, "hallucinated": hallucinated}
     share = {
         key: sum(a["right"] for a in item["answers"].values()) / len(item["answers"]) for key, item in items.items()
     }
@@ -272,6 +289,7 @@ def _environment() -> jinja2.Environment:
         "seconds": _seconds,
         "duration": _duration,
         "count": _count,
+        "counted": counted,
         "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
         "within": lambda ends, digits=2: (

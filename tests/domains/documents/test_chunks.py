@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from synth_dspy.core.knowledge import Document
@@ -74,3 +76,20 @@ def test_ids_depend_on_document_and_text_alone() -> None:
 def test_repeated_text_gets_ids_of_its_own() -> None:
     chunks = chunk_document(document("\n".join([SECTIONS[0]] * 5)))
     assert len({chunk.text for chunk in chunks}) < len(chunks) == len({chunk.id for chunk in chunks})
+
+
+@pytest.mark.parametrize(("words", "overlap"), [(20, 5), (40, 10), (60, 30)])
+def test_a_chunk_repeats_the_end_of_the_one_before(words: int, overlap: int) -> None:
+    chunks = chunk_document(document("\n".join(SECTIONS)), words, overlap)
+    assert chunks[0].repeated == 0
+    for before, chunk in pairwise(chunks):
+        own = before.own_text.split()
+        assert chunk.text.split()[: chunk.repeated] == own[-overlap:]
+        assert chunk.repeated == min(overlap, len(own))
+        assert chunk.words == len(chunk.text.split())
+    assert " ".join(chunk.own_text for chunk in chunks).split() == "\n".join(SECTIONS).split()
+
+
+def test_a_chunk_has_words_of_its_own() -> None:
+    with pytest.raises(ValueError, match="room for a word of its own"):
+        chunk_document(document("One. Two."), 10, 10)

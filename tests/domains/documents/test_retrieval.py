@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hashing_embedder import HashingEmbedder
 
+from synth_dspy.core.config import Retrieval
 from synth_dspy.core.knowledge import Document, Passage
 from synth_dspy.domains.documents.index import Index
+from synth_dspy.domains.documents.opening import Collection
 from synth_dspy.domains.documents.retrieval import Retriever
 
 FILLER = (
@@ -135,3 +137,53 @@ def test_wording_of_the_domain_can_be_replaced(tmp_path: Path, embedder: Hashing
     question = "Are we covered at sea?"
     assert "marine insurance" not in text(plain.search(question, "ore", 80))
     assert "marine insurance" in text(led.search(question, "ore", 80))
+
+
+QUESTIONS = (
+    "Which country's law governs the contract?",
+    "What insurance must the Carrier maintain for each voyage?",
+    "Who buys tea from Assam Leaf Company?",
+    "Which certificate names the chemist of batch ore 7?",
+)
+
+
+@pytest.mark.parametrize("overlap", [0, 10])
+def test_a_large_collection_is_searched_as_a_small_one_is(
+    tmp_path: Path, embedder: HashingEmbedder, overlap: int
+) -> None:
+    """Comparing with every chunk, and scoring what Chroma's graph gives: the same scores where that misses none."""
+    documents = [contract(f"c{n}", f"AGREEMENT {n}\nmade by and between A{n} and B{n}.", f"Land {n}") for n in range(8)]
+    exact, graph = (
+        Collection(tmp_path, documents, embedder).retriever(Retrieval(overlap=overlap, exact=bound, ef_search=400))
+        for bound in (10_000, 0)
+    )
+    for question in (*QUESTIONS, "Which law governs the contract of A3 and B3?"):
+        expected, found = exact.search(question), graph.search(question)
+        # Contracts that differ in a number have clauses of the same score: which of them comes first is open. What
+        # fills the last words of the budget comes from far down, where the graph does not look.
+        assert [p.score for p in found[:5]] == pytest.approx([p.score for p in expected[:5]], abs=1e-3)
+        assert found[0].text.split()[:2] == expected[0].text.split()[:2]
+
+
+def test_what_neighbours_repeat_is_shown_and_counted_once(tmp_path: Path, embedder: HashingEmbedder) -> None:
+    retriever = Collection(tmp_path, CONTRACTS, embedder).retriever(Retrieval(chunk_words=30, overlap=15))
+    whole = " ".join(CONTRACTS[0].text.split())
+    assert " ".join(retriever.text("ore").split()) == whole
+    for budget in (60, 200):
+        passages = retriever.search("Which country's law governs the contract?", "ore", budget)
+        assert 0.5 * budget < words(passages) <= budget
+        assert all(" ".join(passage.text.split()) in whole for passage in passages)
+
+
+def test_at_most_so_many_chunks(retriever: Retriever) -> None:
+    few = retriever.with_settings(Retrieval(chunks=2))
+    assert 0 < words(few.search("Which country's law governs the contract?", "ore")) <= 2 * 100
+    assert words(few.search("Which law?", "ore")) < words(retriever.search("Which law?", "ore"))
+
+
+def test_words_or_meaning_alone(retriever: Retriever) -> None:
+    question = "marine insurance"
+    by_words = retriever.with_settings(Retrieval(lexical=1.0)).search(question, words=60)
+    assert "marine insurance" in text(by_words)
+    by_meaning = retriever.with_settings(Retrieval(lexical=0.0)).search(question, words=60)
+    assert [p.score for p in by_meaning] != [p.score for p in by_words]
