@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write what a program learned from as a chat data set",
     "document": "comments for the tables of a database, by a saved program",
     "train": "one training, from its spec file",
+    "loop": "watch a task in production: retrain, compare, promote, roll back",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }
@@ -43,7 +44,7 @@ def main(args: list[str]) -> int | None:
     if verb not in COMMANDS:
         kind = "option" if verb.startswith("-") else "command"
         raise SetupError(f"There is no {kind} {verb!r}: {suggest(verb, [*COMMANDS, '--help', '--version'])}")
-    status: int | None = import_module(f"synth_dspy.{verb}").main(rest)
+    status: int | None = import_module(f"synth_dspy.cli.{verb}").main(rest)  # `synth_dspy.loop` is a package
     return status
 
 

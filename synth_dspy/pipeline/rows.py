@@ -112,6 +112,7 @@ def collect_rows(
     )
     for name, examples in rows.items():
         context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
+    context.run.write_jsonl(datasets.DOCUMENTS, datasets.hash_rows(datasets.hash_knowledge(knowledge)))
     return rows, facts
 
 
