@@ -219,13 +219,15 @@ def _status(args: list[str]) -> None:
 
 def _answer(args: list[str], *, approve: bool) -> None:
     verb = "approve" if approve else "reject"
-    about = "Let the challenger that waits go on." if approve else "Keep the champion, and end the cycle."
+    about = "Let the challenger that waits go on." if approve else "Keep the champion, and end the open cycle."
     config = parse(AnswerConfig, verb=f"loop {verb}", description=about, args=args)
     registry = open_registry(config, config.task)
     cycles = Cycles(registry.store, {})
     current = cycles.current()
-    if current is None or current.state != "waiting":
-        state = f"its cycle {current.id} is {current.state}" if current else "it has no open cycle"
-        raise SetupError(f"Nothing of {config.task} waits for a person: {state}.")
+    if current is None:
+        raise SetupError(f"{config.task} has no open cycle, so nothing waits for a person.")
     after = cycles.answer(current.id, config.person, approve=approve, reason=config.reason)
+    challenger = after.memory.get("challenger")
+    if not approve and challenger and registry.alias("challenger") == challenger:
+        registry.challenge(None, config.person, after.transitions[-1].reason, {"cycle": after.id})
     print(f"{after.id} {after.state}: {after.transitions[-1].reason}")

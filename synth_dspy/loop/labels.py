@@ -61,10 +61,10 @@ def rated(store: Store, before: datetime) -> list[Rated]:
         if record.source == "person" and record.at < before:
             given[record.request].append(record)
     answers = []
-    for request in store.read(Request):
-        if request.id in given and request.error is None:
+    for identifier, records in given.items():
+        for request in store.read(Request, id=identifier):
             answer = Rated(request)
-            for record in given[request.id]:
+            for record in records:
                 answer.feedback.append(record.id)
                 if (score := score_of(record)) is not None:
                     answer.scores.append(score)
@@ -72,8 +72,9 @@ def rated(store: Store, before: datetime) -> list[Rated]:
                     answer.corrected = str(record.value)
                 elif record.kind == "better":
                     answer.preferred.append(str(record.value))
-            answers.append(answer)
-    return answers
+            if request.error is None:
+                answers.append(answer)
+    return sorted(answers, key=lambda each: (each.request.at, each.request.id))
 
 
 def is_held_back(inputs: Mapping[str, Any]) -> bool:

@@ -134,15 +134,17 @@ def _train(work: Work, cycle: Cycle) -> Outcome:
 def _start(work: Work, cycle: Cycle) -> None:
     champion = work.saved(work.champion())
     config, baseline = champion.config, next(iter(work.declared()[0].optimizers))
-    arms = work.plan.arms or (() if champion.arm == baseline else (champion.arm,))
+    arms = work.plan.arms or (config.evaluation.arms if champion.arm == baseline else (champion.arm,))
     feedback = work.cycle_folder(cycle) / FEEDBACK
     training: dict[str, Any] = {"feedback": feedback if cycle.memory.get("feedback_rows") else None}
     training |= {"minutes": work.plan.minutes} if work.plan.minutes is not None else {}
-    update = {
+    update: dict[str, Any] = {
         "evaluation": config.evaluation.model_copy(update={"arms": tuple(arms)}),
         "training": config.training.model_copy(update=training),
         "splits": config.splits.model_copy(update={"folds": 1}),  # the gate needs items that are held out for good
     }
+    if (work.workspace / config.runs.expanduser() / work.task).resolve() != work.folder.resolve():
+        update["runs"] = work.folder.parent.resolve()
     ledger = champion.run / LEDGER
     changed = cycle.memory.get("signal") == "model"  # its old answers are not those that it would give now
     start(
@@ -178,10 +180,10 @@ def _compare(work: Work, cycle: Cycle) -> Outcome:
     comparison.write_pairs(folder / PAIRS, pairs)
     same_model = len({program.config.models.student for program in programs.values()}) == 1
     cheaper = comparison.is_cheaper(predictions, same_model=same_model)
+    rest = "" if len(new) == len(held_out) else f" (one of them has learned from {len(held_out) - len(new)} others)"
     reason = (
-        f"{versions['champion']} and {versions['challenger']} answered {counted(len(items), 'item')}: {len(new)} of "
-        f"{len(held_out)} held-out ones, since one of them has learned from the rest, and {len(labelled)} that "
-        "people labelled."
+        f"{versions[comparison.CHAMPION]} and {versions[comparison.CHALLENGER]} answered "
+        f"{counted(len(new), 'held-out item')}{rest} and {counted(len(labelled), 'item')} that people labelled."
     )
     evidence: dict[str, Any] = {
         "pairs": len(pairs),

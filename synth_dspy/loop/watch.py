@@ -67,26 +67,30 @@ def shadow(work: Work, cycle: Cycle) -> Outcome | None:
 
 def share(work: Work, cycle: Cycle) -> Outcome | None:
     """Give the challenger a share of the traffic, then all of it."""
-    memory, registry = cycle.memory, work.registry
-    challenger, part = memory["challenger"], work.plan.share
+    memory, registry, plan = cycle.memory, work.registry, work.plan
+    challenger = memory["challenger"]
     own = _own_move(work, cycle, "champion")
     if own is not None and own.version == challenger:  # killed between the promotion and its transition
         return Outcome("promoted", own.reason, own.evidence)
-    begun, ended = _begin(work, cycle, {"share": part}, f"{challenger} answers {100 * part:g} % of the requests.")
+    begun, ended = _begin(
+        work, cycle, {"share": plan.share}, f"{challenger} answers {100 * plan.share:g} % of the requests."
+    )
     if ended is not None:
         return ended
     given = _requests(work, challenger, begun, "challenger")
     if not _enough(work, len(given), begun):
         return None
-    started = min((each.at for each in registry.moves("challenger") if each.version == challenger), default=begun.at)
-    kept = [each for each in work.registry.store.read(Request, version=memory["champion"]) if each.route == "champion"]
-    recent = [each for each in kept if each.at >= started] or kept[-work.plan.requests :]
-    floors = _floors(work, recent)
-    failed, before = (sum(each.error is not None for each in part) for part in (given, recent))
-    table = [[failed, len(given) - failed], [before, len(recent) - before]]
+    started = next(each for each in registry.moves("challenger") if each.version == challenger)
+    before = _requests(work, memory["champion"], started, "champion")
+    if len(before) < len(given):
+        latest = registry.store.read(Request, version=memory["champion"], last=max(plan.requests, len(given)))
+        before = [each for each in latest if each.route == "champion"]
+    floors = _floors(work, before)
+    failed, failed_before = (sum(each.error is not None for each in answers) for answers in (given, before))
+    table = [[failed, len(given) - failed], [failed_before, len(before) - failed_before]]
     evidence: dict[str, Any] = {"cycle": cycle.id, "share_requests": len(given), "floors": floors}
     evidence |= {"difference": memory.get("difference")}
-    if failed and recent and fisher_exact(table, alternative="greater").pvalue < _FAILURES_P:
+    if failed and before and fisher_exact(table, alternative="greater").pvalue < _FAILURES_P:
         return _stop(work, cycle, f"{challenger} failed on {failed} of {len(given)} requests.", evidence)
     alarm = _decay(work, given, floors)
     if alarm is not None:
