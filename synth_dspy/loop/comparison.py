@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ import dspy
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import limit_access, write_whole
-from synth_dspy.core.io.jsonl import ID, read_rows
+from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run, jsonl_text, log_to
 from synth_dspy.core.task import CompleteTask
@@ -78,6 +78,23 @@ def answers(work: Work, programs: Mapping[str, Saved], items: Sequence[dspy.Exam
         raise SetupError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
     return predict(programs, items, task, config, run, Bars(), work.caller)[0]
+
+
+def cross_fitted(program: Saved, groups: Collection[str] | None = None) -> list[Prediction]:
+    """The answers of a program's arm in the folds of its run, each made without the item's group; none for a run
+    without folds.
+
+    Such a run ends with programs that learned from all that is labelled, so two of them can only be compared by how
+    their arms did in the folds.
+
+    Args:
+        program: saved.
+        groups: whose items are taken: those that have not changed since; None: all.
+    """
+    path = program.run / "predictions.jsonl"
+    rows: list[Any] = read_rows(path, {"id": ID, "arm": FILLED}) if path.is_file() and path.stat().st_size else []
+    folded = [row for row in rows if row["arm"] == program.arm and row.get("fold") is not None]
+    return [row for row in folded if groups is None or row["group"] in groups]
 
 
 def unseen(items: Iterable[dspy.Example], programs: Iterable[Saved], *, groups: bool) -> list[dspy.Example]:

@@ -141,8 +141,9 @@ def _start(work: Work, cycle: Cycle) -> None:
     update: dict[str, Any] = {
         "evaluation": config.evaluation.model_copy(update={"arms": tuple(arms)}),
         "training": config.training.model_copy(update=training),
-        "splits": config.splits.model_copy(update={"folds": 1}),  # the gate needs items that are held out for good
     }
+    if not comparison.cross_fitted(champion):  # the gate needs items that both have never seen
+        update["splits"] = config.splits.model_copy(update={"folds": 1})
     if (work.workspace / config.runs.expanduser() / work.task).resolve() != work.folder.resolve():
         update["runs"] = work.folder.parent.resolve()
     ledger = champion.run / LEDGER
@@ -164,26 +165,28 @@ def _compare(work: Work, cycle: Cycle) -> Outcome:
     versions = {comparison.CHAMPION: memory["champion"], comparison.CHALLENGER: memory["challenger"]}
     programs = {side: work.saved(work.registry.version(name)) for side, name in versions.items()}
     task, config = work.declared()
+    old = _unchanged(programs[comparison.CHAMPION].run / datasets.DOCUMENTS, folder / DOCUMENTS)
     held_out = comparison.read_items(work.run_folder(cycle), "test")
     new = comparison.unseen(held_out, programs.values(), groups=True)
     given, why_not = comparison.labelled_items(task, config.limit, folder / LABELLED)
     labelled = comparison.unseen(given, programs.values(), groups=False)
     items = list({str(item.id): item for item in (*new, *labelled)}.values())
     predictions = comparison.answers(work, programs, items, folder / "comparison") if items else []
-    before, now = (
-        read_documents(programs[comparison.CHAMPION].run / datasets.DOCUMENTS),
-        read_documents(folder / DOCUMENTS),
-    )
-    old = None if before is None or now is None else frozenset(n for n in now if before.get(n) == now[n])
+    folds = {side: comparison.cross_fitted(program, old) for side, program in programs.items()}
+    if all(folds.values()):
+        predictions += [{**row, "arm": side} for side, rows in folds.items() for row in rows]
     pairs = comparison.pair_up(predictions, old)
     limit_access(share=False)
     comparison.write_pairs(folder / PAIRS, pairs)
     same_model = len({program.config.models.student for program in programs.values()}) == 1
     cheaper = comparison.is_cheaper(predictions, same_model=same_model)
-    rest = "" if len(new) == len(held_out) else f" (one of them has learned from {len(held_out) - len(new)} others)"
+    seen = len(held_out) - len(new)
+    rest = f" (one of them has learned from {counted(seen, 'other')})" if seen else ""
+    crossed = len(pairs) - len(items) if all(folds.values()) else 0
+    more = f"; in the folds of their runs, their arms answered {counted(crossed, 'item')}" if crossed else ""
     reason = (
         f"{versions[comparison.CHAMPION]} and {versions[comparison.CHALLENGER]} answered "
-        f"{counted(len(new), 'held-out item')}{rest} and {counted(len(labelled), 'item')} that people labelled."
+        f"{counted(len(new), 'held-out item')}{rest} and {counted(len(labelled), 'item')} that people labelled{more}."
     )
     evidence: dict[str, Any] = {
         "pairs": len(pairs),
@@ -197,6 +200,14 @@ def _compare(work: Work, cycle: Cycle) -> Outcome:
     return Outcome("compared", reason, evidence)
 
 
+def _unchanged(before: Path, now: Path) -> frozenset[str] | None:
+    """The documents, or other groups, that are in both files with one hash; None where one was not written."""
+    earlier, later = read_documents(before), read_documents(now)
+    if earlier is None or later is None:
+        return None
+    return frozenset(name for name, value in later.items() if earlier.get(name) == value)
+
+
 def _decide(work: Work, cycle: Cycle) -> Outcome:
     """The gate."""
     memory = cycle.memory
@@ -205,7 +216,7 @@ def _decide(work: Work, cycle: Cycle) -> Outcome:
     pairs = comparison.read_pairs(work.cycle_folder(cycle) / PAIRS)
     decision = decide(pairs, work.plan.policy, cheaper=memory["cheaper"])
     reason = decision.reason
-    if not pairs and memory.get("held_out") == 0:
+    if not pairs:
         reason += (
             f" {memory['champion']} has learned from all that is labelled: label questions that are new to it, or "
             "compile the champion with --splits.folds 1."

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -65,7 +64,7 @@ def learner(body: dict[str, Any]) -> str:
 class Production:
     """The task `tickets`, its baseline in production."""
 
-    def __init__(self, here: Path, server: Server, rows: int = 60) -> None:
+    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1) -> None:
         self.here, self.server = here, server
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
@@ -78,7 +77,7 @@ class Production:
                 "models": {**dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"), "api_base": server.url},
                 "synthesis": {"candidates": 0},
                 "evaluation": {"arms": ("bootstrap",)},
-                "splits": {"folds": 1},
+                "splits": {"folds": folds},
                 "concurrency": 4,
                 "retention": {"prompts": 0},
             }
@@ -135,6 +134,3 @@ def production(here: Path, **more: Any) -> Iterator[Production]:
         for name in [name for name in sys.modules if name.split(".")[0] == "programs"]:
             del sys.modules[name]
         sys.modules.update(kept)
-
-
-LATER = timedelta(hours=1)

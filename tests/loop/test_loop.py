@@ -19,6 +19,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
+from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
 
 
@@ -32,7 +33,8 @@ def twice(loop: Loop) -> Loop:
 
         return run
 
-    loop.cycles._steps = {state: again(step) for state, step in loop.cycles._steps.items()}
+    steps = {state: again(step) for state, step in make_steps(loop.work).items()}
+    loop.cycles = Cycles(loop.work.registry.store, steps)
     return loop
 
 
@@ -119,6 +121,19 @@ def test_a_loop_killed_while_it_compiles_goes_on_in_the_same_run(
         runs = sorted(path.parent.name for path in task.folder.glob("*/config.toml"))
         assert len(runs) == 2
         assert runs[-1].endswith("-c1")
+
+
+def test_a_champion_of_a_cross_fitted_run_is_compared_in_its_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path, rows=18, folds=3) as task:
+        cycle = task.loop().turn(by="person:ann")
+        assert cycle is not None
+        memory = cycle.memory
+        assert (memory["held_out"], memory["pairs"]) == (0, 18)
+        assert memory["difference"]["mean"] > 0.5
+        assert cycle.state == "waiting"
 
 
 def test_two_loops_do_not_work_at_once(tmp_path: Path) -> None:
