@@ -25,17 +25,19 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
     from synth_dspy.evaluation.judges import ReferenceJudge
     from synth_dspy.models.embedder import EmbeddedEmbedder
 
-    found = EXAMPLE.search((workspace / "README.md").read_text(encoding="utf-8"))
-    assert found is not None
+    example = EXAMPLE.search((workspace / "README.md").read_text(encoding="utf-8"))
+    assert example is not None
     flags = ["--evaluation.arms", "rag", "--synthesis.candidates", "0", "--retention.prompts", "0"]
     command = [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *flags, "--runs", str(tmp_path)]
     subprocess.run(command, cwd=workspace, check=True, capture_output=True, timeout=400)
     (run,) = tmp_path.glob("contract_qa/*/results.json")
     held_out = [json.loads(line) for line in (run.parent / "datasets" / "test.jsonl").read_text().splitlines()]
-    items = [row for row in held_out if (row["question"], row["document"]) == (found["question"], found["document"])]
-    assert [row["references"][0] for row in items] == [found["answer"]]
+    items = [
+        row for row in held_out if (row["question"], row["document"]) == (example["question"], example["document"])
+    ]
+    assert [row["references"][0] for row in items] == [example["answer"]]
     program = load(run.parent / "programs" / "rag", workspace=workspace)
-    answer = program(question=found["question"], document=found["document"]).answer
+    answer = program(question=example["question"], document=example["document"]).answer
     judged = ReferenceJudge(EmbeddedEmbedder()).score_many([{**items[0], "prediction": answer, "abstained": False}])
     assert judged[0] >= 0.5, answer
 

@@ -1,4 +1,4 @@
-"""Score saved programs on new items, or answers with a judge; measure the judge where the answers are labelled.
+"""Score saved programs on new items, or answers with a judge; measure the judge if the answers are labelled.
 
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12 --seeds new.jsonl
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12/programs/dpo --seeds new.jsonl --out scored
@@ -7,14 +7,14 @@
     python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
 
 Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
-after a compile; what they have learned from is left out. Of questions about documents, lines (or rows of a .csv file)
-hold question, answer or references, and document.
+after a compile; items that they were trained on are left out. For questions about documents, lines (or rows of a .csv
+file) have question, answer or references, and document.
 
 Lines of `--items` have id, question, references, prediction, and optionally label (1 right, 0 wrong); those of
 `--scores` have id and score in [0, 1]. For the intervals of a judge's agreement, answers of one group (a field of that
 name, else the question) are resampled together. A judge on your own OpenAI-compatible server needs `--api-base` (a
-compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` fits the reference judge again, on verdicts
-that also hold a group.
+compile's `--models.api-base`); its key comes from OPENAI_API_KEY. `--fit` refits the reference judge, on verdicts
+that also have a group.
 
 With `--rate grounded` (do the passages support the answer?) or `--rate retrieval` (do they contain an answer?) lines
 also have passages, and a label is about that; `--judge reference` then scores by fitted features.
@@ -145,7 +145,7 @@ def _score(config: EvaluateConfig) -> None:
     from synth_dspy.models.offline import quiet_libraries
 
     if config.scores is None:
-        raise SetupError(f"The scores of {config.items} need a file: name one with --scores.")
+        raise SetupError(f"Name a file for the scores of {config.items} with --scores.")
     refuse_to_overwrite([config.scores], force=config.force, flag="--scores")
     assert config.items is not None
     rows = read_items(config.items, passages=config.rate != "factuality")

@@ -15,7 +15,7 @@ from synth_dspy.core.run import Run, json_text, jsonl_text
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
-from synth_dspy.evaluation.finished import STAGED, parse_run
+from synth_dspy.evaluation.finished_runs import STAGED, parse_run
 from synth_dspy.evaluation.groundedness.passage_scores import judge_records
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.report.figures import RIGHT

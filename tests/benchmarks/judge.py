@@ -137,8 +137,8 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
     totals: dict[str, list[bool]] = defaultdict(list)
     for kind, shape in order:
         pairs = made[(kind, shape)]
-        asked = [JudgedAnswer(item.question, item.references, said) for item, said in pairs]
-        scores = _judged(scorer, asked)
+        answers = [JudgedAnswer(item.question, item.references, said) for item, said in pairs]
+        scores = _judged(scorer, answers)
         accepted = [score >= 0.5 for score in scores]
         totals[kind] += accepted
         print(f"{kind:22} {shape:12} accepted {100 * sum(accepted) / len(accepted):5.1f} of 100 (n {len(accepted)})")
@@ -152,11 +152,11 @@ def measure(scorer: ReferenceScorer, verdicts: list[dict], clauses: list[dict], 
         print(f"{kind:22} {'all':12} accepted {100 * sum(accepted) / len(accepted):5.1f} of 100 (n {len(accepted)})")
 
 
-def _judged(scorer: ReferenceScorer, asked: list[JudgedAnswer]) -> list[float]:
+def _judged(scorer: ReferenceScorer, answers: list[JudgedAnswer]) -> list[float]:
     """As the judge scores them: abstention first."""
     return [
-        score if (known := settled(one._asdict())) is None else known
-        for one, score in zip(asked, scorer.score(asked), strict=True)
+        score if (score_by_rule := settled(one._asdict())) is None else score_by_rule
+        for one, score in zip(answers, scorer.score(answers), strict=True)
     ]
 
 
@@ -165,28 +165,28 @@ def _made(items: list[AnsweredItem], rng: random.Random) -> list[tuple[AnsweredI
     for item in items:
         by_shape[item.shape].append(item.answer)
     names = [item.answer for item in items if item.shape.startswith("name") and len(item.answer.split()) <= 3]
-    found = []
+    rows = []
     for item in items:
         others = judge_examples._others(item, by_shape, items, rng)
         for kind, templates in UNSEEN_ATTACKS.items():
             said = perturb.fill(rng.choice(templates), item.answer, item.question, others)
             if kind != "question" or not judge_examples.names_reference(item, said):
-                found.append((item, said, kind))
+                rows.append((item, said, kind))
         for kind, templates in UNSEEN_TRUTHS.items():
-            found.append(
+            rows.append(
                 (item, perturb.fill(rng.choice(templates), item.answer, item.question, others), f"true: {kind}")
             )
         for kind, said in judge_examples.changed(item, names or ["Peter Novak", "Larsen"], rng):
             templates = rng.choice(list(UNSEEN_TRUTHS.values()))
-            found.append((item, perturb.fill(rng.choice(templates), said, item.question, others), f"changed {kind}"))
+            rows.append((item, perturb.fill(rng.choice(templates), said, item.question, others), f"changed {kind}"))
         if len(item.answer.split()) >= 20:
             denied = judge_examples.negate(item.answer, rng)
             if denied:
-                found.append((item, denied, "negated inside"))
-            found.append((item, others[0], "another clause"))
+                rows.append((item, denied, "negated inside"))
+            rows.append((item, others[0], "another clause"))
             words = item.answer.split()
-            found.append((item, " ".join(words[: int(0.7 * len(words))]), "true: most of it"))
-    return found
+            rows.append((item, " ".join(words[: int(0.7 * len(words))]), "true: most of it"))
+    return rows
 
 
 def _shape(source: str, item: AnsweredItem) -> str:

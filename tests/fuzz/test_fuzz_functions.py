@@ -190,7 +190,7 @@ LAUGHS = "k0: &k0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.json", json.dumps(doubling(40)), "unfolds to more than 50,000 parts"),
+        ("a.json", json.dumps(doubling(40)), "expands to more than 50,000 parts"),
         ("a.json", json.dumps(doubling(300)), "nested more than 64 deep"),
         ("a.json", "[" * 100_000, "not valid JSON: recursion limit"),
         ("a.json", '{"tools": [{"function": 3}]}', "without a name"),

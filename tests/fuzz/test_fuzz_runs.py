@@ -18,7 +18,7 @@ from rich.console import Console
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.sheets import KEY, make_sheets, read_key
-from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
+from synth_dspy.evaluation.finished_runs import find_arms, read_run, read_runs
 from synth_dspy.evaluation.judges import PARAMETERS
 from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.trees import Trees
@@ -33,10 +33,10 @@ class Tokens:
     dimension = 3
 
     def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
-        found = [[match.span() for match in re.finditer(r"\w+", text)] for text in texts]
+        word_spans = [[match.span() for match in re.finditer(r"\w+", text)] for text in texts]
         vectors = [
             np.array([[len(text), 1, end] for _, end in spans], np.float32).reshape(-1, 3)
-            for text, spans in zip(texts, found, strict=True)
+            for text, spans in zip(texts, word_spans, strict=True)
         ]
         return [
             TokenVectors(
@@ -44,7 +44,7 @@ class Tokens:
                 tuple(spans),
                 each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-9),
             )
-            for text, spans, each in zip(texts, found, vectors, strict=True)
+            for text, spans, each in zip(texts, word_spans, vectors, strict=True)
         ]
 
 
@@ -53,7 +53,7 @@ HIDDEN = set("\x1b\x07\u202e\u061c\U000e0041\u2028")
 JUDGE = PARAMETERS
 
 
-def finished(folder: Path, name: str = "") -> Path:
+def write_finished_run(folder: Path, name: str = "") -> Path:
     rows = [
         row(f"{arm}{name}", i, float(i % 3 == 0 or arm == "sft"), category=f"Term{name}")
         for arm in ("rag", "sft")
@@ -64,7 +64,7 @@ def finished(folder: Path, name: str = "") -> Path:
 
 @pytest.mark.parametrize("name", FILES)
 def test_reports(name: str, fuzz: Any, fresh: Callable[[], Path]) -> None:
-    folder = finished(fresh() / "run")
+    folder = write_finished_run(fresh() / "run")
     valid = (folder / name).read_bytes()
 
     def read(content: bytes) -> object:
@@ -81,7 +81,7 @@ def test_reports(name: str, fuzz: Any, fresh: Callable[[], Path]) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_runs_that_are_compared(name: str, fuzz: Any, fresh: Callable[[], Path]) -> None:
-    one, other = finished(fresh() / "one"), finished(fresh() / "other")
+    one, other = write_finished_run(fresh() / "one"), write_finished_run(fresh() / "other")
     valid = (one / name).read_bytes()
 
     def read(content: bytes) -> object:
@@ -94,7 +94,7 @@ def test_runs_that_are_compared(name: str, fuzz: Any, fresh: Callable[[], Path])
 
 
 def test_keys(fuzz: Any, fresh: Callable[[], Path]) -> None:
-    run, folder = finished(fresh() / "run"), fresh()
+    run, folder = write_finished_run(fresh() / "run"), fresh()
     make_sheets(find_arms([read_run(run)]), folder, items=3, seed=0)
 
     def read(content: bytes) -> object:
@@ -105,7 +105,7 @@ def test_keys(fuzz: Any, fresh: Callable[[], Path]) -> None:
 
 
 def test_what_reports_show_cannot_steer_or_hide(tmp_path: Path) -> None:
-    folder = finished(tmp_path / "run", ESCAPES)
+    folder = write_finished_run(tmp_path / "run", ESCAPES)
     for path in write_report(folder):
         text = path.read_text(encoding="utf-8")
         assert "contract" in text

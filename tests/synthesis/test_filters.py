@@ -74,10 +74,10 @@ def test_source_must_speak_of_what_is_asked() -> None:
 def test_grounded() -> None:
     judge = Grounded(frozenset({"contract"}), max_unsupported=0.0)
     assert judge(candidate("When does the lease contract end?")).keep
-    assert judge(candidate("When does the warranty end?")).why == "words from nowhere: warranty"
+    assert judge(candidate("When does the warranty end?")).why == "invented words: warranty"
     assert judge(candidate("When does the lease end?", "30 April 2026")).why == "answer not in the text"
     assert judge(candidate("When does the lease end?", "")).why == "no answer"
-    assert judge(candidate("When do the 7 leases end?")).why == "number from nowhere: 7"
+    assert judge(candidate("When do the 7 leases end?")).why == "invented number: 7"
     assert judge(unanswerable("What is the warranty period?")).keep
     whole = Grounded(frozenset(), lambda group: f"A warranty is given in the {group}.", max_unsupported=0.5)
     assert whole(candidate("When does the warranty end?")).keep

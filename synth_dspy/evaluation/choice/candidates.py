@@ -24,7 +24,7 @@ from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommendation
-from synth_dspy.evaluation.finished import Arm, common_items
+from synth_dspy.evaluation.finished_runs import Arm, common_items
 from synth_dspy.evaluation.records import PairRecord, Prediction
 from synth_dspy.evaluation.report.figures import HEADLINE, is_cross_fitted, is_yes_no, mean, plain, score
 from synth_dspy.evaluation.report.judge import agreement_words, threshold
