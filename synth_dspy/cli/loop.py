@@ -33,7 +33,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.loop.cycle import Cycles
-from synth_dspy.loop.records import Reading
+from synth_dspy.loop.records import GRADER, Reading
 
 if TYPE_CHECKING:
     from synth_dspy.loop.turn import Loop
@@ -189,7 +189,8 @@ def _status(args: list[str]) -> None:
     print_aliases(registry)
     latest: dict[str, Reading] = {}
     for reading in store.read(Reading):
-        latest[reading.signal] = reading
+        if reading.signal != GRADER:  # its agreement with people is not a signal
+            latest[reading.signal] = reading
     if latest:
         print()
         rows = [

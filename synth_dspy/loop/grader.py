@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from synth_dspy.evaluation.grader import Grader
 from synth_dspy.evaluation.reference_judge.calibration import Agreement, agreement
-from synth_dspy.loop.feedback import BAD, GOOD, GRADER, collect_answers, prompt_of, squeezed
-from synth_dspy.loop.records import Feedback, Reading, Request
+from synth_dspy.loop.feedback import BAD, GOOD, collect_answers, prompt_of, squeezed
+from synth_dspy.loop.records import GRADER, Feedback, Reading, Request
 from synth_dspy.loop.store import Store, now
 from synth_dspy.synthesis.text import content, numbers
 

@@ -18,18 +18,23 @@ from synth_dspy.core.run import CONFIG, jsonl_text
 from synth_dspy.core.text import counted
 from synth_dspy.loop import comparison, watch
 from synth_dspy.loop.cycle import Cycle, Outcome, State, Step
+from synth_dspy.loop.feedback import collect_answers, feedback_rows
 from synth_dspy.loop.gate import decide
-from synth_dspy.loop.labels import is_held_back, labelled_rows, preferences, rated
+from synth_dspy.loop.grader import fit_grader, grade_unrated
+from synth_dspy.loop.labels import labelled_rows, learned_lines
 from synth_dspy.loop.registry import sha256
 from synth_dspy.loop.signals.documents import document_changes
 from synth_dspy.loop.work import Work, cycle_name, read_documents, read_program
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.compile import resume_run, start
+from synth_dspy.pipeline.rows import feedback_checks
 from synth_dspy.pipeline.saved import open_program
 
 DOCUMENTS, FEEDBACK, LABELLED, PAIRS = "documents.jsonl", "feedback.jsonl", "labelled.jsonl", "pairs.jsonl"
 """Files in a cycle's folder."""
 _SHOWN = 5
+_GRADED = 2000
+"""Latest answers without people's ratings that the grader rates."""
 
 
 def make_steps(work: Work) -> Mapping[State, Step]:
@@ -91,19 +96,22 @@ def _find_what_moved(work: Work, cycle: Cycle) -> Outcome:
 
 
 def _collect_rows(work: Work, cycle: Cycle) -> Outcome:
-    """Turn feedback into rows to learn from, and into items to score on."""
-    until = cycle.transitions[-1].at  # so that a loop that was killed takes the same
-    answers = rated(work.registry.store, until)
-    task, _ = work.declared()
-    rows, items = preferences(answers), labelled_rows(answers, task.output)
-    folder = work.cycle_folder(cycle)
-    paths = {name: _write(folder, name, part) for name, part in ((FEEDBACK, rows), (LABELLED, items))}
-    held_back = sum(is_held_back(each.request.inputs) for each in answers)
+    """Turn feedback into lines to learn from, and into items to score on; what is written already stays."""
+    folder, store = work.cycle_folder(cycle), work.registry.store
+    task, config = work.declared()
+    checks = feedback_checks(task.source.read(config.limit), task.noun)
+    limit_access(share=False)
+    if not (folder / FEEDBACK).is_file():
+        grade_unrated(store, fit_grader(store), most=_GRADED)
+        _write(folder, LABELLED, labelled_rows(collect_answers(store).values(), task.output, checks))
+        _write(folder, FEEDBACK, learned_lines(feedback_rows(store, checks=checks or None).lines))
+    learned, labelled = (_count_lines(folder / name) for name in (FEEDBACK, LABELLED))
     reason = (
-        f"Of {counted(len(answers), 'answer')} with feedback, {len(answers) - held_back} give "
-        f"{counted(len(rows), 'row')} to learn from, and {held_back} give {counted(len(items), 'item')} to score on."
+        f"Feedback gives {counted(learned, 'line')} to learn from and {counted(labelled, 'item')} to score on."
+        if learned or labelled
+        else "There is no feedback that could be learned from."
     )
-    evidence = {"feedback_rows": len(rows), "labelled_items": len(items), "feedback_sha256": sha256(paths[FEEDBACK])}
+    evidence = {"feedback_rows": learned, "labelled_items": labelled, "feedback_sha256": sha256(folder / FEEDBACK)}
     return Outcome("rows", reason, evidence)
 
 
@@ -245,3 +253,7 @@ def _write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
     except OSError as error:
         raise SetupError(f"{folder / name} cannot be written: {error.strerror or error}.") from error
     return folder / name
+
+
+def _count_lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())

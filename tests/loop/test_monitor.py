@@ -13,7 +13,8 @@ import pytest
 from embedders import WordEmbedder
 
 from synth_dspy.loop import monitor as module
-from synth_dspy.loop.labels import is_held_back, labelled_rows, preferences, rated
+from synth_dspy.loop.feedback import collect_answers, feedback_rows
+from synth_dspy.loop.labels import is_held_back, labelled_rows, learned_lines
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import AliasMove, Feedback, Reading, Request, Transition
 from synth_dspy.loop.store import Store
@@ -150,11 +151,9 @@ def test_people_are_learned_from_and_scored_on_different_questions(store: Store)
     for number, answer in enumerate(answers):
         kind, value = ("correction", f"corrected {number}") if number % 3 == 0 else ("thumb", number % 3 == 1)
         store.add(Feedback(UUID(int=number).hex, answer.at, answer.id, kind, value))  # type: ignore[arg-type]
-    given = rated(store, BEGAN + timedelta(days=1))
-    items, rows = labelled_rows(given, "answer"), preferences(given)
-    assert {each["question"] for each in items}.isdisjoint(each["question"] for each in rows)
+    items, lines = labelled_rows(collect_answers(store).values(), "answer"), learned_lines(feedback_rows(store).lines)
+    assert {each["question"] for each in items}.isdisjoint(each["question"] for each in lines)
+    assert lines
     assert all(is_held_back({"question": each["question"]}) for each in items)
-    assert all(each["chosen"].startswith("corrected") for each in rows)
     corrected = sum(each["answer"].startswith("corrected") for each in items)
     assert 0.5 < corrected / len(items) < 0.8  # two of three answers were wrong, of which half were corrected
-    assert not rated(store, BEGAN)
