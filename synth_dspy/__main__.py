@@ -25,6 +25,7 @@ COMMANDS = {
     "versions": "versions of a task's program, and what each comes from",
     "promote": "make a version the champion, which answers",
     "rollback": "return to the previous champion",
+    "loop": "watch a task in production: retrain, compare, promote, roll back",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }
@@ -47,7 +48,7 @@ def main(args: list[str]) -> int | None:
     if verb not in COMMANDS:
         kind = "option" if verb.startswith("-") else "command"
         raise SetupError(f"There is no {kind} {verb!r}: {suggest(verb, [*COMMANDS, '--help', '--version'])}")
-    status: int | None = import_module(f"synth_dspy.{verb}").main(rest)
+    status: int | None = import_module(f"synth_dspy.cli.{verb}").main(rest)  # `synth_dspy.loop` is a package
     return status
 
 

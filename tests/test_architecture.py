@@ -24,6 +24,9 @@ def imported(path: Path) -> Iterator[tuple[str, int]]:
 def test_arrows_run_down_only() -> None:
     upward = []
     for path in ENGINE.glob("*/**/*.py"):
+        if path.name == "__main__.py":  # a shim of a verb that is called like its floor
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 12
+            continue
         floor = path.relative_to(ENGINE).parts[0]
         assert floor in FLOORS, f"{floor} has no floor yet"
         for module, line in imported(path):

@@ -114,4 +114,5 @@ def test_the_commands_are_listed_and_all_there() -> None:
     folder = Path(init.__file__).parent
     shims = folder.parent.glob("*.py")
     runnable = {path.stem for path in shims if "run_verb(main)" in path.read_text(encoding="utf-8")}
+    runnable |= {path.parent.name for path in folder.parent.glob("*/__main__.py")}
     assert set(COMMANDS) == runnable - {"__main__"}

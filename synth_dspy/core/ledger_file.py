@@ -12,11 +12,15 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.core.usage import ModelCall
 
+LEDGER = "ledger.sqlite"
+"""The file's name in a run's folder."""
 APPLICATION = 0x5344_4C47
 """SQLite's `application_id` of a ledger."""
 VERSION = 1
@@ -151,6 +155,36 @@ def write_row(db: sqlite3.Connection, table: str, values: Sequence[Any], *, repl
     marks = ", ".join("?" * (len(stored) + 1))
     verb = "replace" if replace else "ignore"
     db.execute(f"insert or {verb} into {table} values ({marks})", (*stored, checksum(stored)))
+
+
+def copy_answers(source: Path, target: Path, station: str) -> int:
+    """Make a new ledger with the answered calls of one stage of another, complete or not at all.
+
+    The filters' verdicts are not copied: they are about candidates by name, whose sources may have changed since.
+
+    Returns:
+        How many calls.
+
+    Raises:
+        SetupError: the other ledger cannot be read, or is damaged.
+    """
+    partial = target.with_name(target.name + ".copying")
+    partial.unlink(missing_ok=True)
+    try:
+        with closing(connect(source, read_only=True)) as old, closing(connect(partial)) as new:
+            require_current(old)
+            prepare(new)
+            rows = [verified(row) for row in old.execute("select * from calls where station = ?", (station,))]
+            new.execute("begin")
+            for row in rows:
+                write_row(new, "calls", row)
+            new.execute("commit")
+    except (sqlite3.DatabaseError, DamageError, ForeignError) as error:
+        raise SetupError(
+            f"The answers of {source.parent} cannot be used again: {error}; `synth-dspy restore` mends a ledger."
+        ) from error
+    partial.replace(target)
+    return len(rows)
 
 
 def insert(db: sqlite3.Connection, call: ModelCall) -> None:

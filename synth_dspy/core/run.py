@@ -116,7 +116,7 @@ def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None = None) -> Run:
+def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None = None, identifier: str = "") -> Run:
     """Create the folder of a new run and write its resolved configuration. From then on, written files are private.
 
     Args:
@@ -124,11 +124,12 @@ def start(runs: Path, task: str, config: CompileConfig, workspace: Path | None =
         task: the task's name.
         config: the run's configuration.
         workspace: the task's workspace, by default the current folder's; recorded in the run if the run lies outside.
+        identifier: the folder's name; by default the time and some random digits.
 
     Raises:
         SetupError: the folder cannot be created or written.
     """
-    folder = runs / task / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = runs / task / (identifier or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     try:
         # The parents contain only names, and possibly shared runs.
         _make_reachable(folder.parent)

@@ -26,12 +26,12 @@ State = Literal[
 ]  # fmt: skip
 STATES: tuple[State, ...] = get_args(State)
 NEXT: Mapping[State, tuple[State, ...]] = {
-    "opened": ("indexed",),
-    "indexed": ("questions",),
-    "questions": ("rows",),
-    "rows": ("trained",),
-    "trained": ("compared",),
-    "compared": ("decided",),
+    "opened": ("indexed", "closed"),
+    "indexed": ("questions", "closed"),
+    "questions": ("rows", "closed"),
+    "rows": ("trained", "closed"),
+    "trained": ("compared", "closed"),
+    "compared": ("decided", "closed"),
     "decided": ("waiting", "shadow", "closed"),
     "waiting": ("shadow", "closed"),
     "shadow": ("share", "closed"),
@@ -155,14 +155,19 @@ class Cycles:
         return self._move(cycle, outcome, "loop")
 
     def answer(self, name: str, by: str, *, approve: bool, reason: str = "") -> Cycle:
-        """Approve or reject the challenger that a cycle waits with.
+        """Approve the challenger that a cycle waits with, or end a cycle that has not promoted anything yet.
 
         Raises:
-            SetupError: the cycle does not wait for a person.
+            SetupError: the cycle does not wait for a person, or it cannot be ended any more.
         """
         cycle = self.cycle(name)
-        if cycle.state != "waiting":
+        if approve and cycle.state != "waiting":
             raise SetupError(f"The cycle {name} of {self.store.task} is {cycle.state}; it does not wait for approval.")
+        if "closed" not in NEXT[cycle.state] or cycle.state in ("watched", "rolled_back"):
+            raise SetupError(
+                f"The cycle {name} of {self.store.task} is {cycle.state}: there is nothing left to reject; `rollback` "
+                "returns to the previous champion."
+            )
         if approve:
             return self._move(cycle, Outcome("shadow", reason or f"Approved by {by}."), by)
         return self._move(cycle, Outcome("closed", reason or f"Rejected by {by}."), by)

@@ -29,7 +29,7 @@ from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.io.jsonl import Check
 from synth_dspy.core.io.reading import parse_json, read_text
 from synth_dspy.core.run import jsonl_text
-from synth_dspy.loop.records import Deletion, Feedback, Reading, Request, Version
+from synth_dspy.loop.records import GRADER, Deletion, Feedback, Reading, Request, Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
 from synth_dspy.training.feedback import RATED, SIDES
@@ -40,8 +40,6 @@ APART = 0.5
 """Smallest difference of two ratings that makes a preference: two points of five."""
 PER_PROMPT = 4
 """At most this many preferences of one prompt by ratings, those with the largest differences."""
-GRADER = "grader"
-"""The name under which a grader's agreement with people is recorded, as a reading."""
 
 Source = Literal["person", "ai"]
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from synth_dspy.evaluation.grader import Grader
 from synth_dspy.evaluation.reference_judge.calibration import AgreementFigures, agreement
-from synth_dspy.loop.feedback import BAD, GOOD, GRADER, collect_answers, prompt_of, squeezed
-from synth_dspy.loop.records import Feedback, Reading, Request
+from synth_dspy.loop.feedback import BAD, GOOD, collect_answers, prompt_of, squeezed
+from synth_dspy.loop.records import GRADER, Feedback, Reading, Request
 from synth_dspy.loop.store import Store, now
 from synth_dspy.synthesis.text import content, numbers
 
@@ -242,7 +242,9 @@ def _unfitted(rater: AnswerRater | None, why: str) -> AnswerGrader:
     return AnswerGrader(f"{GRADER}-none", rater, none, none, none, None, why)
 
 
-def _grader(values: Array, labels: Array, rater: AnswerRater | None, measured: AgreementFigures, why: str) -> AnswerGrader:
+def _grader(
+    values: Array, labels: Array, rater: AnswerRater | None, measured: AgreementFigures, why: str
+) -> AnswerGrader:
     mean, scale = values.mean(axis=0), _scale(values)
     weights = _fit((values - mean) / scale, labels)
     parts = [array.round(9).tolist() for array in (mean, scale, weights)]

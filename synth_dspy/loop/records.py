@@ -11,6 +11,8 @@ from uuid import UUID, uuid5
 Alias = Literal["champion", "challenger", "previous"]
 Route = Literal["champion", "challenger", "shadow"]
 FeedbackKind = Literal["thumb", "score", "comment", "correction", "better"]
+GRADER = "grader"
+"""The name under which a grader's agreement with people is recorded, as a reading."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from synth_dspy.core.config import CompileConfig, absolute, compile_settings, re
 from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to
+from synth_dspy.core.ledger_file import LEDGER, copy_answers
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
@@ -176,6 +177,8 @@ def start(
     *,
     task: Task | None = None,
     typed: str = "",
+    identifier: str = "",
+    answers: Path | None = None,
 ) -> Run:
     """Start a run and finish it.
 
@@ -185,11 +188,15 @@ def start(
         config: the run's settings.
         task: a task in memory.
         typed: the command, for the report.
+        identifier: the name of the run's folder; by default a new one.
+        answers: the ledger of an earlier run, whose answers are used where this run's synthesis asks the same.
 
     Raises:
         SetupError: a setting or the task is wrong; a run that fails before any model call leaves no folder.
     """
-    run = runs.start(here / config.runs.expanduser(), name, config, here)
+    run = runs.start(here / config.runs.expanduser(), name, config, here, identifier)
+    if answers is not None:
+        copy_answers(answers, run.folder / LEDGER, "synthesis")
     if task is not None:
         run.in_memory = True
         run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
@@ -285,7 +292,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
 
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / "ledger.sqlite", resume_command=run.resume_command) as ledger:
+    with Ledger(run.folder / LEDGER, resume_command=run.resume_command) as ledger:
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
     if tracking_uri() is not None:

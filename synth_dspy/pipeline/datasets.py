@@ -6,6 +6,8 @@ come from train only; prompts are chosen on dev; arms are scored on test only.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +38,8 @@ class Split:
 
 Splits = Mapping[str, Split]
 """`train`, `dev` and `test`."""
+DOCUMENTS = "datasets/documents.jsonl"
+"""In a run's folder: a hash of each document, or other group, as the run read it."""
 
 
 def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
@@ -145,3 +149,21 @@ def from_row(row: Mapping[str, Any]) -> dspy.Example:
     """The example of a row that `as_row` made."""
     fields = {key: value for key, value in row.items() if key != "inputs"}
     return dspy.Example(**fields).with_inputs(*row["inputs"])
+
+
+def hash_knowledge(knowledge: Knowledge) -> dict[str, str]:
+    """SHA-256 of each group (document, function, ...) with its labelled examples, by its name."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    for document in knowledge.documents:
+        parts[document.id].append(document.text)
+    for item in knowledge.items:
+        if item.group not in parts or not knowledge.documents:
+            parts[item.group].append(item.text)
+    for example in knowledge.labelled:
+        parts[str(example.group)].append(json.dumps(as_row(example), sort_keys=True))
+    return {name: hashlib.sha256("\0".join(parts[name]).encode()).hexdigest() for name in sorted(parts)}
+
+
+def hash_rows(hashes: Mapping[str, str]) -> list[dict[str, str]]:
+    """The lines of `DOCUMENTS`."""
+    return [{"id": name, "sha256": value} for name, value in hashes.items()]

@@ -23,7 +23,9 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.progress import Bars
+from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
@@ -132,13 +134,58 @@ def rescore(
     except OSError as error:
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
-    with Ledger(run.folder / "ledger.sqlite", resume_command=command) as ledger:
+    predictions, task, judge = predict(
+        dict(zip(names, programs, strict=True)), items, task, config, run, bars, caller, command
+    )
+    arms = [_arm_facts(program, name) for name, program in zip(names, programs, strict=True)]
+    facts = RunFacts(
+        baseline=_baseline(task, programs, names),
+        arms=arms,
+        rows=RowFacts(held_out="human-labelled"),
+        notes=notes,
+        wall_s=time.perf_counter() - began,
+        command=command,
+        every_pair=any(arm.training for arm in arms),
+    )
+    results, measurements = write_results(run, task, config, judge, predictions, facts)
+    return results, measurements, run.folder
+
+
+def predict(
+    programs: Mapping[str, Saved],
+    items: Sequence[dspy.Example],
+    task: CompleteTask,
+    config: CompileConfig,
+    run: Run,
+    bars: Bars,
+    caller: Caller,
+    command: str = "",
+) -> tuple[list[Prediction], CompleteTask, Judge]:
+    """Answers of saved programs to items, scored by the task's judge and metrics.
+
+    Args:
+        programs: by the names that their answers have.
+        items: what they are asked.
+        task: the programs'.
+        config: of the judge and the embedder.
+        run: whose folder receives the ledger, which answers what was asked before.
+        bars: shows the progress.
+        caller: what programs that somebody else made are allowed.
+        command: resumes this.
+
+    Returns:
+        The answers, the task with its resources, and the judge.
+
+    Raises:
+        SetupError: a program or a model cannot be opened, or the ledger is damaged.
+    """
+    with Ledger(run.folder / LEDGER, resume_command=command) as ledger:
         executor = Executor(config.concurrency)
         resources = _resources(task, config, executor, ledger)
         task = with_resources(task, resources)
         judge = task.judge(resources)
         predictions: list[Prediction] = []
-        for name, program in zip(names, programs, strict=True):
+        for name, program in programs.items():
             module = saved.rebuild(program, caller)
             _attach_ledger(module, ledger)
             with bars.bar(f"evaluation: {name}", len(items)) as advance:
@@ -153,18 +200,7 @@ def rescore(
                     advance=advance,
                 )
         ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
-    arms = [_arm_facts(program, name) for name, program in zip(names, programs, strict=True)]
-    facts = RunFacts(
-        baseline=_baseline(task, programs, names),
-        arms=arms,
-        rows=RowFacts(held_out="human-labelled"),
-        notes=notes,
-        wall_s=time.perf_counter() - began,
-        command=command,
-        every_pair=any(arm.training for arm in arms),
-    )
-    results, measurements = write_results(run, task, config, judge, predictions, facts)
-    return results, measurements, run.folder
+    return predictions, task, judge
 
 
 def evaluate_program(
@@ -236,13 +272,13 @@ def _unseen(
     items: Sequence[dspy.Example], programs: Sequence[Saved], seeds: Path, noun: str
 ) -> tuple[list[dspy.Example], list[str]]:
     """The items that no program has learned from, and sentences about the others."""
-    rows = [row for run in dict.fromkeys(program.run for program in programs) for row in _learned_from(run)]
+    rows = [row for run in dict.fromkeys(program.run for program in programs) for row in learned_from(run)]
     ids = {str(row.get("id")) for row in rows}
-    questions = {_question(row) for row in rows}
+    questions = {question_key(row) for row in rows}
     groups = {str(row.get("group")) for row in rows}
     if not items:
         raise SetupError(f"{seeds} has no labelled item that this task can be scored on.")
-    unseen = [item for item in items if str(item.id) not in ids and _question(item) not in questions]
+    unseen = [item for item in items if str(item.id) not in ids and question_key(item) not in questions]
     if not unseen:
         raise SetupError(f"The programs have learned from every item of {seeds}: name items that are new to them.")
     notes = []
@@ -260,7 +296,7 @@ def _unseen(
     return unseen, notes
 
 
-def _learned_from(run: Path) -> list[dict[str, Any]]:
+def learned_from(run: Path) -> list[dict[str, Any]]:
     rows = []
     for name in LEARNED_FROM:
         path = run / "datasets" / f"{name}.jsonl"
@@ -276,7 +312,7 @@ def _learned_from(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _question(row: Any) -> tuple[str, str]:
+def question_key(row: Any) -> tuple[str, str]:
     """A question and its group, ignoring case and white space."""
     return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
 

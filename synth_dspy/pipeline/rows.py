@@ -11,7 +11,7 @@ from dataclasses import replace
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import GIVEN, Check, one_of
+from synth_dspy.core.io.jsonl import FILLED, GIVEN, Check, one_of
 from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.text import counted
@@ -114,6 +114,7 @@ def collect_rows(
     )
     for name, examples in rows.items():
         context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
+    context.run.write_jsonl(datasets.DOCUMENTS, datasets.hash_rows(datasets.hash_knowledge(knowledge)))
     return rows, facts
 
 
@@ -132,14 +133,21 @@ def check_feedback(context: Context, knowledge: Knowledge) -> None:
         SetupError: it cannot be read, or a line lacks an answer or an input, or names an unknown group; names the line
             and the field.
     """
-    path, examples = context.config.training.feedback, [*knowledge.labelled, *knowledge.prompts]
+    path = context.config.training.feedback
     if path is None:
         return
+    checks = feedback_checks(knowledge, context.task.noun)
+    read_feedback(path, list(checks), checks=checks)
+
+
+def feedback_checks(knowledge: Knowledge, noun: str) -> dict[str, Check]:
+    """The checks of the program's inputs in people's feedback, by the inputs' names; none without an example."""
+    examples = [*knowledge.labelled, *knowledge.prompts]
     inputs = sorted(examples[0].inputs().keys()) if examples else []
-    groups = one_of({item.group for item in knowledge.items}, context.task.noun)
+    groups = one_of({item.group for item in knowledge.items}, noun)
     # An input that equals the group in every example, such as the document that a question is about.
     named = {name: groups for name in inputs if all(example.get(name) == example.get("group") for example in examples)}
-    read_feedback(path, inputs, checks=_types(inputs, examples) | named)
+    return dict.fromkeys(inputs, FILLED) | _types(inputs, examples) | named
 
 
 def _types(inputs: Sequence[str], examples: Sequence[dspy.Example]) -> dict[str, Check]:

@@ -1,0 +1,246 @@
+"""A task in production goes through whole cycles: retrained, compared, approved, tried on traffic, rolled back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from production import Production, learner, production
+
+from synth_dspy.cli import loop as cli
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.locks import lock_file
+from synth_dspy.loop.cycle import Cycle, Cycles
+from synth_dspy.loop.records import AliasMove, Transition, shadow_of
+from synth_dspy.loop.steps import make_steps
+from synth_dspy.loop.turn import LOCK, Loop
+
+
+def twice(loop: Loop) -> Loop:
+    """The loop, each of whose steps is done twice, as by a process killed just before its transition was kept."""
+
+    def again(step: Any) -> Any:
+        def run(cycle: Cycle) -> Any:
+            step(cycle)
+            return step(cycle)
+
+        return run
+
+    steps = {state: again(step) for state, step in make_steps(loop.work).items()}
+    loop.cycles = Cycles(loop.work.registry.store, steps)
+    return loop
+
+
+def test_from_changed_data_to_a_new_champion_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        assert task.loop().turn() is None  # nothing changed
+        rated = task.ask("v1", count=24)
+        task.rate(rated, "correction", "login")
+        task.write(72)
+        asked = len(task.server.requests)
+        cycle = twice(task.loop(requests=20)).turn()
+        assert cycle is not None
+        assert cycle.state == "waiting", cycle.transitions[-1].reason
+        assert cycle.reason.startswith("12 documents added (t60, t61, t62, and 9 more)")
+        memory = cycle.memory
+        assert memory["verdict"] == "promote"
+        assert memory["held_out"] > 0
+        # Each correction is a preference, a good and a bad answer; a third of the questions is kept for scoring.
+        assert memory["labelled_items"] + memory["feedback_rows"] / 3 == 24
+        assert memory["labelled"] == memory["labelled_items"] > 0
+        version = task.registry.version("v2")
+        assert (version.arm, version.parent, version.note) == ("bootstrap", "v1", "cycle c1")
+        assert version.data["documents"] != task.registry.version("v1").data["documents"]
+        learned = {row["text"] for row in map(json.loads, (Path(version.run) / "datasets/train.jsonl").open())}
+        scored = {row["text"] for row in map(json.loads, (Path(version.run) / "datasets/test.jsonl").open())}
+        assert not learned & scored
+        calls = len(task.server.requests)
+        assert calls > asked
+        assert task.loop(requests=20).turn() == cycle  # it waits
+        assert len(task.server.requests) == calls
+
+        cli.main(["approve", "tickets", "--by", "ann", "--reason", "looks right"])
+        cycle = twice(task.loop(requests=20)).turn()
+        assert cycle is not None
+        assert (cycle.state, task.registry.alias("challenger")) == ("shadow", "v2")
+        for answer in task.ask("v1"):
+            task.registry.store.add(replace(answer, id=shadow_of(answer.id), version="v2", route="shadow"))
+        cycle = twice(task.loop(requests=20)).turn()
+        assert cycle is not None
+        assert cycle.state == "share"
+        move = task.registry.moves("challenger")[-1]
+        assert move.evidence == {"cycle": "c1", "share": 0.2}
+        task.rate(task.ask("v1"), "thumb", True)
+        task.ask("v2", "challenger")
+        cycle = twice(task.loop(requests=20)).turn()
+        assert cycle is not None
+        assert cycle.state == "promoted"
+        assert [task.registry.alias(name) for name in ("champion", "previous", "challenger")] == ["v2", "v1", None]  # type: ignore[arg-type]
+
+        task.rate(task.ask("v2"), "thumb", False)
+        cycle = twice(task.loop(requests=400)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions[-2:]] == ["rolled_back", "closed"]
+        assert task.registry.alias("champion") == "v1"
+        back = task.registry.moves("champion")[-1]
+        assert (back.by, back.evidence["cycle"]) == ("watch", "c1")
+        assert "people's scores of its answers fell below" in back.reason
+        assert len(task.registry.store.read(AliasMove, alias="champion")) == 3  # nothing was done twice
+        assert task.loop().turn() is None  # the same documents open no second cycle
+
+
+def test_a_loop_killed_while_it_compiles_goes_on_in_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        loop = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environment())
+        counts = {"asked": 0}
+
+        def dies(body: dict[str, Any]) -> str:
+            counts["asked"] += 1
+            if counts["asked"] == 5:
+                os.kill(loop.pid, signal.SIGKILL)
+            return learner(body)
+
+        task.server.behaviour.respond = dies
+        assert loop.wait(120) == -signal.SIGKILL
+        task.server.behaviour.respond = learner
+        stopped = task.loop().cycles.current()
+        assert stopped is not None
+        assert stopped.state == "rows"
+        cycle = task.loop(promote="auto").turn()
+        assert cycle is not None
+        assert (cycle.state, task.registry.alias("champion")) == ("closed", "v2")
+        runs = sorted(path.parent.name for path in task.folder.glob("*/config.toml"))
+        assert len(runs) == 2
+        assert runs[-1].endswith("-c1")
+
+
+def test_a_champion_of_a_cross_fitted_run_is_compared_in_its_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path, rows=18, folds=3) as task:
+        cycle = task.loop().turn(by="person:ann")
+        assert cycle is not None
+        memory = cycle.memory
+        assert (memory["held_out"], memory["pairs"]) == (0, 18)
+        assert memory["difference"]["mean"] > 0.5
+        assert cycle.state == "waiting"
+
+
+def test_two_loops_do_not_work_at_once(tmp_path: Path) -> None:
+    with production(tmp_path) as task:
+        lock = lock_file(task.folder / LOCK)
+        assert lock is not None
+        with pytest.raises(SetupError, match="Another loop of tickets is at work"):
+            task.loop().turn(by="person:ann")
+        os.close(lock)
+        assert task.loop().cycles.current() is None
+
+
+def at(task: Production, state: str, **evidence: Any) -> Cycles:
+    """A cycle in a state, with two versions."""
+    task.registry.register(task.run, "bootstrap")
+    memory = {"champion": "v1", "challenger": "v2", "difference": {}, **evidence}
+    task.registry.store.add(Transition("c1", "", state, task.registry.moves()[-1].at, "loop", "a test", memory))
+    return task.loop().cycles
+
+
+def test_a_challenger_that_fails_in_shadow_is_stopped(tmp_path: Path) -> None:
+    with production(tmp_path) as task:
+        at(task, "shadow")
+        loop = task.loop(requests=20)
+        assert loop.turn().state == "shadow"  # type: ignore[union-attr]
+        for answer in task.ask("v1"):
+            copy = replace(answer, id=shadow_of(answer.id), version="v2", route="shadow", error="TimeoutError")
+            task.registry.store.add(copy)
+        cycle = twice(loop).turn()
+        assert cycle is not None
+        assert cycle.state == "closed"
+        assert cycle.transitions[-1].reason.startswith("In shadow v2 failed on 20 requests that the champion answered.")
+        assert task.registry.alias("challenger") is None
+
+
+@pytest.mark.parametrize(("state", "moved"), [("waiting", "champion"), ("shadow", "challenger"), ("share", "champion")])
+def test_what_a_person_does_meanwhile_ends_a_cycle(tmp_path: Path, state: str, moved: str) -> None:
+    with production(tmp_path) as task:
+        at(task, state)
+        loop = task.loop(requests=20)
+        assert loop.turn().state == state  # type: ignore[union-attr]
+        if moved == "champion":
+            task.registry.promote("v2", "person:ann", "I know better")
+        else:
+            task.registry.challenge(None, "person:ann", "not now")
+        cycle = loop.turn()
+        assert cycle is not None
+        assert cycle.state == "closed"
+        assert "person:ann" in cycle.transitions[-1].reason
+        assert task.registry.alias("challenger") is None
+
+
+def test_a_person_ends_a_cycle_that_cannot_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        (tmp_path / "data" / "tickets.jsonl").write_text("no json\n")
+        loop = task.loop()
+        for _ in range(2):
+            with pytest.raises(SetupError, match=r"tickets\.jsonl, line 1"):
+                loop.turn(by="person:ann")
+            assert loop.cycles.current().state == "opened"  # type: ignore[union-attr]
+        cli.main(["reject", "tickets", "--by", "ann"])
+        cli.main(["status", "tickets"])
+        printed = capsys.readouterr().out
+        assert "c1 closed: Rejected by person:ann." in printed
+        assert "champion  v1" in printed
+        with pytest.raises(SetupError, match="tickets has no open cycle"):
+            cli.main(["approve", "tickets"])
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["status"], "Name the task: .*loop status TASK"),
+        (["tickets", "--every", "soon"], "--every is soon: it should be a time such as 30s, 15m, 2h or 1d"),
+        (["tickets", "--promote", "always"], "always"),
+        (["nothing", "--once"], "nothing"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path), pytest.raises(SetupError, match=sentence):
+        cli.main(args)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from embedders import WordEmbedder
+from synth_dspy.loop.registry import Registry
+from synth_dspy.loop.store import FILE, Store
+from synth_dspy.loop.turn import Loop
+from synth_dspy.loop.work import Plan, Work
+from synth_dspy.pipeline import experiment
+experiment.open_embedder = lambda config: WordEmbedder()
+here = Path(sys.argv[1])
+folder = here / "runs" / "tickets"
+registry = Registry(Store.open(folder / FILE, "tickets"))
+Loop(Work(here, folder, registry, Plan("auto", requests=0))).turn(by="person:ann")
+"""
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
