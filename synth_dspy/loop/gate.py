@@ -125,9 +125,7 @@ class Decision:
         }
 
 
-def decide(
-    pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool = False, look: int = 1
-) -> Decision:
+def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool = False, look: int = 1) -> Decision:
     """Compare a challenger with the champion.
 
     Args:

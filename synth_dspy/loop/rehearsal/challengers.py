@@ -45,7 +45,9 @@ CHALLENGERS: Mapping[str, Challenger] = {
     "better_15": Challenger("better by 15 points", 0.15),
     "worse_5_cheaper": Challenger("worse by 5 points, cheaper", -0.05, cheaper=True),
     "equal_cheaper": Challenger("no better, cheaper", 0.0, cheaper=True),
-    "worse_5_flattered": Challenger("worse by 5 points, and half of its wrong answers please the judge", -0.05, specificity=0.5),
+    "worse_5_flattered": Challenger(
+        "worse by 5 points, and half of its wrong answers please the judge", -0.05, specificity=0.5
+    ),
     "worse_5_careless": Challenger("worse by 5 points, half of the raters careless", -0.05, careless=0.5),
     "better_10_careless": Challenger("better by 10 points, half of the raters careless", 0.10, careless=0.5),
     "loses_a_slice": Challenger("better by 10 points, but worse by 30 on one of six kinds", 0.10, lost_kind=-0.30),
@@ -100,9 +102,7 @@ def try_challenger(name: str, seed: int, setting: GateSetting | None = None) -> 
     judges = (setting.judge, replace(setting.judge, specificity=specificity))
     pairs, right = draw_pairs([f"kind {number + 1}" for number in numbers], ours, theirs, judges, draws)
     users = replace(setting.users, careless=max(setting.users.careless, challenger.careless))
-    decision, labels = decide_by_looks(
-        pairs, right, setting.policy, users, draws, cheaper=challenger.cheaper
-    )
+    decision, labels = decide_by_looks(pairs, right, setting.policy, users, draws, cheaper=challenger.cheaper)
     if challenger.specificity is None:
         return Decided(name, seed, decision.verdict, labels)
     whole = [replace(pair, slices=frozenset()) for pair in pairs]

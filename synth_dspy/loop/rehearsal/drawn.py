@@ -1,8 +1,8 @@
 """Answers and scores that are drawn from stated probabilities, without any model.
 
 A version answers a question of a kind correctly with a stated probability. The answers of two versions to one question
-are correlated, as those of two programs on one base are: a normal copula with correlation `CORRELATION`. The judge calls
-a right answer right with its sensitivity, and a wrong one wrong with its specificity.
+are correlated, as those of two programs on one base are: a normal copula with correlation `CORRELATION`. The judge
+calls a right answer right with its sensitivity, and a wrong one wrong with its specificity.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Judge:
 
     def score(self, right: Flags, draws: np.random.Generator) -> Floats:
         """1 where it calls an answer right."""
-        called = np.where(right, draws.random(right.size) < self.sensitivity, draws.random(right.size) >= self.specificity)
+        called = np.where(
+            right, draws.random(right.size) < self.sensitivity, draws.random(right.size) >= self.specificity
+        )
         return called.astype(np.float64)
 
 
@@ -109,7 +111,9 @@ def label_pairs(
     """The pairs with the first `n` of them labelled; drawn pairs are in random order."""
     return [
         replace(
-            pair, champion_label=users.label(right[place][0], draws), challenger_label=users.label(right[place][1], draws)
+            pair,
+            champion_label=users.label(right[place][0], draws),
+            challenger_label=users.label(right[place][1], draws),
         )
         if place < n
         else pair

@@ -42,10 +42,10 @@ EVENTS: Mapping[str, Event] = {
     "new_kinds": Event(
         "40 % of the questions are of new kinds", QUALITY | {"questions", "retrieval"}, new_kinds=0.4, retrieval=-0.3
     ),
-    "amended": Event("half of the documents are amended; the right answers change", frozenset({"documents"}), amended=3),
-    "amended_unseen": Event(
-        "the same, where the documents' index does not notice", QUALITY, amended=3
+    "amended": Event(
+        "half of the documents are amended; the right answers change", frozenset({"documents"}), amended=3
     ),
+    "amended_unseen": Event("the same, where the documents' index does not notice", QUALITY, amended=3),
     "bad_champion": Event("a challenger that seemed better is 20 points worse in use", QUALITY, promoted_quality=-0.20),
     "slightly_bad_champion": Event("the same with 10 points", QUALITY, promoted_quality=-0.10),
     "silent_change": Event(

@@ -127,7 +127,9 @@ class DrawnSteps:
         recent = (as_score(each) for each in self.registry.store.read(Feedback, last=WATCH))
         references = {"judged": self.judged, "rated": [score for score in recent if score is not None]}
         self.watch = {
-            name: QualityDecay.below(scores, RATE / len(references)) for name, scores in references.items() if any(scores)
+            name: QualityDecay.below(scores, RATE / len(references))
+            for name, scores in references.items()
+            if any(scores)
         }
         evidence = {"before": champion, "floors": {name: each.floor for name, each in self.watch.items()}}
         self.registry.promote(cycle.memory["challenger"], "loop", cycle.memory["verdict"], evidence)

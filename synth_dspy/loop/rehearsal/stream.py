@@ -46,9 +46,7 @@ class Batch:
 class Stream:
     """Questions of ordinary kinds, some of them more frequent than others, and of new kinds where asked for."""
 
-    def __init__(
-        self, seed: int, questions: Questions | None = None, *, ordinary: int = 6, new: int = 2
-    ) -> None:
+    def __init__(self, seed: int, questions: Questions | None = None, *, ordinary: int = 6, new: int = 2) -> None:
         """Prepare a stream.
 
         Args:
@@ -75,7 +73,9 @@ class Stream:
                     f"A rehearsal needs {ordinary + new} kinds with {_FEWEST} questions each; there are {len(names)}."
                 )
             names = [names[i] for i in self._draws.permutation(len(names))[: ordinary + new]]
-            self._rows = {name: [by_kind[name][i] for i in self._draws.permutation(len(by_kind[name]))] for name in names}
+            self._rows = {
+                name: [by_kind[name][i] for i in self._draws.permutation(len(by_kind[name]))] for name in names
+            }
         self.ordinary, self.new = tuple(names[:ordinary]), tuple(names[ordinary:])
         self._shares = self._draws.dirichlet(np.full(ordinary, 5.0))
         self._asked: dict[str, int] = {}

@@ -245,5 +245,3 @@ class _Trial:
 
 def _scores(feedback: list[Feedback]) -> list[float]:
     return [score for each in feedback if (score := as_score(each)) is not None]
-
-
