@@ -60,7 +60,7 @@ class Policy:
 
     def labels_at(self, look: int) -> int:
         """Labelled items at a look, counted from 1."""
-        return -(-self.labels // 2 ** (self.looks - look))
+        return math.ceil(self.labels / (1 << (self.looks - look)))
 
 
 @dataclass(frozen=True, slots=True)

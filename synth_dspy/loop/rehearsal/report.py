@@ -45,7 +45,7 @@ def write_report(rehearsal: Rehearsal, folder: Path, curve: Sequence[Point] = ()
     paths = [folder / name for name in ("report.html", "report.md", "rehearsal.jsonl")]
     paths[0].write_text(as_html(rehearsal, curve), encoding="utf-8")
     paths[1].write_text(as_markdown(rehearsal, curve), encoding="utf-8")
-    lines = [json.dumps(asdict(each)) for each in (*rehearsal.outcomes, *rehearsal.decisions)]
+    lines = [json.dumps(each) for each in (*map(asdict, rehearsal.outcomes), *map(asdict, rehearsal.decisions))]
     paths[2].write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return paths
 
@@ -90,8 +90,9 @@ def _setting(rehearsal: Rehearsal) -> list[str]:
         f"People: {users.raters} raters rate {_percent(users.rated)} of the answers and are mistaken in "
         f"{_percent(users.noise)}; in labels for the gate, in {_percent(users.label_noise)}.",
         f"Signals: false alarms of at most {_percent(setting.rate)} are stated for all {len(SIGNALS)} together (each "
-        f"has an equal share), however long they watch. Observed here for {setting.event_at + setting.horizon:,} requests "
-        f"without an event, after {REFERENCE:,} of reference; looked at every {LOOK} requests, canaries and documents "
+        f"has an equal share), however long they watch. Observed here for "
+        f"{setting.event_at + setting.horizon:,} requests without an event, after {REFERENCE:,} of reference; "
+        f"looked at every {LOOK} requests, canaries and documents "
         f"once a day. Events happen after {setting.event_at:,} requests and are waited for {setting.horizon:,} more.",
         f"Gate: {ITEMS:,} judged items, labels at {policy.looks} looks: "
         f"{', '.join(str(policy.labels_at(look + 1)) for look in range(policy.looks))} items; an interval of "
@@ -107,15 +108,15 @@ def _sections(rehearsal: Rehearsal, curve: Sequence[Point]) -> list[tuple[str, T
     if events:
         note = (
             "Delays count requests from the event's effect to the alarm, seeds that did not notice it as later than "
-            "all others. Shares in brackets are exact 95 % intervals. False alarms are those before the event, or, where "
-            "nothing happens, at any time; an alarm of an event that has nothing to notice is not counted as one."
+            "all others. Shares in brackets are exact 95 % intervals. False alarms are those before the event, or, "
+            "where nothing happens, at any time; an alarm of an event that has nothing to notice is not counted as one."
         )
         sections.append(("What was noticed", _noticed(events), note))
         note = (
             "Right answers: means over the seeds before the event, from then to the end of its cycle, and after a "
             "promotion. Promotions are right where the version truly is no worse in use. Trainings, labels and the "
-            "cost of the answers are means per seed. A training makes a version better or worse by chance, beyond what it "
-            "learns anew, so not every cycle ends with a promotion."
+            "cost of the answers are means per seed. A training makes a version better or worse by chance, beyond "
+            "what it learns anew, so not every cycle ends with a promotion."
         )
         sections.append(("What became of it", _became(events), note))
     if challengers:

@@ -166,7 +166,8 @@ class _Trial:
         answered = self._world.answer(batch, champion)
         references = ["as documented"] * LOOK
         feedback = self._world.users.rate(answered.requests, answered.right, references, self._world.draws)
-        self._store.add_together([*answered.requests, *feedback])
+        self._store.add_together(answered.requests)
+        self._store.add_together(feedback)
         current = self._cycles.current() if self._world.began else None
         done = self._world.began and current is None and bool(self._promotions)
         self._right["after" if done else "during" if self._world.began else "before"] += answered.right

@@ -47,7 +47,7 @@ class Users:
             draws: random numbers.
         """
         feedback = []
-        for place in np.flatnonzero(draws.random(len(requests)) < self.rated):
+        for place in np.flatnonzero(draws.random(len(requests)) < self.rated).tolist():
             rater = int(draws.integers(self.raters))
             good, value = self._opinion(rater, right[place], draws, self.noise), references[place]
             if not good and not right[place] and draws.random() < self.corrections:
