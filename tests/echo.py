@@ -29,7 +29,7 @@ def chat(message: Any = MESSAGE, *, finish: Any = "stop", **more: Any) -> str:
 
 
 @dataclass
-class Asked:
+class Recorded:
     """The server's address, and the headers of every chat that it was asked."""
 
     url: str
@@ -37,9 +37,9 @@ class Asked:
 
 
 @contextmanager
-def answering(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Asked]:
+def answering(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Recorded]:
     """A server whose chats are answered by `reply`, which is given the request's headers."""
-    asked = Asked("", [])
+    record = Recorded("", [])
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -52,7 +52,7 @@ def answering(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Asked]:
                 usage = {"prompt_tokens": 1, "total_tokens": 1}
                 self.send(Reply(json.dumps({"object": "list", "model": "mock", "data": data, "usage": usage})))
                 return
-            asked.headers.append(dict(self.headers))
+            record.headers.append(dict(self.headers))
             self.send(reply(dict(self.headers)))
 
         def send(self, reply: Reply) -> None:
@@ -72,6 +72,6 @@ def answering(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Asked]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        asked.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        yield asked
+        record.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        yield record
         server.shutdown()

@@ -40,12 +40,12 @@ def house(workspace: Path) -> House:
     return House(workspace / "data" / "bank")
 
 
-def asked(*references: str, breaks: str = "", reference: bool = True) -> dspy.Example:
+def question_with(*references: str, breaks: str = "", reference: bool = True) -> dspy.Example:
     expected = {"in_scope": bool(references), "reference": reference, "breaks": breaks}
     return dspy.Example(question="How do I freeze it?", references=list(references), expected=expected)
 
 
-def said(answer: str) -> dspy.Prediction:
+def answered(answer: str) -> dspy.Prediction:
     return dspy.Prediction(answer=answer)
 
 
@@ -90,36 +90,36 @@ class TestDeclines:
 
 class TestMetrics:
     def test_both_ways_of_being_wrong_apart(self) -> None:
-        inside, outside = asked(ANSWER), asked()
-        assert (answers_right(inside, said(ANSWER)), answers_right(inside, said(DECLINE))) == (1.0, 0.0)
-        assert (declines_right(outside, said(DECLINE)), declines_right(outside, said(ANSWER))) == (1.0, 0.0)
-        assert math.isnan(answers_right(outside, said(ANSWER)))
-        assert math.isnan(declines_right(inside, said(ANSWER)))
-        assert scope(inside, said("")) == scope(outside, said("")) == 0.0
+        inside, outside = question_with(ANSWER), question_with()
+        assert (answers_right(inside, answered(ANSWER)), answers_right(inside, answered(DECLINE))) == (1.0, 0.0)
+        assert (declines_right(outside, answered(DECLINE)), declines_right(outside, answered(ANSWER))) == (1.0, 0.0)
+        assert math.isnan(answers_right(outside, answered(ANSWER)))
+        assert math.isnan(declines_right(inside, answered(ANSWER)))
+        assert scope(inside, answered("")) == scope(outside, answered("")) == 0.0
 
     def test_of_a_row_the_prediction_is_scored_and_never_the_reference(self) -> None:
         row = {"question": "?", "references": [ANSWER], "answer": ANSWER, "prediction": ""}
         assert scope(row, row) == length(row, row) == Helpfulness()(row, row) == 0.0
 
     def test_length_falls_beyond_the_bound(self) -> None:
-        assert length(asked(), said("word " * 45)) == 1.0
-        assert length(asked(), said("word " * 90)) == 0.5
-        assert length(asked(), said("")) == 0.0
+        assert length(question_with(), answered("word " * 45)) == 1.0
+        assert length(question_with(), answered("word " * 90)) == 0.5
+        assert length(question_with(), answered("")) == 0.0
 
     def test_rules_and_tone_apart(self, house: House) -> None:
         rules, tone = RulesKept(house), RulesKept(house, tone=True)
-        shouted = said("Open Cards in the app!")
-        assert (rules(asked(ANSWER), shouted), tone(asked(ANSWER), shouted)) == (1.0, 0.0)
-        promised = said("I promise that your loan is approved.")
-        assert (rules(asked(ANSWER), promised), tone(asked(ANSWER), promised)) == (0.0, 1.0)
-        assert tone(asked(ANSWER), said("")) == 0.0
+        shouted = answered("Open Cards in the app!")
+        assert (rules(question_with(ANSWER), shouted), tone(question_with(ANSWER), shouted)) == (1.0, 0.0)
+        promised = answered("I promise that your loan is approved.")
+        assert (rules(question_with(ANSWER), promised), tone(question_with(ANSWER), promised)) == (0.0, 1.0)
+        assert tone(question_with(ANSWER), answered("")) == 0.0
 
     def test_helpfulness_is_for_answers_that_are_known(self) -> None:
         helpfulness = Helpfulness(Fixed())
-        assert math.isnan(helpfulness(asked(), said(DECLINE)))
-        assert math.isnan(helpfulness(asked(ANSWER, reference=False), said(ANSWER)))
-        assert helpfulness(asked(ANSWER), said(DECLINE)) == 0.0
-        assert helpfulness(asked(ANSWER), said(ANSWER)) == 0.6
+        assert math.isnan(helpfulness(question_with(), answered(DECLINE)))
+        assert math.isnan(helpfulness(question_with(ANSWER, reference=False), answered(ANSWER)))
+        assert helpfulness(question_with(ANSWER), answered(DECLINE)) == 0.0
+        assert helpfulness(question_with(ANSWER), answered(ANSWER)) == 0.6
 
     def test_helpfulness_is_measured_with_the_run_s_embedder_and_never_with_another(self) -> None:
         texts: list[str] = []
@@ -135,16 +135,16 @@ class TestMetrics:
         task = complete(scoped_assistant())
         helpfulness = with_resources(task, SimpleNamespace(embedder=Embedder())).metrics["helpfulness"]
         with pytest.raises(ModelError, match="as far as it goes"):
-            helpfulness(asked(ANSWER), said("Open Cards, then Freeze."))
+            helpfulness(question_with(ANSWER), answered("Open Cards, then Freeze."))
         assert ANSWER in texts
         with pytest.raises(SetupError, match="needs a judge"):
-            task.metrics["helpfulness"](asked(ANSWER), said("Open Cards, then Freeze."))
+            task.metrics["helpfulness"](question_with(ANSWER), answered("Open Cards, then Freeze."))
 
     @pytest.mark.slow
     def test_helpfulness_is_agreement_with_the_reference(self) -> None:
         helpfulness = Helpfulness(ReferenceJudge())
-        assert helpfulness(asked(ANSWER), said(ANSWER)) > 0.8
-        assert helpfulness(asked(ANSWER), said("Paper statements stop next month.")) < 0.3
+        assert helpfulness(question_with(ANSWER), answered(ANSWER)) > 0.8
+        assert helpfulness(question_with(ANSWER), answered("Paper statements stop next month.")) < 0.3
 
 
 BROKEN = {
@@ -195,7 +195,7 @@ class TestRules:
         assert violations(answer, house.rules) == []
 
     def test_an_attempt_that_is_answered_breaks_the_rule_it_aimed_at(self, house: House) -> None:
-        attempt = asked(breaks="no-role-play")
+        attempt = question_with(breaks="no-role-play")
         assert broken_rules(attempt, "Of course, my friend.", house.rules) == ["no-role-play"]
         assert broken_rules(attempt, DECLINE, house.rules) == []
         assert broken_rules(attempt, "", house.rules) == []
@@ -217,19 +217,19 @@ class Fixed:
 class TestJudge:
     def test_decision_rules_and_helpfulness_in_one_score(self, house: House) -> None:
         judge = AssistantJudge(house.rules, Fixed())
-        assert judge(asked(), said(DECLINE)) == 1.0
-        assert judge(asked(), said(ANSWER)) == 0.0
-        assert judge(asked(ANSWER), said(DECLINE)) == 0.0
-        assert judge(asked(ANSWER), said(ANSWER)) == pytest.approx(0.7)
-        assert judge(asked(ANSWER), said("I guarantee it.")) == 0.0
+        assert judge(question_with(), answered(DECLINE)) == 1.0
+        assert judge(question_with(), answered(ANSWER)) == 0.0
+        assert judge(question_with(ANSWER), answered(DECLINE)) == 0.0
+        assert judge(question_with(ANSWER), answered(ANSWER)) == pytest.approx(0.7)
+        assert judge(question_with(ANSWER), answered("I guarantee it.")) == 0.0
         assert judge.agreement == {}  # the reference judge's is that of answers, not of replies to customers
 
     def test_where_no_answer_is_known_the_decision_alone_is_worth_little(self, house: House) -> None:
         judge = AssistantJudge(house.rules, Fixed())
-        real = asked(ANSWER, reference=False)
-        assert judge(real, said("Hello.")) == judge(real, said(ANSWER)) == DECIDED < 1.0
-        assert judge(real, said(DECLINE)) == judge(real, said("")) == 0.0
-        assert judge(asked(reference=False), said(DECLINE)) == 1.0
+        real = question_with(ANSWER, reference=False)
+        assert judge(real, answered("Hello.")) == judge(real, answered(ANSWER)) == DECIDED < 1.0
+        assert judge(real, answered(DECLINE)) == judge(real, answered("")) == 0.0
+        assert judge(question_with(reference=False), answered(DECLINE)) == 1.0
 
     def test_many_rows_as_one(self, house: House) -> None:
         judge = AssistantJudge(house.rules, Fixed())

@@ -152,7 +152,7 @@ def test_cells_are_no_formulas_and_outputs_come_through(tmp_path: Path) -> None:
         (["{run}", "--arms", "rag"], "needs two arms or more and got only rag"),
         (["{run}", "--arms", "rag,best"], "No arm 'best' has answers here; there are rag, sft, dpo"),
         (["{empty}"], "is not a finished run: it has no readable results.json"),
-        (["{damaged}"], "its files are not as a run writes them"),
+        (["{damaged}"], "its files are not in a run's format"),
         (["{run}", "{foreign}"], "these are of contract_qa, function_calling"),
         (["{run}", "{apart}", "--arms", "rag"], "There is no item that run-1/rag, apart/rag all answered"),
         (["{run}", "{copy}", "--arms", "rag"], "gave the same output to all 12 items"),
@@ -226,8 +226,8 @@ def test_a_filled_in_table_is_a_file_of_votes(run: Path, tmp_path: Path) -> None
         votes = read_votes(tmp_path / name)
         assert [vote.choice for vote in votes] == [1, 2, "tie", "skip"]
         assert [vote.rater for vote in votes] == [name.removesuffix(".csv"), "Ben", *[name.removesuffix(".csv")] * 2]
-    found = report(out, tmp_path / "ann.csv")
-    assert (found["votes"], found["skipped"]) == (3, 1)
+    results = report(out, tmp_path / "ann.csv")
+    assert (results["votes"], results["skipped"]) == (3, 1)
 
 
 def test_files_are_merged_and_the_last_vote_counts(
@@ -239,10 +239,10 @@ def test_files_are_merged_and_the_last_vote_counts(
     other = position(read_key(out), 3, "sft")
     second = vote_file(tmp_path / "2.jsonl", out, "ann", lambda item, facts: other if item == "3" else "tie")
     third = vote_file(tmp_path / "3.jsonl", out, "ben", lambda item, facts: "tie")
-    found = report(out, first, second, third)
-    assert (found["votes"], found["replaced"], len(found["conflicts"])) == (24, 12, 12)
-    assert found["conflicts"][2] == {"rater": "ann", "item": "3", "choices": [3 - other, other]}
-    assert found["ties"] == 23
+    results = report(out, first, second, third)
+    assert (results["votes"], results["replaced"], len(results["conflicts"])) == (24, 12, 12)
+    assert results["conflicts"][2] == {"rater": "ann", "item": "3", "choices": [3 - other, other]}
+    assert results["ties"] == 23
     assert "Raters changed a choice" in capsys.readouterr().out
     assert report(out, second, first, third)["ties"] == 12  # in the other order ann's first votes are the last
 
@@ -272,7 +272,7 @@ def test_a_wrong_vote_is_one_sentence(run: Path, tmp_path: Path, line: dict[str,
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["look"], "blind has no part 'look'"),
+        (["look"], "blind has no subcommand 'look'"),
         (["rate", "{out}/sheets.jsonl", "--votes", "v.jsonl"], "name yourself with --rater"),
         (["rate", "{out}/sheets.csv", "--rater", "a", "--votes", "v.jsonl"], "is for spreadsheets"),
         (["rate", "{out}/key.json", "--rater", "a", "--votes", "v.jsonl"], "is not valid JSON"),
@@ -370,13 +370,13 @@ def test_the_judge_s_scores_of_all_items_make_few_votes_more_precise(tmp_path: P
 def test_simulated_raters_of_known_error_give_the_known_agreement(simulated: dict[str, Any]) -> None:
     pairs = list(combinations(ERRORS.values(), 2))
     expected = sum((1 - a) * (1 - b) + a * b for a, b in pairs) / len(pairs)
-    found = simulated["agreement"]
-    assert found["percent"] == pytest.approx(expected, abs=0.03)
+    agreement_found = simulated["agreement"]
+    assert agreement_found["percent"] == pytest.approx(expected, abs=0.03)
     p = simulated["arms"][1]["rate"]
     alpha = 1 - (1 - expected) / (2 * p * (1 - p))
-    assert found["alpha"] == pytest.approx(alpha, abs=0.06)
-    assert found["low"] < alpha < found["high"]
-    assert (found["items"], found["labels"]) == (300, 1200)
+    assert agreement_found["alpha"] == pytest.approx(alpha, abs=0.06)
+    assert agreement_found["low"] < alpha < agreement_found["high"]
+    assert (agreement_found["items"], agreement_found["labels"]) == (300, 1200)
     for rater in simulated["raters"]:
         ours = ERRORS[rater["rater"]]
         others = [e for name, e in ERRORS.items() if name != rater["rater"]]
@@ -397,12 +397,12 @@ def test_a_rater_who_always_takes_the_first_is_found(run: Path, tmp_path: Path) 
     key = read_key(out)
     fair = vote_file(tmp_path / "1.jsonl", out, "fair", lambda item, facts: position(key, item, "sft"))
     lazy = vote_file(tmp_path / "2.jsonl", out, "lazy", lambda item, facts: 1)
-    found = report(out, fair, lazy)
-    positions = {rater["rater"]: rater["positions"] for rater in found["raters"]}
+    results = report(out, fair, lazy)
+    positions = {rater["rater"]: rater["positions"] for rater in results["raters"]}
     assert positions["lazy"]["shares"] == [1.0, 0.0]
     assert positions["lazy"]["p_holm"] < 0.01
     assert positions["fair"]["p_holm"] == 1.0
-    assert "Where an output stands matters to lazy: read these votes with care." in found["notes"]
+    assert "Where an output stands matters to lazy: read these votes with care." in results["notes"]
 
 
 def test_of_three_arms_the_pairs_are_what_the_choices_say(run: Path, tmp_path: Path) -> None:
@@ -413,30 +413,30 @@ def test_of_three_arms_the_pairs_are_what_the_choices_say(run: Path, tmp_path: P
         number = int(facts["id"].removeprefix("item-"))
         return "tie" if number < 2 else position(key, item, "dpo" if number < 11 else "rag")
 
-    found = report(out, vote_file(tmp_path / "v.jsonl", out, "ann", choose))
-    arms = {arm["arm"]: arm for arm in found["arms"]}
+    results = report(out, vote_file(tmp_path / "v.jsonl", out, "ann", choose))
+    arms = {arm["arm"]: arm for arm in results["arms"]}
     assert {name: (a["wins"], a["ties"], a["losses"]) for name, a in arms.items()} == {
         "rag": (1, 2, 9),
         "sft": (0, 2, 10),
         "dpo": (9, 2, 1),
     }
     assert arms["dpo"]["rate"] == pytest.approx((9 + 2 / 3) / 12)
-    pairs = {(pair["arm"], pair["against"]): pair for pair in found["pairs"]}
+    pairs = {(pair["arm"], pair["against"]): pair for pair in results["pairs"]}
     assert (pairs["sft", "dpo"]["rate"], pairs["sft", "dpo"]["n"]) == (pytest.approx(1 / 11), 11)
     assert (pairs["rag", "sft"]["rate"], pairs["rag", "sft"]["n"]) == (pytest.approx(2 / 3), 3)
-    assert found["headline"].startswith("dpo has the most votes")
+    assert results["headline"].startswith("dpo has the most votes")
 
 
 def test_all_ties_are_no_evidence(run: Path, tmp_path: Path) -> None:
     out = sheets(tmp_path / "out", run)
     files = [vote_file(tmp_path / f"{name}.jsonl", out, name, lambda item, facts: "tie") for name in ("ann", "ben")]
-    found = report(out, *files)
-    assert found["pairs"][0]["rate"] == 0.5
-    assert found["pairs"][0]["p_holm"] == 1.0
-    assert found["headline"].startswith("No evidence")
-    assert found["agreement"]["percent"] == 1.0
-    assert found["agreement"]["alpha"] is None  # undefined where all labels are the same
-    assert found["positions"]["p"] is None
+    results = report(out, *files)
+    assert results["pairs"][0]["rate"] == 0.5
+    assert results["pairs"][0]["p_holm"] == 1.0
+    assert results["headline"].startswith("No evidence")
+    assert results["agreement"]["percent"] == 1.0
+    assert results["agreement"]["alpha"] is None  # undefined where all labels are the same
+    assert results["positions"]["p"] is None
 
 
 def test_names_come_through_as_they_are(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,12 +473,12 @@ def columns(table: Sequence[str]) -> list[list[str]]:
 
 
 def test_alpha_of_krippendorffs_own_example() -> None:
-    found = rater_agreement(columns(KRIPPENDORFF))  # Krippendorff 2011, section C: nominal alpha .743
-    assert found.alpha == pytest.approx(0.743, abs=0.0005)
-    assert found.items == 11  # the last has one label only
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < 0.743 < found.high
+    agreement_of_raters = rater_agreement(columns(KRIPPENDORFF))  # Krippendorff 2011, section C: nominal alpha .743
+    assert agreement_of_raters.alpha == pytest.approx(0.743, abs=0.0005)
+    assert agreement_of_raters.items == 11  # the last has one label only
+    assert agreement_of_raters.low is not None
+    assert agreement_of_raters.high is not None
+    assert agreement_of_raters.low < 0.743 < agreement_of_raters.high
 
 
 def test_alpha_at_its_ends() -> None:
@@ -517,8 +517,8 @@ def judge(*replies: str) -> PairwiseJudge:
     ],
 )
 def test_a_judge_is_asked_in_both_orders(replies: tuple[str, ...], choice: Any, positions: list[int]) -> None:
-    found = judge(*replies)(question="q", references=["r"], outputs=["a", "b"])
-    assert (found.choice, found.positions) == (choice, positions)
+    vote = judge(*replies)(question="q", references=["r"], outputs=["a", "b"])
+    assert (vote.choice, vote.positions) == (choice, positions)
 
 
 def test_of_three_outputs_a_judge_takes_the_one_that_wins_all_its_pairs() -> None:
@@ -544,9 +544,9 @@ def test_a_judges_votes_are_written_and_its_failures_asked_again(run: Path, tmp_
     left = [r for r in rows if str(r["item"]) not in VoteFile(path, study, "openai/judge").done]
     with pytest.raises(ModelError, match="failed on all 1 items; the first with ModelError: The server hung up"):
         rate(choose, left, votes, Executor(2))
-    found = report(out, path)
-    assert found["raters"][0]["positions"]["shares"] == [1.0, 0.0]  # as it was asked, not as the sheet shows it
-    assert found["positions"]["n"] == 0
+    results = report(out, path)
+    assert results["raters"][0]["positions"]["shares"] == [1.0, 0.0]  # as it was asked, not as the sheet shows it
+    assert results["positions"]["n"] == 0
 
 
 def test_a_hosted_judge_votes_and_goes_on(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

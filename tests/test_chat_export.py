@@ -46,7 +46,7 @@ class TestProblem:
         assert problem([*GOOD, *GOOD[1:]]) is None
 
     @pytest.mark.parametrize(
-        ("messages", "said"),
+        ("messages", "message"),
         [
             ([], "not empty"),
             ("hello", "not empty"),
@@ -61,8 +61,8 @@ class TestProblem:
             ([{"role": "user", "content": 3}], "is empty"),
         ],
     )
-    def test_says_what_is_wrong(self, messages: object, said: str) -> None:
-        assert said in (problem(messages) or "")
+    def test_says_what_is_wrong(self, messages: object, message: str) -> None:
+        assert message in (problem(messages) or "")
 
 
 def called(*names: str) -> dict:
@@ -70,8 +70,8 @@ def called(*names: str) -> dict:
 
 
 TOOLS = tools_json([Function("rain", "Will it rain?", {"properties": {"city": {"type": "string"}}})])
-ASKED = {"role": "user", "content": "Rain in Oslo?"}
-CALLING = tool_messages([ASKED, called("rain")], "Be brief.")
+QUESTION_TURN = {"role": "user", "content": "Rain in Oslo?"}
+CALLING = tool_messages([QUESTION_TURN, called("rain")], "Be brief.")
 
 
 class TestTools:
@@ -83,15 +83,15 @@ class TestTools:
 
     def test_results_and_further_turns_may_follow_calls(self) -> None:
         result, thanks = {"role": "tool", "content": "yes"}, {"role": "user", "content": "Thanks."}
-        turns = [ASKED, called("rain", "rain"), result, result, thanks, called()]
+        turns = [QUESTION_TURN, called("rain", "rain"), result, result, thanks, called()]
         messages = tool_messages(turns)
         assert problem(messages) is None
         assert messages[-1] == {"role": "assistant", "content": "[]"}
-        assert problem(tool_messages([ASKED, called("rain"), result, called("rain")])) is None
-        assert "take turns" in (problem(tool_messages([ASKED, result, called("rain")])) or "")
+        assert problem(tool_messages([QUESTION_TURN, called("rain"), result, called("rain")])) is None
+        assert "take turns" in (problem(tool_messages([QUESTION_TURN, result, called("rain")])) or "")
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"content": "Well."}, "empty content"),
             ({"role": "user"}, "an assistant's"),
@@ -100,8 +100,8 @@ class TestTools:
             ({"name": "rain"}, "nothing else"),
         ],
     )
-    def test_says_what_is_wrong_with_calls(self, change: dict, said: str) -> None:
-        assert said in (problem([*CALLING[:-1], CALLING[-1] | change]) or "")
+    def test_says_what_is_wrong_with_calls(self, change: dict, message: str) -> None:
+        assert message in (problem([*CALLING[:-1], CALLING[-1] | change]) or "")
 
     def test_what_is_called_is_among_the_tools(self, tmp_path: Path) -> None:
         assert "'rain' is called" in (tools_problem(CALLING, None) or "")
@@ -174,7 +174,7 @@ class Caller(Greeter):
     """A program that says how its rows are shown."""
 
     def chat_row(self, example: dspy.Example, call: PredictorCall) -> dict:
-        turns = [ASKED, {"role": "assistant", "calls": parse(call.reply, "json")}]
+        turns = [QUESTION_TURN, {"role": "assistant", "calls": parse(call.reply, "json")}]
         return {"tools": TOOLS, "messages": tool_messages(turns, call.messages[0]["content"])}
 
 

@@ -40,16 +40,16 @@ def chosen(out: Path, *runs: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
     return json.loads((out / "choice.json").read_text())
 
 
-def option(found: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in found["options"] if one["name"] == name)
+def option(decision: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in decision["options"] if one["name"] == name)
 
 
 def test_of_arms_that_score_alike_the_cheaper_one_is_taken(run: Path, tmp_path: Path) -> None:
-    found = chosen(tmp_path, run)
-    assert found["chosen"] == "sft"
-    assert "dpo differs by +5.0 points, which is not significant, and costs 50 % more" in (found["recommendation"])
-    assert found["baseline"] == "rag"
-    assert {(one["arm"], one["against"]): one["outcome"] for one in found["comparisons"]} == {
+    decision = chosen(tmp_path, run)
+    assert decision["chosen"] == "sft"
+    assert "dpo differs by +5.0 points, which is not significant, and costs 50 % more" in (decision["recommendation"])
+    assert decision["baseline"] == "rag"
+    assert {(one["arm"], one["against"]): one["outcome"] for one in decision["comparisons"]} == {
         ("dpo", "rag"): "better",
         ("sft", "rag"): "better",
         ("slow", "rag"): "no evidence of a difference",
@@ -59,43 +59,43 @@ def test_of_arms_that_score_alike_the_cheaper_one_is_taken(run: Path, tmp_path: 
 
 
 def test_the_best_is_taken_where_it_is_shown_to_be_better(run: Path, tmp_path: Path) -> None:
-    found = chosen(tmp_path, run, flags=["--arms", "rag,dpo"])
-    assert found["chosen"] == "dpo"
-    assert "it is better than rag (p < 0.05 after Holm's correction)" in found["recommendation"]
+    decision = chosen(tmp_path, run, flags=["--arms", "rag,dpo"])
+    assert decision["chosen"] == "dpo"
+    assert "it is better than rag (p < 0.05 after Holm's correction)" in decision["recommendation"]
 
 
 def test_a_price_that_differs_by_little_is_no_reason(tmp_path: Path) -> None:
     made = rows("rag", 0.70, 1.0, 1.0) + rows("sft", 0.75, 1.0, 0.98)
-    found = chosen(tmp_path, make_run(tmp_path / "run", made))
-    assert found["chosen"] == "rag"
-    assert found["recommendation"].startswith("No evidence that any arm is better than rag. Take rag")
+    decision = chosen(tmp_path, make_run(tmp_path / "run", made))
+    assert decision["chosen"] == "rag"
+    assert decision["recommendation"].startswith("No evidence that any arm is better than rag. Take rag")
 
 
 def test_an_arm_that_scores_alike_and_costs_less_is_taken(tmp_path: Path) -> None:
     made = rows("rag", 0.70, 1.0, 1.0) + rows("short", 0.70, 1.0, 0.5)
-    found = chosen(tmp_path, make_run(tmp_path / "run", made))
-    assert found["chosen"] == "short"
-    assert found["recommendation"].startswith("No evidence that any arm is better than rag. Take short")
-    assert "rag scores the same and costs 100 % more" in (found["recommendation"])
+    decision = chosen(tmp_path, make_run(tmp_path / "run", made))
+    assert decision["chosen"] == "short"
+    assert decision["recommendation"].startswith("No evidence that any arm is better than rag. Take short")
+    assert "rag scores the same and costs 100 % more" in (decision["recommendation"])
 
 
 def test_what_the_report_does_not_show_is_not_recommended(tmp_path: Path) -> None:
     made = rows("rag", 0.40, 1.0, 1.0) + rows("sft", 0.50, 1.0, 1.0)
     run = make_run(tmp_path / "run", made)
-    found = chosen(tmp_path / "out", run)
+    decision = chosen(tmp_path / "out", run)
     headline = json.loads((run / "results.json").read_text())["verdict"]["headline"]
-    assert found["chosen"] == "rag"
-    assert found["recommendation"].startswith(headline)
-    assert "sft scores highest (+10.0 points" in found["recommendation"]
+    assert decision["chosen"] == "rag"
+    assert decision["recommendation"].startswith(headline)
+    assert "sft scores highest (+10.0 points" in decision["recommendation"]
 
 
 def test_too_few_items_recommend_nothing_new(tmp_path: Path) -> None:
     made = [one for one in rows("rag", 0, 1.0, 1.2) + rows("sft", 1, 1.0, 1.0) if int(one["id"][-3:]) < 29]
     run = make_run(tmp_path / "run", made)
-    found = chosen(tmp_path / "out", run)
-    assert found["chosen"] == "rag"
-    assert found["recommendation"].startswith("Too few items to say whether any arm is better than rag (n = 29).")
-    assert json.loads((run / "results.json").read_text())["verdict"]["headline"] in found["recommendation"]
+    decision = chosen(tmp_path / "out", run)
+    assert decision["chosen"] == "rag"
+    assert decision["recommendation"].startswith("Too few items to say whether any arm is better than rag (n = 29).")
+    assert json.loads((run / "results.json").read_text())["verdict"]["headline"] in decision["recommendation"]
 
 
 def test_a_score_that_shows_more_than_the_judge_is_named(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_a_score_that_shows_more_than_the_judge_is_named(tmp_path: Path) -> None
     for one in made:
         one["scores"]["f1"] = 0.2 + 0.4 * (one["arm"] == "sft") + 0.01 * int(one["id"][-1])
     run = make_run(tmp_path / "run", made)
-    found = chosen(tmp_path / "out", run)
-    assert (found["chosen"], found["notes"][0].startswith("Token F1 does show a difference: sft +40.0")) == (
+    decision = chosen(tmp_path / "out", run)
+    assert (decision["chosen"], decision["notes"][0].startswith("Token F1 does show a difference: sft +40.0")) == (
         "rag",
         True,
     )
@@ -118,9 +118,9 @@ def test_the_exit_status_says_whether_an_arm_is_within_the_limits(run: Path) -> 
 
 def test_a_worse_arm_is_not_taken_because_too_few_items_can_tell(tmp_path: Path) -> None:
     made = [row for row in rows("rag", 0.40, 1.0, 1.2) + rows("dpo", 0.26, 1.0, 1.0) if row["id"][-1] in "0123"]
-    found = chosen(tmp_path, make_run(tmp_path / "run", made))
-    assert found["comparisons"][0]["outcome"] == "too few items"
-    assert found["chosen"] == "rag"
+    decision = chosen(tmp_path, make_run(tmp_path / "run", made))
+    assert decision["comparisons"][0]["outcome"] == "too few items"
+    assert decision["chosen"] == "rag"
 
 
 def test_figures_of_an_arm(run: Path, tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_figures_of_an_arm(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_pareto_front(run: Path, tmp_path: Path) -> None:
-    found = chosen(tmp_path, run)
-    assert {one["name"]: one["pareto"] for one in found["options"]} == {
+    decision = chosen(tmp_path, run)
+    assert {one["name"]: one["pareto"] for one in decision["options"]} == {
         "rag": True, "sft": True, "dpo": True, "slow": False
     }  # fmt: skip
 
@@ -154,11 +154,11 @@ def test_the_pareto_front(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_limits(run: Path, tmp_path: Path, flags: list[str], name: str | None, sentence: str) -> None:
-    found = chosen(tmp_path, run, flags=flags)
-    assert found["chosen"] == name
+    decision = chosen(tmp_path, run, flags=flags)
+    assert decision["chosen"] == name
     for part in sentence.split(" .* "):
-        assert part in found["recommendation"]
-    assert "dpo" in found["recommendation"]  # the best, taken or not
+        assert part in decision["recommendation"]
+    assert "dpo" in decision["recommendation"]  # the best, taken or not
 
 
 def test_an_unknown_cost_is_not_within_a_limit(tmp_path: Path) -> None:
@@ -167,10 +167,10 @@ def test_an_unknown_cost_is_not_within_a_limit(tmp_path: Path) -> None:
         rows("rag", 0.9, 1.0, None) + rows("priced", 0.5, 1.0, None, cost_usd=0.002),
         models={"student": "openai/some-model"},
     )
-    found = chosen(tmp_path / "out", hosted, flags=["--max-cost", "5"])
-    assert found["chosen"] == "priced"
-    assert option(found, "priced")["cost_per_thousand_usd"] == pytest.approx(2)
-    assert option(found, "rag")["excluded"] == {"--max-cost": "its cost is unknown"}
+    decision = chosen(tmp_path / "out", hosted, flags=["--max-cost", "5"])
+    assert decision["chosen"] == "priced"
+    assert option(decision, "priced")["cost_per_thousand_usd"] == pytest.approx(2)
+    assert option(decision, "rag")["excluded"] == {"--max-cost": "its cost is unknown"}
 
 
 def test_runs_of_several_students_side_by_side(run: Path, tmp_path: Path) -> None:
@@ -180,25 +180,25 @@ def test_runs_of_several_students_side_by_side(run: Path, tmp_path: Path) -> Non
         models={"student": "openai/llama-3.1-8b", "embedder": "openai/own"},
         concurrency=8,
     )
-    found = chosen(tmp_path, run, other, flags=["--arms", "rag"])
-    assert [one["name"] for one in found["options"]] == ["run-1/rag", "run-2/rag"]
-    assert (found["items"], found["left_out"]) == (N - 2, 2)
-    assert found["chosen"] == "run-2/rag"
-    assert option(found, "run-2/rag")["commercial"] == CONDITIONS
-    assert any("latencies are not comparable" in note for note in found["notes"])
-    found = chosen(tmp_path, run, other, flags=["--arms", "rag", "--commercial"])
-    assert "commercially on conditions (student llama3.1: " in found["recommendation"]
+    decision = chosen(tmp_path, run, other, flags=["--arms", "rag"])
+    assert [one["name"] for one in decision["options"]] == ["run-1/rag", "run-2/rag"]
+    assert (decision["items"], decision["left_out"]) == (N - 2, 2)
+    assert decision["chosen"] == "run-2/rag"
+    assert option(decision, "run-2/rag")["commercial"] == CONDITIONS
+    assert any("latencies are not comparable" in note for note in decision["notes"])
+    decision = chosen(tmp_path, run, other, flags=["--arms", "rag", "--commercial"])
+    assert "commercially on conditions (student llama3.1: " in decision["recommendation"]
 
 
 def test_what_nobody_knows_is_not_commercial_until_it_is_stated(tmp_path: Path) -> None:
     model = "openai/house-model"
     own = make_run(tmp_path / "own", rows("rag", 0.9, 1.0, None, cost_usd=0.1), models={"student": model})
-    found = chosen(tmp_path / "out", own, flags=["--commercial"])
-    assert found["chosen"] is None
-    assert "the student's licence is not known; state it with --licence (--commercial)" in found["recommendation"]
+    decision = chosen(tmp_path / "out", own, flags=["--commercial"])
+    assert decision["chosen"] is None
+    assert "the student's licence is not known; state it with --licence (--commercial)" in decision["recommendation"]
     assert chosen(tmp_path / "out", own, flags=["--commercial", "--licence", f"{model}=MIT"])["chosen"] == "rag"
-    found = chosen(tmp_path / "out", own, flags=["--commercial", "--licence", f"{model}=CC-BY-NC-4.0"])
-    assert "the student's licence CC-BY-NC-4.0 does not allow commercial use" in found["recommendation"]
+    decision = chosen(tmp_path / "out", own, flags=["--commercial", "--licence", f"{model}=CC-BY-NC-4.0"])
+    assert "the student's licence CC-BY-NC-4.0 does not allow commercial use" in decision["recommendation"]
 
 
 def test_an_arm_depends_on_the_teacher_that_it_learned_from(tmp_path: Path) -> None:
@@ -217,14 +217,14 @@ def test_an_arm_depends_on_the_teacher_that_it_learned_from(tmp_path: Path) -> N
         arms=arms,
         synthesis={"kept": 4, "filters": []},
     )
-    found = chosen(tmp_path / "out", run)
-    assert {one["name"]: sorted(one["licences"]) for one in found["options"]} == {
+    decision = chosen(tmp_path / "out", run)
+    assert {one["name"]: sorted(one["licences"]) for one in decision["options"]} == {
         "rag": ["embedder", "student"],
         "gold": ["student"],
         "taught": ["student", "teacher"],
         "shown": ["student", "teacher"],
     }
-    assert {one["name"]: one["commercial"] for one in found["options"]} == {
+    assert {one["name"]: one["commercial"] for one in decision["options"]} == {
         "rag": NO, "gold": YES, "taught": UNKNOWN, "shown": UNKNOWN
     }  # fmt: skip
 
@@ -235,9 +235,9 @@ def test_tuned_weights_are_weighed(tmp_path: Path) -> None:
     (run / "programs" / "sft").mkdir(parents=True)
     (run / "programs" / "sft" / "about.json").write_text(json.dumps({"weights": "model.gguf"}))
     (run / "model.gguf").write_bytes(bytes(3_000_000))
-    found = chosen(tmp_path / "out", run)
-    assert option(found, "sft")["weights_mb"] == 3.0
-    assert option(found, "elsewhere")["weights_mb"] is None
+    decision = chosen(tmp_path / "out", run)
+    assert option(decision, "sft")["weights_mb"] == 3.0
+    assert option(decision, "elsewhere")["weights_mb"] is None
 
 
 def test_another_metric_and_failed_answers(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_another_metric_and_failed_answers(tmp_path: Path) -> None:
         one["scores"]["tone"] = None if one["id"] == "item-000" else 1.0
     made[5] |= {"error": "ModelError: too long", "scores": {"judged": 0.0, "tone": None}}
     made[7]["answer_type"] = made[N + 7]["answer_type"] = "yes_no"
-    found = chosen(tmp_path / "out", make_run(tmp_path / "run", made), flags=["--metric", "tone"])
-    assert option(found, "rag")["quality"]["mean"] == pytest.approx((N - 3) / (N - 2))
-    assert option(found, "sft")["quality"]["mean"] == 1.0
-    assert found["items"] == N - 2  # one to which the metric does not apply, and the yes/no question
+    decision = chosen(tmp_path / "out", make_run(tmp_path / "run", made), flags=["--metric", "tone"])
+    assert option(decision, "rag")["quality"]["mean"] == pytest.approx((N - 3) / (N - 2))
+    assert option(decision, "sft")["quality"]["mean"] == 1.0
+    assert decision["items"] == N - 2  # one to which the metric does not apply, and the yes/no question
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_another_metric_and_failed_answers(tmp_path: Path) -> None:
     [
         (["{run}", "--metric", "charm"], "no metric 'charm'; there are exact, f1, judged"),
         (["{run}", "--arms", "best"], "No arm 'best' has answers here; there are rag, sft, dpo, slow"),
-        (["{run}", "--licence", "MIT"], "--licence MIT states nothing"),
+        (["{run}", "--licence", "MIT"], "--licence MIT is incomplete"),
         (["{run}", "--max-latency", "0"], r"--max-latency is 0\.0: it should be greater than 0"),
         (["{missing}"], "is not a finished run"),
         (["{run}", "{foreign}"], "these are of contract_qa, table_docs"),
@@ -323,8 +323,8 @@ def test_help_is_quick() -> None:
     ],
 )
 def test_licences_by_name(model: str, name: str, commercial: str) -> None:
-    found = licence_of(model)
-    assert (found.name, found.commercial) == (name, commercial)
+    licence = licence_of(model)
+    assert (licence.name, licence.commercial) == (name, commercial)
 
 
 def test_a_models_own_files_say_its_licence(tmp_path: Path) -> None:

@@ -159,19 +159,19 @@ def test_what_a_message_shows_holds_no_password(file: Path, tmp_path: Path) -> N
     path = tmp_path / "wrong.toml"
     for text, shown in (("count = 'postgresql://bob:secret@host/x'", False), ("count = 'secret'", True)):
         path.write_text(text)
-        with pytest.raises(SetupError, match=r"count.*it should be a valid integer") as told:
+        with pytest.raises(SetupError, match=r"count.*it should be a valid integer") as raised:
             read_toml(path, Own)
-        assert ("secret" in str(told.value)) is shown
+        assert ("secret" in str(raised.value)) is shown
     path.write_text("[models.options]\nteacher = 'secret'")
-    with pytest.raises(SetupError, match=r"models\.options\.teacher: it should be") as told:
+    with pytest.raises(SetupError, match=r"models\.options\.teacher: it should be") as raised:
         read_toml(path, Own)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
     path.write_text("[models]\napi_key = 'secret'")
     with pytest.raises(
         SetupError, match=r"models\.api_key does not exist: put the key into an environment variable"
-    ) as told:
+    ) as raised:
         read_toml(path, Own)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_missing_configuration_file_is_named(file: Path, tmp_path: Path) -> None:
@@ -182,9 +182,10 @@ def test_a_missing_configuration_file_is_named(file: Path, tmp_path: Path) -> No
 def test_help_says_how_small_a_quick_run_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(compile_settings(file), verb="compile", description="", args=["--help"])
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    help_text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert (
-        f"{QUICK['candidates']} candidates, {QUICK['held_out']} held-out questions and {QUICK['validation']} to" in said
+        f"{QUICK['candidates']} candidates, {QUICK['held_out']} held-out questions and {QUICK['validation']} to"
+        in help_text
     )
 
 

@@ -16,8 +16,8 @@ class Cabinet:
     """A retriever over one contract."""
 
     def search(self, query: str, document: str | None, words: int) -> list[Any]:
-        found = SimpleNamespace(text="The law of Ohio governs.", score=1.0)
-        return [found] if document in (None, "lease") else []
+        passage = SimpleNamespace(text="The law of Ohio governs.", score=1.0)
+        return [passage] if document in (None, "lease") else []
 
 
 def test_silence_is_only_said_of_contracts_that_are_there() -> None:

@@ -93,14 +93,14 @@ def quantities(text: str) -> set[float | str]:
     counts only with its capital: "may" is seldom a month in a contract.
     """
     text = text.replace("year to year", "one year")
-    found: set[float | str] = {month for month in MONTHS if re.search(rf"\b{month}\b", text)}
+    stated_values: set[float | str] = {month for month in MONTHS if re.search(rf"\b{month}\b", text)}
     tokens = re.findall(r"\d[\d,]*(?:\.\d+)?|[a-z]+", text.lower())
     group: float | None = None  # the number being read, below the next thousand or million
     total = 0.0
     for token in [*tokens, "."]:
         if token[0].isdigit():
             if group is not None:  # "22, 2022" or "five (5)": a second number begins
-                found.add(total + group)
+                stated_values.add(total + group)
                 total = 0.0
             group = float(token.replace(",", ""))
         elif token in WORDS:
@@ -114,12 +114,12 @@ def quantities(text: str) -> set[float | str]:
         elif group is not None:
             value, group, total = total + group, None, 0.0
             if token in {"year", "years"}:
-                found.add(f"{value * 12:g} months")
+                stated_values.add(f"{value * 12:g} months")
             elif token in {"month", "months"}:
-                found.add(f"{value:g} months")
+                stated_values.add(f"{value:g} months")
             else:
-                found.add(value)
-    return found
+                stated_values.add(value)
+    return stated_values
 
 
 def shingles(text: str, size: int = 5) -> set[tuple[str, ...]]:

@@ -45,7 +45,7 @@ def test_a_bad_line_is_named(tmp_path: Path, row: object, sentence: str) -> None
     [
         ([], "Nothing to do"),
         (["--items", "none.jsonl", "--scores", "out.jsonl"], "none.jsonl cannot be read: No such file"),
-        (["--items", "none.jsonl"], "name one with --scores"),
+        (["--items", "none.jsonl"], "Name a file for the scores of"),
         (["--judge", "openai/x", "--fit", "none.jsonl"], "Only the judge reference is fitted"),
     ],
 )

@@ -37,8 +37,10 @@ class Rivers:
 
     def read(self, limit: int | None = None) -> Knowledge:
         items = [Item(f"{name}/1", name, f"The {name} is a river.") for name in self.names[:limit]]
-        asked = [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
-        return Knowledge(items, asked)
+        labelled_rows = (
+            [as_row(name, f"Where does the {name} end?") for name in self.names[:limit]] if self.labelled else []
+        )
+        return Knowledge(items, labelled_rows)
 
 
 def as_row(name: str, question: str) -> dspy.Example:
@@ -153,9 +155,9 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     ]
     assert (tmp_path / "programs" / "shown" / "program.json").exists()
     assert not (tmp_path / "programs" / "broken").exists()
-    asked, first = len(server.requests), (tmp_path / "results.json").read_bytes()
+    request_count, first = len(server.requests), (tmp_path / "results.json").read_bytes()
     compile_(tmp_path, server, Rivers())
-    assert len(server.requests) == asked > 0
+    assert len(server.requests) == request_count > 0
     assert (tmp_path / "results.json").read_bytes() == first
 
 
@@ -278,6 +280,23 @@ def test_a_preference_about_nothing_that_was_read_ends_the_run_before_any_model_
     with pytest.raises(SetupError, match="line 2: field 'river' is \"Styx\"; but no such river was read"):
         compile_(tmp_path, server, Named(), training={"feedback": str(path)})
     assert not server.requests
+
+
+def test_feedback_on_held_out_questions_is_left_out_and_counted(tmp_path: Path, server: Server) -> None:
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+    compile_(tmp_path / "before", server, Rivers(), evaluation={"arms": ["zero_shot"]})
+    asked = {name: rows_of(tmp_path / "before", name)[0]["question"] for name in ("train", "test")}
+    path = tmp_path / "feedback.jsonl"
+    lines = [{"question": q, "answer": "sea", "good": True, "id": n, "feedback": [n]} for n, q in asked.items()]
+    lines.append({"question": f" {asked['test'].upper()}", "chosen": "sea", "rejected": "lake"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results, _ = compile_(
+        tmp_path / "after", server, Rivers(), evaluation={"arms": ["zero_shot"]}, training={"feedback": str(path)}
+    )
+    (row,) = rows_of(tmp_path / "after", "feedback")
+    assert (row["question"], row["good"], row["feedback"]) == (asked["train"], True, ["train"])
+    assert any("2 lines left out: they ask a held-out question" in note for note in results["notes"])
 
 
 def test_a_source_that_nobody_could_learn_from_ends_a_new_run_before_any_model_is_asked(

@@ -35,31 +35,33 @@ ENDLESS: list[Callable[[Path], None]] = [os.mkfifo, sparse, lambda path: path.sy
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Path:
+def write_finished_run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run", [row(arm, index, index % 2) for arm in ("rag", "sft") for index in range(6)])
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("made", [*ENDLESS, lambda path: path.symlink_to("/etc/passwd")])
-def test_what_is_no_file_of_a_run_is_refused(finished: Path, part: str, made: Callable[[Path], None]) -> None:
-    (finished / part).unlink()
-    made(finished / part)
+def test_what_is_no_file_of_a_run_is_refused(write_finished_run: Path, part: str, made: Callable[[Path], None]) -> None:
+    (write_finished_run / part).unlink()
+    made(write_finished_run / part)
     with pytest.raises(SetupError, match="is not a finished run"):
-        report.main([str(finished)])
+        report.main([str(write_finished_run)])
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_files_of_another_folder_are_not_brought_into_a_run(finished: Path, tmp_path: Path, verb: str) -> None:
+def test_files_of_another_folder_are_not_brought_into_a_run(
+    write_finished_run: Path, tmp_path: Path, verb: str
+) -> None:
     theirs = tmp_path / "mine"
     theirs.mkdir()
     (theirs / "letter.txt").write_text("dear")
-    (finished / ".results").symlink_to(theirs)
-    VERBS[verb](finished, tmp_path / "out")
+    (write_finished_run / ".results").symlink_to(theirs)
+    VERBS[verb](write_finished_run, tmp_path / "out")
     assert (theirs / "letter.txt").read_text() == "dear"
-    assert not (finished / "letter.txt").exists()
+    assert not (write_finished_run / "letter.txt").exists()
 
 
-def test_a_report_is_not_written_through_links(finished: Path, tmp_path: Path) -> None:
+def test_a_report_is_not_written_through_links(write_finished_run: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
     for name in (
@@ -68,10 +70,10 @@ def test_a_report_is_not_written_through_links(finished: Path, tmp_path: Path) -
         f".report.html.{os.getpid()}.partial",
         f".report.md.{os.getpid()}.partial",
     ):
-        (finished / name).symlink_to(mine)
-    report.main([str(finished)])
+        (write_finished_run / name).symlink_to(mine)
+    report.main([str(write_finished_run)])
     assert mine.read_text() == "mine"
-    assert "sft" in (finished / "report.md").read_text()
+    assert "sft" in (write_finished_run / "report.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite.lock", "ledger.sqlite.http.lock"])
@@ -121,17 +123,17 @@ def test_small_files_of_a_run_are_not_waited_for(
 
 
 @pytest.mark.parametrize("weights", [5, [], {}, "../" * 50, "a" * 5000])
-def test_weights_of_any_kind_do_not_stop_a_choice(finished: Path, weights: object) -> None:
-    about = finished / "programs" / "rag" / "about.json"
+def test_weights_of_any_kind_do_not_stop_a_choice(write_finished_run: Path, weights: object) -> None:
+    about = write_finished_run / "programs" / "rag" / "about.json"
     about.parent.mkdir(parents=True)
     about.write_text(json.dumps({"weights": weights}))
-    assert choose.main([str(finished)]) in (0, choose.NOTHING_WITHIN_LIMITS)
+    assert choose.main([str(write_finished_run)]) in (0, choose.NOTHING_WITHIN_LIMITS)
 
 
 @pytest.mark.parametrize("verb", ["report", "choose"])
-def test_rows_of_any_depth_do_not_stop_a_report(finished: Path, tmp_path: Path, verb: str) -> None:
+def test_rows_of_any_depth_do_not_stop_a_report(write_finished_run: Path, tmp_path: Path, verb: str) -> None:
     deep = "[" * 100_000
     for name in ("datasets/test.jsonl", "programs/rag/about.json"):
-        (finished / name).parent.mkdir(parents=True)
-        (finished / name).write_text(deep)
-    VERBS[verb](finished, tmp_path / "out")
+        (write_finished_run / name).parent.mkdir(parents=True)
+        (write_finished_run / name).write_text(deep)
+    VERBS[verb](write_finished_run, tmp_path / "out")

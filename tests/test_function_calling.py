@@ -188,9 +188,9 @@ class TestSource:
         assert {e.group for e in knowledge.labelled} <= groups
 
     @pytest.mark.parametrize(
-        ("fields", "told"),
+        ("fields", "message"),
         [
-            ({"functions": ["volume"]}, "volume is none of the functions"),
+            ({"functions": ["volume"]}, "volume is not among the functions"),
             ({"expected": [{"area": {"width": [3]}}]}, "missing argument height"),
             ({"expected": [{"area": {"width": ["three"], "height": [4]}}]}, "does not fit"),
             ({"expected": [{"area": 3}]}, "accepted values"),
@@ -198,10 +198,10 @@ class TestSource:
             ({"question": ""}, "'question'"),
         ],
     )
-    def test_examples_that_do_not_fit(self, tmp_path: Path, fields: dict[str, Any], told: str) -> None:
+    def test_examples_that_do_not_fit(self, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
         path = tmp_path / "examples.jsonl"
         path.write_text(example(**fields))
-        with pytest.raises(SetupError, match=told):
+        with pytest.raises(SetupError, match=message):
             Functions(SAMPLE, functions=module(tmp_path), examples=path).read()
 
     def test_settings_that_do_not_go_together(self, tmp_path: Path) -> None:
@@ -239,17 +239,17 @@ WEEKDAY = '[{"name": "weekday_of", "arguments": {"day": "2026-12-25"}}]'
 class TestProgram:
     def test_calls_and_executes(self) -> None:
         program, engine = caller(lambda text: WEEKDAY)
-        said = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"], execute=True)
-        assert said.answer == WEEKDAY
-        assert not said.abstained
-        assert [outcome["result"] for outcome in said.results] == ["Friday"]
+        prediction = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"], execute=True)
+        assert prediction.answer == WEEKDAY
+        assert not prediction.abstained
+        assert [outcome["result"] for outcome in prediction.results] == ["Friday"]
         assert len(engine.requests) == 1
 
     def test_no_call(self) -> None:
-        said = caller(lambda text: "[]")[0](question="Thank you!", available=["weekday_of"])
-        assert said.abstained
-        assert said.answer == "[]"
-        assert said.results == []
+        prediction = caller(lambda text: "[]")[0](question="Thank you!", available=["weekday_of"])
+        assert prediction.abstained
+        assert prediction.answer == "[]"
+        assert prediction.results == []
 
     def test_python_syntax(self) -> None:
         program, engine = caller(lambda text: '[weekday_of(day="2026-12-25")]', Functions(SAMPLE, syntax="python"))
@@ -268,18 +268,18 @@ class TestProgram:
         lm = scripted_lm(lambda text: json.dumps({"calls": json.loads(WEEKDAY)}))
         program = FunctionCaller(scripted_resources(lm), Functions(SAMPLE, syntax=syntax))
         program.set_lm(lm)
-        said = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
+        prediction = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
         schema = lm.engine.requests[0].config.response_format["schema"]  # type: ignore[attr-defined]
         assert (schema["type"], schema["required"]) == ("object", ["calls"])
         assert schema["properties"]["calls"]["type"] == "array"
-        assert said.answer == WEEKDAY
-        assert said.calls == (WEEKDAY if syntax == "json" else '[weekday_of(day="2026-12-25")]')
+        assert prediction.answer == WEEKDAY
+        assert prediction.calls == (WEEKDAY if syntax == "json" else '[weekday_of(day="2026-12-25")]')
 
     def test_a_call_of_what_is_not_shown(self, labelled: list[dspy.Example]) -> None:
         """No reference teaches it; unconstrained it is a wrong answer."""
         program, _ = caller(lambda text: WEEKDAY, most=1)
         example = next(e for e in labelled if e.category == "choice").copy(calls=WEEKDAY, available=["split_bill"])
-        with pytest.raises(ModelError, match="calls weekday_of, which is none of the functions shown: split_bill"):
+        with pytest.raises(ModelError, match="calls weekday_of, which is not one of the functions shown: split_bill"):
             program(question="Which weekday is it?", available=["split_bill"])
         good = next(e for e in labelled if len(e.available) == 1 and e.expected["calls"])
         traces = collect(program, [example, good], executor=Executor(1), score=lambda *_: 1.0)
@@ -288,10 +288,10 @@ class TestProgram:
         assert loose(question="Which weekday is it?", available=["split_bill"]).answer == WEEKDAY
 
     def test_what_is_no_list_of_calls_is_wrong(self, labelled: list[dspy.Example]) -> None:
-        said = caller(lambda text: "I cannot do that")[0](question="Hm?", available=["weekday_of"])
-        assert not said.abstained
+        prediction = caller(lambda text: "I cannot do that")[0](question="Hm?", available=["weekday_of"])
+        assert not prediction.abstained
         irrelevant = next(e for e in labelled if e.category == "irrelevant")
-        assert CallJudge(SOURCE.own)(irrelevant, said) == 0.0
+        assert CallJudge(SOURCE.own)(irrelevant, prediction) == 0.0
 
     def test_of_many_functions_the_relevant_ones_are_shown(self) -> None:
         program, engine = caller(lambda text: "[]")
@@ -304,9 +304,9 @@ class TestProgram:
         tool = {"type": "function", "function": {"name": "ping", "description": "Ping a host.", "parameters": {
             "type": "object", "properties": {"host": {"type": "string"}}, "required": ["host"]}}}  # fmt: skip
         program, _ = caller(lambda text: '[{"name": "ping", "arguments": {"host": "a.b"}}]')
-        said = program(question="Ping a.b", available=[tool], execute=True)
-        assert said.functions[0].name == "ping"
-        assert "can be called" in said.results[0]["stopped"]
+        prediction = program(question="Ping a.b", available=[tool], execute=True)
+        assert prediction.functions[0].name == "ping"
+        assert "can be called" in prediction.results[0]["stopped"]
 
     def test_unknown_function(self) -> None:
         with pytest.raises(SetupError, match="no function 'nothing'"):
@@ -383,8 +383,8 @@ class TestCallToken:
     @pytest.mark.parametrize("reply", [f"{MARKER}{WEEKDAY}", f"{MARKER} {WEEKDAY}", WEEKDAY])
     def test_it_is_taken_off_the_reply(self, reply: str) -> None:
         program, engine = caller(lambda text: reply, call_token=MARKER)
-        said = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
-        assert (said.answer, said.calls) == (WEEKDAY, WEEKDAY)
+        prediction = program(question="Which weekday is Christmas Day 2026?", available=["weekday_of"])
+        assert (prediction.answer, prediction.calls) == (WEEKDAY, WEEKDAY)
         assert engine.requests[0].config.response_format["schema"]["x-call-token"] == MARKER
         assert caller(lambda text: "[]", call_token=MARKER)[0](question="Hi", available=["weekday_of"]).abstained
 
@@ -449,7 +449,7 @@ class TestCallToken:
         task, other = function_calling(call_token=MARKER), {"dpo": {"call_token": "<call>"}}
         check_training(task, {"sft": {"call_token": MARKER, "epochs": 2}, "dpo": {"most": 3}})
         check_training(function_calling(), other)
-        with pytest.raises(SetupError, match=rf"options\.dpo\.call_token is '<call>', but .* is '{MARKER}'"):
+        with pytest.raises(SetupError, match=rf"options\.dpo\.call_token is '<call>', but .* use '{MARKER}'"):
             check_training(task, other)
 
     @pytest.mark.parametrize("value", ["many", -1, 2.5, True])
@@ -482,8 +482,8 @@ class TestScores:
         row = next(e for e in labelled if e.question == "Split a bill of 84 euros between four people.")
         scores = {name: m(row, dspy.Prediction(answer=answer)) for name, m in call_metrics(SOURCE.own).items()}
         names = ("right_function", "right_arguments", "real_names", "real_arguments", "valid", "abstention")
-        found = tuple(None if scores[name] != scores[name] else scores[name] for name in names)
-        assert found == expected
+        metric_values = tuple(None if scores[name] != scores[name] else scores[name] for name in names)
+        assert metric_values == expected
 
     def test_judge_takes_rows(self, labelled: list[dspy.Example]) -> None:
         rows = [{"expected": e.expected, "prediction": e.answer} for e in labelled]

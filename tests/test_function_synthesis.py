@@ -43,7 +43,7 @@ KNOWN = SOURCE.own()
 
 
 @pytest.mark.parametrize(
-    ("value", "text", "said"),
+    ("value", "text", "stated"),
     [
         (6, "there were six of us", True),
         (6, "there were 16 of us", False),
@@ -71,8 +71,8 @@ KNOWN = SOURCE.own()
         ({"product": "dry bag", "quantity": 2}, "two dry bags", True),
     ],
 )
-def test_is_said(value: Any, text: str, said: bool) -> None:
-    assert is_stated(value, text) is said
+def test_is_said(value: Any, text: str, stated: bool) -> None:
+    assert is_stated(value, text) is stated
 
 
 def test_every_spelling_is_recognised() -> None:
@@ -234,7 +234,7 @@ class TestFilters:
     def test_an_option_is_said_in_words_of_its_description_too(self, way: str) -> None:
         call = Call("find_flights", {"origin": "LIS", "destination": "YYZ", "day": "2026-08-06"})
         verdict = NothingElse(KNOWN)(candidate(f"Are there {way} flights from LIS to YYZ on 6 August 2026?", [call]))
-        assert verdict.why == "an option is said that is not called: direct"
+        assert verdict.why == "an option is stated that is not set: direct"
         called = Call("find_flights", {**call.arguments, "direct": True})
         assert NothingElse(KNOWN)(
             candidate(f"Are there {way} flights from LIS to YYZ on 6 August 2026?", [called])
@@ -250,7 +250,7 @@ class TestFilters:
     def test_a_number_that_is_said_again_may_be_another_argument(self, question: str, keep: bool) -> None:
         call = Call("book_hotel", {"city": "Lisbon", "arrival": "2026-04-16", "nights": 2})
         verdict = NothingElse(KNOWN)(candidate(question, [call]))
-        assert (verdict.keep, verdict.why) == (keep, "" if keep else "a number is said again: 2")
+        assert (verdict.keep, verdict.why) == (keep, "" if keep else "a number is repeated: 2")
 
     def test_people_s_requests_pass(self) -> None:
         """What people wrote is kept, but where a value goes without saying ("half an hour", "arrived broken")."""
@@ -295,7 +295,7 @@ class TestFilters:
         one = candidate("And in Vienna that same day?", [call], new=new, conversation=before)
         assert NothingElse(KNOWN)(one).keep
         new = candidate("And in Vienna on 5 June 2026 that day?", [call], conversation=before)
-        assert NothingElse(KNOWN)(new).why == "a day from nowhere"
+        assert NothingElse(KNOWN)(new).why == "an invented day"
         assert NothingElse(KNOWN)(candidate("And in Vienna on 5 June 2026 that day?", [call])).keep, "not a follow-up"
         late = candidate("And the day after? In Vienna on 5 June 2026.", [call], conversation=before)
         assert NothingElse(KNOWN)(late).keep, "no day is taken over"
@@ -308,12 +308,12 @@ class TestFilters:
 
     def test_a_reply_names_nothing_that_was_neither_said_nor_returned(self) -> None:
         outcome = [{"result": 3.10686}]
-        asked = "How far is the Oslo run of 5 km in miles?"
-        assert Reply()(candidate(asked, [MILES], results=outcome, reply="The Oslo run is 3.11 miles.")).keep
-        verdict = Reply()(candidate(asked, [MILES], results=outcome, reply="The Tokyo run is 3.11 miles."))
-        assert (verdict.keep, verdict.why) == (False, "a name from nowhere: Tokyo")
+        request = "How far is the Oslo run of 5 km in miles?"
+        assert Reply()(candidate(request, [MILES], results=outcome, reply="The Oslo run is 3.11 miles.")).keep
+        verdict = Reply()(candidate(request, [MILES], results=outcome, reply="The Tokyo run is 3.11 miles."))
+        assert (verdict.keep, verdict.why) == (False, "an invented name: Tokyo")
         late = [{"result": "19:30"}]
-        assert Reply()(candidate(asked, [MILES], results=late, reply="It leaves at 7:30 PM.")).keep
+        assert Reply()(candidate(request, [MILES], results=late, reply="It leaves at 7:30 PM.")).keep
         assert states_result("2026-12-01", "It is December 1, 2026.")
 
     def test_reverse_queries_by_value_and_by_quantile(self) -> None:
@@ -378,8 +378,8 @@ def teacher(text: str) -> str:
     """Says what is wanted as it is, in place of a model."""
     wanted = re.match(r"Wanted: (.*)", text)
     if wanted:
-        said = " and ".join(re.sub(r" \((.*)\)$", r" with \1", part) for part in wanted[1].split(" And: "))
-        return re.sub(r"the result of |[(){}]", "", said.replace(": ", " ").replace(";", ",")) + "."
+        joined = " and ".join(re.sub(r" \((.*)\)$", r" with \1", part) for part in wanted[1].split(" And: "))
+        return re.sub(r"the result of |[(){}]", "", joined.replace(": ", " ").replace(";", ",")) + "."
     return "It is " + text.split("Result: ")[1] + "." if "Result: " in text else "[]"
 
 
@@ -411,10 +411,10 @@ class TestUnits:
             assert called <= set(unit.offered)
             assert called <= own, "a function of another split is called"
             if unit.category == "missing_argument":
-                (said,) = unit.about
-                assert any("missing argument" in problem for problem in validate(said, KNOWN.values()))
+                (requested,) = unit.about
+                assert any("missing argument" in problem for problem in validate(requested, KNOWN.values()))
                 assert not unit.expected
-                assert said.name in unit.offered
+                assert requested.name in unit.offered
             if unit.category == "irrelevant":
                 assert unit.about[0].name not in unit.offered
             if unit.category == "nested":
@@ -476,23 +476,23 @@ def test_synthesis_keeps_what_is_right(resources: Any, train: datasets.Split) ->
     synthesizer = function_synthesizer(resources, SOURCE, MIX)
     synthesizer.set_lm(resources.teacher)
     filters = function_filters(resources, SOURCE)
-    found = synthesise(train.items, synthesizer, filters, executor=resources.executor, limit=70)
-    assert found.failures == {}
-    assert len(found.kept) >= 35
+    rows_made = synthesise(train.items, synthesizer, filters, executor=resources.executor, limit=70)
+    assert rows_made.failures == {}
+    assert len(rows_made.kept) >= 35
     assert {"single", "choice", "parallel", "missing_argument", "irrelevant", "multi_turn"} <= {
-        example.category for example in found.kept
+        example.category for example in rows_made.kept
     }
     workshop = Workshop(KNOWN.values())
-    for example in found.kept:
+    for example in rows_made.kept:
         calls = calls_of(example.expected["calls"])
         assert parse(example.answer, "json") == calls
         if example.results:
             assert [outcome.as_json() for outcome in workshop.run(calls)] == example.results
     workshop.close()
-    openings = [one.unit.first_turns for one in found.candidates if one.category == "multi_turn"]
+    openings = [one.unit.first_turns for one in rows_made.candidates if one.category == "multi_turn"]
     assert all(isinstance(opening, FirstTurns) for opening in openings)
     assert len({opening.kind for opening in openings}) >= 2
-    conversations = [example for example in found.kept if example.category == "multi_turn"]
+    conversations = [example for example in rows_made.kept if example.category == "multi_turn"]
     assert all("conversation" in example.inputs() and "User:" in example.request for example in conversations)
 
 
@@ -521,7 +521,7 @@ def now(city: str) -> int:
         synthesizer = function_synthesizer(resources, source, "single=3,parallel=1")
         synthesizer.set_lm(resources.teacher)
         with Ledger(ledger) as opened, opened.unit(station="synthesis"):
-            found = synthesise(
+            rows_made = synthesise(
                 source.read().items,
                 synthesizer,
                 function_filters(resources, source),
@@ -529,7 +529,7 @@ def now(city: str) -> int:
                 ledger=opened,
                 limit=6,
             )
-        return found.candidate_rows()
+        return rows_made.candidate_rows()
 
     first = rows(tmp_path / "ledger.sqlite")
     assert rows(tmp_path / "ledger.sqlite") == first
@@ -562,13 +562,13 @@ def test_prompt_iteration(train: datasets.Split) -> None:
     resources = scripted_resources(lm, executor=Executor(1))  # no seeds: no other demonstrations
     synthesizer = function_synthesizer(resources, SOURCE, "single=1")
     synthesizer.set_lm(lm)
-    found = improve(synthesizer, train.items, resources.executor, batch=12)
-    assert found["before"] < 0.6
-    assert found["after"] > 0.9
-    assert found["demonstrations"] == len(synthesizer.writer.write.demos) == 2
-    assert found["kept"]
-    assert any("well-formed" in cause for cause in found["causes"]["before"])
-    assert "2 demonstrations" in in_words(found)[1]
+    measures_made = improve(synthesizer, train.items, resources.executor, batch=12)
+    assert measures_made["before"] < 0.6
+    assert measures_made["after"] > 0.9
+    assert measures_made["demonstrations"] == len(synthesizer.writer.write.demos) == 2
+    assert measures_made["kept"]
+    assert any("well-formed" in cause for cause in measures_made["causes"]["before"])
+    assert "2 demonstrations" in in_words(measures_made)[1]
 
 
 def test_iteration_that_is_worth_nothing_changes_nothing(resources: Any, train: datasets.Split) -> None:
@@ -577,7 +577,7 @@ def test_iteration_that_is_worth_nothing_changes_nothing(resources: Any, train: 
     synthesizer.set_lm(lm)
     synthesizer.tune(train.items, (), resources.executor)
     assert synthesizer.writer.write.demos == []
-    assert "no better" in synthesizer.findings[1]
+    assert "no gain" in synthesizer.findings[1]
     assert isinstance(synthesizer, Tunable)
     synthesizer.tune((), (), resources.executor)
     assert synthesizer.findings == []

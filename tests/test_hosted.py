@@ -295,5 +295,5 @@ def test_contract_qa_with_its_default_arms_ends_with_a_report(tmp_path: Path, se
     text = (run / "results.json").read_text()
     assert [arm["name"] for arm in json.loads(text)["arms"]] == ["rag", "bootstrap"]
     assert " at 0x" not in text
-    for said in (done.stderr, (run / "report.md").read_text()):
-        assert "The arms that train weights (sft, dpo, orpo) are left out" in said
+    for output in (done.stderr, (run / "report.md").read_text()):
+        assert "The arms that train weights (sft, dpo, orpo) are left out" in output

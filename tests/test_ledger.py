@@ -347,9 +347,9 @@ def test_what_was_answered_survives_sigkill(tmp_path: Path) -> None:
 def test_the_first_answer_stays(ledger: Ledger) -> None:
     ledger.record(ModelCall("k", '{"a": 1}', "m", "judge"))
     ledger.record(ModelCall("k", '{"a": 2}', "m", "judge"))
-    found = ledger.lookup("k")
-    assert found is not None
-    assert found.response == '{"a": 1}'
+    answer_found = ledger.lookup("k")
+    assert answer_found is not None
+    assert answer_found.response == '{"a": 1}'
     assert ledger.lookup("other") is None
 
 

@@ -168,13 +168,13 @@ def test_damage_is_told_with_the_snapshot_and_the_commands_and_restored(run: Pat
     DAMAGE[damage](path)
     with pytest.raises(SetupError) as caught:
         Ledger(path, resume_command=AGAIN)
-    said = str(caught.value)
+    message = str(caught.value)
     command = f"-m synth_dspy.restore {shlex.quote(str(run))}"
-    assert f"The ledger {path} is damaged" in said
-    assert str(run / "ledger.snapshot.sqlite") in said
-    assert "120 answers" in said
-    assert f"{command}`" in said
-    assert f"go on with `{AGAIN}`" in said
+    assert f"The ledger {path} is damaged" in message
+    assert str(run / "ledger.snapshot.sqlite") in message
+    assert "120 answers" in message
+    assert f"{command}`" in message
+    assert f"go on with `{AGAIN}`" in message
 
     restore.main(shlex.split(command)[2:])
     answers = read_all(path)
@@ -201,16 +201,16 @@ def test_every_answer_outside_the_damaged_pages_is_restored(run: Path) -> None:
 def test_every_page_zeroed_in_turn_is_told_or_makes_no_difference(run: Path) -> None:
     path = run / "ledger.sqlite"
     whole = path.read_bytes()
-    told = 0
+    detected = 0
     for begin in range(0, len(whole), PAGE):
         path.write_bytes(whole[:begin] + bytes(PAGE) + whole[begin + PAGE :])
         try:
             answers = read_all(path)
         except SetupError:
-            told += 1
+            detected += 1
         else:
             assert answers == ANSWERS
-    assert told > len(whole) // PAGE // 2
+    assert detected > len(whole) // PAGE // 2
 
 
 def test_a_changed_byte_anywhere_is_told_or_makes_no_difference(run: Path) -> None:
@@ -347,8 +347,8 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, limit: int) -> No
     done = subprocess.run(
         [sys.executable, "-c", WRITE_UNTIL_FULL, str(path), str(limit)], capture_output=True, text=True, check=False
     )
-    written, _, said = done.stdout.partition(" ")
-    assert "free some space" in said, done.stderr
+    written, _, error_text = done.stdout.partition(" ")
+    assert "free some space" in error_text, done.stderr
     with Ledger(path) as ledger:
         assert [call.key for call in ledger.calls()] == [f"{number:064x}" for number in range(int(written))]
 

@@ -83,19 +83,19 @@ def test_q8_0_rounds_by_a_hundredth(base: Path, adapter: Path, tmp_path: Path) -
     tensors = _tensors(tmp_path / "model.gguf")
     assert {t.tensor_type for n, t in tensors.items() if "attn_q" in n or "ffn_down" in n} == {Types.Q8_0}
     assert tensors["token_embd.weight"].tensor_type == Types.F16
-    found = _weights(_transformers_reads(tmp_path / "model.gguf"))
+    loaded = _weights(_transformers_reads(tmp_path / "model.gguf"))
     expected = _weights(apply_adapters(load_base(base)[0], [adapter]))
     for name, values in expected.items():
-        assert np.abs(found[name] - values).max() <= np.abs(values).max() / 200, name
+        assert np.abs(loaded[name] - values).max() <= np.abs(values).max() / 200, name
 
 
 def test_two_adapters_are_added_in_order(base: Path, adapter: Path, tmp_path: Path) -> None:
     second = tiny_adapter(tmp_path / "second", base, seed=5, rank=2, targets=("q_proj", "down_proj"))
     merge(base, [adapter, second], tmp_path / "both.gguf", "F16")
     expected = _weights(apply_adapters(load_base(base)[0], [adapter, second]))
-    found = _weights(_transformers_reads(tmp_path / "both.gguf"))
+    loaded = _weights(_transformers_reads(tmp_path / "both.gguf"))
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(loaded[name], values, atol=2e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "F16"])
@@ -207,9 +207,9 @@ def test_a_gguf_base_is_its_folder_again(family: str, tmp_path: Path) -> None:
     merge(folder, [], tmp_path / "base.gguf", "F16")
     model, tokenizer = load_base(tmp_path / "base.gguf")
     original, other_tokenizer = load_base(folder)
-    for (name, found), (other, expected) in zip(_weights(model).items(), _weights(original).items(), strict=True):
+    for (name, loaded), (other, expected) in zip(_weights(model).items(), _weights(original).items(), strict=True):
         assert name == other
-        np.testing.assert_allclose(found, expected, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(loaded, expected, atol=1e-3, err_msg=name)
     messages = [{"role": "user", "content": "Clause 12:\n\n1. né 2021  <|im_end|>"}]
     assert tokenizer.apply_chat_template(messages) == other_tokenizer.apply_chat_template(messages)
     assert tokenizer.eos_token == other_tokenizer.eos_token
@@ -396,8 +396,8 @@ def _same_in_llama_cpp(path: Path, prompts: list[list[dict[str, str]]]) -> float
     same = 0
     with httpx.Client(base_url=llama.listening_address, timeout=600) as client:
         for text, prompt, reply in zip(texts, ids, ours, strict=True):
-            asked = {"content": text, "add_special": False, "parse_special": True}
-            assert client.post("/tokenize", json=asked).json()["tokens"] == prompt
+            tokenize_request = {"content": text, "add_special": False, "parse_special": True}
+            assert client.post("/tokenize", json=tokenize_request).json()["tokens"] == prompt
             body = {"prompt": prompt, "n_predict": 48, "temperature": 0, "return_tokens": True}
             theirs = client.post("/completion", json=body).json()["tokens"]
             end = reply[-1] if len(reply) < 48 else None  # which llama.cpp leaves out

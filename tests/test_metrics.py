@@ -27,10 +27,17 @@ def test_exact_match_takes_the_best_reference_and_minds_no_case_or_punctuation(a
 
 
 def test_token_f1_is_the_best_over_references() -> None:
-    said = prediction("the laws of Delaware")
-    assert metrics.token_f1(example("Delaware"), said) == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
-    assert metrics.token_f1(example("New York", "laws of Delaware"), said) == 1.0
-    assert metrics.token_f1(example("New York"), said) == 0.0
+    predicted = prediction("the laws of Delaware")
+    assert metrics.token_f1(example("Delaware"), predicted) == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
+    assert metrics.token_f1(example("New York", "laws of Delaware"), predicted) == 1.0
+    assert metrics.token_f1(example("New York"), predicted) == 0.0
+
+
+def test_an_abstention_earns_no_token_f1_from_shared_words() -> None:
+    silent = prediction("The agreement does not state the governing law of the agreement.")
+    assert metrics.token_f1(example("the governing law of the agreement is Swedish law"), silent) == 0.0
+    assert metrics.token_f1(example("The agreement does not state a law."), silent) > 0.5
+    assert metrics.token_f1(example("Swedish law"), dspy.Prediction(answer="Swedish law", abstained=True)) == 0.0
 
 
 def test_repeated_words_do_not_raise_f1() -> None:
@@ -78,10 +85,10 @@ def test_answers_are_no_abstentions(answer: str) -> None:
 
 
 def test_retrieval_counts_gold_spans_among_passages_white_space_aside() -> None:
-    asked = example("x", spans=("ends on\n March 3", "laws of  Delaware"))
+    spanned = example("x", spans=("ends on\n March 3", "laws of  Delaware"))
     passages = ("Nothing here.", "It ends  on March 3 of the year.", "more")
-    assert metrics.retrieval_recall(asked, prediction("", *passages)) == 0.5
-    assert metrics.retrieval_mrr(asked, prediction("", *passages)) == 0.5
-    assert metrics.retrieval_recall(asked, prediction()) == 0.0
-    assert metrics.retrieval_mrr(asked, prediction()) == 0.0
+    assert metrics.retrieval_recall(spanned, prediction("", *passages)) == 0.5
+    assert metrics.retrieval_mrr(spanned, prediction("", *passages)) == 0.5
+    assert metrics.retrieval_recall(spanned, prediction()) == 0.0
+    assert metrics.retrieval_mrr(spanned, prediction()) == 0.0
     assert math.isnan(metrics.retrieval_mrr(example("x"), prediction()))

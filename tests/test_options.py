@@ -56,7 +56,10 @@ def test_an_option_of_a_role_is_a_flag() -> None:
     [
         (["--training.options.sft.epochs"], r"^--training\.options\.sft\.epochs needs a value\.$"),
         (["--training.options.sft.epochs", "--quick"], "epochs needs a value"),
-        (["--training.options.sft", "3"], r"names no option: write it as --training\.options\.METHOD\.NAME VALUE"),
+        (
+            ["--training.options.sft", "3"],
+            r"lacks the name of an option: write it as --training\.options\.METHOD\.NAME VALUE",
+        ),
         (["--training.options.stf.epochs", "3"], "stf is not a training method; the methods are sft, dpo"),
         (["--models.options.pupil.seed", "3"], "pupil is not a role"),
         (["--models.options.judge.api_key", "secret"], r"api_key: a configuration must not contain a key; name [^']+$"),
@@ -74,11 +77,11 @@ def test_help_names_every_option_of_a_training_and_loads_no_library_for_it(works
         "try: main(['contract_qa', '--help'])\n"
         "finally: print('heavy:', sorted({'dspy', 'torch', 'openvino_genai', 'numpy'} & sys.modules.keys()))"
     )
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=workspace, check=True
     ).stdout
-    assert "heavy: []" in said
-    assert "--training.options.METHOD.NAME VALUE" in said
+    assert "heavy: []" in completed
+    assert "--training.options.METHOD.NAME VALUE" in completed
     names = {*TrainSpec.model_fields} - RESERVED - {"lora"} | {f"lora.{name}" for name in Lora.model_fields}
-    listed = said.partition("NAME is ")[2].partition(" (TrainSpec")[0].replace("\n", " ").split(", ")
+    listed = completed.partition("NAME is ")[2].partition(" (TrainSpec")[0].replace("\n", " ").split(", ")
     assert {name.strip() for name in listed} == names

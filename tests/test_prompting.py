@@ -75,11 +75,11 @@ def test_a_labelled_teacher_shows_an_unanswerable_example_too() -> None:
 
 def test_warming_makes_exactly_the_calls_that_bootstrapping_makes() -> None:
     """An example never stands among its own demonstrations, neither when warming nor in DSPy's loop."""
-    asked: list[str] = []
+    prompts_seen: list[str] = []
 
     class Recording(DummyLM):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            asked.append(str(kwargs.get("messages")))
+            prompts_seen.append(str(kwargs.get("messages")))
             return super().__call__(*args, **kwargs)
 
     rows = [example(n) for n in range(4)]
@@ -87,12 +87,12 @@ def test_warming_makes_exactly_the_calls_that_bootstrapping_makes() -> None:
     teacher = prompting.labelled_teacher(Echo(), rows, k=2, seed=0)
     with dspy.context(lm=lm):
         prompting.prefetch_answers(teacher, rows, Executor(1))
-        warmed, asked[:] = list(asked), []
+        warmed, prompts_seen[:] = list(prompts_seen), []
         with prompting.quiet("test"):
             dspy.BootstrapFewShot(metric=prompting.at_least(exact, 0.5), max_labeled_demos=2).compile(
                 Echo(), teacher=teacher, trainset=rows
             )
-    assert sorted(warmed) == sorted(asked)
+    assert sorted(warmed) == sorted(prompts_seen)
 
 
 @pytest.mark.parametrize("recipe", [Bootstrap, RandomSearch])

@@ -1,4 +1,4 @@
-"""What the README shows is true: its example is about a held-out contract, and its answer is right."""
+"""What the README and docs/training.md show is true: an example about a held-out contract, with a right answer."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
     from synth_dspy.evaluation.judges import ReferenceJudge
     from synth_dspy.models.embedder import EmbeddedEmbedder
 
-    found = EXAMPLE.search((workspace / "README.md").read_text(encoding="utf-8"))
-    assert found is not None
+    example = EXAMPLE.search((workspace / "README.md").read_text(encoding="utf-8"))
+    assert example is not None
     flags = ["--evaluation.arms", "rag", "--synthesis.candidates", "0", "--retention.prompts", "0"]
     command = [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *flags, "--runs", str(tmp_path)]
     subprocess.run(command, cwd=workspace, check=True, capture_output=True, timeout=400)
     (run,) = tmp_path.glob("contract_qa/*/results.json")
     held_out = [json.loads(line) for line in (run.parent / "datasets" / "test.jsonl").read_text().splitlines()]
-    items = [row for row in held_out if (row["question"], row["document"]) == (found["question"], found["document"])]
-    assert [row["references"][0] for row in items] == [found["answer"]]
+    items = [
+        row for row in held_out if (row["question"], row["document"]) == (example["question"], example["document"])
+    ]
+    assert [row["references"][0] for row in items] == [example["answer"]]
     program = load(run.parent / "programs" / "rag", workspace=workspace)
-    answer = program(question=found["question"], document=found["document"]).answer
+    answer = program(question=example["question"], document=example["document"]).answer
     judged = ReferenceJudge(EmbeddedEmbedder()).score_many([{**items[0], "prediction": answer, "abstained": False}])
     assert judged[0] >= 0.5, answer
 
@@ -43,8 +45,8 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
 @pytest.mark.slow
 def test_the_fine_tuning_lines_run_as_they_stand(workspace: Path, tmp_path: Path) -> None:
     """They end with two tuned models: on every CPU, although so short a training leaves many tokens nearly equal."""
-    readme = (workspace / "README.md").read_text(encoding="utf-8")
-    block = readme[readme.index("    from synth_dspy import LocalProvider, lm_for") :].split("\n\nWhat was tuned", 1)[0]
+    text = (workspace / "docs" / "training.md").read_text(encoding="utf-8")
+    block = text[text.index("    from synth_dspy import LocalProvider, lm_for") :].split("\n\nWhat was tuned", 1)[0]
     code = textwrap.dedent(block) + "\nprint(tuned.model, better.model)\n"
     environment = {**os.environ, "SYNTH_DSPY_HOME": str(_home_with_weights(tmp_path))}
     done = subprocess.run(

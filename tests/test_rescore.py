@@ -77,11 +77,11 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
         roles = dict.fromkeys(("student", "judge", "embedder"), "openai/mock")
         run = make_run(tmp_path, workspace, **roles, api_base=server.url)
         evaluate.main([str(run), "--seeds", str(seeds)])
-        asked = len(server.requests)
+        requests_before = len(server.requests)
         (folder,) = (run / "evaluations").iterdir()
         first = (folder / "results.json").read_bytes()
         evaluate.main([str(run), "--seeds", str(seeds)])
-        assert len(server.requests) == asked >= 2 * len(NEW)
+        assert len(server.requests) == requests_before >= 2 * len(NEW)
         assert (folder / "results.json").read_bytes() == first
         evaluate.main([str(run / "programs" / "bootstrap"), "--seeds", str(seeds), "--out", str(tmp_path / "one")])
     assert folder.name.startswith("fresh-")

@@ -18,7 +18,7 @@ from synth_dspy.pipeline.resources import check_model_options
         ("temperatur", r"models\.options\.judge\.temperatur is not an option .*: did you mean temperature\?$"),
         ("max_token", "did you mean max_tokens"),
         ("penalty", "presence_penalty"),
-        ("zzz", "there are .*, api_base, api_key_name, .*, temperature, .*top_p\.$"),
+        ("zzz", "the valid names are .*, api_base, api_key_name, .*, temperature, .*top_p\.$"),
     ],
 )
 def test_an_option_that_no_embedded_model_knows_is_named_with_those_like_it(option: str, sentence: str) -> None:
@@ -27,12 +27,12 @@ def test_an_option_that_no_embedded_model_knows_is_named_with_those_like_it(opti
 
 
 def test_other_models_and_models_that_are_not_asked_take_anything() -> None:
-    asked: dict[str, Any] = {"reasoning_effort": "low"}
-    check_model_options(Models(teacher="openai/gpt", options={"teacher": asked, "judge": asked}))
+    call_options: dict[str, Any] = {"reasoning_effort": "low"}
+    check_model_options(Models(teacher="openai/gpt", options={"teacher": call_options, "judge": call_options}))
 
 
 def test_every_option_that_is_known_is_taken() -> None:
     """How a server is reached is passed over, so that a role can move between the two kinds of models."""
-    known = dict.fromkeys(embedded_options(), 1)
-    assert {"temperature", "max_tokens", "seed", "n", "api_base", "timeout"} <= known.keys()
-    check_model_options(Models(options={"student": known, "teacher": known}))
+    every_option = dict.fromkeys(embedded_options(), 1)
+    assert {"temperature", "max_tokens", "seed", "n", "api_base", "timeout"} <= every_option.keys()
+    check_model_options(Models(options={"student": every_option, "teacher": every_option}))

@@ -104,10 +104,10 @@ class TestProgram:
 
     def test_a_conversation_is_turns_before_the_question(self, house: House) -> None:
         program = ScopedAssistant(house, None)
-        said = "Customer: Hello?\nAssistant: Yes.\nWhat is it?"
+        transcript = "Customer: Hello?\nAssistant: Yes.\nWhat is it?"
         before = {"conversation": "Customer: A?\nAssistant: B.", "question": "C?", "answer": "D."}
         program.answer.demos = [before, {"conversation": "", "question": "E?", "answer": "F."}]
-        system, *messages = prompt_of(program, conversation=said, question="And?")
+        system, *messages = prompt_of(program, conversation=transcript, question="And?")
         assert system["role"] == "system"
         assert [message["content"] for message in messages] == [
             *("A?", "B.", "C?", "D.", "E?", "F."),
@@ -116,8 +116,8 @@ class TestProgram:
         assert [message["role"] for message in messages] == ["user", "assistant"] * 4 + ["user"]
 
     def test_a_speaker_s_lines_in_a_row_are_one_message(self) -> None:
-        said = turns("Customer: One.\nCustomer: Two.\nAssistant: So: three.")
-        assert [message["content"] for message in said] == ["One.\nTwo.", "So: three."]
+        transcript = turns("Customer: One.\nCustomer: Two.\nAssistant: So: three.")
+        assert [message["content"] for message in transcript] == ["One.\nTwo.", "So: three."]
 
     @pytest.mark.parametrize(("reply", "abstained"), [(DECLINE, True), ("Open Cards in the app.", False)])
     def test_declining_is_abstaining(self, house: House, reply: str, abstained: bool) -> None:
@@ -244,9 +244,9 @@ class TestSmallTeacher:
 
     def test_a_sentence_that_breaks_a_rule_is_left_out(self, house: House, resources: Any) -> None:
         responses = HouseResponses(house, resources.seeds, resources.embedder.embed)
-        said = responses(question="?", house_says="Open Cards in the app. We guarantee that it works.")
-        assert said.answer == "Open Cards in the app."
-        assert said.broken == ["no-promises"]
+        response = responses(question="?", house_says="Open Cards in the app. We guarantee that it works.")
+        assert response.answer == "Open Cards in the app."
+        assert response.broken == ["no-promises"]
 
     def test_the_whole_station_keeps_what_fits_and_says_why_not(self, house: House, resources: Any) -> None:
         synthesizer = small(resources, house, "How do I freeze my card if it is missing?")
@@ -305,9 +305,9 @@ class TestFilters:
         assert (verdict.keep, verdict.why) == (False, why)
 
     def test_what_customers_write_stays(self, house: House) -> None:
-        asked = [row["question"] for row in house.examples() if len(row["question"].split()) >= 4]
-        kept = [question for question in asked if CustomerMessage()(self.candidate(question)).keep]
-        assert len(kept) >= 0.98 * len(asked), set(asked) - set(kept)
+        questions_asked = [row["question"] for row in house.examples() if len(row["question"].split()) >= 4]
+        kept = [question for question in questions_asked if CustomerMessage()(self.candidate(question)).keep]
+        assert len(kept) >= 0.98 * len(questions_asked), set(questions_asked) - set(kept)
 
     def test_the_neighbours_decide_what_it_is_about(self, house: House, resources: Any) -> None:
         belongs = Belongs(house, resources.seeds, resources.embedder.embed, near=0.1, strict=True)
@@ -339,9 +339,9 @@ class TestCapableTeacher:
         explored = {"analysis": "They hurry.", "subtopics": ["lost keys"]}
         questions.set_lm(chain_lm(explored, {"questions": ["One  more?", "Two?", "Three?"]}))
         topic = house.topics[0]
-        said = questions(topic=topic, part=topic.subtopics[0], kind=ATTEMPT, examples=["x"], number=2, turn=1)
-        assert said.questions == ["One more?", "Two?"]
-        assert said.subtopics == ["lost keys"]
+        written = questions(topic=topic, part=topic.subtopics[0], kind=ATTEMPT, examples=["x"], number=2, turn=1)
+        assert written.questions == ["One more?", "Two?"]
+        assert written.subtopics == ["lost keys"]
 
     def test_a_draft_that_breaks_a_rule_is_revised(self, house: House) -> None:
         responses = ChainResponses(house)
@@ -354,14 +354,14 @@ class TestCapableTeacher:
                 {"violations": [{"rule": "of no such name", "why": "x"}]},
             )
         )
-        said = responses(question="How?", house_says="Open Cards in the app.")
-        assert (said.answer, said.in_scope, said.broken) == ("Open Cards in the app.", True, [])
+        response = responses(question="How?", house_says="Open Cards in the app.")
+        assert (response.answer, response.in_scope, response.broken) == ("Open Cards in the app.", True, [])
 
     def test_what_is_never_mended_is_said(self, house: House) -> None:
         responses = ChainResponses(house, rounds=1)
-        found = {"violations": [{"rule": "no-blame", "why": "scolds"}]}
+        check = {"violations": [{"rule": "no-blame", "why": "scolds"}]}
         decided, draft = {"reason": "b", "in_scope": True}, {"answer": "Do better."}
-        responses.set_lm(chain_lm(decided, draft, found, {"revised": "Do better now."}, found))
+        responses.set_lm(chain_lm(decided, draft, check, {"revised": "Do better now."}, check))
         (broken,) = responses(question="How?").broken
         assert broken.startswith("no-blame: Never blame or scold the customer. (scolds)")
 
@@ -373,8 +373,8 @@ class TestCapableTeacher:
             chain_lm({"analysis": "a", "subtopics": ["s"]}, {"questions": ["May I block it?", "How is it blocked?"]})
         )
         answer = "Open Cards in the app and choose Freeze."
-        said = [{"reason": "b", "in_scope": True}, {"answer": answer}, {"violations": []}]
-        synthesizer.responses.set_lm(chain_lm(*said, *said))
+        replies = [{"reason": "b", "in_scope": True}, {"answer": answer}, {"violations": []}]
+        synthesizer.responses.set_lm(chain_lm(*replies, *replies))
         (freeze,) = [item for item in items(house) if item.id == "lost-cards/freeze"]
         (unit, *_) = synthesizer.plan([freeze], 4)
         candidates = synthesizer(unit)

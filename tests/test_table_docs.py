@@ -43,7 +43,7 @@ def example(**fields: object) -> dspy.Example:
     return dspy.Example(**{**row, "names": ["bill", "bill_no", "cust_no", "total"], **fields})
 
 
-def said(text: str) -> dspy.Prediction:
+def comment_prediction(text: str) -> dspy.Prediction:
     return dspy.Prediction(answer=text)
 
 
@@ -65,12 +65,12 @@ def said(text: str) -> dspy.Prediction:
     ],
 )
 def test_metrics(metric: object, text: str, score: float) -> None:
-    assert metric(example(), said(text)) == score
+    assert metric(example(), comment_prediction(text)) == score
 
 
 def test_names_that_a_reference_or_a_foreign_key_gives_are_not_invented() -> None:
     row = example(column="cust_no int, foreign key to Customers.CustNo", references=["See PayerList."])
-    assert nothing_invented(row, said("Foreign key to Customers.CustNo, in PayerList")) == 1.0
+    assert nothing_invented(row, comment_prediction("Foreign key to Customers.CustNo, in PayerList")) == 1.0
 
 
 def test_a_comment_that_mentions_everything_agrees_less_than_one_that_says_it() -> None:
@@ -88,8 +88,8 @@ def test_a_comment_is_scored_by_the_reference_judge_and_marked_down() -> None:
     rambling = (
         "Last name of the person. The first name is the name. The title is the title. The suffix is the suffix of it"
     )
-    said = ["The person's last name", rambling, "Weight in kilograms", ""]
-    right, long, wrong, empty = judge.score_many([{**row, "prediction": text} for text in said])
+    comments = ["The person's last name", rambling, "Weight in kilograms", ""]
+    right, long, wrong, empty = judge.score_many([{**row, "prediction": text} for text in comments])
     assert right > 0.7 > long > wrong
     assert empty == 0.0
     assert judge.agreement == {}  # measured on answers to questions, not on comments
@@ -119,9 +119,9 @@ def test_prompts_of_wide_tables_stay_within_200_tokens() -> None:
     program = TableDocumenter(SimpleNamespace())
     program.set_lm(dspy.LM("test/none", engine=SimpleNamespace(complete=lambda request: None)))
     examples = [row(widest, column.name, "What it is") for column in widest.columns]
-    asked = prompts(program, examples, Executor(2))
-    assert len(asked) == len(examples)
-    assert max(estimate_tokens("".join(m["content"] for m in messages)) for messages in asked) <= 200
+    prompts_made = prompts(program, examples, Executor(2))
+    assert len(prompts_made) == len(examples)
+    assert max(estimate_tokens("".join(m["content"] for m in messages)) for messages in prompts_made) <= 200
 
 
 def test_documentation_covers_every_column_once_and_keeps_what_people_wrote() -> None:
@@ -136,8 +136,8 @@ def test_documentation_covers_every_column_once_and_keeps_what_people_wrote() ->
     ]
     assert coverage(table, [c.column for c in doc.comments]).whole
     assert not coverage(table, ["a", "b", "b", "x"]).whole
-    found = coverage(table, ["a", "b", "b", "x"])
-    assert (found.missing, found.invented, found.repeated) == ((WHOLE, "c"), ("x",), ("b",))
+    shares = coverage(table, ["a", "b", "b", "x"])
+    assert (shares.missing, shares.invented, shares.repeated) == ((WHOLE, "c"), ("x",), ("b",))
 
 
 def test_a_model_that_never_answers_is_an_error_and_one_that_fails_once_is_not() -> None:

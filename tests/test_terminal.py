@@ -201,9 +201,9 @@ def test_the_list_of_commands_imports_no_library() -> None:
         ("compile contract_qa --resume x --quick", "give --resume without --quick"),
         ("choose a --max-latency fast", "--max-latency is 'fast': it should be a number"),
         ("weights pul", "invalid choice 'pul'"),
-        ("report", "Not given, and needed: PATH"),
-        ("blind sheets a", "Not given, and needed: --out PATH"),
-        ("blind seats", "blind has no part 'seats'"),
+        ("report", "Missing: PATH"),
+        ("blind sheets a", "Missing: --out PATH"),
+        ("blind seats", "blind has no subcommand 'seats'"),
         ("train spec.json --dry", "did you mean --dry-run?"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_mistake_looks_the_same_on_a_terminal() -> None:
     status, shown = on_terminal(*MODULE, "report")
     assert status == 2
     assert "\x1b" not in shown
-    assert "Not given, and needed: PATH" in shown
+    assert "Missing: PATH" in shown
 
 
 def test_help_is_shown_outside_a_workspace_too(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class TestRules:
         assert violations("anything", [rule]) == []
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ("# only a title\n", "has no rules"),
             ("## empty\n- never: `x`\n", "says nothing"),
@@ -68,8 +68,8 @@ class TestRules:
             ("## twice\nA.\n## twice\nB.\n", "two rules named 'twice'"),
         ],
     )
-    def test_mistakes_are_named(self, tmp_path: Path, text: str, said: str) -> None:
-        with pytest.raises(SetupError, match=re.escape(said)):
+    def test_mistakes_are_named(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(SetupError, match=re.escape(message)):
             read_rules(self.write(tmp_path, text))
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ class TestHouse:
 
     def test_the_house_keeps_its_own_rules(self, house: House) -> None:
         rules = (*house.rules, *house.tone)
-        said = [part.answer for topic in house.topics for part in topic.subtopics]
-        said += [row["answer"] for row in house.examples()]
-        said += [house.words("decline"), house.words("general")]
-        assert {answer: broken for answer in said if (broken := violations(answer, rules))} == {}
+        house_answers = [part.answer for topic in house.topics for part in topic.subtopics]
+        house_answers += [row["answer"] for row in house.examples()]
+        house_answers += [house.words("decline"), house.words("general")]
+        assert {answer: broken for answer in house_answers if (broken := violations(answer, rules))} == {}
 
     def test_most_rules_are_checked_by_a_program(self, house: House) -> None:
         assert [rule.id for rule in house.rules if not rule.checked] == ["scope"]
@@ -114,7 +114,7 @@ class TestHouse:
         assert "Food and cooking" not in page
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"topic": "nowhere"}, "no topic 'nowhere'"),
             ({"references": []}, "add at least one accepted answer"),
@@ -123,15 +123,15 @@ class TestHouse:
             ({"question": ""}, "question"),
         ],
     )
-    def test_mistakes_in_questions_are_named(self, house: House, tmp_path: Path, change: dict, said: str) -> None:
+    def test_mistakes_in_questions_are_named(self, house: House, tmp_path: Path, change: dict, message: str) -> None:
         row = {"id": "1", "topic": "savings", "question": "How?", "in_scope": True, "references": ["So."]} | change
         path = tmp_path / "examples.jsonl"
         path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        with pytest.raises(SetupError, match=re.escape(said)):
+        with pytest.raises(SetupError, match=re.escape(message)):
             house.examples(path)
 
     @pytest.mark.parametrize(
-        ("file", "edit", "said"),
+        ("file", "edit", "message"),
         [
             ("rules.md", lambda text: text + "\n## odd\nText.\n- never: `(`\n", "is not a regular expression"),
             ("tone.md", None, "cannot be read"),
@@ -145,7 +145,7 @@ class TestHouse:
         ],
     )
     def test_all_of_a_house_is_read_before_any_model(
-        self, house: House, tmp_path: Path, file: str, edit: Callable[[str], str] | None, said: str
+        self, house: House, tmp_path: Path, file: str, edit: Callable[[str], str] | None, message: str
     ) -> None:
         shutil.copytree(house.folder, tmp_path / "mine")
         path = tmp_path / "mine" / file
@@ -153,7 +153,7 @@ class TestHouse:
             path.unlink()
         else:
             path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
-        with pytest.raises(SetupError, match=re.escape(said)):
+        with pytest.raises(SetupError, match=re.escape(message)):
             Topics(House(tmp_path / "mine")).check()
 
     @pytest.mark.parametrize(("scope", "lesson"), [(True, "decline"), (False, "answer")])
@@ -241,10 +241,10 @@ class TestRealQuestions:
 
     def test_thirty_intents_of_clinc_are_in_scope(self, shared_data: Path) -> None:
         questions = read_real(shared_data / "clinc150")
-        found = {question.intent for question in questions}
+        intents = {question.intent for question in questions}
         assert len(IN_SCOPE) == 30
-        assert found >= IN_SCOPE
-        assert len(found) == 151
+        assert intents >= IN_SCOPE
+        assert len(intents) == 151
         assert 3_000 < sum(question.in_scope for question in questions) < 4_500
         assert len({question.text.casefold() for question in questions}) == len(questions)
         few = some(questions, 2)
@@ -284,8 +284,10 @@ class TestRealQuestions:
 
     def test_the_answer_that_they_share_is_no_contamination(self, house: House) -> None:
         source = Topics(house)
-        asked = [RealQuestion(text, text, "banking77", text, True) for text in ("Where is my card?", "Why this fee?")]
-        one, other = map(source.real_example, asked)
+        in_scope_questions = [
+            RealQuestion(text, text, "banking77", text, True) for text in ("Where is my card?", "Why this fee?")
+        ]
+        one, other = map(source.real_example, in_scope_questions)
         embed = lambda texts: np.eye(2, dtype=np.float32)[[int("fee" in text) for text in texts]]  # noqa: E731
         assert decontaminate([one], [other], embed)[1]["removed"] == 0
         assert decontaminate([one], [one], embed)[1]["removed"] == 1
@@ -299,12 +301,12 @@ class TestDiversity:
 
     def test_counts_spread_repetition_and_coverage(self) -> None:
         rows = [{"question": q, "group": g} for q, g in (("a 1", "x"), ("a 2", "x"), ("b", "x"), ("c", "y"))]
-        found = diversity(rows, self.embed, expected=["x", "y", "z"])
-        assert found.near_duplicates == 0.25
-        assert found.coverage == pytest.approx(2 / 3)
-        assert found.groups == {"x": 3, "y": 1, "z": 0}
-        assert found.spread == pytest.approx(5 / 6)  # one of six pairs is equal
-        assert found.nearest == pytest.approx(0.5)
+        measured = diversity(rows, self.embed, expected=["x", "y", "z"])
+        assert measured.near_duplicates == 0.25
+        assert measured.coverage == pytest.approx(2 / 3)
+        assert measured.groups == {"x": 3, "y": 1, "z": 0}
+        assert measured.spread == pytest.approx(5 / 6)  # one of six pairs is equal
+        assert measured.nearest == pytest.approx(0.5)
 
     def test_one_question_is_not_spread(self) -> None:
         assert diversity([{"question": "a", "group": "x"}], self.embed).spread == 0.0

@@ -165,6 +165,15 @@ def test_events_count_the_tokens_that_are_estimated(make: Make) -> None:
     assert events[0]["steps"] == result["steps"] == 4
 
 
+def test_both_labels_of_kto_weigh_the_same() -> None:
+    from synth_dspy.training.trainers.kto import label_weights
+
+    assert label_weights([True, False]) == [1.0, 1.0]
+    weights = label_weights([True] * 6 + [False] * 2)
+    assert sum(weights[:6]) == pytest.approx(sum(weights[6:]))
+    assert label_weights([True] * 99 + [False])[-1] == 4.0
+
+
 @pytest.mark.parametrize(("method", "loss"), [("dpo", 0.693147), ("kto", 0.5)])
 def test_training_begins_at_the_reference(make: Make, method: str, loss: float) -> None:
     result, _ = run(make(method))
@@ -369,8 +378,8 @@ def test_a_killed_training_goes_on_to_the_same_adapter(make: Make, method: str) 
         killed.send_signal(signal.SIGKILL)
     assert not (broken.parent / "result.json").exists()
     with start(broken, "--events") as resumed:
-        said = [json.loads(line) for line in resumed.communicate()[0].splitlines()]
-    assert [event["step"] for event in said if event["event"] == "progress"] == [3, 4, 5, 6]
+        events = [json.loads(line) for line in resumed.communicate()[0].splitlines()]
+    assert [event["step"] for event in events if event["event"] == "progress"] == [3, 4, 5, 6]
     assert weights(broken) == weights(unbroken)
     first, second = (json.loads((spec.parent / "result.json").read_text()) for spec in (unbroken, broken))
     assert (first["loss"], first["tokens"], first["steps"]) == (second["loss"], second["tokens"], second["steps"])
@@ -438,20 +447,20 @@ print([spec.name for spec in train._specs(config, None)])
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said", "status", "trained"),
+    ("seconds", "message", "status", "trained"),
     [("0.1", None, 0, "['spec.json']\n"), ("30", "no JSON\n", 1, ""), ("30", "", 1, "")],
 )
 def test_a_process_that_waits_leaves_if_nothing_comes_or_nothing_that_makes_sense(
-    seconds: str, said: str | None, status: int, trained: str
+    seconds: str, message: str | None, status: int, trained: str
 ) -> None:
     command = [sys.executable, "-c", WAITING, seconds]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        if said == "":
+        if message == "":
             child.stdin.close()
-        elif said is not None:
-            child.stdin.write(said)
+        elif message is not None:
+            child.stdin.write(message)
             child.stdin.flush()
         assert (child.stdout.read(), child.wait(20)) == (trained, status)
 
@@ -473,8 +482,8 @@ def test_two_processes_do_not_train_in_one_folder(make: Make, monkeypatch: pytes
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(make: Make) -> None:
-    said = r"is nan: lower training\.options\.sft\.learning_rate \(now 1e\+30\)"
-    with pytest.raises(TrainingError, match=said) as caught:
+    message = r"is nan: lower training\.options\.sft\.learning_rate \(now 1e\+30\)"
+    with pytest.raises(TrainingError, match=message) as caught:
         run(make(learning_rate=1e30, epochs=4))
     assert caught.value.kind == "loss"
 
@@ -491,8 +500,8 @@ def test_memory_that_runs_out_is_told_as_such(
         raise error
 
     monkeypatch.setattr(sft, "token_logps", fail)
-    said = r"Memory ran out .* lower training\.options\.sft\.max_tokens \(now 2048\)"
-    with pytest.raises(TrainingError, match=said) as caught:
+    message = r"Memory ran out .* lower training\.options\.sft\.max_tokens \(now 2048\)"
+    with pytest.raises(TrainingError, match=message) as caught:
         run(make())
     assert caught.value.kind == "memory"
 

@@ -32,7 +32,7 @@ def tokenizer(base: Path) -> Any:
     return load_tokenizer(base)
 
 
-def said(text: str) -> list[dict[str, str]]:
+def reply_of(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
@@ -47,19 +47,19 @@ def written(path: Path, *rows: Any) -> Path:
 @pytest.mark.parametrize(
     ("method", "row", "field"),
     [
-        ("dpo", {"prompt": PROMPT, "chosen": said("A")}, "rejected"),
-        ("orpo", {"prompt": PROMPT, "rejected": said("A")}, "chosen"),
-        ("sft", {"completion": said("A")}, "prompt"),
+        ("dpo", {"prompt": PROMPT, "chosen": reply_of("A")}, "rejected"),
+        ("orpo", {"prompt": PROMPT, "rejected": reply_of("A")}, "chosen"),
+        ("sft", {"completion": reply_of("A")}, "prompt"),
         ("sft", {"prompt": PROMPT, "completion": "A"}, "completion"),
         ("sft", {"prompt": PROMPT, "completion": []}, "completion"),
         ("sft", {"prompt": PROMPT, "completion": [{"role": "user", "content": "A"}]}, "completion"),
-        ("kto", {"prompt": PROMPT, "completion": said("A")}, "label"),
-        ("kto", {"prompt": PROMPT, "completion": said("A"), "label": "yes"}, "label"),
+        ("kto", {"prompt": PROMPT, "completion": reply_of("A")}, "label"),
+        ("kto", {"prompt": PROMPT, "completion": reply_of("A"), "label": "yes"}, "label"),
         ("grpo", {"prompt": "When?"}, "prompt"),
     ],
 )
 def test_a_row_that_lacks_something_is_named(tmp_path: Path, method: Any, row: Any, field: str) -> None:
-    good = {"prompt": PROMPT, **{side: said("B") for side in SIDES[method]}, "label": True}
+    good = {"prompt": PROMPT, **{side: reply_of("B") for side in SIDES[method]}, "label": True}
     path = written(tmp_path / "rows.jsonl", good, row)
     with pytest.raises(SetupError, match=rf"rows\.jsonl, line 2: field '{field}'"):
         read_rows(path, method)
@@ -73,7 +73,7 @@ def test_prompts_are_read_from_rows_of_any_kind(tmp_path: Path) -> None:
 
 
 def test_what_is_trained_is_what_is_served(tokenizer: Any) -> None:
-    prompt, reply = prompt_ids(tokenizer, PROMPT), reply_ids(tokenizer, PROMPT, said("On 1 January 2021."))
+    prompt, reply = prompt_ids(tokenizer, PROMPT), reply_ids(tokenizer, PROMPT, reply_of("On 1 January 2021."))
     text = tokenizer.apply_chat_template(PROMPT, tokenize=False, add_generation_prompt=True)
     assert tokenizer.decode(prompt) == text
     # The reply ends with the token that ends the turn; the line break that the template writes after it is not trained.
@@ -89,12 +89,12 @@ def test_a_template_that_renders_the_past_in_another_way_leaves_the_plain_reply(
         "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]<think></think>{% endif %}"
     )
-    reply = reply_ids(tokenizer, PROMPT, said("Yes."))
+    reply = reply_ids(tokenizer, PROMPT, reply_of("Yes."))
     assert tokenizer.decode(reply) == "Yes.<|im_end|>"
 
 
 def test_long_rows_are_left_out_and_counted_never_cut(tokenizer: Any) -> None:
-    rows = [{"prompt": PROMPT, "chosen": said("Yes"), "rejected": said("No " * n)} for n in (1, 50, 2)]
+    rows = [{"prompt": PROMPT, "chosen": reply_of("Yes"), "rejected": reply_of("No " * n)} for n in (1, 50, 2)]
     whole = tokenize(rows, "dpo", tokenizer, max_tokens=10_000)
     short = tokenize(rows, "dpo", tokenizer, max_tokens=len(whole.groups[2].prompt) + 20)
     assert (whole.left_out, short.left_out) == (0, 1)
@@ -105,7 +105,7 @@ def test_long_rows_are_left_out_and_counted_never_cut(tokenizer: Any) -> None:
 
 
 def test_a_reply_is_learned_to_where_serving_would_cut_it(tokenizer: Any) -> None:
-    row = {"prompt": PROMPT, "completion": said("No " * 50)}
+    row = {"prompt": PROMPT, "completion": reply_of("No " * 50)}
     whole = tokenize([row], "sft", tokenizer, max_tokens=999).groups[0].completions[0]
     for most in (1, 20, len(whole), 999):
         cut = tokenize([{**row, "reply_tokens": most}], "sft", tokenizer, max_tokens=999).groups[0].completions[0]
@@ -115,7 +115,7 @@ def test_a_reply_is_learned_to_where_serving_would_cut_it(tokenizer: Any) -> Non
 
 def test_a_reply_has_at_least_one_token(tmp_path: Path) -> None:
     for most in (0, True, 2.5, "9"):
-        path = written(tmp_path / "rows.jsonl", {"prompt": PROMPT, "completion": said("No"), "reply_tokens": most})
+        path = written(tmp_path / "rows.jsonl", {"prompt": PROMPT, "completion": reply_of("No"), "reply_tokens": most})
         with pytest.raises(SetupError, match=r"line 1: field 'reply_tokens'.*positive whole number"):
             read_rows(path, "sft")
 

@@ -229,8 +229,8 @@ def test_a_task_file_that_comes_along_is_not_run(
         with pytest.raises(SetupError, match=rf"the code in {re.escape(str(tmp_path / 'programs'))} is run"):
             synth_dspy.load(shared)
     else:
-        found = saved.read_saved(shared, saved.Caller())
-        assert found.workspace == Path.cwd()
+        settings_read = saved.read_saved(shared, saved.Caller())
+        assert settings_read.workspace == Path.cwd()
         monkeypatch.chdir(place)
         with pytest.raises(SetupError, match="No workspace found"):
             synth_dspy.load(shared)
@@ -262,8 +262,8 @@ def test_databases_that_a_program_names_are_not_opened(shared: Path, url: str) -
 
 def test_an_index_is_written_into_the_workspace_alone(shared: Path, tmp_path: Path) -> None:
     for runs in (str(tmp_path / "elsewhere"), "../elsewhere"):
-        found = saved.read_saved(change(shared, settings(runs=runs)), saved.Caller())
-        assert found.config.runs == Path("runs")
+        settings_read = saved.read_saved(change(shared, settings(runs=runs)), saved.Caller())
+        assert settings_read.config.runs == Path("runs")
         trusted = saved.read_saved(shared, saved.Caller(trust=True))
         assert trusted.config.runs == Path("runs")
 

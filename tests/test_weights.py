@@ -45,7 +45,7 @@ def test_the_verb_exits_2_with_one_line_and_no_traceback(home: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: no weights are registered as 'nothing'")
+    assert done.stderr.startswith("error: There are no weights named 'nothing'")
 
 
 def test_help_imports_nothing_heavy() -> None:

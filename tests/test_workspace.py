@@ -85,7 +85,7 @@ def test_what_init_makes_is_a_task_by_itself(tmp_path: Path, flags: tuple[str, .
 
 
 def test_a_sample_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="there are contract_qa, function_calling"):
+    with pytest.raises(SetupError, match="there are contract_qa, doc_qa, function_calling"):
         init.main([str(tmp_path / "mine"), "--from", "contracts"])
     assert not (tmp_path / "mine").exists()
 
@@ -104,8 +104,8 @@ def test_what_the_data_say_can_be_typed_in_the_workspace() -> None:
         assert set(re.findall(r"--[a-z]+\.[a-z_]+", text)) <= flags, readme
         for path in re.findall(r"(?<![\w/])(?:data|programs|eval|optimizers)/[\w/.]+\w", text):
             assert (here / path).exists(), f"{readme}: {path}"
-        for said in re.findall(r"[^.:]*python -m pytest", text):
-            assert "In a checkout of the project" in said, readme
+        for sentence in re.findall(r"[^.:]*python -m pytest", text):
+            assert "In a checkout of the project" in sentence, readme
 
 
 def test_the_commands_are_listed_and_all_there() -> None:

@@ -195,8 +195,8 @@ class TestRows:
         task = complete(Task(program=dspy.Predict("question -> answer"), source=Examples(rows), abstain="Not covered."))
         silent, open_ = task.source.read().labelled
         assert (silent.references, open_.references) == ([], ["x"])
-        said = dspy.Prediction(answer="Not covered.", abstained=True)
-        assert (task.metrics["f1"](silent, said), task.metrics["f1"](open_, said)) == (1.0, 0.0)
+        prediction = dspy.Prediction(answer="Not covered.", abstained=True)
+        assert (task.metrics["f1"](silent, prediction), task.metrics["f1"](open_, prediction)) == (1.0, 0.0)
 
 
 class TestDocuments:
@@ -280,11 +280,11 @@ class TestProgram:
         assert run.results["zero_shot"].score.mean == 1.0
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
         assert "zero_shot" in run.results._repr_html_()
-        asked = len(server.requests)
+        before = len(server.requests)
         resumed = synth_dspy.compile_task(
             program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, resume=run.folder
         )
-        assert len(server.requests) - asked <= 2, "the models were tried, and no answered call was made again"
+        assert len(server.requests) - before <= 2, "the models were tried, and no answered call was made again"
         assert resumed.results == run.results
         assert run.program("zero_shot")(question="What?").answer == "card"
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)

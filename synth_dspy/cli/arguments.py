@@ -1,4 +1,4 @@
-"""What every verb shares: parse with tyro, run, turn a `SynthDspyError` into one message and exit status 2."""
+"""Shared by all commands: parses arguments with tyro, turns a `SynthDspyError` into one message and exit status 2."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
     """Parse `args` into `config` (a frozen pydantic model or dataclass) with tyro.
 
     Raises:
-        SetupError: a flag does not exist, lacks its value, or has a wrong one; names it.
+        SetupError: an option does not exist, lacks its value, or has a wrong one; names it.
     """
     import tyro
 
@@ -48,10 +48,10 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
                 return_unknown_args=True,
                 **extra,
             )
-    except SystemExit as left:
-        if not left.code:  # --help
+    except SystemExit as exit_:
+        if not exit_.code:  # --help
             raise
-        refused = _refused(left)
+        refused = _refused(exit_)
         raise SetupError(_sentence(config, refused) if refused else _unboxed(box.getvalue(), program)) from None
     if unknown:
         raise SetupError(_not_taken(config, unknown, program))
@@ -59,20 +59,20 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
 
 
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
-    """Run a verb's `main(args)` and exit with its status.
+    """Run a command's `main(args)` and exit with its status.
 
-    A `SynthDspyError` prints one message and exits 2, or 3 where a person is to go on first. Ctrl-C and a closed pipe
-    (`... | head -1`) end without a traceback; anything else keeps its own.
+    A `SynthDspyError` prints one message and exits with 2, or with 3 if a person must act. Ctrl-C and a closed pipe
+    (`... | head -1`) end without a traceback; other exceptions keep theirs.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a locale without dashes is no reason to lose a table
+            stream.reconfigure(errors="replace")  # a locale without dashes must not cost the user a table
     try:
         status = _status(main)
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
-        if not any(map(_closed, (1, 2))):  # a pipe of the program's own
+        if not any(map(_closed, (1, 2))):  # some other pipe, opened by the program itself
             raise
         status = CLOSED_PIPE
     if status == CLOSED_PIPE:
@@ -81,7 +81,7 @@ def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
 
 
 def _status(main: Callable[[list[str]], int | None]) -> int | str:
-    """The exit status of a verb, which has said what there is to say."""
+    """Run a command; the exit status, after any message was printed."""
     try:
         return main(sys.argv[1:]) or 0
     except AwaitingReview as waiting:
@@ -91,42 +91,42 @@ def _status(main: Callable[[list[str]], int | None]) -> int | str:
         print(f"error: {visible(mask_message(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is still closing, without a traceback
-        print(str(stop) or "stopped; nothing that was answered is lost", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the cleanup, without a traceback
+        print(str(stop) or "stopped; no answered call is lost", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as left:
-        return left.code or 0
+    except SystemExit as exit_:
+        return exit_.code or 0
 
 
 def _closed(fd: int) -> bool:
-    """Whether a pipe's reader has gone."""
+    """Whether a pipe's reader has closed it."""
     poll = select.poll()
     poll.register(fd, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _discard_output() -> None:
-    """Let what is still in the buffers of closed pipes go nowhere: Python flushes them as it exits."""
+    """Redirect closed pipes to the null device: Python flushes their buffers when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for fd in filter(_closed, (1, 2)):
         os.dup2(nowhere, fd)
 
 
 def _unboxed(box: str, program: str) -> str:
-    """What tyro says in a box, as one sentence: the first paragraph, without the frame and the extract of the help."""
-    plain = re.sub(r"[│╰╯]", " ", re.sub(r"\x1b\[[\d;]*m", "", box))  # without UTF-8 the frame is plain
+    """tyro's boxed message as one sentence: the first paragraph, without the frame and the excerpt of the help."""
+    plain = re.sub(r"[│╰╯]", " ", re.sub(r"\x1b\[[\d;]*m", "", box))  # without UTF-8 the frame is ASCII
     lines = [re.sub(r"^\s*[─-]{9,}\s*$", "", line).rstrip() for line in plain.splitlines()[1:]]
     paragraph, *others = [part for part in "\n".join(lines).split("\n\n") if part.strip()] or [""]
     first, rest = " ".join(paragraph.split()), " ".join(others)
     if first.startswith("Missing from "):
         names = re.findall(r"^ {6}(\S.*)$", paragraph, re.MULTILINE)
-        first = f"Not given, and needed: {', '.join(names)}"
+        first = f"Missing: {', '.join(names)}"
     elif wrong := re.match(r"Error parsing (\S+): (.*)", first):
         kind = re.search(rf"\s{re.escape(wrong[1])} (\S+)\s", rest)
-        wanted_ = kind and _KINDS.get(kind[1].removeprefix("{None}|"))
+        expected = kind and _KINDS.get(kind[1].removeprefix("{None}|"))
         given = re.search(r"'([^']*)'\]?\.?$", wrong[2])
-        if wanted_ and given:
-            first = f"{wrong[1]} is {given[1]!r}: it should be {wanted_}"
+        if expected and given:
+            first = f"{wrong[1]} is {given[1]!r}: it should be {expected}"
     return f"{first.rstrip(' .')} (see {program} --help)."
 
 
@@ -134,7 +134,7 @@ _KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 
 
 def _not_taken(config: type, unknown: Sequence[str], program: str) -> str:
-    """About arguments that nothing takes: the first flag among them, else the first."""
+    """The message about unknown arguments: about the first option among them, else about the first."""
     name = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
     if not name.startswith("-"):
         return f"{name!r} is one argument too many; see {program} --help."
@@ -143,7 +143,7 @@ def _not_taken(config: type, unknown: Sequence[str], program: str) -> str:
 
 
 def _flags(config: Any, within: str = "--") -> Iterator[str]:
-    """The flags of a settings model and its sections, or of a dataclass."""
+    """The options of a settings model and its sections, or of a dataclass."""
     if dataclasses.is_dataclass(config):
         yield from (within + field.name.replace("_", "-") for field in dataclasses.fields(config))
     for name, field in getattr(config, "model_fields", {}).items():
@@ -154,18 +154,18 @@ def _flags(config: Any, within: str = "--") -> Iterator[str]:
             yield flag
 
 
-def _refused(left: BaseException) -> ValidationError | None:
-    """What pydantic refused, where that is why tyro exits."""
+def _refused(exit_: BaseException) -> ValidationError | None:
+    """The validation error because of which tyro exits, if that is the reason."""
     from pydantic import ValidationError
 
-    error: BaseException | None = left
+    error: BaseException | None = exit_
     while error is not None and not isinstance(error, ValidationError):
         error = error.__context__
     return error
 
 
 def _sentence(config: type, refused: ValidationError) -> str:
-    """The flag, its value, and what it should be."""
+    """The message about a wrong value: the option, its value, and what it should be."""
     first = refused.errors()[0]
     parts = [*(_section(config, refused.title) or ()), *map(str, first["loc"])]
     flag = "--" + ".".join(parts).replace("_", "-")
@@ -174,7 +174,7 @@ def _sentence(config: type, refused: ValidationError) -> str:
 
 
 def _section(config: Any, title: str) -> list[str] | None:
-    """The names that lead from a settings model to the section of that title; None where there is none."""
+    """The path of names from a settings model to the section with that title; None if there is none."""
     if config.__name__ == title:
         return []
     for name, field in getattr(config, "model_fields", {}).items():

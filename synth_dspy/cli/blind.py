@@ -26,9 +26,10 @@ USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] 
        {blind} rate DIR/sheets.jsonl --judge MODEL --votes FILE.jsonl
        {blind} report DIR --votes FILE [FILE ...]
 
-Compare answers without knowing whose they are. `sheets` writes outputs in random order and without names, and keeps
-the key apart; raters need the sheets alone. `rate` shows one item at a time, or asks a judge model; a sheets.csv whose
-column choice was filled in is a file of votes too. `report` merges the votes and says which arm won.
+Compare answers without knowing which arm they come from. `sheets` writes outputs in random order, without names, and
+puts the key in a separate file; raters need only the sheets. `rate` shows one item at a time, or has a judge model
+vote; a sheets.csv with the column choice filled in is a file of votes too. `report` merges the votes and says which
+arm won.
 """
 
 
@@ -50,14 +51,14 @@ class SheetsConfig(Settings):
 
 
 class RateConfig(Settings):
-    """Whose votes go where."""
+    """Who votes, and the file of the votes."""
 
     sheet: Positional[Path]
     """The sheets.jsonl to rate."""
     votes: Path
     """File to append votes to, as JSON lines; items that the rater has voted on are not shown again."""
     rater: str | None = None
-    """Your name, as the report will show it; by default the judge's model string."""
+    """Your name, as shown in the report; for a judge, by default its model string."""
     judge: str | None = None
     """Let this model vote instead of a person."""
     api_base: str | None = None
@@ -72,7 +73,7 @@ class ReportConfig(Settings):
     folder: Positional[Path]
     """Folder that the sheets were written to."""
     votes: tuple[Path, ...]
-    """Files of votes (.jsonl, or .csv filled in); of one rater's votes on one item the last counts."""
+    """Files of votes (.jsonl, or .csv filled in); if a rater voted twice on an item, the last vote counts."""
 
 
 def main(args: list[str]) -> int:
@@ -82,14 +83,14 @@ def main(args: list[str]) -> int:
         print(USAGE.format(blind=command("blind")))
         return 0 if args else 2
     if args[0] not in parts:
-        raise SetupError(f"blind has no part {args[0]!r}: begin with sheets, rate or report.")
+        raise SetupError(f"blind has no subcommand {args[0]!r}: use sheets, rate or report.")
     parts[args[0]](args[1:])
     return 0
 
 
 def _sheets(args: list[str]) -> None:
     from synth_dspy.evaluation.blind.sheets import CSV, KEY, SHEETS, make_sheets
-    from synth_dspy.evaluation.finished import find_arms, read_runs
+    from synth_dspy.evaluation.finished_runs import find_arms, read_runs
 
     about = "Write sheets with the outputs in random order and without names."
     config = parse(SheetsConfig, verb="blind sheets", description=about, args=args)
@@ -99,7 +100,7 @@ def _sheets(args: list[str]) -> None:
     console = _console()
     console.print(
         f"{counted(counts['shown'], 'item')} with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
-        f"{counts['left_out']} that not all of them answered, {counts['identical']} that they answered alike."
+        f"{counts['left_out']} that not all of them answered, {counts['identical']} with identical answers."
     )
     console.print(f"for the raters: {config.out / SHEETS} or {config.out / CSV}; for you alone: {config.out / KEY}")
 
@@ -115,14 +116,14 @@ def _rate(args: list[str]) -> None:
         raise SetupError("A vote needs a rater: name yourself with --rater, or a model with --judge.")
     rows = read_sheet(config.sheet)
     votes = VoteFile(config.votes, rows[0]["study"], config.rater if config.rater is not None else str(config.judge))
-    left = [row for row in rows if str(row["item"]) not in votes.done]
-    if not left:
+    remaining = [row for row in rows if str(row["item"]) not in votes.done]
+    if not remaining:
         print(f"{votes.rater} has voted on all {len(rows)} items: {config.votes}")
         return
     if config.judge is not None:
-        failed = _judge(config, left, votes)
+        failed = _judge(config, remaining, votes)
     else:
-        failed = ask(left, votes, total=len(rows), read=input, console=_console())
+        failed = ask(remaining, votes, total=len(rows), read=input, console=_console())
     failures = f", {failed} without a vote (run the same command again)" if failed else ""
     _console().print(f"{len(votes.done)} of {len(rows)} items rated by {votes.rater}{failures}: {config.votes}")
 
@@ -152,14 +153,14 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
 
 
 def _report(args: list[str]) -> None:
-    about = "Merge votes and report who won, how sure that is, and how far the raters agree."
+    about = "Merge votes and report which arm won, with what certainty, and how well the raters agree."
     config = parse(ReportConfig, verb="blind report", description=about, args=args)
 
     from synth_dspy.evaluation.blind.report import markdown, sentences, tables
     from synth_dspy.evaluation.blind.sheets import read_key
     from synth_dspy.evaluation.blind.tally import tally_votes
     from synth_dspy.evaluation.blind.votes import read_votes
-    from synth_dspy.evaluation.finished import write
+    from synth_dspy.evaluation.finished_runs import write
 
     key = read_key(config.folder)
     results = tally_votes(key, [vote for path in config.votes for vote in read_votes(path)])

@@ -44,14 +44,14 @@ class ChooseConfig(Settings):
 
 
 def main(args: list[str]) -> int:
-    """Parse `args`, then weigh the arms and say which to take; the exit status is 3 where none is within the limits."""
+    """Parse `args`, then compare the arms and recommend one; the exit status is 3 if no arm is within the limits."""
     about = (
         "Compare arms and base models by quality, speed, memory, cost and licence, and recommend one: the best of "
-        "those that the report shows to be better than the baseline, or the baseline. Exit status: 0, or 3 where no "
+        "those that the report shows to be better than the baseline, or the baseline. Exit status: 0, or 3 if no "
         "arm is within the limits."
     )
     config = parse(ChooseConfig, verb="choose", description=about, args=args)
-    stated = dict(_stated(one) for one in config.licence)
+    licences = dict(_licence(one) for one in config.licence)
     files = [config.out / name for name in ("choice.json", "choice.md")] if config.out is not None else []
     refuse_to_overwrite(files, force=config.force)
 
@@ -59,11 +59,11 @@ def main(args: list[str]) -> int:
     from synth_dspy.evaluation.choice.candidates import choose
     from synth_dspy.evaluation.choice.options import Limits
     from synth_dspy.evaluation.choice.report import markdown, table
-    from synth_dspy.evaluation.finished import find_arms, read_runs, write
+    from synth_dspy.evaluation.finished_runs import find_arms, read_runs, write
 
     wanted = [name for given in config.arms for name in given.split(",") if name]
     limits = Limits(config.max_latency, config.max_cost, config.max_memory, config.commercial, config.cpu_hour_usd)
-    results = choose(find_arms(read_runs(config.runs), wanted), limits, metric=config.metric, stated=stated)
+    results = choose(find_arms(read_runs(config.runs), wanted), limits, metric=config.metric, stated=licences)
     console = standard_output()
     console.print(table(results))
     for sentence in (results["recommendation"], *results["notes"]):
@@ -75,8 +75,8 @@ def main(args: list[str]) -> int:
     return 0 if results["chosen"] is not None else NOTHING_WITHIN_LIMITS
 
 
-def _stated(text: str) -> tuple[str, str]:
+def _licence(text: str) -> tuple[str, str]:
     model, equals, licence = text.rpartition("=")
     if not (equals and model and licence):
-        raise SetupError(f"--licence {text} states nothing: write MODEL=SPDX-IDENTIFIER, such as openai/x=Apache-2.0.")
+        raise SetupError(f"--licence {text} is incomplete: write MODEL=SPDX-IDENTIFIER, such as openai/x=Apache-2.0.")
     return model, licence

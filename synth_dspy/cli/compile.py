@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.cli.options import described, short_flags, take_options
+from synth_dspy.cli.options import options_help, short_flags, take_options
 from synth_dspy.core import workspace
 from synth_dspy.core.config import absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
@@ -57,7 +57,7 @@ def main(args: list[str]) -> int:
     rest = short_flags(model, rest)
     typed = mask_message(f"{command('compile')} {shlex.join([name, *rest, *(['--config', toml] if toml else [])])}")
     default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
-    about = f"{usage}\n{described()}"
+    about = f"{usage}\n{options_help()}"
     config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))
     return _show(start(here, name, config, typed=typed), began)
 
@@ -70,8 +70,8 @@ def _tasks_here() -> str:
 
 
 def _show(run: Run, began: float) -> int:
-    """Print the table of a finished run, why arms failed, and where its report is."""
-    from synth_dspy.evaluation.finished import read_run
+    """Print the result table of a finished run, the reasons of failed arms, and the report's path."""
+    from synth_dspy.evaluation.finished_runs import read_run
     from synth_dspy.evaluation.report.render import failures, summary_table
 
     saved_run = read_run(run.folder)
@@ -95,5 +95,5 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
 
 
 def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:
-    """Whether a flag without a value is there, and the other arguments."""
+    """Whether a flag without a value is given, and the other arguments."""
     return flag in args, [argument for argument in args if argument != flag]

@@ -22,8 +22,8 @@ STARTER = Path(__file__).with_name("starter")
 PACKED = Path(__file__).parents[1] / "_samples"
 FOLDERS = ("programs", "optimizers", "eval", "data", "domains")
 DOMAINS = Path(__file__).parents[1] / "domains"
-KEPT = frozenset({"__init__", "reader_child", "reader_process", "readers", "cleaning"})
-"""Modules of a domain that are not copied: they run in a child process, by their path in the package."""
+NOT_COPIED = frozenset({"__init__", "reader_child", "reader_process", "readers", "cleaning"})
+"""Modules of a domain that are not copied, as a child process runs them by their path in the package."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,21 @@ class InitConfig:
     """Make a workspace."""
 
     directory: Positional[Path]
-    """Folder to make; it may exist, but must not hold any of the workspace's folders."""
+    """Folder to make; it may exist, but must not contain any of the workspace's folders."""
     sample: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Begin with one of the sample tasks (contract_qa, doc_qa, function_calling, scoped_assistant, table_docs) and its
     data."""
     eject: Literal["documents", "functions", "assistant", "tables"] | None = None
-    """Also copy a domain's modules, to change them: from then on you maintain them."""
+    """Also copy a domain's modules for you to change; from then on you maintain them."""
 
 
 def main(args: list[str]) -> int:
     """Make the folder and print the next step."""
     config = parse(InitConfig, verb="init", description=__doc__ or "", args=args)
     target = config.directory.expanduser()
-    taken = [name for name in FOLDERS if (target / name).exists()]
-    if taken:
-        raise SetupError(f"{target} already holds {', '.join(taken)}: nothing was changed. Name another folder.")
+    existing = [name for name in FOLDERS if (target / name).exists()]
+    if existing:
+        raise SetupError(f"{target} already contains {', '.join(existing)}: nothing was changed. Name another folder.")
     files = _starter() if config.sample is None else _sample(config.sample)
     name = config.sample or "tickets"
     try:
@@ -79,7 +79,7 @@ def _starter() -> Iterable[tuple[Path, Path]]:
 
 
 def _sample(name: str) -> list[tuple[Path, Path]]:
-    """The files of a sample task: itself, what it imports of its workspace, and the data that it names."""
+    """The files of a sample task: its own, the workspace's modules that it imports, and its data."""
     home = samples()
     tasks = sorted(path.stem for path in (home / "programs").glob("*.py") if path.stem != "__init__")
     if name not in tasks:
@@ -100,8 +100,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _eject(domain: str, target: Path) -> None:
-    """Copy a domain's modules into the workspace, and let its tasks import them from there."""
-    modules = [path for path in sorted((DOMAINS / domain).glob("*.py")) if path.stem not in KEPT]
+    """Copy a domain's modules into the workspace, and change its tasks to import them from there."""
+    modules = [path for path in sorted((DOMAINS / domain).glob("*.py")) if path.stem not in NOT_COPIED]
     folder = target / "domains" / domain
     folder.mkdir(parents=True)
     (target / "domains" / "__init__.py").touch()

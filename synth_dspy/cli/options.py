@@ -1,7 +1,7 @@
 """Options of a model's role and of a training method as flags: `--training.options.sft.lora.layers 8`.
 
-They are tables with arbitrary keys of a provider or a recipe, so flags cannot be made from fields. A value is read as
-TOML, or else as text. Names are checked once the recipe or the model is known.
+They are tables with arbitrary keys of a provider or a recipe, so flags cannot be derived from fields. A value is parsed
+as TOML, or else is text. Names are checked once the recipe or the model is known.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from synth_dspy.core.errors import SetupError
 
 Config = TypeVar("Config", bound=CompileConfig)
 
-OF = {"models": "ROLE", "training": "METHOD"}
-"""Sections of a configuration that hold a table of options, and what its keys stand for."""
+TABLES = {"models": "ROLE", "training": "METHOD"}
+"""Sections of a configuration that have a table of options, and what its keys mean."""
 
 
 def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """The configuration with the options among the arguments, and the other arguments.
+    """The configuration with options from the arguments, and the other arguments.
 
     Raises:
-        SetupError: a flag has no value, names no option, or one of a role or a method that does not exist.
+        SetupError: a flag lacks a value or the name of an option, or its role or method does not exist.
     """
     rest: list[str] = []
     given = iter(args)
     for argument in given:
         flag, equals, text = argument.partition("=")
-        section = next((name for name in OF if flag.startswith(f"--{name}.options.")), None)
+        section = next((name for name in TABLES if flag.startswith(f"--{name}.options.")), None)
         if section is None:
             rest.append(argument)
             continue
         path = flag.removeprefix(f"--{section}.options.").split(".")
         path[:2] = [name.replace("-", "_") for name in path[:2]]  # further ones may be anything, such as a header
         if len(path) < 2 or not all(path):
-            raise SetupError(f"{flag} names no option: write it as --{section}.options.{OF[section]}.NAME VALUE.")
+            form = f"--{section}.options.{TABLES[section]}.NAME VALUE"
+            raise SetupError(f"{flag} lacks the name of an option: write it as {form}.")
         if not equals and (text := next(given, "--")).startswith("--"):
             raise SetupError(f"{flag} needs a value.")
         changed = _with(getattr(config, section), path, _value(text), flag)
@@ -60,7 +61,7 @@ def _in_full(argument: str, own: set[str]) -> str:
     return f"--task.{argument.removeprefix('--')}" if is_own else argument
 
 
-def described() -> str:
+def options_help() -> str:
     """The description of the options for `--help`."""
     from synth_dspy.training.spec import RESERVED, Lora, TrainSpec
 
@@ -76,7 +77,7 @@ def described() -> str:
 
 
 def _with(section: Settings, path: Sequence[str], value: Any, flag: str) -> Settings:
-    """The section with one option more."""
+    """The section with one more option."""
     options = copy.deepcopy(dict(section)["options"])
     table = options
     for name in path[:-1]:

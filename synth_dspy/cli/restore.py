@@ -1,4 +1,4 @@
-"""Put a damaged ledger together again: `python -m synth_dspy.restore runs/contract_qa/20260101-120000-ab12`.
+"""Restore a damaged ledger: `python -m synth_dspy.restore runs/contract_qa/20260101-120000-ab12`.
 
 Every answer that can be read and matches its checksum is kept, from the last good snapshot and from the damaged file,
 which is kept too. Lost calls are made again when the run is resumed.

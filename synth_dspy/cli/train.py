@@ -43,7 +43,7 @@ class TrainConfig:
         dry_run: Print an estimate of time and memory, and stop.
         events: Write JSON lines to standard output, for a parent process.
         trust: Import the spec's reward from a workspace other than the current folder's.
-        stay: With events: train what further specs say too, whose paths the parent writes to standard input; all of
+        stay: With events: train further specs too, whose paths the parent writes to standard input; all of
             them if the first is "-".
     """
 
@@ -62,7 +62,7 @@ def main(args: list[str]) -> int:
         config = replace(config, spec=config.spec / SPEC)
     sent = config.stay and config.events and str(config.spec) == FROM_STDIN
     if not sent and not config.spec.is_file():
-        raise SetupError(f"There is no training spec {config.spec}.")
+        raise SetupError(f"There is no training spec {config.spec}: check the path.")
     from synth_dspy.models.offline import quiet_libraries
     from synth_dspy.training.waiting import set_wait_policy
 
@@ -79,7 +79,7 @@ def main(args: list[str]) -> int:
 
 
 def _refuse_foreign_reward(path: Path) -> None:
-    """Refuse a reward from another workspace: a spec may come from somebody else, and its reward is run."""
+    """Refuse a reward from another workspace: somebody else may have written the spec, and its reward is executed."""
     spec = read_spec(path)
     if spec.reward is None or spec.workspace is None:
         return

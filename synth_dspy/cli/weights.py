@@ -1,6 +1,6 @@
 """List the registered weights, and fetch them.
 
-    python -m synth_dspy.weights                                 name, size, licence, and where it lies
+    python -m synth_dspy.weights                                 name, size, licence, and path
     python -m synth_dspy.weights pull smollm2-135m-instruct      fetch it, unless it is there
 
 Commands fetch what they need on first use; this one does so in advance. The cache is SYNTH_DSPY_HOME, by
@@ -41,10 +41,10 @@ def main(args: list[str]) -> None:
 
     if config.action == "pull":
         if not config.names:
-            raise SetupError(f"weights pull needs a name: one of {', '.join(sorted(REGISTRY))}")
+            raise SetupError(f"weights pull needs a name: one of {', '.join(sorted(REGISTRY))}.")
         unknown = [name for name in config.names if name not in REGISTRY]
         if unknown:
-            raise SetupError(f"no weights are registered as {unknown[0]!r}; there are {', '.join(sorted(REGISTRY))}")
+            raise SetupError(f"There are no weights named {unknown[0]!r}; there are {', '.join(sorted(REGISTRY))}.")
         for name in config.names:
             print(pull(REGISTRY[name]))
         return

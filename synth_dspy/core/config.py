@@ -111,6 +111,15 @@ class Synthesis(Settings):
     """Rows the optimizers see: `gold` (human-labelled), `synthetic`, or `all`."""
 
 
+class Splits(Settings):
+    """How labelled questions are divided into those that are learned from and those that are scored."""
+
+    folds: int | None = Field(default=None, ge=1, le=100)
+    """Cross-fitting: every labelled question is held out once, by compiling each arm so many times, each time without
+    one part of the groups, and once more on all; 1: a single split. By default 5 (or as many as there are groups) where
+    a single split would hold out few and the time allows, else a single split."""
+
+
 class Evaluation(Settings):
     """What is scored."""
 
@@ -132,7 +141,8 @@ class Training(Settings):
     minutes: float = Field(default=10.0, gt=0)
     """Time limit of each training in minutes. Estimated before it starts: it uses as many rows as fit."""
     feedback: Path | None = None
-    """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
+    """People's feedback, as JSON lines: the program's inputs, with `chosen` and `rejected` answers (for dpo and orpo),
+    or with one `answer` that is `good`: true or false (for kto; sft learns the good ones)."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the recipe and the training by method, for example `[training.options.sft] examples = 200,
     epochs = 2`."""
@@ -200,6 +210,7 @@ class CompileConfig(Settings):
 
     models: Models = Models()
     synthesis: Synthesis = Synthesis()
+    splits: Splits = Splits()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     retention: Retention = Retention()

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 
 FRACTIONS: Sequence[tuple[str, float]] = (("train", 0.6), ("dev", 0.15), ("test", 0.25))
 
+FOLDS = 5
+"""Folds of cross-fitting where nothing is set: an arm then learns from about as much as in a single split."""
+
 
 def hash_order(key: str, seed: int = 0) -> str:
     """A sort key for shuffling in an order that does not depend on which other keys there are."""
@@ -41,6 +44,23 @@ def split_groups(
     sizes = _sizes(len(ordered), [share for _, share in fractions])
     labels = [name for name, size in zip(names, sizes, strict=True) for _ in range(size)]
     return dict(zip(ordered, labels, strict=True))
+
+
+def assign_folds(strata: Iterable[Iterable[str]], folds: int, seed: int = 0) -> dict[str, int]:
+    """Assign every group to the fold that holds it out.
+
+    Args:
+        strata: Group keys by stratum; every fold gets its share of each.
+        folds: How many there are.
+        seed: Another seed, another order.
+
+    Returns:
+        Group key -> fold, from 0 on. The folds' sizes differ by one at most.
+    """
+    ordered = [
+        group for part in strata for group in sorted(set(part), key=lambda group: (hash_order(group, seed), group))
+    ]
+    return {group: position % folds for position, group in enumerate(ordered)}
 
 
 def _sizes(count: int, shares: Sequence[float]) -> list[int]:

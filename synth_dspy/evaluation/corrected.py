@@ -37,6 +37,7 @@ def rogan_gladen(
     *,
     settled: Sequence[bool] | None = None,
     seed: int = 0,
+    few_groups: bool = False,
 ) -> Estimate:
     """The share of right answers, corrected for the judge's mistakes, with a 95 % interval.
 
@@ -54,13 +55,14 @@ def rogan_gladen(
         groups: as for `stats.estimate`, shape (n,).
         settled: whether a verdict needs no judge and is beyond doubt, as for an abstention; shape (n,). None: none is.
         seed: of the resampling.
+        few_groups: as for `stats.estimate`.
 
     Returns:
         The estimate. Without items it is empty; where the judge is not shown to be better than chance the interval is
         [0, 1], and the mean None where it is measured to be no better.
     """
-    raw = stats.estimate(verdicts, groups, seed=seed)
-    return _corrected(_parts(verdicts, settled), raw, agreement, groups, (0.0, 1.0), seed)
+    raw = stats.estimate(verdicts, groups, seed=seed, few_groups=few_groups)
+    return _corrected(_parts(verdicts, settled), raw, agreement, groups, (0.0, 1.0), seed, few_groups)
 
 
 def rogan_gladen_difference(
@@ -72,6 +74,7 @@ def rogan_gladen_difference(
     settled: Sequence[bool] | None = None,
     others_settled: Sequence[bool] | None = None,
     seed: int = 0,
+    few_groups: bool = False,
 ) -> Estimate:
     """The paired difference of two arms' shares of right answers, corrected as in `rogan_gladen` for both alike.
 
@@ -87,11 +90,12 @@ def rogan_gladen_difference(
         settled: as for `rogan_gladen`, of the one arm.
         others_settled: of the other.
         seed: of the resampling.
+        few_groups: as for `stats.estimate`.
     """
     gains = np.asarray(verdicts, dtype=np.float64) - np.asarray(others, dtype=np.float64)
-    raw = stats.estimate(gains.tolist(), groups, bounds=(-1.0, 1.0), seed=seed)
+    raw = stats.estimate(gains.tolist(), groups, bounds=(-1.0, 1.0), seed=seed, few_groups=few_groups)
     parts = _parts(verdicts, settled) - _parts(others, others_settled)
-    return _corrected(parts, raw, agreement, groups, (-1.0, 1.0), seed)
+    return _corrected(parts, raw, agreement, groups, (-1.0, 1.0), seed, few_groups)
 
 
 def prediction_powered_mean(
@@ -168,6 +172,7 @@ def _corrected(
     groups: Sequence[Hashable] | None,
     bounds: tuple[float, float],
     seed: int,
+    few_groups: bool,
 ) -> Estimate:
     """The mean of the corrected parts with its interval; see `rogan_gladen`."""
     if raw.mean is None or raw.low is None or raw.high is None:
@@ -178,7 +183,8 @@ def _corrected(
     weights = np.array([1.0, 1 / beyond_chance, (agreement.specificity - 1) / beyond_chance])
     values = parts @ weights
     span = (bounds[1] - bounds[0]) / beyond_chance
-    items = stats.estimate(values.tolist(), groups, bounds=(values.min() - span, values.max() + span), seed=seed)
+    reach = (values.min() - span, values.max() + span)
+    items = stats.estimate(values.tolist(), groups, bounds=reach, seed=seed, few_groups=few_groups)
     mean, low, high = (float(each) for each in (items.mean or 0.0, items.low or 0.0, items.high or 0.0))
     drawn_low, drawn_high = _of_agreement(parts.mean(axis=0), agreement, seed)
     below = max(math.hypot(mean - low, max(mean - drawn_low, 0.0)), raw.mean - raw.low)

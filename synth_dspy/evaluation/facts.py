@@ -89,6 +89,16 @@ class ReferenceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldFacts:
+    """A fold of cross-fitting: the groups that it held out, and how many rows were learned from, chosen on, scored."""
+
+    groups: Sequence[str]
+    train: int
+    dev: int
+    test: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """Facts from the stages of a run, or of an evaluation of saved programs.
 
@@ -104,6 +114,8 @@ class RunFacts:
         wall_s: duration of the run.
         command: the command that was typed.
         every_pair: whether all arms are compared with each other, not with the baseline alone.
+        folds: of cross-fitting; empty for a single split.
+        labelled: how many questions cross-fitting would score, where a single split was taken although it scores few.
     """
 
     baseline: str
@@ -117,6 +129,8 @@ class RunFacts:
     wall_s: float | None = None
     command: str | None = None
     every_pair: bool = False
+    folds: Sequence[FoldFacts] = ()
+    labelled: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

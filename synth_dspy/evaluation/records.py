@@ -23,13 +23,15 @@ class Expected(TypedDict, total=False):
     """Optional fields of a prediction."""
 
     expected: Any
+    fold: int
 
 
 class Prediction(Expected):
     """A line of predictions.jsonl: an arm's answer to a held-out item, its scores, and what it cost.
 
     `references` are the accepted answers (empty: the right answer is to abstain), `expected` one of them as a JSON
-    value; `scores` are in [0, 1], None if one does not apply.
+    value; `scores` are in [0, 1], None if one does not apply. `fold` is the fold, from 1 on, that held out
+    the item.
     """
 
     arm: str
@@ -233,6 +235,15 @@ class SplitRecord(TypedDict):
     origin: NotRequired[str]
 
 
+class FoldRecord(TypedDict):
+    """A fold of cross-fitting: the groups that it held out, and its rows."""
+
+    groups: list[str]
+    train: int
+    dev: int
+    test: int
+
+
 class JudgeRecord(TypedDict, total=False):
     """The judge, and its agreement with people if that was measured on answers such as the task's.
 
@@ -371,6 +382,8 @@ class Results(TypedDict):
     models: dict[str, str]
     versions: dict[str, str]
     splits: dict[str, SplitRecord]
+    folds: NotRequired[list[FoldRecord]]
+    labelled: NotRequired[int]
     synthesis: YieldTable | None
     contamination: dict[str, int] | None
     held_out: str | None

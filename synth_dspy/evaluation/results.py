@@ -15,7 +15,7 @@ from synth_dspy.core.run import Run, json_text, jsonl_text
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.versions import versions
 from synth_dspy.evaluation.facts import Circumstances, Machine, RunFacts, TaskFacts
-from synth_dspy.evaluation.finished import STAGED, parse_run
+from synth_dspy.evaluation.finished_runs import STAGED, parse_run
 from synth_dspy.evaluation.groundedness.passage_scores import judge_records
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.report.figures import RIGHT
@@ -71,7 +71,7 @@ def write_results(
         versions=versions(),
         concurrency=config.concurrency,
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
-        machine=Machine(_cpu(), _cores(), precision()),
+        machine=Machine(_cpu(), cores(), precision()),
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
     results, measurements = summarise(predictions, declared, facts, circumstances)
@@ -84,7 +84,8 @@ def write_results(
     return results, measurements
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -7,6 +7,16 @@ Items that share a document are correlated, so with at least `MIN_GROUPS` groups
 counted (cluster bootstrap, Davison & Hinkley 1997, section 3.8; for evaluations of language
 models: Miller 2024, "Adding Error Bars to Evals"). With fewer groups that is unreliable (Cameron, Gelbach & Miller
 2008), so single items are used and the caller says so.
+
+Cross-fitting is for few groups, and every group counts: with `few_groups=True` the group is the unit even where there
+are fewer than `MIN_GROUPS`. Intervals and tests then are Student's t with the delete-one-group jackknife's standard
+error (CV3), which keeps its level with few and unequal groups better than others do (MacKinnon, Nielsen & Webb 2023,
+"Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). They speak of the mean score of the
+programs that were made in the folds, over questions about new groups; for that, the items' scores may be treated as if
+one program had given them, where an arm's programs differ little (Bayle et al. 2020, "Cross-validation confidence
+intervals for test error"). What another training on other data would score is not in them: no estimate from the folds
+alone is unbiased for it (Bengio & Grandvalet 2004), and nested folds (Bates, Hastie & Tibshirani 2023,
+"Cross-validation: what does it estimate and how well does it do it?") take many times the work.
 """
 
 from __future__ import annotations
@@ -72,6 +82,7 @@ def estimate(
     bounds: tuple[float, float] = (0.0, 1.0),
     resamples: int = RESAMPLES,
     seed: int = 0,
+    few_groups: bool = False,
     level: float = LEVEL,
 ) -> Estimate:
     """Mean of `scores` with a 95 % interval, or one of another level.
@@ -94,22 +105,28 @@ def estimate(
         bounds: smallest and largest possible score.
         resamples: bootstrap samples.
         seed: for the resampling.
+        few_groups: groups are the units even if there are fewer than `MIN_GROUPS`; see the module.
         level: probability that the interval holds the mean.
     """
     values, labels = _checked(scores, groups)
     if values.size == 0:
         return Estimate(None, None, None, 0)
-    sums, counts, unit = _units(values, labels)
+    sums, counts, unit = _units(values, labels, few_groups)
     mean, units = float(sums.sum() / counts.sum()), len(sums)
     if np.ptp(values) >= 1e-12 > np.ptp(sums - mean * counts):
         return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed, level=level)
     few = values.size < FEW and bounds == (0.0, 1.0)
-    low, high = _interval(sums, counts, bounds, few, resamples, seed, level)
+    low, high = _interval(sums, counts, unit, bounds, few, resamples, seed, level)
     return Estimate(mean, low, high, values.size, units, unit)
 
 
 def ratio(
-    above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable] | None = None, *, seed: int = 0
+    above: Sequence[float],
+    below: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    few_groups: bool = False,
 ) -> Estimate:
     """The sum of `above` over the sum of `below`, in [0, 1], with an interval as for `estimate`.
 
@@ -122,18 +139,19 @@ def ratio(
         below: denominator of each item, shape (n,).
         groups: as for `estimate`.
         seed: for the resampling.
+        few_groups: as for `estimate`.
     """
     numbers, labels = _checked(above, groups)
     whole, _ = _checked(below, groups)
     n = int(np.count_nonzero(whole))
     if n == 0:
         return Estimate(None, None, None, 0)
-    (sums, counts), unit = _summed(labels, numbers, whole)
+    (sums, counts), unit = _summed(labels, numbers, whole, few_groups=few_groups)
     order = np.lexsort((counts, sums))
     there = counts[order] > 0
     sums, counts = sums[order][there], counts[order][there]
     share, units = float(sums.sum() / counts.sum()), len(sums)
-    low, high = _interval(sums, counts, (0.0, 1.0), n < FEW, RESAMPLES, seed)
+    low, high = _interval(sums, counts, unit, (0.0, 1.0), n < FEW, RESAMPLES, seed)
     return Estimate(share, low, high, n, units, unit)
 
 
@@ -191,26 +209,50 @@ def compare(
     tests: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    few_groups: bool = False,
 ) -> PairedComparison:
     """Paired comparison: `scores[i]` and `baseline[i]` are two arms on the same item. Shapes (n,).
 
     `tests` is the number of comparisons that are corrected together: the more, the larger a difference must be.
+    `few_groups` is as for `estimate`.
     """
     ours, labels = _checked(scores, groups)
     theirs, _ = _checked(baseline, groups)
     if ours.size != theirs.size:
         raise ValueError(f"a paired comparison needs the same items: {ours.size} scores against {theirs.size}")
     gains = ours - theirs
-    difference = estimate(gains.tolist(), labels, bounds=(-1.0, 1.0), resamples=resamples, seed=seed)
+    difference = estimate(
+        gains.tolist(), labels, bounds=(-1.0, 1.0), resamples=resamples, seed=seed, few_groups=few_groups
+    )
     if not gains.size:
         return PairedComparison(difference, None, None, None)
     base = float(theirs.mean())
     return PairedComparison(
         difference,
-        sign_flip_p(gains.tolist(), labels, seed=seed),
+        paired_p(gains.tolist(), labels, seed=seed, few_groups=few_groups),
         100 * float(gains.mean()) / base if base > 1e-12 else None,
-        smallest_detectable(gains.tolist(), labels, tests=tests),
+        smallest_detectable(gains.tolist(), labels, tests=tests, few_groups=few_groups),
     )
+
+
+def paired_p(
+    differences: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    few_groups: bool = False,
+) -> float | None:
+    """Two-sided p value of a mean paired difference: by `sign_flip_p`, and by Student's t where groups are the units
+    although they are few, of which sign flips could show nothing (of six groups no p value is below 1/32)."""
+    values, labels = _checked(differences, groups)
+    if few_groups and values.size:
+        sums, counts, unit = _units(values, labels, few_groups)
+        error = _jackknife_error(sums, counts)
+        if unit == "groups" and len(sums) < MIN_GROUPS and error > 1e-12:
+            from scipy.stats import t
+
+            return float(2 * t.sf(abs(sums.sum() / counts.sum()) / error, len(sums) - 1))
+    return sign_flip_p(differences, groups, seed=seed)
 
 
 def sign_flip_p(
@@ -260,7 +302,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def smallest_detectable(
-    differences: Sequence[float], groups: Sequence[Hashable] | None = None, *, tests: int = 1
+    differences: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    tests: int = 1,
+    few_groups: bool = False,
 ) -> float | None:
     """The true difference that a two-sided 5 % test at this sample size would detect with 80 % power.
 
@@ -271,14 +317,17 @@ def smallest_detectable(
     values, labels = _checked(differences, groups)
     if values.size < 2:
         return None
-    sums, counts, _ = _units(values, labels)
+    sums, counts, unit = _units(values, labels, few_groups)
     units = len(sums)
     if np.abs(values).max() < 1e-12:
         return None
-    if 2.0 ** (1 - units) * tests > 1 - LEVEL:
+    if unit == "groups" and units < MIN_GROUPS:
+        error = _jackknife_error(sums, counts)
+    elif 2.0 ** (1 - units) * tests > 1 - LEVEL:
         return NOTHING
-    residuals = sums - counts * (sums.sum() / counts.sum())
-    error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
+    else:
+        residuals = sums - counts * (sums.sum() / counts.sum())
+        error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
     if error < 1e-12:
         return None
     from scipy.stats import t
@@ -291,15 +340,25 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return float(np.percentile(np.asarray(values, dtype=np.float64), q)) if len(values) else None
 
 
-def method(n: int) -> str:
-    """The method of `estimate` for `n` scores, for the report."""
+def method(n: int, groups: int = MIN_GROUPS) -> str:
+    """The method of `estimate` for `n` scores; `groups` is their number if groups are the units."""
+    if groups < MIN_GROUPS:
+        return "95 % Student's t with a delete-one-group jackknife"
     few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on unobserved scores)"
     return "95 % BCa bootstrap, t-expanded" + (few if n < FEW else "")
 
 
-def resampling_unit(groups: Sequence[Hashable] | None) -> Unit:
-    """The unit of resampling: "groups" if there are at least `MIN_GROUPS` of them, else "items"."""
-    return "groups" if groups is not None and len(set(groups)) >= MIN_GROUPS else "items"
+def comparison_method(groups: int) -> str:
+    """The test of two arms; `groups` is their number if groups are the units."""
+    if groups < MIN_GROUPS:
+        return "paired t with the same standard error, two-sided"
+    return "paired sign-flip permutation, two-sided"
+
+
+def resampling_unit(groups: Sequence[Hashable] | None, few_groups: bool = False) -> Unit:
+    """The unit of resampling: "groups" if there are at least `MIN_GROUPS` (3 with `few_groups`), else "items"."""
+    least = 3 if few_groups else MIN_GROUPS
+    return "groups" if groups is not None and len(set(groups)) >= least else "items"
 
 
 def _checked(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[Array, Sequence[Hashable] | None]:
@@ -311,15 +370,15 @@ def _checked(values: Sequence[float], groups: Sequence[Hashable] | None) -> tupl
     return array, groups
 
 
-def _units(values: Array, groups: Sequence[Hashable] | None) -> tuple[Array, Array, Unit]:
+def _units(values: Array, groups: Sequence[Hashable] | None, few_groups: bool = False) -> tuple[Array, Array, Unit]:
     """Sum of scores and number of items of each unit, in the order of the units' names."""
-    (sums, counts), unit = _summed(groups, values, np.ones_like(values))
+    (sums, counts), unit = _summed(groups, values, np.ones_like(values), few_groups=few_groups)
     return (np.sort(sums) if unit == "items" else sums), counts, unit
 
 
-def _summed(groups: Sequence[Hashable] | None, *columns: Array) -> tuple[list[Array], Unit]:
+def _summed(groups: Sequence[Hashable] | None, *columns: Array, few_groups: bool = False) -> tuple[list[Array], Unit]:
     """Each column summed over the units, in the order of the units' names; unchanged if items are the units."""
-    if groups is None or resampling_unit(groups) == "items":
+    if groups is None or resampling_unit(groups, few_groups) == "items":
         return list(columns), "items"
     _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
     return [np.bincount(index, weights=column).astype(np.float64) for column in columns], "groups"
@@ -328,6 +387,7 @@ def _summed(groups: Sequence[Hashable] | None, *columns: Array) -> tuple[list[Ar
 def _interval(
     sums: Array,
     counts: Array,
+    unit: Unit,
     bounds: tuple[float, float],
     few: bool,
     resamples: int,
@@ -344,11 +404,24 @@ def _interval(
     if np.ptp(sums - mean * counts) < 1e-12:
         low, high = unseen
     else:
-        boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), resamples, seed)])
-        low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts), level)
+        if unit == "groups" and len(sums) < MIN_GROUPS:
+            from scipy.stats import t
+
+            half = float(t.ppf(0.5 + level / 2, len(sums) - 1)) * _jackknife_error(sums, counts)
+            low, high = mean - half, mean + half
+        else:
+            boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), resamples, seed)])
+            low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts), level)
         if few:
             low, high = min(low, unseen[0]), max(high, unseen[1])
     return max(bounds[0], low), min(bounds[1], high)
+
+
+def _jackknife_error(sums: Array, counts: Array) -> float:
+    """Standard error of the ratio of sums to counts, by leaving out one unit after another (CV3)."""
+    units, mean = len(sums), sums.sum() / counts.sum()
+    without = (sums.sum() - sums) / np.maximum(counts.sum() - counts, 1e-12)
+    return math.sqrt((units - 1) / units * float(((without - mean) ** 2).sum()))
 
 
 def _unseen(mean: float, units: int, bounds: tuple[float, float], level: float = LEVEL) -> tuple[float, float]:

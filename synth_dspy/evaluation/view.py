@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth_dspy.evaluation.finished import read_run
+from synth_dspy.evaluation.finished_runs import read_run
 from synth_dspy.evaluation.records import ArmMeasured, ArmRecord, ClassificationRecord, ComparisonRecord, EstimateRecord
 from synth_dspy.evaluation.report.charts import arms_chart
 from synth_dspy.evaluation.report.figures import HEADLINE

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
 from pydantic_core import to_jsonable_python
 
 from synth_dspy.core.knowledge import Item, Knowledge
-from synth_dspy.core.splits import FRACTIONS, split_groups
+from synth_dspy.core.splits import FRACTIONS, assign_folds, split_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,61 @@ def split(knowledge: Knowledge, seed: int) -> dict[str, Split]:
     Groups with and without labelled examples, and those of different strata, are split separately, so that every split
     gets its share of each. Groups of `knowledge.held_out` are the test split.
     """
+    held_out = knowledge.held_out & {item.group for item in knowledge.items}
+    fractions = [part for part in FRACTIONS if part[0] != "test" or not held_out]
+    assigned = _assign(_strata(knowledge, held_out).values(), seed, fractions)
+    return _splits(knowledge, {**dict.fromkeys(held_out, "test"), **assigned})
+
+
+def cross_splits(knowledge: Knowledge, seed: int, folds: int, most: int) -> list[dict[str, Split]]:
+    """Splits for cross-fitting: together, their `test` holds every labelled example once; and one without any `test`.
+
+    Within a fold, the groups that are not held out are split into `train` and `dev` as a single split does. Groups
+    without labels are learned from in every fold.
+
+    Args:
+        knowledge: what is split.
+        seed: of the assignment.
+        folds: how many parts of the labelled groups are held out, one after another.
+        most: at most so many labelled examples are scored, spread evenly over the groups.
+
+    Returns:
+        The splits of every fold with something to score, and last those in which nothing is held out.
+    """
+    strata = _strata(knowledge)
+    labelled = {key: groups for key, groups in strata.items() if key[0]}
+    unlabelled = {group: "train" for key, groups in strata.items() if not key[0] for group in groups}
+    held_out = assign_folds(labelled.values(), folds, seed)
+    scored = {example.id for example in spread([e for e in knowledge.labelled if e.group in held_out], most, seed)}
+    made = []
+    for fold in range(folds + 1):  # no group is held out by the last one
+        rest = [[group for group in groups if held_out[group] != fold] for groups in labelled.values()]
+        # Another seed for each: the same groups would be `dev` in every fold, and never learned from.
+        assigned = {**dict.fromkeys(held_out, "test"), **unlabelled, **_assign(rest, seed + 1 + fold, FRACTIONS[:2])}
+        splits = _splits(knowledge, assigned)
+        test = splits["test"]
+        splits["test"] = replace(test, labelled=tuple(example for example in test.labelled if example.id in scored))
+        made.append(splits)
+    return [*(splits for splits in made[:-1] if splits["test"].labelled), made[-1]]
+
+
+def _strata(knowledge: Knowledge, without: frozenset[str] = frozenset()) -> dict[tuple[bool, str], list[str]]:
+    """Groups, sorted, by whether they have labelled examples and by their stratum."""
     groups = {item.group for item in knowledge.items}
     labelled = {example.group for example in knowledge.labelled} & groups
     strata: dict[tuple[bool, str], list[str]] = defaultdict(list)
-    held_out = knowledge.held_out & groups
-    for group in sorted(groups - held_out):
+    for group in sorted(groups - without):
         strata[group in labelled, knowledge.strata.get(group, "")].append(group)
-    fractions = [part for part in FRACTIONS if part[0] != "test" or not held_out]
-    assigned = dict.fromkeys(held_out, "test")
-    for part in strata.values():
-        assigned |= split_groups(part, fractions, seed=seed)
+    return strata
+
+
+def _assign(strata: Iterable[Iterable[str]], seed: int, fractions: Sequence[tuple[str, float]]) -> dict[str, str]:
+    """By group, its split; each stratum is split by itself."""
+    return {name: where for part in strata for name, where in split_groups(part, fractions, seed).items()}
+
+
+def _splits(knowledge: Knowledge, assigned: Mapping[str, str]) -> dict[str, Split]:
+    """The splits of an assignment."""
     return {
         name: Split(
             groups=tuple(sorted(group for group, where in assigned.items() if where == name)),

@@ -21,7 +21,7 @@ from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
-from synth_dspy.evaluation.facts import ReferenceFacts, RunFacts
+from synth_dspy.evaluation.facts import ArmFacts, ReferenceFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
@@ -33,6 +33,15 @@ from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
+from synth_dspy.pipeline.folds import (
+    Plan,
+    fold_context,
+    fold_facts,
+    merge_arms,
+    merge_references,
+    merge_rows,
+    plan_folds,
+)
 from synth_dspy.pipeline.proposals import with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
@@ -41,6 +50,23 @@ from synth_dspy.training.job import start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The arms of one fold: the rows, the programs, and, unless nothing was held out, their answers.
+
+    `retained` is what tuning cost elsewhere, of the programs that the run ends with.
+    """
+
+    rows: Mapping[str, Sequence[dspy.Example]]
+    row_facts: RowFacts
+    programs: dict[str, dspy.Module]
+    arms: Sequence[ArmFacts]
+    predictions: Sequence[Prediction]
+    variants: Mapping[str, str]
+    references: Sequence[ReferenceFacts]
+    retained: Mapping[str, Retained]
 
 
 @dataclass
@@ -66,22 +92,23 @@ class Experiment(Context):
         if self.bound("retention"):
             tuned.retention_data(self.config.retention)
         with self.run.station("source"), self.bars.status("reading the source"):
-            knowledge, splits = read_knowledge(self)
+            knowledge, single = read_knowledge(self)
             check_feedback(self, knowledge)
             if self.config.search and not knowledge.documents:
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
+            plan = plan_folds(self, knowledge, single, names)
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
         with dspy.context(lm=resources.student):  # not `configure`, which is the user's
-            return self._run_stages(names, left_out, knowledge, splits, resources, start)
+            return self._run_stages(names, left_out, knowledge, plan, resources, start)
 
     def _run_stages(
         self,
         names: Sequence[str],
         left_out: str | None,
         knowledge: Knowledge,
-        splits: datasets.Splits,
+        plan: Plan,
         resources: Resources,
         start: float,
     ) -> tuple[Results, Measurements]:
@@ -99,41 +126,85 @@ class Experiment(Context):
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
         # A question about another corpus is asked of a document of this one.
-        elsewhere = [prompt.copy(document=splits["train"].groups[0]) for prompt in knowledge.prompts[:1]]
-        try_program(self, resources, judge, splits["train"].labelled or elsewhere)
-        with self.run.station("synthesis"):
-            knowledge, splits = with_proposed(self, knowledge, splits, resources)
-            rows, row_facts = collect_rows(self, knowledge, splits, resources)
+        train = plan.folds[0]["train"]
+        elsewhere = [prompt.copy(document=train.groups[0]) for prompt in knowledge.prompts[:1]]
+        try_program(self, resources, judge, train.labelled or elsewhere)
+        with self.run.station("synthesis"):  # only where nothing is labelled, and nothing cross-fitted
+            knowledge, single = with_proposed(self, knowledge, plan.folds[0], resources)
+            plan = plan if plan.final is not None else replace(plan, folds=[single])
         resources = replace(
-            resources,
-            judge=judge,
-            training=self.config.training.options,
-            minutes=self.config.training.minutes,
-            feedback=collect_feedback(self, rows["train"], splits),
+            resources, judge=judge, training=self.config.training.options, minutes=self.config.training.minutes
         )
-        objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
-        with self.run.station("arms"):
-            programs, arms = compile_arms(self, names, rows, resources, objective, self.provider)
-            self.programs = programs
-            stop_idle_worker()
-        with self.run.station("evaluation"):
-            predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge)
-            further, references = self._evaluate_references(programs, rows, resources, judge)
+        folds: list[Compiled] = []
+        for number, splits in enumerate(plan.folds, start=1):
+            context: Context = self
+            if plan.final is not None:
+                self.say(f"fold {number} of {len(plan.folds)}{_remaining(start, number - 1, len(plan.folds) + 1)}")
+                context = fold_context(self, number)
+            folds.append(self._compile_fold(context, names, knowledge, splits, resources, judge))
+            if plan.final is not None:
+                for row in folds[-1].predictions:
+                    row["fold"] = number
+        last = folds[0]
+        if plan.final is not None:
+            self.say(f"on all labels{_remaining(start, len(plan.folds), len(plan.folds) + 1)}")
+            last = self._compile_fold(self, names, knowledge, plan.final, resources, judge)
+        self.programs = last.programs
+        arms, row_facts = last.arms, last.row_facts
+        if plan.final is not None:
+            arms, failed = merge_arms([fold.arms for fold in folds], last.arms)
+            row_facts = merge_rows([fold.row_facts for fold in folds], last.row_facts, len(knowledge.labelled))
+            self.note(_how_scored(len(folds), self.task.noun), *failed)
         facts = RunFacts(
             baseline=next(iter(self.task.optimizers)),
             arms=arms,
             rows=row_facts,
-            variants=variants,
-            references=references,
-            retained=retained,
+            variants={name: arm for fold in folds for name, arm in fold.variants.items()},
+            references=merge_references([fold.references for fold in folds]),
+            retained=last.retained,
             notes=self.notes,
             seconds=self.run.seconds,
             wall_s=time.perf_counter() - start,
             command=self.command,
             every_pair=any(arm.training for arm in arms),
+            folds=[fold_facts(splits, fold.rows) for splits, fold in zip(plan.folds, folds, strict=True)]
+            if plan.final is not None
+            else (),
+            labelled=plan.labelled,
         )
         self.ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
-        return write_results(self.run, self.task, self.config, judge, [*predictions, *further], facts)
+        predictions = [row for fold in folds for row in fold.predictions]
+        return write_results(self.run, self.task, self.config, judge, predictions, facts)
+
+    def _compile_fold(
+        self,
+        context: Context,
+        names: Sequence[str],
+        knowledge: Knowledge,
+        splits: datasets.Splits,
+        resources: Resources,
+        judge: Judge,
+    ) -> Compiled:
+        """Rows, arms and answers of one fold; `context` says where they are kept.
+
+        No more of its held-out groups is in `resources` than their knowledge, which the program looks things up in.
+        """
+        resources = replace(resources, evidence_by_id={})
+        with self.run.station("synthesis"):
+            rows, row_facts = collect_rows(context, knowledge, splits, resources)
+        resources = replace(resources, feedback=collect_feedback(context, rows, splits))
+        objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
+        with self.run.station("arms"):
+            programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)
+            stop_idle_worker()
+        with self.run.station("evaluation"):
+            kept = context is self  # the programs that the run ends with
+            predictions, variants, retained = self._evaluate(programs, rows["test"], resources, judge, retention=kept)
+            further: list[Prediction] = []
+            references: list[ReferenceFacts] = []
+            if rows["test"]:
+                further, references = self._evaluate_references(programs, rows, resources, judge)
+        return Compiled(rows, row_facts, programs, arms, [*predictions, *further], variants, references, retained)
 
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
@@ -181,7 +252,13 @@ class Experiment(Context):
         )
 
     def _evaluate(
-        self, programs: dict[str, dspy.Module], examples: Sequence[dspy.Example], resources: Resources, judge: Judge
+        self,
+        programs: dict[str, dspy.Module],
+        examples: Sequence[dspy.Example],
+        resources: Resources,
+        judge: Judge,
+        *,
+        retention: bool,
     ) -> tuple[list[Prediction], dict[str, str], dict[str, Retained]]:
         """Predictions of the arms and their variants, the arm of each variant, and the retention measurements.
 
@@ -190,16 +267,17 @@ class Experiment(Context):
         predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
         variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
-        models = tuned.compared_models(programs, resources.student) if self.bound("retention") else {}
+        models = tuned.compared_models(programs, resources.student) if retention and self.bound("retention") else {}
         retained: dict[str, Retained] = {}
         jobs = {}
         for name, program in programs.items():
             jobs[name] = (program, examples)
             jobs |= {each.name: (each.program, each.examples) for each in variants if each.of == name}
         for name, (program, examples) in jobs.items():
-            with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
-                self._preload_model(name, program)
-                predictions += self._answer(name, program, examples, resources, judge, advance)
+            if examples:
+                with self.bars.bar(f"evaluation: {name}", len(examples)) as advance:
+                    self._preload_model(name, program, examples)
+                    predictions += self._answer(name, program, examples, resources, judge, advance)
             model = name if name in models else tuned.STUDENT
             if model in models and model not in retained:
                 self._measure_retention(model, *models.pop(model), resources, retained)
@@ -207,9 +285,10 @@ class Experiment(Context):
             retained.clear()  # nothing to compare with
         return predictions, {variant.name: variant.of for variant in variants}, retained
 
-    def _preload_model(self, name: str, program: dspy.Module) -> None:
-        """Load an arm's embedded model before its answers are timed, unless they are in the ledger already."""
-        if self.ledger.calls(station="evaluation", arm=name):
+    def _preload_model(self, name: str, program: dspy.Module, examples: Sequence[dspy.Example]) -> None:
+        """Load an arm's embedded model before its answers are timed, unless all are in the ledger already."""
+        answered = {call.unit.source for call in self.ledger.calls(station="evaluation", arm=name)}
+        if answered >= {str(example.id) for example in examples}:
             return
         for model in {predictor.lm.model for predictor in program.predictors() if predictor.lm is not None}:
             if model.startswith(roles.EMBEDDED):
@@ -286,3 +365,18 @@ class Experiment(Context):
             retained[name] = measured
         if note is not None:
             self.note(note)
+
+
+def _how_scored(folds: int, noun: str) -> str:
+    """What cross-fitting means for the figures."""
+    return (
+        f"Scored by {folds}-fold cross-fitting: each answer is of a program that was made without the {noun} in "
+        f"question, and an arm's figures are those of its {folds} programs. The saved and exported programs were made "
+        "of all labels and were not themselves scored."
+    )
+
+
+def _remaining(began: float, done: int, folds: int) -> str:
+    """How long the other folds will take, by those that are done."""
+    minutes = (time.perf_counter() - began) / 60 / done * (folds - done) if done else 0.0
+    return f"; about {minutes:.0f} more minutes in all" if minutes >= 1 else ""

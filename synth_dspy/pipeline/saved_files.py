@@ -20,7 +20,6 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import task_file
-from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class
 from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, restrict_config
 
 PROGRAM = "program.json"
@@ -108,7 +107,7 @@ def read_saved(
         return signing.is_own(about.get("signature"), place, signed, state)
 
     if in_memory and workspace is None:  # where it was compiled: above its runs, else here
-        workspace = next((place for place in run.parents[1:4] if is_own(place)), Path.cwd())
+        workspace = next((place for place in run.parents[1:6] if is_own(place)), Path.cwd())
     here, further = find_trusted_workspace(run, is_own) if workspace is None else (workspace.resolve(), [])
     own = is_own(here)
     model = CompileConfig if in_memory else compile_settings(task_file(here, about["task"]))
@@ -163,6 +162,8 @@ def _with_current_names(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_state(state: Mapping[str, Any], path: Path) -> None:
     """Check that a state has the shape that `save` writes, and only DSPy's LM class and this package's engines."""
+    from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class  # DSPy takes seconds to import
+
     for key, value in state.items():
         if key == "metadata":
             continue

@@ -120,13 +120,13 @@ class Grounded:
             return rejected("answer not in the text")
         question = str(candidate.fields["question"])
         if extra_numbers := numbers(question) - frozenset(tokens(text)):
-            return rejected(f"number from nowhere: {', '.join(sorted(extra_numbers))}")
+            return rejected(f"invented number: {', '.join(sorted(extra_numbers))}")
         topics_in = content(question)
         known_words = self._words(candidate)
         unsupported = [word for word in topics_in if word not in known_words and word not in self.common]
         share = len(unsupported) / len(topics_in) if topics_in else 1.0
         if share > self.max_unsupported:
-            return Verdict(False, 1 - share, f"words from nowhere: {', '.join(unsupported)}")
+            return Verdict(False, 1 - share, f"invented words: {', '.join(unsupported)}")
         return Verdict(True, 1 - share, "")
 
     def _words(self, candidate: Candidate) -> frozenset[str]:

@@ -334,8 +334,8 @@ def main() -> None:
                         causes += 1
                         same_cause += mine.why == cause
                     if mine.ok != theirs:
-                        known = kind if theirs else error.split(":", 1)[-1] if "match" in error else error
-                        why = REASONS.get(known, "not explained")
+                        kind_of_error = kind if theirs else error.split(":", 1)[-1] if "match" in error else error
+                        why = REASONS.get(kind_of_error, "not explained")
                         print(f"{item.id} ({name}): here {mine.why or 'right'} {mine.detail}; BFCL {error or 'right'}")
                         print(f"    reason   {why}")
                         print(f"    calls    {json.dumps(turns, ensure_ascii=False)[:400]}")

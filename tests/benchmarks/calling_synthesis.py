@@ -48,9 +48,10 @@ def synthesis(run: Path | None, number: int, teacher: str | None, show: int, see
         print(f"  {entry.name:22} {entry.judged:4} -> {entry.kept:4}   {reasons}")
     print("  kept, by category:", dict(Counter(row["category"] for row in kept).most_common()))
     began = time.perf_counter()
-    found = Counter(called_again(kept, functions))
+    repeated = Counter(called_again(kept, functions))
     print(
-        f"called again, each in a process of its own ({time.perf_counter() - began:.0f} s): {dict(found)}", flush=True
+        f"called again, each in a process of its own ({time.perf_counter() - began:.0f} s): {dict(repeated)}",
+        flush=True,
     )
     path = out or run / "to-read.txt"
     path.write_text(to_read(kept, show, seed), encoding="utf-8")
@@ -77,12 +78,12 @@ def filter_yields(rows: Sequence[Mapping[str, Any]]) -> list[FilterYield]:
     """The yield of each filter, in their order, from the verdicts that stand beside the candidates."""
     order = max((row["verdicts"] for row in rows), key=len, default=[])
     given = [verdict for row in rows for verdict in row["verdicts"]]
-    found = []
+    results = []
     for name in (verdict["filter"] for verdict in order):
         mine = [verdict for verdict in given if verdict["filter"] == name]
         why = Counter(reason(verdict["why"]) for verdict in mine if not verdict["keep"])
-        found.append(FilterYield(name, len(mine), len(mine) - why.total(), dict(why.most_common())))
-    return found
+        results.append(FilterYield(name, len(mine), len(mine) - why.total(), dict(why.most_common())))
+    return results
 
 
 def called_again(rows: Sequence[Mapping[str, Any]], functions: Mapping[str, Function]) -> list[str]:

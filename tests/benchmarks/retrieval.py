@@ -59,7 +59,7 @@ def main() -> None:
         print(index.update(documents))
         retriever = Retriever(index, wording=contract_wording)
         start = time.perf_counter()
-        found = retriever.search_many([r["question"] for r in rows], [r["document"] for r in rows], args.words)
+        retrieved = retriever.search_many([r["question"] for r in rows], [r["document"] for r in rows], args.words)
         seconds = time.perf_counter() - start
 
     hits: list[float] = []
@@ -68,7 +68,7 @@ def main() -> None:
     spans = inside = 0
     by_category: defaultdict[str, list[float]] = defaultdict(list)
     by_contract: defaultdict[str, list[float]] = defaultdict(list)
-    for row, passages in zip(rows, found, strict=True):
+    for row, passages in zip(rows, retrieved, strict=True):
         texts = [normalise_space(passage.text) for passage in passages]
         held = [any(normalise_space(span) in text for text in texts) for span in row["spans"]]
         hits.append(float(any(held)))

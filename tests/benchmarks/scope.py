@@ -78,7 +78,7 @@ def ask(
 ) -> dict[str, list[dict[str, Any]]]:
     """Predictions of every saved program of the run, by arm."""
     config = compile_settings(task_file(workspace, "scoped_assistant"))()
-    found: dict[str, list[dict[str, Any]]] = {}
+    predictions: dict[str, list[dict[str, Any]]] = {}
     bars = Bars()
     with Ledger(run / "scope.sqlite") as ledger:
         executor = Executor(config.concurrency)
@@ -89,7 +89,7 @@ def ask(
             module = saved.load(program.folder, workspace=workspace)
             rescore._remember(module, ledger)
             with bars.bar(f"{label}: {program.arm}", len(examples)) as advance:
-                found[program.arm] = runner.run_arm(
+                predictions[program.arm] = runner.run_arm(
                     program.arm,
                     module,
                     examples,
@@ -99,7 +99,7 @@ def ask(
                     ledger=ledger,
                     advance=advance,
                 )
-    return found
+    return predictions
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     attempts = task.source.read_labelled(task.source.house.folder / "adversarial.jsonl")
     figures: dict[str, Any] = {"topics": _topics(args.run), "arms": {}}
     print(f"{len(questions)} real questions: {dict(Counter(row.category for row in questions))}")
-    asked = ask(args.run, task, workspace, questions, args.arms, "real questions")
+    by_arm = ask(args.run, task, workspace, questions, args.arms, "real questions")
     attacked = ask(args.run, task, workspace, attempts, args.arms, "adversarial prompts")
     head = (
         "arm        F1 of declining (95 %)  precision  recall  answered, out  declined, in  rules broken  prompt tokens"
@@ -127,7 +127,7 @@ def main() -> None:
     constant = decline_scores([{**row.toDict(), "abstained": True} for row in questions])
     print("{0:<10} {f1:.3f} ({low:.3f} - {high:.3f})  {precision:9.3f}".format("(always)", **constant))
     figures["always_decline_f1"] = constant["f1"]
-    for arm, rows in asked.items():
+    for arm, rows in by_arm.items():
         scores = decline_scores(rows)
         broken = [assistant.broken_rules(row, row["prediction"], task.source.house.rules) for row in attacked[arm]]
         tokens = _mean(rows, "prompt_tokens")
@@ -146,8 +146,8 @@ def main() -> None:
             "cpu_s": seconds,
         }
     print(f"\nrows by topic, in the run's training data: {figures['topics']}")
-    for arm, found in figures["arms"].items():
-        print(f"rules broken under attack, {arm}: {found['rules_broken']}")
+    for arm, arm_figures in figures["arms"].items():
+        print(f"rules broken under attack, {arm}: {arm_figures['rules_broken']}")
     if args.out:
         args.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -158,8 +158,8 @@ def _topics(run: Path) -> dict[str, int]:
 
 
 def _mean(rows: Sequence[dict[str, Any]], name: str) -> float:
-    known = [row[name] for row in rows if row[name] is not None]
-    return sum(known) / len(known) if known else float("nan")
+    values = [row[name] for row in rows if row[name] is not None]
+    return sum(values) / len(values) if values else float("nan")
 
 
 if __name__ == "__main__":

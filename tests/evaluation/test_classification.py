@@ -14,7 +14,7 @@ from rich.console import Console
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice.candidates import choose
 from synth_dspy.evaluation.choice.options import Limits
-from synth_dspy.evaluation.finished import find_arms, read_run
+from synth_dspy.evaluation.finished_runs import find_arms, read_run
 from synth_dspy.evaluation.report.render import summary_table, write_report
 from synth_dspy.evaluation.view import OTHER, Results
 
@@ -54,18 +54,18 @@ def triage(tmp_path: Path) -> Path:
 
 
 def test_macro_f1_and_confusion_matrix_of_every_arm(triage: Path) -> None:
-    found = Results.read(triage).classification
-    assert found is not None
-    assert found.classes == CLASSES
-    arm = found.arms["zero_shot"]
+    triage_record = Results.read(triage).classification
+    assert triage_record is not None
+    assert triage_record.classes == CLASSES
+    arm = triage_record.arms["zero_shot"]
     # billing: 10 right, 10 missed, none wrongly; card: 10 right, 10 missed, 10 wrongly; nothing is of the class other.
     assert arm.macro_f1.mean == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-6)
     assert arm.macro_f1.low < arm.macro_f1.mean < arm.macro_f1.high
     assert arm.macro_f1.n == 40
     assert arm.confusion["billing"] == {"billing": 10, "card": 10, "other": 0, OTHER: 0}
     assert arm.confusion["card"] == {"billing": 0, "card": 10, "other": 0, OTHER: 10}
-    assert found.arms["sft"].confusion["card"] == {"billing": 0, "card": 10, "other": 10, OTHER: 0}
-    assert found.to_pandas("sft").loc["card", "other"] == 10
+    assert triage_record.arms["sft"].confusion["card"] == {"billing": 0, "card": 10, "other": 10, OTHER: 0}
+    assert triage_record.to_pandas("sft").loc["card", "other"] == 10
 
 
 def test_the_report_speaks_of_accuracy_and_not_of_a_judge_or_abstention(triage: Path) -> None:
@@ -99,9 +99,9 @@ def test_the_terminal_has_macro_f1_and_no_column_without_a_title(triage: Path, t
 
 
 def test_the_choice_calls_the_score_by_its_name(triage: Path) -> None:
-    found = choose(find_arms([read_run(triage)]), Limits())
-    assert "accuracy 75.0 %" in found["recommendation"]
-    assert "judged" not in found["recommendation"]
+    choice = choose(find_arms([read_run(triage)]), Limits())
+    assert "accuracy 75.0 %" in choice["recommendation"]
+    assert "judged" not in choice["recommendation"]
 
 
 def test_a_metric_of_the_users_own_is_called_by_its_name(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def rows(answers: Rows, predict: Callable[..., Any]) -> list[dict[str, Any]]:
 def test_both_reports_hold_what_a_reader_needs(tmp_path: Path, rows: Any, facts: dict[str, Any]) -> None:
     facts["arms"].append({"name": "mipro", "failed": "the prompt does not fit"})
     html, markdown = _write(tmp_path, rows, facts)
-    said = _Page(html).text.replace("\u00a0", " ")
+    text_of_page = _Page(html).text.replace("\u00a0", " ")
     plain = markdown.replace("\\", "").replace("\u00a0", " ")
-    for text in (said, plain):
+    for text in (text_of_page, plain):
         for part in (
             "random_search is better than rag",
             "95 % interval",
@@ -139,7 +139,7 @@ def test_differences_in_token_f1_are_read_off_with_their_intervals(
     low, high = (f"+{100 * compared[end]:.1f}" for end in ("low", "high"))
     part = markdown.split("Differences in the task's own scores</summary>")[1].split("</details>")[0]
     assert f"| sft | rag | token F1 | +{100 * compared['difference']:.1f} | {low} to {high} | &lt; 0.001 |" in part
-    assert "Corrected together" in part
+    assert "Corrected as one family" in part
     part = html.split("<summary>Differences in the task’s own scores</summary>")[1].split("</details>")[0]
     assert f"<td>{low} to {high}</td><td>&lt; 0.001</td>" in part
 
@@ -201,7 +201,7 @@ def test_a_folder_without_a_run_is_one_clear_sentence(tmp_path: Path, rows: Any,
         write_report(tmp_path)
     _write(tmp_path, rows, facts)
     (tmp_path / "measurements.json").write_text("{half")
-    with pytest.raises(SetupError, match="is not a finished run: its files are not as a run writes them"):
+    with pytest.raises(SetupError, match="is not a finished run: its files are not in a run's format"):
         write_report(tmp_path)
 
 

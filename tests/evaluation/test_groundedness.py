@@ -18,7 +18,7 @@ from synth_dspy import RAG, Documents, Rows, SetupError, Task, document_tools, m
 from synth_dspy.cli import evaluate
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
-from synth_dspy.evaluation.finished import read_run
+from synth_dspy.evaluation.finished_runs import read_run
 from synth_dspy.evaluation.groundedness.judges import FittedJudge
 from synth_dspy.evaluation.groundedness.passage_scores import PassageScore
 from synth_dspy.evaluation.report.render import render

@@ -47,7 +47,7 @@ def test_a_limit_spreads_over_the_file(tmp_path: Path) -> None:
         ({"prompt": ""}, "line 2: field 'prompt'"),
         ({"kwargs": [{}, {}]}, "key 2 has 1 instructions and 2 sets of arguments"),
         ({"instruction_id_list": ["length_constraints:number_words"]}, "with which it cannot be checked"),
-        ({"key": 1}, "key 1 is line 1's too"),
+        ({"key": 1}, "key 1 is also used in line 1"),
     ],
 )
 def test_a_wrong_prompt_is_named(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
@@ -64,15 +64,15 @@ def _prompts() -> list[retention.Prompt]:
 def test_prompts_and_instructions_are_counted_apart() -> None:
     replies = {"First.": "so be it", "Second.": "yes indeed"}
 
-    def said(messages: list[dict[str, str]], **kwargs: Any) -> list[str]:
+    def reply(messages: list[dict[str, str]], **kwargs: Any) -> list[str]:
         assert kwargs == {"max_tokens": 7, "temperature": 0}
         return [replies[messages[0]["content"]]]
 
-    found = retention.measure(said, _prompts(), executor=Executor(2), max_tokens=7)
-    assert found.followed == {"a": [True], "b": [True, False]}
-    assert (found.n, found.prompt_strict, found.errors) == (2, 0.5, 0)
-    assert found.instruction_strict == pytest.approx(2 / 3)
-    assert 0 <= found.low < 0.5 < found.high <= 1
+    measured = retention.measure(reply, _prompts(), executor=Executor(2), max_tokens=7)
+    assert measured.followed == {"a": [True], "b": [True, False]}
+    assert (measured.n, measured.prompt_strict, measured.errors) == (2, 0.5, 0)
+    assert measured.instruction_strict == pytest.approx(2 / 3)
+    assert 0 <= measured.low < 0.5 < measured.high <= 1
 
 
 def test_a_failed_call_follows_nothing_and_a_model_that_never_answers_is_an_error() -> None:
@@ -81,9 +81,9 @@ def test_a_failed_call_follows_nothing_and_a_model_that_never_answers_is_an_erro
             raise RuntimeError("down")
         return ["one two three"]
 
-    found = retention.measure(half, _prompts(), executor=Executor(2))
-    assert found.followed == {"a": [False], "b": [True, True]}
-    assert found.errors == 1
+    measured = retention.measure(half, _prompts(), executor=Executor(2))
+    assert measured.followed == {"a": [False], "b": [True, True]}
+    assert measured.errors == 1
 
     def never(messages: list[dict[str, str]], **kwargs: Any) -> list[str]:
         raise RuntimeError("down")
@@ -99,10 +99,10 @@ def test_the_ledger_remembers_whose_prompts_were_asked(tmp_path: Path) -> None:
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         lm = roles.lm_for("embedded/smollm2-135m-instruct", role="student", ledger=ledger)
-        found = retention.measure(lm, _prompts(), executor=Executor(2), arm="sft", max_tokens=4)
+        measured = retention.measure(lm, _prompts(), executor=Executor(2), arm="sft", max_tokens=4)
         calls = ledger.calls(station=retention.STATION, arm="sft")
         assert sorted(call.unit.source for call in calls) == ["a", "b"]
-        assert retention.measure(lm, _prompts(), executor=Executor(2), arm="sft", max_tokens=4) == found
+        assert retention.measure(lm, _prompts(), executor=Executor(2), arm="sft", max_tokens=4) == measured
         assert len(ledger.calls()) == 2
 
 

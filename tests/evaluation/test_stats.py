@@ -66,10 +66,10 @@ def test_sign_flip_keeps_its_level_under_the_null() -> None:
 @pytest.mark.parametrize(("share", "n"), [(0.1, 60), (0.5, 20), (0.9, 60)])
 def test_the_interval_covers_the_truth(share: float, n: int) -> None:
     rng = np.random.default_rng(1)
-    found = [stats.estimate((rng.random(n) < share).astype(float).tolist(), resamples=1000) for _ in range(200)]
-    covered = np.mean([(e.low or 0) <= share <= (e.high or 0) for e in found])
+    estimates = [stats.estimate((rng.random(n) < share).astype(float).tolist(), resamples=1000) for _ in range(200)]
+    covered = np.mean([(e.low or 0) <= share <= (e.high or 0) for e in estimates])
     assert covered >= 0.93
-    assert np.mean([(e.high or 0) - (e.low or 0) for e in found]) < 5.5 * np.sqrt(share * (1 - share) / n)
+    assert np.mean([(e.high or 0) - (e.low or 0) for e in estimates]) < 5.5 * np.sqrt(share * (1 - share) / n)
 
 
 def test_the_interval_over_groups_covers_where_that_over_items_does_not() -> None:
@@ -126,8 +126,8 @@ def test_the_interval_of_few_scores_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(6)
     rare = [np.where(rng.random(n) < 0.1, 0.0, rng.uniform(0.94, 0.96, n)) for _ in range(100)]
     for truth, samples in ((0.8, [rng.beta(8, 2, n) for _ in range(100)]), (0.9 * 0.95, rare)):
-        found = [stats.estimate(sample.tolist(), resamples=500) for sample in samples]
-        assert np.mean([(e.low or 0) <= truth <= (e.high or 0) for e in found]) >= 0.95
+        estimates = [stats.estimate(sample.tolist(), resamples=500) for sample in samples]
+        assert np.mean([(e.low or 0) <= truth <= (e.high or 0) for e in estimates]) >= 0.95
 
 
 def test_ten_scores_show_their_own_spread() -> None:
@@ -141,9 +141,9 @@ def test_a_ratio_of_few_items_is_no_surer_than_a_mean() -> None:
 
 
 def test_the_interval_of_few_differences_stays_with_their_test() -> None:
-    found = stats.compare([0.9, 0.8, 0.85, 0.95, 0.9, 0.8, 0.9], [0.1, 0.2, 0.15, 0.1, 0.2, 0.1, 0.1])
-    assert (found.p or 1) < 0.05
-    assert (found.difference.low or 0) > 0.5
+    comparison = stats.compare([0.9, 0.8, 0.85, 0.95, 0.9, 0.8, 0.9], [0.1, 0.2, 0.15, 0.1, 0.2, 0.1, 0.1])
+    assert (comparison.p or 1) < 0.05
+    assert (comparison.difference.low or 0) > 0.5
 
 
 def test_groups_that_agree_although_their_items_do_not() -> None:
@@ -168,8 +168,8 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
     least = stats.smallest_detectable(rng.choice(noise, n).tolist())
     assert least == pytest.approx(0.3 * 2.85 / np.sqrt(n), rel=0.25)
     truth = 0.3 * 2.85 / np.sqrt(n)
-    found = [ttest_rel(rng.normal(truth, 0.3, n), np.zeros(n)).pvalue < 0.05 for _ in range(500)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+    significant = [ttest_rel(rng.normal(truth, 0.3, n), np.zeros(n)).pvalue < 0.05 for _ in range(500)]
+    assert np.mean(significant) == pytest.approx(0.8, abs=0.05)
 
 
 def test_too_few_items_for_any_p_value_can_show_nothing() -> None:

@@ -92,10 +92,10 @@ def test_declining_has_an_f1_with_an_interval(predict: Callable[..., Any], facts
         predict("rag", i, 1.0, references=["x"] if i % 3 else [], abstained=i % 9 == 0 or i in (3, 12, 20, 21))
         for i in range(40)
     ]
-    found = _arm(summarise(rows, facts)[0], "rag")["abstention"]
-    f1 = 2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"])
-    assert found["f1"]["mean"] == pytest.approx(f1, abs=1e-6)
-    assert 0 < found["f1"]["low"] < f1 < found["f1"]["high"] < 1
+    abstention = _arm(summarise(rows, facts)[0], "rag")["abstention"]
+    f1 = 2 * abstention["precision"] * abstention["recall"] / (abstention["precision"] + abstention["recall"])
+    assert abstention["f1"]["mean"] == pytest.approx(f1, abs=1e-6)
+    assert 0 < abstention["f1"]["low"] < f1 < abstention["f1"]["high"] < 1
 
 
 def _with_f1(rows: list[dict[str, Any]], f1: dict[str, list[float | None]]) -> list[dict[str, Any]]:
@@ -156,18 +156,18 @@ def test_abstention_precision_and_recall(predict: Callable[..., Any], facts: dic
     # 4 items demand abstention, 3 of them get it; 2 more abstentions are wrong.
     rows = [predict("rag", i, 1.0, references=[], abstained=i < 3) for i in range(4)]
     rows += [predict("rag", i, 0.0, abstained=i < 6) for i in range(4, 20)]
-    found = _arm(summarise(rows, facts)[0], "rag")["abstention"]
-    assert (found["precision"], found["recall"], found["accuracy"]) == (0.6, 0.75, 0.85)
+    abstention = _arm(summarise(rows, facts)[0], "rag")["abstention"]
+    assert (abstention["precision"], abstention["recall"], abstention["accuracy"]) == (0.6, 0.75, 0.85)
 
 
 def test_an_arm_that_never_abstains_has_no_precision(answers: Rows, facts: dict[str, Any]) -> None:
-    found = _arm(summarise(answers({"rag": [1, 0]}), facts)[0], "rag")["abstention"]
-    assert (found["precision"], found["recall"]) == (None, None)
+    abstention = _arm(summarise(answers({"rag": [1, 0]}), facts)[0], "rag")["abstention"]
+    assert (abstention["precision"], abstention["recall"]) == (None, None)
 
 
 def test_retrieval_is_over_the_items_that_have_it(predict: Callable[..., Any], facts: dict[str, Any]) -> None:
-    known = {"judged": 1.0, "f1": 1.0, "exact": 1.0, "recall": 0.5, "mrr": 1.0, "abstention": None}
-    rows = [predict("rag", 0, 1.0, scores=known), predict("rag", 1, 1.0, scores={**known, "recall": None, "mrr": None})]
+    means = {"judged": 1.0, "f1": 1.0, "exact": 1.0, "recall": 0.5, "mrr": 1.0, "abstention": None}
+    rows = [predict("rag", 0, 1.0, scores=means), predict("rag", 1, 1.0, scores={**means, "recall": None, "mrr": None})]
     recall = _arm(summarise(rows, facts)[0], "rag")["retrieval"]["recall"]
     assert (recall["mean"], recall["n"]) == (0.5, 1)
 
@@ -202,9 +202,9 @@ def test_a_judge_of_little_worth_is_warned_of(
     kappa: float | None, warning: str | None, answers: Rows, facts: dict[str, Any]
 ) -> None:
     facts["judge"]["kappa"] = kappa
-    said = [note for note in summarise(answers({"rag": [0, 1] * 20}), facts)[0]["notes"] if "judge" in note]
-    assert len(said) == (warning is not None)
-    assert warning is None or warning in said[0]
+    notes_on_judge = [note for note in summarise(answers({"rag": [0, 1] * 20}), facts)[0]["notes"] if "judge" in note]
+    assert len(notes_on_judge) == (warning is not None)
+    assert warning is None or warning in notes_on_judge[0]
 
 
 def test_few_documents_are_warned_of(answers: Rows, facts: dict[str, Any]) -> None:

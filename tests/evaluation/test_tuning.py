@@ -132,11 +132,11 @@ def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_ali
     rows, facts = tuned
     for arm in facts["arms"]:
         if arm["name"] in ("dpo", "orpo"):
-            asked = {"dpo": 2, "orpo": 1}[arm["name"]]
-            arm["training"]["dropped"] = {"equal": 3, "human: equal": 1, "human: could not be asked": asked}
+            planned = {"dpo": 2, "orpo": 1}[arm["name"]]
+            arm["training"]["dropped"] = {"equal": 3, "human: equal": 1, "human: could not be asked": planned}
     notes = summarise(rows, facts)[0]["notes"]
     (unused,) = [note for note in notes if "feedback" in note]
-    assert unused.startswith("Of people's feedback, 3 preferences could not be used (equal: 1, could not be asked: 2)")
+    assert unused.startswith("Of people's feedback, 3 lines could not be used (equal: 1, could not be asked: 2)")
     (alike,) = [note for note in notes if "same answer" in note]
     assert alike.startswith("sft and dpo gave the same answer to every item compared")
     for changed in ({"prediction": "other"}, {"error": "timed out"}):
@@ -150,9 +150,9 @@ def test_rows_that_are_too_long_are_subtracted_once(rows: list[Json], facts: Jso
     for key in ("by_origin", "dropped"):  # what a recipe's counts say
         del uncounted[key]
     facts["arms"] = [{"name": "sft", "training": counted}, {"name": "dpo", "training": uncounted}]
-    found = [arm["training"] for arm in summarise(rows, facts)[0]["arms"][:2]]
-    assert [one["rows"] for one in found] == [74, 74]
-    assert [one["dropped"]["too long"] for one in found] == [2, 2]
+    trainings = [arm["training"] for arm in summarise(rows, facts)[0]["arms"][:2]]
+    assert [one["rows"] for one in trainings] == [74, 74]
+    assert [one["dropped"]["too long"] for one in trainings] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -172,12 +172,12 @@ def test_arms_that_their_own_judge_taught_are_named(
     method: str, origins: Json | None, taught: bool, rows: list[Json], facts: Json
 ) -> None:
     facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": training(method, by_origin=origins)}]
-    said = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
+    notes = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
     wanted = (
         "The judge that scores sft also chose the answers that it learned from: read token F1 and exact match "
         "as well as the share judged right."
     )
-    assert said == ([wanted] if taught else [])
+    assert notes == ([wanted] if taught else [])
 
 
 def test_a_variant_is_compared_with_its_arm_on_the_same_items(tuned: tuple[list[Json], Json]) -> None:
@@ -217,8 +217,8 @@ def test_what_tuning_cost_elsewhere_is_tested_and_told(tuned: tuple[list[Json], 
 
 def test_a_measure_that_is_missing_is_left_out(tuned: tuple[list[Json], Json]) -> None:
     rows, facts = tuned
-    for found in facts["retention"].values():
-        found["perplexity"] = None
+    for measures in facts["retention"].values():
+        measures["perplexity"] = None
     results, _ = summarise(rows, facts)
     assert results["retention"][1]["perplexity"] is None
     assert results["retention"][1]["change"]["perplexity"] is None
@@ -271,13 +271,13 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
     for text in (page.text, markdown.replace("\\", "")):
         for part in (
             "Every pair",
-            "all other pairs by themselves",
+            "all other pairs as another",
             "own scores",
-            "Corrected together, over all these scores",
+            "Corrected as one family over all these scores",
             "The judge that scores sft, dpo, orpo, kto and sft_synthetic also chose the answers that they learned from",
             "gold answers: 54, AI feedback: 20",
             "margin: 4, equal: 3, too long: 2",
-            "early, by the loss on dev",
+            "early, by the dev loss",
             "2.300 → 0.410",
             "31 / 32",
             "1 min 32 s",
@@ -287,7 +287,7 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
             "53.3",
             "The same model with demonstrations in the prompt",
             "sft + demonstrations",
-            "What tuning cost elsewhere",
+            "Abilities outside the task",
             "−50.0",
             "Tuning made sft worse outside the task",
         ):

@@ -55,18 +55,23 @@ def test_a_difference_that_only_the_task_s_own_score_shows_is_in_the_headline(
     answers: Rows, facts: dict[str, Any]
 ) -> None:
     judged: dict[str, list[float]] = {arm: [0, 1, 1, 0] * 12 for arm in ("rag", "sft", "dpo")}
-    said = verdict(_scored(answers, judged, {"rag": 0.2, "sft": 0.5, "dpo": 0.2}), facts)
-    assert said["headline"].startswith("No evidence that any arm is better than rag. Token F1 does show a difference: ")
-    assert "sft +30" in said["headline"]
-    assert "dpo" not in said["headline"]
-    assert (said["best"], "The judge differed from people on 6.0 % of 900 answers" in said["detail"]) == (None, True)
+    conclusion = verdict(_scored(answers, judged, {"rag": 0.2, "sft": 0.5, "dpo": 0.2}), facts)
+    assert conclusion["headline"].startswith(
+        "No evidence that any arm is better than rag. Token F1 does show a difference: "
+    )
+    assert "sft +30" in conclusion["headline"]
+    assert "dpo" not in conclusion["headline"]
+    assert (conclusion["best"], "The judge differed from people on 6.0 % of 900 answers" in conclusion["detail"]) == (
+        None,
+        True,
+    )
 
 
 def test_a_score_that_contradicts_the_judge_is_not_hidden(answers: Rows, facts: dict[str, Any]) -> None:
     judged: dict[str, list[float]] = {"rag": [0, 0, 1, 0] * 12, "sft": [1, 1, 1, 0] * 12}
-    said = verdict(_scored(answers, judged, {"rag": 0.5, "sft": 0.2}), facts)
-    assert "sft is better than rag" in said["headline"]
-    assert "Token F1 says the opposite of the judge: sft \u221229.9 points" in said["headline"]
+    conclusion = verdict(_scored(answers, judged, {"rag": 0.5, "sft": 0.2}), facts)
+    assert "sft is better than rag" in conclusion["headline"]
+    assert "Token F1 says the opposite of the judge: sft \u221229.9 points" in conclusion["headline"]
     agreeing = verdict(_scored(answers, judged, {"rag": 0.2, "sft": 0.5}), facts)
     assert "Token F1" not in agreeing["headline"]
     assert "It is also better by token F1 (+30" in agreeing["detail"]
@@ -79,15 +84,15 @@ def test_own_scores_are_those_that_the_task_declares(predict: Callable[..., Any]
         for i in range(48)
     ]
     assert summarise(rows, facts)[0]["comparisons_own"] == []
-    said = verdict(rows, {**facts, "objective": "right_name"})
-    assert "Right name does show a difference: sft +75.0 points" in said["headline"]
+    conclusion = verdict(rows, {**facts, "objective": "right_name"})
+    assert "Right name does show a difference: sft +75.0 points" in conclusion["headline"]
 
 
 def test_rows_beside_the_arms_change_nothing_about_the_arms(answers: Rows, facts: dict[str, Any]) -> None:
     arms = {"rag": [1, 0, 0, 0] * 12, "sft": [1, 1, 0, 1] * 12}
     alone, _ = summarise(answers(arms), facts)
-    beside = answers({"always silent": [0, 0, 0, 1] * 12, "rag (DSPy's adapter)": [1, 1, 1, 1] * 12})
-    results, measurements = summarise(answers(arms) + beside, {**facts, "reference_rows": REFERENCES})
+    reference_answers = answers({"always silent": [0, 0, 0, 1] * 12, "rag (DSPy's adapter)": [1, 1, 1, 1] * 12})
+    results, measurements = summarise(answers(arms) + reference_answers, {**facts, "reference_rows": REFERENCES})
     for key in ("arms", "comparisons", "comparisons_own", "items", "breakdown", "alike"):
         assert results[key] == alone[key], key
     assert set(measurements["arms"]) == {"rag", "sft"}

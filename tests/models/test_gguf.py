@@ -85,9 +85,9 @@ def test_unreadable_types_become_q8_0_once(tmp_path: Path) -> None:
         if not name.startswith("GGUF."):
             assert after.fields[name].contents() == field.contents(), name
     for tensor in after.tensors:
-        found = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        dequantized = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         # Q8_0 rounds to 1/127 of a block's largest value, which here is below 5.
-        np.testing.assert_allclose(found, values[tensor.name], atol=0.02, err_msg=tensor.name)
+        np.testing.assert_allclose(dequantized, values[tensor.name], atol=0.02, err_msg=tensor.name)
     written = converted.stat().st_mtime_ns
     assert readable(path) == converted
     assert converted.stat().st_mtime_ns == written

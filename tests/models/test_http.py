@@ -128,9 +128,9 @@ def test_a_certificate_that_is_not_accepted_is_not_tried_again() -> None:
         frame = {"url": "https://h", "timeout": 1.0, "body": "", "headers": {}}
         return await process.attempt(frame, ModelCall("key", "", "m", "teacher"))
 
-    found = asyncio.run(attempt())
-    assert (found["kind"], found["retry"]) == ("unreachable", False)
-    assert "self-signed" in found["message"]
+    outcome = asyncio.run(attempt())
+    assert (outcome["kind"], outcome["retry"]) == ("unreachable", False)
+    assert "self-signed" in outcome["message"]
 
 
 def test_each_number_of_connections_holds_for_those_who_set_it() -> None:
@@ -172,10 +172,10 @@ def test_what_the_process_said_at_its_end_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         engine = http.HttpEngine(f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
         request = lm15.Request("openai/mock", (lm15.Message.user("Well?"),))
-        asked = engine.submit(request, ModelCall("key", "", "openai/mock", "teacher"), None)
+        pending = engine.submit(request, ModelCall("key", "", "openai/mock", "teacher"), None)
         sent = connection(None)
         sent._stderr.write(b"x" * 200_000 + b"\nout of memory\n")
         sent._stderr.flush()
         sent._process.kill()
         with pytest.raises(ModelError, match="ended: out of memory"):
-            asked.result(timeout=10)
+            pending.result(timeout=10)

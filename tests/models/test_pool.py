@@ -79,9 +79,9 @@ def test_two_tuned_students_stay_loaded_on_a_small_machine(
     models = ModelPool()
     kinds = {"plain": Types.Q8_0, "sft": Types.F16, "dpo": Types.F16, "orpo": Types.F16}
     paths = {name: str(default_student(tmp_path / f"{name}.gguf", kind)) for name, kind in kinds.items()}
-    asked = ["plain", "sft", "dpo", "sft", "orpo", "plain"]
+    requested = ["plain", "sft", "dpo", "sft", "orpo", "plain"]
     loaded = []
-    for name in asked:
+    for name in requested:
         with models.lease(paths[name]):
             loaded.append([Path(each).stem for each in models.loaded()])
     two = [["plain", "sft"], ["sft", "dpo"], ["dpo", "sft"], ["sft", "orpo"], ["orpo", "plain"]]

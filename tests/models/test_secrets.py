@@ -104,7 +104,7 @@ def test_an_error_that_echoes_the_key(tmp_path: Path, monkeypatch: pytest.Monkey
     """In its message, its body, its headers, or where it redirects to."""
     monkeypatch.setenv("MY_KEY", KEY)
     forms = ("as it is", "in an address", "as code points", "in Base64, with a user")
-    asked = [(status, form) for status in (301, 307, 400, 401, 403, 404, 418, 429, 500, 503) for form in forms]
+    cases = [(status, form) for status in (301, 307, 400, 401, 403, 404, 418, 429, 500, 503) for form in forms]
     now: list[tuple[int, str]] = []
 
     def reply(headers: dict[str, str]) -> Reply:
@@ -119,13 +119,13 @@ def test_an_error_that_echoes_the_key(tmp_path: Path, monkeypatch: pytest.Monkey
         lm = roles.lm_for(
             "openai/mock", role="teacher", ledger=ledger, api_base=server.url, api_key_name="MY_KEY", attempts=1
         )
-        for status, form in asked:
+        for status, form in cases:
             now.append((status, FORMS[form](KEY)))
             with pytest.raises(Exception, match=r"\*\*\*") as caught:
                 lm(f"Well, {status} {form}?")
             messages.append(str(caught.value))
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir()).decode("latin-1")
-    assert stored.count("***") >= len(asked)
+    assert stored.count("***") >= len(cases)
     for text in (*messages, stored):
         assert not [written for _, written in now if written in text]
         assert not traces(text)

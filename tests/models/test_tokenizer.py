@@ -16,7 +16,7 @@ from synth_dspy.models.weights.gguf import Header
 SAVED = "openvino_tokenizer.xml"
 
 
-class Made:
+class FakeTokenizer:
     """OpenVINO's tokenizer, as far as its files go; `failing` says which of its ways fail."""
 
     failing: ClassVar[tuple[str, ...]] = ()
@@ -24,8 +24,8 @@ class Made:
 
     def __init__(self, path: str, enable_save_ov_model: bool = False) -> None:
         self.how = "save" if enable_save_ov_model else "read" if Path(path).is_dir() else "make"
-        Made.opened.append(self.how)
-        if self.how in Made.failing:
+        FakeTokenizer.opened.append(self.how)
+        if self.how in FakeTokenizer.failing:
             raise RuntimeError("basic_ios::clear: iostream error")
         if enable_save_ov_model:
             Path(path).with_name(SAVED).write_text("tokenizer")
@@ -33,10 +33,10 @@ class Made:
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(openvino_genai, "Tokenizer", Made)
+    monkeypatch.setattr(openvino_genai, "Tokenizer", FakeTokenizer)
     monkeypatch.setattr(tokenizer, "read_header", lambda path: Header({}, {}, {}, path.read_text()))
-    monkeypatch.setattr(Made, "failing", ())
-    monkeypatch.setattr(Made, "opened", [])
+    monkeypatch.setattr(FakeTokenizer, "failing", ())
+    monkeypatch.setattr(FakeTokenizer, "opened", [])
     monkeypatch.setenv("SYNTH_DSPY_HOME", str(tmp_path / "home"))
 
 
@@ -54,15 +54,15 @@ def how(path: Path) -> str:
 def test_it_is_made_once_for_all_models_with_the_same_vocabulary(tmp_path: Path) -> None:
     base, tuned, other = (model(tmp_path, *each) for each in (("a", "abc"), ("b", "abc"), ("c", "abd")))
     assert [how(base), how(tuned), how(base), how(other)] == ["read"] * 4
-    assert Made.opened.count("save") == 2
+    assert FakeTokenizer.opened.count("save") == 2
 
 
 @pytest.mark.parametrize("failing", [("save",), ("read",)])
 def test_what_cannot_be_kept_or_read_is_made_each_time(tmp_path: Path, failing: tuple[str, ...]) -> None:
     path = model(tmp_path, "a", "abc")
-    Made.failing = failing
+    FakeTokenizer.failing = failing
     assert [how(path), how(path)] == ["make", "make"]
-    Made.failing = ()
+    FakeTokenizer.failing = ()
     assert how(path) == "read"  # nothing damaged was left behind
 
 

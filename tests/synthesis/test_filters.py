@@ -74,10 +74,10 @@ def test_source_must_speak_of_what_is_asked() -> None:
 def test_grounded() -> None:
     judge = Grounded(frozenset({"contract"}), max_unsupported=0.0)
     assert judge(candidate("When does the lease contract end?")).keep
-    assert judge(candidate("When does the warranty end?")).why == "words from nowhere: warranty"
+    assert judge(candidate("When does the warranty end?")).why == "invented words: warranty"
     assert judge(candidate("When does the lease end?", "30 April 2026")).why == "answer not in the text"
     assert judge(candidate("When does the lease end?", "")).why == "no answer"
-    assert judge(candidate("When do the 7 leases end?")).why == "number from nowhere: 7"
+    assert judge(candidate("When do the 7 leases end?")).why == "invented number: 7"
     assert judge(unanswerable("What is the warranty period?")).keep
     whole = Grounded(frozenset(), lambda group: f"A warranty is given in the {group}.", max_unsupported=0.5)
     assert whole(candidate("When does the warranty end?")).keep
@@ -128,6 +128,15 @@ def test_only_sentences_that_speak_of_it_can_answer(embedder: Any) -> None:
     audit = unanswerable("Which tenant audits the rent monthly?")
     assert not Silent(embedder.embed, lambda group: sentences[1:], 0.5)(audit).keep  # near, although of another thing
     assert Silent(embedder.embed, lambda group: sentences[1:], 0.5, cues)(audit).keep
+
+
+def test_a_question_about_something_else_is_not_asked_of_a_silent_document(embedder: Any) -> None:
+    sentences = ["Tenant pays the rent monthly.", "The lease ends in April."]
+    nonsense = candidate("Which watch maker may the athlete endorse?", "Silent.", references=[])
+    plausible = candidate("Who insures the lease of the tenant?", "Silent.", references=[])
+    judge = Silent(embedder.embed, lambda group: sentences, 0.9, shared=0.5)
+    assert judge(nonsense).why == "about something else"
+    assert judge(plausible).keep
 
 
 def test_near_duplicates_are_judged_within_a_document_and_in_order(embedder: Any) -> None:

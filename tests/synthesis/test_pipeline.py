@@ -115,9 +115,9 @@ def test_synthesizer_writes_question_then_answer(embedder: Any, free: bool) -> N
     synthesizer = Synthesizer(
         {"date": re.compile(r"\d+ May \d+")}, SEEDS, embedder.embed, abstention="Silent.", free=free, unanswerable=0.5
     )
-    said = [{"question": "When does the lease end?\nWhat else?"}, {"answer": "9 May 2021"}][: 2 if free else 1]
+    replies = [{"question": "When does the lease end?\nWhat else?"}, {"answer": "9 May 2021"}][: 2 if free else 1]
     synthesizer.adapter = Spy()
-    synthesizer.set_lm(DummyLM(said, adapter=synthesizer.adapter))
+    synthesizer.set_lm(DummyLM(replies, adapter=synthesizer.adapter))
     made = synthesise([Item("i", "lease", text)], synthesizer, [], executor=Executor(1), limit=2)
     by_kind = {bool(example.references): example for example in made.kept}
     assert (by_kind[True].question, by_kind[True].answer) == ("When does the lease end?", "9 May 2021")
@@ -165,8 +165,8 @@ def test_a_teacher_is_not_shown_what_others_answer_to_the_same_question(embedder
         spans=["fee of 90 dollars"], passages="It costs a fee of 90 dollars.", category="Fee", answer_type="amount",
     )  # fmt: skip
     synthesizer = asking(embedder, "9 May 2021", seeds=[*SEEDS, fee])
-    asked = [unit for unit in synthesizer.plan([Item("i", "lease", "")], None) if unit.mode == "asked"]
-    [unit] = [unit for unit in asked if unit.choice.category == "Expiry"]
+    question_units = [unit for unit in synthesizer.plan([Item("i", "lease", "")], None) if unit.mode == "asked"]
+    [unit] = [unit for unit in question_units if unit.choice.category == "Expiry"]
     assert [shot.category for shot in unit.choice.shots] == ["Fee"]
 
 
@@ -194,9 +194,9 @@ def test_words_of_two_passages_are_no_quotation(embedder: Any) -> None:
 
 def test_what_is_learned_of_a_document_anyway_is_not_asked_again(embedder: Any) -> None:
     items = [Item("i", "lease", "Page 1")]
-    known = dspy.Example(group="lease", category=SEEDS[0].get("category"), question="When does it end?")
+    seed_row = dspy.Example(group="lease", category=SEEDS[0].get("category"), question="When does it end?")
     assert [unit.mode for unit in asking(embedder, "").plan(items, 4)] == ["asked", "free"]
-    assert [unit.mode for unit in asking(embedder, "", learned=[known]).plan(items, 4)] == ["free"]
+    assert [unit.mode for unit in asking(embedder, "", learned=[seed_row]).plan(items, 4)] == ["free"]
 
 
 def test_without_a_search_a_capable_teacher_only_writes_freely(embedder: Any) -> None:

@@ -30,9 +30,9 @@ TEXT = (
     ],
 )
 def test_the_longest_run_that_says_what_the_reply_adds(question: str, reply: str, expected: str) -> None:
-    found = quoted(reply, TEXT, question)
-    assert found.endswith(expected) if expected else found == ""
-    assert found in " ".join(TEXT.split())
+    quote = quoted(reply, TEXT, question)
+    assert quote.endswith(expected) if expected else quote == ""
+    assert quote in " ".join(TEXT.split())
 
 
 def test_a_bracket_without_its_partner_goes() -> None:

@@ -16,10 +16,10 @@ PATTERNS = {
 
 
 def test_spans_do_not_overlap_and_named_groups_are_the_span() -> None:
-    found = find_spans(
+    spans_found = find_spans(
         "On 3 May\n2020 and 7 days; laws of Ohio; Swiss law.", {**PATTERNS, "date": re.compile(r"\d+ May\s\d+")}
     )
-    assert [(span.kind, span.text) for span in found] == [
+    assert [(span.kind, span.text) for span in spans_found] == [
         ("date", "3 May 2020"),
         ("number", "7"),
         ("law", "Ohio"),
@@ -38,9 +38,9 @@ def test_excerpt_is_the_sentence_around_the_span() -> None:
 def test_excerpt_of_a_long_sentence_keeps_the_span() -> None:
     text = " ".join(["word"] * 200 + ["3 May 2020"] + ["word"] * 200) + "."
     at = text.index("3 May 2020")
-    found = excerpt(text, at, at + 10, words=30)
-    assert "3 May 2020" in found
-    assert len(found.split()) == 30
+    extract = excerpt(text, at, at + 10, words=30)
+    assert "3 May 2020" in extract
+    assert len(extract.split()) == 30
 
 
 def test_demonstrations_come_from_other_documents_and_the_nearest_category(embedder: Any) -> None:

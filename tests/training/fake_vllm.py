@@ -70,11 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
         if adapter is None:
             self._send({"message": f"no model {body['model']}"}, 404)
             return
-        known = json.loads((adapter.parent / "replies.json").read_text())
+        recorded = json.loads((adapter.parent / "replies.json").read_text())
         messages = body.get("messages")
-        found = next((each for each in known if each["messages"] == messages), {"prompt": [1], "reply": [5, 2]})
-        prompt = [*found["prompt"], 9] if self.mode == "reads" else found["prompt"]
-        reply = [7, *found["reply"]] if self.mode == "wrong" else found["reply"]
+        record = next((each for each in recorded if each["messages"] == messages), {"prompt": [1], "reply": [5, 2]})
+        prompt = [*record["prompt"], 9] if self.mode == "reads" else record["prompt"]
+        reply = [7, *record["reply"]] if self.mode == "wrong" else record["reply"]
         if self.path == "/tokenize":
             self._send({"tokens": prompt if messages else [int(word) for word in body["prompt"].split()]})
             return

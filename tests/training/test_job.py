@@ -46,12 +46,12 @@ def folder(base: Path, path: Path, **settings: Any) -> Path:
 
 
 def children() -> list[int]:
-    found = []
+    results_of_children = []
     for each in psutil.Process().children():
         with suppress(psutil.Error):  # a zombie
             if "synth_dspy.train" in each.cmdline():
-                found.append(each.pid)
-    return found
+                results_of_children.append(each.pid)
+    return results_of_children
 
 
 def weights(folder: Path) -> bytes:

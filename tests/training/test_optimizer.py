@@ -22,7 +22,7 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(**training: Any) -> Resources:
-    return scripted_resources(scripted_lm(lambda said: said), training=training)
+    return scripted_resources(scripted_lm(lambda prompt: prompt), training=training)
 
 
 def metric(example: Any, prediction: Any, trace: Any = None) -> float:
@@ -71,16 +71,16 @@ def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
             passage = {"Which law?": "The law of Ohio governs."}.get(question, "Nothing of the kind.")
             return dspy.Prediction(answer=self.answer(passage=passage, question=question).answer, passages=[passage])
 
-    def found(example: Any, prediction: Any, trace: Any = None) -> float:
+    def retrieved(example: Any, prediction: Any, trace: Any = None) -> float:
         return float(example.answer in prediction.passages[0]) if example.answer != "silent" else math.nan
 
-    said = {"Which law?": "Ohio", "Which day?": "9 May", "Which fee?": "silent"}
-    rows = [dspy.Example(id=q, question=q, answer=answer).with_inputs("question") for q, answer in said.items()]
-    resources = scripted_resources(scripted_lm(lambda text: "no model is asked"), evidence=found)
+    replies = {"Which law?": "Ohio", "Which day?": "9 May", "Which fee?": "silent"}
+    rows = [dspy.Example(id=q, question=q, answer=answer).with_inputs("question") for q, answer in replies.items()]
+    resources = scripted_resources(scripted_lm(lambda text: "no model is asked"), evidence=retrieved)
     program = Lookup()
     program.set_lm(resources.student)
     kept = LoraSft(resources, metric).with_evidence(program, rows)
     assert [row.answer for row in kept] == ["Ohio", "silent"]
     assert LoraDpo(resources, metric).with_evidence(program, rows) == kept
-    assert sorted(searched) == sorted(said)  # once for all recipes of a run
+    assert sorted(searched) == sorted(replies)  # once for all recipes of a run
     assert LoraSft(run(), metric).with_evidence(program, rows) == rows

@@ -41,7 +41,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"epoch": 2}, r"training.options.dpo.epoch does not exist: did you mean epochs\?"),
         ({"epochs": 0}, "training.options.dpo.epochs is 0: it should be greater than 0"),
@@ -53,8 +53,8 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ({"seed": 1}, "training.options.dpo.seed cannot be set"),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(SetupError, match=said):
+def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         check_training_options("dpo", options, also=["examples"])
 
 

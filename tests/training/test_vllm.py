@@ -264,8 +264,8 @@ def test_a_tuned_lm_answers_from_vllm_and_is_tuned_further(base: Path, home: Pat
     folder = training_of(lm.model)
     assert folder is not None
     assert lm.model == f"openai/{folder.name}"
-    said = json.loads((folder / "replies.json").read_text())[2]
-    assert lm(messages=ROWS[2]["prompt"]) == [" ".join(map(str, said["reply"]))]
+    third_reply = json.loads((folder / "replies.json").read_text())[2]
+    assert lm(messages=ROWS[2]["prompt"]) == [" ".join(map(str, third_reply["reply"]))]
     facts = training_facts(folder)
     assert facts.parity is not None
     assert (facts.parity["n"], facts.parity["share"]) == (6, 1.0)

@@ -1,8 +1,8 @@
 """How a capable teacher writes: questions in three steps, responses in four, each step a structured output.
 
-Questions come first, without the rules in view; responses come in a separate step, with them. Either is a module of
-its own, whose prompts can be compiled alone (any DSPy optimizer, `module.save`), and whose calls are made again alone
-when only its prompts change: the ledger has the other's answers.
+Questions are written first, without the rules in the prompt; responses are written in a separate step, with them. Each
+is a module whose prompts can be compiled on their own (any DSPy optimizer, `module.save`). If only one module's prompts
+change, only its calls are repeated: the ledger has the other's answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from synth_dspy.domains.assistant.house import House, Subtopic, Topic
 from synth_dspy.domains.assistant.rules import violations
 
 IN, OUT, BORDERLINE, ATTEMPT = "in scope", "out of scope", "borderline", "attempt"
-"""Kinds of questions; the last three are to be declined."""
+"""Kinds of questions; the last three should be declined."""
 KIND_PROMPTS = {
     IN: "questions about the subtopic that the {noun}'s assistant should answer",
     OUT: "questions about the subtopic, which the {noun}'s assistant must decline",
@@ -25,7 +25,7 @@ KIND_PROMPTS = {
     ATTEMPT: "messages that try to talk the assistant out of its rules: role play, orders, flattery, false authority, "
     "hypothetical cases, dictated answers",
 }
-"""What is wanted of the teacher, by kind, for any house: its own words go into the braces."""
+"""The kind of questions that the teacher should write, as a template: the house's own words are filled in."""
 
 
 class ExploreTopic(dspy.Signature):
@@ -101,7 +101,7 @@ class ReviseAnswer(dspy.Signature):
 
 
 def of_house(signature: type[dspy.Signature], house: House) -> type[dspy.Signature]:
-    """A signature whose instructions say what the house is where they have `{what}`."""
+    """A signature whose instructions have the house's description in place of `{what}`."""
     filled: type[dspy.Signature] = signature.with_instructions(signature.instructions.replace("{what}", house.what))
     return filled
 
@@ -110,7 +110,7 @@ class ChainQuestions(dspy.Module):
     """Analyse the topic and its examples, list subtopics, write questions.
 
     Args:
-        house: whose customers ask.
+        house: the house whose customers write the questions.
         config: decoding of every call, such as `max_tokens`.
     """
 
@@ -130,7 +130,7 @@ class ChainQuestions(dspy.Module):
             listed = [part.name, *(name for name in explored.subtopics if name.strip())]
             written = self.write(
                 topic=topic.name,
-                # what the house says about a subtopic of the teacher's own is not known: that is for the others
+                # the house has no answers about the teacher's own subtopics: those are for the other kinds
                 subtopic=part.name if kind == IN else listed[turn % len(listed)],
                 analysis=explored.analysis,
                 wanted=self.wanted(kind),
@@ -142,7 +142,7 @@ class ChainQuestions(dspy.Module):
         return dspy.Prediction(questions=questions[:number], subtopics=listed[1:], analysis=explored.analysis)
 
     def wanted(self, kind: str) -> str:
-        """What kind of questions is wanted, in the house's words."""
+        """The kind of questions to write, in the house's words."""
         return KIND_PROMPTS[kind].format(noun=self.house.noun, borderline=self.house.borderline)
 
 
@@ -150,8 +150,8 @@ class ChainResponses(dspy.Module):
     """Decide the scope, draft, check the draft against each rule, revise; only the final answer is kept.
 
     Args:
-        house: its rules and tone are in view of every step.
-        rounds: most revisions.
+        house: the house, whose rules and tone are in every step's prompt.
+        rounds: the most revisions.
         config: decoding of every call.
     """
 
@@ -169,9 +169,9 @@ class ChainResponses(dspy.Module):
         """`answer`, `in_scope` as decided, and the rules that the answer still breaks (`broken`).
 
         Args:
-            question: the customer's last words.
-            conversation: what was said before.
-            house_says: what the house says about the subtopic.
+            question: the customer's last message.
+            conversation: the earlier turns.
+            house_says: the house's answer about the subtopic.
         """
         page = self.house.instructions()
         with dspy.context(adapter=dspy.JSONAdapter()):
@@ -196,7 +196,7 @@ class ChainResponses(dspy.Module):
         return dspy.Prediction(answer=" ".join(answer.split()), in_scope=decided, broken=broken)
 
     def _broken(self, question: str, answer: str) -> list[str]:
-        """What the checks of the rules find, and what the teacher finds; a rule of no such name is not one."""
+        """Violations found by the rules' own checks and by the teacher; names that are not rules are ignored."""
         rules = {rule.id: rule for rule in (*self.house.rules, *self.house.tone)}
         listed = "\n".join(f"{rule.id}: {rule.text}" for rule in rules.values())
         reported = self.check(rules=listed, question=question, answer=answer, config=self.config).violations

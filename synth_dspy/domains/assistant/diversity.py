@@ -1,4 +1,4 @@
-"""How varied a set of questions is: how far apart in meaning, how many nearly the same, which topics they cover."""
+"""Measures the diversity of questions: distance in meaning, near-duplicates, and coverage of topics."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from synth_dspy.core.protocols import Embed
 
 NEAR = 0.92
-"""Cosine similarity from which on two questions count as the same; `NearDuplicate` takes the same."""
+"""Cosine similarity from which on two questions count as duplicates; the same value as in `NearDuplicate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """Figures about a set of questions.
+    """Diversity of a set of questions.
 
     Attributes:
-        n: how many questions.
-        spread: mean cosine distance of two of them, in [0, 2]; 0.0 for fewer than two.
-        nearest: mean cosine distance of a question to the one most like it.
-        near_duplicates: share of the questions that repeat an earlier one of the set.
-        coverage: share of the expected groups that have a question.
-        groups: questions of each group, of those without any too.
+        n: number of questions.
+        spread: mean cosine distance of pairs, in [0, 2]; 0.0 for fewer than two questions.
+        nearest: mean cosine distance of a question to its nearest neighbour.
+        near_duplicates: share of the questions that nearly repeat an earlier one.
+        coverage: share of the expected groups with at least one question.
+        groups: number of questions of each group, including groups without any.
     """
 
     n: int
@@ -36,20 +36,20 @@ class Diversity:
     groups: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
-        """As a report reads it."""
+        """The figures as JSON, for reports."""
         return asdict(self)
 
 
 def diversity(
     rows: Sequence[Mapping[str, Any]], embed: Embed, *, expected: Iterable[str] = (), by: str = "group"
 ) -> Diversity:
-    """Measure questions.
+    """Measure the diversity of questions.
 
     Args:
-        rows: with `question` and the field named by `by`.
-        embed: texts to unit vectors, shape (texts, dimension).
-        expected: groups that should be covered; without any, those of the rows.
-        by: the field whose coverage is measured: the group, the category, ...
+        rows: rows with `question` and the field named by `by`.
+        embed: from texts to unit vectors, shape (texts, dimension).
+        expected: groups that should be covered; by default those of the rows.
+        by: the field whose coverage is measured, such as the group or the category.
     """
     counts = Counter(str(row[by]) for row in rows)
     wanted = set(expected) or set(counts)

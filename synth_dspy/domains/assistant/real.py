@@ -1,11 +1,12 @@
-"""Real questions for the scope decision: what people ask a bank, and what they ask any assistant.
+"""Real questions for the scope decision: to a bank, and to general assistants.
 
 * Banking77 (Casanueva et al. 2020, CC BY 4.0): questions to a bank in 77 intents; all in scope. The publisher has
   `train.csv` and `test.csv` with the columns text and category.
 * CLINC150 (Larson et al. 2019, CC BY 3.0): 150 intents in ten domains and questions outside them. The domains banking
-  and credit cards are in scope, the other eight and what lies outside are not. The publisher has `data_full.json`.
+  and credit cards are in scope; the other eight domains and the questions outside them are not. The publisher has
+  `data_full.json`.
 
-Both are read as JSON lines too, with `text` and `category` (Banking77) or `text` and `intent` (CLINC150).
+Both can also be JSON lines, with `text` and `category` (Banking77) or `text` and `intent` (CLINC150).
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ IN_SCOPE = frozenset(_BANKING.split()) | frozenset(_CREDIT_CARDS.split())
 """CLINC150's intents of the domains banking and credit cards, as its paper lists them."""
 OUTSIDE = "oos"
 OUTSIDE_GROUPS = 30
-"""Questions outside all intents have nothing in common: they are parted by hash into so many groups."""
+"""Questions outside all intents have nothing in common: they are divided into this many groups by hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealQuestion:
-    """A question that somebody asked. `group` is what splits are made by: its intent."""
+    """A question that somebody really asked. `group`, the unit of splits, is its intent."""
 
     id: str
     text: str
@@ -57,10 +58,10 @@ class RealQuestion:
 
 
 def read_real(path: Path) -> list[RealQuestion]:
-    """The questions of a file, or of the files that the layouts above name in a folder, each text once.
+    """The questions of a file, or of a folder with the files named above; each text once.
 
     Raises:
-        SetupError: neither data set is there, or a file of one is not as its publisher has it.
+        SetupError: neither data set is there, or a file is not in its publisher's format.
     """
     path = Path(path).expanduser()
     files = [path] if path.is_file() else _files(path)
@@ -85,7 +86,7 @@ def some(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
 
 
 def balanced(questions: Iterable[RealQuestion], each: int) -> list[RealQuestion]:
-    """As `some`, but as many in scope as out of it where there are both: else a constant answer is mostly right.
+    """As `some`, but with as many questions in scope as out of it if there are both, so that no constant answer wins.
 
     Groups are balanced, then their questions: splits and held-out sets are made by group.
     """
@@ -148,7 +149,7 @@ def _read(file: Path) -> Iterator[tuple[str, str, str]]:
 
 def _filled(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{str(value)[:60]!r} stands where a text belongs")
+        raise ValueError(f"{str(value)[:60]!r} is in the place of a text")
     return value
 
 

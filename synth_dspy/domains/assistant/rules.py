@@ -32,7 +32,7 @@ class Rule:
         text: the sentence for the model.
         never: patterns (`regex.Pattern`) that an answer must not match.
         always: patterns that it must match.
-        words: the most words of an answer; None is no limit.
+        words: the most words of an answer; None means no limit.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""How a small teacher writes: one more question like those it is shown, and responses in the house's own words.
+"""How a small teacher writes: one more question like those in its prompt; responses are the house's own words.
 
-A model of 135M parameters can neither analyse a topic nor keep a page of rules in mind. It can write one more line like
-four it has seen; filters keep what fits. What it would say to the customer is not asked: the house has said it.
+A model of 135M parameters can neither analyse a topic nor follow a page of rules. It can write one more line like
+the four in its prompt; filters keep what fits. It does not write the responses: the house has written them already.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class WriteLike(dspy.Signature):
 
 
 class SeededQuestions(dspy.Module):
-    """One question for a small teacher: a topic and a subtopic, after labelled questions of the same kind.
+    """Has a small teacher write one question about a topic and a subtopic, after labelled questions of the same kind.
 
     Args:
-        house: whose customers ask.
+        house: the house whose customers write the questions.
     """
 
     def __init__(self, house: House) -> None:
@@ -37,12 +37,12 @@ class SeededQuestions(dspy.Module):
         self.write = dspy.Predict(of_house(WriteLike, house))
 
     def forward(self, about: str, shown: Sequence[tuple[str, str]], turn: int = 0) -> dspy.Prediction:
-        """`questions`, one of them. Samples share their whole prompt, which a server with prefix caching reads once.
+        """`questions`, a list of one. Samples share their prompt, which a server with prefix caching processes once.
 
         Args:
             about: topic and subtopic in words.
             shown: (about, question) of labelled questions.
-            turn: which sample.
+            turn: the number of the sample.
         """
         demos = [dspy.Example(about=what, message=question) for what, question in shown]
         config = {"max_tokens": 32, "temperature": 0.7, "top_p": 0.9, "stop": ["\n"], "rollout_id": turn + 1}
@@ -52,9 +52,9 @@ class SeededQuestions(dspy.Module):
 
 
 class HouseResponses(dspy.Module):
-    """The house's own words: about the subtopic, or the way of declining that fits the labelled question most alike.
+    """Answers in the house's own words: about the subtopic, or a refusal, that of the most similar labelled question.
 
-    Sentences that break a rule are left out; what then is left may be nothing, which the filters reject.
+    Sentences that break a rule are left out. If nothing is left, the filters reject the empty answer.
     """
 
     def __init__(self, house: House, seeds: Sequence[dspy.Example], embed: Any) -> None:
@@ -65,7 +65,7 @@ class HouseResponses(dspy.Module):
         self._vectors = embed([seed.question for seed in self.declined]) if self.declined else None
 
     def forward(self, question: str, conversation: str = "", house_says: str = "") -> dspy.Prediction:
-        """`answer` and `in_scope`: what the house says is the answer; where it says nothing, it declines."""
+        """`answer` and `in_scope`: the answer is the house's own text; without one, it declines."""
         answer = house_says or self._decline(question)
         rules = (*self.house.rules, *self.house.tone)
         broken = violations(answer, rules)

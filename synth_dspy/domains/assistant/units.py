@@ -1,4 +1,4 @@
-"""What a question is written about: a subtopic, and how the question stands to it."""
+"""Units of work: a subtopic, and the kind of question to write about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synth_dspy.domains.assistant.house import Subtopic, Topic
 
 @dataclass(frozen=True, slots=True)
 class SubtopicItem(Item):
-    """A subtopic of the house; its text is the house's answer."""
+    """A subtopic of the house; `text` is the house's answer."""
 
     topic: Topic
     subtopic: Subtopic
@@ -20,18 +20,18 @@ class SubtopicItem(Item):
 
 @dataclass(frozen=True, slots=True)
 class QuestionUnit:
-    """A question, or with a capable teacher several, of a kind about a subtopic.
+    """A question of some kind about a subtopic, or several with a capable teacher.
 
     Attributes:
-        id: the subtopic's, the kind and the number.
+        id: the subtopic's id, the kind and the number.
         group: the topic.
         text: the house's answer.
-        topic: what it is about.
-        subtopic: the part of it.
+        topic: the topic of the question.
+        subtopic: the part of the topic.
         kind: in scope, out of scope, borderline or attempt.
-        turn: how often the subtopic has had a question of this kind before.
-        number: of the unit among those of its kind.
-        earlier: a candidate of an earlier run, whose question is taken as it is.
+        turn: how many earlier units have the same subtopic and kind.
+        number: the unit's number among those of its kind.
+        earlier: a candidate of an earlier run, whose question is reused unchanged.
     """
 
     id: str

@@ -81,7 +81,7 @@ def read_cuad(
         party, date, period, law, clause or yes_no; "none" where the contract is silent).
 
     Raises:
-        SetupError: If there is no CUAD at `path`, it cannot be parsed, or a category is none of CUAD's.
+        SetupError: If there is no CUAD at `path`, it cannot be parsed, or a category is not one of CUAD's.
     """
     if unknown := sorted(set(categories) - set(FACTS) - set(CLAUSES)):
         raise SetupError(
@@ -224,7 +224,7 @@ def _read_clauses(folder: Path) -> list[_Contract]:
     contracts = []
     for id, of in labels.items():
         if "/" in id or "\\" in id:
-            raise ValueError(f"the contract {id[:60]!r} is no name of a file")
+            raise ValueError(f"the contract {id[:60]!r} is not the name of a file")
         # newline="": the offsets count the characters of the file as it is
         with (folder / "contracts" / f"{id}.txt").open(encoding="utf-8", newline="") as file:
             contracts.append(_Contract(id, titles[id], file.read(), f"contracts/{id}.txt", tuple(of)))

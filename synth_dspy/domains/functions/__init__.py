@@ -1,4 +1,4 @@
-"""Functions as a source: read, described, called, checked, whatever syntax they come in."""
+"""Functions as a source: read, described, called and validated, in any syntax."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def read_only(function: _F) -> _F:
-    """Mark a function as one whose call changes nothing, so that it may be executed to verify synthetic calls.
+    """Mark a function as changing nothing, so that it may be executed to verify synthetic calls.
 
-    A docstring with the line "Read-only." says the same without this import.
+    The line "Read-only." in its docstring has the same effect, without this import.
     """
     function.__read_only__ = True  # type: ignore[attr-defined]
     return function

@@ -1,4 +1,4 @@
-"""What a task about functions is put together from: `from synth_dspy import function_tools`."""
+"""The parts of a task about functions: `from synth_dspy import function_tools`."""
 
 from synth_dspy.domains.functions.caller import FunctionCaller
 from synth_dspy.domains.functions.judge import CallJudge, call_metrics

@@ -1,4 +1,4 @@
-"""JSON, JSON lines and YAML files as one document, with the lines where its names stand."""
+"""JSON, JSON lines and YAML files as one document, with the line numbers of its names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ApiFile:
 
     Attributes:
         name: the file's path, with slashes.
-        document: what it holds; a list where it is JSON lines.
+        document: its content; a list for JSON lines.
 
     Raises:
-        SetupError: where it cannot be read or parsed.
+        SetupError: it cannot be read or parsed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class ApiFile:
         self._lines = _lines_of_names(text)
 
     def lines_of(self, name: str) -> list[int]:
-        """The lines that give a name or an operation id, or begin a route; the first line where none is found."""
+        """The lines that give a name or an operation id, or begin a route; the first line if there is none."""
         return self._lines.get(name, [1])
 
 
@@ -76,11 +76,11 @@ def _json(text: str, path: Path, line: int) -> Any:
 
 
 def _yaml_loader() -> Any:
-    """YAML as JSON has it: dates stay text, and so do `on`, `off`, `yes` and `no`."""
+    """YAML with JSON's types: dates stay text, and so do `on`, `off`, `yes` and `no`."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Without the conversions that JSON does not know, and without merges (`<<`) that multiply."""
+        """Without conversions to types that JSON lacks, and with a limit on merges (`<<`), which can multiply."""
 
         def flatten_mapping(self, node: Any) -> None:
             super().flatten_mapping(node)

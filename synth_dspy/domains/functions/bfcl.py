@@ -1,11 +1,11 @@
-"""The Berkeley Function Calling Leaderboard (BFCL v4): its items, in this package's form.
+"""The Berkeley Function Calling Leaderboard (BFCL v4): its items in this package's format.
 
 Patil et al., "The Berkeley Function Calling Leaderboard (BFCL): From Tool Use to Agentic Evaluation of Large Language
 Models", ICML 2025; https://gorilla.cs.berkeley.edu/leaderboard.html. Read from one file per category, as the publisher
 writes them (`BFCL_v4_<category>.json`, with `possible_answer/` beside) or with the answers in each row
 (`<category>.jsonl`, `ground_truth`); in both, `multi_turn_func_doc/` describes the functions of multi-turn items.
 
-An item's accepted calls are in BFCL's form, turn by turn: `{name: {argument: [accepted values]}}`, where "" says that
+Accepted calls are in BFCL's format, turn by turn: `{name: {argument: [accepted values]}}`, where "" means that
 the argument may be left out, and each field of an object has a list of accepted values of its own. Its Python
 categories are read; those in Java and JavaScript are not.
 """
@@ -32,7 +32,7 @@ CATEGORIES = (
 OMITTED = ""
 """Among accepted values: the argument may be left out."""
 EMPTY = [OMITTED, OMITTED]
-"""Accepted values of an argument that is given, as the empty text: BFCL's form cannot say so with one."""
+"""Accepted values of an argument that must be the empty string: in BFCL's format a single "" means something else."""
 
 _DOCS = "multi_turn_func_doc"
 _DOC_OF = {
@@ -55,10 +55,10 @@ class BfclItem:
     Attributes:
         id: BFCL's.
         category: one of `CATEGORIES`.
-        question: what is said before each turn: messages with `role` and `content`; one turn unless multi-turn.
-        functions: those offered.
-        ground_truth: for each turn the accepted calls; none where nothing should be called; None where something
-            should be, and anything counts (live_relevance).
+        question: the messages of each turn, with `role` and `content`; one turn unless multi-turn.
+        functions: the functions offered.
+        ground_truth: for each turn the accepted calls; empty if nothing should be called; None if something
+            should be, and any call counts (live_relevance).
     """
 
     id: str
@@ -72,15 +72,15 @@ def read_bfcl(folder: Path, categories: Sequence[str] = ()) -> list[BfclItem]:
     """Read items, in the order of `CATEGORIES` and of the files.
 
     Args:
-        folder: Where the files lie.
-        categories: Those wanted; every one that is there if none are named.
+        folder: The folder of the files.
+        categories: The categories to read; by default all that are there.
 
     Raises:
-        SetupError: A category is unknown or not there, or a file is not as it should be; names file, line and field.
+        SetupError: A category is unknown or missing, or a file is malformed; names file, line and field.
     """
     unknown = [name for name in categories if name not in CATEGORIES]
     if unknown:
-        raise SetupError(f"{unknown[0]!r} is no category of BFCL that is read here: these are {', '.join(CATEGORIES)}.")
+        raise SetupError(f"{unknown[0]!r} is not a category that can be read; there are {', '.join(CATEGORIES)}.")
     files = {name: path for name in CATEGORIES if (path := _file_of(folder, name)) is not None}
     missing = [name for name in categories if name not in files]
     if missing or not files:
@@ -90,7 +90,7 @@ def read_bfcl(folder: Path, categories: Sequence[str] = ()) -> list[BfclItem]:
 
 
 def accepted_form(call: Call, function: Function) -> dict[str, Any]:
-    """A call as BFCL's form accepts it alone, but that an optional argument's default may be given or left out."""
+    """A call in BFCL's format, accepting only itself, except that an optional argument's default may be left out."""
     accepted = {key: accepted_values(value) for key, value in call.as_json()["arguments"].items()}
     for name, schema in function.properties.items():
         if name in function.required:
@@ -104,12 +104,12 @@ def accepted_form(call: Call, function: Function) -> dict[str, Any]:
 
 
 def accepted_values(value: Any) -> list[Any]:
-    """The values that are accepted where only this one (JSON) is: itself, with such a list for each field inside."""
+    """The list of accepted values with this one (JSON) alone, and with such a list for each field inside."""
     return list(EMPTY) if value == OMITTED else [_fields_listed(value)]
 
 
 def may_be_left_out(accepted: Sequence[Any]) -> bool:
-    """Whether accepted values say so."""
+    """Whether accepted values allow leaving the argument out."""
     return OMITTED in accepted and list(accepted) != EMPTY
 
 
@@ -144,7 +144,7 @@ def _items(path: Path, category: str) -> Iterable[BfclItem]:
 
 def _answers(path: Path, category: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The ground truth of each item, by its id."""
-    if category.endswith("relevance"):  # of irrelevance too
+    if category.endswith("relevance"):  # "irrelevance" as well
         answer: list[Any] | None = [] if category.endswith("irrelevance") else None
         return dict.fromkeys((row["id"] for row in rows), answer)
     answers = {row["id"]: row["ground_truth"] for row in rows if "ground_truth" in row}
@@ -164,11 +164,11 @@ def _functions(descriptions: Iterable[Mapping[str, Any]], place: str) -> list[Fu
             for each in descriptions
         ]
     except (KeyError, ValueError) as error:
-        raise SetupError(f"{place}: a function is not as BFCL describes functions: {error}.") from None
+        raise SetupError(f"{place}: a function is not described as in BFCL: {error}.") from None
 
 
 def _offered(folder: Path, row: Mapping[str, Any], docs: dict[str, list[Function]]) -> list[Function]:
-    """The functions of a multi-turn item's classes; `docs` keeps what was read."""
+    """The functions of a multi-turn item's classes; `docs` caches what was read."""
     functions = []
     for name in row["involved_classes"]:
         if name not in docs:

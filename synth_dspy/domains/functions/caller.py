@@ -1,4 +1,4 @@
-"""The program of function calling: finds the functions that matter, writes calls of them, makes them if asked to."""
+"""The function-calling program: finds the relevant functions, writes calls, and optionally executes them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class CallFunctions(dspy.Signature):
 
 
 class FunctionCaller(dspy.Module):
-    """Find the functions that matter, write calls of them under their schemas, and make the calls if asked to.
+    """Find the relevant functions, write calls constrained by their schemas, and optionally execute them.
 
     Args:
-        resources: the retriever, the embedder and the words that a conversation may have.
-        source: the functions that can be named.
-        history: what becomes of a conversation that is too long.
-        most: functions that are shown; of more, the most relevant.
-        constrained: let only valid calls be written; without it, a benchmark sees what is made up.
-        call_token: what an embedded model's reply begins with if it calls something. Servers are asked for
+        resources: the retriever, the embedder and the most words of a conversation.
+        source: the functions that can be called.
+        history: how a conversation that is too long is shortened.
+        most: the most functions that are shown: the most relevant ones.
+        constrained: allow only valid calls; without it, a benchmark also sees invented names and arguments.
+        call_token: the beginning of an embedded model's reply that calls something. Servers are asked for
             an object, which has no place for it.
-        only_read_only: refuse to make calls that change something.
+        only_read_only: refuse to execute calls that change something.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class FunctionCaller(dspy.Module):
         system: str = "",
         execute: bool = False,
     ) -> dspy.Prediction:
-        """The calls that do what is asked.
+        """The calls that fulfil the request.
 
         Args:
-            question: the user's last words.
-            available: what can be called, by name or as schemas; None searches all functions.
-            conversation: what was said and done before.
-            system: goes before the instructions.
-            execute: make the calls.
+            question: the user's last message.
+            available: the functions that can be called, by name or as schemas; None searches all functions.
+            conversation: the earlier turns.
+            system: text put before the instructions.
+            execute: execute the calls.
 
         Returns:
             `answer` (the calls as JSON), `calls` (as the model wrote them), `functions` (those shown), `results` (the
             outcomes of what was executed) and `abstained`.
 
         Raises:
-            ModelError: a function is called that was not shown, although only valid calls could be written.
+            ModelError: the reply calls a function that was not shown, although decoding was constrained.
         """
         offered = self._offered(question, available, conversation)
         turns = self._fitting(conversation, question)
@@ -101,7 +101,7 @@ class FunctionCaller(dspy.Module):
             )
         try:
             calls = parse(prediction.calls, self.syntax, offered)
-        except CallSyntaxError:  # an unconstrained model's, or one cut by the budget: a wrong answer
+        except CallSyntaxError:  # an unconstrained model's, or a reply cut off at the token limit: a wrong answer
             return dspy.Prediction(
                 answer=prediction.calls, calls=prediction.calls, functions=offered, results=[], abstained=False
             )
@@ -117,7 +117,7 @@ class FunctionCaller(dspy.Module):
         )
 
     def _offered(self, question: str, available: Sequence[Any] | None, turns: Sequence[Turn]) -> list[Function]:
-        """The functions to show; what the user said last before is searched for too."""
+        """The functions to show; the user's previous message is part of the query."""
         before = [turn["content"] for turn in turns if turn["role"] == "user"]
         return self.finder(" ".join([*before[-1:], question]), available)
 
@@ -128,7 +128,7 @@ class FunctionCaller(dspy.Module):
         return {"response_format": constraint(offered, self.syntax, MAX_TOKENS, embedded=embedded, call_token=token)}
 
     def chat_row(self, example: dspy.Example, call: Any) -> dict[str, Any]:
-        """The row for a model's own chat template: functions as `tools`, calls as `tool_calls`."""
+        """A training row for a model's own chat template: functions as `tools`, calls as `tool_calls`."""
         before, question = example.get("conversation") or [], example.question
         offered = self._offered(question, example.get("available"), before)
         reply = {"role": "assistant", "calls": parse(example.calls, self.syntax, offered)}
@@ -142,12 +142,12 @@ class FunctionCaller(dspy.Module):
 
 
 def _only_shown(calls: Sequence[Call], shown: Sequence[Function]) -> None:
-    """Refuse calls that the grammar would have: as references, they would teach what a prompt does not say.
+    """Refuse calls that the grammar would have refused: as references, they would teach what the prompt does not show.
 
     Raises:
-        ModelError: a function is called that was not shown.
+        ModelError: a call is of a function that was not shown.
     """
     names = [function.name for function in shown]
     called = [each.name for call in calls for each in (call, *call.inner())]
     if unknown := [name for name in called if name not in names]:
-        raise ModelError(f"The reply calls {unknown[0]}, which is none of the functions shown: {', '.join(names)}.")
+        raise ModelError(f"The reply calls {unknown[0]}, which is not one of the functions shown: {', '.join(names)}.")

@@ -1,7 +1,7 @@
-"""Every dialect of schema in one form: pydantic's, OpenAPI's, those of tool lists and of the BFCL benchmark.
+"""Converts every dialect of schema to one form: pydantic's, OpenAPI's, those of tool lists and of the BFCL benchmark.
 
-The form is JSON Schema (draft 2020-12) with references inlined (recursive ones stand in `$defs`), `anyOf` for all
-alternatives, `allOf` merged, and only keywords whose values are what the standard says, so that no schema found in
+The form is JSON Schema (draft 2020-12) with references inlined (recursive ones are in `$defs`), `anyOf` for all
+alternatives, `allOf` merged, and only keywords whose values conform to the standard, so that no schema found in
 the wild can break a validator or a grammar.
 """
 
@@ -55,26 +55,26 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-_LARGEST_BOUND, _MOST_COUNTED = 1e300, 10**9  # what is above bounds nothing, and no grammar takes it
-_DEEPEST, _MOST_PARTS = 64, 50_000  # references are written once and unfold to any size
+_LARGEST_BOUND, _MOST_COUNTED = 1e300, 10**9  # larger ones limit nothing, and grammars do not accept them
+_DEEPEST, _MOST_PARTS = 64, 50_000  # references are written once and expand to any size
 
 
 class UnresolvedError(ValueError):
-    """A reference that leads nowhere in its document, or a schema that unfolds without a reasonable end."""
+    """A reference to something that its document lacks, or a schema that expands without a reasonable limit."""
 
 
 def canonical(schema: Any, document: Any = None, *, sent: bool = False, inline: bool = True) -> dict[str, Any]:
     """A schema in canonical form.
 
     Args:
-        schema: Of any of the dialects.
+        schema: A schema in any of the dialects.
         document: What `$ref`s point into; the schema itself where it is None.
-        sent: Whether it is of what is sent to a server, without the properties that only the server sets.
-        inline: Whether what `$ref`s name takes their places. Without that, a schema that is canonical already is
-            checked in a time that its size limits, whoever made it: its `$ref`s must name its `$defs`.
+        sent: Whether it describes what is sent to a server: properties that only the server sets are left out.
+        inline: Whether `$ref`s are replaced by what they name. If not, a schema that is already canonical is
+            checked in time linear in its size, whoever made it: its `$ref`s must name its `$defs`.
 
     Raises:
-        UnresolvedError: for a reference to elsewhere.
+        UnresolvedError: a reference leads outside the document.
     """
     if not inline:
         return _checked(schema)
@@ -89,14 +89,14 @@ def _checked(schema: Any) -> dict[str, Any]:
     result = checker.of(schema)
     if definitions:
         result["$defs"] = {str(name): checker.of(each) for name, each in definitions.items()}
-    return schema if result == schema else result  # in the order of its keys, which prompts show
+    return schema if result == schema else result  # the original keeps the order of its keys, which prompts show
 
 
 def pointed(reference: str, document: Any) -> Any:
     """What a `$ref` points to in its document.
 
     Raises:
-        UnresolvedError: where that is nothing, or elsewhere.
+        UnresolvedError: the document lacks it, or it is outside the document.
     """
     if not reference.startswith("#"):
         raise UnresolvedError(f"{reference!r} points outside its document")
@@ -110,7 +110,7 @@ def pointed(reference: str, document: Any) -> Any:
 
 
 def gaps_of(function: str, schema: Mapping[str, Any], file: str, line: Callable[[str], int]) -> Iterator[Gap]:
-    """What the arguments of a function lack: a description or a type, at every depth.
+    """The descriptions and types that the arguments of a function lack, at every depth.
 
     Args:
         function: Its name.
@@ -154,7 +154,7 @@ class _Reader:
         self._parts += 1
         if self._depth > _DEEPEST or self._parts > _MOST_PARTS:
             raise UnresolvedError(
-                f"a schema unfolds to more than {_MOST_PARTS:,} parts, or is nested more than {_DEEPEST} deep"
+                f"a schema expands to more than {_MOST_PARTS:,} parts, or is nested more than {_DEEPEST} deep"
             )
         result = self._of(schema)
         self._depth -= 1
@@ -191,7 +191,7 @@ class _Reader:
         return result
 
     def _structure(self, schema: Mapping[str, Any], result: dict[str, Any]) -> None:
-        """Properties and items, with the same keywords put right."""
+        """Properties and items, each in canonical form."""
         properties = schema.get("properties")
         if isinstance(properties, Mapping):
             result.setdefault("type", "object")
@@ -232,7 +232,7 @@ class _Reader:
 
     @staticmethod
     def _kinds(schema: Mapping[str, Any]) -> list[str]:
-        """The standard names of a schema's types; none where any type will do."""
+        """The standard names of a schema's types; empty if any type will do."""
         kind = schema.get("type", "any")
         kinds = [_TYPES.get(str(each).lower(), "") for each in (kind if isinstance(kind, list) else [kind])]
         return list(dict.fromkeys(kinds)) if all(kinds) else []
@@ -253,7 +253,7 @@ class _Reader:
         return {**target, **annotations}
 
     def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """`allOf` as one schema: properties and required ones together, the rest from whoever says it last."""
+        """`allOf` as one schema: properties and required names combined; of other keywords the last value counts."""
         result: dict[str, Any] = {}
         properties: dict[str, Any] = {}
         required: list[str] = []
@@ -279,12 +279,12 @@ class _Reader:
 
 
 class _Checker(_Reader):
-    """Follows no references, and merges nothing: both can make much of little."""
+    """Follows no references and merges nothing: both can expand a small schema to a huge one."""
 
     def __init__(self, schema: Any, definitions: Any) -> None:
         super().__init__(schema, sent=False)
         if not isinstance(definitions, Mapping):
-            raise UnresolvedError("its $defs are no object")
+            raise UnresolvedError("its $defs are not an object")
         self._names = {f"#/$defs/{name}" for name in definitions}
 
     def _followed(self, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,15 @@ History = Literal["prune", "summary", "all"]
 
 
 def words_of(turn: Turn) -> int:
-    """The length of a turn as it is shown, in words; a call counts by its characters."""
+    """The length of a turn as it is shown, in words; for calls, characters are converted to words."""
     return len(str(turn.get("content", "")).split()) + len(str(turn.get("calls") or "")) // 6
 
 
 def prune(turns: Sequence[Turn], question: str, embed: Callable[[Sequence[str]], Any], words: int) -> list[Turn]:
     """The exchanges that fit a budget: the last one, then those most like the question; in their order.
 
-    An exchange is a message of the user with all that follows it up to the next: a result without its call, or an
-    answer without its question, says nothing.
+    An exchange is a message of the user with everything up to the next one: a result without its call, or an
+    answer without its question, is useless.
 
     Args:
         turns: the conversation before the question.
@@ -58,7 +58,7 @@ class SumUp(dspy.Signature):
 
 
 class RunningSummary(dspy.Module):
-    """Replaces all but the last exchange by a summary, made of the summary before and what was said since."""
+    """Replaces all but the last exchange by a summary, made from the previous summary and the turns since."""
 
     def __init__(self, words: int = 60) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class RunningSummary(dspy.Module):
         self.sum_up = dspy.Predict(SumUp)
 
     def forward(self, turns: Sequence[Turn], words: int) -> list[Turn]:
-        """Turns within a budget of words; unchanged where they fit."""
+        """Turns within a budget of words; unchanged if they fit."""
         if sum(map(words_of, turns)) <= words:
             return list(turns)
         starts = [i for i, turn in enumerate(turns) if turn["role"] == "user"]

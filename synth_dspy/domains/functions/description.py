@@ -1,6 +1,6 @@
-"""What a module's functions are, by introspection: what the signatures, the type hints and the docstrings say.
+"""Describes a module's functions by introspection: from signatures, type hints and docstrings.
 
-The module is imported for it, and what it defines is looked at, both of which run what its author likes: only the
+The module is imported and its objects are inspected, both of which run arbitrary code of its author's: only the
 sandbox's child does this. Its functions are not called.
 """
 
@@ -25,18 +25,18 @@ from synth_dspy.domains.functions.schema import Function, Gap, NoFunctionsError
 
 
 def describe_module(path: Path, file: str) -> dict[str, Any]:
-    """The public top-level functions of a Python file, in their order there, and what their documentation lacks.
+    """The public top-level functions of a Python file, in the file's order, and the gaps in their documentation.
 
     Public are those in `__all__`; without one, those defined in the module whose names begin with a letter.
 
     Args:
         path: The file, resolved.
-        file: What it is called in messages and in the descriptions.
+        file: Its name in messages and in the descriptions.
 
     Returns:
         JSON: `functions`, each with the fields of `Function` but `target` and `where`, its `line` and its `examples` as
         JSON; `gaps`, each with the fields of `Gap` but `file`. Where the module cannot be described, `problem`, a
-        sentence, and whether it is `empty`.
+        sentence, and `empty`, whether it has no functions.
     """
     try:
         functions, gaps = _read(path, file)
@@ -58,7 +58,7 @@ def _without(value: Any, *names: str) -> dict[str, Any]:
 
 
 def _portable(value: Any) -> Any:
-    """A description as JSON: what is none in a schema (an infinite bound, an object among examples) as text."""
+    """A description as JSON: what JSON cannot hold (an infinite bound, an object among examples) as text."""
     import pydantic_core
 
     return json.loads(pydantic_core.to_json(value, inf_nan_mode="strings", fallback=repr))
@@ -95,10 +95,10 @@ def _import(path: Path, file: str) -> types.ModuleType:
 
 
 def import_failed(file: str, how: str) -> str:
-    """The sentence that says so."""
+    """The message about a module that could not be imported."""
     return (
         f"Importing {file} failed {how}; make it importable by itself, in a folder of its own, with what it needs "
-        "installed or beside it: it is read in a sandbox, without network, environment variables or other files."
+        "installed or in that folder: it is read in a sandbox, without network, environment variables or other files."
     )
 
 
@@ -184,7 +184,7 @@ def _described(name: str, function: Callable[..., Any], source: _Source) -> tupl
         if parameter.default is parameter.empty:
             required.append(parameter.name)
     parameters = _together(parameters)
-    reported = {gap.parameter for gap in gaps if gap.parameter}  # what is wrong with their types is said already
+    reported = {gap.parameter for gap in gaps if gap.parameter}  # gaps of their types are reported already
     for gap in gaps_of(name, parameters, file, lambda parameter: source.line(name, parameter)):
         if gap.parameter not in reported or gap.missing != "a type":
             gaps += [gap]
@@ -208,7 +208,7 @@ def _described(name: str, function: Callable[..., Any], source: _Source) -> tupl
 
 
 def _parameter(parameter: inspect.Parameter, hint: Any, docstring: Docstring) -> dict[str, Any]:
-    """The schema of one parameter. Where there is no hint, the docstring's type counts."""
+    """The schema of one parameter. Without a type hint, the docstring's type counts."""
     schema: dict[str, Any] = {}
     if hint is not parameter.empty and hint is not Any:
         schema = dict(schema_of(hint))
@@ -216,7 +216,7 @@ def _parameter(parameter: inspect.Parameter, hint: Any, docstring: Docstring) ->
         schema = stated_type(docstring.types[parameter.name]) or {}
     note = docstring.parameters.get(parameter.name)
     if note:
-        schema["description"] = note  # nearer than what its type says of itself
+        schema["description"] = note  # more specific than the description of its type
     if parameter.default is not parameter.empty:
         schema.pop("default", None)
         with contextlib.suppress(ValueError):
@@ -225,7 +225,7 @@ def _parameter(parameter: inspect.Parameter, hint: Any, docstring: Docstring) ->
 
 
 def _together(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments' schema in canonical form; each argument's own `$defs` become the whole's."""
+    """The arguments' schema in canonical form, with the `$defs` of all arguments."""
     definitions: dict[str, Any] = {}
     schemas = [*parameters["properties"].values(), parameters.get("additionalProperties")]
     for schema in schemas:

@@ -1,4 +1,4 @@
-"""Functions and calls in words, as the teacher reads them, and labelled examples as demonstrations of saying them."""
+"""Puts functions and calls into words for the teacher, and turns labelled examples into demonstrations of requests."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from synth_dspy.domains.functions.values import as_stated, leaves, spellings
 AND = " And: "
 PLAIN = ("single", "choice")
 OWN = ("parallel", "nested", "multi_turn", "missing_argument")
-"""Categories that are said in ways of their own."""
+"""Categories whose requests are worded in a way of their own."""
 THAT = "that"
-"""How a request refers to what the request before it gives."""
+"""How a request refers to the result of the previous one."""
 
 Spell = Callable[[Any], str]
 Must = tuple[str, Any, str]
-"""A value that a request must say: the argument's name, the value, the argument's description."""
+"""A value that a request must state: the argument's name, the value, the argument's description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Details:
         registry: functions by name.
         seeds: labelled examples to take demonstrations from.
         count: demonstrations for each request.
-        seed: seed of which are taken.
+        seed: seed for choosing them.
     """
 
     def __init__(self, registry: Mapping[str, Function], seeds: Sequence[dspy.Example], count: int, seed: int) -> None:
@@ -53,20 +53,20 @@ class Details:
         self.shots = [shot for example in seeds if (shot := self._as_shot(example))]
 
     def wanted(self, calls: Sequence[Call], rng: random.Random) -> str:
-        """What the teacher is asked to say: each call with its details, values in one of their spellings."""
+        """What the teacher is to request: each call with its details, each value in one of its spellings."""
         return AND.join(self._in_words(call, lambda value: spelt(value, rng)) for call in calls)
 
     def must(self, calls: Sequence[Call]) -> list[Must]:
-        """The values that a request for these calls must say."""
+        """The values that a request for these calls must state."""
         return [(name, value, self.note(call, name)) for call in calls for name, value in leaves(call.arguments)]
 
     def note(self, call: Call, name: str) -> str:
-        """The description of an argument, also of a call inside."""
+        """The description of an argument, also if it belongs to a nested call."""
         schemas = [self.registry[each.name].properties.get(name, {}) for each in (call, *call.inner())]
         return next((str(schema["description"]) for schema in schemas if "description" in schema), "")
 
     def shots_for(self, category: str, names: Sequence[str]) -> list[dspy.Example]:
-        """Demonstrations of the category; those of the same functions last, next to the request."""
+        """Demonstrations of the category; those that call the same functions come last, next to the request."""
         pool = [shot for shot in self.shots if shot.category == category]
         if category not in OWN or not pool:
             pool = [shot for shot in self.shots if shot.category in PLAIN]
@@ -75,7 +75,7 @@ class Details:
         return [dspy.Example(wanted=shot.wanted, request=shot.request) for shot in pool[-self.count :]]
 
     def instead(self, name: str, value: Any, spell: Spell) -> str:
-        """What a follow-up wants: the same with another value."""
+        """The wording of a follow-up that changes one value."""
         return f"{_words(name)}: {self._detail(value, spell)} instead"
 
     def _in_words(self, call: Call, spell: Spell) -> str:
@@ -116,7 +116,7 @@ class Details:
 
 
 def what_it_does(function: Function) -> str:
-    """A function as a sentence, for comparing it with a request."""
+    """A function as a sentence, to compare with a request."""
     return f"{function.name.replace('_', ' ').replace('.', ' ')}: {first_sentence(function.description)}"
 
 
@@ -130,7 +130,7 @@ def spelt(value: Any, rng: random.Random) -> str:
 
 
 def _changes(conversation: Sequence[Mapping[str, Any]], call: Call) -> Iterator[str]:
-    """The arguments in which a call differs from the one before it; all where there was none."""
+    """The arguments in which a call differs from the previous one; all of them if it is the first."""
     before = [Call.from_json(each) for turn in conversation for each in turn.get("calls") or ()]
     given = before[-1].arguments if before else {}
     return (name for name, value in call.arguments.items() if given.get(name) != value)

@@ -1,6 +1,6 @@
-"""What a docstring says: the description, its parameters, whether calling changes anything, and example calls.
+"""Parses docstrings: the description, the parameters, whether calling changes anything, and example calls.
 
-Google, NumPy and Sphinx (reST) style are told apart by which of them finds most in the text.
+Of Google, NumPy and Sphinx (reST) style, the one that parses most of the text is taken.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Docstring:
     """A docstring's parts.
 
     Attributes:
-        description: all that is said of the function itself, paragraphs apart.
+        description: the description of the function itself, in paragraphs.
         parameters: name -> description.
-        types: name -> the type that the text gives, as written.
+        types: name -> its type as written in the text.
         returns: description of the result.
         read_only: whether a line says "Read-only.".
     """
@@ -44,12 +44,12 @@ class Docstring:
 
 
 def read_docstring(text: str | None) -> Docstring:
-    """The parts of a docstring, as `inspect.cleandoc` leaves it; empty ones where there is none."""
+    """The parts of a docstring that `inspect.cleandoc` has cleaned; empty ones if there is none."""
     import docstring_parser
 
     if not text:
         return Docstring()
-    # A section in the very first line would not be seen as one: something stands before it.
+    # A section in the very first line would not be recognised, so another line is put before it.
     parsed = docstring_parser.parse("-\n\n" + _READ_ONLY.sub("", text))
     described = [each for each in parsed.params if each.arg_name]
     return Docstring(
@@ -63,12 +63,12 @@ def read_docstring(text: str | None) -> Docstring:
 
 
 def examples_in(text: str | None, function: Function, functions: Mapping[str, Function]) -> Iterator[Call]:
-    """The valid calls of a function written out in its docstring, after `>>>` or not, each once.
+    """The valid calls of a function in its docstring, after `>>>` or not, each once.
 
     Args:
         text: The docstring.
-        function: Whose calls are looked for.
-        functions: Those that may stand inside such a call, by name.
+        function: The function whose calls are looked for.
+        functions: Functions that may be called inside such a call, by name.
     """
     text = _PROMPT.sub("", text or "")
     seen: list[dict[str, Any]] = []
@@ -80,7 +80,7 @@ def examples_in(text: str | None, function: Function, functions: Mapping[str, Fu
 
 
 def stated_type(text: str) -> dict[str, Any] | None:
-    """The schema of a type as docstrings give it: `int`, `list of str`, `list[int]`, `{"a", "b"}`, `str, optional`."""
+    """The schema of a type as docstrings write it: `int`, `list of str`, `list[int]`, `{"a", "b"}`, `str, optional`."""
     text = re.sub(r",?\s*(optional|default\b.*)$", "", text.strip().strip("`").removeprefix(":class:").strip("`"))
     text = re.sub(r"\b(list|dict)s? of (\w+?)s?\b", r"\1[\2]", text).replace(" or ", " | ")
     try:
@@ -95,7 +95,7 @@ def _of_type(node: ast.AST) -> dict[str, Any]:
             return {"type": _SCALARS[name]}
         case ast.Constant(value=None):
             return {"type": "null"}
-        case ast.Set(elts=values):  # NumPy's way to write an enumeration
+        case ast.Set(elts=values):  # NumPy's notation for an enumeration
             return {"enum": [ast.literal_eval(value) for value in values]}
         case ast.BinOp(op=ast.BitOr(), left=left, right=right):
             return {"anyOf": [_of_type(left), _of_type(right)]}
@@ -105,11 +105,11 @@ def _of_type(node: ast.AST) -> dict[str, Any]:
             return {"type": "array", "items": _of_type(inner)}
         case ast.Subscript(value=ast.Name(id="dict" | "Dict"), slice=ast.Tuple(elts=[_, inner])):
             return {"type": "object", "additionalProperties": _of_type(inner)}
-    raise ValueError(f"no type: {ast.dump(node)}")
+    raise ValueError(f"not a type: {ast.dump(node)}")
 
 
 def _call_at(text: str, functions: Mapping[str, Function]) -> Call | None:
-    """The call that a text begins with: up to the first closing bracket that makes it whole."""
+    """The call that a text begins with: up to the first closing bracket that completes it."""
     for match in re.finditer(r"\)", text):
         try:
             calls = PythonReader(text[: match.end()], functions).calls()

@@ -1,7 +1,7 @@
-"""Labelled examples of calling functions: rows as users write them, checked, and as a program is given them.
+"""Labelled examples of function calls: rows as users write them, validated, and as a program receives them.
 
-An example carries what the program would be shown of functions and conversation as its evidence, so that a
-demonstration is what the program itself would be asked.
+An example carries the functions and the conversation that the program would be shown, so that a
+demonstration has the same form as the program's own prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from synth_dspy.domains.functions.schema import Call, Function, validate
 from synth_dspy.domains.functions.syntax import Syntax, render
 
 INPUTS = ("question", "available", "conversation", "system")
-"""What the program is given."""
+"""The program's inputs."""
 CALL = "call"
 _OBJECT: jsonl.Check = lambda value: None if isinstance(value, dict) else "make it an object"  # noqa: E731
 
@@ -35,17 +35,17 @@ def example_fields(
     system: str = "",
     by_name: bool = True,
 ) -> dict[str, Any]:
-    """The fields of a row: the program's inputs, what its predictor is shown and should say, what it is scored by.
+    """The fields of a row: the program's inputs, its predictor's inputs and expected output, what it is scored against.
 
     Args:
         question: the last message of the user.
-        calls: what it should lead to; none where no function fits or an argument is missing.
+        calls: the expected calls; empty if no function fits or an argument is missing.
         offered: the functions to choose from.
         syntax: what calls are written in.
         accepted: the accepted values of every argument, in BFCL's form; by default those of `calls`.
         conversation: the turns before the question.
         system: rules on when to call.
-        by_name: name the functions, which the program then knows; False describes them in full.
+        by_name: name the functions, if the program has them; False describes them in full.
     """
     registry = {function.name: function for function in offered}
     if accepted is None:
@@ -68,7 +68,7 @@ def example_fields(
 
 
 def calls_of(accepted: Iterable[Mapping[str, Any]], registry: Mapping[str, Function] | None = None) -> list[Call]:
-    """The calls of which these are the accepted values: of each argument the first value.
+    """The calls that these accepted values describe, with the first value of each argument.
 
     Args:
         accepted: calls in BFCL's form.
@@ -86,7 +86,7 @@ def _required(name: str, registry: Mapping[str, Function]) -> tuple[str, ...]:
 
 
 def _first(accepted: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    """Of each list of accepted values the first, also of the fields of objects; nothing where that is `OMITTED`."""
+    """The first of each list of accepted values, also in fields of objects; left out if that is `OMITTED`."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping) and "$call" not in value:
@@ -95,7 +95,7 @@ def _first(accepted: Mapping[str, Any], required: Sequence[str] = ()) -> dict[st
 
     first = {}
     for key, values in accepted.items():
-        values = values if isinstance(values, list) else [values]  # in some of BFCL's objects the value itself
+        values = values if isinstance(values, list) else [values]  # some of BFCL's objects have the value itself
         if key in required:
             values = [value for value in values if value != OMITTED] or values
         if values and (values[0] != OMITTED or key in required or values == EMPTY):
@@ -107,7 +107,7 @@ def read_examples(path: Path, registry: Mapping[str, Function]) -> list[dict[str
     """Labelled examples, checked against the functions they call.
 
     Raises:
-        SetupError: a line is not as it should be; names the file, the line and the field.
+        SetupError: a line is malformed; names the file, the line and the field.
     """
     rows = jsonl.read_rows(
         path,
@@ -124,12 +124,12 @@ def read_examples(path: Path, registry: Mapping[str, Function]) -> list[dict[str
             name for name in [*row["functions"], row.get("group") or row["functions"][0]] if name not in registry
         ]
         if unknown:
-            raise SetupError(f"{place}: {unknown[0]} is none of the functions that are read; name the file it is in.")
+            raise SetupError(f"{place}: {unknown[0]} is not among the functions that were read; name its file.")
         try:
             calls = calls_of(row["expected"])
         except (ValueError, AttributeError, IndexError, TypeError) as error:
             raise SetupError(
-                f'{place}: field \'expected\' is not as it should be ({error}); write [{{"name": {{"argument": '
+                f'{place}: field \'expected\' is malformed ({error}); write [{{"name": {{"argument": '
                 "[accepted values]}}]."
             ) from error
         problems = [
@@ -141,17 +141,17 @@ def read_examples(path: Path, registry: Mapping[str, Function]) -> list[dict[str
             _calls_before(row)
         except (ValueError, AttributeError, TypeError) as error:
             raise SetupError(
-                f"{place}: a turn's calls in field 'conversation' are not as they should be ({error}); write "
+                f"{place}: a turn's calls in field 'conversation' are malformed ({error}); write "
                 '[{"name": "...", "arguments": {...}}].'
             ) from error
     return rows
 
 
 def grouped(registry: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The group of each function: those that labelled examples call together are on one side of every split.
+    """The group of each function: functions that labelled examples call together are on the same side of every split.
 
-    Calls of the turns before count too: they are the gold of other rows, and stand in this one's prompt. A group is
-    named by its first function.
+    Calls in earlier turns count too: they are the labels of other rows, and are in this row's prompt. A group is
+    named after its first function.
     """
     names = list(registry)
     group = {name: name for name in names}
@@ -166,13 +166,13 @@ def grouped(registry: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[
 
 
 def subject_of(row: Mapping[str, Any]) -> str:
-    """The function that a row is about: the one called, or the first of those that should not be."""
+    """The function that a row is about: the one called, or the first one offered if none should be."""
     calls = calls_of(row["expected"])
     return calls[0].name if calls else str(row.get("group") or row["functions"][0])
 
 
 def _calls_before(row: Mapping[str, Any]) -> list[Call]:
-    """The calls that the assistant made in the turns before."""
+    """The calls that the assistant made in earlier turns."""
     return [
         call if isinstance(call, Call) else Call.from_json(call)
         for turn in row.get("conversation") or ()
@@ -193,7 +193,7 @@ def resolve(available: Iterable[Any], registry: Mapping[str, Function]) -> list[
     """The functions that a row offers, by name or in full.
 
     Raises:
-        SetupError: a name is not known.
+        SetupError: a function does not exist.
     """
     functions = []
     for each in available:
@@ -204,5 +204,5 @@ def resolve(available: Iterable[Any], registry: Mapping[str, Function]) -> list[
         elif each in registry:
             functions.append(registry[each])
         else:
-            raise SetupError(f"There is no function {each!r}; those known are {', '.join(sorted(registry)[:12])}.")
+            raise SetupError(f"There is no function {each!r}; there are {', '.join(sorted(registry)[:12])}.")
     return functions

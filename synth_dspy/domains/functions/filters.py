@@ -1,6 +1,6 @@
-"""What a written request must pass. Here: its calls are valid and run, its reply says the result, none is too common.
+"""Filters of written requests. Here: calls are valid and run, the reply states the result, no function is too common.
 
-What a request says is the matter of `word_filters.py`, what it means that of `meaning_filters.py`.
+`word_filters.py` has the filters on a request's words, `meaning_filters.py` those on its meaning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synth_dspy.synthesis.text import tokens
 
 
 def function_checks(resources: Resources, registry: Mapping[str, Function]) -> list[Filter]:
-    """The filters that ask no model, by which the writer chooses among its samples."""
+    """The filters that call no language model; the writer chooses among its samples by them."""
     return [
         Schema(registry),
         WellFormedRequest(),
@@ -36,7 +36,7 @@ def function_checks(resources: Resources, registry: Mapping[str, Function]) -> l
 
 
 class Schema:
-    """The calls fit the schemas of the functions that are offered."""
+    """The calls fit the schemas of the functions offered."""
 
     name = "schema"
 
@@ -52,9 +52,9 @@ class Schema:
 
 
 class Executes:
-    """Every call returns when it is made again in the sandbox, with the result that was recorded.
+    """Every call returns the recorded result when it is executed again in the sandbox.
 
-    Functions that change something are not run, and judged by their schema alone.
+    Functions that change something are not run; for them only the schema counts.
 
     Args:
         run: calls in the sandbox.
@@ -81,7 +81,7 @@ class Executes:
 
 
 class Reply:
-    """The answer in words says the result, where there is one to be said in a few words, and no name from nowhere."""
+    """The answer in words states the result, if it fits in a few words, and contains no invented name."""
 
     name = "answer in words"
 
@@ -93,14 +93,14 @@ class Reply:
             value for value in results_of(candidate.fields.get("results") or []) if not states_result(value, reply)
         ]
         if missing:
-            return rejected(f"does not say the result: {missing[0]}")
+            return rejected(f"does not state the result: {missing[0]}")
         sources = self._sources(candidate)
         invented = [name for name in CAPITAL.findall(reply) if not set(tokens(name)) <= sources]
-        return rejected(f"a name from nowhere: {invented[0]}") if invented else KEPT
+        return rejected(f"an invented name: {invented[0]}") if invented else KEPT
 
     @staticmethod
     def _sources(candidate: Candidate[RequestUnit]) -> set[str]:
-        """The words of what was said, called and returned."""
+        """The words of the conversation, the calls and the results."""
         fields = candidate.fields
         names = ("functions", "request", "question", "conversation", "answer", "results")
         called = [value for call in candidate.unit.about for _, value in leaves(call.arguments)]
@@ -110,7 +110,7 @@ class Reply:
 
 
 class Balanced:
-    """No function in a category has more than twice its share of what is kept. Depends on the order.
+    """No function has more than twice its share of a category's accepted rows. Depends on the order.
 
     Args:
         least: rows of one function in one category that are always allowed.
@@ -124,7 +124,7 @@ class Balanced:
         self._count: Counter[str] = Counter()
 
     def prepare(self, candidates: Sequence[Candidate[RequestUnit]]) -> None:
-        """Set what is allowed: twice the mean number of rows that a function has in a category."""
+        """Set the limit: twice the mean number of rows of a function in a category."""
         kinds = len({self._key(candidate) for candidate in candidates})
         self.most = max(self.least, math.ceil(2 * len(candidates) / max(1, kinds)))
         self._count.clear()
@@ -142,12 +142,12 @@ class Balanced:
 
 
 def is_executable(call: Call, registry: Mapping[str, Function]) -> bool:
-    """Whether a call and all inside it can be made without changing anything."""
+    """Whether a call and all calls nested in it can be executed without changing anything."""
     return all(registry[each.name].read_only and registry[each.name].target for each in (call, *call.inner()))
 
 
 def results_of(outcomes: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """What a reply in words must say of results: numbers and short texts, also those in an object."""
+    """The results that a reply in words must state: numbers and short texts, also those in an object."""
     results: list[Any] = []
     for outcome in outcomes:
         result = outcome.get("result")
@@ -159,7 +159,7 @@ def results_of(outcomes: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def states_result(value: Any, reply: str) -> bool:
-    """Whether a reply says a result, rounded or not."""
+    """Whether a reply states a result, rounded or not."""
     if isinstance(value, bool):
         return True
     if isinstance(value, float):

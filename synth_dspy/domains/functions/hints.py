@@ -1,4 +1,4 @@
-"""Type hints as JSON Schema, with the descriptions that classes give of their fields."""
+"""Converts type hints to JSON Schema, with the descriptions of fields from the classes' docstrings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnportableHintError(ValueError):
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved type hints of a function, one by one where some cannot be resolved: those stay strings."""
+    """The resolved type hints of a function; those that cannot be resolved stay strings."""
     function = inspect.unwrap(function)
     try:
         return typing.get_type_hints(function, include_extras=True)
@@ -37,21 +37,21 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def schema_of(hint: Any, *, result: bool = False) -> dict[str, Any]:
-    """The JSON Schema of a type, as pydantic gives it, with the fields' descriptions.
+    """The JSON Schema of a type, as pydantic generates it, with the fields' descriptions.
 
     Args:
         hint: A resolved type hint.
-        result: Whether it is what a function returns, and so what it becomes as JSON, not what it is made of.
+        result: Whether it is the type of a result, so that the schema is of its JSON, not of its input.
 
     Raises:
-        UnportableHintError: for a string, which is a hint that could not be resolved, and types that JSON has not.
+        UnportableHintError: it is a string, so a hint that could not be resolved, or a type that JSON lacks.
     """
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticUserError
     from pydantic.json_schema import GenerateJsonSchema
 
     class Quiet(GenerateJsonSchema):
-        """Leaves out a default that JSON has not, without a warning."""
+        """Leaves out a default that JSON lacks, without a warning."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
@@ -79,7 +79,7 @@ def default_value(default: Any) -> Any:
     """A parameter's default as JSON.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: if it cannot be written as JSON.
     """
     import pydantic_core
 
@@ -88,13 +88,13 @@ def default_value(default: Any) -> Any:
         json.dumps(value, allow_nan=False)
         return value
     except pydantic_core.PydanticSerializationError as error:
-        raise ValueError(f"{default!r} is no JSON value") from error
+        raise ValueError(f"{default!r} is not a JSON value") from error
 
 
 def _portable(hint: Any, within: frozenset[Any] = frozenset()) -> Any:
-    """A hint with `typing.TypedDict`s as those of typing_extensions, which pydantic needs before Python 3.12.
+    """A hint with typing_extensions' `TypedDict` in place of typing's, which pydantic needs before Python 3.12.
 
-    Data classes that hold some are copied. Models that do cannot exist: pydantic refuses to define them.
+    Data classes with such fields are copied. Models with such fields cannot exist: pydantic refuses to define them.
     """
     if sys.version_info >= (3, 12) or (isinstance(hint, type) and hint in within):
         return hint
@@ -119,7 +119,7 @@ def _typed_dict(hint: Any, within: frozenset[Any]) -> Any:
 
     members: dict[str, Any] = {}
     for name, each in typing.get_type_hints(hint, include_extras=True).items():
-        # Under postponed annotations `__required_keys__` does not know of the qualifiers.
+        # Under postponed annotations `__required_keys__` ignores the qualifiers.
         qualifier = typing.get_origin(each)
         needed = name in hint.__required_keys__ if qualifier not in _QUALIFIERS else qualifier is typing.Required
         kind: Any = typing_extensions.Required if needed else typing_extensions.NotRequired
@@ -152,7 +152,7 @@ def _unqualified(hint: Any) -> Any:
 
 
 def _classes(hint: Any, seen: set[Any]) -> Iterator[type]:
-    """The classes with fields that a hint mentions, at every depth."""
+    """The classes with fields in a hint, at every depth."""
     import typing_extensions
 
     for each in typing.get_args(hint):
@@ -171,7 +171,7 @@ def _classes(hint: Any, seen: set[Any]) -> Iterator[type]:
 
 
 def _noted(schema: Any, classes: Mapping[str, type]) -> Any:
-    """A schema with what the classes' docstrings say of them and of their fields."""
+    """A schema with the descriptions of classes and of their fields from the classes' docstrings."""
     if isinstance(schema, list):
         return [_noted(each, classes) for each in schema]
     if not isinstance(schema, dict):
@@ -192,7 +192,7 @@ def _noted(schema: Any, classes: Mapping[str, type]) -> Any:
 
 
 def _own_docstring(owner: type) -> str | None:
-    """A class's docstring, unless it is the signature that `dataclass` writes for want of one."""
+    """A class's docstring, unless it is the signature that `dataclass` writes by default."""
     text = owner.__doc__
     generated = dataclasses.is_dataclass(owner) and (text or "").startswith(f"{owner.__name__}(")
     return None if generated or not text else inspect.cleandoc(text)

@@ -1,4 +1,4 @@
-"""A user's Python file as a module. It is run by this, so only the sandbox's child does it."""
+"""Imports a user's Python file as a module. This runs the file, so only the sandbox's child does it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def import_file(path: Path) -> types.ModuleType:
-    """The module of a file, within its package if it has one. The standard library wins over its neighbours.
+    """The module of a file, within its package if it has one. The standard library wins over files near it.
 
     Raises:
         BaseException: whatever the module raises.
@@ -25,13 +25,13 @@ def import_file(path: Path) -> types.ModuleType:
         module = importlib.import_module(".".join(parts))
         if module.__file__ and Path(module.__file__).resolve() == path:
             return module
-    # A name of its own where another module has it already.
+    # Another name if a module already has this one.
     taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
     name = f"user_{path.stem}" if taken else path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is no Python module")
+        raise ImportError(f"{path.name} is not a Python module")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where type hints are looked up
+    sys.modules[name] = module  # type hints are looked up there
     spec.loader.exec_module(module)
     return module

@@ -1,8 +1,8 @@
-"""Functions read from where they are defined: Python modules by introspection, described APIs by `openapi.py`.
+"""Reads functions where they are defined: Python modules by introspection, API descriptions by `openapi.py`.
 
-Of a module, what the signatures, the type hints and the docstrings say. It is described in the sandbox's child, by
-`description.py`: nothing of it runs in this process, which believes no more of the answer than that it is what the
-module says of itself.
+A module is described from its signatures, type hints and docstrings, in the sandbox's child, by
+`description.py`. None of its code runs in this process, which validates the description and trusts it no further:
+it is what the module says about itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECONDS, _MEMORY_MB, _FILES_MB = 60.0, 4096, 10  # for importing and describing
 
 
 def read_functions(path: Path) -> tuple[list[Function], list[Gap]]:
-    """Functions and what their documentation lacks, picked by kind of file.
+    """The functions of a file, module or folder, and the gaps in their documentation.
 
     Args:
         path: A Python file, an importable module's dotted name, an OpenAPI 3 or tool file (JSON, JSON lines, YAML), or
@@ -37,7 +37,7 @@ def read_functions(path: Path) -> tuple[list[Function], list[Gap]]:
             those without public functions are left out.
 
     Raises:
-        SetupError: where there are none, two have one name, or a file cannot be read or imported.
+        SetupError: there are none, two have the same name, or a file cannot be read or imported.
     """
     with ModuleReader() as reader:
         return _read_folder(path, reader) if path.is_dir() else _read_file(path, reader)
@@ -50,7 +50,7 @@ def _read_file(path: Path, reader: ModuleReader) -> tuple[list[Function], list[G
         return reader.read(path)
     if path.suffix in SUFFIXES:
         return openapi.read_document(path)
-    raise SetupError(f"{path} holds no functions; expected is a .py module, or a {', '.join(SUFFIXES)} file.")
+    raise SetupError(f"{path} holds no functions; name a .py module, or a {', '.join(SUFFIXES)} file.")
 
 
 def _read_folder(folder: Path, reader: ModuleReader) -> tuple[list[Function], list[Gap]]:
@@ -72,12 +72,12 @@ def _read_folder(folder: Path, reader: ModuleReader) -> tuple[list[Function], li
             functions[function.name] = function
         gaps += lacking
     if not functions:
-        raise NoFunctionsError(f"{folder} holds no modules with public functions, and no files that describe some.")
+        raise NoFunctionsError(f"{folder} holds no modules with public functions, and no files that describe any.")
     return list(functions.values()), gaps
 
 
 def _module_named(path: Path) -> Path:
-    """The file of an importable module's dotted name. No package around it is imported for that."""
+    """The file of an importable module, by its dotted name. Packages around it are not imported for that."""
     parts = str(path).split(".")
     spec, places = None, None
     if all(part.isidentifier() for part in parts):
@@ -113,7 +113,7 @@ class _Function(_Described):
     examples: list[dict[str, Any]]
 
     def placed(self, file: str) -> Function:
-        """The function, with schemas that are checked; ValueError where they are none."""
+        """The function, with validated schemas; ValueError if one is not valid."""
         return Function(
             name=self.name,
             description=self.description,
@@ -139,7 +139,7 @@ class _Module(_Described):
 
 
 class ModuleReader:
-    """Reads modules by a child in the sandbox, which serves for all of one folder. To be closed."""
+    """Reads modules in the sandbox's child, which is shared by all modules of one folder. To be closed."""
 
     def __init__(self, *, seconds: float = _SECONDS, memory_mb: int = _MEMORY_MB) -> None:
         """
@@ -172,12 +172,12 @@ class ModuleReader:
             self._child = None
 
     def read(self, path: Path) -> tuple[list[Function], list[Gap]]:
-        """The public top-level functions of a Python file, in their order there, and what their documentation lacks.
+        """The public top-level functions of a Python file, in the file's order, and the gaps in their documentation.
 
         Public are those in `__all__`; without one, those defined in the module whose names begin with a letter.
 
         Raises:
-            SetupError: where the file cannot be imported, holds no such functions (`NoFunctionsError`), or two of one
+            SetupError: the file cannot be imported, holds no such functions (`NoFunctionsError`), or two of the same
                 name.
         """
         file = path.as_posix()
@@ -211,21 +211,21 @@ class ModuleReader:
 
 
 def _validated(described: Any, file: str) -> tuple[list[Function], list[Gap]]:
-    """What the child said, made of nothing but what it may say."""
+    """The functions and gaps in the child's message, validated field by field."""
     if isinstance(described, dict) and isinstance(described.get("problem"), str):
         raise (NoFunctionsError if described.get("empty") is True else SetupError)(_one_line(described["problem"]))
     try:
         module = _Module.model_validate(described)
         functions = [each.placed(file) for each in module.functions]
         if not functions or len({each.name for each in functions}) < len(functions):
-            raise ValueError("no functions, or two of one name")
+            raise ValueError("no functions, or two of the same name")
     except ValueError as error:
         raise SetupError(
-            _one_line(f"The functions of {file} cannot be read: its description is not as it should be: {error}.")
+            _one_line(f"The functions of {file} cannot be read: its description is malformed: {error}.")
         ) from None
     return functions, [Gap(file=file, **each.model_dump()) for each in module.gaps]
 
 
 def _one_line(text: str) -> str:
-    """A text of the child's, without what a terminal would heed."""
+    """A text of the child's, without control characters for terminals."""
     return " ".join(visible(text).split())[:2_000]

@@ -23,7 +23,7 @@ from synth_dspy.training import prompting
 
 
 class Writing(Protocol):
-    """What is improved: units of work, requests written for them by `writer`, and the checks that these must pass."""
+    """The synthesizer to improve: its units, the `writer` of requests for them, and the checks that these must pass."""
 
     writer: RequestWriter
     checks: Sequence[Filter]
@@ -39,16 +39,16 @@ def improve(
 ) -> dict[str, Any]:
     """Compile the writer of requests against the filters, before the large batch.
 
-    A first batch is written; requests that pass all checks become demonstrations of the writer, by DSPy's
-    BootstrapFewShot with the checks as its metric. A second batch, of other calls, is written before and after, which
-    says what they are worth; where they are worth nothing, the writer stays as it was.
+    A first batch is written; requests that pass all checks become the writer's demonstrations, by DSPy's
+    BootstrapFewShot with the checks as its metric. A second batch, of other calls, is written before and after, to
+    measure the gain; without a gain, the writer stays as it was.
 
     Args:
         synthesizer: its LM set; its writer is changed in place.
         items: training items.
         executor: runs many calls at once.
         batch: units in each of the two batches.
-        most: demonstrations that are looked for.
+        most: the most demonstrations.
 
     Returns:
         `batch`, `before` and `after` (shares of the second batch that pass), `causes` of rejections before and after,
@@ -88,16 +88,16 @@ def improve(
 
 
 def in_words(measures: Mapping[str, Any]) -> list[str]:
-    """What a prompt iteration found, in sentences for the report; none where there was nothing to try it on."""
+    """The results of a prompt iteration, in sentences for the report; empty if there were no units to try it on."""
     if not measures["batch"]:
         return []
     causes = ", ".join(f"{cause} ({count})" for cause, count in measures["causes"]["before"].items()) or "none"
-    kept = "are used" if measures["kept"] else "were no better and are not used"
+    use = "are used" if measures["kept"] else "gave no gain and are not used"
     return [
         f"Of a first batch of {counted(measures['batch'], 'request')}, {measures['before']:.0%} passed the checks "
         f"(rejected: {causes}).",
         f"With {counted(measures['demonstrations'], 'demonstration')} from those that passed, {measures['after']:.0%} "
-        f"did; these {kept}.",
+        f"did; these {use}.",
     ]
 
 

@@ -1,6 +1,6 @@
-"""What the engine does with JSON Schema (draft 2020-12), whatever the values are for: check values, thin schemas out.
+"""JSON Schema (draft 2020-12) for any purpose: validates values, and thins schemas out for constrained decoding.
 
-A value may hold an `Unknown`, such as the result of a call not made yet: it fits wherever one of its types does.
+A value may contain an `Unknown`, such as the result of a call that was not made yet: it fits if one of its types does.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from uuid import UUID
 
 _NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs"})
 _PATTERN_S = 0.2
-_PATTERNS_S = (
-    1.0  # for all patterns of a schema and all parts of a value: a list of 10,000 texts may be slow 10,000 times
-)
+_PATTERNS_S = 1.0  # for all patterns of a schema and all parts of a value: a list may have 10,000 slow texts
 _patterns_end: ContextVar[float] = ContextVar("patterns_end")
 _SHOWN = 60  # characters of a value that a problem quotes
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A value not known yet, of one of these JSON types; of any where `types` is empty. `name` is for messages."""
+    """A value that is not known yet, of one of these JSON types; of any if `types` is empty. `name` is for messages."""
 
     name: str
     types: frozenset[str]
@@ -36,27 +34,27 @@ class Unknown:
 
 
 def problems(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], where: str) -> Iterator[str]:
-    """What is wrong with a value, each as "place: words". Integers are integers: 3.0 and true are not.
+    """The problems of a value, each as "place: description". Integers are strict: 3.0 and true are not integers.
 
     Args:
         value: JSON, or `Unknown`s inside JSON.
-        schema: What it must satisfy.
-        definitions: What the schema's `$ref`s name.
-        where: The value's own place, such as "argument x".
+        schema: The schema that it must satisfy.
+        definitions: The schemas that its `$ref`s name.
+        where: The value's place in messages, such as "argument x".
     """
     from jsonschema.exceptions import best_match
 
     validator = _validator()({**schema, "$defs": {**definitions, **schema.get("$defs", {})}})
     _patterns_end.set(monotonic() + _PATTERNS_S)
     for error in sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]):
-        inside = best_match([error])  # of several alternatives, the one that was meant, if it failed inside
+        inside = best_match([error])  # of several alternatives, the one that was probably meant, if a part of it failed
         deepest = inside if inside and len(inside.absolute_path) > len(error.absolute_path) else error
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in deepest.absolute_path)
         yield f"{where}{path}: {_in_words(deepest, definitions)}"
 
 
 def json_types(schema: Any, definitions: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """The JSON types of the values that a schema admits ("integer" apart from "number"); empty means any."""
+    """The JSON types that a schema admits ("integer" is separate from "number"); empty means any."""
     if not isinstance(schema, Mapping):
         return frozenset()
     definitions = definitions or schema.get("$defs") or {}
@@ -75,11 +73,11 @@ def json_types(schema: Any, definitions: Mapping[str, Any] | None = None) -> fro
 
 
 def thinned(schema: Any, prefix: str) -> Any:
-    """A schema for constrained decoding: no notes, objects closed, optional properties named in "x-optional".
+    """A schema for constrained decoding: no descriptions, closed objects, optional properties listed in "x-optional".
 
     Args:
         schema: Any schema; its `$defs` are left out.
-        prefix: What the names of definitions get, where several schemas come together.
+        prefix: A prefix for the names of definitions, for schemas that are combined.
     """
     if not isinstance(schema, Mapping):
         return schema
@@ -108,7 +106,7 @@ def thinned(schema: Any, prefix: str) -> Any:
 
 
 def short(value: Any, most: int = _SHOWN) -> str:
-    """A value as a message quotes it."""
+    """A value shortened for messages."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -139,7 +137,7 @@ def _type_of(value: Any) -> str:
 
 @functools.cache
 def _validator() -> Callable[[Mapping[str, Any]], Any]:
-    """Draft 2020-12 with strict integers, dates that parse, and `Unknown` where any value of its types may stand."""
+    """Draft 2020-12 with strict integers, formats of dates that are checked, and `Unknown` as a value of its types."""
     from jsonschema import Draft202012Validator, FormatChecker
     from jsonschema.exceptions import ValidationError
     from jsonschema.validators import extend
@@ -158,13 +156,13 @@ def _validator() -> Callable[[Mapping[str, Any]], Any]:
             yield from standard["type"](validator, types, instance, schema) or ()
             return
         wanted = {types} if isinstance(types, str) else set(types)
-        # A number that is not known yet may turn out whole.
+        # A number that is not known yet may turn out to be whole.
         types = instance.types | ({"integer", "number"} if instance.types & {"integer", "number"} else set())
         if types and not wanted & types:
             yield ValidationError(f"{instance!r} is not of type {types}")
 
     rules = {key: spared(rule) for key, rule in standard.items()}
-    rules |= {key: standard[key] for key in ("$ref", "anyOf", "allOf")}  # these hand the value on
+    rules |= {key: standard[key] for key in ("$ref", "anyOf", "allOf")}  # these pass the value on
     rules["type"] = of_type
     rules |= {"pattern": spared(_matches), "uniqueItems": spared(_all_different)}
     rules |= {"patternProperties": spared(_properties), "additionalProperties": spared(_more_properties)}
@@ -210,7 +208,7 @@ def _more_properties(validator: Any, wanted: Any, instance: Any, schema: Mapping
     def matches(name: str) -> bool:
         try:
             return any(_search(pattern, name) for pattern in schema.get("patternProperties", ()))
-        except TimeoutError:  # which `_properties` tells
+        except TimeoutError:  # `_properties` reports it
             return True
 
     if not validator.is_type(instance, "object"):
@@ -224,7 +222,7 @@ def _more_properties(validator: Any, wanted: Any, instance: Any, schema: Mapping
 
 
 def _all_different(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:
-    """JSON Schema's `uniqueItems`, in a time that grows with the list, not with its square."""
+    """JSON Schema's `uniqueItems`, in linear instead of quadratic time."""
     from jsonschema.exceptions import ValidationError
 
     if wanted and validator.is_type(instance, "array"):
@@ -234,7 +232,7 @@ def _all_different(validator: Any, wanted: bool, instance: Any, schema: Any) -> 
 
 
 def _whole(value: Any) -> Any:
-    """A value with its whole numbers as integers: 1.0 and 1 are the same number, and true is none."""
+    """A value with its whole numbers as integers: 1.0 and 1 are the same number; true is not a number."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):
@@ -243,7 +241,7 @@ def _whole(value: Any) -> Any:
 
 
 def _search(pattern: str, text: str) -> bool:
-    """Whether a pattern is found in a text; its author need not be one of ours.
+    """Whether a pattern matches in a text. The pattern may be somebody else's, and slow on purpose.
 
     Raises:
         TimeoutError: it takes too long.
@@ -255,7 +253,7 @@ def _search(pattern: str, text: str) -> bool:
         raise TimeoutError
     try:
         return regex.search(pattern, text, timeout=left) is not None
-    except regex.error:  # one that Python's own `re` takes, and so a hint at most
+    except regex.error:  # a pattern for Python's own `re` only: ignored
         return True
 
 

@@ -1,7 +1,7 @@
-"""Whether calls are right, by their syntax trees under the Berkeley leaderboard's rules (`calls.py`): judge, metrics.
+"""The judge and metrics of calls, compared as syntax trees under the Berkeley leaderboard's rules (`metrics.py`).
 
-A row's `expected` has `calls`, the accepted values of every argument in BFCL's form (none where nothing should be
-called), and `functions`, those that were offered, by name or in full. A prediction's `answer` is its calls as JSON.
+A row's `expected` has `calls`, the accepted values of every argument in BFCL's format (empty if nothing should be
+called), and `functions`, the functions offered, by name or in full. A prediction's `answer` is its calls as JSON.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from synth_dspy.domains.functions.syntax import parse
 from synth_dspy.evaluation.scores import scores
 
 FunctionsByName = Callable[[], Mapping[str, Function]]
-"""Gives the functions by name, once somebody asks: reading them is I/O."""
+"""Returns the functions by name. It is called late, as reading them is I/O."""
 
 
 class CallJudge:
-    """1.0 where the calls are right, 0.0 otherwise; no model is asked.
+    """1.0 if the calls are right, 0.0 otherwise; it calls no model.
 
     Args:
         registry: the functions by name.
@@ -48,14 +48,14 @@ class CallJudge:
 
 
 def call_metrics(registry: FunctionsByName) -> dict[str, Metric]:
-    """The parts of being right, by name; NaN where one does not apply.
+    """Metrics of the parts of a right answer, by name; NaN where one does not apply.
 
-    right_function: the functions that are called are those expected; where some are.
-    right_arguments: share of the expected arguments that have an accepted value, of functions rightly called.
-    real_names: no call of a function that is not offered; where something is called.
-    real_arguments: no argument that the function does not have; where something is called.
-    valid: the calls fit the schemas (no call is valid).
-    abstention: something is called exactly where something should be.
+    right_function: the functions called are those expected; if any are.
+    right_arguments: share of expected arguments with an accepted value, for rightly called functions.
+    real_names: only functions offered are called; if something is called.
+    real_arguments: only arguments that the function has are given; if something is called.
+    valid: the calls fit the schemas; an empty list of calls is valid.
+    abstention: something is called if and only if something should be.
     """
 
     def metric(part: Callable[[Mapping[str, Any], list[Call] | None, list[Function]], float]) -> Metric:
@@ -79,7 +79,7 @@ def call_metrics(registry: FunctionsByName) -> dict[str, Metric]:
 
 
 def scored(expected: Mapping[str, Any], answer: str, registry: Mapping[str, Function]) -> CallScore:
-    """The score of an answer, with why it is wrong."""
+    """The score of an answer, with the reason if it is wrong."""
     functions = resolve(expected["functions"], registry)
     calls = _calls(answer)
     if calls is None:
@@ -102,7 +102,7 @@ def _right_function(expected: Mapping[str, Any], calls: list[Call] | None, funct
 
 
 def _right_arguments(expected: Mapping[str, Any], calls: list[Call] | None, functions: list[Function]) -> float:
-    """Each expected call is compared with the call of its function that fits it best."""
+    """Compares each expected call with the best-fitting call of the same function."""
     if not expected["calls"]:
         return math.nan
     shares = []
@@ -116,7 +116,7 @@ def _right_arguments(expected: Mapping[str, Any], calls: list[Call] | None, func
 
 
 def _fitting(call: Call, needed: Mapping[str, Any], functions: Sequence[Function]) -> int:
-    """How many arguments of a call have an accepted value: each is compared as if it were the only one."""
+    """How many arguments of a call have an accepted value; each is compared on its own."""
     fitting = 0
     for function in functions:
         for key in needed.keys() & call.arguments.keys() & function.properties.keys():

@@ -1,4 +1,4 @@
-"""Filters on what a request means: it leads to its function, and its calls lead back to it."""
+"""Filters on a request's meaning: it is nearest to its function, and its calls lead back to it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from synth_dspy.domains.functions.units import RequestUnit
 
 
 class LeadsToFunction:
-    """Of all functions, those the request is written from are among the nearest to it in meaning.
+    """The functions that a request was written from are among the nearest to it in meaning.
 
-    Where nothing is to be called because no function fits, those offered must be further away than the one meant.
+    If nothing is to be called because no function fits, the functions offered must be further away than the one meant.
 
     Args:
         embed: texts to unit vectors.
         registry: functions by name.
-        nearest: how many functions may be as near.
+        nearest: how many functions count as nearest.
         least: least cosine similarity to the one meant.
     """
 
@@ -40,9 +40,9 @@ class LeadsToFunction:
 
     def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         if candidate.fields.get("conversation"):
-            return KEPT  # what a follow-up is about was said before
+            return KEPT  # a follow-up refers to earlier turns
         with self._lock:
-            if self._vectors is None:  # of a large interface that takes a while
+            if self._vectors is None:  # for a large interface this takes a while
                 self._vectors = self.embed([what_it_does(function) for function in self.registry.values()])
         near = self._vectors @ self.embed([str(candidate.fields["question"])])[0]
         scores = dict(zip(self.registry, map(float, near), strict=True))
@@ -51,22 +51,22 @@ class LeadsToFunction:
         if not set(meant) & set(offered):
             rival = max(offered, key=lambda name: scores[name])
             keep = scores[rival] < scores[meant[0]]
-            return Verdict(keep, 1.0 - max(0.0, scores[rival]), "" if keep else f"may be asked of: {rival}")
+            return Verdict(keep, 1.0 - max(0.0, scores[rival]), "" if keep else f"another function may fit: {rival}")
         ranked = sorted(scores, key=lambda name: -scores[name])[: self.nearest + len(set(meant)) - 1]
         keep = set(meant) <= set(ranked) and scores[meant[0]] >= self.least
         return Verdict(keep, max(0.0, scores[meant[0]]), "" if keep else f"leads to another function: {ranked[0]}")
 
 
 class ReverseQueries:
-    """Asked for requests that lead to the same calls and answer, the teacher must ask for the same thing on average.
+    """The teacher's other requests for the same calls must be similar to the request on average.
 
     Args:
-        ask: a candidate to further requests.
+        ask: from a candidate to further requests.
         embed: texts to unit vectors.
         threshold: least mean cosine similarity of the requests to the candidate's own.
-        quantile: instead of a threshold: reject this share of a batch, those with the lowest means. It takes effect
-            where the batch is announced with `prepare`.
-        executor: asks about many of a batch at once.
+        quantile: instead of a threshold: reject this share of a batch, with the lowest means. It takes effect
+            if `prepare` is called with the batch.
+        executor: runs the calls of a batch concurrently.
     """
 
     name = "reverse query"
@@ -87,7 +87,7 @@ class ReverseQueries:
         self._scores: dict[str, float] = {}
 
     def prepare(self, candidates: Sequence[Candidate[RequestUnit]]) -> None:
-        """Set the threshold at the quantile of a batch's scores: of those that are judged, and could be asked about."""
+        """Set the threshold at the quantile of a batch's scores, leaving out conversations and failed calls."""
         if self.quantile is None:
             return
         judged = [candidate for candidate in candidates if not candidate.fields.get("conversation")]
@@ -97,7 +97,7 @@ class ReverseQueries:
             self.threshold = float(np.quantile(np.asarray(scores), self.quantile))
 
     def score(self, candidate: Candidate[RequestUnit]) -> float:
-        """Mean cosine similarity of the teacher's further requests to the candidate's own, asked for once."""
+        """Mean cosine similarity of the teacher's further requests to the candidate's own; computed once."""
         if candidate.id not in self._scores:
             again = [request for request in self.ask(candidate) if request]
             vectors = self.embed([str(candidate.fields["question"]), *again])
@@ -106,7 +106,7 @@ class ReverseQueries:
 
     def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         if candidate.fields.get("conversation"):
-            return KEPT  # "And in yen?" resembles no whole request
+            return KEPT  # "And in yen?" is not similar to a complete request
         score = self.score(candidate)
         keep = score >= self.threshold
         return Verdict(keep, max(0.0, score), "" if keep else "asks something else")

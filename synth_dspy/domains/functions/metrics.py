@@ -1,17 +1,17 @@
-"""Whether calls are those expected, compared as syntax trees under BFCL's rules.
+"""Compares calls with the expected ones, as syntax trees under BFCL's rules.
 
 Patil et al., "The Berkeley Function Calling Leaderboard (BFCL)", ICML 2025; the rules are those of its `ast_checker`,
-written anew. Expected calls are in its form: `{name: {argument: [accepted values]}}`, "" among the values saying that
+written anew. Expected calls are in its format: `{name: {argument: [accepted values]}}`, "" among the values means that
 the argument may be left out; in an object, each key has a list of accepted values of its own.
 
-- Every argument must be one that is declared and expected, of the declared type or of the accepted values' own (which
-  are strings where a variable stands for a value). An integer passes for a number; true is no integer.
+- Every argument must be declared and expected, and of the declared type or of the accepted values' type (which
+  are strings if a variable stands for a value). An integer is accepted as a number; true is not an integer.
 - Strings are compared without case, blanks and `,./-_*^`, and with one kind of quotation mark.
 - Calls may come in any order.
 
-It goes further than BFCL's checker where that stops at one level: types, integers for numbers and strings are judged
-alike at every depth; calls find their partners in the best way, not the first; calls inside arguments are compared as
-calls; and what is declared as anything may be any accepted value. `tests/benchmarks/bfcl_agreement.py` compares them.
+It goes further than BFCL's checker, which stops at one level: types, integers as numbers, and strings are treated
+alike at every depth; calls are matched in the best way, not the first; nested calls are compared as
+calls; and an argument of any type may be any accepted value. `tests/benchmarks/bfcl_agreement.py` compares them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from synth_dspy.domains.functions.schema import Call, Function
 NAME, MISSING, UNKNOWN = "wrong name", "missing argument", "unknown argument"
 TYPE, VALUE, NUMBER, NEEDLESS = "wrong type", "wrong value", "wrong number of calls", "called needlessly"
 CAUSES = (NAME, MISSING, UNKNOWN, TYPE, VALUE, NUMBER, NEEDLESS)
-"""Why calls are wrong, from the worst mistake in a call to the smallest, then those of all calls together."""
+"""Causes of wrong calls, from the worst error in a call to the smallest, then errors of all calls together."""
 
 _NESTED = "$call"
 _IGNORED = re.compile(r"[ ,./\-_*^]")
@@ -41,7 +41,7 @@ class CallScore:
 
     Attributes:
         ok: whether they are right.
-        why: one of `CAUSES`, or "" where they are.
+        why: one of `CAUSES`, or "" if they are right.
         detail: which call or argument, in words.
         hallucinated_name: a function is called that was not offered.
         hallucinated_argument: an argument is given that its function does not have.
@@ -64,11 +64,11 @@ def score_calls(
     """Score the calls of one turn.
 
     Args:
-        calls: Those made, also as JSON (`{"name": ..., "arguments": {...}}`).
-        ground_truth: Those expected; none where nothing should be called; None where anything should be.
-        functions: Those offered.
-        strict: Calls must come in the order expected, and strings be as they are written: in a conversation, where one
-            call changes what the next finds.
+        calls: The calls made, also as JSON (`{"name": ..., "arguments": {...}}`).
+        ground_truth: The expected calls; empty if nothing should be called; None if any call is right.
+        functions: The functions offered.
+        strict: Calls must be in the expected order, and strings equal: for conversations, where one
+            call changes the state for the next.
     """
     made = [call if isinstance(call, Call) else Call.from_json(call) for call in calls]
     registry = {function.name: function for function in functions}
@@ -85,31 +85,31 @@ def score_calls(
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How calls and values are compared, among known functions, strictly or not."""
+    """Compares calls and values for given functions, strictly or not."""
 
     registry: Mapping[str, Function]
     strict: bool
 
     def verdict(self, calls: Sequence[Call], expected: Sequence[Expected] | None) -> tuple[str, str]:
-        """Why calls are wrong, and where; two empty strings where they are right."""
+        """Why calls are wrong, and where; two empty strings if they are right."""
         if expected is None:
             return ("", "") if calls else (NUMBER, "nothing was called")
         if calls and not expected:
             return NEEDLESS, f"{calls[0].name} was called"
         if len(calls) != len(expected):
             return NUMBER, f"{len(calls)} instead of {len(expected)}"
-        # What is wrong with each call, were it meant as each of those expected.
+        # The problem of each call if it is matched with each expected one.
         wrong = [[self.wrong(call, each) for call in calls] for each in expected]
         if self.strict:
             return next((problem for i, row in enumerate(wrong) if (problem := row[i])), ("", ""))
         partners = _partners(wrong)
         free = [j for j in range(len(calls)) if j not in partners]
         problems = [problem for i, j in enumerate(partners) if j is None for k in free if (problem := wrong[i][k])]
-        # Of those left over, the call that comes nearest to one expected says what the mistake is.
+        # Of the unmatched calls, the one nearest to an expected call gives the cause.
         return max(problems, key=lambda each: CAUSES.index(each[0]), default=("", ""))
 
     def wrong(self, call: Call, expected: Expected) -> tuple[str, str] | None:
-        """What is first wrong with a call that is meant as the one expected."""
+        """The first problem of a call that is matched with an expected one."""
         ((name, accepted),) = expected.items()
         if call.name != name:
             return NAME, f"{call.name} instead of {name}"
@@ -133,10 +133,10 @@ class _Rules:
         return None
 
     def _argument(self, value: Any, accepted: Sequence[Any], schema: _Schema) -> str:
-        """What is wrong with an argument of which these values are accepted; "" where nothing is."""
+        """The problem of an argument with these accepted values; "" if there is none."""
         if not _typed(value, accepted, schema):
             return TYPE
-        # The name of a variable, where the declared type is another, is compared as it is written.
+        # A variable's name in place of a value of another declared type is compared exactly.
         exact = not _passes(_kind_of(accepted), schema.types())
         given = [each for each in accepted if each != OMITTED] if self.strict else []
         return "" if any(self._equal(value, each, schema, exact=exact) for each in given or accepted) else VALUE
@@ -149,7 +149,7 @@ class _Rules:
             return value == accepted if exact or self.strict else _normal(value) == _normal(accepted)
         if isinstance(value, list):
             if accepted == OMITTED:
-                return not value  # an empty list says no more than none
+                return not value  # an empty list means the same as leaving it out
             return (
                 isinstance(accepted, list)
                 and len(value) == len(accepted)
@@ -164,11 +164,11 @@ class _Rules:
         return bool(value == accepted) and isinstance(value, bool) == isinstance(accepted, bool)
 
     def _fits(self, value: Any, options: Any, schema: _Schema) -> bool:
-        """Whether a value inside an object is one of a list of accepted ones, or the literal that stands there."""
+        """Whether a value inside an object is one of the accepted ones, or the accepted literal."""
         return any(self._equal(value, each, schema) for each in _options(options, schema))
 
     def _is_call(self, call: Call, accepted: Any) -> bool:
-        """Whether a call inside an argument is the one expected there, as JSON or with accepted values."""
+        """Whether a nested call is the expected one, which is given as JSON or with accepted values."""
         if not isinstance(accepted, Mapping) or set(accepted) != {_NESTED}:
             return False
         inner = accepted[_NESTED]
@@ -178,7 +178,7 @@ class _Rules:
 
 
 def _partners(wrong: Sequence[Sequence[tuple[str, str] | None]]) -> list[int | None]:
-    """For each expected call one that is right for it, as many as there can be (Kuhn's augmenting paths)."""
+    """For each expected call a right one, as many as possible (Kuhn's augmenting paths)."""
     expected_of: dict[int, int] = {}
 
     def augment(i: int, tried: set[int]) -> bool:
@@ -197,7 +197,7 @@ def _partners(wrong: Sequence[Sequence[tuple[str, str] | None]]) -> list[int | N
 
 
 def _undeclared(call: Call, function: Function) -> list[str]:
-    """Arguments that a function does not have. One of which nothing is declared may have any."""
+    """Arguments that a function does not have. A function without declared arguments accepts any."""
     if "properties" not in function.parameters or function.parameters.get("additionalProperties"):
         return []
     return [key for key in call.arguments if key not in function.properties]
@@ -208,17 +208,17 @@ def _undeclared(call: Call, function: Function) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """A value's JSON Schema, and what its references name."""
+    """A value's JSON Schema, and the definitions that its references name."""
 
     schema: Mapping[str, Any]
     definitions: Mapping[str, Any]
 
     def types(self) -> frozenset[str]:
-        """JSON types; none where any will do."""
+        """JSON types; empty if any will do."""
         return json_types(self.schema, self.definitions)
 
     def inside(self, key: str | int) -> _Schema:
-        """The schema of a property or, for a number, of the items: of the first alternative that declares it."""
+        """The schema of a property or, for an index, of the items, from the first alternative that declares it."""
         for schema in self._alternatives(self.schema):
             if isinstance(key, int):
                 part = schema.get("items")
@@ -237,7 +237,7 @@ class _Schema:
 
 
 def _typed(value: Any, accepted: Sequence[Any], schema: _Schema) -> bool:
-    """Whether a value has a declared type, or that of the first accepted value, down to its leaves."""
+    """Whether a value has a declared type, or the type of the first accepted value, down to its leaves."""
     if isinstance(value, Call):
         return True
     if not _passes(_kind(value), schema.types()) and _kind(value) != _kind_of(accepted):
@@ -258,9 +258,9 @@ def _typed(value: Any, accepted: Sequence[Any], schema: _Schema) -> bool:
 
 
 def _options(options: Any, schema: _Schema) -> Sequence[Any]:
-    """The values that are accepted inside an object: those listed, or the literal that stands there.
+    """The values that are accepted inside an object: those listed, or the literal itself.
 
-    A list without lists, where an array is declared, is that array.
+    If an array is declared, a list that contains no lists is that array.
     """
     if not isinstance(options, list):
         return [options]
@@ -277,7 +277,7 @@ def _passes(kind: str, types: frozenset[str]) -> bool:
 
 
 def _kind_of(accepted: Sequence[Any]) -> str:
-    """The type of the first accepted value; "" where there is none."""
+    """The type of the first accepted value; "" if there is none."""
     return next((_kind(each) for each in accepted if each != OMITTED), "")
 
 

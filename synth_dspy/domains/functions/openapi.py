@@ -1,8 +1,8 @@
-"""Functions that are described in files: OpenAPI 3 documents, and lists of tools in the usual dialects.
+"""Functions described in files: OpenAPI 3 documents, and lists of tools in the usual dialects.
 
 A tool list is OpenAI's (`{"type": "function", "function": {...}}`), bare (`{"name", "description", "parameters"}`), or
 that of an MCP server (`inputSchema`); the Berkeley Function Calling Leaderboard's own type names ("dict", "float",
-"tuple", "any") are understood. JSON, JSON lines and YAML. Such functions can be called by a model, not executed here.
+"tuple", "any") are understood, in JSON, JSON lines or YAML. A model can call these functions, which are not executed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _RESULTS = ("response", "returns", "outputSchema")
 
 
 def read_document(path: Path) -> tuple[list[Function], list[Gap]]:
-    """The functions of an OpenAPI or tool file, and what their documentation lacks.
+    """The functions of an OpenAPI or tool file, and the gaps in their documentation.
 
     Raises:
-        SetupError: where the file cannot be read, is neither, holds no functions, or two of one name.
+        SetupError: the file cannot be read, is of another format, or has no functions or two of the same name.
     """
     file = ApiFile(path)
     document, reader = file.document, _Reader(file)
@@ -48,7 +48,7 @@ def read_document(path: Path) -> tuple[list[Function], list[Gap]]:
         ) from error
     if not functions:
         raise NoFunctionsError(
-            f"{path} describes no functions; expected are OpenAPI 3 paths, or tools with name, description, parameters."
+            f"{path} describes no functions; it needs OpenAPI 3 paths, or tools with name, description, parameters."
         )
     return functions, [gap for function in functions for gap in reader.gaps(function)]
 
@@ -57,8 +57,8 @@ def function_of(tool: Mapping[str, Any], where: str = "") -> Function:
     """One function of a tool list, in any of the dialects.
 
     Raises:
-        ValueError: where it has no name, or its parameters are no object.
-        UnresolvedError: where its schema refers to elsewhere.
+        ValueError: if it has no name, or its parameters are not an object.
+        UnresolvedError: its schema has a reference that leads outside it.
     """
     inner = tool.get("function")
     if isinstance(inner, Mapping):
@@ -68,7 +68,7 @@ def function_of(tool: Mapping[str, Any], where: str = "") -> Function:
         raise ValueError("a function without a name")
     schema: Any = next((tool[key] for key in _SCHEMAS if tool.get(key)), {})
     if not isinstance(schema, Mapping):
-        raise ValueError(f"{name}: its parameters are no JSON schema")
+        raise ValueError(f"{name}: its parameters are not a JSON schema")
     result = next((tool[key] for key in _RESULTS if isinstance(tool.get(key), Mapping)), None)
     annotations = tool.get("annotations")
     return Function(
@@ -82,7 +82,7 @@ def function_of(tool: Mapping[str, Any], where: str = "") -> Function:
 
 
 class _Reader:
-    """Reads the functions of one file, and remembers the line of each."""
+    """Reads the functions of one file, and records the line of each."""
 
     def __init__(self, file: ApiFile) -> None:
         self._names = file
@@ -90,7 +90,7 @@ class _Reader:
         self._lines: dict[str, int] = {}
 
     def _line_of(self, name: str) -> int:
-        """Of the lines that give a name, the first that no function has been found at."""
+        """Of the lines with a name, the first that does not belong to a function yet."""
         lines = self._names.lines_of(name)
         return next((line for line in lines if line not in self._lines.values()), lines[0])
 
@@ -114,7 +114,7 @@ class _Reader:
             except UnresolvedError:
                 raise
             except ValueError as error:
-                raise SetupError(f"{self._file}:{line} holds what is no function: {error}.") from None
+                raise SetupError(f"{self._file}:{line} describes something that is not a function: {error}.") from None
             yield self._once(function, line)
 
     def _listed(self, document: Any) -> list[Any]:
@@ -174,14 +174,14 @@ class _Reader:
 
 
 def _arguments(item: Mapping[str, Any], operation: Mapping[str, Any], document: Any) -> dict[str, Any]:
-    """The path's, the query's and the body's parameters, together."""
+    """The parameters of the path, the query and the body, combined."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     definitions: dict[str, Any] = {}
     listed = [_resolved(each, document) for each in (*item.get("parameters", ()), *operation.get("parameters", ()))]
     for each in {(each.get("name"), each.get("in")): each for each in listed}.values():
         if each.get("in") not in ("path", "query"):
-            continue  # headers and cookies are the client's business, not the model's
+            continue  # the client sets headers and cookies, not the model
         schema = each.get("schema") or next((media.get("schema") for media in _media(each)), None)
         argument = canonical(schema or {}, document)
         definitions |= argument.pop("$defs", {})
@@ -211,7 +211,7 @@ def _arguments(item: Mapping[str, Any], operation: Mapping[str, Any], document: 
 
 
 def _result(operation: Mapping[str, Any], document: Any) -> dict[str, Any] | None:
-    """The schema of what an operation answers when it succeeds."""
+    """The schema of an operation's response if it succeeds."""
     responses = {str(status): each for status, each in (operation.get("responses") or {}).items()}
     for status in sorted(each for each in responses if each.startswith("2")):
         response = _resolved(responses[status], document)
@@ -224,7 +224,7 @@ def _result(operation: Mapping[str, Any], document: Any) -> dict[str, Any] | Non
 
 
 def _media(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The representations of a body or an answer, JSON first."""
+    """The representations of a body or a response, JSON first."""
     content = holder.get("content")
     if not isinstance(content, Mapping):
         return []
@@ -233,7 +233,7 @@ def _media(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _resolved(value: Any, document: Any) -> Mapping[str, Any]:
-    """What an object, or a reference to one, is."""
+    """An object, following a reference to it."""
     seen: set[str] = set()
     while isinstance(value, Mapping) and isinstance(value.get("$ref"), str) and value["$ref"] not in seen:
         seen.add(value["$ref"])
@@ -242,7 +242,7 @@ def _resolved(value: Any, document: Any) -> Mapping[str, Any]:
 
 
 def _as_arguments(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameters' schema as an object with properties, whatever it lacked."""
+    """The schema of parameters, completed to an object with properties."""
     return {
         **schema,
         "type": "object",
@@ -252,7 +252,7 @@ def _as_arguments(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _exampled(function: Function) -> Function:
-    """A function with the call that the examples of its arguments make, if they make one."""
+    """A function with the call made of its arguments' examples, if that is valid."""
     values = {name: each["examples"][0] for name, each in function.properties.items() if each.get("examples")}
     with contextlib.suppress(ValueError):
         call = Call(function.name, values)

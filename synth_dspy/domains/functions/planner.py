@@ -1,4 +1,4 @@
-"""What to write about: calls are drawn and made, and become units that say what a request must say."""
+"""Plans the units to write requests for: calls are drawn, executed, and paired with what a request must state."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ log = logging.getLogger("synth_dspy.synthesis")
 
 CATEGORIES = ("single", "choice", "parallel", "nested", "missing_argument", "irrelevant", "multi_turn")
 EARLIER = {"missing": "missing_argument"}
-"""What configurations of earlier runs say."""
+"""Names of categories in configurations of earlier runs."""
 OFFERED = 3
-"""Functions to choose from, where there is a choice."""
+"""Functions to choose from, in categories with a choice."""
 FITS = 0.55
-"""Least cosine of what a function returns and what an argument is, for one to be fed into the other."""
+"""Least cosine similarity of a function's result and an argument for the one to be fed into the other."""
 WITH_SYSTEM = 0.2
-"""Share of the units under a system prompt."""
+"""Share of the units with a system prompt."""
 TRIES = 5
 CONSIDERED = 40
-"""Functions looked at for those that do something quite different."""
+"""How many functions are considered when unrelated ones are looked for."""
 
 
 def parse_mix(mix: str) -> dict[str, int]:
     """The shares of the categories: "single=4,choice=2" gives {"single": 4, "choice": 2}.
 
     Raises:
-        SetupError: a name is no category, or a share no whole number.
+        SetupError: a name is not a category, or a share is not a whole number.
     """
     shares: dict[str, int] = {}
     for part in mix.split(","):
@@ -52,7 +52,7 @@ def parse_mix(mix: str) -> dict[str, int]:
         name = EARLIER.get(name.strip(), name.strip())
         if name not in CATEGORIES or not share.strip().isdigit():
             raise SetupError(
-                f"--task.mix says {part.strip()!r}, which is no category with a share; write for example "
+                f"--task.mix says {part.strip()!r}, which is not a category with a share; write for example "
                 f"single=4,irrelevant=1, with the categories {', '.join(CATEGORIES)}."
             )
         shares[name] = int(share)
@@ -62,17 +62,17 @@ def parse_mix(mix: str) -> dict[str, int]:
 
 
 class UnitPlanner:
-    """Draws calls, in the shares of a mix and even over the functions.
+    """Draws calls, in the shares of a mix and evenly over the functions.
 
     Args:
-        registry: all functions by name; calls are drawn of those that `plan` is given.
+        registry: all functions by name; calls are drawn only for those passed to `plan`.
         seeds: labelled examples of the training groups.
         embed: texts to unit vectors.
         workshop: makes calls in sandboxes.
         mix: shares of the categories.
         details: puts calls into words.
-        write_value: a function and an argument of it to a value, where nothing is known to draw from.
-        seed: seed of what is drawn.
+        write_value: from a function and one of its arguments to a value, for arguments with nothing to draw from.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class UnitPlanner:
         total = limit if limit is not None else 4 * len(functions)
         pairs = self._pairs(functions) if self.mix.get("nested") else []
         mix = {name: share for name, share in self.mix.items() if share and (name != "nested" or pairs)}
-        if len(functions) < 2:  # what is offered beside is of the same split: held-out functions are not shown
+        if len(functions) < 2:  # other functions offered are of the same split: held-out functions are not shown
             mix = {name: share for name, share in mix.items() if name not in ("choice", "irrelevant")} or {"single": 1}
         shares = _shares(mix, total)
         turns: dict[str, int] = Counter()
@@ -124,11 +124,11 @@ class UnitPlanner:
         return units
 
     def _drawn(self, functions: list[Function], turns: dict[str, int], wanted: int, rng: random.Random) -> list[Call]:
-        """Calls of the function that has had the fewest turns, or of two; each can be made without an error."""
+        """Calls of the function with the fewest turns so far, or of two; each can be executed without an error."""
         order = sorted(functions, key=lambda f: (turns[f.name], _hash(f"{self.seed} {f.name}")))
         for first in order[:4]:
             turns[first.name] += 1
-            # Half of what is asked for together is asked of one function; only functions of one split are combined.
+            # Half of the pairs call one function twice; only functions of one split are combined.
             others = [first] if rng.random() < 0.5 else [f for f in order if f.name != first.name] or [first]
             calls = [self._call(function, rng, wanted == 1) for function in [first, rng.choice(others)][:wanted]]
             if None not in calls and len({str(call) for call in calls}) == wanted:
@@ -136,7 +136,7 @@ class UnitPlanner:
         return []
 
     def _call(self, function: Function, rng: random.Random, optional: bool = True) -> Call | None:
-        """A call with drawn arguments that is valid and raises nothing; None where five draws give none."""
+        """A valid call with drawn arguments that raises nothing; None after five failed draws."""
         for _ in range(TRIES):
             arguments = self.drawer.draw(function, rng, optional)
             for name in function.required:
@@ -145,7 +145,7 @@ class UnitPlanner:
                 try:
                     arguments[name] = self.write_value(function, name, rng.randrange(1000))
                 except SetupError:
-                    raise  # true of every call
+                    raise  # it concerns every call
                 except Exception as error:  # one unit less, not the end of the run
                     log.warning("no value for %s of %s: %s", name, function.name, error)
                     return None
@@ -158,7 +158,7 @@ class UnitPlanner:
         return not is_executable(call, self.registry) or self.workshop.run([call])[0].ok
 
     def _pairs(self, functions: Mapping[str, Function]) -> list[tuple[Function, Function, str]]:
-        """(outer, inner, argument) where what the inner returns is what the outer's argument is, by type and words."""
+        """(outer, inner, argument) whose inner result fits the outer argument, by type and description."""
         pairs = [
             (call.name, value.name, name)
             for example in self.seeds
@@ -199,7 +199,7 @@ class UnitPlanner:
     def _unit(
         self, category: str, number: int, calls: list[Call], groups: Mapping[str, str], rng: random.Random
     ) -> RequestUnit:
-        """A unit: the calls, what must be said of them, what is offered beside them, how a conversation begins."""
+        """A unit: the calls, the values to state, the functions offered, and how a conversation begins."""
         every = [each.name for call in calls for each in (call, *call.inner())]
         used = list(dict.fromkeys(every))
         function = self.registry[calls[0].name]
@@ -257,7 +257,7 @@ class UnitPlanner:
         return offered
 
     def _turns(self, call: Call, rng: random.Random) -> tuple[FirstTurns, list[Call], list[Call], Sequence[Must], str]:
-        """How a conversation begins; what its last message is about, leads to, must say, and wants ("": as usual)."""
+        """How a conversation begins; the last message's calls, expected calls, values and wording ("": default)."""
         function = self.registry[call.name]
         kind = rng.random()
         changed = [name for name in call.arguments if not isinstance(call.arguments[name], bool)]
@@ -286,7 +286,7 @@ class UnitPlanner:
 
 
 def _shares(mix: Mapping[str, int], total: int) -> dict[str, int]:
-    """How many of each category: whole numbers that sum to the total, by largest remainder."""
+    """The number of units of each category, which sum to the total, by largest remainder."""
     exact = {name: total * share / sum(mix.values()) for name, share in mix.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])

@@ -1,4 +1,4 @@
-"""Around the calls: which functions are shown, where calls are made, and what the user is told."""
+"""Parts of the function-calling program: finds functions to show, executes calls, constrains and parses replies."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from synth_dspy.models.grammar.constraints import CALL_TOKEN, grammar_format, py
 from synth_dspy.models.roles import EMBEDDED
 
 SHOWN = 6
-"""Functions that are shown at most; of more, the most relevant."""
+"""The most functions that are shown: the most relevant ones."""
 
 
 class Finder:
     """The functions to show for a question, the most relevant first.
 
-    The order tells a small model what it cannot tell itself: of the sample's 50 requests with several functions on
-    offer, the embedder puts the right one first in 46.
+    The order helps a small model, which chooses worse than the embedder: that ranks the right function first in 46 of
+    the sample's 50 requests with several functions on offer.
 
     Args:
         registry: functions by name.
-        retriever: the index of their descriptions; None ranks by the embedder.
-        embedder: ranks functions that stand in no index.
-        most: functions that are shown.
+        retriever: the index of their descriptions; None ranks with the embedder.
+        embedder: ranks functions that are not in an index.
+        most: the most functions that are shown.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Finder:
         return self  # copies of a program search the same functions
 
     def __call__(self, question: str, available: Sequence[Any] | None) -> list[Function]:
-        """Functions to show, best first: of those offered, or of all."""
+        """Functions to show, the best first: from those offered, or from all."""
         if available is None and self.retriever is not None:
             return self._searched(question)
         offered = resolve(self.registry if available is None else available, self.registry)
@@ -63,7 +63,7 @@ class Finder:
         if new:
             self._vectors |= dict(zip(new, self.embedder.embed(new), strict=True))
         scores = np.stack([self._vectors[text] for text in texts]) @ self.embedder.embed([question])[0]
-        # Rounded: what is embedded together shows in the last digits, and must not turn the order of two.
+        # Rounded: the last digits depend on what is embedded in the same batch, and must not change the order.
         return [offered[i] for i in np.argsort(-scores.round(5), kind="stable")[: self.most]]
 
     def _searched(self, question: str) -> list[Function]:
@@ -78,12 +78,12 @@ class Finder:
 
 
 class Workshop:
-    """Makes calls of the functions of several modules, each in its own sandbox; one's results feed another's.
+    """Executes calls of functions of several modules, each in its own sandbox; results feed nested calls.
 
-    Within a run, outcomes go through its ledger: what was executed before it was stopped is not executed again.
+    Within a run, outcomes go through its ledger: a resumed run does not repeat them.
 
     Args:
-        functions: what can be called; those without a `target` cannot.
+        functions: the functions; those without a `target` cannot be executed.
         only_read_only: refuse functions that are not marked read-only.
     """
 
@@ -104,11 +104,11 @@ class Workshop:
         return self  # copies of a program share the child processes
 
     def run(self, calls: Sequence[Call], again: int = 0) -> list[Outcome]:
-        """The outcome of each call; where one inside it fails, that one's outcome.
+        """The outcome of each call; if a nested call fails, that call's outcome.
 
         Args:
-            calls: perhaps nested.
-            again: which execution of the same calls it is: of 1, a run's ledger has another outcome than of 0.
+            calls: the calls, which may be nested.
+            again: the number of this execution of the same calls: a run's ledger has a separate outcome for each.
         """
         return [self._run(call, again) for call in calls]
 
@@ -129,7 +129,7 @@ class Workshop:
             arguments[name] = value
         module = self._module.get(call.name)
         if module is None:
-            return Outcome(stopped=f"not run: {call.name} is no function that can be called")
+            return Outcome(stopped=f"not run: {call.name} is not a function that can be called")
         with self._lock:
             if module not in self._sandboxes:
                 sandbox = Sandbox(module, self._functions[module], only_read_only=self._only_read_only)
@@ -140,10 +140,10 @@ class Workshop:
 def constraint(
     functions: Sequence[Function], syntax: Syntax, max_tokens: int, *, embedded: bool = True, call_token: str = ""
 ) -> dict[str, Any]:
-    """The `response_format` under which only valid calls of these functions can be written, or `[]`.
+    """The `response_format` that allows only valid calls of these functions, or `[]`.
 
-    Embedded models write the list itself, in either syntax, behind the call token if there is one; servers want an
-    object, and get `{"calls": [...]}` in JSON, which `CallsAdapter` reads.
+    Embedded models write the list itself, in either syntax, after the call token if there is one; servers require an
+    object: `{"calls": [...]}` in JSON, which `CallsAdapter` reads.
     """
     schema = calls_schema(functions, most=4, nested=1 if len(functions) > 1 else 0)
     if not embedded:
@@ -156,7 +156,7 @@ def constraint(
 
 
 def is_embedded(predictor: dspy.Predict) -> bool:
-    """Whether a predictor's model runs in this process, where a grammar may begin with anything."""
+    """Whether a predictor's model runs in this process, where a grammar may begin with any text."""
     lm = predictor.lm or dspy.settings.lm
     return str(getattr(lm, "model", "")).startswith(EMBEDDED)
 
@@ -167,7 +167,7 @@ def json_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_object(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an object with one property, which keeps the schema's definitions at the root."""
+    """The schema of an object with one property; definitions stay at the root."""
     inner = {key: value for key, value in schema.items() if key != "$defs"}
     definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
     fields = {"type": "object", "properties": {name: inner}, "required": [name], "additionalProperties": False}
@@ -175,13 +175,13 @@ def in_object(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class CallsAdapter(PlainAdapter):
-    """Reads calls that a server had to write as `{"calls": [...]}` as the list that a prompt's demonstrations show.
+    """Converts a server's `{"calls": [...]}` to the list that demonstrations show, and handles the call token.
 
     Args:
-        syntax: what the list is written in.
-        call_token: what a list that is not empty may begin with in a reply; the program's own fields are without it.
-        shown: whether it begins them in demonstrations and training rows. A server is asked for an object, which has
-            no place for it; a model that was tuned with it and heeds no schema writes it all the same.
+        syntax: the syntax of the list.
+        call_token: the possible beginning of a reply that is not an empty list; the program's own fields lack it.
+        shown: whether demonstrations and training rows begin with it. A server is asked for an object, which has
+            no place for it; a model that was tuned with it may write it all the same if no schema is enforced.
     """
 
     def __init__(self, syntax: Syntax, call_token: str = "", *, shown: bool = True) -> None:
@@ -205,6 +205,6 @@ class CallsAdapter(PlainAdapter):
             value = json.loads(text)
             if isinstance(value, dict) and isinstance(value.get("calls"), list):
                 return render(parse(json.dumps(value["calls"]), "json"), self.syntax) if value["calls"] else "[]"
-        except (ValueError, RecursionError):  # no JSON, or no calls: the program says so
+        except (ValueError, RecursionError):  # not JSON, or not calls: the program reports it
             pass
         return text

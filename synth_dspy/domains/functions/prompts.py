@@ -1,4 +1,4 @@
-"""What a prompt shows of functions and of a conversation, in as few tokens as will do."""
+"""Functions and conversations as prompts show them, in few tokens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from synth_dspy.domains.functions.syntax import Syntax, annotation, render
 
 Turn = Mapping[str, Any]
 """One turn of a conversation: `role` (user, assistant or tool) with `content`, or `calls` that the assistant made."""
-_LONG = 16  # characters of a type that is not written twice
+_LONG = 16  # characters of a type from which on it is written only once
 
 
 def show_functions(functions: Iterable[Function]) -> str:
-    """Functions as a small model is shown them: a signature and a sentence each, notes where a type says little."""
+    """Functions as a small model sees them: a signature and a sentence each, with notes if a type says little."""
     return "\n".join(_line(function) for function in functions)
 
 
@@ -45,7 +45,7 @@ def _line(function: Function) -> str:
     parts, notes = [], []
     for name, schema in function.properties.items():
         kind = annotation(schema, definitions).replace('"', "")
-        if len(kind) > _LONG and kind in kinds:  # from_unit and to_unit: tokens are what a small model has least of
+        if len(kind) > _LONG and kind in kinds:  # such as from_unit and to_unit: a small model's context is short
             kind = f"as {list(function.properties)[kinds.index(kind)]}"
         kinds.append(kind)
         optional = "" if name in function.required else "?"

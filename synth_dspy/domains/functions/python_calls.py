@@ -1,6 +1,6 @@
-"""Calls as Python writes them, and read off a syntax tree again; nothing is ever evaluated.
+"""Writes calls as Python, and reads them from a syntax tree; nothing is ever evaluated.
 
-What is no identifier is spelt otherwise: a function as `functions["get-weather"](...)`, an argument as
+Names that are not identifiers are written differently: a function as `functions["get-weather"](...)`, an argument as
 `f(**{"user-id": 1})`.
 """
 
@@ -15,7 +15,7 @@ from synth_dspy.domains.functions.schema import Call, CallSyntaxError, Function
 from synth_dspy.models.grammar.python import is_plain_name
 
 _BY_NAME = "functions"
-_SPELT = {"true": True, "false": False, "null": None}  # JSON's words in the midst of Python
+_SPELT = {"true": True, "false": False, "null": None}  # JSON's constants inside Python
 
 
 def python_call(call: Call) -> str:
@@ -45,7 +45,7 @@ def python_value(value: Any) -> str:
 
 
 class PythonReader:
-    """Reads calls off a syntax tree; everything but literals and calls is refused where it stands."""
+    """Reads calls from a syntax tree; everything but literals and calls is refused, with its place."""
 
     def __init__(self, text: str, functions: Mapping[str, Function]) -> None:
         self._text = text.strip()
@@ -59,7 +59,7 @@ class PythonReader:
         except (ValueError, RecursionError, MemoryError) as error:
             raise CallSyntaxError(f"not Python: {error}") from None
         if not statements:
-            raise CallSyntaxError("nothing there; no call is written as []")
+            raise CallSyntaxError("empty; to call nothing, write []")
         calls: list[Call] = []
         try:
             for statement in statements:

@@ -1,7 +1,7 @@
-"""Executions that a run makes once: their outcomes stand in the run's ledger, as the answers of models do.
+"""Executions that a run makes once: their outcomes are in the run's ledger, as the answers of models are.
 
-A function may read the clock, draw a number or keep count. Without a record, a run that was stopped and resumed would
-execute everything again, get other results, and go on to other requests, other prompts and other rows.
+A function may read the clock, draw a random number or count its calls. Without a record, a resumed run would
+execute everything again, get other results, and continue with other requests, prompts and rows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from synth_dspy.domains.functions.schema import Call
 
 
 class RecordedSandbox:
-    """A sandbox whose outcomes go through the ledger around the caller (`ledger.unit`); without one, or for functions
-    that are not marked read-only, every call is made.
+    """A sandbox whose outcomes go through the current ledger (`ledger.unit`); without one, or for functions
+    that are not marked read-only, every call is executed.
 
-    An outcome is that of the function's source code, its arguments and the sandbox's limits. The source code is the
-    module's file and the Python files beside it, of a package all its files; not what is installed, nor files of data.
+    An outcome is determined by the source code, the arguments and the sandbox's limits. The source code is the
+    module's file and the Python files in its folder, or all of its package; not installed packages or data files.
 
     Args:
-        sandbox: makes the calls.
+        sandbox: executes the calls.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -41,7 +41,7 @@ class RecordedSandbox:
 
         Args:
             calls: as `Sandbox.run` takes them.
-            again: which execution of the same call it is: 1 is a second one, whose outcome may be another.
+            again: the number of this execution of the same call: 1 is a second one, whose outcome may differ.
 
         Raises:
             SetupError: the module cannot be imported in the sandbox, or the ledger cannot be written.
@@ -69,7 +69,7 @@ class RecordedSandbox:
 
 
 def source_hash(module: Path) -> str:
-    """SHA-256 of a module's source code and of what it may import of its own."""
+    """SHA-256 of a module's source code and of the user's code that it may import."""
     package = None
     folder = module.parent
     while (folder / "__init__.py").is_file():
@@ -85,5 +85,5 @@ def source_hash(module: Path) -> str:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError:  # the child may not read it either
+    except OSError:  # the child cannot read it either
         return b""

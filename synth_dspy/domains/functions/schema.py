@@ -1,7 +1,7 @@
-"""One canonical form of a function and of a call, whatever they were read from and however they are written.
+"""The canonical form of a function and of a call, for every source and syntax.
 
 A `Function` is a name, a description and a JSON Schema (draft 2020-12) of its arguments. A `Call` is a name and
-arguments, which are JSON values or calls themselves (nested: one result feeds the next). Everything else is rendered
+arguments, which are JSON values or nested calls, whose results they take. Everything else is rendered
 from these two: prompts, the grammar of constrained decoding, JSON and Python calls (`syntax.py`), chat rows.
 """
 
@@ -17,7 +17,7 @@ from synth_dspy.domains.functions import json_schema
 from synth_dspy.domains.functions.json_schema import short, thinned
 
 _DEEPEST = 100
-_LARGEST_BITS = 14_000  # Python writes no number of more than 4,300 digits
+_LARGEST_BITS = 14_000  # Python does not write numbers of more than 4,300 digits
 _SHOWN = 60
 _NESTED = "$call"  # marks a call inside another's arguments: {"$call": {"name": ..., "arguments": ...}}
 
@@ -28,10 +28,10 @@ class Call:
 
     Attributes:
         name: the function's name; dots allowed.
-        arguments: by name: JSON values, or calls, also inside lists and objects. Tuples become lists.
+        arguments: JSON values or calls by name; calls may also be inside lists and objects. Tuples become lists.
 
     Raises:
-        ValueError: where an argument is neither, or is an object with the reserved key "$call".
+        ValueError: an argument is neither, or is an object with the reserved key "$call".
     """
 
     name: str
@@ -49,7 +49,7 @@ class Call:
         """The call that `as_json` wrote.
 
         Raises:
-            ValueError: where `value` is no such object, saying what is wrong with it.
+            ValueError: if `value` is not such an object; says what is wrong with it.
         """
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise ValueError(f"a call is an object with a name and arguments, not {short(value)}")
@@ -74,9 +74,9 @@ class Function:
         description: what it does, in words.
         parameters: JSON Schema of its arguments: `type` "object", `properties`, `required`; nested models are
             inlined, recursive ones stand in `$defs`, alternatives in `anyOf`.
-        returns: JSON Schema of its result, or None where unknown.
+        returns: JSON Schema of its result, or None if unknown.
         read_only: whether calling it changes nothing.
-        target: "module_file.py:qualname", or "" where it cannot be executed.
+        target: "module_file.py:qualname", or "" if it cannot be executed.
         where: "file:line" of its definition.
         examples: calls found in its documentation.
     """
@@ -104,10 +104,10 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What the documentation of a function lacks.
+    """A gap in the documentation of a function.
 
     Attributes:
-        file, line: where to write it.
+        file, line: where to fill it.
         function: the function's name.
         parameter: the argument, with a path for what is inside it ("stop.city"); "return" for the result; "" for
             the function itself.
@@ -126,11 +126,11 @@ class Gap:
 
 
 class NoFunctionsError(SetupError):
-    """A file or folder that holds no functions."""
+    """A file or folder has no functions."""
 
 
 class CallSyntaxError(ValueError):
-    """A text that is no array of calls. `line` and `column` (from 1) say where it goes wrong."""
+    """A text that is not an array of calls. `line` and `column` (from 1) say where it goes wrong."""
 
     def __init__(self, problem: str, line: int = 1, column: int = 1) -> None:
         super().__init__(f"line {line}, column {column}: {problem}")
@@ -139,27 +139,27 @@ class CallSyntaxError(ValueError):
 
 
 def validate(call: Call, functions: Iterable[Function]) -> list[str]:
-    """What is wrong with a call, in words; empty where nothing is.
+    """The problems of a call, in words; empty if it is valid.
 
-    Nested calls are validated too, and what a nested call returns must be of a type that its place accepts. Integers
-    are integers: 3.0 and true are not.
+    Nested calls are validated too; the result of a nested call must be of a type that the argument accepts. Integers
+    are strict: 3.0 and true are not integers.
 
     Args:
         call: The call.
-        functions: Those that may be called.
+        functions: The functions that may be called.
     """
     registry = {function.name: function for function in functions}
     return list(_problems(call, registry))
 
 
 def calls_schema(functions: Sequence[Function], *, most: int | None = None, nested: int = 0) -> dict[str, Any]:
-    """JSON Schema of a reply that is an array of calls, `[]` being no call; for constrained decoding and checking.
+    """JSON Schema of a reply that is an array of calls, `[]` for none; for constrained decoding and validation.
 
     Properties that may be left out are named in the keyword "x-optional" of their object, at every depth: grammars
-    of constrained decoding take all properties as given unless told so.
+    of constrained decoding treat all other properties as required.
 
     Args:
-        functions: Those that may be called.
+        functions: The functions that may be called.
         most: The largest number of calls, or None for any.
         nested: How many levels of calls inside calls are allowed.
     """
@@ -178,7 +178,7 @@ def calls_schema(functions: Sequence[Function], *, most: int | None = None, nest
 
 
 def _json_value(value: Any, where: str, depth: int) -> Any:
-    """`value` with tuples as lists, checked to be JSON or a call, and to be of a size that can be written again."""
+    """`value` with tuples as lists, checked to be JSON or a call, and to be of a size that can be written."""
     if depth > _DEEPEST:
         raise ValueError(f"argument {where[:_SHOWN]}: nested more than {_DEEPEST} deep")
     if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
@@ -273,10 +273,10 @@ def _stand_in(value: Any, registry: Mapping[str, Function]) -> Any:
 
 
 def _alternatives(functions: Sequence[Function], definitions: dict[str, Any], level: int) -> list[dict[str, Any]]:
-    """One schema per function; its arguments may hold calls of the level below. Adds to `definitions`."""
+    """One schema per function; its arguments may contain calls of the next lower level. Adds to `definitions`."""
     options = []
     for index, function in enumerate(functions):
-        prefix = f"f{index}_"  # two functions may each have a model of one name
+        prefix = f"f{index}_"  # two functions may have models of the same name
         for name, schema in (function.parameters.get("$defs") or {}).items():
             definitions[prefix + name] = thinned(schema, prefix)
         arguments = thinned({"properties": {}, "additionalProperties": False, **function.parameters}, prefix)

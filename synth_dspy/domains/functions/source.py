@@ -1,7 +1,7 @@
-"""Functions as a task's source: each is an item to generate from and a document to find, and labelled calls are rows.
+"""Functions as a task's source: each is an item to generate from and a document to retrieve; labelled calls are rows.
 
-Splits are by function. Those that labelled examples call together are one group, so that what is called in training
-is never called in the test; as one of several to choose from, a function may be seen in both.
+Splits are by function. Functions that labelled examples call together are one group: a function called in training
+is never called in the test; it may be offered in both.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ EXAMPLES = "examples.jsonl"
 
 @dataclass(frozen=True)
 class Functions:
-    """Documented functions and, where there are some, labelled examples of calling them.
+    """Documented functions and, optionally, labelled examples of calling them.
 
     Attributes:
-        sample: a folder with modules and `examples.jsonl`; what is read when nothing else is named, and whose examples
-            show the teacher how people ask where the functions have none of their own.
+        sample: a folder with modules and `examples.jsonl`, which is read if nothing else is named. Its examples
+            show the teacher how people write requests, if the functions have none of their own.
         functions: a module, a folder of modules, or a file of schemas (OpenAPI, OpenAI's tools), instead of the sample.
         examples: labelled examples of calling those functions (JSONL).
-        bfcl: the Berkeley Function Calling Leaderboard's files, as a folder, instead of either.
-        syntax: what calls are written in: "json" or "python".
+        bfcl: a folder with the Berkeley Function Calling Leaderboard's files, instead of either.
+        syntax: the syntax of calls: "json" or "python".
     """
 
     sample: Path
@@ -48,10 +48,10 @@ class Functions:
     syntax: Syntax = "json"
 
     def read(self, limit: int | None = None) -> Knowledge:
-        """Read the functions; `limit` takes that many groups in an order that their names' hashes give.
+        """Read the functions; `limit` takes that many groups, in the order of their names' hashes.
 
         Raises:
-            SetupError: nothing can be read, or the labelled examples are not as they should be.
+            SetupError: nothing can be read, or the labelled examples are malformed.
         """
         if self.bfcl is not None and (self.functions or self.examples):
             raise SetupError("Name either functions of your own or BFCL, not both.")
@@ -83,7 +83,7 @@ class Functions:
         """Labelled examples of another file about the same functions, or of BFCL's.
 
         Raises:
-            SetupError: a line is not as it should be, or calls a function that is not read; names line and field.
+            SetupError: a line is malformed, or calls a function that was not read; names line and field.
         """
         if path.is_dir():
             return list(_benchmark(path, limit, self.syntax).labelled)
@@ -93,11 +93,11 @@ class Functions:
         return [self._example(row, registry, groups) for row in rows]
 
     def registry(self) -> dict[str, Function]:
-        """The functions by name, those of the sample too: examples for prompting the teacher call them."""
+        """The functions by name, with those of the sample, which the examples in the teacher's prompts call."""
         return self._of_sample | self.own()
 
     def own(self) -> dict[str, Function]:
-        """The functions that are called, by name."""
+        """The functions of the task, by name."""
         if self.bfcl is not None:
             items = _benchmark(self.bfcl, None, self.syntax).items
             return {item.id: item.function for item in items if isinstance(item, FunctionItem)}
@@ -130,7 +130,7 @@ class Functions:
             system=row.get("system") or "",
         )
         about = {"id": row["id"], "group": groups[subject_of(row)], "category": row["category"], "origin": "gold"}
-        if "said" in row:  # of a call that lacks an argument: for demonstrations of leaving one out
+        if "said" in row:  # a call without one argument: for demonstrations of leaving it out
             about["said"] = {"name": subject_of(row), "arguments": row["said"]}
         inputs = [name for name in INPUTS if name in fields]
         return dspy.Example(**about, **fields).with_inputs(*inputs)
@@ -149,7 +149,7 @@ def _document(function: Function) -> Document:
 
 @lru_cache(maxsize=4)
 def _benchmark(folder: Path, limit: int | None, syntax: Syntax) -> Knowledge:
-    """BFCL as knowledge: an item for every name of a function, an example for every turn."""
+    """BFCL as knowledge: an item for every name of a function, a labelled example for every turn."""
     functions: dict[str, Function] = {}
     rows: list[dict[str, Any]] = []
     for item in read_bfcl(folder):
@@ -184,7 +184,7 @@ def _benchmark(folder: Path, limit: int | None, syntax: Syntax) -> Knowledge:
 
 
 def _turns(item: BfclItem) -> list[dict[str, Any]]:
-    """The rows of a BFCL item: one for each turn, after the turns before as they should have gone."""
+    """The rows of a BFCL item: one for each turn, with the right calls in the turns before it."""
     rows: list[dict[str, Any]] = []
     before: list[Turn] = []
     system = ""

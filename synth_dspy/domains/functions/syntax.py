@@ -1,6 +1,6 @@
-"""Calls and functions as text: each syntax is rendered from the canonical form, and read back into it without loss.
+"""Calls and functions as text: each syntax is rendered from the canonical form and parsed back without loss.
 
-Two syntaxes of calls, each an array, so that no call, one and several look alike:
+Two syntaxes of calls, each an array, so that none, one and several calls look alike:
 
     json    [{"name": "get_weather", "arguments": {"city": "Oslo"}}]
     python  [get_weather(city="Oslo")]
@@ -27,7 +27,7 @@ _BETWEEN = re.compile(r"(?:\s|</?tool_call>)*")  # Hermes-style chat templates p
 
 
 def render(calls: Sequence[Call], syntax: Syntax) -> str:
-    """Calls as text; `[]` where there is none. `parse` gives the same calls back."""
+    """Calls as text; `[]` if there are none. `parse` returns the same calls."""
     if syntax == "python":
         return "[" + ", ".join(python_call(call) for call in calls) + "]"
     value = [call.as_json() for call in calls]
@@ -40,18 +40,18 @@ def render(calls: Sequence[Call], syntax: Syntax) -> str:
 
 
 def parse(text: str, syntax: Syntax, functions: Iterable[Function] = ()) -> list[Call]:
-    """The calls that a text holds.
+    """The calls in a text.
 
     A code fence around it is ignored, and a single call need not stand in an array. JSON may also be in OpenAI's
-    `tool_calls` form, say "parameters" for "arguments", and stand in `<tool_call>` tags.
+    `tool_calls` form, have "parameters" for "arguments", and be in `<tool_call>` tags.
 
     Args:
         text: A whole reply.
-        syntax: What it is written in.
-        functions: Those that give positional arguments of Python calls their names.
+        syntax: Its syntax.
+        functions: Functions whose signatures name the positional arguments of Python calls.
 
     Raises:
-        CallSyntaxError: where the text is not that, and nothing but that.
+        CallSyntaxError: the text is anything else, or has anything else around it.
     """
     fenced = _FENCE.fullmatch(text)
     if fenced:
@@ -77,7 +77,7 @@ def _parse_json(text: str) -> list[Call]:
     except (ValueError, RecursionError) as error:  # NaN, integers of thousands of digits, thousands of brackets
         raise CallSyntaxError(f"not JSON: {error}") from None
     if not values:
-        raise CallSyntaxError("nothing there; no call is written as []")
+        raise CallSyntaxError("empty; to call nothing, write []")
     try:
         return [call for value in values for call in _json_calls(value)]
     except (ValueError, RecursionError) as error:
@@ -89,7 +89,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _json_calls(value: Any) -> list[Call]:
-    """What the usual forms of a reply mean."""
+    """The calls in a reply's JSON, in any of the usual forms."""
     if isinstance(value, list):
         return [call for each in value for call in _json_calls(each)]
     if not isinstance(value, Mapping):
@@ -182,7 +182,7 @@ def annotation(schema: Any, definitions: Mapping[str, Any] | None = None) -> str
 
 
 def _notes(path: str, schema: Any) -> list[str]:
-    """The descriptions of an argument and of what it holds, each with its path."""
+    """The descriptions of an argument and of its parts, each with its path."""
     if not isinstance(schema, Mapping):
         return []
     note = _one_line(schema.get("description", ""))
@@ -201,12 +201,12 @@ def _one_line(text: str) -> str:
 
 
 def tool_messages(turns: Iterable[Mapping[str, Any]], system: str = "") -> list[dict[str, Any]]:
-    """Messages of a conversation with calls.
+    """The chat messages of a conversation with calls.
 
     Args:
-        turns: `role` with `content`, or `calls`: `functions.schema.Call`s or the same as JSON. No calls at all are the
+        turns: `role` with `content`, or `calls`: `Call`s or their JSON. An empty list of calls becomes the
             text `[]`.
-        system: the system message; none where empty.
+        system: the system message; none if empty.
     """
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     for turn in turns:

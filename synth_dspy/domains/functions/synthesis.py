@@ -1,16 +1,16 @@
-"""Writing requests that lead to calls: the calls are drawn first, the teacher says them in words.
+"""Writes requests that lead to calls: the calls are drawn first, then the teacher puts them into words.
 
-A small teacher cannot think of a request and its arguments; it can say given arguments in a sentence, shown how people
-said others. So a unit of work is a call with drawn arguments, already made in the sandbox, and the request comes of it
-(as the answer-first route of contract QA does for spans). Categories:
+A small teacher cannot invent a request and its arguments; it can put given arguments into a sentence, from examples of
+real requests. So a unit of work is a call with drawn arguments, already executed in the sandbox, and the request is
+written from it (as the answer-first route of contract QA writes questions from spans). Categories:
 
     single            one function is offered, and called
     choice            several are offered, one is called
     parallel          two calls, neither of which needs the other's result
     nested            one call's result is an argument of the other
-    multi_turn        the last message is a follow-up, an answer to the assistant's question, or mere talk
-    missing_argument  a required argument is not said: no call, the assistant asks back
-    irrelevant        none of the functions offered does what is asked: no call
+    multi_turn        the last message is a follow-up, an answer to the assistant's question, or small talk
+    missing_argument  a required argument is left out: no call, the assistant asks for it
+    irrelevant        no function offered does what is requested: no call
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from synth_dspy.synthesis.samples import draw, kept_by
 
 
 class RequestSynthesizer(dspy.Module):
-    """Writes candidates; `plan` draws calls and makes them, `forward` has one said in words.
+    """Writes candidates: `plan` draws and executes calls, `forward` has the teacher put one into words.
 
     Args:
-        registry: the functions by name; calls are drawn of those that `plan` is given.
+        registry: the functions by name; calls are drawn only for those passed to `plan`.
         elsewhere: further functions, which only the seeds call.
-        seeds: labelled examples of the training groups, or of functions elsewhere.
+        seeds: labelled examples of the training groups, or of functions in `elsewhere`.
         embed: texts to unit vectors.
-        workshop: makes calls in sandboxes.
+        workshop: executes calls in sandboxes.
         mix: shares of the categories.
         checks: filters without model calls.
-        syntax: what calls are written in.
+        syntax: the syntax of calls.
         count: demonstrations for each request.
-        samples: most requests written for a unit; no more are once one passes the checks.
-        seed: seed of what is drawn.
+        samples: most requests written for a unit; the first that passes the checks is taken.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RequestSynthesizer(dspy.Module):
         self.planner = UnitPlanner(registry, seeds, embed, workshop, mix, self.details, self.values, seed)
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[RequestUnit]:
-        """Units to write about."""
+        """The units to write requests for."""
         return self.planner.plan(items, limit)
 
     def tune(self, items: Sequence[Item], filters: Sequence[Filter], executor: Executor) -> None:
@@ -98,7 +98,7 @@ class RequestSynthesizer(dspy.Module):
         self.findings = in_words(improve(self, items, executor))
 
     def forward(self, unit: RequestUnit | Item) -> list[Candidate[RequestUnit]]:
-        """The candidate of one unit that `plan` made; of an item, those of its units."""
+        """The candidate of a unit from `plan`; for an item, those of its units."""
         if isinstance(unit, Item):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         if unit.first_turns is not None:
@@ -111,13 +111,13 @@ class RequestSynthesizer(dspy.Module):
         return [self.candidate(unit, question, reply)]
 
     def ask(self, wanted: str, shots: Sequence[dspy.Example], **decoding: Any) -> str:
-        """The teacher's request for what is wanted."""
+        """The teacher's request for the calls in words, `wanted`."""
         return str(self.writer(wanted=wanted, shots=shots, **decoding).request)
 
     def _best(self, unit: RequestUnit) -> str:
         """The most likely request if it passes the checks, else the first of a few samples that does.
 
-        Two calls that the teacher cannot say together are said one after the other.
+        Two calls that the teacher cannot put into one request are requested one after the other.
         """
         first = ""
         for i in range(self.samples):
@@ -130,7 +130,7 @@ class RequestSynthesizer(dspy.Module):
         return together if parts and self.passes(self.candidate(unit, together)) else first
 
     def _parts(self, unit: RequestUnit) -> list[RequestUnit]:
-        """The calls of a unit as units of their own: parallel ones, or an inner one and what is done with "that"."""
+        """The calls of a unit as separate units: parallel ones, or an inner one and the outer one of "that"."""
         if unit.category == "parallel":
             wanted = unit.wanted.split(AND)
             return [self._alone(unit, call, words) for call, words in zip(unit.about, wanted, strict=True)]
@@ -143,14 +143,14 @@ class RequestSynthesizer(dspy.Module):
         rest = self._alone(unit, Call(outer.name, plain), self.details.wanted([Call(outer.name, referring)], rng))
         return [
             self._alone(unit, inner, self.details.wanted([inner], rng)),
-            replace(rest, expected=()),  # without its argument it is no valid call
+            replace(rest, expected=()),  # without its argument the call is not valid
         ]
 
     def _conversation(self, unit: RequestUnit, first_turns: FirstTurns) -> list[Candidate[RequestUnit]]:
-        """A conversation: the request for the first call, what the assistant did, and the last message."""
+        """A conversation: the request for the first call, the assistant's turns, and the last message."""
         call = first_turns.first
         begun = self._alone(unit, call, self.details.wanted([call], random.Random(unit.id)))
-        if first_turns.lacks is not None:  # it lacks what is asked for next
+        if first_turns.lacks is not None:  # the first message lacks what the assistant then asks for
             begun = replace(begun, expected=(), left_out=first_turns.lacks)
         request = self._best(begun)
         if not self.passes(self.candidate(begun, request)):
@@ -170,7 +170,7 @@ class RequestSynthesizer(dspy.Module):
         return [self.candidate(whole, last[0].upper() + last[1:])] if last else []
 
     def _alone(self, unit: RequestUnit, call: Call, wanted: str) -> RequestUnit:
-        """A unit about one of the calls of another, without the turns before it."""
+        """A unit for one call of another unit, without the turns before it."""
         return replace(
             unit,
             category="single",
@@ -184,11 +184,11 @@ class RequestSynthesizer(dspy.Module):
         )
 
     def passes(self, candidate: Candidate[RequestUnit]) -> bool:
-        """Whether the checks that call no model keep a candidate."""
+        """Whether a candidate passes the checks that call no model."""
         return kept_by(self.checks, candidate)
 
     def candidate(self, unit: RequestUnit, question: str, reply: str | None = None) -> Candidate[RequestUnit]:
-        """A unit with what the teacher wrote."""
+        """The candidate of a unit and the teacher's request."""
         fields = example_fields(
             question,
             unit.expected,
@@ -208,7 +208,7 @@ class RequestSynthesizer(dspy.Module):
 
 
 def function_synthesizer(resources: Resources, source: Functions, mix: str = "") -> RequestSynthesizer:
-    """The module that writes requests; the teacher is set on it by whoever runs it."""
+    """The module that writes requests; its caller sets the teacher on it."""
     registry = source.own()
     return RequestSynthesizer(
         registry,
@@ -224,7 +224,7 @@ def function_synthesizer(resources: Resources, source: Functions, mix: str = "")
 
 
 def function_filters(resources: Resources, source: Functions, *, quantile: float | None = None) -> list[Filter]:
-    """What a candidate must pass, cheapest first."""
+    """The filters of candidates, the cheapest first."""
     embed, registry = resources.embedder.embed, source.own()
     teacher = function_synthesizer(resources, source)
     teacher.set_lm(resources.teacher)
@@ -237,7 +237,7 @@ def function_filters(resources: Resources, source: Functions, *, quantile: float
         *teacher.checks,
         Executes(lambda calls: teacher.workshop.run(calls, again=1), registry),
         Reply(),
-        NearDuplicate(embed, resources.learned, cosine=0.95),  # alike but for the values is not the same
+        NearDuplicate(embed, resources.learned, cosine=0.95),  # requests that differ only in values are not duplicates
         Decontaminated(resources.held_out, embed),
         ReverseQueries(again, embed, 0.5, quantile, resources.executor),
         Balanced(),

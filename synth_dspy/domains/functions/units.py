@@ -1,4 +1,4 @@
-"""What a request is written about: calls that are drawn and made, and what a request for them must say."""
+"""Units of work: calls that were drawn and executed, and what a request for them must state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FunctionItem(Item):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An argument that a request must not say, and texts that it could be."""
+    """An argument that a request must not state, and texts that its value could be."""
 
     name: str
     texts: tuple[str, ...]
@@ -31,15 +31,15 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class FirstTurns:
-    """How a conversation begins, and what its last message is to the turns before.
+    """How a conversation begins, and how its last message relates to the turns before.
 
     Attributes:
-        kind: of the last message: it wants the same with another value, it answers the assistant's question, or it is
-            mere talk.
-        first: the call that the first message is written from.
-        lacks: what the first message leaves out, where the assistant asks back.
-        reply: what the assistant asks then.
-        last: the last message, where no teacher writes it.
+        kind: kind of the last message: it changes a value, it answers the assistant's question, or it is
+            small talk.
+        first: the call that the first message requests.
+        lacks: the argument that the first message leaves out, if the assistant then asks for it.
+        reply: the assistant's question.
+        last: the last message, if the teacher does not write it.
     """
 
     kind: Literal["follow-up", "answer", "talk"]
@@ -51,24 +51,24 @@ class FirstTurns:
 
 @dataclass(frozen=True, slots=True)
 class RequestUnit:
-    """Calls to be requested in words.
+    """Calls to write a request for.
 
     Attributes:
-        id: the category, its number and a hash of the calls.
-        group: that of the function called first.
+        id: the category, a number and a hash of the calls.
+        group: the group of the function called first.
         text: the first call.
         category: one of `planner.CATEGORIES`.
         about: the calls that the request is written from.
-        expected: the calls that it should lead to.
+        expected: the calls that the request should lead to.
         offered: names of the functions to choose from.
-        must: the values that it must say.
-        wanted: what it asks for, in words.
+        must: the values that the request must state.
+        wanted: the calls in words, as the teacher reads them.
         shots: demonstrations.
-        results: what the expected calls gave.
+        results: the outcomes of the expected calls.
         system: a system prompt, or "".
-        left_out: an argument that must not be said.
-        first_turns: how the conversation begins that the request ends.
-        conversation: its turns, once they are written.
+        left_out: an argument that must not be stated.
+        first_turns: how the conversation begins whose last message is the request.
+        conversation: the turns before the request, once they are written.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Values of arguments: drawn from a schema for diversity, spelt as people say them, found again in what was said."""
+"""Values of arguments: drawn from a schema for diversity, spelt as people write them, recognised in a text."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ ALIASES: Mapping[str, Sequence[str]] = {
     "Celsius": ("°C", "centigrade"),
     "Fahrenheit": ("°F",),
 }
-"""How people say what a schema abbreviates."""
+"""How people write what a schema abbreviates."""
 
 
-# -- what people say --------------------------------------------------------------------------------------------------
+# -- spellings ---------------------------------------------------------------------------------------------------------
 
 
 def spellings(value: Any) -> list[str]:
@@ -65,9 +65,9 @@ def spellings(value: Any) -> list[str]:
 
 
 def is_stated(value: Any, text: str) -> bool:
-    """Whether a text says a value, in words or figures; of a list or an object, every leaf of it.
+    """Whether a text states a value, in words or figures; for a list or an object, every leaf of it.
 
-    True and False are never said as such: see `leaves`.
+    True and False are never stated as such: see `leaves`.
     """
     if isinstance(value, list):
         return all(is_stated(each, text) for each in value)
@@ -87,13 +87,13 @@ def is_stated(value: Any, text: str) -> bool:
 
 
 def as_stated(value: Any, text: str) -> str:
-    """The spelling of a value that a text uses; the value itself where it uses none that is known."""
+    """The spelling of a value that a text uses, or the value itself if it uses no known spelling."""
     low = text.lower()
     return next((each for each in sorted(spellings(value), key=len, reverse=True) if each.lower() in low), str(value))
 
 
 def leaves(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The single values among the arguments of a call, with the name of the argument or of the field that holds each.
+    """The single values in the arguments of a call, each with the name of its argument or field.
 
     Nested calls give the leaves of their own arguments.
     """
@@ -123,11 +123,11 @@ def _ordinal(day: int) -> str:
 
 
 class ValueDrawer:
-    """Draws arguments of a function: from enums, ranges, examples in its documentation, and values seen in examples.
+    """Draws arguments of a function: from enums, ranges, examples in its documentation, and labelled examples.
 
     Args:
         seen: calls in labelled examples; a value seen for an argument may be drawn for one of the same name.
-        optional: the probability with which an argument that may be left out is given.
+        optional: the probability with which an optional argument is given.
     """
 
     def __init__(self, seen: Sequence[Call] = (), optional: float = 0.35) -> None:
@@ -138,12 +138,12 @@ class ValueDrawer:
                 self._seen.setdefault(name, []).append(value)
 
     def draw(self, function: Function, rng: random.Random, optional: bool = True) -> dict[str, Any]:
-        """Arguments by name; one that nothing is known about is missing, for the teacher to write.
+        """Arguments by name, without those that have nothing to draw from: the teacher writes them.
 
         Args:
-            function: whose arguments they are.
-            rng: draws them.
-            optional: also arguments that may be left out.
+            function: the function whose arguments are drawn.
+            rng: the random generator.
+            optional: also draw optional arguments.
         """
         given = [
             name
@@ -152,7 +152,7 @@ class ValueDrawer:
         ]
         drawn: dict[str, Any] = {}
         for name in given:
-            for _ in range(8):  # two arguments of one kind should differ: from and to
+            for _ in range(8):  # two arguments of one kind, such as from and to, should differ
                 value = self.value(function.properties[name], name, rng, function)
                 if isinstance(value, bool) or value not in drawn.values():
                     break
@@ -161,11 +161,11 @@ class ValueDrawer:
         return drawn
 
     def _optional(self, function: Function) -> int:
-        """How many may be left out, less one: of many options few are given."""
+        """The number of optional arguments less one, so that few of many are given."""
         return max(1, len(function.properties) - len(function.required) - 1)
 
     def value(self, schema: Mapping[str, Any], name: str, rng: random.Random, function: Function) -> Any:
-        """One value for a schema, or None where only a teacher can think of one."""
+        """A value for a schema, or None if only a teacher can invent one."""
         if "$ref" in schema:
             schema = (function.parameters.get("$defs") or {}).get(str(schema["$ref"]).rsplit("/", 1)[-1], {})
         if "const" in schema:
@@ -209,7 +209,7 @@ class ValueDrawer:
         low, high = (float(match[1]), float(match[2])) if match else (min(seen, default=1), max(seen, default=50))
         low = float(schema.get("minimum", schema.get("exclusiveMinimum", low)))
         high = max(low, float(schema.get("maximum", schema.get("exclusiveMaximum", high))))
-        if low > 0 and high / low > 20:  # small numbers are said more often than large ones
+        if low > 0 and high / low > 20:  # people use small numbers more often than large ones
             value = low * (high / low) ** rng.random()
         else:
             value = rng.uniform(low, high)

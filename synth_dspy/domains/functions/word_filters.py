@@ -1,6 +1,6 @@
-"""Filters on the words of a request: it says what the calls hold, everything of it and nothing else.
+"""Filters on the words of a request: it states all values of the calls and nothing else.
 
-They ask no model; signs are read, not meaning.
+They call no model: they look at words, not at meaning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CAPITAL = re.compile(r"(?<![.?!:]\s)(?<=\s)[\"'“‘(]?([A-Z][\w-]*)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 _PLAIN_KINDS = frozenset({"integer", "number", "boolean"})
 _OF_ANY = frozenset(content("whether only also without everything all people included goes once sent"))
-"""Words in which options are described, and which name none."""
+"""Words of options' descriptions that do not identify an option."""
 _INTO = r"\b(?:to|into)\s+(?:the\s+)?"
 _BEFORE = re.compile(r"\b(?:that|the same) (?:same )?(?:day|date|time)\b", re.I)
 _WHEN = re.compile(r"\d{4}-\d\d-\d\d(?:T.*)?|\d\d:\d\d")
@@ -61,7 +61,7 @@ class WellFormedRequest:
 
 
 class StatesValues:
-    """Every value of the calls is said in the request, in figures or words; an option that is switched is named."""
+    """The request states every value of the calls, in figures or words, and names every option that is switched."""
 
     name = "arguments said"
 
@@ -70,19 +70,19 @@ class StatesValues:
         for name, value, note in candidate.unit.must:
             if isinstance(value, bool):
                 if not names_option(name, note, text) or (value is False and not _NOT.search(text)):
-                    return rejected(f"an option is not said: {name}")
+                    return rejected(f"an option is not stated: {name}")
             elif not is_stated(value, text):
-                return rejected(f"a value is not said: {name}")
+                return rejected(f"a value is not stated: {name}")
         return KEPT
 
 
 class NothingElse:
-    """The request says no number, no other choice of an enum and no option that the calls do not hold.
+    """The request states no number, no value of an enum and no option that the calls lack.
 
-    Nor does it say a number more often than they do: in "we are two, for two nights" one of the two is the guests.
+    Nor does it state a number more often than they do: in "we are two, for two nights" one of the two is the guests.
 
-    Of an argument that was left out it says no value either: none that is known, and where it is a text no name and
-    nothing in quotation marks. In a conversation it speaks of "that day" only where the call takes one over.
+    Nor does it state a value of an argument that was left out: no known value and, if the argument is text, no name and
+    nothing in quotation marks. In a conversation it says "that day" only if the call takes over a day.
     """
 
     name = "nothing made up"
@@ -99,32 +99,32 @@ class NothingElse:
         held = Counter(number for each in ways for number in frozenset().union(*map(numbers, each)))
         counts = number_counts(text)
         if made_up := counts.keys() - held.keys() - {"1"}:
-            return rejected(f"a number from nowhere: {', '.join(sorted(made_up))}")
+            return rejected(f"an invented number: {', '.join(sorted(made_up))}")
         if again := [number for number, often in counts.items() if often > max(1, held[number])]:
-            return rejected(f"a number is said again: {', '.join(sorted(again))}")
+            return rejected(f"a number is repeated: {', '.join(sorted(again))}")
         stated = {token for each in ways for way in each for token in tokens(way)}
         for call in every:
             properties = self.registry[call.name].properties
-            # "38 Celsius in Fahrenheit": of a function that only takes what is wanted, the other may be said too.
+            # "38 Celsius in Fahrenheit": if a function takes the target unit only, the source may be stated too.
             converts = not any(map(_ORIGIN.search, properties))
             for name, schema in properties.items():
                 also = converts and _TARGET.search(name) and name != left_out
                 for option in () if also else schema.get("enum") or ():
                     if option not in values and is_stated(option, text) and not set(tokens(str(option))) <= stated:
-                        return rejected(f"another value is said: {option}")
+                        return rejected(f"another value is stated: {option}")
                 unset = schema.get("type") == "boolean" and name not in call.arguments
                 if unset and _switches(self.registry[call.name], name, text, stated):
-                    return rejected(f"an option is said that is not called: {name}")
+                    return rejected(f"an option is stated that is not set: {name}")
         if candidate.fields.get("conversation") and _BEFORE.search(text):
             new = [value for _, value, _ in unit.must]
             if not any(_WHEN.fullmatch(str(value)) and value not in new for value in values):
-                return rejected("a day from nowhere")
+                return rejected("an invented day")
         if unit.left_out and (left_out_value := self._left_out(unit, unit.left_out, text, stated)):
-            return rejected(f"what was left out may be said: {left_out_value}")
+            return rejected(f"the argument left out may be stated: {left_out_value}")
         return KEPT
 
     def _left_out(self, unit: RequestUnit, left_out: LeftOut, text: str, stated: set[str]) -> str:
-        """What in a request may be the argument that was left out; "" where nothing is."""
+        """The part of a request that may state the argument left out; "" if there is none."""
         name = left_out.name
         function = self.registry[unit.about[0].name]
         schema = function.properties[name]
@@ -142,10 +142,10 @@ class NothingElse:
 
 
 class Roles:
-    """Values of one kind are not swapped: "5 miles to km" is no request to convert from kilometres.
+    """Values of one kind are not swapped: "5 miles to km" does not ask to convert from kilometres.
 
-    Only the plainest signs are read: what comes directly after a number is what is given; what comes after "to" or
-    "into" is what is wanted, and so is what is asked for after something else was stated ("It is nine in Oslo, so what
+    Only the clearest signs count: the word directly after a number is the source; the word after "to" or
+    "into" is the target, and so is the one in the question after a statement ("It is nine in Oslo, so what
     time is it in Kyoto?").
     """
 
@@ -154,7 +154,7 @@ class Roles:
     def __call__(self, candidate: Candidate[RequestUnit]) -> Verdict:
         text = str(candidate.fields["question"])
         if len(candidate.unit.about) > 1:
-            return KEPT  # what one call is given, another may be wanted in
+            return KEPT  # one call's source may be the other's target
         statement, target_part = _parts(text)
         for call in candidate.unit.about:
             texts = {name: word for name, value in call.arguments.items() if (word := _word(value))}
@@ -176,7 +176,7 @@ class Roles:
 
 
 def _word(value: Any) -> str:
-    """The text that a request says for a value: of a call that gives it, what that call is given; "" for none."""
+    """The text that states a value in a request: for a nested call, its own argument's; "" if there is none."""
     if isinstance(value, Call):
         words = [word for each in value.arguments.values() if (word := _word(each))]
         return words[0] if len(words) == 1 else ""
@@ -184,20 +184,20 @@ def _word(value: Any) -> str:
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """What is stated before the last question word, and what is asked from there on."""
+    """The statement before the last question word, and the question from there on."""
     questions = list(re.finditer(r"\b(?:what|how|which)\b", text, re.I))
     at = questions[-1].start() if questions else 0
     return text[:at], text[at:]
 
 
 def names_option(name: str, note: str, text: str) -> bool:
-    """Whether a text speaks of an option: with a word of its name or of its description."""
+    """Whether a text names an option, with a word of its name or of its description."""
     words = set(content(name.replace("_", " "))) | set(content(first_sentence(note)))
     return bool(words & set(tokens(text)))
 
 
 def _switches(function: Function, option: str, text: str, stated: set[str]) -> bool:
-    """Whether a text names an option in words that are neither a value's nor the function's own."""
+    """Whether a text names an option in words that belong neither to a value nor to the function."""
     note = first_sentence(function.properties[option].get("description", ""))
     own = content(f"{function.name} {first_sentence(function.description)}".replace("_", " "))
     words = set(content(f"{option} {note}".replace("_", " "))) - set(own) - _OF_ANY

@@ -1,4 +1,4 @@
-"""Words that synthetic conversations are made with: small talk, questions back, system prompts, replies as examples."""
+"""Texts for synthetic conversations: small talk, clarifying questions, system prompts, example replies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TALK = (
     "Okay, let me talk to my partner about it first.",
     "Wonderful. You have been very helpful.",
 )
-"""Messages that ask for nothing."""
+"""Messages that request nothing."""
 
 CLARIFY = (
     "Could you tell me the {}?",
     "Which {} shall it be?",
     "I still need the {}.",
 )
-"""How the assistant asks for what is missing; filled with the argument's name."""
+"""Clarifying questions of the assistant; the argument's name is filled in."""
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -31,11 +31,11 @@ SYSTEM_PROMPTS = (
     "chats or thanks you, do not call anything. When a request lacks something that a function needs, make no call, so "
     "that the user can be asked for it. Values are passed on as the user said them; dates are written as YYYY-MM-DD.",
 )
-"""Short ones, and long ones with rules on when to call."""
+"""Short system prompts, and long ones with rules on when to call."""
 
 REPLIES = (
     {"request": "How many miles are 10 kilometres?", "result": "6.2137", "reply": "10 kilometres are 6.2137 miles."},
     {"request": "Which weekday is 14 July 2026?", "result": "Tuesday", "reply": "14 July 2026 is a Tuesday."},
     {"request": "Where is my order A-77?", "result": "shipped", "reply": "Your order A-77 is shipped."},
 )
-"""Answers in words from a result, for the teacher to see how it is done."""
+"""Demonstrations of answers in words from a result."""

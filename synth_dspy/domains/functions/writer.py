@@ -1,4 +1,4 @@
-"""What the teacher writes: the request for what is wanted, a reply from a result, a value that nothing is known of."""
+"""The teacher's modules: they write a request for calls, a reply from a result, a value with nothing to draw from."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WriteValue(dspy.Signature):
 
 
 class RequestWriter(dspy.Module):
-    """Has the teacher say what is wanted. Its own demonstrations come before those chosen for a request."""
+    """Has the teacher request calls in words. Its own demonstrations come before those chosen for a request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ReplyWriter(dspy.Module):
         self.answer = dspy.Predict(WriteReply)
 
     def forward(self, question: str, results: Sequence[Mapping[str, Any]]) -> str | None:
-        """The answer; None where the results are not to be said in a few words."""
+        """The answer; None if the results do not fit in a few words."""
         wanted = results_of(results)
         if not wanted:
             return None
@@ -84,28 +84,28 @@ class ReplyWriter(dspy.Module):
 
 
 class ValueWriter(dspy.Module):
-    """Has the teacher think of a value: of a free text without examples."""
+    """Has the teacher invent a value of a free text without examples."""
 
     def __init__(self) -> None:
         super().__init__()
         self.value = dspy.Predict(WriteValue)
 
     def forward(self, function: Function, name: str, sample: int) -> str:
-        """A value of the function's argument `name`; another for another `sample`."""
+        """A value of the function's argument `name`; each `sample` gives another."""
         text = {"type": "string", "minLength": 3, "maxLength": 32}
         note = first_sentence(str(function.properties[name].get("description", ""))) or name.replace("_", " ")
         embedded = is_embedded(self.value)
         config = {**DECODING, **SAMPLING, "rollout_id": sample}
         config["response_format"] = json_format("value", text if embedded else in_object("value", text))
         if not embedded:
-            del config["stop"]  # objects may be written on several lines
+            del config["stop"]  # objects may take several lines
         with dspy.context(adapter=PlainAdapter()):
             prediction = self.value(function=what_it_does(function), argument=f"{name}: {note}", config=config)
         return _text_of(str(prediction.value))
 
 
 def _text_of(reply: str) -> str:
-    """The value in a reply that is a JSON string, an object with one, or plain text where a server heeds no schema."""
+    """The value in a reply that is a JSON string, an object with one, or plain text if a server ignores the schema."""
     try:
         value = json.loads(reply)
     except ValueError:

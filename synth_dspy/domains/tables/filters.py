@@ -77,10 +77,10 @@ class NothingInvented:
         comment, made = str(candidate.fields["comment"]), candidate.unit.made
         familiar = [*candidate.fields["names"], *(column.references for column in made.table.columns)]
         if strange := invented_names(comment, familiar):
-            return rejected(f"name from nowhere: {', '.join(strange)}")
+            return rejected(f"invented name: {', '.join(strange)}")
         meaning = made.meanings.get(_focus(candidate))
         if meaning is not None and (strange := sorted(numbers(comment) - numbers(meaning))):
-            return rejected(f"number from nowhere: {', '.join(strange)}")
+            return rejected(f"invented number: {', '.join(strange)}")
         return KEPT
 
 
@@ -114,7 +114,7 @@ class Means:
         stated = content(comment)
         strange = [word for word in stated if not any(word == one or _same(word, one) for one in familiar)]
         if len(strange) > self.strangers * len(stated):
-            return rejected(f"words from nowhere: {', '.join(strange)}")
+            return rejected(f"invented words: {', '.join(strange)}")
         one, other = self.embed([comment, meaning])
         similar = min(1.0, max(0.0, float(one @ other)))
         return Verdict(similar >= self.least, similar, "" if similar >= self.least else "says something else")

@@ -1,8 +1,8 @@
 """A judge model as a rater of blind comparisons: two outputs at a time, each pair in both orders.
 
-Language models favour the answer that stands first, or second; a pair therefore counts as won only if the same output
+Language models favour the answer in one of the positions; a pair therefore counts as won only if the same output
 wins in both orders, and as a tie otherwise (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.4). Of more than two
-outputs the one that wins all its pairs is chosen. How often each position won is kept: the report shows the bias.
+outputs, the one that wins all its pairs is chosen. Wins by position are recorded: the report shows the bias.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Better(dspy.Signature):
 
 
 class PairwiseJudge(dspy.Module):
-    """`forward(question, references, outputs)` gives `choice`, a position or `tie`, and `positions`: how often the
-    first and the second place won."""
+    """`forward(question, references, outputs)` returns `choice`, a position or `tie`, and `positions`: how often the
+    first and the second position won."""
 
     def __init__(self, lm: dspy.LM | None = None) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class PairwiseJudge(dspy.Module):
         wins = [0] * len(outputs)
         places = [0, 0]
 
-        def ask(a: int, b: int) -> int | None:
+        def winner_of(a: int, b: int) -> int | None:
             verdict = self.compare(
                 question=question, accepted="\n".join(references), first=outputs[a], second=outputs[b]
             ).better
@@ -59,8 +59,8 @@ class PairwiseJudge(dspy.Module):
             return (a, b)[place]
 
         for a, b in combinations(range(len(outputs)), 2):
-            winner = ask(a, b)
-            if winner == ask(b, a) and winner is not None:
+            winner = winner_of(a, b)
+            if winner == winner_of(b, a) and winner is not None:
                 wins[winner] += 1
         best = [i for i, won in enumerate(wins) if won == len(outputs) - 1]
         return dspy.Prediction(choice=best[0] + 1 if best else TIE, positions=places)
@@ -73,13 +73,13 @@ def rate(
     executor: Executor,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Have a judge vote on the rows of a sheet; each vote is written as it is made.
+    """Have a judge vote on the rows of a sheet; each vote is written at once.
 
     Returns:
-        How many rows the judge failed on: they have no vote, and are asked again by the same command.
+        The number of rows that the judge failed on: they have no vote, and the same command tries them again.
 
     Raises:
-        ModelError: it failed on all of them.
+        ModelError: it failed on all rows.
         SetupError: the model cannot be used at all, or a vote cannot be written.
     """
 
@@ -87,7 +87,7 @@ def rate(
         return judge(question=row["question"], references=row["references"], outputs=row["outputs"])
 
     failed: list[Exception] = []
-    # Slices, so that a long rating that is stopped has lost little.
+    # In slices, so that little is lost if a long rating is stopped.
     for start in range(0, len(rows), executor.concurrency):
         part = rows[start : start + executor.concurrency]
         for row, outcome in zip(part, executor.map(judged, part, progress=progress), strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.corrected import prediction_powered_mean
-from synth_dspy.evaluation.finished import Arm, as_written
+from synth_dspy.evaluation.finished_runs import Arm, as_written
 from synth_dspy.evaluation.report.figures import HEADLINE, score
 
 SCORED = "judged"

@@ -20,7 +20,7 @@ from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.io.reading import Json, read_json_object
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.powered import SCORED, judge_scores
-from synth_dspy.evaluation.finished import Arm, common_items, write
+from synth_dspy.evaluation.finished_runs import Arm, common_items, write
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"

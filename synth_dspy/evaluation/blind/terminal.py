@@ -1,4 +1,4 @@
-"""One item at a time on the terminal: what a rater sees, and what they may answer."""
+"""Shows raters one item at a time on the terminal, and reads their choices."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def ask(
 
     Args:
         rows: rows of a sheet.
-        votes: the `VoteFile`.
+        votes: the file of votes.
         total: items on the sheet.
-        read: asks for a line, such as `input`; EOFError ends.
+        read: prompts for a line, such as `input`; EOFError ends the rating.
         console: where the items are shown.
 
     Returns:
-        How many rows were left without a vote.
+        The number of rows without a vote.
     """
     for number, row in enumerate(rows):
         n = len(row["outputs"])

@@ -24,9 +24,9 @@ from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.choice.licences import EMBEDDED, UNKNOWN, licence_of, strictest
 from synth_dspy.evaluation.choice.options import Limits, Option
 from synth_dspy.evaluation.choice.sentences import exclusions, notes, recommendation
-from synth_dspy.evaluation.finished import Arm, common_items
+from synth_dspy.evaluation.finished_runs import Arm, common_items
 from synth_dspy.evaluation.records import PairRecord, Prediction
-from synth_dspy.evaluation.report.figures import HEADLINE, is_yes_no, mean, plain, score
+from synth_dspy.evaluation.report.figures import HEADLINE, is_cross_fitted, is_yes_no, mean, plain, score
 from synth_dspy.evaluation.report.judge import agreement_words, threshold
 from synth_dspy.evaluation.report.verdict import NOT_COMPARED, headline_name, is_measured, outcome, own_score_sentences
 from synth_dspy.models.weights.registry import REGISTRY
@@ -167,7 +167,7 @@ def _option(
     model = str(models.get("student") or UNKNOWN)
     latencies = [seconds for row in rows if (seconds := row.get("latency_s")) is not None]
     licences = {role: licence_of(str(models.get(role) or UNKNOWN), stated) for role in _made_of(arm)}
-    quality = stats.estimate(scores, groups, seed=seed)
+    quality = stats.estimate(scores, groups, seed=seed, few_groups=is_cross_fitted(rows))
     measured, record = arm.run.measurements["arms"].get(arm.arm), arm.record
     return Option(
         name=arm.name,

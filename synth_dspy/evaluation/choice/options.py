@@ -10,7 +10,7 @@ from synth_dspy.evaluation.records import EstimateRecord
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The user's limits; None is no limit. `cpu_hour_usd` prices an embedded model's CPU time."""
+    """The user's limits; None means no limit. `cpu_hour_usd` prices an embedded model's CPU time."""
 
     max_latency_s: float | None = None
     max_cost_usd: float | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation.choice.licences import NO, UNKNOWN
 from synth_dspy.evaluation.choice.options import Limits, Option
-from synth_dspy.evaluation.finished import Arm
+from synth_dspy.evaluation.finished_runs import Arm
 from synth_dspy.evaluation.records import PairRecord
 from synth_dspy.evaluation.report.verdict import is_zero, listed, missing_evidence, percent, points
 

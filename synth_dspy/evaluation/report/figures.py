@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from synth_dspy.evaluation import stats
@@ -46,12 +46,23 @@ def score(row: Prediction, name: str, *, whole: bool = False) -> float | None:
     return float(value)
 
 
+def is_cross_fitted(rows: Iterable[Prediction]) -> bool:
+    """Whether rows are answers of several folds' programs: then groups are the units, however few there are."""
+    return any("fold" in row for row in rows)
+
+
 def estimate(
     rows: Sequence[Prediction], name: str, seed: int, *, whole: bool = False, resamples: int = stats.RESAMPLES
 ) -> EstimateRecord:
     """A score's mean over rows with its 95 % interval; `whole` as for `score`."""
     pairs = [(value, r.get("group")) for r in rows if (value := score(r, name, whole=whole)) is not None]
-    result = stats.estimate([value for value, _ in pairs], [g for _, g in pairs], seed=seed, resamples=resamples)
+    result = stats.estimate(
+        [value for value, _ in pairs],
+        [g for _, g in pairs],
+        seed=seed,
+        resamples=resamples,
+        few_groups=is_cross_fitted(rows),
+    )
     return {"mean": result.mean, "low": result.low, "high": result.high, "n": result.n}
 
 

@@ -20,7 +20,7 @@ from synth_dspy.evaluation.records import (
     Results,
     ScoredRecord,
 )
-from synth_dspy.evaluation.report.figures import HEADLINE, score
+from synth_dspy.evaluation.report.figures import HEADLINE, is_cross_fitted, score
 
 NOT_MEASURED = "not measured here"
 _LEAST_BASE = 0.01
@@ -62,7 +62,9 @@ def agreement_of(judge: JudgeRecord | None) -> Agreement | None:
 def corrected_share(rows: Sequence[Prediction], agreement: Agreement, seed: int) -> EstimateRecord:
     """The share of right answers, corrected for the judge's mistakes; of rows with verdicts."""
     there = [row for row in rows if score(row, HEADLINE, whole=True) is not None]
-    found = rogan_gladen(_values(there), agreement, _groups(there), settled=_settled(there), seed=seed)
+    found = rogan_gladen(
+        _values(there), agreement, _groups(there), settled=_settled(there), seed=seed, few_groups=is_cross_fitted(there)
+    )
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
@@ -88,8 +90,10 @@ def corrected_comparison(
         tests: as for `stats.compare`.
         seed: of the resampling.
     """
-    groups = _groups(rows)
-    tested = stats.compare(_parts(rows, agreement), _parts(others, agreement), groups, tests=tests, seed=seed)
+    groups, few_groups = _groups(rows), is_cross_fitted(rows)
+    tested = stats.compare(
+        _parts(rows, agreement), _parts(others, agreement), groups, tests=tests, seed=seed, few_groups=few_groups
+    )
     found = rogan_gladen_difference(
         _values(rows),
         _values(others),
@@ -98,6 +102,7 @@ def corrected_comparison(
         settled=_settled(rows),
         others_settled=_settled(others),
         seed=seed,
+        few_groups=few_groups,
     )
     least = sum(_parts(others, agreement)) / len(others)
     return {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from synth_dspy.core.invocation import CALL
 from synth_dspy.core.io.reading import parse_json, read_part
+from synth_dspy.core.splits import FOLDS
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation.records import ArmMeasured, Measurements, Results
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE, listed, trivial_sentences
@@ -45,7 +46,7 @@ def next_steps(results: Results, measurements: Measurements, folder: Path) -> li
     """
     steps = list(_steps(results, measurements, _relative(folder)))
     if (measurements.get("command") or "").startswith(CALL):  # `compile` needs a task file
-        steps = [step for step in steps if step.command == f"{CALL}...)" or "compile" not in step.command]
+        steps = [step for step in steps if step.command.startswith(CALL) or "compile" not in step.command]
     unique: dict[str, Step] = {}
     for step in steps:
         unique.setdefault(step.command, step)
@@ -81,6 +82,8 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
         yield Step("A quick run only shows that everything works: make the call without quick=True.", f"{CALL}...)")
     if best is not None and best != baseline:
         yield from _use(best, folder)
+    if (labelled := results.get("labelled")) is not None:
+        yield _cross_fitting(labelled, n, measurements, again)
     few = n < SMALL_SAMPLE
     if few or (best is None and needed_items(results) > n):
         yield from _more_items(results, again, n)
@@ -107,6 +110,17 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
     yield Step(
         "Weigh the arms against each other by quality, latency, memory, cost and licence.",
         f"python -m synth_dspy.choose {_quoted(folder)}",
+    )
+
+
+def _cross_fitting(labelled: int, n: int, measurements: Measurements, again: str) -> Step:
+    """Every label used, where a single split scored few."""
+    in_memory = (measurements.get("command") or "").startswith(CALL)
+    flag = f"{_without(again, '--splits.folds')} --splits.folds {FOLDS}"
+    return Step(
+        f"Hold every labelled question out once, by cross-fitting: {labelled} are scored, not {n}, for about "
+        f"{FOLDS + 1} times the work.",
+        f"{CALL}..., splits={{'folds': {FOLDS}}})" if in_memory else flag,
     )
 
 
@@ -153,7 +167,8 @@ def _more_items(results: Results, again: str, n: int) -> Iterator[Step]:
     if available < needed:
         groups = {name: part["groups"] for name, part in results["splits"].items()}
         share = groups.get("test", 0) / sum(groups.values()) if sum(groups.values()) else 0
-        part = f" (one {results['noun']} in {max(2, round(1 / share))} is held out)" if share else ""
+        divided = share and not results.get("folds")
+        part = f" (one {results['noun']} in {max(2, round(1 / share))} is held out)" if divided else ""
         label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
         ways.append((f"{label}{part}", _with_labels(again, results.get("labels") or "")))
     for i, (sentence, command) in enumerate(ways):

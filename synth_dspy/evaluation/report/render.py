@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.finished import FinishedRun, as_written, read_run, write
+from synth_dspy.core.text import counted
+from synth_dspy.evaluation.finished_runs import FinishedRun, as_written, read_run, write
 from synth_dspy.evaluation.records import (
     ArmRecord,
     ClassificationRecord,
@@ -288,6 +289,7 @@ def _environment() -> jinja2.Environment:
         "seconds": _seconds,
         "duration": _duration,
         "count": _count,
+        "counted": counted,
         "usd": lambda v: UNKNOWN if v is None else f"${v:.4f}" if v < 0.1 else f"${v:.2f}",
         "fixed": lambda v, digits=2: UNKNOWN if v is None else f"{v:.{digits}f}",
         "within": lambda ends, digits=2: (

@@ -41,6 +41,7 @@ from synth_dspy.evaluation.report.figures import (
     RIGHT,
     TRIVIAL,
     estimate,
+    is_cross_fitted,
     is_yes_no,
     mean,
     outcomes,
@@ -150,6 +151,12 @@ def summarise(
         results["support"] = scores.support
     if shown_judges := {name: judge for name, judge in task.passage_judges.items() if name in scores.measured}:
         results["passage_judges"] = shown_judges
+    if run.folds:
+        results["folds"] = [
+            {"groups": list(fold.groups), "train": fold.train, "dev": fold.dev, "test": fold.test} for fold in run.folds
+        ]
+    if run.labelled is not None:
+        results["labelled"] = run.labelled
     if run.rows.unread:
         results["unread"] = run.rows.unread
     if task.measured:
@@ -219,15 +226,18 @@ def _items(rows: Rows) -> ItemsRecord:
 
 
 def _method(headline: Rows, every_pair: bool) -> MethodRecord:
-    groups = [r.get("group") for rows in headline.values() for r in rows]
+    answers = [r for rows in headline.values() for r in rows]
+    groups = [r.get("group") for r in answers]
+    unit = stats.resampling_unit(groups, is_cross_fitted(answers))
+    units = len(set(groups)) if unit == "groups" else stats.MIN_GROUPS
     return {
-        "unit": stats.resampling_unit(groups),
+        "unit": unit,
         "groups": len(set(groups)),
-        "interval": stats.method(min(map(len, headline.values()), default=stats.FEW)),
-        "test": "paired sign-flip permutation, two-sided",
+        "interval": stats.method(min(map(len, headline.values()), default=stats.FEW), units),
+        "test": stats.comparison_method(units),
         "correction": "Holm",
         "pairs": "all" if every_pair else "baseline",
-        "resamples": stats.RESAMPLES,
+        "resamples": stats.RESAMPLES if units >= stats.MIN_GROUPS else 0,
     }
 
 
@@ -271,7 +281,11 @@ def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
     correct = sum(bool(r.get("abstained")) == (not r["references"]) for r in rows)
     pairs = [(bool(r.get("abstained")), not r["references"]) for r in rows]
     f1 = stats.ratio(
-        [2.0 * (d and m) for d, m in pairs], [float(d + m) for d, m in pairs], [r.get("group") for r in rows], seed=seed
+        [2.0 * (d and m) for d, m in pairs],
+        [float(d + m) for d, m in pairs],
+        [r.get("group") for r in rows],
+        seed=seed,
+        few_groups=is_cross_fitted(rows),
     )
     return {
         "f1": {"mean": f1.mean, "low": f1.low, "high": f1.high, "n": f1.n},
@@ -414,6 +428,7 @@ def _compare(
         groups,
         tests=tests,
         seed=seed,
+        few_groups=is_cross_fitted(a for a, _ in common),
     )
     record: ComparisonRecord = {
         "score": name,

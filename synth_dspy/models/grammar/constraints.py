@@ -92,7 +92,7 @@ def grammar_format(text: str, call_token: str | None = None) -> dict[str, Any]:
 def python_calls_grammar(schema: Mapping[str, Any], max_tokens: int = 256) -> str:
     """The EBNF of a list of Python calls, `[f(a=1, b="x"), g()]`, from the JSON schema of a list of calls.
 
-    Every reply is an expression that Python reads. A function whose name is no dotted identifier is written as
+    Every reply is an expression that Python reads. A function whose name is not a dotted identifier is written as
     `functions["get-weather"]()`, arguments of such names as `f(**{"user-id": 1})`, and a nested call,
     `{"$call": {"name": ..., "arguments": ...}}`, as a call.
 

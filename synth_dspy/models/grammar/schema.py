@@ -146,7 +146,7 @@ class SchemaCompiler:
             return self._map(schema, where)
         optional = set(schema.get("x-optional", ()))
         if unknown := optional - set(properties):
-            raise UnsupportedSchemaError(f"{where}: x-optional names {sorted(unknown)}, which are no properties")
+            raise UnsupportedSchemaError(f"{where}: x-optional names {sorted(unknown)}, which are not properties")
         members = []
         fixed = len(json.dumps(list(properties))) // 3 + 4 * len(properties)  # tokens of the names and punctuation
         for index, (name, child) in enumerate(properties.items()):

@@ -114,8 +114,8 @@ def test_no_prompt_of_a_hotel_s_run_has_a_word_of_banks(tmp_path: Path, server: 
     assert missing == ["Answer the customer, or decline"], (
         "every step is asked; the house's words replace the program's"
     )
-    found = {match for prompt in prompts for match in BANK.findall(prompt)}
-    assert found == set()
+    bank_words = {match for prompt in prompts for match in BANK.findall(prompt)}
+    assert bank_words == set()
 
 
 def test_the_sample_s_prompts_are_what_they_were(workspace: Path) -> None:

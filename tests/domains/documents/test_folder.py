@@ -285,9 +285,9 @@ def test_odd_names_of_skipped_files_are_harmless(folder: Path) -> None:
     for name in (b"\xff\x1b[31m.p\xffdf", "a\u202etxt.exe".encode(), b"\xff.txt"):
         (Path(os.fsdecode(os.path.join(os.fsencode(folder), name)))).touch()
     os.symlink("../secret.txt", os.path.join(os.fsencode(folder), b"\xfe.txt"))
-    found = reasons(folder)
-    assert set(found) == {"\\xff\\x1b[31m.p\\xffdf", "a\\u202etxt.exe", "\\xff.txt", "\\xfe.txt"}
-    assert all(f"{path} {why}".isprintable() for path, why in found.items())
+    skip_reasons = reasons(folder)
+    assert set(skip_reasons) == {"\\xff\\x1b[31m.p\\xffdf", "a\\u202etxt.exe", "\\xff.txt", "\\xfe.txt"}
+    assert all(f"{path} {why}".isprintable() for path, why in skip_reasons.items())
 
 
 def test_names_that_are_shown_alike_have_ids_of_their_own(tmp_path: Path) -> None:

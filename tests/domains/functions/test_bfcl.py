@@ -94,7 +94,7 @@ def test_conversations(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="holds no <category>"):
         read_bfcl(tmp_path)
-    with pytest.raises(SetupError, match="'simple_java' is no category"):
+    with pytest.raises(SetupError, match="'simple_java' is not a category"):
         read_bfcl(tmp_path, ["simple_java"])
     path = tmp_path / "multiple.jsonl"
     write(path, {"id": "multiple_0", "question": QUESTION, "function": [AREA]})
@@ -106,5 +106,5 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"the accepted call .* cannot be read"):
         read_bfcl(tmp_path)
     write(path, {"id": "multiple_0", "question": QUESTION, "function": [{}], "ground_truth": TRUTH})
-    with pytest.raises(SetupError, match="a function is not as BFCL describes"):
+    with pytest.raises(SetupError, match="a function is not described as in BFCL"):
         read_bfcl(tmp_path)

@@ -52,7 +52,7 @@ def tools(tmp_path: Path) -> Path:
         ("import subprocess; subprocess.Popen(['true'])", "started a process"),
         ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", "in line 1 .*PermissionError"),
         ("import os\nKEY = os.environ['SECRET_TOKEN']", "in line 2 .*KeyError: 'SECRET_TOKEN'"),
-        ("text = open('/etc/passwd').read()", "in line 1 .*allows no reading"),
+        ("text = open('/etc/passwd').read()", "in line 1 .*does not allow reading"),
         ("import sys; sys.exit(3)", "in line 1 .*SystemExit: 3"),
         ("import os; os._exit(0)", r"the process ended \(exit status 0\)"),
         ("raise KeyboardInterrupt", "in line 1 .*KeyboardInterrupt"),
@@ -139,7 +139,7 @@ child._send({{"result": {{"functions": [{{**function, **{fields}}}], "gaps": []}
         ("{'parameters': {'$ref': '#/$defs/A'}}", "not among its definitions"),
         ("{'parameters': {'$ref': 'file:///etc/passwd'}}", "not among its definitions"),
         ("{'parameters': {'allOf': [{'$ref': '#'}]}}", "not merged"),
-        ("{'parameters': {'$defs': []}}", "no object"),
+        ("{'parameters': {'$defs': []}}", "not an object"),
         ("{'examples': [{'name': 1}]}", "a call is an object"),
     ],
 )

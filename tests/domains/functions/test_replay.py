@@ -100,9 +100,9 @@ def test_half_a_character_is_written_down_as_a_question_mark(tmp_path: Path) -> 
     path = tmp_path / "names.py"
     name = r"b'caf\xe9 \xf0\x9f\x8d\xb5'.decode('utf-8', 'surrogateescape')"
     path.write_text(f"def tick():\n    print({name})\n    return {{{name}: {name}}}\n")
-    said = run(path, tmp_path / "ledger.sqlite")
-    assert (said.result, said.stdout) == ({"caf? \U0001f375": "caf? \U0001f375"}, "caf? \U0001f375\n")
-    assert run(path, tmp_path / "ledger.sqlite") == said
+    outcome = run(path, tmp_path / "ledger.sqlite")
+    assert (outcome.result, outcome.stdout) == ({"caf? \U0001f375": "caf? \U0001f375"}, "caf? \U0001f375\n")
+    assert run(path, tmp_path / "ledger.sqlite") == outcome
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a": '])

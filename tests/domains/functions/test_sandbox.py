@@ -321,8 +321,8 @@ def test_only_functions_marked_read_only(module: Path) -> None:
     with Sandbox(module, functions) as sandbox:
         assert [outcome.stopped for outcome in sandbox.run(calls)] == [
             "not run: greet is not marked read-only",
-            "not run: remote is no function that can be called",
-            "not run: unknown is no function that can be called",
+            "not run: remote is not a function that can be called",
+            "not run: unknown is not a function that can be called",
         ]
     with Sandbox(module, functions, only_read_only=False) as sandbox:
         assert sandbox.run([Call("greet", {"name": "x"})])[0].result == "Dear x"

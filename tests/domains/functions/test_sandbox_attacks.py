@@ -34,21 +34,21 @@ NAMES = [
     for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name not in ("kernel", "tried")
 ]
-SIZE, NOT_ASKED = "wrote more than 1 MB", "answered something else than what it was asked"
+SIZE, OUT_OF_TURN = "wrote more than 1 MB", "answered something other than the request"
 ENDED = {
     **dict.fromkeys((name for name in NAMES if name.startswith("connect_")), "opened a network connection"),
     **dict.fromkeys((name for name in NAMES if name.startswith("start_")), "started a process"),
     **dict.fromkeys(("take_folders", "take_links", "take_depth", "take_what_is_below_a_long_path"), SIZE),
     **dict.fromkeys(("take_files_that_are_mapped", "take_unreadable_folders", "take_by_moving_about"), SIZE),
-    **dict.fromkeys(("forge_without_a_token", "forge_two_at_once", "forge_no_object"), NOT_ASKED),
+    **dict.fromkeys(("forge_without_a_token", "forge_two_at_once", "forge_no_object"), OUT_OF_TURN),
     "start_many_threads": "started more than 1,000 threads",
     "take_output": SIZE,
     "take_memory_in_pieces": "used more than 256 MB",
-    "forge_depth": "answered something of more than 100 levels",
-    "forge_numbers_that_are_none": NOT_ASKED,
+    "forge_depth": "answered with more than 100 levels of nesting",
+    "forge_numbers_that_are_none": OUT_OF_TURN,
     "forge_half_a_message": "the process ended (exit status 0)",
     "forge_an_endless_message": "answered more than 8 MB",
-    "forge_the_end": "hung up",
+    "forge_the_end": "closed the connection",
 }
 """Why the call was ended. Others find themselves refused."""
 for name in ("connect_by_io_uring", "start_files_of_its_own", "start_a_namespace", "start_a_session"):
@@ -110,7 +110,7 @@ def test_what_ends_the_call(sandbox: Sandbox, name: str) -> None:
 @pytest.mark.parametrize("name", ["forge_its_own", "forge_its_time", "forge_a_long_output"])
 def test_a_forged_answer_counts_for_its_own_call_only(sandbox: Sandbox, name: str) -> None:
     outcome = attack(sandbox, name)
-    assert outcome.result == "forged" or outcome.stopped == NOT_ASKED  # where both came at once
+    assert outcome.result == "forged" or outcome.stopped == OUT_OF_TURN  # where both came at once
     assert 0 <= outcome.seconds < 60
     assert max(len(outcome.stdout), len(outcome.error), len(outcome.error_type)) <= 10_000
 

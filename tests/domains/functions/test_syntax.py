@@ -140,7 +140,7 @@ def test_positional_arguments_take_the_functions_names() -> None:
     ("text", "line", "column", "problem"),
     [
         ("Sorry, I cannot.", 1, 10, "not Python"),
-        ("", 1, 1, "nothing there"),
+        ("", 1, 1, "empty; to call nothing"),
         ("x = 1", 1, 1, "not a call"),
         ("f(a=1)\ng(b=os.environ)", 2, 5, "neither a literal nor a call"),
         ('f(a="é", b=c)', 1, 12, "neither a literal nor a call"),
@@ -170,7 +170,7 @@ def test_what_is_wrong_in_python_is_said_with_its_place(text: str, line: int, co
     ("text", "problem"),
     [
         ("Sorry", "line 1, column 1: not JSON"),
-        ("", "nothing there"),
+        ("", "empty; to call nothing"),
         ('[\n{"name": "f",}]', "line 2, column 1[34]: not JSON"),
         ("[1]", "not 1"),
         ('{"arguments": {}}', "a name and arguments"),

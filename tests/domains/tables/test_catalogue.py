@@ -142,9 +142,9 @@ def test_a_script_stands_in_for_a_database(tmp_path: Path) -> None:
     script = tmp_path / "shop.snowflake.sql"
     script.write_text("CREATE TABLE item (sku VARCHAR COMMENT 'kept', Price INT, \"List\" INT) COMMENT = 'Things';")
     done = document_database(Saying(), str(script), tmp_path / "x.sql")
-    said = (tmp_path / "x.sql").read_text().splitlines()
+    statements = (tmp_path / "x.sql").read_text().splitlines()
     # Names without quotes stay without: Snowflake folds them to capitals.
-    assert [line.partition(" IS ")[0] for line in said] == [
+    assert [line.partition(" IS ")[0] for line in statements] == [
         "COMMENT ON COLUMN item.Price",
         'COMMENT ON COLUMN item."List"',
     ]

@@ -74,8 +74,8 @@ def test_a_virtual_table_stands_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_remarks_stand_before_their_columns_and_nothing_else_changes() -> None:
-    said = {"a": "first", "b": "second", "none": "of no column"}
-    assert with_remarks("CREATE TABLE t (a INT, c INT,\n    b INT -- old\n)", said) == (
+    comments = {"a": "first", "b": "second", "none": "of no column"}
+    assert with_remarks("CREATE TABLE t (a INT, c INT,\n    b INT -- old\n)", comments) == (
         "CREATE TABLE t (\n  -- first\n  a INT, c INT,\n    -- second\n    b INT -- old\n);\n"
     )
     assert with_remarks('CREATE TABLE "t (a" (a INT) -- end', {}) == 'CREATE TABLE "t (a" (a INT) -- end\n;\n'

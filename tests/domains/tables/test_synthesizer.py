@@ -43,16 +43,16 @@ class Teacher:
         self.asked: list[str] = []
 
     def complete(self, request: lm15.Request) -> lm15.Response:
-        asked = "".join(part.text for part in request.messages[-1].parts)
-        self.asked.append(asked)
-        said = "Says what the row is about"
-        if "Meaning: " in asked:
-            said = asked.partition("Meaning: ")[2].capitalize()
-        elif "Use Case: " in asked:
-            said = f"```sql\n{self.statement};\n```"
-        elif asked.startswith("Industry: "):
-            said = "1. Patient visits\n2. Billing\n- Stock of drugs"
-        message = lm15.Message.assistant([lm15.TextPart(said)])
+        prompt = "".join(part.text for part in request.messages[-1].parts)
+        self.asked.append(prompt)
+        reply = "Says what the row is about"
+        if "Meaning: " in prompt:
+            reply = prompt.partition("Meaning: ")[2].capitalize()
+        elif "Use Case: " in prompt:
+            reply = f"```sql\n{self.statement};\n```"
+        elif prompt.startswith("Industry: "):
+            reply = "1. Patient visits\n2. Billing\n- Stock of drugs"
+        message = lm15.Message.assistant([lm15.TextPart(reply)])
         usage = lm15.Usage(input_tokens=1, output_tokens=1)
         return lm15.Response(id=None, model=request.model, message=message, finish_reason="stop", usage=usage)
 
@@ -96,7 +96,7 @@ def test_a_small_teacher_words_meanings_that_are_known() -> None:
     row = made.kept[0]
     assert set(row.inputs().keys()) == {"table", "column"}
     assert row.references == [row.comment] == [row.answer]
-    assert all("Use Case" not in asked for asked in teacher.asked)
+    assert all("Use Case" not in prompt for prompt in teacher.asked)
     assert {candidate.category for candidate in made.candidates} >= {"table", "column"}
 
 
@@ -104,9 +104,9 @@ def test_a_capable_teacher_writes_use_cases_then_statements_then_comments() -> N
     teacher = Teacher()
     synthesizer = taught(TableSynthesizer(SAMPLER, free=True, per_table=3, samples=1), teacher)
     made = synthesise(items(2), synthesizer, [Runs()], executor=Executor(1), limit=6)
-    statements = [asked for asked in teacher.asked if "Use Case: " in asked]
-    assert [asked.partition("Use Case: ")[2].split("\n")[0] for asked in statements] == ["Patient visits"] * 2
-    assert all("Dialect: " in asked and "Style: " in asked for asked in statements)
+    statements = [prompt for prompt in teacher.asked if "Use Case: " in prompt]
+    assert [prompt.partition("Use Case: ")[2].split("\n")[0] for prompt in statements] == ["Patient visits"] * 2
+    assert all("Dialect: " in prompt and "Style: " in prompt for prompt in statements)
     assert [candidate.fields["column"] for candidate in made.candidates[:1]] == [WHOLE]
     assert sorted(row.focus for row in made.kept) == ["pat_no", "pat_no", "visit_id", "visit_id", "visits", "visits"]
 
@@ -153,7 +153,7 @@ def test_what_is_read_out_of_a_reply() -> None:
 
 
 @pytest.mark.parametrize(
-    ("judge", "said", "keep", "why"),
+    ("judge", "comment", "keep", "why"),
     [
         (WellWritten(), "Total of the bill before tax", True, ""),
         (WellWritten(), "Total", False, "too short or too long"),
@@ -164,18 +164,18 @@ def test_what_is_read_out_of_a_reply() -> None:
         (SaysMore(), "Net amount", False, "repeats the name"),
         (SaysMore(), "The net_amt column", False, "repeats the name"),
         (SaysMore(), "Net amount before tax", True, ""),
-        (NothingInvented(), "Sum of inv_lines.price", False, "name from nowhere"),
+        (NothingInvented(), "Sum of inv_lines.price", False, "invented name"),
         (NothingInvented(), "Belongs to inv_no", True, ""),
-        (NothingInvented(), "Total with 19 percent tax", False, "number from nowhere"),
+        (NothingInvented(), "Total with 19 percent tax", False, "invented number"),
         (Means(bag), "Total before tax", True, ""),
         (Means(bag), "Tax", False, "says something else"),
-        (Means(bag), "Total of the milk quota before tax", False, "words from nowhere: milk, quota"),
+        (Means(bag), "Total of the milk quota before tax", False, "invented words: milk, quota"),
         (Identifies(bag, among=1), "total before tax", True, ""),
         (Identifies(bag, among=1), "day of payment", False, "fits other columns better"),
     ],
 )
-def test_filters_of_comments(judge: Any, said: str, keep: bool, why: str) -> None:
-    verdict = judge(candidate(said))
+def test_filters_of_comments(judge: Any, comment: str, keep: bool, why: str) -> None:
+    verdict = judge(candidate(comment))
     assert verdict.keep is keep
     assert verdict.why.startswith(why)
 

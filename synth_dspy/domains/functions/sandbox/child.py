@@ -1,10 +1,10 @@
-"""The sandbox's child: confines itself, imports the user's module, and answers calls one at a time.
+"""The sandbox's child process: confines itself, imports the user's module, and executes calls one at a time.
 
-Started by `sandbox_process.py` with the descriptor of a Unix socket and the parent's process id. On the socket both
-sides write JSON, one object a line. The first line says what to load and what to allow; every further one is a call, or
-asks for the description of a module. A message of the child's carries the token of the line that it answers.
+Started by `process.py` with the descriptor of a Unix socket and the parent's process id. On the socket both
+sides write JSON, one object a line. The first line has the module to load and the limits; every further one is a call,
+or requests the description of a module. A message from the child carries the token of the line that it answers.
 
-`sandbox_limits.py` and `sandbox_seccomp.py` have what the kernel enforces, `sandbox_hook.py` the second layer, Python's
+`core/process_limits.py` and `seccomp.py` have what the kernel enforces, `hook.py` the second layer, Python's
 audit hook.
 """
 
@@ -39,7 +39,7 @@ _PLAIN = (str, int, float, bool, type(None), list, dict, object, Any, inspect.Pa
 
 
 class Capped(io.TextIOBase):
-    """What a call prints, as far as it is kept."""
+    """The output of a call, up to a limit."""
 
     def __init__(self) -> None:
         self.kept = ""
@@ -53,7 +53,7 @@ class Capped(io.TextIOBase):
 
 
 class Child:
-    """One confined process: its channel to the parent, its functions, and what it is doing."""
+    """One confined process: its channel to the parent, its functions, and the state of the current call."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
@@ -65,7 +65,7 @@ class Child:
         self.functions: dict[str, tuple[Callable[..., Any], dict[str, Callable[[Any], Any]]]] = {}
 
     def serve(self) -> None:
-        """Set up as the first line says, then answer until the parent hangs up."""
+        """Set up as the first line requires, then answer until the parent closes the channel."""
         settings = json.loads(self.lines.readline())
         self.token = settings["token"]
         layers = self._confine(settings)
@@ -87,13 +87,13 @@ class Child:
             self._send(problem if "error_type" in problem else {**problem, "result": result})
 
     def stop(self, reason: str) -> typing.NoReturn:
-        """Report a violation and end.
+        """Report a violation and exit.
 
-        Modules may try such things while they are imported, to see what the system offers (urllib3 opens a socket,
-        `ctypes.util.find_library` starts a compiler), and do without: then it is refused, no more.
+        While they are imported, modules may try such things to detect what the system offers (urllib3 opens a socket,
+        `ctypes.util.find_library` starts a compiler), and can do without it: then it is only refused.
         """
         if self.loading:
-            raise PermissionError(errno.EPERM, f"The sandbox refused it: {reason}")
+            raise PermissionError(errno.EPERM, f"The sandbox refused this: {reason}")
         self._send({"stopped": reason})
         os._exit(1)
 
@@ -115,15 +115,15 @@ class Child:
         return {"landlock": landlock, "seccomp": how, "lacking": lacking}
 
     def _hand_over(self, listener: int | None) -> None:
-        """Give the parent the descriptor by which it hears of violations."""
+        """Give the parent the descriptor that notifies it of violations."""
         if listener is None:
             self.channel.sendall(b".")
             return
         socket.send_fds(self.channel, [b"!"], [listener])
-        os.close(listener)  # whoever holds it could let its own violations pass
+        os.close(listener)  # a process that has it could allow its own violations
 
     def _describe(self, path: str, file: str) -> dict[str, Any]:
-        """What the functions of a module are, as `describe_module` says it; importing it tries what it may."""
+        """The description of a module by `describe_module`; forbidden actions during its import are refused."""
         from synth_dspy.domains.functions.description import describe_module
 
         self.loading = True
@@ -141,7 +141,7 @@ class Child:
             self.functions[name] = function, dict(_converters(function))
 
     def _evaluate(self, value: Any) -> Any:
-        """A call's result; `value` is a call as `Call.as_json` writes it."""
+        """The result of a call, given as by `Call.as_json`."""
         function, converters = self.functions[value["name"]]
         arguments = {key: self._resolved(each) for key, each in value["arguments"].items()}
         arguments = {key: converters[key](each) if key in converters else each for key, each in arguments.items()}
@@ -159,7 +159,7 @@ class Child:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[dict[str, Any]]:
-        """Collects output, time, and what was raised, in the words of the parent's `Outcome`."""
+        """Collects output, time, and the exception raised, in the fields of the parent's `Outcome`."""
         problem: dict[str, Any] = {}
         self.output = Capped()
         self.began = time.perf_counter()
@@ -179,7 +179,7 @@ class Child:
 
 
 def _converters(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
-    """For each parameter whose type JSON has not (dates, enums, models, sets, ...), what makes it of a JSON value."""
+    """For each parameter of a type that JSON lacks (dates, enums, models, sets, ...), its converter from JSON."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):

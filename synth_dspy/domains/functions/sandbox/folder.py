@@ -1,7 +1,7 @@
-"""The one folder that the sandbox's child may write: made, measured without trust in what it holds, and removed.
+"""The only folder that the sandbox's child may write to: created, measured without trusting its contents, and removed.
 
-It is named after nobody, but locked while its owner lives: what an owner that was killed left behind is removed by the
-next one.
+It is locked while the process that created it runs: a folder left behind by a killed process is removed by the
+next process.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from synth_dspy.core.io.locks import try_lock
 
 _PREFIX = "synth_dspy-sandbox-"
-_BLOCK = 4096  # bytes that any entry counts for, at least: a directory, a link and an empty file take room too
+_BLOCK = 4096  # least bytes that an entry counts for: directories, links and empty files take space too
 _DEEPEST = 50  # folders within folders
 _LONGEST = 0.5  # seconds that measuring may take
 
 
 class ScratchFolder:
-    """A new folder of this process's.
+    """A new folder of this process.
 
     Attributes:
-        path: where it is.
+        path: its path.
     """
 
     def __init__(self) -> None:
@@ -41,21 +41,21 @@ class ScratchFolder:
                 return
 
     def size(self, most: int) -> int:
-        """Bytes that everything in it takes on the disk; more than `most` where that is so, or cannot be told."""
+        """Bytes that its contents take on the disk; some number above `most` if it is more, or cannot be measured."""
         return _size(self._descriptor, most, _DEEPEST, time.monotonic() + _LONGEST)
 
     def is_below(self, path: str) -> bool:
-        """Whether a path, as the kernel writes it, is in the folder."""
+        """Whether a path, as written by the kernel, is in the folder."""
         return path.startswith(f"{self.path}/")
 
     def remove(self) -> None:
-        """Remove it with all that is in it. Nobody may be writing there any more."""
+        """Remove it with its contents. No process may be writing to it any more."""
         _remove(str(self.path), self._descriptor)
 
 
 @functools.cache
 def _remove_abandoned(process: int) -> None:
-    """Remove the folders of processes that are gone; once in each process."""
+    """Remove the folders of processes that have ended; done once in each process."""
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
@@ -66,9 +66,9 @@ def _remove_abandoned(process: int) -> None:
 
 
 def _lock(path: str) -> int | None:
-    """The descriptor of a folder that is locked for as long as it is open; None where another has it, or removed it.
+    """The descriptor of a folder, locked while it is open; None if another process locked or removed it.
 
-    The kernel gives the lock back when its holder ends, however it ends.
+    The kernel releases the lock when its holder ends, however it ends.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -89,9 +89,9 @@ def _remove(path: str, descriptor: int) -> None:
 
 
 def _size(folder: int, most: int, deepest: int, until: float) -> int:
-    """Bytes of all that is below an open folder; more than `most` where it is too much, too deep or too slow to see.
+    """Bytes of everything below an open folder; above `most` if it is too much, too deep or too slow to measure.
 
-    By descriptors, as paths may become longer than the system takes, and links may take their places meanwhile.
+    Uses descriptors, as paths may exceed the system's limit, and may be replaced by links meanwhile.
     """
     total = 0
     with os.scandir(folder) as entries:
@@ -112,12 +112,12 @@ def _size(folder: int, most: int, deepest: int, until: float) -> int:
 
 
 def taken_on_disk(status: os.stat_result) -> int:
-    """Bytes that a file takes: its length, or its blocks where these are more."""
+    """Bytes that a file takes: its length, or its blocks if these are more."""
     return max(status.st_size, status.st_blocks * 512, _BLOCK)
 
 
 def _empty(folder: int) -> None:
-    """Remove all that is in an open folder, however deep: what folders hold is moved up until they are empty."""
+    """Remove the contents of an open folder, however deep: subfolders' contents are moved up until they are empty."""
     while True:
         names = _remove_files(folder)
         if not names:

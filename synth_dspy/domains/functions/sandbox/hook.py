@@ -1,6 +1,6 @@
-"""The sandbox's second layer, and outside Linux the only one against files, network and processes: Python's audit hook.
+"""The sandbox's second layer, and the only one for files, network and processes outside Linux: Python's audit hook.
 
-It sees what Python code does through Python's own functions, and says more exactly than the kernel what that was.
+It sees what Python code does through Python's own functions, and reports it more exactly than the kernel.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Hook:
         *,
         native: bool,
     ) -> None:
-        """`native` says that the kernel watches what C code does; where it does not, ctypes is refused."""
+        """`native` means that the kernel also watches C code; if it does not, ctypes is refused."""
         self.readable = [str(path) for path in (*readable, scratch, os.devnull)]
         self.listable = {str(path) for path in listable}
         self.writable = [str(scratch), os.devnull]
         self.stop = stop
         self.native = native
         if not native:
-            import ctypes  # noqa: F401  what it opens for itself is let pass
+            import ctypes  # noqa: F401  imported now, so that what the import opens is allowed
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -54,13 +54,13 @@ class Hook:
 
     def _opened(self, path: Any, mode: str | None, flags: int) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)):
-            return  # a descriptor that is open already
+            return  # a descriptor that is already open
         place = os.path.realpath(os.fsdecode(path))
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
             if not _within(place, self.writable):
                 self.stop(OUTSIDE)
         elif not _within(place, self.readable) and os.path.lexists(place):
-            raise PermissionError(errno.EACCES, "The sandbox allows no reading of", str(path))
+            raise PermissionError(errno.EACCES, "The sandbox does not allow reading", str(path))
 
     def _acted(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith(self._process):
@@ -75,14 +75,14 @@ class Hook:
                 if isinstance(path, int):
                     path = _of_descriptor(path)
                 place = os.path.join(_of_descriptor(folder), os.fsdecode(path))
-                # The last part itself is what changes, even where it is a link.
+                # The last part itself is changed, even if it is a link.
                 parent, name = os.path.split(os.path.abspath(place))
                 if not _within(os.path.join(os.path.realpath(parent), name), self.writable):
                     self.stop(OUTSIDE)
         elif event in ("os.listdir", "os.scandir") and arguments[0] is not None and not isinstance(arguments[0], int):
             place = os.path.realpath(os.fsdecode(arguments[0]))
             if place not in self.listable and not _within(place, self.readable) and os.path.isdir(place):
-                raise PermissionError(errno.EACCES, "The sandbox allows no reading of", str(arguments[0]))
+                raise PermissionError(errno.EACCES, "The sandbox does not allow reading", str(arguments[0]))
 
 
 def _within(place: str, roots: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Files that have no name any more and take room all the same, because the sandbox's child still has them."""
+"""Removed files that still take disk space, because the sandbox's child has them open or mapped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from synth_dspy.domains.functions.sandbox.folder import ScratchFolder, taken_on_
 
 
 def removed_files(process: int) -> dict[tuple[int, int], int]:
-    """Bytes that each file takes that a process has open and that has no name any more, by device and inode."""
+    """Bytes of each removed file that a process still has open, by device and inode."""
     sizes: dict[tuple[int, int], int] = {}
     folder = f"/proc/{process}/fd/"
     with contextlib.suppress(OSError):
@@ -24,7 +24,7 @@ def removed_files(process: int) -> dict[tuple[int, int], int]:
 
 
 def mapped_files(process: int, scratch: ScratchFolder) -> set[tuple[int, int]]:
-    """The files of a folder that have no name any more and that a process has in its memory, by device and inode."""
+    """The removed files of a folder that a process still has mapped into memory, by device and inode."""
     files = set()
     maps = Path(f"/proc/{process}/maps")
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""The sandbox's child as its parent holds it: started, asked, watched, ended.
+"""The parent's side of the sandbox's child process: starts, watches and ends it, and exchanges messages.
 
-Nothing that the child says is believed further than that it is what the child says: messages are JSON of bounded size
-and depth that carry the token of what they answer; threads, memory and files are counted here.
+The child's messages are not trusted: they are JSON of bounded size
+and depth that carry the token of the request that they answer. Threads, memory and files are counted here.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from synth_dspy.domains.functions.sandbox.nameless import mapped_files, removed_
 from synth_dspy.domains.functions.sandbox.seccomp import next_violation
 from synth_dspy.domains.functions.sandbox.values import DEEPEST, is_deeper
 
-OUT_OF_TURN = "answered something else than what it was asked"
-"""Why a child is stopped whose answer is none. Perhaps the call before left it: to ask another child may help."""
+OUT_OF_TURN = "answered something other than the request"
+"""Why a child is stopped whose message does not answer the request. An earlier call may have caused it: try another."""
 
 _CHILD = Path(__file__).with_name("child.py")
-_LOOK = 0.05  # seconds between looks at the child's memory, threads and folder
+_LOOK = 0.05  # seconds between checks of the child's memory, threads and folder
 _LONGEST = 8_000_000  # bytes of an answer
 _MOST_THREADS = 1_000
 _PROC = Path("/proc/self/task").is_dir()
-_ENDING = 0.05  # seconds that a thread which was joined may take to leave the kernel's list
+_ENDING = 0.05  # seconds that a joined thread may take to leave the kernel's list
 
 
 class ChildProcess:
-    """One child, running from here on.
+    """A child process, started by the constructor.
 
     Args:
-        settings: What the child is told: its module, functions and limits.
-        memory: Bytes of memory that it may hold.
-        files: Bytes that its folder may hold.
+        settings: The child's settings: its module, functions and limits.
+        memory: Bytes of memory that it may use.
+        files: Bytes that its folder may contain.
 
     Attributes:
-        layers: what the kernel enforces, as the child found it.
-        spent: seconds of calls so far, for whoever counts them.
+        layers: what the kernel enforces, as reported by the child.
+        spent: seconds of calls so far, counted by the caller.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, memory: int, files: int) -> None:
@@ -69,7 +69,7 @@ class ChildProcess:
         self._channel, theirs = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._channel, selectors.EVENT_READ)
-        # As `-I`, without ignoring PYTHON* variables: none is inherited, and with the hash seed fixed the order of a
+        # As `-I`, without ignoring PYTHON* variables: none are inherited, and with a fixed hash seed the order of a
         # set, which a result may depend on, is the same in every child.
         with theirs:
             self._process = _start(
@@ -109,12 +109,12 @@ class ChildProcess:
         return ready
 
     def ask(self, message: Mapping[str, Any], seconds: float, *, refuse: bool = False) -> dict[str, Any]:
-        """The child's answer; {"stopped": why} where there is none, and the child is to be ended.
+        """The child's answer; {"stopped": why} if there is none: then the child must be ended.
 
         Args:
-            message: What is asked.
+            message: The request.
             seconds: How long the answer may take.
-            refuse: Let what is forbidden fail, and the child go on.
+            refuse: Refuse what is forbidden, and let the child continue.
         """
         token = secrets.token_hex(8)
         try:
@@ -125,16 +125,16 @@ class ChildProcess:
         return self._answer(token, seconds, refuse=refuse)
 
     def gone(self) -> bool:
-        """Whether the process has ended, or said or tried something that it was not asked for."""
+        """Whether the process has ended, or has sent or attempted something unrequested."""
         return self._process.poll() is not None or bool(self._selector.select(0))
 
     def is_spoilt(self) -> bool:
-        """Whether the next call needs another child: this one's folder is full, or a thread goes on after its call,
-        which could act in the next one's name."""
+        """Whether the next call needs a new child: this one's folder is full, or a thread continues after its call,
+        and could act during the next one."""
         return self._has_new_threads() or self._is_full()
 
     def end(self) -> None:
-        """Kill the process with all it may have started, and remove its folder."""
+        """Kill the process group, and remove the folder."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -147,10 +147,10 @@ class ChildProcess:
             self._listener = None
         self._folder.remove()
 
-    # -- what it says --------------------------------------------------------------------------------------------------
+    # -- messages ------------------------------------------------------------------------------------------------------
 
     def _answer(self, token: str, seconds: float, *, refuse: bool) -> dict[str, Any]:
-        """The message that answers a token. What the kernel finds the child trying ends it, or is refused."""
+        """The message that answers a token. A violation that the kernel reports stops the child, or is refused."""
         until = time.monotonic() + seconds
         received, look = bytearray(), time.monotonic() + _LOOK
         while True:
@@ -170,17 +170,17 @@ class ChildProcess:
                     return {"stopped": f"answered more than {_LONGEST // 1_000_000} MB"}
                 if not part:
                     return {"stopped": self._last_words()}
-            if time.monotonic() >= look:  # also while the child keeps this side busy
+            if time.monotonic() >= look:  # also while the child sends data all the time
                 if overuse := self._overuse():
                     return {"stopped": overuse}
                 look = time.monotonic() + _LOOK
 
     def _last_words(self) -> str:
-        """Why a process ended that has not said it."""
+        """Why a process ended that did not report a reason."""
         try:
             status = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return "hung up"
+            return "closed the connection"
         if status in (-signal.SIGXCPU, -signal.SIGKILL):
             return "time" if status == -signal.SIGXCPU else "the process was killed"
         if status == -signal.SIGSYS:
@@ -190,10 +190,10 @@ class ChildProcess:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return f"the process ended ({how})" + (f": {lines[-1][:300]}" if lines else "")
 
-    # -- what it takes -------------------------------------------------------------------------------------------------
+    # -- resources -----------------------------------------------------------------------------------------------------
 
     def _overuse(self) -> str:
-        """What the limits on address space and on each file let pass: they do not bind everywhere, or add up."""
+        """Checks what limits on address space and single files miss: they do not apply everywhere, nor to totals."""
         import psutil
 
         try:
@@ -203,13 +203,13 @@ class ChildProcess:
                 return f"started more than {_MOST_THREADS:,} threads"
         except psutil.Error:
             return ""
-        with self._standing_still():
+        with self._paused():
             self._look_at_maps = 0.0
             return "file" if self._is_full() else ""
 
     @contextlib.contextmanager
-    def _standing_still(self) -> Iterator[None]:
-        """Stop the child meanwhile, so that it cannot move files to where was looked already."""
+    def _paused(self) -> Iterator[None]:
+        """Stop the child meanwhile, so that it cannot move files to folders that were already counted."""
         process, until = self._process.pid, time.monotonic() + _LOOK
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(process, signal.SIGSTOP)
@@ -233,7 +233,7 @@ class ChildProcess:
         return False
 
     def _count_threads(self) -> int:
-        """As the kernel counts them: what Python knows of its threads, a call can change."""
+        """The kernel's count: a call can change Python's own list of threads."""
         import psutil
 
         try:
@@ -242,13 +242,13 @@ class ChildProcess:
             return 0
 
     def _is_full(self) -> bool:
-        """Whether its folder, with the removed files that it still has, holds more than it may."""
+        """Whether its folder and the removed files that it still uses exceed the limit."""
         total = self._folder.size(self._files)
         if total > self._files or not _PROC:
             return total > self._files
         removed = removed_files(self._process.pid)
         total += sum(removed.values())
-        if total <= self._files and time.monotonic() >= self._look_at_maps:  # the list is long
+        if total <= self._files and time.monotonic() >= self._look_at_maps:  # reading the list takes long
             self._look_at_maps = time.monotonic() + _LOOK
             total += 0 if mapped_files(self._process.pid, self._folder) <= removed.keys() else self._files + 1
         return total > self._files
@@ -258,7 +258,7 @@ _STARTING = threading.Lock()
 
 
 def _start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process from a thread that lasts as long as this process: with its thread, the child would end too."""
+    """Start a process from a thread that lives as long as this process: the child ends when its parent thread does."""
     with _STARTING:
         thread = _starter(os.getpid())
     return thread.submit(lambda: subprocess.Popen(command, **options)).result()
@@ -270,17 +270,17 @@ def _starter(process: int) -> ThreadPoolExecutor:
 
 
 def _parsed(line: bytes, token: str) -> dict[str, Any]:
-    """A message of the child's that answers a token, if it is one."""
+    """A message of the child's, if it answers a token; else the reason to stop the child."""
     try:
         answer = _load(line)
-        if b"\\ud" in line.lower():  # perhaps half a surrogate pair, which is no text and could not be written down
+        if b"\\ud" in line.lower():  # perhaps half a surrogate pair, which is not valid text and could not be stored
             answer = _load(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict) or answer.pop("token", None) != token:
         return {"stopped": OUT_OF_TURN}
     if line.count(b"[") + line.count(b"{") > DEEPEST and is_deeper(answer, DEEPEST + 1):
-        return {"stopped": f"answered something of more than {DEEPEST} levels"}
+        return {"stopped": f"answered with more than {DEEPEST} levels of nesting"}
     return answer
 
 
@@ -296,7 +296,7 @@ def _finite(text: str) -> float:
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """All that the child has of an environment. One thread for numerical libraries: each takes address space."""
+    """The child's whole environment. Numerical libraries get one thread, as each thread takes address space."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")}
     home = {"HOME": str(scratch), "TMPDIR": str(scratch), "PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}

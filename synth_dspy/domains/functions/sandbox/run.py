@@ -1,25 +1,24 @@
-"""The sandbox: a user's functions are called in a child process that can do nothing but compute.
+"""The sandbox: executes a user's functions in a child process that can only compute.
 
-The child starts with an empty environment in a session of its own, confines itself before it imports the user's module,
-serves many calls, so that starting is paid once, and ends with its parent. What it may do:
+The child starts with an empty environment in its own session, confines itself before it imports the user's module,
+serves many calls, so that starting costs time only once, and ends with its parent. It may:
 
-- read the interpreter, the installed packages, the module's folder and what `readable` names; nothing in the module's
-  folder whose name, or whose folder's, begins with a dot, and nothing outside that a link in it leads to; write in a
-  scratch folder that is removed at the end. So neither the parent's environment nor its files, keys or `/proc` are in
-  reach;
-- compute for so long, with so much memory;
+- read the interpreter, the installed packages, the module's folder and the paths in `readable`, but nothing hidden in
+  the module's folder (a name or folder that begins with a dot), and nothing outside that a link leads to; write to a
+  scratch folder that is removed at the end. So the parent's environment, files, keys and `/proc` are out of reach;
+- compute within limits of time and memory;
 - start threads, but no process; open no connection.
 
-A call that writes, connects or starts more is stopped with the reason, the child is ended with all its threads, and the
-next call gets a new one: functions that keep state begin anew then, and so they do after a call that leaves a thread
-behind. What it may not read, it finds forbidden; so does a module that tries any of this while it is imported. Changes
-of a file's mode, owner or times do nothing. A function can lie about its own result, and the module's state is shared
-by the calls of one child, but an answer counts for the call that it answers and no other.
+A call that writes elsewhere, opens a connection or starts a process is stopped with the reason, the child is ended with
+all its threads, and the next call gets a new one: functions that keep state then start afresh, as they do after a call
+that leaves a thread running. Forbidden reads are refused; so is all of this while a module is imported. Changes of a
+file's mode, owner or times have no effect. A function can return a false result, and the module's state is shared by
+the calls of one child, but an answer counts only for the call that it answers.
 
-On Linux the kernel enforces this (Landlock from Linux 5.13, `sandbox_limits.py`; seccomp filters on x86-64 and ARM64,
-`sandbox_seccomp.py`), whatever the code does. Elsewhere, macOS included, files, network and processes are guarded by
-Python's audit hooks alone: they stop code that was written in good faith, a mistake, a model's odd arguments, but not C
-code or code that means to get out. `guarantees` says what holds here. Windows has no sandbox.
+On Linux the kernel enforces this (Landlock from Linux 5.13, `core/process_limits.py`; seccomp filters on x86-64 and
+ARM64, `seccomp.py`), whatever the code does. Elsewhere, macOS included, files, network and processes are guarded by
+Python's audit hooks alone: they stop code written in good faith, an error, a model's odd arguments, but not C code or
+code that tries to escape. `guarantees` describes this machine. Windows has no sandbox.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ from synth_dspy.domains.functions.schema import Call, Function
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one call.
+    """The outcome of one call.
 
     Attributes:
-        result: what was returned, as JSON; its `repr`, to 10,000 characters, where it is not JSON, longer than a
-            million characters or more than 100 levels deep. None where nothing was returned.
-        error_type: name of the exception's class; "" where none was raised.
+        result: the value returned, as JSON; its `repr`, up to 10,000 characters, if it is not JSON, longer than a
+            million characters or more than 100 levels deep. None if nothing was returned.
+        error_type: name of the exception's class; "" if none was raised.
         error: its message.
-        stdout: what was printed, to 10,000 characters.
+        stdout: the output, up to 10,000 characters.
         seconds: wall-clock time.
-        stopped: why the sandbox did not run it or ended it; "" where it did not.
+        stopped: why the sandbox did not run or stopped the call; "" if it ran to its end.
     """
 
     result: Any = None
@@ -68,7 +67,7 @@ class Outcome:
         return not (self.error_type or self.stopped)
 
     def as_json(self) -> dict[str, Any]:
-        """As an object, without the time, which differs from run to run."""
+        """The outcome as JSON, without the time, which differs from run to run."""
         return {
             "result": self.result, "error_type": self.error_type, "error": self.error, "stdout": self.stdout,
             "stopped": self.stopped,
@@ -76,7 +75,7 @@ class Outcome:
 
 
 class Sandbox:
-    """Calls the functions of one module. Safe to use from several threads: their calls wait for each other."""
+    """Executes functions of one module. Threads may share it: their calls wait for each other."""
 
     def __init__(
         self,
@@ -90,18 +89,18 @@ class Sandbox:
         readable: Sequence[Path] = (),
         start_seconds: float = 60.0,
     ) -> None:
-        """Nothing is started before the first call.
+        """Starts nothing before the first call.
 
         Args:
-            module: The Python file. What it imports must be installed, or lie in its folder (its package's, if it is in
-                one). Of a module that lies in the user's home or at the root, only the file itself is readable.
-            functions: Those that can be called; those without a `target` cannot.
+            module: The Python file. Its imports must be installed, or be in its folder (its package's, if it is in
+                one). If it is in the user's home or in the root folder, only the file itself is readable.
+            functions: The functions; those without a `target` cannot be executed.
             seconds: Wall-clock time of a call.
             memory_mb: Memory, modules included. Large libraries need more than the default.
-            files_mb: Size of all files and folders that calls leave behind or, on Linux, have open but removed; each
-                counts for 4 KB at least.
+            files_mb: Size of all files and folders that calls leave behind and, on Linux, of removed files that are
+                still open; each counts for at least 4 KB.
             only_read_only: Refuse functions that are not marked read-only.
-            readable: Files and folders that may be read besides.
+            readable: Further files and folders that may be read.
             start_seconds: Wall-clock time of importing the module.
 
         Raises:
@@ -111,21 +110,21 @@ class Sandbox:
             raise SetupError("Functions can be executed on Linux and macOS only: run this there, or in WSL.")
         self.module = module.resolve()
         if not self.module.is_file():
-            raise SetupError(f"The module of the functions to be called, {module}, is not a file.")
+            raise SetupError(f"The functions' module {module} is not a file; correct its path.")
         self.functions = {function.name: function for function in functions}
         self.seconds, self.memory_mb, self.files_mb = seconds, memory_mb, files_mb
         self.only_read_only = only_read_only
         self.readable = [path.resolve() for path in readable]
         self._start_seconds = start_seconds
         self._child: ChildProcess | None = None
-        self._finalizer: weakref.finalize[[], Sandbox] | None = None  # ends the child where nobody else does
+        self._finalizer: weakref.finalize[[], Sandbox] | None = None  # ends the child if `close` was not called
         self._lock = threading.Lock()
 
     def run(self, calls: Sequence[Call]) -> list[Outcome]:
-        """Make calls, one after the other, in one child as long as none has to be stopped.
+        """Execute calls, one after the other, in one child unless one has to be stopped.
 
         Args:
-            calls: Calls; those nested in their arguments are made first and their results, as JSON, take their places.
+            calls: The calls; nested ones are executed first, and replaced by their results as JSON.
 
         Raises:
             SetupError: The module cannot be imported in the sandbox.
@@ -134,25 +133,25 @@ class Sandbox:
             return [self._run(call) for call in calls]
 
     def guarantees(self) -> dict[str, str]:
-        """What is enforced here, and by what: time, memory, files, environment, network, processes.
+        """What is enforced on this machine, and how: time, memory, files, environment, network, processes.
 
         Raises:
             SetupError: The module cannot be imported in the sandbox.
         """
         with self._lock:
             layers = self._alive().layers
-        hooks = "Python's audit hooks only: C code can get round them"
+        hooks = "Python's audit hooks only: C code can bypass them"
         landlock = f"Landlock (version {layers['landlock']})" if layers["landlock"] else hooks
         seccomp = "seccomp filter" if layers["seccomp"] else hooks
         if 0 < layers["landlock"] < 3 and not layers["seccomp"]:
-            landlock += "; emptying by " + hooks
-        space = "looks every 50 ms" if "AS" in layers["lacking"] else "limit on address space, and looks every 50 ms"
+            landlock += "; truncating by " + hooks
+        space = "checks every 50 ms" if "AS" in layers["lacking"] else "limit on address space, and checks every 50 ms"
         return {
             "time": "the process group is killed",
             "memory": space,
-            "files": f"{landlock}; modes, owners and times by {seccomp}; size by a limit on each and looks every 50 "
+            "files": f"{landlock}; modes, owners and times by {seccomp}; size by a limit on each and checks every 50 "
             "ms, which count folders too",
-            "environment": f"an empty environment; other processes' by {landlock}",
+            "environment": f"an empty environment; that of other processes by {landlock}",
             "network": seccomp,
             "processes": seccomp,
         }
@@ -174,10 +173,10 @@ class Sandbox:
         for each in (call, *call.inner()):
             function = self.functions.get(each.name)
             if function is None or not function.target:
-                return Outcome(stopped=f"not run: {each.name} is no function that can be called")
+                return Outcome(stopped=f"not run: {each.name} is not a function that can be called")
             if self.only_read_only and not function.read_only:
                 return Outcome(stopped=f"not run: {each.name} is not marked read-only")
-        # Of a child that answers what it was not asked, nobody knows which call it answers: another one is asked.
+        # If a child answers something else, its next answers cannot be assigned to calls either: another one is tried.
         for _ in range(2):
             child = self._alive()
             began = time.perf_counter()
@@ -193,7 +192,7 @@ class Sandbox:
         return outcome
 
     def _outcome(self, answer: Mapping[str, Any], took: float) -> Outcome:
-        """What the child said, as far as it may say it."""
+        """The outcome from the child's message, each field cut and checked."""
         measured = answer.get("seconds")
         return Outcome(
             answer.get("result"),
@@ -208,7 +207,7 @@ class Sandbox:
         return in_words(stopped, seconds, self.memory_mb, self.files_mb)
 
     def _alive(self) -> ChildProcess:
-        """The child, started where there is none."""
+        """The child, started if there is none."""
         if self._child is not None and self._child.gone():
             self._end()
         if self._child is None:
@@ -224,7 +223,7 @@ class Sandbox:
                 why = why or f"{ready.get('error_type')}: {ready.get('error')}"
                 raise SetupError(
                     f"{self.module} cannot be imported in the sandbox: {why}. It may read its own folder and installed "
-                    "packages, and do nothing but define what is called."
+                    "packages, and should only define the functions."
                 )
             self._child = child
             self._finalizer = weakref.finalize(self, child.end)

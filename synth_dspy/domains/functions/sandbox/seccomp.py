@@ -1,8 +1,8 @@
-"""The filter of the sandbox child's system calls (seccomp), and what the parent hears of violations.
+"""The filter of the sandbox child's system calls (seccomp), and the parent's notifications of violations.
 
-A filter, https://docs.kernel.org/userspace-api/seccomp_filter.html, decides about every system call, whoever makes it:
-Python, a C extension, or ctypes. A call that is a violation is not refused but handed to the parent (a "user
-notification", Linux 5.0), so that the parent knows what was tried and ends the child.
+A filter, https://docs.kernel.org/userspace-api/seccomp_filter.html, decides about every system call, whether from
+Python, a C extension, or ctypes. A violation is not refused but passed to the parent (a "user
+notification", Linux 5.0), so that the parent knows what was attempted and ends the child.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REFUSE = _ERRNO | errno.EPERM
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """An architecture's system calls by what becomes of them; names are in the order of the numbers' tuples."""
+    """An architecture's system calls by the filter's verdict; names are in the order of the numbers."""
 
     audit: int  # AUDIT_ARCH_*
     seccomp: int
@@ -45,14 +45,14 @@ class _Machine:
     prctl: int
     mmap: int
     fallocate: int
-    passing: tuple[int, ...]  # sendmsg sendmmsg, which can send open files to where nobody counts them
-    ignored: tuple[int, ...]  # changes of mode, owner, times and attributes: Landlock does not know these
-    refused: tuple[int, ...]  # ways round the filter, the limits or the address space; other processes; kernel keys
+    passing: tuple[int, ...]  # sendmsg sendmmsg, which can pass on open files, which would not be counted
+    ignored: tuple[int, ...]  # changes of mode, owner, times and attributes: Landlock does not cover these
+    refused: tuple[int, ...]  # would bypass the filter or limits, or reach other processes or kernel keys
 
 
 # refused: setsid setpgid ptrace tkill rt_sigqueueinfo rt_tgsigqueueinfo process_vm_readv process_vm_writev pidfd_open
 # pidfd_getfd pidfd_send_signal memfd_create memfd_secret unshare setns mount open_by_handle_at bpf perf_event_open
-# userfaultfd add_key request_key keyctl io_uring_{setup,enter,register}; truncate, which Landlock does not know before
+# userfaultfd add_key request_key keyctl io_uring_{setup,enter,register}; truncate, which Landlock does not cover before
 # its version 3; setpriority ioprio_set sched_{setparam,setscheduler,setaffinity,setattr}; shmget shmat shmctl shmdt
 # semget semop semctl semtimedop msgget msgsnd msgrcv msgctl, which take other processes' objects; mq_open mq_unlink;
 # landlock_{create_ruleset,add_rule,restrict_self}, whose rules keep removed files; io_setup inotify_init1 fanotify_init
@@ -77,14 +77,14 @@ _MACHINES = {
     ),
 }  # fmt: skip
 _CLONE3, _OPENAT2, _CLOSE_RANGE = 435, 437, 436
-# What clone must be told: to start a thread, and one that has the same open files, so that they can all be counted.
+# Required flags of clone: it starts a thread, with the same open files, so that they can all be counted.
 _CLONE_THREAD = 0x10000 | 0x400  # CLONE_THREAD, CLONE_FILES
 _CLOSE_RANGE_UNSHARE = 2
 # F_SETOWN F_SETSIG F_SETOWN_EX: the kernel would signal another process; F_SETLEASE, which makes others wait for a
-# file; F_NOTIFY, which tells when a folder is read.
+# file; F_NOTIFY, which reports when a folder is read.
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)
-# TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX. Others signal processes (FIOSETOWN) or take room on the disk that
-# no size shows (FS_IOC_RESVSP).
+# TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX. Others signal processes (FIOSETOWN) or take disk space that
+# file sizes do not show (FS_IOC_RESVSP).
 _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # PR_SET_PDEATHSIG, by which the child dies with its parent; PR_SET_DUMPABLE, without which the parent cannot count its
 # files; PR_SET_SECCOMP; PR_SCHED_CORE, which reaches other processes.
@@ -92,7 +92,7 @@ _PRCTL_REFUSED = (1, 4, 22, 62)
 
 
 def reason_of(system_call: int) -> str:
-    """What a notified system call of this machine was an attempt at."""
+    """The violation that a notified system call of this machine attempted."""
     machine = _MACHINES[platform.machine()]
     return NETWORK if system_call in (*machine.network, machine.socketpair) else PROCESS
 
@@ -101,12 +101,12 @@ def restrict_system_calls(hand_over: Callable[[int | None], None]) -> str:
     """Install the filter of system calls.
 
     Args:
-        hand_over: Gives the parent the descriptor by which it hears of violations, or None where there is none. It is
-            called once; from then on descriptors can be sent to nobody.
+        hand_over: Gives the parent the descriptor that notifies it of violations, or None if there is none. It is
+            called once; afterwards no descriptor can be sent.
 
     Returns:
-        "notify" where the parent hears of violations; "kill" where the kernel ends the child at once without saying
-        why; "" where this system has no filters, or this machine's calls are not known.
+        "notify" if the parent is notified of violations; "kill" if the kernel kills the child without giving a
+        reason; "" if this system has no filters, or the machine's system calls are unknown.
     """
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None or sys.maxsize < 2**32:
@@ -125,11 +125,11 @@ def restrict_system_calls(hand_over: Callable[[int | None], None]) -> str:
 
 
 def next_violation(listener: int, *, refuse: bool = False) -> str:
-    """What the child attempted, once the listener can be read; "" where it is gone.
+    """The child's violation, once the listener can be read; "" if the child has ended.
 
     Args:
-        listener: What `restrict_system_calls` gave the child, as received from it.
-        refuse: Let the call fail with EPERM, and the child go on; otherwise it waits in the call until it is killed.
+        listener: The descriptor from `restrict_system_calls`, received from the child.
+        refuse: Let the call fail with EPERM, and the child continue; otherwise it waits in the call until it is killed.
     """
     import fcntl
 
@@ -138,7 +138,7 @@ def next_violation(listener: int, *, refuse: bool = False) -> str:
         fcntl.ioctl(listener, 0xC0502100, notice)
         if refuse:  # struct seccomp_notif_resp: id, value, error, flags
             fcntl.ioctl(listener, 0xC0182101, bytearray(notice[:8] + struct.pack("=qiI", 0, -errno.EPERM, 0)))
-    except OSError:  # the child was gone in between
+    except OSError:  # the child ended in between
         return ""
     return reason_of(struct.unpack_from("=i", notice, 16)[0])
 
@@ -147,7 +147,7 @@ def next_violation(listener: int, *, refuse: bool = False) -> str:
 
 
 def _install(machine: _Machine, rules: Sequence[bytes], flags: int) -> int:
-    """What the kernel answers to a filter: negative where it refuses it, the listener's descriptor if flags ask."""
+    """Installs a filter; returns a negative number if the kernel refuses it, or the listener's descriptor."""
     program = b"".join(rules)
     code = ctypes.create_string_buffer(program, len(program))
     filters = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
@@ -155,15 +155,15 @@ def _install(machine: _Machine, rules: Sequence[bytes], flags: int) -> int:
 
 
 def _program(machine: _Machine, violation: int) -> Sequence[bytes]:
-    """The filter in classic BPF. Every rule is a test of the call's number that jumps over the rule where it fails."""
+    """The filter in classic BPF. Every rule tests the call's number, and is jumped over if it differs."""
     own = os.getpid()
     rules: list[bytes] = [
-        _load(4), _skip_if(machine.audit, 1, 0), _verdict(_KILL),  # another architecture's calls, such as 32-bit ones
+        _load(4), _skip_if(machine.audit, 1, 0), _verdict(_KILL),  # calls of another architecture, such as 32-bit ones
         _load(0), _op(0x35, 0, 1, 0x40000000), _verdict(_KILL),  # x32's calls
     ]  # fmt: skip
     simple = [(numbers, violation) for numbers in (machine.network, machine.process)]
     simple += [(machine.ignored, _ERRNO), (machine.refused, _REFUSE)]
-    simple += [((_CLONE3, _OPENAT2), _ERRNO | errno.ENOSYS)]  # their flags lie in memory, where no filter sees them
+    simple += [((_CLONE3, _OPENAT2), _ERRNO | errno.ENOSYS)]  # their flags are in memory, which filters cannot read
     for numbers, verdict in simple:
         for number in numbers:
             rules += [_skip_if(number, 0, 1), _verdict(verdict)]
@@ -172,7 +172,7 @@ def _program(machine: _Machine, violation: int) -> Sequence[bytes]:
         machine.clone,
         [_load(16), _and(_CLONE_THREAD), _skip_if(_CLONE_THREAD, 0, 1), _verdict(_ALLOW), _verdict(violation)],
     )
-    # socketpair(AF_UNIX, SOCK_STREAM | flags), which event loops wake themselves with, reaches nobody.
+    # socketpair(AF_UNIX, SOCK_STREAM | flags), which event loops use to wake themselves, is harmless.
     rules += _when(
         machine.socketpair,
         [_load(16), _skip_if(_AF_UNIX, 0, 4), _load(24), _and(0xF), _skip_if(_SOCK_STREAM, 0, 1),
@@ -194,7 +194,7 @@ def _program(machine: _Machine, violation: int) -> Sequence[bytes]:
     rules += _when(machine.fcntl, [_load(24), *_listed(_FCNTL_REFUSED, _REFUSE), _verdict(_ALLOW)])
     rules += _when(machine.prctl, [_load(16), *_listed(_PRCTL_REFUSED, _REFUSE), _verdict(_ALLOW)])
     rules += _when(machine.ioctl, [_load(24), *_listed(_IOCTL_ALLOWED, _ALLOW), _verdict(_REFUSE)])
-    # Modes of fallocate take room beyond a file's end, which the limit on its size does not see.
+    # Modes of fallocate allocate space beyond a file's end, which the limit on its size does not cover.
     rules += _when(machine.fallocate, [_load(24), _skip_if(0, 0, 1), _verdict(_ALLOW), _verdict(_ERRNO | 95)])
     # MAP_SHARED (1 or 3) with MAP_ANONYMOUS (0x20): of such memory all stays as long as a page of it is mapped, and
     # the limits see only that page.
@@ -230,7 +230,7 @@ def _verdict(action: int) -> bytes:
 
 
 def _listed(values: Sequence[int], action: int) -> list[bytes]:
-    """A verdict where the loaded word is one of these."""
+    """A verdict if the loaded word is one of these."""
     return [rule for value in values for rule in (_skip_if(value, 0, 1), _verdict(action))]
 
 

@@ -1,4 +1,4 @@
-"""What the sandbox's child is told: what it may read around a module, and its limits."""
+"""The settings of the sandbox's child: what it may read around a module, and its limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SYSTEM = ("/usr/share/zoneinfo", "/etc/localtime", "/etc/timezone", "/etc/mime.
            "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/dev/urandom", "/dev/random")  # fmt: skip
 
 
-_ENTRIES = 20_000  # looked at in the module's folder, for what is hidden
+_ENTRIES = 20_000  # most entries of the module's folder that are checked for hidden ones
 
 
 def child_settings(
@@ -28,16 +28,16 @@ def child_settings(
     files_mb: int,
     cpu_seconds: int,
 ) -> dict[str, Any]:
-    """What a child is told first.
+    """The first message to a child.
 
     Args:
-        module: The Python file around which it may read.
-        targets: The functions' qualified names in the module, by the names that calls give them; None for a child that
-            is not to import it at once.
-        readable: Files and folders that it may read besides.
-        memory_mb: Memory.
-        files_mb: Size of one file.
-        cpu_seconds: Processor time, all in all.
+        module: The Python file whose folder it may read.
+        targets: The functions' qualified names in the module, by their names in calls; None for a child that
+            should not import it at once.
+        readable: Further files and folders that it may read.
+        memory_mb: Memory limit.
+        files_mb: Size limit of one file.
+        cpu_seconds: Limit of processor time in total.
     """
     libraries = _libraries()
     around, listable = _around(module, libraries)
@@ -53,7 +53,7 @@ def child_settings(
 
 
 def in_words(stopped: str, seconds: float, memory_mb: int, files_mb: int) -> str:
-    """Why a child was stopped, as a sentence goes on after "it"."""
+    """Why a child was stopped, worded to follow "it"."""
     limits = {
         "time": f"ran longer than {seconds:g} s",
         "memory": f"used more than {memory_mb} MB",
@@ -63,7 +63,7 @@ def in_words(stopped: str, seconds: float, memory_mb: int, files_mb: int) -> str
 
 
 def _libraries() -> list[Path]:
-    """The interpreter's library, installed packages, and this one (its decorator marks read-only functions)."""
+    """The standard library, installed packages, and this package, whose decorator marks read-only functions."""
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [str(Path(prefix) / "lib") for prefix in (sys.prefix, sys.base_prefix)]
@@ -74,10 +74,10 @@ def _libraries() -> list[Path]:
 
 
 def _around(module: Path, libraries: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """What can be read and what can be listed of the module's folder, or its package's: all but what is hidden (.env).
+    """Readable and listable paths of the module's folder, or its package's: everything but hidden files (.env).
 
-    In a folder that holds everything else of the user too, the module's file or package alone; nothing more of what is
-    installed, which can be read anyway.
+    In a folder such as the user's home, only the module's file or package; nothing for
+    installed modules, which are readable anyway.
     """
     if any(module.is_relative_to(library) for library in libraries):
         return [], []
@@ -91,13 +91,13 @@ def _around(module: Path, libraries: Sequence[Path]) -> tuple[list[Path], list[P
 
 
 def _shown(top: Path) -> tuple[list[Path], list[Path]]:
-    """What lies below a folder without the hidden: folders that hide nothing as a whole, of others each entry.
+    """The paths below a folder without hidden ones: folders without hidden entries as a whole, else each entry.
 
-    Links are left out: to name one would allow what it leads to. What they lead to within the folder is named itself.
-    Folders beyond the first `_ENTRIES` entries, the nearest first, are left out too: nobody knows what they hide.
+    Links are left out, as naming one would allow its target. Targets within the folder are named themselves.
+    Folders beyond the first `_ENTRIES` entries, the nearest first, are left out too: they might have hidden entries.
 
     Returns:
-        What can be read, and the folders besides that can be listed.
+        The readable paths, and the folders that can only be listed.
     """
     children: dict[Path, list[os.DirEntry[str]]] = {}
     partial: set[Path] = set()

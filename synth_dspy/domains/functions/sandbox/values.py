@@ -1,4 +1,4 @@
-"""What a call returned, as JSON that is neither too large nor too deep for those who read it."""
+"""Converts results to JSON of limited size and depth."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from datetime import date, time
 from typing import Any
 
 DEEPEST = 100
-"""Levels of lists and objects within each other that a result may have."""
+"""Most levels of nested lists and objects in a result."""
 SHOWN = 10_000
-"""Characters of output, of a message, and of what stands for a result that is none."""
+"""Most characters of output, of a message, and of a `repr` in place of a result."""
 _LARGEST = 1_000_000  # characters of a result as JSON
 
 
 class TooDeepError(ValueError):
-    """A value of more than `DEEPEST` levels."""
+    """A value has more than `DEEPEST` levels."""
 
 
 def result_of(value: Any) -> Any:
-    """A result as JSON; its `repr` where it is too large or too deep."""
+    """A result as JSON; its `repr` if it is too large or too deep."""
     result = bounded(value)
     return result if len(json.dumps(result)) <= _LARGEST else repr(result)[:SHOWN]
 
 
 def bounded(value: Any) -> Any:
-    """A value as JSON; its `repr` where it is too deep."""
+    """A value as JSON; its `repr` if it is too deep."""
     try:
         return jsonable(value)
     except TooDeepError:
@@ -39,10 +39,10 @@ def bounded(value: Any) -> Any:
 def jsonable(value: Any, levels: int = DEEPEST) -> Any:
     """A value as JSON: enums by value, dates in ISO format, sets sorted, models and data classes as objects.
 
-    Anything else is its `repr`, without addresses, which differ from run to run.
+    Other values become their `repr`, without addresses, which differ from run to run.
 
     Raises:
-        TooDeepError: it has more than so many levels.
+        TooDeepError: it has more than this many levels.
     """
     if isinstance(value, enum.Enum):
         return jsonable(value.value, levels)
@@ -73,7 +73,7 @@ def jsonable(value: Any, levels: int = DEEPEST) -> Any:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Whether a JSON value has more than so many levels, told without recursion."""
+    """Whether a JSON value has more than this many levels, determined without recursion."""
     layer = [value]
     for _ in range(levels + 1):
         layer = [

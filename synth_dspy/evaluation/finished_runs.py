@@ -1,6 +1,6 @@
 """Reads finished runs: one, or several of one task with the items that all their arms answered.
 
-The report, blind comparisons and the choice of a model begin here. A run is any folder with results.json,
+Reports, blind comparisons and the choice of a model use it. A run is any folder with results.json,
 measurements.json and predictions.jsonl, whether `compile` or `evaluate` wrote it.
 """
 
@@ -23,7 +23,7 @@ STAGED = ".results"
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A finished run. `name` is its folder's name, or the path where two runs' folders have the same name."""
+    """A finished run. `name` is its folder's name, or its path if two runs' folders have the same name."""
 
     folder: Path
     name: str
@@ -34,7 +34,7 @@ class FinishedRun:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """An arm of a run: `name` is `<run>/<arm>` where there are several runs. `rows` are its predictions by item."""
+    """An arm of a run: `name` is `<run>/<arm>` if there are several runs. `rows` are its predictions by item."""
 
     name: str
     arm: str
@@ -43,15 +43,15 @@ class Arm:
 
     @property
     def record(self) -> ArmRecord | None:
-        """What the run's results say of the arm; None for a variant of one."""
+        """The arm's record in the run's results; None for a variant of an arm."""
         return next((arm for arm in self.run.results["arms"] if arm["name"] == self.arm), None)
 
 
 def read_run(folder: Path, name: str = "") -> FinishedRun:
-    """One run; `name` is its folder's unless given.
+    """Read one run; `name` is its folder's name by default.
 
     Raises:
-        SetupError: one of the three files is missing or is not what a run writes.
+        SetupError: one of the three files is missing or is not in a run's format.
     """
     try:
         finish_writing(folder, STAGED)
@@ -73,10 +73,10 @@ def read_run(folder: Path, name: str = "") -> FinishedRun:
 
 
 def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> FinishedRun:
-    """A run of the texts of its three files, by their names.
+    """A run from the texts of its three files, by their names.
 
     Raises:
-        SetupError: one is not what a run writes.
+        SetupError: one is not in a run's format.
     """
     with as_written(folder):
         results, measurements = (parse_json(texts[part]) for part in ("results.json", "measurements.json"))
@@ -88,43 +88,43 @@ def parse_run(folder: Path, texts: Mapping[str, str], name: str = "") -> Finishe
 
 @contextmanager
 def as_written(folder: Path) -> Iterator[None]:
-    """Take what is read of a run as a run writes it; where it is not, say so.
+    """Turn errors from a run's malformed files into a message.
 
     Raises:
-        SetupError: something was not there, or of another kind.
+        SetupError: something was missing, or of another type.
     """
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SetupError(
-            f"{folder} is not a finished run: its files are not as a run writes them ({type(error).__name__}: "
+            f"{folder} is not a finished run: its files are not in a run's format ({type(error).__name__}: "
             f"{str(error)[:200]}); finish the run with compile's --resume."
         ) from error
 
 
 def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
-    """The runs in the order given, each once.
+    """Read runs, in the order given, each once.
 
     Raises:
         SetupError: a folder is not a finished run, or the runs are of different tasks.
     """
     folders = list(dict.fromkeys(path.expanduser().resolve() for path in paths))
     if not folders:
-        raise SetupError("No run was named: give the folder of a finished run, runs/<task>/<id>.")
+        raise SetupError("Name the folder of a finished run, runs/<task>/<id>.")
     called = Counter(folder.name for folder in folders)
     runs = [read_run(folder, folder.name if called[folder.name] == 1 else str(folder)) for folder in folders]
     tasks = sorted({str(run.results.get("task")) for run in runs})
     if len(tasks) > 1:
         raise SetupError(
-            f"Only runs of the same task can be compared; these are of {', '.join(tasks)}: name runs of one."
+            f"Only runs of the same task can be compared; these are of {', '.join(tasks)}: name runs of one task."
         )
     return runs
 
 
 def find_arms(runs: Sequence[FinishedRun], names: Sequence[str] = ()) -> list[Arm]:
-    """The named arms, in that order; without names all arms that have answers, but no variants of arms.
+    """The named arms, in that order; without names all arms that have answers, without variants.
 
-    A bare name is that arm in every run; `<run>/<arm>` is one of them.
+    A bare name means that arm in every run; `<run>/<arm>` means one of them.
 
     Raises:
         SetupError: there is no such arm; lists the arms.
@@ -154,11 +154,11 @@ def find_arms(runs: Sequence[FinishedRun], names: Sequence[str] = ()) -> list[Ar
 def common_items(arms: Sequence[Arm], *, errors: bool) -> tuple[list[str], int]:
     """Ids, sorted, of the items that all arms answered, and how many others were left out.
 
-    An id with different questions in different runs is left out too.
+    An id that has different questions in different runs is left out too.
 
     Args:
         arms: the arms.
-        errors: whether a call that ended in an error is an answer (a wrong one).
+        errors: whether a failed call counts as an answer (a wrong one).
     """
     every = sorted({item for arm in arms for item in arm.rows})
     common = [item for item in every if _same(item, arms, errors)]
@@ -166,7 +166,7 @@ def common_items(arms: Sequence[Arm], *, errors: bool) -> tuple[list[str], int]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically.
 
     Raises:
         SetupError: it cannot be written.
