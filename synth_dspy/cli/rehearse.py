@@ -20,6 +20,8 @@ class RehearseConfig(Settings):
     """Name of a task file in programs/."""
     seeds: int = Field(default=200, ge=1)
     """How often each event and each challenger is rehearsed."""
+    first_seed: int = Field(default=0, ge=0)
+    """The first of the seeds."""
     only: Literal["all", "events", "challengers"] = "all"
     """Events that happen to a service, challengers at the gate, or both."""
     questions: Path | None = None
@@ -86,6 +88,7 @@ def main(args: list[str]) -> None:
     console = standard_output()
     rehearsal = rehearse(
         config.seeds,
+        first=config.first_seed,
         setting=Setting(config.quality, judge, users, config.rate),
         questions=questions,
         source=source,

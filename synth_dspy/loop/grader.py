@@ -242,7 +242,9 @@ def _unfitted(rater: AnswerRater | None, why: str) -> AnswerGrader:
     return AnswerGrader(f"{GRADER}-none", rater, none, none, none, None, why)
 
 
-def _grader(values: Array, labels: Array, rater: AnswerRater | None, measured: AgreementFigures, why: str) -> AnswerGrader:
+def _grader(
+    values: Array, labels: Array, rater: AnswerRater | None, measured: AgreementFigures, why: str
+) -> AnswerGrader:
     mean, scale = values.mean(axis=0), _scale(values)
     weights = _fit((values - mean) / scale, labels)
     parts = [array.round(9).tolist() for array in (mean, scale, weights)]

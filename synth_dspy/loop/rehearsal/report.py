@@ -116,7 +116,8 @@ def _sections(rehearsal: Rehearsal, curve: Sequence[Point]) -> list[tuple[str, T
             "Right answers: means over the seeds before the event, from then to the end of its cycle, and after a "
             "promotion. Promotions are right where the version truly is no worse in use. Trainings, labels and the "
             "cost of the answers are means per seed. A training makes a version better or worse by chance, beyond "
-            "what it learns anew, so not every cycle ends with a promotion."
+            "what it learns anew, so not every cycle ends with a promotion. Planted bad challengers show the gate "
+            "scores that they do not keep in use; their promotions count as wrong."
         )
         sections.append(("What became of it", _became(events), note))
     if challengers:

@@ -42,6 +42,7 @@ class Rehearsal:
 def rehearse(
     seeds: int,
     *,
+    first: int = 0,
     setting: Setting | None = None,
     questions: Questions | None = None,
     source: str = "drawn around topics",
@@ -50,10 +51,11 @@ def rehearse(
     processes: int | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Rehearsal:
-    """Rehearse events and challengers, each with the seeds 0 to `seeds` - 1.
+    """Rehearse events and challengers, each with so many seeds.
 
     Args:
         seeds: of each event and of each challenger.
+        first: the first of the seeds.
         setting: of the service; its quality, judge and users meet the challengers too.
         questions: to replay; None: drawn around topics.
         source: where the questions came from, for the report.
@@ -65,8 +67,9 @@ def rehearse(
     setting = setting or Setting()
     gate = GateSetting(setting.quality, setting.judge, setting.users)
     started = time.monotonic()
-    processes = processes or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work = [(name, seed) for name in (*events, *challengers) for seed in range(seeds)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = processes or cores
+    work = [(name, seed) for name in (*events, *challengers) for seed in range(first, first + seeds)]
     one = partial(_one, setting=setting, gate=gate)
     results: list[Outcome | Decided] = []
     before = {name: os.environ.get(name) for name in THREADS}
