@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "score saved programs on new items, or answers with a judge",
     "restore": "put a damaged ledger together again",
     "report": "write a finished run's report again",
+    "rehearse": "rehearse the loop without model calls: what it notices, how late, what it promotes",
     "choose": "which arm or run to take, under limits of latency, cost, memory and licence",
     "blind": "let people vote on answers without knowing whose they are",
     "export": "write what a program learned from as a chat data set",

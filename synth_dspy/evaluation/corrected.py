@@ -106,8 +106,9 @@ def prediction_powered_mean(
     groups_of_all: Sequence[Hashable] | None = None,
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
+    level: float = LEVEL,
 ) -> Estimate:
-    """The mean label of all items, of which people labelled some at random and a judge scored all; 95 % interval.
+    """The mean label of all items, of which people labelled some at random and a judge scored all; with an interval.
 
     The labels' mean, plus a share of what the judge says the other items differ by. The share is the one of least
     variance, within [0, 1] (PPI++, Angelopoulos, Duchi & Zrnic 2023, arXiv:2311.01453): a judge that says nothing about
@@ -121,14 +122,14 @@ def prediction_powered_mean(
         groups_of_labelled: shape (n,); None: items are independent.
         groups_of_all: shape (N,).
         bounds: smallest and largest possible label.
+        level: of the interval.
     """
     given, ours, every = (np.asarray(each, dtype=np.float64) for each in (labels, scores_on_labelled, scores_on_all))
     n, others = given.size, every.size - given.size
     if ours.size != n or others < 0:
         raise ValueError(f"scores are needed of the {n} labelled items and of all: {ours.size}, {every.size}")
-    alone = stats.estimate(given.tolist(), groups_of_labelled, bounds=bounds)
     if n < 2 or others == 0 or np.ptp(given) < 1e-12 or np.ptp(ours) < 1e-12:
-        return alone
+        return stats.estimate(given.tolist(), groups_of_labelled, bounds=bounds, level=level)
     variance = float(every.var(ddof=1))
     covariance = float(np.cov(given, ours)[0, 1])
     share = min(max(covariance / ((1 + n / others) * variance), 0.0), 1.0)
@@ -150,7 +151,7 @@ def prediction_powered_mean(
         error = math.sqrt(float(residuals @ residuals) / (n - 1) / n + share**2 * variance / others)
     from scipy.stats import t
 
-    half = float(t.ppf(_TAILS[1], max(units - 1, 1))) * error
+    half = float(t.ppf((1 + level) / 2, max(units - 1, 1))) * error
     low, high = (min(max(end, bounds[0]), bounds[1]) for end in (mean - half, mean + half))
     return Estimate(
         min(max(mean, bounds[0]), bounds[1]), low, high, every.size, units, "groups" if clustered else "items"

@@ -83,8 +83,9 @@ def estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
     few_groups: bool = False,
+    level: float = LEVEL,
 ) -> Estimate:
-    """Mean of `scores` with a 95 % interval.
+    """Mean of `scores` with a 95 % interval, or one of another level.
 
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987; Efron & Tibshirani 1993, chapter
     14) of the mean over items, its tail levels widened from normal to Student's t for small samples (Hesterberg 2015,
@@ -105,6 +106,7 @@ def estimate(
         resamples: bootstrap samples.
         seed: for the resampling.
         few_groups: groups are the units even if there are fewer than `MIN_GROUPS`; see the module.
+        level: probability that the interval holds the mean.
     """
     values, labels = _checked(scores, groups)
     if values.size == 0:
@@ -112,9 +114,9 @@ def estimate(
     sums, counts, unit = _units(values, labels, few_groups)
     mean, units = float(sums.sum() / counts.sum()), len(sums)
     if np.ptp(values) >= 1e-12 > np.ptp(sums - mean * counts):
-        return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed)
+        return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed, level=level)
     few = values.size < FEW and bounds == (0.0, 1.0)
-    low, high = _interval(sums, counts, unit, bounds, few, resamples, seed)
+    low, high = _interval(sums, counts, unit, bounds, few, resamples, seed, level)
     return Estimate(mean, low, high, values.size, units, unit)
 
 
@@ -383,7 +385,14 @@ def _summed(groups: Sequence[Hashable] | None, *columns: Array, few_groups: bool
 
 
 def _interval(
-    sums: Array, counts: Array, unit: Unit, bounds: tuple[float, float], few: bool, resamples: int, seed: int
+    sums: Array,
+    counts: Array,
+    unit: Unit,
+    bounds: tuple[float, float],
+    few: bool,
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
     """The interval of the ratio of sums to counts, within the bounds.
 
@@ -391,18 +400,18 @@ def _interval(
     within the bounds.
     """
     mean = float(sums.sum() / counts.sum())
-    unseen = _unseen(mean, len(sums), bounds)
+    unseen = _unseen(mean, len(sums), bounds, level)
     if np.ptp(sums - mean * counts) < 1e-12:
         low, high = unseen
     else:
         if unit == "groups" and len(sums) < MIN_GROUPS:
             from scipy.stats import t
 
-            half = float(t.ppf(0.5 + LEVEL / 2, len(sums) - 1)) * _jackknife_error(sums, counts)
+            half = float(t.ppf(0.5 + level / 2, len(sums) - 1)) * _jackknife_error(sums, counts)
             low, high = mean - half, mean + half
         else:
             boot = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), resamples, seed)])
-            low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts))
+            low, high = _bca(mean, boot, (sums.sum() - sums) / (counts.sum() - counts), level)
         if few:
             low, high = min(low, unseen[0]), max(high, unseen[1])
     return max(bounds[0], low), min(bounds[1], high)
@@ -415,19 +424,20 @@ def _jackknife_error(sums: Array, counts: Array) -> float:
     return math.sqrt((units - 1) / units * float(((without - mean) ** 2).sum()))
 
 
-def _unseen(mean: float, units: int, bounds: tuple[float, float]) -> tuple[float, float]:
+def _unseen(mean: float, units: int, bounds: tuple[float, float], level: float = LEVEL) -> tuple[float, float]:
     """The mean's range if the largest plausible unobserved share of units scored anything within the bounds."""
-    other = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+    other = 1 - ((1 - level) / 2) ** (1 / units)
     return mean - (mean - bounds[0]) * other, mean + (bounds[1] - mean) * other
 
 
-def _bca(mean: float, boot: Array, jackknife: Array) -> tuple[float, float]:
+def _bca(mean: float, boot: Array, jackknife: Array, level: float = LEVEL) -> tuple[float, float]:
     """The interval of a statistic.
 
     Args:
         mean: the statistic of the sample.
         boot: the statistic of each bootstrap sample, shape (resamples,).
         jackknife: the statistic without each unit, shape (units,).
+        level: of the interval.
     """
     from scipy.stats import norm, t
 
@@ -438,7 +448,7 @@ def _bca(mean: float, boot: Array, jackknife: Array) -> tuple[float, float]:
     leaning = jackknife.mean() - jackknife
     spread = float((leaning**2).sum())
     acceleration = float((leaning**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    tail = -math.sqrt(units / (units - 1)) * float(t.ppf(0.5 + LEVEL / 2, units - 1))
+    tail = -math.sqrt(units / (units - 1)) * float(t.ppf(0.5 + level / 2, units - 1))
     low, high = (float(norm.cdf(bias + (bias + z) / max(1 - acceleration * (bias + z), 1e-6))) for z in (tail, -tail))
     return float(np.quantile(boot, low)), float(np.quantile(boot, high))
 

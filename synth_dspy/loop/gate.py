@@ -5,6 +5,10 @@ people labelled some of these, drawn at random, the judge's scores are corrected
 Angelopoulos et al. 2023, arXiv:2301.09633, 2311.01453). The challenger is promoted where it is better, or not worse by
 more than the margin and cheaper, and loses no protected slice (non-inferiority: Piaggio et al. 2012, "Reporting of
 noninferiority and equivalence randomized trials").
+
+Labels may be looked at as they come, at numbers fixed beforehand. The looks share the probability of a wrong decision
+evenly, so their sum bounds it, however the looks depend on each other (Bonferroni's bound on a group-sequential test;
+Jennison & Turnbull 1999).
 """
 
 from __future__ import annotations
@@ -28,19 +32,35 @@ _HALF_TO_NEEDED = ((1.96 + 0.84) / 1.96) ** 2
 class Policy:
     """What is decided before any score is seen. Differences are shares, 0.02 being 2 points.
 
-    Every comparison uses a 95 % interval, so a challenger that is no better passes one look with probability 2.5 %.
+    The intervals of all looks together hold the difference with probability 95 %, so a challenger that is no better
+    is promoted with probability 2.5 % at most.
 
     Attributes:
         margin: how much worse a cheaper challenger may be.
-        slice_margin: by how much a protected slice may seem worse before more labels are asked for.
+        slice_margin: how much worse a protected slice may be, by a one-sided 75 % bound, before more labels are asked
+            for; a point estimate alone would let through what a few labels cannot show.
         slice_items: a slice of fewer items is not protected: it cannot show anything.
-        looks: how often one challenger may be looked at, the last time with all labels that have come by then.
+        looks: how often one challenger may be looked at.
+        labels: labelled items at the last look; at each one before, half as many as at the next. The numbers are fixed
+            here because looking just when a difference seems large would find one in chance alone.
+        fewest_labels: with fewer labels, but some, nothing is decided: the judge cannot be corrected by them.
     """
 
     margin: float = 0.02
     slice_margin: float = 0.10
     slice_items: int = 10
-    looks: int = 2
+    looks: int = 3
+    labels: int = 600
+    fewest_labels: int = 20
+
+    @property
+    def level(self) -> float:
+        """Of the interval at each look."""
+        return 1 - (1 - stats.LEVEL) / self.looks
+
+    def labels_at(self, look: int) -> int:
+        """Labelled items at a look, counted from 1."""
+        return math.ceil(self.labels / (1 << (self.looks - look)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +125,37 @@ class Decision:
         }
 
 
-def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool = False) -> Decision:
+def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool = False, look: int = 1) -> Decision:
     """Compare a challenger with the champion.
 
     Args:
         pairs: the items that both answered.
         policy: margins.
         cheaper: whether the challenger costs less to run.
+        look: which look at this challenger it is, from 1; after the last no labels are asked for.
+
+    Raises:
+        ValueError: it has been looked at as often as the policy allows.
     """
     policy = policy or Policy()
-    whole = _difference(pairs)
+    if not 1 <= look <= policy.looks:
+        raise ValueError(f"The policy allows {policy.looks} looks at a challenger; this is number {look}.")
+    last = look == policy.looks
+    whole = _difference(pairs, policy.level)
     by_slice = {
         name: [pair for pair in pairs if name in pair.slices] for name in sorted({s for p in pairs for s in p.slices})
     }
-    slices = {name: _difference(part) for name, part in by_slice.items() if len(part) >= policy.slice_items}
+    slices = {
+        name: _difference(part, policy.level) for name, part in by_slice.items() if len(part) >= policy.slice_items
+    }
     if whole.mean is None or whole.low is None or whole.high is None or whole.n < 2:
         return Decision("undecided", "There are no items that both answered.", whole, slices)
-    interval = f"95 % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
+    labelled = sum(pair.labelled_gain is not None for pair in pairs)
+    if 0 < labelled < policy.fewest_labels:
+        missing = policy.fewest_labels - labelled
+        reason = f"{labelled} labelled items are too few to correct the judge: at least {missing} more are needed."
+        return Decision("undecided", reason, whole, slices, missing)
+    interval = f"{100 * policy.level:.3g} % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
     text = f"{100 * whole.mean:+.1f} points, {interval}, n = {whole.n}"
     lost = [name for name, each in slices.items() if each.high is not None and each.high < 0]
     if whole.high < 0:
@@ -130,25 +164,35 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
         return Decision("reject", f"The challenger is worse on {', '.join(lost)} ({text} over all).", whole, slices)
     better = whole.low > 0
     if not better and not (cheaper and whole.low > -policy.margin):
-        needed = _labels_needed(whole, policy.margin if cheaper else 0.0)
-        end = (
-            f"about {needed} further labelled items would decide it" if needed else "there is no sign that it is better"
-        )
+        needed = None if last else _labels_needed(whole, labelled, policy.margin if cheaper else 0.0)
+        if last:
+            end = "it was not shown to be better, and this was the last look"
+        else:
+            end = f"about {needed} further labelled items would decide it" if needed else "no sign that it is better"
         return Decision("undecided", f"The difference is {text}: {end}.", whole, slices, needed)
-    doubtful = [name for name, each in slices.items() if each.mean is not None and each.mean < -policy.slice_margin]
+    doubtful = [name for name, each in slices.items() if _probable_low(each, policy.level) < -policy.slice_margin]
     if doubtful:
-        needed = max((_labels_needed(slices[name], policy.slice_margin) or 0) for name in doubtful) or None
-        reason = f"The challenger seems worse on {', '.join(doubtful)}, on too few items to say ({text} over all)."
+        needed = None if last else policy.labels_at(look + 1) - policy.labels_at(look)
+        reason = f"The challenger may be worse on {', '.join(doubtful)}, on too few items to say ({text} over all)."
         return Decision("undecided", reason, whole, slices, needed)
     why = "better" if better else f"cheaper, and worse by less than {100 * policy.margin:g} points"
     return Decision("promote", f"The challenger is {why}: {text}.", whole, slices)
 
 
-def _difference(pairs: Sequence[Pair]) -> Estimate:
+def _probable_low(difference: Estimate, level: float) -> float:
+    """The bound that the difference is above with probability 75 %."""
+    if difference.mean is None or difference.low is None:
+        return -1.0
+    from scipy.stats import norm
+
+    return float(difference.mean - (difference.mean - difference.low) * norm.ppf(0.75) / norm.ppf((1 + level) / 2))
+
+
+def _difference(pairs: Sequence[Pair], level: float) -> Estimate:
     gains, groups = [pair.gain for pair in pairs], [pair.group for pair in pairs]
     labelled = [(pair, gain) for pair in pairs if (gain := pair.labelled_gain) is not None]
     if len(labelled) < 2:
-        return stats.estimate(gains, groups, bounds=(-1.0, 1.0))
+        return stats.estimate(gains, groups, bounds=(-1.0, 1.0), level=level)
     return prediction_powered_mean(
         [gain for _, gain in labelled],
         [pair.gain for pair, _ in labelled],
@@ -156,13 +200,18 @@ def _difference(pairs: Sequence[Pair]) -> Estimate:
         [pair.group for pair, _ in labelled],
         groups,
         bounds=(-1.0, 1.0),
+        level=level,
     )
 
 
-def _labels_needed(difference: Estimate, margin: float) -> int | None:
-    """How many more items would probably put the interval above `-margin`; None where the mean is not above it."""
+def _labels_needed(difference: Estimate, labelled: int, margin: float) -> int | None:
+    """How many more labels would probably put the interval above `-margin`; None where the mean is not above it.
+
+    As if the interval's width came from the labels alone, so the judged items without one are not counted. Without
+    any labels, the items are.
+    """
     if difference.mean is None or difference.low is None or difference.mean + margin <= 0:
         return None
-    half = difference.mean - difference.low
-    needed = difference.n * _HALF_TO_NEEDED * (half / (difference.mean + margin)) ** 2
-    return max(1, math.ceil(needed - difference.n))
+    half, now = difference.mean - difference.low, labelled or difference.n
+    needed = now * _HALF_TO_NEEDED * (half / (difference.mean + margin)) ** 2
+    return max(1, math.ceil(needed - now))

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from synth_dspy.loop.signals.canaries import Canaries
 from synth_dspy.loop.signals.documents import document_changes
+from synth_dspy.loop.signals.monitor import SIGNALS, Monitor, Observed
 from synth_dspy.loop.signals.quality import QualityDecay, began_to_change
 from synth_dspy.loop.signals.questions import QuestionDrift, most_shifted
 from synth_dspy.loop.signals.ranks import RankDrift
 from synth_dspy.loop.signals.sequential import ChangeEvidence, Ranks, e_value
+from synth_dspy.loop.store import now
 
 
 def test_e_values_of_uniform_p_values_have_a_mean_of_at_most_one() -> None:
@@ -146,3 +148,48 @@ def test_changed_documents_are_named() -> None:
     changes = document_changes({"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "5"})
     assert (changes.added, changes.changed, changes.removed) == (("d",), ("c",), ("a",))
     assert not document_changes({"a": "1"}, {"a": "1"})
+
+
+def test_a_floor_from_a_reference_keeps_the_stated_rate() -> None:
+    false, delays = 0, []
+    for seed in range(60):
+        draws = np.random.default_rng([seed, 4])
+        reference = (draws.random(300) < 0.7).astype(float)
+        decay = QualityDecay.below(list(reference))
+        false += decay.add((draws.random(600) < 0.7).astype(float))
+        decay = QualityDecay.below(list(reference))
+        while not decay.alarm and decay.seen < 1_000:
+            decay.add([float(draws.random() < 0.45)])
+        delays.append(decay.seen)
+    assert false <= 3
+    assert np.median(delays) < 150
+    with pytest.raises(ValueError, match="above 0"):
+        QualityDecay.below([0.0, 0.0])
+
+
+def test_a_monitor_reads_every_signal_and_splits_the_rate() -> None:
+    draws = np.random.default_rng(3)
+    monitor = Monitor([1.0, 0.0] * 200, [1.0] * 40, {"a": "1"}, rate=0.07)
+
+    def observe(documents: dict[str, str]) -> Observed:
+        vectors = _unit(draws.normal(size=(32, 8)))
+        scores = [1.0, 0.0] * 16
+        return Observed(vectors, scores, [1.0], scores, scores, scores, {"q": "x"}, documents)
+
+    readings = {each.signal: each for each in monitor.look(now(), observe({"a": "1"}))}
+    assert readings.keys() == {*SIGNALS, "documents"}
+    assert not any(each.alarm for each in readings.values())
+    assert readings["questions"].threshold == pytest.approx(len(SIGNALS) / 0.07)
+    changed = {each.signal: each for each in monitor.look(now(), observe({"a": "2"}))}["documents"]
+    assert changed.alarm
+    assert changed.evidence == {"changed": ["a"]}
+
+
+def test_late_changes_are_noticed_sooner_over_blocks() -> None:
+    single, blocks = ChangeEvidence(), ChangeEvidence(block=32)
+    for e in [1.3, 0.7] * 320 + [1.3] * 40:  # betting loses money until the change
+        single.update(e)
+        blocks.update(e)
+    assert blocks.value > 5 * single.value
+    flat = ChangeEvidence(block=8)
+    assert [flat.update(1.0) for _ in range(20)] == pytest.approx([1.0] * 20)

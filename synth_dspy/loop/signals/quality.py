@@ -8,11 +8,11 @@ fallen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth_dspy.loop.signals.sequential import RATE, ChangeEvidence
+from synth_dspy.loop.signals.sequential import BLOCK, RATE, ChangeEvidence
 
 _STAKES = (0.1, 0.2, 0.4, 0.8)  # of the largest that cannot ruin the gambler
 
@@ -31,11 +31,33 @@ class QualityDecay:
     rate: float = RATE
     alarm: bool = False
     seen: int = 0
-    _gamblers: list[ChangeEvidence] = field(default_factory=lambda: [ChangeEvidence() for _ in _STAKES])
+    _gamblers: list[ChangeEvidence] = field(default_factory=lambda: [ChangeEvidence(BLOCK) for _ in _STAKES])
 
     def __post_init__(self) -> None:
         if not 0 < self.floor < 1:
             raise ValueError(f"The mean score to be kept lies between 0 and 1, not at {self.floor}.")
+
+    @classmethod
+    def below(cls, reference: Sequence[float], rate: float = RATE) -> QualityDecay:
+        """Watch for scores that fall below those of a reference, such as the champion's at its promotion.
+
+        The floor is a lower bound of the reference's mean, exact for 0/1 scores (Clopper & Pearson 1934) and safe for
+        others in [0, 1], whose sums are less spread (Hoeffding 1956). The bound takes half of the rate, since it is
+        wrong in some references, and the watch the other half.
+
+        Args:
+            reference: scores in [0, 1], of the same kind as those to come.
+            rate: probability that it ever raises an alarm while the mean is that of the reference's population.
+
+        Raises:
+            ValueError: the reference has no scores, or none above 0, so nothing could fall below it.
+        """
+        from scipy.stats import beta
+
+        total, n = float(sum(reference)), len(reference)
+        if total <= 0:
+            raise ValueError("Scores can only fall below a reference that has some above 0.")
+        return cls(float(beta.ppf(rate / 2, total, n - total + 1)), rate / 2)
 
     @property
     def evidence(self) -> float:

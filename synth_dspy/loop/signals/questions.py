@@ -22,6 +22,8 @@ Array = NDArray[np.float32]
 WINDOW = 32
 """Questions that are compared with those before at a time."""
 PERMUTATIONS = 999
+_EXTREME = 20  # splits as extreme as the samples, after which no more are drawn
+_CHUNK = 100  # splits that are drawn at a time
 _MOST = 500  # earlier questions that a window is compared with, drawn evenly
 
 
@@ -73,10 +75,13 @@ class QuestionDrift:
 def mmd_p(before: Array, after: Array, *, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
     """p-value of the hypothesis that two samples come from one distribution.
 
+    Splits are drawn until some are as extreme as the samples themselves, which is soon the case while nothing changes
+    (Besag & Clifford 1991, "Sequential Monte Carlo p-values").
+
     Args:
         before: shape (n, d).
         after: shape (m, d).
-        permutations: how often the pooled rows are split at random.
+        permutations: how often the pooled rows are split at random, at most.
         seed: of the splits.
     """
     rows = np.concatenate([before, after])
@@ -84,15 +89,26 @@ def mmd_p(before: Array, after: Array, *, permutations: int = PERMUTATIONS, seed
     squared = np.maximum(
         (rows**2).sum(1)[:, None] + (rows**2).sum(1)[None, :] - 2 * rows @ rows.T, 0
     )  # distances, shape (n + m, n + m)
-    kernel = np.exp(-squared / (np.median(squared[np.triu_indices(n + m, 1)]) or 1.0))
+    kernel = np.exp(-squared / (float(np.median(squared)) or 1.0))
     totals = kernel.sum(1)
-    splits = np.random.default_rng(seed).random((permutations, n + m), dtype=np.float32).argpartition(m, 1)[:, :m]
-    chosen = np.concatenate([np.arange(n, n + m)[None], splits])  # shape (1 + permutations, m)
-    within = kernel[chosen[:, :, None], chosen[:, None, :]].sum((1, 2))
-    across = totals[chosen].sum(1) - within
-    rest = totals.sum() - within - 2 * across
-    statistics = within / m**2 + rest / n**2 - 2 * across / (n * m)
-    return float((statistics >= statistics[0] - 1e-6).mean())
+    whole = float(totals.sum())
+
+    def statistics(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Of windows of the rows `chosen`, shape (splits, m)."""
+        within = kernel[chosen[:, :, None], chosen[:, None, :]].sum((1, 2), dtype=np.float64)
+        across = totals[chosen].sum(1, dtype=np.float64) - within
+        return np.asarray(within / m**2 + (whole - within - 2 * across) / n**2 - 2 * across / (n * m))
+
+    ours = float(statistics(np.arange(n, n + m)[None])[0]) - 1e-6
+    draws, extreme, done = np.random.default_rng(seed), 0, 0
+    while done < permutations:
+        rows_now = min(_CHUNK, permutations - done)
+        splits = draws.random((rows_now, n + m), dtype=np.float32).argpartition(m, 1)[:, :m]
+        reached = np.flatnonzero(statistics(splits) >= ours)
+        if extreme + reached.size >= _EXTREME:
+            return _EXTREME / (done + int(reached[_EXTREME - extreme - 1]) + 1)
+        extreme, done = extreme + reached.size, done + rows_now
+    return (extreme + 1) / (permutations + 1)
 
 
 def most_shifted(before: Array, after: Array, questions: Sequence[str], most: int = 5) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from synth_dspy.loop.signals.sequential import RATE, PEvidence, Ranks
+from synth_dspy.loop.signals.sequential import BLOCK, RATE, PEvidence, Ranks
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class RankDrift:
     high: bool
     rate: float = RATE
     seed: int = 0
-    evidence: PEvidence = field(default_factory=PEvidence)
+    evidence: PEvidence = field(default_factory=lambda: PEvidence(BLOCK))
     alarm: bool = False
     _ranks: Ranks = field(init=False)
 

@@ -18,22 +18,28 @@ import numpy as np
 
 RATE = 0.05
 """The probability that a signal ever raises an alarm although nothing changes, unless another is asked for."""
+BLOCK = 32
+"""Observations in a block, of signals that observe every request."""
 _CERTAIN = 1e-12
 _SLOPES = (0.4, 0.9)
 
 
 @dataclass(slots=True)
 class ChangeEvidence:
-    """The mean, over the times `s` at which things may have changed, of the product of the e-values since `s`.
+    """The mean, over the times at which things may have changed, of the product of the e-values since then.
 
-    Time `s` has the weight 1 / (s (s + 1)): a change at observation 100 needs evidence 10,100 times as strong as one at
-    the beginning, which is a few observations more.
+    These times are the beginnings of blocks of observations. Block `k` has the weight 1 / (k (k + 1)): a change at
+    block 100 needs evidence 10,100 times as strong as one at the beginning, which is a few observations more. Longer
+    blocks make later changes easier to notice; one in the middle of a block counts from the next block on, or, in part,
+    from its beginning.
 
     Attributes:
+        block: observations in a block.
         value: the evidence now; 1 before any observation.
         seen: observations so far.
     """
 
+    block: int = 1
     value: float = 1.0
     seen: int = 0
     _changed: float = 0.0
@@ -49,10 +55,11 @@ class ChangeEvidence:
         """
         if not e >= 0:
             raise ValueError(f"An e-value is at least 0, not {e}.")
+        k, place = divmod(self.seen, self.block)
         self.seen += 1
-        began = 1 / (self.seen * (self.seen + 1))
+        began = 1 / ((k + 1) * (k + 2)) if place == 0 else 0.0
         self._changed = (self._changed + began) * e
-        self.value = self._changed + 1 / (self.seen + 1)
+        self.value = self._changed + 1 / (k + 2)
         return self.value
 
 
@@ -74,9 +81,16 @@ class PEvidence:
 
     After a change p-values may all be tiny, as of a new topic, or merely lean to the small side, as of a latency that
     grew by half.
+
+    Attributes:
+        block: as of `ChangeEvidence`.
     """
 
-    _bets: list[ChangeEvidence] = field(default_factory=lambda: [ChangeEvidence() for _ in range(1 + len(_SLOPES))])
+    block: int = 1
+    _bets: list[ChangeEvidence] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bets = [ChangeEvidence(self.block) for _ in range(1 + len(_SLOPES))]
 
     @property
     def value(self) -> float:

@@ -1,0 +1,101 @@
+"""Rehearse the loop of a task: `python -m synth_dspy.rehearse TASK`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from tyro.conf import Positional
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
+
+
+class RehearseConfig(Settings):
+    """What is rehearsed, and in which world."""
+
+    task: Positional[str]
+    """Name of a task file in programs/."""
+    seeds: int = Field(default=200, ge=1)
+    """How often each event and each challenger is rehearsed."""
+    first_seed: int = Field(default=0, ge=0)
+    """The first of the seeds."""
+    only: Literal["all", "events", "challengers"] = "all"
+    """Events that happen to a service, challengers at the gate, or both."""
+    questions: Path | None = None
+    """Labelled questions to replay, JSON lines or CSV; without them, embeddings are drawn around topics."""
+    text: str = "text"
+    """The field of these with the question."""
+    kind: str = "kind"
+    """The field of these with the question's kind, such as its intent."""
+    most: int = Field(default=5_000, ge=100)
+    """Questions that are embedded at most, spread evenly over the file."""
+    embedder: str = "embedded/all-minilm-l6-v2"
+    """The embedding model for them."""
+    quality: float = Field(default=0.65, gt=0.2, lt=0.95)
+    """Share of the first champion's answers that are right."""
+    sensitivity: float = Field(default=0.85, gt=0, le=1)
+    """Share of right answers that the judge calls right."""
+    specificity: float = Field(default=0.80, gt=0, le=1)
+    """Share of wrong answers that the judge calls wrong."""
+    noise: float = Field(default=0.10, ge=0, lt=0.5)
+    """Share of people's ratings that say the contrary of what is right."""
+    rated: float = Field(default=0.30, ge=0, le=1)
+    """Share of the answers that somebody rates."""
+    rate: float = Field(default=0.05, gt=0, lt=1)
+    """Probability of any false alarm, over all signals together."""
+    processes: int | None = Field(default=None, ge=1)
+    """At a time; by default one a core."""
+    out: Path | None = None
+    """Folder of the report; by default runs/TASK/rehearsal in the workspace."""
+
+
+def main(args: list[str]) -> None:
+    """Rehearse without model calls, and write report.html, report.md and rehearsal.jsonl."""
+    about = (
+        "Rehearse the loop without model calls: scores are drawn from stated probabilities; signals, gate, cycle, "
+        "registry and store are the real ones. The report says what is noticed, how late, with how many false alarms, "
+        "what is promoted, and how many labels that takes."
+    )
+    config = parse(RehearseConfig, verb="rehearse", description=about, args=args)
+
+    from synth_dspy.core.terminal import standard_output
+    from synth_dspy.core.workspace import find_workspace, task_file
+    from synth_dspy.loop.rehearsal.challengers import CHALLENGERS
+    from synth_dspy.loop.rehearsal.drawn import Judge
+    from synth_dspy.loop.rehearsal.events import EVENTS
+    from synth_dspy.loop.rehearsal.report import write_report
+    from synth_dspy.loop.rehearsal.run import rehearse
+    from synth_dspy.loop.rehearsal.stream import read_questions
+    from synth_dspy.loop.rehearsal.trial import Setting
+    from synth_dspy.loop.rehearsal.users import Users
+    from synth_dspy.models.roles import embedder_for
+
+    workspace = find_workspace()
+    task_file(workspace, config.task)
+    if config.sensitivity + config.specificity <= 1:
+        raise SetupError(
+            "--sensitivity and --specificity together must be above 1: a judge that guesses shows nothing."
+        )
+    questions, source = None, "drawn around topics"
+    if config.questions is not None:
+        embed = embedder_for(config.embedder).embed
+        questions = read_questions(config.questions, config.text, config.kind, embed, most=config.most)
+        source = f"{len(questions.texts):,} replayed from {config.questions.name}, embedded by {config.embedder}"
+    judge, users = Judge(config.sensitivity, config.specificity), Users(rated=config.rated, noise=config.noise)
+    console = standard_output()
+    rehearsal = rehearse(
+        config.seeds,
+        first=config.first_seed,
+        setting=Setting(config.quality, judge, users, config.rate),
+        questions=questions,
+        source=source,
+        events=() if config.only == "challengers" else tuple(EVENTS),
+        challengers=() if config.only == "events" else tuple(CHALLENGERS),
+        processes=config.processes,
+        progress=lambda done, of: console.print(f"{done} of {of}") if done % max(1, of // 10) == 0 else None,
+    )
+    for path in write_report(rehearsal, config.out or workspace / "runs" / config.task / "rehearsal"):
+        console.print(str(path), soft_wrap=True)
