@@ -21,6 +21,10 @@ COMMANDS = {
     "export": "write what a program learned from as a chat data set",
     "document": "comments for the tables of a database, by a saved program",
     "train": "one training, from its spec file",
+    "serve": "answer requests with a task's champion, and take feedback",
+    "versions": "versions of a task's program, and what each comes from",
+    "promote": "make a version the champion, which answers",
+    "rollback": "return to the previous champion",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }

@@ -34,7 +34,7 @@ class Resources:
         judge: the task's judge, once it exists; scores the student's answers for preferences.
         training: settings by training method, from the run's configuration.
         minutes: time limit of each training; None: no limit.
-        feedback: human preferences: the program's inputs, with `chosen` and `rejected`.
+        feedback: people's feedback: the program's inputs, with `chosen` and `rejected`, or `answer` and `good`.
         scored: whether programs will be scored on what is synthesised: only the surest questions will do.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.

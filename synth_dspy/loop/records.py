@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID, uuid5
 
 Alias = Literal["champion", "challenger", "previous"]
 Route = Literal["champion", "challenger", "shadow"]
@@ -136,3 +137,8 @@ class Deletion:
     reason: str
     requests: tuple[str, ...]
     feedback: tuple[str, ...]
+
+
+def shadow_of(request: str) -> str:
+    """The id of the request that is a challenger's copy of this one, so that the two answers can be paired."""
+    return uuid5(UUID(request), "shadow").hex
