@@ -89,7 +89,7 @@ GIVEN_TO: Final = re.compile(r"[A-Z]\w+ (?:an?|the|to|all|any|its|their|with)\b|
 """After a verb of giving: first to whom, then what."""
 
 ADJUNCT: Final = re.compile(
-    r" (?P<word>(?:only |but only )?(?:if|when|unless|until|before|after|once|upon)|because|so that|in order to|"
+    r" (?P<word>(?:only |but only )?(?:if|when|until|before|after|once|upon)|because|so that|in order to|"
     r"by(?= [a-z]+ing\b)|using) "
 )
 ASKED_BY_ADJUNCT: Final = {
@@ -98,7 +98,7 @@ ASKED_BY_ADJUNCT: Final = {
 NOT_BEFORE_ADJUNCT: Final = words(
     "see check determine know ask asks decide verify even as or and whether specify long soon just only "
     "shortly immediately than commencing based effective conditioned made "
-    "binding contingent dependent incumbent"
+    "binding contingent dependent incumbent except agreed"
 )
 INTENTION: Final = re.compile(
     r"\b(?:you (?:want|wish|would|need|like)|possible|necessary|any|so|applicable|appropriate)$|you want|you wish"
@@ -130,7 +130,7 @@ OBJECT: Final = re.compile(
     r"(?! reason)"
 )
 LAW: Final = re.compile(
-    r"(?P<law>(?:the )?(?:(?:internal|substantive) )?laws? of (?:the )?[A-Z]\w+(?: (?:of|and|the|[A-Z]\w+))*)"
+    r"(?P<law>(?:the )?(?:(?:internal|substantive) )?laws? of (?:the )?[A-Z]\w+(?:(?: of| and)?(?: the)? [A-Z]\w+)*)"
 )
 NEXT_CLAUSE: Final = re.compile(
     r"[,;] (?:and|but|so|provided|however|in which case)"

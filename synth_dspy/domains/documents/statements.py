@@ -281,6 +281,8 @@ class StatementQuestions:
             return None
         question = self._with_name(_plain(made.question)) + "?"
         question = question[0].upper() + question[1:]
+        if question.endswith(".?"):  # two sentences, the second begun with a small letter
+            return None
         for text in (question, answer):
             if not text or grammar.POINTING.search(text) or _is_odd(text):
                 return None
@@ -384,7 +386,7 @@ def _adjuncts(asked: str, rest: str) -> Iterator[Statement]:
     shortest = 1 if re.match(grammar.PARTICIPLE, head) else 2 if head.startswith("be ") else 3
     if len(head.split()) < shortest or head.split()[-1] in grammar.NOT_BEFORE_ADJUNCT or grammar.FINITE.search(head):
         return
-    ask = "Under what condition" if word.endswith(("if", "unless")) else grammar.ASKED_BY_ADJUNCT.get(word, "When")
+    ask = "Under what condition" if word.endswith("if") else grammar.ASKED_BY_ADJUNCT.get(word, "When")
     yield Statement("adjunct", f"{ask} {asked} {head}", rest[match.start() + 1 :])
 
 
