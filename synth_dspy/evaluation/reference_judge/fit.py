@@ -235,7 +235,7 @@ _DENIES = frozenset(
     {"negation", "reversal", "uncertainty", "contrast", "candidates", "false fact", "other party", "bound",
      "date bound", "forged", "question", "second figure"}
 )  # fmt: skip
-_AFFIRMS = frozenset({"truth", "hard"})
+_AFFIRMS = frozenset({"truth", "hard", "measure", "law"})
 _CHANGED = frozenset({"digit", "unit", "month", "name", "negated inside", "second figure", "bound", "date bound"})
 _UNNAMED = frozenset({"crumb", "question", "forged", "digit", "unit", "month"})
 """Attacks that need not name the reference: then only the first question can reject them."""
