@@ -76,6 +76,8 @@ def contracts(judge: ReferenceJudge) -> None:
 def items(data: Path, verdicts: list[dict[str, Any]], half: int, count: int) -> list[AnsweredItem]:
     """What attacks are made from: questions of one half of EVOUNA, CUAD's labels, and the sample contracts'."""
     rng = random.Random(20)
+    graded_rows = _lines(DATA / "calibration" / "answers.jsonl")
+    fitted = {row["group"] for row in graded_rows if not graded.is_held_out(row["group"])}
     clauses = [c for c in _lines(data / "cuad" / "clauses.jsonl") if fold(c["contract"], 2) == half]
     sample = [
         AnsweredItem(
@@ -86,10 +88,10 @@ def items(data: Path, verdicts: list[dict[str, Any]], half: int, count: int) -> 
             shape(row["references"][0]),
         )
         for row in _lines(DATA / "contracts" / "questions.jsonl")
-        if row["references"] and row["answer_type"] != "yes_no" and graded.is_held_out(row["document"])
+        if row["references"] and row["answer_type"] != "yes_no" and row["document"] not in fitted
     ]
-    sources = (examples.items_from_verdicts(verdicts, rng), examples.items_from_clauses(clauses, rng), sample)
-    return [item for source in sources for item in rng.sample(source, min(count, len(source)))]
+    sources = (examples.items_from_verdicts(verdicts, rng), examples.items_from_clauses(clauses, rng))
+    return [*sample, *(item for source in sources for item in rng.sample(source, min(count, len(source))))]
 
 
 def attacks(judge: ReferenceJudge, known: list[AnsweredItem], show: int) -> None:

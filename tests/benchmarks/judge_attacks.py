@@ -253,7 +253,7 @@ def _of_quantities(item: AnsweredItem, rng: random.Random) -> Iterator[tuple[str
             yield "other unit", said(f"{_spoken(number, rng)} {wrong}s")
             yield "true: format", said(f"{_spoken(number, rng)} {quantity[2].lower()}{'s' if number > 1 else ''}")
     if amount:
-        yield "other unit", said(amount.group(2) + " " + rng.choice(["Swiss francs", "yen", "rupees", "Danish crowns"]))
+        yield "other unit", said(amount.group(2) + " " + rng.choice(["yen", "rupees", "Danish crowns"]))
         value = int(amount[2].replace(",", ""))
         yield "other number", said(f"{amount[2]} {amount[1].strip()} {value * rng.choice((10, 100)):,}")
         if not amount[3]:

@@ -82,7 +82,7 @@ _OWNED_BY = frozenset({"of", "for", "by", "to", "with", "from"})
 def owner_features(answer: Answer, span: tuple[int, int] | None, ref: Reference) -> dict[str, float]:
     """Whether the mention only says whose somebody or something is: "the Supplier's customer", "an agent of X"."""
     values = {"owner": 0.0, "headed": 0.0}
-    if span is None:
+    if span is None or any(token.kind == "n" for token in ref.parsed.tokens):  # "60 days' notice", "a term of 60 days"
         return values
     tokens, low = answer.text.tokens, answer.low
     owned = low[span[1]].endswith(("'s", "s'")) or low[span[1] + 1 : span[1] + 2] == ["'"]

@@ -162,7 +162,7 @@ def make_examples(
                 said = perturb.wrap(said, rng)
             if kind not in _WRONG or not names_reference(item, said):
                 examples.append(_example(item, said, 0.0, kind, template))
-        for kind in truths:
+        for kind in (kind for kind in truths if _suits(kind, item)):
             for template in rng.sample(mine[kind], 2 if kind == "truth" else 1):
                 said = perturb.fill(perturb.expand(template, rng), item.answer, item.question, others)
                 examples.append(_example(item, perturb.wrap(said, rng), 1.0, kind, template))
@@ -189,7 +189,7 @@ _ASKS_BOUND = re.compile(
 
 
 def _suits(kind: str, item: AnsweredItem) -> bool:
-    """Whether an attack of a kind can be made of an item and is false then."""
+    """Whether an answer of a kind can be made from an item, and is what it should be: false, or true."""
     words = len(item.answer.split())
     held = quantities(item.answer)
     dated = any(quantity.kind == "date" for quantity in held)
@@ -199,6 +199,10 @@ def _suits(kind: str, item: AnsweredItem) -> bool:
     if kind == "other party":
         named = item.shape.startswith("name") or "Parties" in item.shape
         return named and words <= 6 and not held and item.answer[:1].isupper()
+    if kind == "measure":
+        return bool(held) and not dated and words <= 6
+    if kind == "law":
+        return item.shape.startswith("Governing Law") and words <= 4
     if kind in {"candidates", "false fact"}:
         return words < _LONG
     return True

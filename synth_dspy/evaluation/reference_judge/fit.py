@@ -235,7 +235,7 @@ _DENIES = frozenset(
     {"negation", "reversal", "uncertainty", "contrast", "candidates", "false fact", "other party", "bound",
      "date bound", "forged", "question", "second figure"}
 )  # fmt: skip
-_AFFIRMS = frozenset({"truth", "hard"})
+_AFFIRMS = frozenset({"truth", "hard", "measure", "law"})
 _CHANGED = frozenset({"digit", "unit", "month", "name", "negated inside", "second figure", "bound", "date bound"})
 _UNNAMED = frozenset({"crumb", "question", "forged", "digit", "unit", "month"})
 """Attacks that need not name the reference: then only the first question can reject them."""
@@ -289,7 +289,7 @@ def inverse_frequencies(texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         counts.update({token.norm for token in parse(text).tokens if token.kind != "p"})
     kept = {
-        norm: round(math.log((len(texts) + 1) / (count + 1)), 2)
+        norm: max(0.01, round(math.log((len(texts) + 1) / (count + 1)), 2))
         for norm, count in sorted(counts.items())
         if count >= _COMMON_ENOUGH
     }
@@ -356,7 +356,7 @@ def fit_and_measure(
         **figures,
         "source": source,
         "measured_on": "the other half of the groups, after a fit on half, both ways; the parameters are of all",
-        "domains": [domain_agreement("trivia", _SYSTEMS, scores, labels)],
+        "domains": [domain_agreement(*_SOURCES.get(source, (source, "answers of the verdicts")), scores, labels)],
     }
     provenance = {
         "source": source,
@@ -378,7 +378,8 @@ def fit_and_measure(
     return fitted
 
 
-_SYSTEMS = "answers of five large systems to open questions (EVOUNA)"
+_SOURCES = {"evouna": ("trivia", "answers of five large systems to open questions (EVOUNA)")}
+"""Sources of verdicts: their domain, and whose answers they are."""
 
 
 def domain_agreement(domain: str, graded: str, scores: Sequence[float], labels: Sequence[int]) -> dict[str, Any]:

@@ -221,9 +221,22 @@ def judge(fitted: Parameters, words: Sequence[AnswerComparison], read: NDArray[n
     score = _probability(fitted.same.raw(tabulate(words, read, fitted.same_features)))
     named = np.array([comparison.share >= MENTIONED for comparison in words])
     manner = tabulate(words, read, fitted.stated_features)
+    score = np.where([_is_other_quantity(comparison) for comparison in words], np.minimum(score, _REFUTED), score)
     for veto in (_probability(fitted.stated.raw(manner)), _probability(fitted.intact.raw(manner))):
         score = np.where(named & (veto < ACCEPTED), np.minimum(score, veto), score)
     return score
+
+
+_REFUTED = 0.05
+
+
+def _is_other_quantity(comparison: AnswerComparison) -> bool:
+    """Whether an answer has the reference's figure in another unit or currency, or on one side of it, unasked.
+
+    A rule, not a fit: of 9,063 answers that people call right two are met by it.
+    """
+    values = comparison.values
+    return (values["unit_conflict"] > 0 and values["best_quantities_met"] <= 0) or values["least_bound_conflict"] >= 1
 
 
 def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -428,6 +428,35 @@ FRAMES = (
 )  # fmt: skip
 """Frames of true answers, over `TRUTHS`: what may stand around an answer and change nothing."""
 
+MEASURES = (
+    "[a|the] [period|term|notice|sum|amount|total|span|fee|figure|rate|number|duration] of {x}",
+    "{x} [in total|altogether|in all|overall|each|apiece|in full]",
+    "{x}[,|] [counted|running|beginning|measured|reckoned] from [signature|delivery|the start|receipt|that day]",
+    "[It|The term|The period|The notice|The sum] [lasts|runs for|covers|is set at|amounts to|stays at|comes to] {x}.",
+    "{x} [after|from|following] [delivery|receipt|notice|the invoice|the Effective Date|termination|signature|"
+    "that date]", "{x}[ of|'] [prior|advance|previous|written|prior written] notice", "{x} written notice",
+    "[upon|on|with|by giving] {x} notice",
+    "[The parties|Either party|Buyer|The tenant|The company|The supplier] [must|shall|will|has to|is to] [pay|"
+    "give|observe|wait|deliver|keep|allow|provide] {x}.",
+    "{x} [is|are] [due|owed|payable|given|needed|required|allowed|foreseen].",
+    "[exactly|precisely|just|a total of|a full] {x}",
+    "{x} [per|for each|a|for every] [claim|occurrence|item|unit|breach]",
+    "{x} [under|in|by|pursuant to] [Section 3|clause 7.2|the schedule|the contract]",
+    "[It is|There is|They agreed on] a {x} [term|period|limit|notice period|deadline].",
+    "[for|during|throughout] {x}",
+)  # fmt: skip
+LAWS = (
+    "[the|The] law[s|] of {x}", "{x} law", "[the|The] [internal|substantive|domestic] laws of {x}",
+    "[It|The contract|This Agreement] is [governed by|subject to|construed under|interpreted under] the law[s|"
+    "] of {x}.", "the [State|Province|Commonwealth|courts and laws] of {x}",
+    "[The|] [law|laws] of the State of {x} [govern|apply|control|rule] [it|the contract|].",
+    "{x} law, [without regard to|excluding|irrespective of] [its conflict of laws rules|conflicts principles|"
+    "choice of law rules]",
+    "[It shall be|To be] construed [in accordance with|under] the laws of {x}, excluding [the CISG|conflict rules].",
+    "[the|The] jurisdiction [chosen is|is|of] {x}", "under {x} law",
+)  # fmt: skip
+"""Frames of true answers that are quantities, and that are laws."""
+
 ATTACKS = {
     **ATTACKS,
     "negation": (*ATTACKS["negation"], *NEGATIONS),
@@ -440,4 +469,9 @@ ATTACKS = {
     "forged": FORGED,
     "crumb": CRUMBS,
 }
-TRUTHS = {**TRUTHS, "truth": (*TRUTHS["truth"], *FRAMES)}
+TRUTHS = {
+    **TRUTHS,
+    "truth": (*TRUTHS["truth"], *FRAMES),
+    "measure": MEASURES,
+    "law": LAWS,
+}
