@@ -282,6 +282,23 @@ def test_a_preference_about_nothing_that_was_read_ends_the_run_before_any_model_
     assert not server.requests
 
 
+def test_feedback_on_held_out_questions_is_left_out_and_counted(tmp_path: Path, server: Server) -> None:
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+    compile_(tmp_path / "before", server, Rivers(), evaluation={"arms": ["zero_shot"]})
+    asked = {name: rows_of(tmp_path / "before", name)[0]["question"] for name in ("train", "test")}
+    path = tmp_path / "feedback.jsonl"
+    lines = [{"question": q, "answer": "sea", "good": True, "id": n, "feedback": [n]} for n, q in asked.items()]
+    lines.append({"question": f" {asked['test'].upper()}", "chosen": "sea", "rejected": "lake"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results, _ = compile_(
+        tmp_path / "after", server, Rivers(), evaluation={"arms": ["zero_shot"]}, training={"feedback": str(path)}
+    )
+    (row,) = rows_of(tmp_path / "after", "feedback")
+    assert (row["question"], row["good"], row["feedback"]) == (asked["train"], True, ["train"])
+    assert any("2 lines left out: they ask a held-out question" in note for note in results["notes"])
+
+
 def test_a_source_that_nobody_could_learn_from_ends_a_new_run_before_any_model_is_asked(
     tmp_path: Path, server: Server
 ) -> None:

@@ -165,6 +165,15 @@ def test_events_count_the_tokens_that_are_estimated(make: Make) -> None:
     assert events[0]["steps"] == result["steps"] == 4
 
 
+def test_both_labels_of_kto_weigh_the_same() -> None:
+    from synth_dspy.training.trainers.kto import label_weights
+
+    assert label_weights([True, False]) == [1.0, 1.0]
+    weights = label_weights([True] * 6 + [False] * 2)
+    assert sum(weights[:6]) == pytest.approx(sum(weights[6:]))
+    assert label_weights([True] * 99 + [False])[-1] == 4.0
+
+
 @pytest.mark.parametrize(("method", "loss"), [("dpo", 0.693147), ("kto", 0.5)])
 def test_training_begins_at_the_reference(make: Make, method: str, loss: float) -> None:
     result, _ = run(make(method))

@@ -141,7 +141,8 @@ class Training(Settings):
     minutes: float = Field(default=10.0, gt=0)
     """Time limit of each training in minutes. Estimated before it starts: it uses as many rows as fit."""
     feedback: Path | None = None
-    """Preferences that people gave, as JSON lines: the program's inputs, `chosen` and `rejected`."""
+    """People's feedback, as JSON lines: the program's inputs, with `chosen` and `rejected` answers (for dpo and orpo),
+    or with one `answer` that is `good`: true or false (for kto; sft learns the good ones)."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the recipe and the training by method, for example `[training.options.sft] examples = 200,
     epochs = 2`."""

@@ -28,6 +28,7 @@ from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
+from synth_dspy.pipeline.tracking import track_run, tracking_uri
 from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, restrict_config, run_settings
 
 if TYPE_CHECKING:
@@ -287,6 +288,9 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
     with Ledger(run.folder / "ledger.sqlite", resume_command=run.resume_command) as ledger:
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
+    if tracking_uri() is not None:
+        with bars.status("tracking"):
+            track_run(run.folder, run.task, bars.say)
     for program in experiment.programs.values():
         keep_no_calls(program)
     return Run(run.folder, experiment.programs if task is not None else {})

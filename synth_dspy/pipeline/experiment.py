@@ -192,7 +192,7 @@ class Experiment(Context):
         resources = replace(resources, evidence_by_id={})
         with self.run.station("synthesis"):
             rows, row_facts = collect_rows(context, knowledge, splits, resources)
-        resources = replace(resources, feedback=collect_feedback(context, rows["train"], splits))
+        resources = replace(resources, feedback=collect_feedback(context, rows, splits))
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
             programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)

@@ -5,21 +5,23 @@ Held-out rows come first, because training rows are checked against them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import one_of
+from synth_dspy.core.io.jsonl import GIVEN, Check, one_of
 from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
 from synth_dspy.core.resources import Resources
+from synth_dspy.core.text import counted
 from synth_dspy.evaluation.facts import HeldOut, RowFacts, SplitFacts
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.proposals import unread, with_reviewed
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
+from synth_dspy.synthesis.text import tokens
 from synth_dspy.training.feedback import read_feedback
 
 _SHOWN = 3
@@ -124,11 +126,11 @@ def _split(rows: Sequence[dspy.Example], available: Sequence[dspy.Example]) -> S
 
 
 def check_feedback(context: Context, knowledge: Knowledge) -> None:
-    """Check the file of people's preferences before the synthesis, after which it is used.
+    """Check the file of people's feedback before the synthesis, after which it is used.
 
     Raises:
-        SetupError: it cannot be read, or a line lacks a side or an input, or names an unknown group; names the line and
-            the field.
+        SetupError: it cannot be read, or a line lacks an answer or an input, or names an unknown group; names the line
+            and the field.
     """
     path, examples = context.config.training.feedback, [*knowledge.labelled, *knowledge.prompts]
     if path is None:
@@ -136,31 +138,55 @@ def check_feedback(context: Context, knowledge: Knowledge) -> None:
     inputs = sorted(examples[0].inputs().keys()) if examples else []
     groups = one_of({item.group for item in knowledge.items}, context.task.noun)
     # An input that equals the group in every example, such as the document that a question is about.
-    checks = {name: groups for name in inputs if all(example.get(name) == example.get("group") for example in examples)}
-    read_feedback(path, inputs, checks=checks)
+    named = {name: groups for name in inputs if all(example.get(name) == example.get("group") for example in examples)}
+    read_feedback(path, inputs, checks=_types(inputs, examples) | named)
+
+
+def _types(inputs: Sequence[str], examples: Sequence[dspy.Example]) -> dict[str, Check]:
+    """The checks of inputs that are not texts."""
+    texts = {name for name in inputs if all(isinstance(example.get(name), str | None) for example in examples)}
+    return {name: GIVEN for name in inputs if name not in texts}
 
 
 def collect_feedback(
-    context: Context, train: Sequence[dspy.Example], splits: datasets.Splits
+    context: Context, rows: Mapping[str, Sequence[dspy.Example]], splits: datasets.Splits
 ) -> Sequence[dspy.Example]:
-    """People's preferences, without those about held-out groups."""
-    path = context.config.training.feedback
+    """People's feedback, without what is about held-out groups or asks a held-out question.
+
+    Args:
+        context: of the run.
+        rows: of every split, as `collect_rows` returns them.
+        splits: of the knowledge.
+    """
+    path, train = context.config.training.feedback, rows["train"]
     if path is None or not train:
         return ()
-    held_out = {group for name in ("dev", "test") for group in splits[name].groups}
-    feedback, left_out = read_feedback(path, sorted(train[0].inputs().keys()), held_out)
-    if left_out:
-        noun = context.task.noun
-        context.note(
-            f"Of the preferences in {path.name}, {left_out} were left out because they name a held-out {noun}."
-        )
+    inputs = sorted(train[0].inputs().keys())
+    unseen = {group for name in ("dev", "test") for group in splits[name].groups}
+    given, naming = read_feedback(path, inputs, unseen, _types(inputs, train))
+    asked = {
+        name: {_asked(example, inputs) for example in (*rows[name], *splits[name].labelled)}
+        for name in ("train", "dev", "test")
+    }
+    questions = asked["test"] | (asked["dev"] - asked["train"])  # without dev questions, "dev" is the trainset
+    feedback = [example for example in given if _asked(example, inputs) not in questions]
+    reasons = {f"name a held-out {context.task.noun}": naming, "ask a held-out question": len(given) - len(feedback)}
+    for why, count in reasons.items():
+        sentence = f"Of the feedback in {path.name}, {counted(count, 'line')} left out: they {why}."
+        if count and sentence not in context.notes:  # folds share their notes
+            context.note(sentence)
     groups = {str(example.group) for example in train} | set(splits["train"].groups)
-    rows = [
-        {"id": f"human-{n}", "group": next((v for v in e.values() if v in groups), None), **e.toDict()}
-        for n, e in enumerate(feedback, start=1)
-    ]
-    context.run.write_jsonl("datasets/feedback.jsonl", rows)
+    written = []
+    for number, example in enumerate(feedback, start=1):
+        group = next((value for value in example.inputs().values() if str(value) in groups), None)
+        written.append({"id": f"human-{number}", "group": group, **example.toDict()})
+    context.run.write_jsonl("datasets/feedback.jsonl", written)
     return feedback
+
+
+def _asked(example: dspy.Example, inputs: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The words of an example's inputs."""
+    return tuple(tokens(str(example.get(name))) for name in inputs)
 
 
 def _synthesise(context: Context, name: str, splits: datasets.Splits, resources: Resources, wanted: int) -> Synthesis:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import dspy
 from dspy.teleprompt import Teleprompter
@@ -21,7 +22,7 @@ from synth_dspy.core.errors import ArmError
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.models.weights import registry
-from synth_dspy.training.feedback import human_rows
+from synth_dspy.training.feedback import BY_METHOD, human_rows
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
 from synth_dspy.training.spec import PROMPTS, Method
@@ -42,6 +43,7 @@ __all__ = [
     "without_weights",
 ]
 
+_Row = TypeVar("_Row")
 Settings = Mapping[str, Any]
 """`TrainSpec` fields."""
 NVIDIA = Path("/proc/driver/nvidia/version")
@@ -135,11 +137,12 @@ class WeightOptimizer(Teleprompter):
         program = bare(self.start(student, trainset, valset))
         generated = self.rows(self.traced(program, self.chosen(program, supported)))
         human = self.human(program)
-        rows = [*generated.rows, *human.rows]
+        rows = spread_evenly(generated.rows, human.rows)
+        self.check(rows)
         without_evidence = len(trainset) - len(supported)
         counts = {
             "rows": len(rows),
-            "by_origin": {**generated.counts["by_origin"], **human.counts["by_origin"]},
+            "by_origin": dict(Counter(row["origin"] for row in rows)),
             "dropped": {
                 **({"evidence not found": without_evidence} if without_evidence else {}),
                 **generated.counts["dropped"],
@@ -213,10 +216,17 @@ class WeightOptimizer(Teleprompter):
         raise NotImplementedError
 
     def human(self, program: dspy.Module) -> Rows:
-        """Rows of human preferences, for methods that learn from pairs."""
-        if self.method not in ("dpo", "orpo") or not self.resources.feedback:
+        """Rows of people's feedback, of the kind that the method learns from."""
+        if self.method not in BY_METHOD or not self.resources.feedback:
             return Rows(())
-        return human_rows(self.resources.feedback, program, self.resources.executor)
+        return human_rows(self.resources.feedback, program, self.resources.executor, BY_METHOD[self.method])
+
+    def check(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Check all rows, generated ones and people's.
+
+        Raises:
+            ArmError: the method cannot learn from them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +256,12 @@ class Configured:
 def merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
     """Settings by method, merged; `above` wins."""
     return {method: {**below.get(method, {}), **above.get(method, {})} for method in {**below, **above}}
+
+
+def spread_evenly(rows: Sequence[_Row], others: Sequence[_Row]) -> list[_Row]:
+    """Both, the others spread evenly among the rows, so that a time limit cuts the same share of each."""
+    places = [((n + 0.5) / len(part), part is others, row) for part in (rows, others) for n, row in enumerate(part)]
+    return [row for _, _, row in sorted(places, key=lambda place: place[:2])]
 
 
 def attributes(recipe: type) -> frozenset[str]:

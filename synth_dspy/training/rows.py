@@ -107,11 +107,7 @@ def preference_rows(
 
 
 def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | None = None) -> Rows:
-    """Single answers, labelled right or wrong: the references, and the student's samples by their scores.
-
-    Raises:
-        ArmError: all answers are right, or all are wrong.
-    """
+    """Single answers, labelled right or wrong: the references, and the student's samples by their scores."""
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     for trace in traces:
@@ -128,14 +124,23 @@ def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | Non
                 label = attempt.score >= accept
                 rows.append(_row(trace, call, number, origin, completion=assistant_message(call.reply), label=label))
     right, wrong = ([row for row in rows if row["label"] is label] for label in (True, False))
-    if not right or not wrong:
-        raise ArmError(
-            f"KTO needs right and wrong answers, but all {len(rows)} are {'right' if right else 'wrong'}: raise "
-            "training.options.kto.examples or samples."
-        )
     half = None if most is None else max(1, most // 2)  # of each label, so that both remain
     kept = (*_bounded(right, half, dropped).rows, *_bounded(wrong, half, dropped).rows)
     return Rows(tuple({**row, "id": f"{row['id']}/{'right' if row['label'] else 'wrong'}"} for row in kept), dropped)
+
+
+def need_both_labels(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Check the rows of KTO.
+
+    Raises:
+        ArmError: all answers are right, or all are wrong.
+    """
+    labels = {row["label"] for row in rows}
+    if len(labels) < 2:
+        raise ArmError(
+            f"KTO needs right and wrong answers, but all {len(rows)} are {'right' if True in labels else 'wrong'}: "
+            "raise training.options.kto.examples or samples, or add people's feedback (--training.feedback)."
+        )
 
 
 def grpo_rows(traces: Iterable[Trace]) -> Rows:

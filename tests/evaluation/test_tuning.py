@@ -136,7 +136,7 @@ def test_feedback_that_could_not_be_used_is_said_once_and_arms_that_answered_ali
             arm["training"]["dropped"] = {"equal": 3, "human: equal": 1, "human: could not be asked": planned}
     notes = summarise(rows, facts)[0]["notes"]
     (unused,) = [note for note in notes if "feedback" in note]
-    assert unused.startswith("Of people's feedback, 3 preferences could not be used (equal: 1, could not be asked: 2)")
+    assert unused.startswith("Of people's feedback, 3 lines could not be used (equal: 1, could not be asked: 2)")
     (alike,) = [note for note in notes if "same answer" in note]
     assert alike.startswith("sft and dpo gave the same answer to every item compared")
     for changed in ({"prediction": "other"}, {"error": "timed out"}):

@@ -15,7 +15,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 from synth_dspy.training.feedback import human_rows, read_feedback
-from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
+from synth_dspy.training.rows import grpo_rows, kto_rows, need_both_labels, preference_rows, sft_rows
 from synth_dspy.training.traces import Attempt, PredictorCall, Trace, collect, prompts
 
 
@@ -167,13 +167,13 @@ def test_human_preferences_are_rendered_as_the_program_asks(tmp_path: Path) -> N
     program, student = with_student(Program(), "nothing")
     feedback, left_out = read_feedback(path, ["country"])
     assert left_out == 0
-    (row,) = human_rows(feedback, program, Executor(1)).rows
+    (row,) = human_rows(feedback, program, Executor(1), "pairs").rows
     assert student.asked == 0
     assert row["prompt"][-1]["content"] == "Country: Peru"
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["origin"]) == ("Lima", "Cusco", "human")
     assert "reply_tokens" not in row
     program.ask.lm = program.ask.lm.copy(max_tokens=48)
-    assert [row["reply_tokens"] for row in human_rows(feedback, program, Executor(1)).rows] == [48]
+    assert [row["reply_tokens"] for row in human_rows(feedback, program, Executor(1), "pairs").rows] == [48]
 
 
 def test_a_preference_with_one_side_missing_names_its_line(tmp_path: Path) -> None:
@@ -195,9 +195,78 @@ def test_preferences_about_held_out_groups_and_between_equal_answers_are_not_lea
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     feedback, left_out = read_feedback(path, ["country"], held_out={"Peru"})
     assert left_out == 1
-    made = human_rows(feedback, with_student(Program(), "x")[0], Executor(1))
+    made = human_rows(feedback, with_student(Program(), "x")[0], Executor(1), "pairs")
     assert made.rows == ()
     assert made.dropped == {"equal": 1}
+
+
+def test_rated_answers_are_learned_from_by_kto_and_the_good_ones_by_sft(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.jsonl"
+    lines = [
+        {"country": "Peru", "answer": "Lima", "good": True, "id": "f1", "feedback": ["a", "b"]},
+        {"country": "Chile", "answer": "Cusco", "good": False, "source": "ai"},
+        {"country": "Peru", "chosen": "Lima", "rejected": "Cusco", "answer": "a further field"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    program, student = with_student(Program(), "nothing")
+    feedback, _ = read_feedback(path, ["country"])
+    rated = human_rows(feedback, program, Executor(1), "rated").rows
+    assert [(row["source"], row["origin"], row["label"]) for row in rated] == [
+        ("f1", "human", True),
+        ("human-2", "ai", False),
+    ]
+    (good,) = human_rows(feedback, program, Executor(1), "good").rows
+    assert good["prompt"] == sft_rows(traced()).rows[0]["prompt"]
+    assert good["completion"] == [{"role": "assistant", "content": "Lima"}]
+    assert len(human_rows(feedback, program, Executor(1), "pairs").rows) == 1
+    assert student.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ({"answer": "Lima"}, "field 'good' is missing"),
+        ({"good": True}, "field 'answer' is missing"),
+        ({"answer": "Lima", "good": "yes"}, "field 'good' is .*make it true or false"),
+        ({"answer": "Lima", "good": True, "chosen": "Lima", "rejected": "Cusco"}, "write them as two lines"),
+        ({}, "field 'chosen' is missing; give chosen and rejected .* or answer and good"),
+    ],
+)
+def test_a_line_is_a_preference_or_a_rated_answer(tmp_path: Path, line: dict[str, Any], sentence: str) -> None:
+    path = tmp_path / "feedback.jsonl"
+    path.write_text(json.dumps({"country": "Peru", **line}))
+    with pytest.raises(SetupError, match=f"line 1: .*{sentence}"):
+        read_feedback(path, ["country"])
+
+
+def test_a_rated_answer_is_learned_as_the_program_replies(tmp_path: Path) -> None:
+    """Answers are texts in the file; the reply that is served holds a number."""
+
+    class Count(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = dspy.Predict("cities: list[str] -> number: int")
+
+        def forward(self, cities: list[str]) -> dspy.Prediction:
+            with dspy.context(adapter=dspy.JSONAdapter()):
+                return self.count(cities=cities)
+
+    rated = [dspy.Example(cities=["Lima"], answer=text, good=True).with_inputs("cities") for text in ("1", "many")]
+    made = human_rows(rated, with_student(Count(), "x")[0], Executor(1), "good")
+    assert [json.loads(row["completion"][0]["content"]) for row in made.rows] == [{"number": 1}]
+    assert made.dropped == {"could not be asked": 1}
+
+    class Sentence(Program):
+        def forward(self, country: str) -> dspy.Prediction:
+            return dspy.Prediction(answer=f"The capital of {country} is {super().forward(country).answer}")
+
+    rated = [dspy.Example(country="Peru", answer=a, good=True).with_inputs("country") for a in ("Lima", "It is Lima")]
+    made = human_rows(rated, with_student(Sentence(), "x")[0], Executor(1), "good")
+    assert made.dropped == {"the answer is not the program's last reply": 2}
+    thinking = dspy.ChainOfThought("country -> answer")
+    rated = [dspy.Example(country="Peru", answer="Lima", good=True).with_inputs("country")]
+    made = human_rows(rated, with_student(thinking, "x")[0], Executor(1), "good")
+    assert made.dropped == {"the program's reply has more fields than the answer": 1}
 
 
 def test_kto_keeps_both_labels_within_its_bound_and_needs_both() -> None:
@@ -208,7 +277,7 @@ def test_kto_keeps_both_labels_within_its_bound_and_needs_both() -> None:
     assert sorted(row["label"] for row in rows) == [False, False, True, True]
     assert len({row["id"] for row in rows}) == 4
     with pytest.raises(ArmError, match="all 1 are right"):
-        kto_rows(traced("Lima", samples=1))
+        need_both_labels(kto_rows(traced("Lima", samples=1)).rows)
 
 
 def test_a_sample_that_fails_leaves_the_others() -> None:

@@ -38,6 +38,7 @@ def _texts(filled: bool) -> Check:
 
 TEXT = _require("make it a string", lambda value: isinstance(value, str))
 FILLED = _require("make it a string that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
+GIVEN = _require("give a value", lambda value: value is not None)
 TEXTS = _texts(filled=False)
 FILLED_TEXTS = _texts(filled=True)
 ID = _require(

@@ -185,8 +185,8 @@ def _unused_feedback(arms: Sequence[ArmRecord]) -> list[str]:
         return []
     reasons = ", ".join(f"{why}: {count}" for why, count in unused.items())
     return [
-        f"Of people's feedback, {counted(unused.total(), 'preference')} could not be used ({reasons}): a preference "
-        "needs two different answers, and a question that the program takes."
+        f"Of people's feedback, {counted(unused.total(), 'line')} could not be used ({reasons}): a preference "
+        "needs two different answers, and every line a question that the program takes and an answer that is its reply."
     ]
 
 

@@ -5,13 +5,13 @@ Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from synth_dspy.training.optimizer import Method
 from synth_dspy.training.recipes.preferences import AfterSft
-from synth_dspy.training.rows import Rows, kto_rows
+from synth_dspy.training.rows import Rows, kto_rows, need_both_labels
 from synth_dspy.training.traces import Trace
 
 
@@ -25,3 +25,6 @@ class LoraKto(AfterSft):
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return kto_rows(traces, most=self.bounded(self.most))
+
+    def check(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        need_both_labels(rows)

@@ -69,10 +69,13 @@ def build(
     groups: Sequence[Group] = rows.groups
     values: dict[str, Sequence[Any]] = {}
     if spec.method == "kto":
-        from synth_dspy.training.trainers.kto import with_mismatched
+        from synth_dspy.training.trainers.kto import label_weights, with_mismatched
 
         groups = [*with_mismatched(train.groups), *(with_mismatched(dev.groups) if dev else ())]
         values["label"] = [row["label"] for row in rows.rows]
+        values["weight"] = [
+            weight for part in (train, dev) if part for weight in label_weights([row["label"] for row in part.rows])
+        ]
     if spec.method in WITH_REFERENCE:
         values["reference"] = reference_logps(model, groups, bf16=bf16, store=folder / "reference.json")
     own = range(len(train.groups))

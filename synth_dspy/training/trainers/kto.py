@@ -1,7 +1,8 @@
 """Kahneman-Tversky optimisation: single answers labelled right or wrong.
 
 Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv:2402.01306. The divergence from
-the reference is estimated on mismatched answers, taken from other prompts: each row's second completion.
+the reference is estimated on mismatched answers, taken from other prompts: each row's second completion. People rate
+far more answers as good than as bad, or the other way round; as the paper advises, both labels then weigh the same.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from trl import KTOTrainer
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.trainers.common import LeanTrainer
 
+MOST_WEIGHT = 4.0
+"""Of a row of the rarer label: a few rows alone must not decide a step."""
+
 
 class Kto(LeanTrainer, KTOTrainer):
-    """TRL's KTOTrainer on groups of (answer, mismatched answer), with `reference` (n, 2) and `label` (n,)."""
+    """TRL's KTOTrainer on groups of (answer, mismatched answer).
+
+    Inputs have `reference` (n, 2), `label` (n,) and `weight` (n,).
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -31,7 +38,13 @@ class Kto(LeanTrainer, KTOTrainer):
         divergence = other.detach().mean().clamp(min=0)
         margins = torch.where(inputs["label"], own - divergence, divergence - own)
         self._note(divergence=divergence.item(), accuracy=(margins > 0).float().mean().item())
-        return (1 - torch.sigmoid(self.beta * margins)).mean()
+        return (inputs["weight"] * (1 - torch.sigmoid(self.beta * margins))).mean()
+
+
+def label_weights(labels: Sequence[bool]) -> list[float]:
+    """A weight for each row, so that both labels together weigh the same, and one on average up to `MOST_WEIGHT`."""
+    counts = {label: labels.count(label) for label in (True, False)}
+    return [min(len(labels) / (2 * counts[label]), MOST_WEIGHT) for label in labels]
 
 
 def with_mismatched(groups: Sequence[Group]) -> list[Group]:
