@@ -8,14 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from synth_dspy.core import run as runs
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.workspace import task_file
-from synth_dspy.pipeline.resources import open_retriever, open_saved
-from synth_dspy.pipeline.saved import build_task, index_folder, save
+from synth_dspy.pipeline.resources import open_saved
+from synth_dspy.pipeline.saved import build_task, save
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = '''
@@ -56,11 +55,8 @@ def contracts_run(folder: Path) -> Path:
     config = compile_settings(task_file(ROOT, "contract_qa")).model_validate({"runs": folder})
     task = build_task(ROOT, "contract_qa", config)
     run = runs.start(folder, "contract_qa", config, ROOT)
-    resources = open_saved(config, task)
-    index = index_folder(ROOT, "contract_qa", config, task)
-    retriever = open_retriever(index, task, task.source.read(None).documents, resources.embedder)
-    for arm in ("rag", "again"):
-        save(run, arm, task.program(replace(resources, retriever=retriever)), config, ROOT)
+    for arm in ("rag", "again"):  # whoever opens them makes the index
+        save(run, arm, task.program(open_saved(config, task)), config, ROOT)
     return run.folder
 
 
