@@ -33,6 +33,13 @@ def test_token_f1_is_the_best_over_references() -> None:
     assert metrics.token_f1(example("New York"), predicted) == 0.0
 
 
+def test_an_abstention_earns_no_token_f1_from_shared_words() -> None:
+    silent = prediction("The agreement does not state the governing law of the agreement.")
+    assert metrics.token_f1(example("the governing law of the agreement is Swedish law"), silent) == 0.0
+    assert metrics.token_f1(example("The agreement does not state a law."), silent) > 0.5
+    assert metrics.token_f1(example("Swedish law"), dspy.Prediction(answer="Swedish law", abstained=True)) == 0.0
+
+
 def test_repeated_words_do_not_raise_f1() -> None:
     assert metrics.token_f1(example("Delaware"), prediction("Delaware Delaware Delaware")) == pytest.approx(0.5)
 

@@ -185,8 +185,12 @@ def test_a_quick_run_waits_for_nobody(tmp_path: Path, server: Server) -> None:
 
 def test_where_no_question_was_good_the_remedy_is_named(tmp_path: Path, server: Server) -> None:
     server.behaviour.respond = lambda body: "I wonder."
+    folder = tmp_path / "halls"
+    folder.mkdir()
+    for hall in HALLS:  # price lists: nothing is stated in a sentence
+        (folder / f"{hall.lower()}.md").write_text("\n\n".join(f"{hall}, {what}: €40" for what in THINGS), "utf-8")
     with pytest.raises(SetupError, match=r"None of the \d+ questions .* --models\.teacher, or label some yourself"):
-        compile_(pages(tmp_path / "halls"), server)
+        compile_(folder, server)
 
 
 def test_where_every_question_was_rejected_the_remedy_is_named(tmp_path: Path, server: Server) -> None:

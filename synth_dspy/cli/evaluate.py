@@ -4,7 +4,7 @@
     python -m synth_dspy.evaluate runs/contract_qa/20260101-120000-ab12/programs/dpo --seeds new.jsonl --out scored
     python -m synth_dspy.evaluate --judge reference --items answers.jsonl --scores scores.jsonl
     python -m synth_dspy.evaluate --judge openai/gpt-4.1-mini --items answers.jsonl --scores scores.jsonl
-    python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl
+    python -m synth_dspy.evaluate --judge reference --fit verdicts.jsonl --clauses clauses.jsonl --graded answers.jsonl
 
 Saved programs answer the questions of `--seeds` and are scored by their task's own judge and metrics, with a report as
 after a compile; items that they were trained on are left out. For questions about documents, lines (or rows of a .csv
@@ -27,6 +27,7 @@ import shlex
 from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from tyro.conf import Positional
@@ -67,6 +68,8 @@ class EvaluateConfig(Settings):
         scores: where to write the scores, as JSON lines.
         fit: human verdicts to fit the reference judge on, as JSON lines.
         clauses: labelled contract clauses (CUAD's layout) that teach it long references.
+        graded: answers about contracts graded by hand (data/calibration/answers.jsonl): one half of the documents
+            teaches it, the other half measures it.
         parameters: the reference judge's file; by default the workspace's own.
         seed: seed for everything random in the fit.
     """
@@ -85,6 +88,7 @@ class EvaluateConfig(Settings):
     scores: Path | None = None
     fit: Path | None = None
     clauses: Path | None = None
+    graded: Path | None = None
     parameters: Path | None = None
     seed: int = 0
 
@@ -221,21 +225,24 @@ def _fit(config: EvaluateConfig) -> None:
     assert config.fit is not None
     rows = read_rows(config.fit, _VERDICT)
     clauses = read_rows(config.clauses, _CLAUSE) if config.clauses else []
+    answers = read_rows(config.graded, _GRADED) if config.graded else []
     target = config.parameters or PARAMETERS
     quiet_libraries()
-    with Bars().bar("fitting", 300) as bar:
+    with TemporaryDirectory() as folder, Bars().bar("fitting", 300) as bar:
         fitted = fit_and_measure(
             rows,
             roles.token_embedder(Models().embedder),
+            Path(folder),
             clauses=clauses,
+            answers=answers,
             seed=config.seed,
             source=config.fit.stem if config.fit.stem != "verdicts" else config.fit.resolve().parent.name,
             progress=lambda share: bar.reach(round(300 * share), 300),
         )
-    try:
-        fitted.save(target)
-    except OSError as error:
-        raise SetupError(f"The parameters cannot be written to {target} ({error.strerror}).") from error
+        try:
+            fitted.save(target)
+        except OSError as error:
+            raise SetupError(f"The parameters cannot be written to {target} ({error.strerror}).") from error
     print(f"fitted on {len(rows)} verdicts and {len(clauses)} clauses: {target}")
     print(f"on held-out groups: {json.dumps(fitted.agreement)}")
 
@@ -249,6 +256,14 @@ def _write(path: Path, text: str) -> None:
 
 _ITEM: Mapping[str, Check] = {"id": ID, "question": TEXT, "references": TEXTS, "prediction": TEXT}
 _VERDICT: Mapping[str, Check] = {**_ITEM, "label": LABEL, "group": TEXT}
+_GRADED: Mapping[str, Check] = {
+    "group": TEXT,
+    "question": TEXT,
+    "references": TEXTS,
+    "answer": TEXT,
+    "right": LABEL,
+    "arms": TEXTS,
+}
 _CLAUSE: Mapping[str, Check] = {
     "contract": TEXT,
     "category": TEXT,

@@ -35,6 +35,7 @@ class Resources:
         training: settings by training method, from the run's configuration.
         minutes: time limit of each training; None: no limit.
         feedback: people's feedback: the program's inputs, with `chosen` and `rejected`, or `answer` and `good`.
+        scored: whether programs will be scored on what is synthesised: only the surest questions will do.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
         domain: see `Task.domain`.
@@ -59,6 +60,7 @@ class Resources:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minutes: float | None = None
     feedback: Sequence[dspy.Example] = ()
+    scored: bool = False
     evidence: Metric | None = None
     noun: str = "document"
     domain: str = ""

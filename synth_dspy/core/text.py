@@ -171,14 +171,21 @@ def _number(text: str) -> str:
 
 
 def _merge_numbers(tokens: list[Token]) -> list[Token]:
-    """Merge "twenty-five", "5 million" and "two (2)" into one number token each."""
+    """Merge "twenty-five", "5 million", "a hundred and eighty" and "two (2)" into one number token each."""
     out: list[Token] = []
     for tok in tokens:
         last = out[-1] if out else None
+        if tok.kind == "n" and _completes_hundreds(out, tok):
+            hundreds = out[-1] if out[-1].kind == "n" else out[-2]
+            del out[out.index(hundreds) :]
+            tok = Token(str(int(hundreds.norm) + int(tok.norm)), "n", hundreds.start, tok.end)
+            last = out[-1] if out else None
         if last and last.kind == "n" and tok.norm in _SCALE and "." not in last.norm and last.norm.isdigit():
             out[-1] = Token(str(int(last.norm) * _SCALE[tok.norm]), "n", last.start, tok.end)
         elif last and last.kind == "n" and tok.norm in _SCALE:
             out[-1] = Token(_number(str(round(float(last.norm) * _SCALE[tok.norm]))), "n", last.start, tok.end)
+        elif last and last.norm == "a" and tok.norm in _SCALE:
+            out[-1] = Token(str(_SCALE[tok.norm]), "n", last.start, tok.end)
         elif (
             tok.kind == "n"
             and len(out) > 1
@@ -187,7 +194,9 @@ def _merge_numbers(tokens: list[Token]) -> list[Token]:
             and out[-1].norm in "- "
             and out[-2].kind == "n"
             and out[-2].end - out[-2].start > 3
-            and out[-2].norm in {"20", "30", "40", "50", "60", "70", "80", "90"}
+            and out[-2].norm.isdigit()
+            and int(out[-2].norm) % 100 in range(20, 100, 10)
+            and (int(out[-2].norm) < 100 or out[-2].end - out[-2].start > 8)
         ):
             out[-2:] = [Token(str(int(out[-2].norm) + int(tok.norm)), "n", out[-2].start, tok.end)]
         elif tok.kind == "n" and len(out) > 1 and out[-1].norm == "(" and out[-2].norm == tok.norm:
@@ -195,6 +204,15 @@ def _merge_numbers(tokens: list[Token]) -> list[Token]:
         else:
             out.append(tok)
     return out
+
+
+def _completes_hundreds(out: list[Token], tok: Token) -> bool:
+    """Whether a number word below a hundred belongs to the hundreds before it: "one hundred (and) eighty"."""
+    before = out[-2] if len(out) > 1 and out[-1].norm == "and" else out[-1] if out else None
+    spelled = before is not None and before.kind == "n" and before.end - before.start > 8 and before.norm.isdigit()
+    if before is None or not spelled or not tok.norm.isdigit() or tok.end - tok.start < 3:
+        return False
+    return int(before.norm) % 1000 in range(100, 1000, 100) and 0 < int(tok.norm) < 100
 
 
 @lru_cache(maxsize=8192)

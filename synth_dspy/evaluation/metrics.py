@@ -108,10 +108,16 @@ def exact_match(example: Any, prediction: Any, trace: Any = None) -> float:
 
 @scores("answer", "token F1")
 def token_f1(example: Any, prediction: Any, trace: Any = None) -> float:
-    """F1 of the tokens shared with the best reference (SQuAD's); abstention where there are none."""
+    """F1 of the tokens shared with the best reference (SQuAD's); abstention where there are none.
+
+    An abstention answers nothing, and the words that it shares with a reference earn it nothing, unless the reference
+    itself says that the document is silent.
+    """
     references = _references(example)
     if not references:
         return abstention(example, prediction)
+    if _abstained(example, prediction) and not any(map(abstains, references)):
+        return 0.0
     answer = Counter(normalize_answer(_answer(prediction)).split())
     return max(overlap_f1(answer, Counter(normalize_answer(reference).split())) for reference in references)
 

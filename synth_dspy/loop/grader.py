@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth_dspy.evaluation.grader import Grader
-from synth_dspy.evaluation.reference_judge.calibration import Agreement, agreement
+from synth_dspy.evaluation.reference_judge.calibration import AgreementFigures, agreement
 from synth_dspy.loop.feedback import BAD, GOOD, collect_answers, prompt_of, squeezed
 from synth_dspy.loop.records import GRADER, Feedback, Reading, Request
 from synth_dspy.loop.store import Store, now
@@ -124,7 +124,7 @@ class AnswerGrader:
     mean: Array
     scale: Array
     weights: Array
-    agreement: Agreement | None
+    agreement: AgreementFigures | None
     why_unused: str
 
     def probabilities(self, requests: Sequence[Request]) -> list[float]:
@@ -228,7 +228,7 @@ def grade_unrated(
     return given
 
 
-def _why_unused(measured: Agreement) -> str:
+def _why_unused(measured: AgreementFigures) -> str:
     interval = measured.kappa_interval
     if math.isnan(measured.kappa) or measured.kappa < KAPPA:
         return f"its agreement is below {KAPPA}"
@@ -242,7 +242,9 @@ def _unfitted(rater: AnswerRater | None, why: str) -> AnswerGrader:
     return AnswerGrader(f"{GRADER}-none", rater, none, none, none, None, why)
 
 
-def _grader(values: Array, labels: Array, rater: AnswerRater | None, measured: Agreement, why: str) -> AnswerGrader:
+def _grader(
+    values: Array, labels: Array, rater: AnswerRater | None, measured: AgreementFigures, why: str
+) -> AnswerGrader:
     mean, scale = values.mean(axis=0), _scale(values)
     weights = _fit((values - mean) / scale, labels)
     parts = [array.round(9).tolist() for array in (mean, scale, weights)]

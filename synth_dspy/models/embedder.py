@@ -76,7 +76,7 @@ class EmbeddedEmbedder:
         def keep(batch: Sequence[int], request: Any) -> None:
             vectors[list(batch)] = request.get_output_tensor(0).data
 
-        self._run(loaded, encodings, keep)
+        run_batches(self._lock, loaded.queue, encodings, keep)
         return vectors
 
     def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
@@ -98,34 +98,8 @@ class EmbeddedEmbedder:
                     tuple(encoding.tokens[i] for i in own), tuple(encoding.offsets[i] for i in own), vectors
                 )
 
-        self._run(loaded, encodings, keep)
+        run_batches(self._lock, loaded.queue, encodings, keep)
         return [result for result in results if result is not None]
-
-    def _run(self, loaded: _Loaded, encodings: Sequence[Any], keep: Any) -> None:
-        """Run every encoding once, in batches of similar length; `keep(indices, request)` takes each batch's result."""
-        import numpy as np
-
-        failures: list[Exception] = []
-
-        def done(request: Any, batch: Sequence[int]) -> None:
-            try:
-                keep(batch, request)
-            except Exception as error:  # it would be lost in OpenVINO's thread
-                failures.append(error)
-
-        with self._lock:
-            loaded.queue.set_callback(done)
-            for batch in _batches([len(encoding) for encoding in encodings]):
-                width = len(encodings[batch[-1]])
-                ids = np.zeros((len(batch), width), np.int64)
-                mask = np.zeros_like(ids)
-                for row, index in enumerate(batch):
-                    ids[row, : len(encodings[index])] = encodings[index].ids
-                    mask[row, : len(encodings[index])] = 1
-                loaded.queue.start_async({0: ids, 1: mask}, batch)
-            loaded.queue.wait_all()
-        if failures:
-            raise failures[0]
 
     def _load(self) -> _Loaded:
         with self._lock:
@@ -141,6 +115,43 @@ class _Loaded:
     dimension: int
 
 
+def run_batches(lock: Any, queue: Any, encodings: Sequence[Any], keep: Any, *, types: bool = False) -> None:
+    """Run every encoding once, in batches of similar length; `keep(indices, request)` takes each batch's result.
+
+    Args:
+        lock: held while the queue runs, for one set of encodings at a time.
+        queue: of compiled models that take token ids and their mask.
+        encodings: of the tokenizer.
+        keep: takes each batch's places and its finished request.
+        types: the model takes the tokens' segments too.
+    """
+    import numpy as np
+
+    failures: list[Exception] = []
+
+    def done(request: Any, batch: Sequence[int]) -> None:
+        try:
+            keep(batch, request)
+        except Exception as error:  # it would be lost in OpenVINO's thread
+            failures.append(error)
+
+    with lock:
+        queue.set_callback(done)
+        for batch in _batches([len(encoding) for encoding in encodings]):
+            width = len(encodings[batch[-1]])
+            ids = np.zeros((len(batch), width), np.int64)
+            mask, segments = np.zeros_like(ids), np.zeros_like(ids)
+            for row, index in enumerate(batch):
+                encoding = encodings[index]
+                ids[row, : len(encoding)] = encoding.ids
+                mask[row, : len(encoding)] = 1
+                segments[row, : len(encoding)] = encoding.type_ids
+            queue.start_async({0: ids, 1: mask, 2: segments} if types else {0: ids, 1: mask}, batch)
+        queue.wait_all()
+    if failures:
+        raise failures[0]
+
+
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
     """Indices in batches of similar length, shortest first within and among batches."""
     batches: list[list[int]] = []
@@ -153,21 +164,34 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _load(model: str) -> _Loaded:
-    import openvino
-    from tokenizers import Tokenizer
-
-    from synth_dspy.models.embedded.precision import inference_properties, precision
     from synth_dspy.models.weights.registry import resolve
 
     folder = resolve(model)
     settings = _settings(folder)
+    return _Loaded(
+        load_tokenizer(folder, settings["max_seq_length"]), load_queue(_converted(folder)), settings["dimension"]
+    )
+
+
+def load_tokenizer(folder: Path, longest: int) -> Any:
+    """The tokenizer of a sentence-transformers folder, which cuts after so many tokens."""
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(settings["max_seq_length"])
+    tokenizer.enable_truncation(longest)
+    return tokenizer
+
+
+def load_queue(model: Path) -> Any:
+    """A queue of requests to an OpenVINO model, compiled for this machine's CPU."""
+    import openvino
+
+    from synth_dspy.models.embedded.precision import inference_properties, precision
+
     # One stream per core: running batches in parallel is faster than splitting each over the cores.
     properties = {"PERFORMANCE_HINT": "THROUGHPUT", **inference_properties(precision())}
-    compiled = openvino.Core().compile_model(str(_converted(folder)), "CPU", properties)
-    return _Loaded(tokenizer, openvino.AsyncInferQueue(compiled), settings["dimension"])
+    return openvino.AsyncInferQueue(openvino.Core().compile_model(str(model), "CPU", properties))
 
 
 def _settings(folder: Path) -> dict[str, int]:
@@ -202,16 +226,7 @@ def _converted(folder: Path) -> Path:
 
 def _convert(folder: Path, target: Path) -> None:
     """Trace the transformer with pooling and normalisation into an OpenVINO model with two outputs."""
-    import warnings
-
-    import openvino
     import torch
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-    from transformers import AutoModel
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
 
     class Pooled(torch.nn.Module):
         """Token ids and mask to (unit vector of the text, vectors of the tokens)."""
@@ -226,14 +241,41 @@ def _convert(folder: Path, target: Path) -> None:
             mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
             return torch.nn.functional.normalize(mean, p=2.0, dim=1), states
 
-    transformer = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    convert(Pooled(load_transformer(folder)), 2, target)
+
+
+def load_transformer(folder: Path) -> Any:
+    """The transformer of a sentence-transformers folder, in torch and float32."""
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    return AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+
+
+def convert(module: Any, inputs: int, target: Path) -> None:
+    """Trace a torch module into an OpenVINO model.
+
+    Args:
+        module: takes `inputs` arrays of whole numbers, each of shape (texts, tokens).
+        inputs: how many it takes.
+        target: file of the model.
+    """
+    import warnings
+
+    import openvino
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     example = torch.ones((2, 8), dtype=torch.int64)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's: shapes are made dynamic below, and a test compares the vectors
-        traced = torch.jit.trace(Pooled(transformer), (example, example))
+        traced = torch.jit.trace(module, (example,) * inputs)
         # Not openvino.convert_model, which does the same but sends telemetry.
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
         model = frontend.convert(frontend.load(decoder))
-    model.reshape({0: [-1, -1], 1: [-1, -1]})
+    model.reshape({place: [-1, -1] for place in range(inputs)})
     openvino.save_model(model, target, compress_to_fp16=False)

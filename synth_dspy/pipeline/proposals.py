@@ -89,7 +89,7 @@ def with_proposed(
         return knowledge, splits
     make, task, bars = context.task.synthesizer, context.task, context.bars
     held_out = _held_out(knowledge, context.config.seed)
-    shown = replace(resources, seeds=tuple(knowledge.prompts), learned=())
+    shown = replace(resources, seeds=tuple(knowledge.prompts), learned=(), scored=True)
 
     def synthesizer() -> dspy.Module:
         module = make(shown)

@@ -20,7 +20,6 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import task_file
-from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class
 from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, restrict_config
 
 PROGRAM = "program.json"
@@ -163,6 +162,8 @@ def _with_current_names(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_state(state: Mapping[str, Any], path: Path) -> None:
     """Check that a state has the shape that `save` writes, and only DSPy's LM class and this package's engines."""
+    from synth_dspy.models.dspy_compat import PLAIN_LM, saved_lm_class  # DSPy takes seconds to import
+
     for key, value in state.items():
         if key == "metadata":
             continue

@@ -199,7 +199,7 @@ LAUGHS = "k0: &k0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a.yaml", LAUGHS, "more than 1,000,000 values"),
         ("a.yaml", "&a [*a]", "more than 1,000,000 values"),
         ("a.yaml", "tools: !!python/object/apply:os.system [id]", "not valid YAML"),
-        ("a.yaml", "x: !!binary aGk=", "kind bytes"),
+        ("a.yaml", "x: !!binary aGk=", "type bytes"),
     ],
 )  # fmt: skip
 def test_a_file_of_functions_is_refused_in_one_sentence(name: str, content: str, reason: str, tmp_path: Path) -> None:

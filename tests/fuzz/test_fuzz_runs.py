@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from synth_dspy.evaluation.judges import PARAMETERS
 from synth_dspy.evaluation.reference_judge.judge import JudgedAnswer, Parameters, ReferenceScorer
 from synth_dspy.evaluation.reference_judge.trees import Trees
 from synth_dspy.evaluation.report.render import summary_table, write_report
+from synth_dspy.models.cross_encoder import CrossEncoder
 from synth_dspy.models.embedder import TokenVectors
 
 
@@ -50,6 +52,15 @@ class Tokens:
 
 FILES = ("results.json", "measurements.json", "predictions.jsonl")
 HIDDEN = set("\x1b\x07\u202e\u061c\U000e0041\u2028")
+
+
+class Reader:
+    """A cross-encoder that says something of everything."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        return np.array([len(first) - len(second) for first, second in pairs], np.float32)
+
+
 JUDGE = PARAMETERS
 
 
@@ -136,15 +147,16 @@ TREE = {
     "value": [0.0, -1.0, 1.0],
     "depth": 1,
 }
+ADAPTER = b"weights"
 JUDGES_FILE = {
-    "format": 2,
+    "format": 3,
     "provenance": {},
     "agreement": {"kappa": 0.5},
     "embedder": Tokens().name,
-    "context_weights": [0.0] * (Tokens().dimension + 1),
+    "adapter": hashlib.sha256(ADAPTER).hexdigest(),
     "same_features": ["recall", "best_cosine"],
     "same": TREE,
-    "stated_features": ["recall", "context_affirms"],
+    "stated_features": ["recall", "read_stated"],
     "stated": TREE,
     "intact": TREE,
     "idf": {"": 1.0, "the": 0.1},
@@ -154,10 +166,11 @@ ASKED = [JudgedAnswer("When?", ["1979", "in May 1979"], "It was 1979.")]
 
 def test_judges(fuzz: Any, fresh: Callable[[], Path]) -> None:
     path = fresh() / "judge.json"
+    path.with_suffix(".safetensors").write_bytes(ADAPTER)
 
     def read(content: bytes) -> object:
         path.write_bytes(content)
-        return ReferenceScorer(Parameters.load(path), Tokens()).score(ASKED)
+        return ReferenceScorer(Parameters.load(path), Tokens(), Reader()).score(ASKED)
 
     assert read(as_json(JUDGES_FILE))
     fuzz(json_files(JUDGES_FILE), read)
@@ -192,13 +205,14 @@ def test_wild_trees_are_refused(change: dict[str, Any], reason: str) -> None:
     ("content", "reason"),
     [
         ("[]", "not a JSON object"),
-        ('{"format": 2}', "same_features: Field required"),
+        ('{"format": 3}', "same_features: Field required"),
         ('{"format": [' + "[" * 5_000, "recursion limit"),
         (json.dumps({**JUDGES_FILE, "same": []}), "same: Input should be"),
         (json.dumps({**JUDGES_FILE, "idf": {"a": 1.0}}), "unknown words"),
         (json.dumps({**JUDGES_FILE, "idf": {"": 0}}), "greater than 0"),
         (json.dumps({**JUDGES_FILE, "same_features": ["recall", "luck"]}), "no feature 'luck'"),
-        (json.dumps({**JUDGES_FILE, "context_weights": "x"}), "context_weights"),
+        (json.dumps({**JUDGES_FILE, "adapter": 1}), "adapter"),
+        (json.dumps(JUDGES_FILE), r"needs judge\.safetensors beside it"),
     ],
 )
 def test_a_judges_file_is_refused_in_one_sentence(content: str, reason: str, tmp_path: Path) -> None:
@@ -208,11 +222,21 @@ def test_a_judges_file_is_refused_in_one_sentence(content: str, reason: str, tmp
         Parameters.load(path)
 
 
-def test_a_judge_fits_its_embedder(tmp_path: Path) -> None:
+def test_a_judge_has_the_adapter_that_it_was_fitted_with(tmp_path: Path) -> None:
     path = tmp_path / "judge.json"
-    path.write_bytes(as_json({**JUDGES_FILE, "context_weights": [0.0, 0.0]}))
-    with pytest.raises(SetupError, match="dimensions"):
-        ReferenceScorer(Parameters.load(path), Tokens())
+    path.write_bytes(as_json(JUDGES_FILE))
+    path.with_suffix(".safetensors").write_bytes(b"other weights")
+    with pytest.raises(SetupError, match="is not the cross-encoder"):
+        Parameters.load(path)
+    path.with_suffix(".safetensors").write_bytes(ADAPTER)
+    assert Parameters.load(path).embedder == Tokens().name
+
+
+def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    adapter = tmp_path / "judge.safetensors"
+    adapter.write_bytes(ADAPTER)
+    with pytest.raises(SetupError, match="does not fit"):
+        CrossEncoder("all-minilm-l6-v2", adapter).score([("one", "other")])
 
 
 def test_the_judge_that_comes_with_the_project_is_read_as_it_is(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_contracts_name_leads_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "corpus" / "contracts").mkdir(parents=True)
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "corpus" / "clauses.jsonl").write_text(json.dumps({**CLAUSE, "contract": "../../secret"}))
-    with pytest.raises(SetupError, match="no name of a file"):
+    with pytest.raises(SetupError, match="not the name of a file"):
         read_cuad(tmp_path / "corpus")
 
 

@@ -130,6 +130,15 @@ def test_only_sentences_that_speak_of_it_can_answer(embedder: Any) -> None:
     assert Silent(embedder.embed, lambda group: sentences[1:], 0.5, cues)(audit).keep
 
 
+def test_a_question_about_something_else_is_not_asked_of_a_silent_document(embedder: Any) -> None:
+    sentences = ["Tenant pays the rent monthly.", "The lease ends in April."]
+    nonsense = candidate("Which watch maker may the athlete endorse?", "Silent.", references=[])
+    plausible = candidate("Who insures the lease of the tenant?", "Silent.", references=[])
+    judge = Silent(embedder.embed, lambda group: sentences, 0.9, shared=0.5)
+    assert judge(nonsense).why == "about something else"
+    assert judge(plausible).keep
+
+
 def test_near_duplicates_are_judged_within_a_document_and_in_order(embedder: Any) -> None:
     judge = NearDuplicate(embedder.embed, [{"group": "lease", "question": "Who pays the rent?"}])
     first, again = candidate("When does the lease end?"), candidate("When does the lease end ?")

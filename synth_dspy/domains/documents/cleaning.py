@@ -171,7 +171,7 @@ def _paragraphs(text: str) -> str:
 
 def _continues(previous: list[str], length: int, line: str, after_blank: bool) -> bool:
     """Whether `line` continues an unfinished sentence of the lines in `previous`."""
-    if _ITEM.match(line):
+    if _ITEM.match(line) or (previous[0].startswith("#") and after_blank):  # a heading is whole
         return False
     is_open = previous[-1][-1] not in ".;:!?"
     if after_blank:  # a page break within a sentence

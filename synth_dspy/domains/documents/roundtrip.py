@@ -123,6 +123,33 @@ class SpanRoundTrip:
             return self._cache[document, kind]
 
 
+class OneAnswer:
+    """No other sentence of the document may speak of all that the question speaks of: it would have two answers.
+
+    Args:
+        sentences: from a document's id to its sentences.
+    """
+
+    name = "one answer"
+
+    def __init__(self, sentences: Callable[[str], Sequence[str]]) -> None:
+        self.sentences = sentences
+        self._cache: dict[str, list[tuple[str, frozenset[str]]]] = {}
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        source = one_line(str(candidate.fields.get("source") or ""))
+        if not candidate.fields.get("references") or not source:
+            return Verdict(True, 1.0, "")
+        group = candidate.unit.group
+        if group not in self._cache:
+            self._cache[group] = [(one_line(s), frozenset(content(s))) for s in self.sentences(group)]
+        asked = frozenset(content(str(candidate.fields["question"])))
+        for sentence, words in self._cache[group]:
+            if asked <= words and sentence not in source and source not in sentence:
+                return rejected(f"also answered elsewhere: {sentence}")
+        return Verdict(True, 1.0, "")
+
+
 class Relevance:
     """The question must be similar to its excerpt.
 
@@ -206,6 +233,7 @@ class Silent:
         threshold: highest cosine similarity allowed between the question and a sentence.
         cues: only sentences on one of the question's topics count, since a long document has something similar to any
             question.
+        shared: least share of the question's content words that the document has, so that somebody might ask it.
     """
 
     name = "silent document"
@@ -216,10 +244,12 @@ class Silent:
         sentences: Callable[[str], Sequence[str]],
         threshold: float,
         cues: Cues | None = None,
+        shared: float = 0.0,
     ) -> None:
         self.embed = embed
         self.sentences = sentences
         self.threshold = threshold
+        self.shared = shared
         self.cues = cues or Cues({})
 
     def __call__(self, candidate: Candidate) -> Verdict:
@@ -229,6 +259,9 @@ class Silent:
         if not texts:
             return rejected("document not known")
         question = str(candidate.fields["question"])
+        asked = set(content(question))
+        if len(asked & set(content("\n".join(texts)))) < self.shared * len(asked):
+            return rejected("about something else")
         if topics := self.cues.topics_in(question).values():
             texts = [text for text in texts if any(topic.search(text) for topic in topics)]
             if not texts:

@@ -11,6 +11,7 @@ from synth_dspy.core.protocols import Filter
 from synth_dspy.core.resources import Resources
 from synth_dspy.domains.documents.roundtrip import (
     AnswerRoundTrip,
+    OneAnswer,
     Place,
     Relevance,
     RetrievalRoundTrip,
@@ -20,11 +21,14 @@ from synth_dspy.domains.documents.roundtrip import (
 )
 from synth_dspy.domains.documents.spans import excerpt, find_spans, with_context
 from synth_dspy.domains.documents.synthesizer import SAMPLING, Synthesizer, sentences_of
-from synth_dspy.domains.documents.units import DocumentUnit, TransferredUnit
+from synth_dspy.domains.documents.units import DocumentUnit, StatementUnit, TransferredUnit
 from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, TopicInSource, WellFormedQuestion, common_words
+
+STATED = 0.5
+"""Share of the questions to learn from that are made by rule."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class DocumentSynthesis:
             samples=2,
             search=_passages(resources),
             transferred_share=self.transferred_share,
+            statement_share=1.0 if resources.scored else STATED,
+            written=not resources.scored or not _is_small(resources),
             learned=resources.learned,
             checks=self._checks(resources),
             seed=resources.seed,
@@ -80,6 +86,8 @@ class DocumentSynthesis:
 
         def answer(candidate: Candidate[DocumentUnit]) -> str:
             question = str(candidate.fields["question"])
+            if isinstance(candidate.unit, StatementUnit):  # right as it is
+                return str(candidate.fields["answer"])
             assert teacher.search is not None
             # An answer from a search is checked against one passage, and an answer from one passage against a search.
             searched = isinstance(candidate.unit, TransferredUnit)
@@ -88,6 +96,8 @@ class DocumentSynthesis:
 
         def ask(candidate: Candidate[DocumentUnit]) -> str:
             fields = candidate.fields
+            if isinstance(candidate.unit, StatementUnit):
+                return str(fields["question"])  # made by rule: the teacher need not ask it again
             choice = candidate.unit.choice
             return teacher.ask(str(fields["source"]), str(fields["answer"]), choice, rollout_id=99, **SAMPLING)
 
@@ -97,7 +107,10 @@ class DocumentSynthesis:
             filters += [
                 RetrievalRoundTrip(resources.retriever, resources.words),
                 SpanRoundTrip(lambda group: self._places(document(group)), embed),
-                Silent(embed, lambda group: sentences_of(document(group)), 0.4, self.cues),
+                OneAnswer(lambda group: sentences_of(document(group))),
+                Silent(
+                    embed, lambda group: sentences_of(document(group)), 0.4, self.cues, 0.6 if resources.scored else 0.0
+                ),
             ]
         filters += [NearDuplicate(embed, resources.learned), Decontaminated(resources.held_out, embed)]
         if free and resources.retriever is not None:
@@ -134,6 +147,11 @@ class DocumentSynthesis:
 
 def _is_capable(resources: Resources) -> bool:
     return bool(resources.teacher.model != resources.student.model)
+
+
+def _is_small(resources: Resources) -> bool:
+    """Whether the teacher is the embedded student, which writes too few questions that are worth scoring with."""
+    return not _is_capable(resources) and str(resources.teacher.model).startswith("embedded/")
 
 
 def _passages(resources: Resources) -> Callable[[str, str], list[str]] | None:

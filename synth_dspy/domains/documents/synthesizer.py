@@ -1,7 +1,8 @@
 """The synthesizer: question first, then answer, each a DSPy module of its own, prompted with labelled seeds.
 
-Four kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a source text):
+Five kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a source text):
 
+* *from a statement*: a rule turns a sentence round, without the teacher;
 * *about a span* (for small teachers): a pattern finds an answer, and the teacher writes its question;
 * *free* (for capable teachers): the teacher writes a question about a chunk, then answers it from the chunk;
 * *transferred* (for capable teachers): a labelled seed's question about another document, which the teacher answers
@@ -15,6 +16,7 @@ documents.
 from __future__ import annotations
 
 import random
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +29,15 @@ from synth_dspy.domains.documents.chunks import sentences
 from synth_dspy.domains.documents.labelled import answer_type
 from synth_dspy.domains.documents.quoting import quoted
 from synth_dspy.domains.documents.spans import Patterns, excerpt, find_spans, with_context
-from synth_dspy.domains.documents.units import ChunkUnit, DocumentUnit, SilentUnit, SpanUnit, TransferredUnit
+from synth_dspy.domains.documents.statements import StatementQuestions
+from synth_dspy.domains.documents.units import (
+    ChunkUnit,
+    DocumentUnit,
+    SilentUnit,
+    SpanUnit,
+    StatementUnit,
+    TransferredUnit,
+)
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.synthesis.demonstrations import Choice, Demonstrations, Shot
 from synth_dspy.synthesis.pipeline import candidate_id, evenly
@@ -79,6 +89,8 @@ class Synthesizer(dspy.Module):
             writes freely.
         transferred_share: share of a capable teacher's answerable candidates that ask a seed's question.
         learned: labelled examples that are trained on anyway; their questions are not asked of their documents again.
+        statement_share: share of the answerable candidates that are made from statements, where there are so many.
+        written: whether the teacher writes questions too.
         count: demonstrations for each call.
         samples: most questions written about a span, until one passes the checks.
         checks: filters without model calls.
@@ -97,6 +109,8 @@ class Synthesizer(dspy.Module):
         search: Callable[[str, str], Sequence[str]] | None = None,
         transferred_share: float = 0.75,
         learned: Sequence[dspy.Example] = (),
+        statement_share: float = 0.0,
+        written: bool = True,
         count: int = 4,
         samples: int = 1,
         checks: Sequence[Filter] = (),
@@ -109,6 +123,8 @@ class Synthesizer(dspy.Module):
         self.unanswerable = unanswerable
         self.search = search
         self.transferred_share = transferred_share if search is not None else 0.0
+        self.statement_share = statement_share
+        self.written = written
         self.seed = seed
         self.count = count
         self.samples = samples
@@ -132,22 +148,47 @@ class Synthesizer(dspy.Module):
     def plan(self, items: Sequence[Item], limit: int | None) -> list[DocumentUnit]:
         """Units to write about, at most `limit`, evenly from the groups."""
         silent = self._silent_units(items)
+        statements = self._statement_units(items) if self.statement_share else []
         transferred = self._transferred_units(items) if self.free and self.transferred_share else []
-        if limit is not None:
-            items = evenly(items, CONSIDERED * limit)  # long documents have thousands of spans, and each is embedded
-        about_text: Sequence[DocumentUnit] = (
-            self._units_about_chunks(items) if self.free else self._units_about_spans(items)
-        )
         if limit is None:
-            return [*about_text, *transferred, *silent]
+            return [*statements, *self._written_units(items), *transferred, *silent]
         few = min(len(silent), round(limit * self.unanswerable))
-        many = min(len(transferred), round((limit - few) * self.transferred_share))
+        chosen = best_of_each_group(statements, round((limit - few) * self.statement_share))
+        room = limit - few - len(chosen)
+        many = min(len(transferred), round(room * self.transferred_share))
+        # Long documents have thousands of spans, and each is embedded.
+        about_text = self._written_units(evenly(items, CONSIDERED * limit)) if room > many else []
         shares: Sequence[tuple[Sequence[DocumentUnit], int]] = (
-            (about_text, limit - few - many),
+            (about_text, room - many),
             (transferred, many),
             (silent, few),
         )
-        return interleave([unit for units, number in shares for unit in best_of_each_group(units, number)])
+        return interleave([*chosen, *(unit for units, number in shares for unit in best_of_each_group(units, number))])
+
+    def _statement_units(self, items: Sequence[Item]) -> list[StatementUnit]:
+        """Questions made by rule, of each document first one of every rule, then the second ones, and so on."""
+        texts: defaultdict[str, list[Item]] = defaultdict(list)
+        for item in items:
+            texts[item.group].append(item)
+        units = []
+        for group, own in texts.items():
+            questions = StatementQuestions("\n".join(item.text for item in own), self.patterns)
+            made = [(item, statement) for item in own for statement in questions.of(item.text)]
+            asked = Counter(statement.question for _, statement in made)
+            turn: Counter[str] = Counter()
+            for item, statement in made:
+                if asked[statement.question] > 1:  # two sentences answer it
+                    continue
+                choice = Choice("", -float(turn[statement.rule]), ())
+                turn[statement.rule] += 1
+                name = f"{item.id}/{statement.rule}-{statement.question}"
+                units.append(StatementUnit(name, group, item.text, statement.kind, choice, statement))
+        return units
+
+    def _written_units(self, items: Sequence[Item]) -> Sequence[DocumentUnit]:
+        if not self.written:
+            return []
+        return self._units_about_chunks(items) if self.free else self._units_about_spans(items)
 
     def _units_about_spans(self, items: Sequence[Item]) -> list[SpanUnit]:
         units = []
@@ -207,6 +248,8 @@ class Synthesizer(dspy.Module):
             return [candidate for own in self.plan([unit], None) for candidate in self.forward(own)]
         with dspy.context(adapter=self.adapter):
             match unit:
+                case StatementUnit(statement=made):
+                    return [_candidate(unit, made.question, made.answer, [made.answer], made.sentence)]
                 case SpanUnit():
                     return [self._about_span(unit)]
                 case TransferredUnit():

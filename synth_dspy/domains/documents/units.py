@@ -8,6 +8,7 @@ from typing import ClassVar
 import dspy
 
 from synth_dspy.domains.documents.spans import Span
+from synth_dspy.domains.documents.statements import Statement
 from synth_dspy.synthesis.demonstrations import Choice
 
 
@@ -66,3 +67,12 @@ class SilentUnit(DocumentUnit):
     mode: ClassVar[str] = "silent"
 
     like: dspy.Example
+
+
+@dataclass(frozen=True, slots=True)
+class StatementUnit(DocumentUnit):
+    """A sentence of the text that a rule has made into a question and its answer."""
+
+    mode: ClassVar[str] = "statement"
+
+    statement: Statement

@@ -25,7 +25,7 @@ _RESAMPLES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class AgreementFigures:
     """A judge against labels. `auroc` is NaN where all labels are the same, `kappa` where the scores agree with them.
 
     The intervals (95 %) are percentile bootstraps over groups; None where the groups are fewer than `MIN_GROUPS`, where
@@ -63,7 +63,7 @@ def _interval_text(interval: Interval | None) -> str:
 
 def agreement(
     scores: Scores, labels: Sequence[int] | NDArray[np.int64], groups: Sequence[Hashable] | None = None
-) -> Agreement:
+) -> AgreementFigures:
     """Figures of `scores` in [0, 1] against `labels` (1 right, 0 wrong).
 
     Args:
@@ -81,7 +81,7 @@ def agreement(
     recalls = [float((accepted[label == value] == value).mean()) for value in (0, 1) if (label == value).any()]
     place, once = _places(score), np.ones(len(score))
     kappas, aurocs = _intervals(accepted, place, label, np.arange(len(score)) if groups is None else groups)
-    return Agreement(
+    return AgreementFigures(
         n=len(score),
         accuracy=float((accepted == label).mean()),
         balanced_accuracy=float(np.mean(recalls)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from synth_dspy.core.text import MONTHS, STOPWORDS, Text
@@ -73,6 +74,41 @@ def stranger_features(answer: Answer, references: Sequence[str], span: tuple[int
         "stranger_names": float(min(12, sum(token.kind in kinds for token in strangers))),
         "stranger_numbers": float(min(6, sum(token.kind == "n" for token in strangers))),
     }
+
+
+_OWNED_BY = frozenset({"of", "for", "by", "to", "with", "from"})
+
+
+def owner_features(answer: Answer, span: tuple[int, int] | None, ref: Reference) -> dict[str, float]:
+    """Whether the mention only says whose somebody or something is: "the Supplier's customer", "an agent of X"."""
+    values = {"owner": 0.0, "headed": 0.0}
+    if span is None:
+        return values
+    tokens, low = answer.text.tokens, answer.low
+    owned = low[span[1]].endswith(("'s", "s'")) or low[span[1] + 1 : span[1] + 2] == ["'"]
+    values["owner"] = float(owned and not ref.text.rstrip().lower().endswith(("'s", "s'")))
+    before = [i for i in range(max(0, span[0] - 4), span[0]) if low[i] not in {"the", "a", "an", "its", "mr", "."}]
+    if len(before) > 1 and low[before[-1]] in _OWNED_BY:
+        head = tokens[before[-2]]
+        familiar = STOPWORDS | answer.question_norms | set(ref.norms)
+        values["headed"] = float(head.kind in "wco" and head.norm not in familiar)
+    return values
+
+
+_TO_JUDGE = re.compile(
+    r"\b(?:verdict|judge?ment|grade[rd]?|grading|graders?|score[ds]?|scoring|evaluat\w+|examiners?|markers?|judges?|"
+    r"judged|rubric|ground truth|gold answer|full (?:marks|points|score)|disregard|"
+    r"ignore (?:all|any|the|previous|earlier|prior)|previous instructions|system prompt|label|verified|assessment|"
+    r"award)\b|<\w+>|\bprediction:",
+    re.IGNORECASE,
+)
+
+
+def addresses_judge(answer: Answer, references: Sequence[str]) -> float:
+    """How many words speak to whoever grades, beyond those that the question and the references use themselves."""
+    theirs = " ".join((answer.question.text, *references[:MANY_REFERENCES])).lower()
+    hits = {match.group().lower() for match in _TO_JUDGE.finditer(answer.text.text)}
+    return float(min(3, sum(hit not in theirs for hit in hits)))
 
 
 def _months(text: Text) -> set[str]:

@@ -1,9 +1,9 @@
 """The reference judge's training examples: people's verdicts, and generated answers whose verdict is known.
 
 People's verdicts (rows of question, references, prediction, label) define what counts as the same answer. They contain
-hardly any attacks, so for the same items wrong answers of every kind in `perturb.ATTACKS` and right ones in other words
-are generated. Labelled contract clauses, where given, add long references: parts and light paraphrases of a clause are
-right; clauses of other contracts, and clauses that were negated or changed, are wrong.
+hardly any attacks, so for the same items wrong answers of every kind in `phrasings.ATTACKS` and right ones in other
+words are generated. Labelled contract clauses, where given, add long references: parts and light paraphrases of a
+clause are right; clauses of other contracts, and clauses that were negated or changed, are wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 from synth_dspy.core.text import MONTHS, parse
 from synth_dspy.evaluation.reference_judge import perturb
+from synth_dspy.evaluation.reference_judge.phrasings import ATTACKS, TRUTHS, Templates
+from synth_dspy.evaluation.reference_judge.quantities import quantities, respell
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +51,24 @@ class AnsweredItem:
 
 
 MADE_WEIGHT = 0.25
-"""Weight of a generated example; a natural one has 1. Generated ones are many, and people's verdicts must prevail."""
+"""Of a made example beside a natural one: the made ones are many, and people's verdicts have the last word."""
+CONTRACTS = "contracts"
+_CONTRACT_WEIGHT = 2.0
+"""Of a graded answer about a contract: they are few, and of the kind of model that is judged most."""
 _LONG = 20
-_MOST_CLAUSES = 450
+_MOST_CLAUSES = 700
+_ATTACKS_OF_ITEM, _CHANGES_OF_ITEM = 6, 2
+_BOTH_SIDES = frozenset({"{x}", "{x}."})
+"""Phrasings that any fold may use."""
 
 
 def verdict_examples(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
     """People's verdicts as examples."""
     return [
         Example(
-            row["question"], tuple(row["references"]), row["prediction"], float(row["label"]), 1.0, "natural",
-            row["group"], row["group"],
+            row["question"], tuple(row["references"]), row["prediction"], float(row["label"]),
+            _CONTRACT_WEIGHT if row.get("domain") == CONTRACTS else 1.0, "natural", row["group"], row["group"],
+            row.get("domain") == CONTRACTS,
         )
         for row in rows
     ]  # fmt: skip
@@ -67,15 +76,16 @@ def verdict_examples(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
 
 def items_from_verdicts(rows: Iterable[Mapping[str, Any]], rng: random.Random) -> list[AnsweredItem]:
     """One item for each question, with one of its references as the answer."""
-    groups: dict[str, Mapping[str, Any]] = {}
+    questions: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows:
-        groups.setdefault(row["group"], row)
+        questions.setdefault((row["group"], row["question"]), row)
     items = []
-    for group, row in sorted(groups.items()):
+    for (group, question), row in sorted(questions.items()):
         usable = [r for r in row["references"] if 1 < len(r) < 120 and "/" not in r and "(" not in r]
         if usable:
             answer = rng.choice(usable[:4])
-            items.append(AnsweredItem(row["question"], tuple(row["references"]), answer, group, shape(answer)))
+            contract = row.get("domain") == CONTRACTS
+            items.append(AnsweredItem(question, tuple(row["references"]), answer, group, shape(answer), contract))
     return items
 
 
@@ -117,43 +127,99 @@ def shape(answer: str) -> str:
 def make_examples(
     items: Sequence[AnsweredItem],
     rng: random.Random,
-    attacks: perturb.Templates = perturb.ATTACKS,
-    truths: perturb.Templates = perturb.TRUTHS,
+    attacks: Templates = ATTACKS,
+    truths: Templates = TRUTHS,
+    *,
+    half: int | None = None,
 ) -> list[Example]:
-    """For every item an attack of each kind, and right answers in other words."""
+    """For every item attacks of some kinds and true answers in other words.
+
+    Args:
+        items: what they are made from.
+        rng: draws phrasings and other answers.
+        attacks: phrasings of false answers.
+        truths: phrasings of true ones.
+        half: which half of the phrasings to use, so that what is fitted on one is measured on the other; None for all.
+    """
     by_shape: dict[str, list[str]] = defaultdict(list)
     for item in items:
         by_shape[item.shape].append(item.answer)
     names = [item.answer for item in items if item.shape.startswith("name") and len(item.answer.split()) <= 3]
+    mine = {
+        kind: [t for t in templates if half is None or t in _BOTH_SIDES or fold(t, 2) == half]
+        for kind, templates in (*attacks.items(), *truths.items())
+    }
     examples = []
     for item in items:
         others = _others(item, by_shape, items, rng)
-        for kind, templates in attacks.items():
-            for template in rng.sample(list(templates), 2 if kind == "candidates" else 1):
-                prediction = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
-                if kind != "question" or not names_reference(item, prediction):
-                    examples.append(_example(item, prediction, 0.0, kind, template))
-        for kind, templates in truths.items():
-            for template in rng.sample(list(templates), 2 if kind == "truth" else 1):
-                prediction = perturb.wrap(perturb.fill(template, item.answer, item.question, others), rng)
-                examples.append(_example(item, prediction, 1.0, kind, template))
-        for kind, prediction in changed(item, names, rng):
-            template = rng.choice(truths["truth"]) if rng.random() < 0.7 else "{x}"
-            prediction = perturb.fill(template, prediction, item.question, others)
-            examples.append(_example(item, prediction, 0.0, kind, template))
+        kinds = [kind for kind in attacks if _suits(kind, item)]
+        rare = [kind for kind in kinds if kind in _RARE]
+        common = [kind for kind in kinds if kind not in _RARE]
+        for kind in (*rare, *rng.sample(common, min(_ATTACKS_OF_ITEM - len(rare), len(common)))):
+            template = rng.choice(mine[kind])
+            said = perturb.fill(perturb.expand(template, rng), item.answer, item.question, others)
+            if kind not in _WRONG:
+                said = perturb.wrap(said, rng)
+            if kind not in _WRONG or not names_reference(item, said):
+                examples.append(_example(item, said, 0.0, kind, template))
+        for kind in truths:
+            for template in rng.sample(mine[kind], 2 if kind == "truth" else 1):
+                said = perturb.fill(perturb.expand(template, rng), item.answer, item.question, others)
+                examples.append(_example(item, perturb.wrap(said, rng), 1.0, kind, template))
+        changes = changed(item, names, rng)
+        more = perturb.add_number(item.answer, rng)
+        if more and len(set(more.split())) > 1:
+            changes.append(("second figure", more))
+        for kind, said in rng.sample(changes, min(_CHANGES_OF_ITEM, len(changes))):
+            template = rng.choice(mine["truth"]) if rng.random() < 0.6 else "{x}"
+            said = perturb.fill(perturb.expand(template, rng), said, item.question, others)
+            examples.append(_example(item, said, 0.0, kind, template))
         if len(item.answer.split()) >= _LONG:
             examples += _long(item, others, rng)
     return examples
 
 
+_RARE = frozenset({"bound", "date bound", "other party"})
+"""Attacks that suit few items: they are made of each of these."""
+_WRONG = frozenset({"question", "crumb", "forged"})
+"""Attacks that need not hold the answer; those that do hold it all the same are left out."""
+_ASKS_BOUND = re.compile(
+    r"least|most|minim|maxim|limit|\bcap\b|up to|notice|ceiling|exceed|within|before|after|until|by (?:when|what)", re.I
+)
+
+
+def _suits(kind: str, item: AnsweredItem) -> bool:
+    """Whether an attack of a kind can be made of an item and is false then."""
+    words = len(item.answer.split())
+    held = quantities(item.answer)
+    dated = any(quantity.kind == "date" for quantity in held)
+    if kind in {"bound", "date bound"}:
+        fitting = bool(held) and dated == (kind == "date bound") and words <= 6
+        return fitting and not _ASKS_BOUND.search(item.question)
+    if kind == "other party":
+        named = item.shape.startswith("name") or "Parties" in item.shape
+        return named and words <= 6 and not held and item.answer[:1].isupper()
+    if kind in {"candidates", "false fact"}:
+        return words < _LONG
+    return True
+
+
 def changed(item: AnsweredItem, names: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
-    """The answer with a digit, a month or a name changed, where it has one and the result names no reference."""
+    """The answer with a figure, a unit, a month or a name changed, where that names no reference any more."""
     tries = [
         ("digit", perturb.change_number(item.answer, rng)),
+        ("digit", perturb.swap_digits(item.answer, rng)),
+        ("digit", perturb.change_number_word(item.answer, rng)),
+        ("unit", perturb.change_unit(item.answer, rng)),
         ("month", perturb.change_month(item.answer, rng)),
         ("name", perturb.change_name(item.answer, names, rng, word_only=rng.random() < 0.4) if names else None),
     ]
-    return [(kind, prediction) for kind, prediction in tries if prediction and not names_reference(item, prediction)]
+    return [(kind, said) for kind, said in tries if said and not _same_answer(item, said)]
+
+
+def _same_answer(item: AnsweredItem, said: str) -> bool:
+    """Whether a changed answer names a reference still, or equals one in other units."""
+    return any(names_reference(item, respell(said, reference)) for reference in item.references)
 
 
 def _others(

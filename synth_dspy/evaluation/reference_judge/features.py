@@ -17,12 +17,15 @@ from synth_dspy.core.text import Text, words
 from synth_dspy.evaluation.reference_judge.conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,
+    addresses_judge,
     name_features,
     number_features,
+    owner_features,
     stranger_features,
 )
 from synth_dspy.evaluation.reference_judge.cues import cue_features, is_negation
 from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, answer_of, reference_of
+from synth_dspy.evaluation.reference_judge.quantities import quantity_features, respell
 
 Weight = Callable[[str], float]
 """How telling a token is: its inverse document frequency."""
@@ -40,18 +43,20 @@ class AnswerComparison:
     span: tuple[int, int] | None
     share: float
     values: Mapping[str, float]
+    mentions: tuple[tuple[int, int], ...] = ()
+    """First and last token of each place where the whole reference stands, word for word."""
     ranked: tuple[str, ...] = ()
     """The references closest to the answer, closest first, where there were several."""
 
 
 def rank_references(question: str, references: Sequence[str], prediction: str, weight: Weight, most: int) -> list[str]:
     """The references that share most with the answer, best first, at most `most`; those that read the same once."""
-    answer = answer_of(question, prediction)
     ranked: dict[tuple[str, ...], tuple[float, str]] = {}
     for text in references[:MANY_REFERENCES]:
         reference = reference_of(text)
         if not reference.norms or reference.norms in ranked:
             continue
+        answer = answer_of(question, respell(prediction, text))
         overlap, novel = _overlap(reference, answer, weight)
         letters = len(reference.trigrams & answer.trigrams) / len(reference.trigrams)
         worth = 0.5 * overlap + 0.3 * letters + 0.4 * novel + 0.02 * min(len(reference.norms), 5)
@@ -76,12 +81,16 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
         values[f"worst_{name}"] = max(c.values[name] for c in comparisons)
     for name in _LEAST:
         values[f"least_{name}"] = min(c.values[name] for c in comparisons)
-    values |= stranger_features(answer_of(question, prediction), references, comparisons[0].span)
+    closest = answer_of(question, respell(prediction, ranked[0]))
+    values |= stranger_features(closest, references, comparisons[0].span)
+    values["addresses_judge"] = addresses_judge(closest, references)
     values["references"] = float(min(10, len(references)))
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)
     first = comparisons[0]
-    return AnswerComparison(first.reference, first.answer, first.span, first.share, values, tuple(ranked))
+    return AnswerComparison(
+        first.reference, first.answer, first.span, first.share, values, first.mentions, tuple(ranked)
+    )
 
 
 _COMPARED = 4
@@ -99,13 +108,15 @@ _BEST = (
     "novel_precision",
     "first_word",
     "last_word",
+    "quantities_met",
 )
 _WORST = ("year_conflict", "month_conflict", "day_conflict", "numbers_missing", "numbers_conflict", "names_missing")
-_LEAST = ("names_missing", "numbers_missing", "names_conflict", "numbers_conflict")
+_LEAST = ("names_missing", "numbers_missing", "names_conflict", "numbers_conflict", "bound_conflict", "bound_opposed")
 
 
 def compare(question: str, reference: str, prediction: str, weight: Weight) -> AnswerComparison:
     """All features of an answer against one reference but the embedded ones."""
+    prediction = respell(prediction, reference)
     answer, ref = answer_of(question, prediction), reference_of(reference)
     matches = _close_spellings(ref, answer)
     norms, words = answer.norms, answer.words
@@ -131,7 +142,15 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> A
     values["yes_no_flip"] = float(
         ref.norms[0] in yes_no and bool(answer.low) and answer.low[0] in yes_no and answer.low[0] != ref.norms[0]
     )
-    return AnswerComparison(reference, answer.text, span, window[2] if window else 0.0, values)
+    values |= quantity_features(question, reference, prediction)
+    values |= owner_features(answer, span, ref)
+    count = len(ref.norms)
+    mentions = tuple(
+        (words[i], words[i + count - 1])
+        for i in range(len(mapped) - count + 1)
+        if tuple(mapped[i : i + count]) == ref.norms
+    )
+    return AnswerComparison(reference, answer.text, span, window[2] if window else 0.0, values, mentions)
 
 
 def _overlap(ref: Reference, answer: Answer, weight: Weight) -> tuple[float, float]:
@@ -148,11 +167,20 @@ def _overlap(ref: Reference, answer: Answer, weight: Weight) -> tuple[float, flo
 
 def _similarity(a: str, b: str) -> float:
     """Dice coefficient of the letter pairs; words with the same first five letters count 0.7 at least."""
-    if len(a) < 4 or len(b) < 3 or a[0].isdigit() or b[0].isdigit():
+    if len(a) < 4 or len(b) < 3 or a[0].isdigit() or b[0].isdigit() or _is_opposite(a, b):
         return 0.0
     first = {a[i : i + 2] for i in range(len(a) - 1)}
     second = {b[i : i + 2] for i in range(len(b) - 1)}
     return max(2 * len(first & second) / (len(first) + len(second)), 0.7 if a[:5] == b[:5] and len(a) > 4 else 0.0)
+
+
+_NEGATING = ("n", "non", "un", "in", "im", "ir", "dis")
+
+
+def _is_opposite(a: str, b: str) -> bool:
+    """Whether one word negates the other: "either" and "neither"."""
+    short, long = sorted((a, b), key=len)
+    return len(long) > len(short) and long.endswith(short) and long[: -len(short)] in _NEGATING
 
 
 def _close_spellings(ref: Reference, answer: Answer) -> dict[str, tuple[float, str]]:

@@ -1,15 +1,17 @@
 """The reference judge's machinery: is this answer the same as one of these references? No language model needed.
 
-Three questions, each answered by boosted trees (`reference_fit`). Does the answer name the same thing as a reference
-(features of words, `answer_features`, and of meaning, `answer_meaning`)? Where it does, does it state it, or deny it,
-doubt it, or name it among others (features of the words around, `answer_cues`)? And is it intact, or was a number, a
-month, a name or a "not" changed in it? People's answers teach the first and hardly ever need the others, attacks teach
-the others: kept apart, neither blurs the other. A wrong "no" to the second or third would cost a right answer, so it
-only counts where it is more likely than not. All that was fitted is one JSON file.
+Three questions, each answered by boosted trees (`fit`). Does the answer name the same thing as a reference (features
+of words, `features`, and of meaning, `meaning`)? Where it does, does it state it, or deny it, doubt it, bound it, or
+name it among others (features of the words around, `cues`)? And is it intact, or was a number, a unit, a name or a
+"not" changed in it? A small cross-encoder that reads the sentence (`pairs`) is one more feature of each. People's
+answers teach the first question and hardly ever need the others, attacks teach the others: kept apart, neither blurs
+the other. A wrong "no" to the second or third would cost a right answer, so it only counts where it is more likely
+than not. All that was fitted is one JSON file, and the cross-encoder's adapter beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +28,14 @@ from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.evaluation.reference_judge.calibration import ACCEPTED
 from synth_dspy.evaluation.reference_judge.features import AnswerComparison, compare_all
 from synth_dspy.evaluation.reference_judge.meaning import MEANING_FEATURES, MENTIONED, TokenEmbedder, meaning_features
+from synth_dspy.evaluation.reference_judge.pairs import READING_FEATURES, PairScorer, reading_features
 from synth_dspy.evaluation.reference_judge.trees import Trees
+from synth_dspy.models.cross_encoder import CrossEncoder
 
-FORMAT = 2
+FORMAT = 3
 _BATCH = 256
-CONTEXT_FEATURE = "context_affirms"
+_READ = (*MEANING_FEATURES, *READING_FEATURES)
+_ADAPTER = ".safetensors"
 _FIT = "python -m synth_dspy.evaluate --judge reference --fit VERDICTS"
 
 
@@ -55,8 +60,8 @@ class Parameters:
     intact: Trees
     """Log-odds that an answer which names the reference names it unchanged; of `stated_features` too."""
     idf: Mapping[str, float]
-    context_weights: NDArray[np.float64]
-    """Of a logistic model on a context's mean vector; the bias comes last."""
+    adapter: Path
+    """The cross-encoder's, for the embedder's weights."""
     embedder: str
     provenance: Mapping[str, Any]
     agreement: Mapping[str, Any]
@@ -67,13 +72,14 @@ class Parameters:
         return self.idf.get(norm, self.idf[""])
 
     def save(self, path: Path) -> None:
-        """Write the parameters as JSON."""
+        """Write the parameters as JSON, and the adapter beside them."""
+        adapter = self.adapter.read_bytes()
         stored = {
             "format": FORMAT,
             "provenance": self.provenance,
             "agreement": self.agreement,
             "embedder": self.embedder,
-            "context_weights": [round(float(w), 5) for w in self.context_weights],
+            "adapter": hashlib.sha256(adapter).hexdigest(),
             "same_features": self.same_features,
             "same": self.same.to_json(),
             "stated_features": self.stated_features,
@@ -84,6 +90,7 @@ class Parameters:
         # One line for each part: a refit shows in a diff as the parts it changed.
         lines = ",\n".join(f'"{key}": {json.dumps(value, separators=(",", ":"))}' for key, value in stored.items())
         path.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+        path.with_suffix(_ADAPTER).write_bytes(adapter)
 
     @classmethod
     def load(cls, path: Path) -> Parameters:
@@ -111,6 +118,13 @@ class Parameters:
             raise SetupError(f"{what} {path} is damaged ({place}: {error.errors()[0]['msg']}); {remedy}.") from error
         except ValueError as error:
             raise SetupError(f"{what} {path} is damaged ({error}); {remedy}.") from error
+        adapter = path.with_suffix(_ADAPTER)
+        try:
+            fits = hashlib.sha256(adapter.read_bytes()).hexdigest() == stored_parameters.adapter
+        except OSError as error:
+            raise SetupError(f"{what} {path} needs {adapter.name} beside it ({error.strerror}); {remedy}.") from error
+        if not fits:
+            raise SetupError(f"{adapter} is not the cross-encoder that {path} was fitted with; {remedy}.")
         return cls(
             stored_parameters.same_features,
             same,
@@ -118,7 +132,7 @@ class Parameters:
             stated,
             intact,
             stored_parameters.idf,
-            np.array(stored_parameters.context_weights),
+            adapter,
             stored_parameters.embedder,
             stored_parameters.provenance,
             stored_parameters.agreement,
@@ -136,7 +150,7 @@ class _Stored(BaseModel):
     stated: dict[str, Any]
     intact: dict[str, Any]
     idf: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
-    context_weights: list[float] = Field(min_length=2)
+    adapter: str
     embedder: str
     provenance: dict[str, Any]
     agreement: dict[str, Any]
@@ -163,21 +177,18 @@ class ReferenceScorer:
     Args:
         parameters: what was fitted.
         embedder: the embedder it was fitted with.
+        reader: the cross-encoder; None for that of the parameters.
     """
 
-    def __init__(self, parameters: Parameters, embedder: TokenEmbedder) -> None:
+    def __init__(self, parameters: Parameters, embedder: TokenEmbedder, reader: PairScorer | None = None) -> None:
         if embedder.name != parameters.embedder:
             raise SetupError(
                 f"The reference judge was fitted with the embedder {parameters.embedder!r}, not {embedder.name!r}: "
                 "use that one, or fit the judge again."
             )
-        if len(parameters.context_weights) != embedder.dimension + 1:
-            raise SetupError(
-                f"The reference judge weighs {len(parameters.context_weights) - 1} dimensions of a context, and the "
-                f"embedder {embedder.name!r} has {embedder.dimension}; fit it again: {_FIT}."
-            )
         self.parameters = parameters
         self._embedder = embedder
+        self._reader = reader or CrossEncoder(embedder.name.rpartition("/")[2], parameters.adapter)
 
     def score(self, answers: Sequence[JudgedAnswer]) -> list[float]:
         """The chance, in [0, 1], that each answer is right; 0.0 without a reference to compare with."""
@@ -188,10 +199,10 @@ class ReferenceScorer:
 
     def _score(self, answers: Sequence[JudgedAnswer]) -> list[float]:
         scores = [0.0] * len(answers)
-        words, meaning, around, comparable = extract(answers, self.parameters.weight, self._embedder)
+        words, read, comparable = extract(answers, self.parameters.weight, self._embedder, self._reader)
         if not comparable:
             return scores
-        judged = judge(self.parameters, words, meaning, around)
+        judged = judge(self.parameters, words, read)
         for place, score in zip(comparable, judged, strict=True):
             scores[place] = float(score)
         return scores
@@ -202,20 +213,14 @@ def _features() -> frozenset[str]:
     """The names of all features, by comparing something with itself."""
     compared = compare_all("What?", ["it"], "it", lambda _: 1.0)
     assert compared is not None
-    return frozenset((*compared.values, *MEANING_FEATURES, CONTEXT_FEATURE))
+    return frozenset((*compared.values, *_READ))
 
 
-def judge(
-    fitted: Parameters,
-    words: Sequence[AnswerComparison],
-    meaning: NDArray[np.float64],
-    around: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def judge(fitted: Parameters, words: Sequence[AnswerComparison], read: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores of answers from what `extract` gives, shape (answers,)."""
-    affirms = affirmation(around, fitted.context_weights)
-    score = _probability(fitted.same.raw(tabulate(words, meaning, affirms, fitted.same_features)))
+    score = _probability(fitted.same.raw(tabulate(words, read, fitted.same_features)))
     named = np.array([comparison.share >= MENTIONED for comparison in words])
-    manner = tabulate(words, meaning, affirms, fitted.stated_features)
+    manner = tabulate(words, read, fitted.stated_features)
     for veto in (_probability(fitted.stated.raw(manner)), _probability(fitted.intact.raw(manner))):
         score = np.where(named & (veto < ACCEPTED), np.minimum(score, veto), score)
     return score
@@ -227,42 +232,32 @@ def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def extract(
-    answers: Sequence[JudgedAnswer], weight: Any, embedder: TokenEmbedder
-) -> tuple[list[AnswerComparison], NDArray[np.float64], NDArray[np.float64], list[int]]:
-    """Comparisons, features of meaning and context vectors of the answers that have something to compare.
+    answers: Sequence[JudgedAnswer], weight: Any, embedder: TokenEmbedder, reader: PairScorer
+) -> tuple[list[AnswerComparison], NDArray[np.float64], list[int]]:
+    """Comparisons, features of meaning and what the cross-encoder says of the answers that have something to compare.
 
     Returns:
-        The comparisons, the features of meaning, shape (comparable, len(MEANING_FEATURES)), the context vectors,
-        shape (comparable, dimension), and the places of the comparable answers in `answers`.
+        The comparisons, the features of meaning and of reading, shape (comparable, features), and the places of the
+        comparable answers in `answers`.
     """
     compared = [(i, compare_all(a.question, a.references, a.prediction, weight)) for i, a in enumerate(answers)]
     comparable = [(i, comparison) for i, comparison in compared if comparison is not None]
     places = [i for i, _ in comparable]
     comparisons = [comparison for _, comparison in comparable]
-    meaning, around = meaning_features([answers[i].question for i in places], comparisons, embedder)
-    return comparisons, meaning, around, places
-
-
-def affirmation(around: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-odds that the words around a mention affirm it; NaN where there are none."""
-    logits: NDArray[np.float64] = around @ weights[:-1] + weights[-1]
-    return logits
+    questions = [answers[i].question for i in places]
+    meaning = meaning_features(questions, comparisons, embedder)
+    return comparisons, np.hstack([meaning, reading_features(questions, comparisons, reader)]), places
 
 
 def tabulate(
-    comparisons: Sequence[AnswerComparison],
-    meaning: NDArray[np.float64],
-    affirms: NDArray[np.float64],
-    features: Sequence[str],
+    comparisons: Sequence[AnswerComparison], read: NDArray[np.float64], features: Sequence[str]
 ) -> NDArray[np.float64]:
     """All features in the order of `features`, shape (answers, features)."""
     table = np.empty((len(comparisons), len(features)))
-    column = {name: i for i, name in enumerate(MEANING_FEATURES)}
+    column = {name: i for i, name in enumerate(_READ)}
     for j, name in enumerate(features):
-        if name == CONTEXT_FEATURE:
-            table[:, j] = affirms
-        elif name in column:
-            table[:, j] = meaning[:, column[name]]
+        if name in column:
+            table[:, j] = read[:, column[name]]
         else:
             table[:, j] = [comparison.values[name] for comparison in comparisons]
     return table

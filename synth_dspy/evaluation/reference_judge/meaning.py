@@ -1,9 +1,7 @@
 """Compares an answer and a reference by contextual token vectors, where their words do not decide.
 
-Embedding takes most of a judge's time, so only two things are embedded. Where the answer does not contain the whole
-reference, both are embedded after the question and every token is compared with every other. Where it does, the words
-around the mention are embedded with the mention blanked out ("It is not X."), to tell an answer from a denial in words
-that no list of cues contains.
+Only where the answer does not hold the whole reference are both embedded, after the question, and their tokens compared
+each with each: this is where a judge's time goes.
 """
 
 from __future__ import annotations
@@ -28,9 +26,6 @@ class TokenEmbedder(Protocol):
 
     name: str
 
-    @property
-    def dimension(self) -> int: ...
-
     def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]: ...
 
 
@@ -42,30 +37,15 @@ MEANING_FEATURES = (
 _WHOLE = 0.99
 MENTIONED = 0.5
 """Share of the reference's words, by weight, from which an answer counts as naming it."""
-_BEFORE, _AFTER = 6, 4
 _ANSWER_WORDS, _QUESTION_WORDS, _LONG_WORDS = 30, 18, 24
-_BLANK = "X"
 _REFERENCES = 3
-
-
-def context(comparison: AnswerComparison) -> str | None:
-    """The words around the mention, with the mention blanked out; None without a mention or without such words."""
-    if comparison.span is None or comparison.share < MENTIONED:
-        return None
-    text, (start, end) = comparison.answer, comparison.span
-    tokens = text.tokens
-    if start == 0 and all(token.kind == "p" for token in tokens[end + 1 :]):
-        return None
-    first, last = max(0, start - _BEFORE), min(len(tokens) - 1, end + _AFTER)
-    before = text.text[tokens[first].start : tokens[start].start]
-    return f"{before}{_BLANK}{text.text[tokens[end].end : tokens[last].end]}"
 
 
 def meaning_features(
     questions: Sequence[str],
     comparisons: Sequence[AnswerComparison],
     embedder: TokenEmbedder,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> NDArray[np.float64]:
     """Features of meaning for many answers at once; NaN where they were not needed.
 
     Args:
@@ -74,12 +54,10 @@ def meaning_features(
         embedder: gives token vectors; every text is embedded once.
 
     Returns:
-        Features, shape (answers, len(MEANING_FEATURES)), and the mean vectors of the contexts, shape (answers,
-        dimension), rows of NaN where there is no context.
+        Features, shape (answers, len(MEANING_FEATURES)).
     """
     places: dict[str, int] = {}
     jobs: list[_Job | None] = []
-    contexts = [context(comparison) for comparison in comparisons]
     for question, comparison in zip(questions, comparisons, strict=True):
         if comparison.share >= _WHOLE:
             jobs.append(None)
@@ -93,18 +71,12 @@ def meaning_features(
         jobs.append(job)
         for text in job.texts():
             places.setdefault(text, len(places))
-    for around_mention in contexts:
-        if around_mention is not None:
-            places.setdefault(around_mention, len(places))
     vectors = embedder.embed_tokens(list(places)) if places else []
     features = np.full((len(comparisons), len(MEANING_FEATURES)), np.nan)
-    around = np.full((len(comparisons), embedder.dimension), np.nan)
-    for row, (compared, around_mention) in enumerate(zip(jobs, contexts, strict=True)):
+    for row, compared in enumerate(jobs):
         if compared is not None:
             features[row] = compared.features(lambda name: vectors[places[name]])
-        if around_mention is not None:
-            around[row] = _unit_mean(vectors[places[around_mention]].vectors)
-    return features, around
+    return features
 
 
 class _Job:

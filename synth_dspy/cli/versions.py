@@ -1,0 +1,97 @@
+"""Versions of a task's program: `python -m synth_dspy.versions TASK`, and all that one of them comes from.
+
+python -m synth_dspy.versions contract_qa         versions, and the aliases champion, challenger, previous
+python -m synth_dspy.versions contract_qa v3      its run, data and seeds, its ancestors, how its aliases moved
+"""
+
+from __future__ import annotations
+
+from tyro.conf import Positional
+
+from synth_dspy.cli.arguments import parse
+from synth_dspy.cli.production import ALIASES, ProductionConfig, TaskName, open_registry, print_aliases, print_table
+from synth_dspy.core.invocation import command
+from synth_dspy.core.printable import printable_name
+from synth_dspy.core.text import counted
+from synth_dspy.loop.records import Request
+from synth_dspy.loop.registry import Registry
+
+
+class VersionsConfig(ProductionConfig):
+    """What is shown."""
+
+    task: TaskName
+    """The task's name."""
+    version: Positional[str | None] = None
+    """Show all that this version, or alias, comes from."""
+
+
+def main(args: list[str]) -> None:
+    """Parse `args`, then print the versions, or one version's lineage."""
+    about = "List the versions of a task's program, or show all that one comes from."
+    config = parse(VersionsConfig, verb="versions", description=about, args=args)
+    registry = open_registry(config, config.task)
+    if config.version is not None:
+        _print_lineage(registry, config.version)
+        return
+    versions = registry.versions()
+    if not versions:
+        print(
+            f"{config.task} has no version yet: {command(f'promote {config.task} RUN:ARM')} registers an arm of a run."
+        )
+        return
+    on = {alias: registry.alias(alias) for alias in ALIASES}
+    rows = [
+        (
+            version.id,
+            ", ".join(alias for alias in ALIASES if on[alias] == version.id),
+            version.arm,
+            version.run,
+            version.parent or "",
+            f"{version.created:%Y-%m-%d %H:%M}Z",
+            printable_name(version.note),
+        )
+        for version in versions
+    ]
+    print_table(("version", "alias", "arm", "run", "parent", "created", "note"), rows)
+    print()
+    print_aliases(registry)
+
+
+def _print_lineage(registry: Registry, name: str) -> None:
+    lineage = registry.lineage(name)
+    version = lineage.version
+    facts = [
+        ("version", version.id),
+        ("arm", version.arm),
+        ("run", version.run),
+        ("created", f"{version.created:%Y-%m-%d %H:%M:%S}Z"),
+        ("program", version.program),
+        ("weights", version.weights or "the student's own"),
+        *((f"data: {name}", digest) for name, digest in version.data.items()),
+        *((f"seed: {name}", str(seed)) for name, seed in version.seeds.items()),
+        ("ancestors", ", ".join(each.id for each in lineage.ancestors) or "none"),
+        ("requests", str(registry.store.count(Request, version=version.id))),
+        *([("note", printable_name(version.note))] if version.note else []),
+    ]
+    width = max(len(name) for name, _ in facts)
+    for fact, value in facts:
+        print(f"{fact.ljust(width)}  {value}")
+    if lineage.moves:
+        print()
+        moves = [
+            (
+                f"{move.at:%Y-%m-%d %H:%M:%S}Z",
+                move.alias,
+                move.before or "-",
+                move.version or "-",
+                move.by,
+                printable_name(move.reason),
+            )
+            for move in lineage.moves
+        ]
+        print_table(("at", "alias", "from", "to", "by", "reason"), moves)
+    for deletion in lineage.forgotten:
+        gone = f"{counted(len(deletion.feedback), 'feedback record')} and {counted(len(deletion.requests), 'request')}"
+        when = f"{deletion.at:%Y-%m-%d %H:%M}Z"
+        print(f"\nsince then {gone} were deleted by {deletion.by} at {when}: {printable_name(deletion.reason)}")

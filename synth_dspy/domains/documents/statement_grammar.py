@@ -1,0 +1,186 @@
+"""Closed classes of English words, and the shapes of sentences, by which statements are made into questions."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from synth_dspy.core.text import words
+
+QUOTES: Final = "\"“”„'‘’`"
+VOID: Final = words(
+    "it its this that these those there they them he she him his her we us our ours i my me such here others "
+    "same above below following foregoing previous preceding former latter herein hereof hereby hereunder hereto "
+    "thereof thereto therein thereunder so now therefore aforesaid said either neither which who whom whose what"
+)
+"""Words that point at something outside the sentence: a question with one of them is not understood alone."""
+OPENING: Final = re.compile(r"(?:Under what condition|Within what period|\w+)\b")
+POINTING: Final = re.compile(
+    r"\b(?:below|above|following|as follows|foregoing|here|aforementioned|aforesaid|e\.?g|i\.?e)\b"
+    r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"
+    r"|[\[\]|<>{}*#•]|https?:|\.\."
+)
+POINTING_START: Final = words("it and or they this these that those such he she")
+DEFINITE: Final = re.compile(
+    r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+ (?:not )?[a-z]+"
+    r"(?: (?:to|of|on|by|for|with|from|into|as|be \w+(?: \w+)?|to do))?\?$"
+)
+"""Asks about "the issue", "the script": one that an earlier sentence has spoken of."""
+LEAD: Final = (
+    r"(?:If|When|Whenever|Before|After|Once|Upon|Unless|Until|During|Within|While|Without|Except|In case of|"
+    r"In the event (?:of|that)|For|In order to|To)\b"
+)
+STARTS_AS_CLAUSE: Final = re.compile(
+    rf"(?:{LEAD}|(?:As|Although|Though|Since|Because|While|Where|In|On|At|By|For|From|With|Under|But|And|Or|Also|Then|"
+    r"However|Note|Not|Please|Nothing|None|No one|Nobody|Provided|Notwithstanding|Subject|Instead|Otherwise|Therefore|"
+    r"Thus|Additionally|Furthermore|Moreover|Finally|First|Next|Such|Who|What|Which|How|Whether|That|Of|Examples?|Let|Depending)\b"
+    r"|\d|[$€£])",
+    re.I,
+)
+VAGUE_SUBJECT: Final = re.compile(
+    r"(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b|[a-z]+ly\b", re.I
+)
+UNFINISHED: Final = words("and or of to also thus then not")
+DETERMINERS: Final = words("The A An Each Any All Every Both Your")
+
+MODAL: Final = r"(?:must|shall|should|may|can|will)"
+BE: Final = r"(?:is|are|was|were|(?:must|shall|should|may|can|will) be)"
+FINITE: Final = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|do|does|did|must|shall|should|may|can|cannot|could|would|will|which|who|that|if|"
+    r"when|where|because|and/or|provided|means)\b|[,;:()]"
+)
+"""A phrase with one of these is a clause, or more than one phrase."""
+CAPTIONED: Final = re.compile(
+    r"(?<![`\"“]) (?:The|If|A|An|Each|Any|All|This|In|Upon|When|Such|No)\b|\d\.\d|(?:\b[A-Z]{2,} ){2}[A-Z]{2,}"
+    r"|^[A-Za-z]+(?:ing|ion) of [A-Z]|^(?:[A-Z][a-z]+ ){3,}[A-Z]"
+)
+"""Signs that a subject holds the caption before it too, which the conversion of a page ran into the sentence."""
+MODAL_CLAUSE: Final = re.compile(rf"(?P<subject>.+?) (?P<modal>{MODAL})(?P<no> not)?,? (?P<rest>[a-z][^?]*)")
+BE_CLAUSE: Final = re.compile(rf"(?P<subject>.+?) (?P<be>{BE}) (?P<no>not )?(?P<rest>[^?]*)")
+
+IMPERATIVE: Final = re.compile(
+    r"(?:add|apply|ask|avoid|book|bring|build|call|change|check|choose|clear|click|close|collect|complete|configure|"
+    r"confirm|consider|consult|contact|copy|create|delete|disable|do not|download|enable|ensure|enter|execute|"
+    r"feel free|fill|find|follow|give|go|inform|insert|install|keep|leave|log|make|move|notify|open|pass|pay|"
+    r"press|provide|put|read|rebuild|record|refer|remove|replace|report|request|restart|return|review|run|save|see|select|"
+    r"send|set|sign|specify|start|stop|submit|switch|take|tell|test|try|turn|type|update|upgrade|upload|use|verify|visit|wait|write)\b",
+    re.I,
+)
+_VERBS: Final = words(
+    "allow apply cause check consist contain control cover create define depend describe determine enable ensure "
+    "generate grant handle include indicate install list need offer own prevent produce protect provide receive refer "
+    "remove replace represent require return show specify store support warrant"
+)
+TRANSITIVE: Final = _VERBS | words(
+    "acquire appoint assign bear bring carry collect deliver disclose display furnish implement inspect keep maintain "
+    "manage obtain pay perform retain supply"
+)
+FORMS: Final = {form: verb for verb in _VERBS for form in (verb, "applies" if verb == "apply" else f"{verb}s")}
+"""Forms of the present tense, with the verb as a question has it after "does"."""
+PARTICLES: Final = {"apply": "to", "consist": "of", "depend": "on", "refer": "to"}
+_LONGEST_FIRST: Final = "|".join(sorted(FORMS, key=lambda form: (-len(form), form)))
+PRESENT: Final = re.compile(
+    rf"(?P<subject>.+?) (?:(?:also|only|[a-z]+ly) )?(?P<verb>{_LONGEST_FIRST})"
+    r"(?: (?P<particle>to|of|on))? (?P<rest>[^?]*)"
+)
+PAYMENT: Final = re.compile(r"(?P<subject>.+?) (?P<verb>pay|cost|earn|receive|contribute)(?P<s>s)? (?P<rest>.+)")
+NO_OBJECT: Final = re.compile(r"(?:of|in|on|at|by|and|or|to|for|from|that|is|are|whether|how|what|if) ")
+GIVEN_TO: Final = re.compile(r"[A-Z]\w+ (?:an?|the|to|all|any|its|their|with)\b|(?:\S+ ){1,6}with ")
+"""After a verb of giving: first to whom, then what."""
+
+ADJUNCT: Final = re.compile(
+    r" (?P<word>(?:only |but only )?(?:if|when|unless|until|before|after|once|upon)|because|so that|in order to|"
+    r"by(?= [a-z]+ing\b)|using) "
+)
+ASKED_BY_ADJUNCT: Final = {
+    "because": "Why", "so that": "Why", "in order to": "Why", "by": "How", "using": "How", "until": "Until when",
+}  # fmt: skip
+NOT_BEFORE_ADJUNCT: Final = words(
+    "see check determine know ask asks decide verify even as or and whether specify long soon just only "
+    "shortly immediately than commencing based effective conditioned made "
+    "binding contingent dependent incumbent"
+)
+INTENTION: Final = re.compile(
+    r"\b(?:you (?:want|wish|would|need|like)|possible|necessary|any|so|applicable|appropriate)$|you want|you wish"
+)
+BEGINS_PHRASE: Final = re.compile(r"(?:an?|the|any|all|each|every|its|their|your|you|both)\b|[A-Z`]|[a-z-]+s\b")
+
+TO_DO: Final = (
+    r"(?:required|allowed|expected|entitled|obliged|obligated|permitted|encouraged|intended|authorized|authorised|able|"
+    r"free|supposed|designed|advised|asked|forbidden|prohibited from|responsible for)"
+)
+PARTICIPLE: Final = (
+    r"(?:[a-z-]+ed|responsible|subject|liable|eligible|given|made|known|built|held|sent|paid|written|shown|set|due)"
+)
+PASSIVE: Final = re.compile(
+    rf"(?P<what>(?:\w+ly )?{PARTICIPLE}) (?P<to>to|by|for|from|with|into|as|in|at|on|of|until|within) (?P<object>.+)"
+)
+PLACES: Final = re.compile(
+    r"(?:located|documented|described|listed|found|stored|kept|published|recorded|installed|saved|shown|posted|hosted|"
+    r"displayed|available|archived|deposited)$"
+)
+IDIOM: Final = re.compile(
+    r"(?:accordance|writing|addition|order|case|general|particular|full|force|effect|part|turn|good faith|"
+    r"(?:the|any|no) event|connection|respect|advance|place|favou?r|behalf|lieu|whole|time|such|fact|a timely|"
+    r"compliance|the same)\b"
+)
+IDLE: Final = re.compile(r"set forth|time to time|follows\b|described|provided|specified|stated|defined")
+OBJECT: Final = re.compile(
+    r"(?:(?:an?|the|any|all|each|every|its|their|your|his|both|either|one|two|three|other)\b|[A-Z0-9`$€£]|[a-z]+s\b)"
+    r"(?! reason)"
+)
+LAW: Final = re.compile(
+    r"(?P<law>(?:the )?(?:(?:internal|substantive) )?laws? of (?:the )?[A-Z]\w+(?: (?:of|and|the|[A-Z]\w+))*)"
+)
+NEXT_CLAUSE: Final = re.compile(
+    r"[,;] (?:and|but|so|provided|however|in which case)"
+    rf"(?= (?:[\w'’-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
+)
+SECOND_CLAUSE: Final = re.compile(
+    rf"\b(?:and|but|or) (?:(?!to\b|that\b|which\b|who\b)[\w'’-]+ ){{1,4}}(?:{MODAL}|is|are|has|responsible)\b"
+    r"|\b(?:this|these|such) [a-z]"
+)
+
+DEFINED: Final = re.compile(
+    r"(?:(?:The|the) (?:term|word|expression) )?[\"“”]+(?P<term>[^\"“”]{2,60}?)[,.]?[\"“”]+,? "
+    r"(?:(?:shall|will) mean|means?|(?:shall |will )?refers? to|is defined as|stands for),? (?P<rest>.+)"
+)
+ROLE: Final = re.compile(
+    r"\((?:the |hereinafter(?: referred to as)?,? (?:the )?|referred to (?:herein )?as (?:the )?)?"
+    r"[\"“](?P<role>[A-Z][a-z]+(?: [A-Z][a-z]+)?)[,.]?[\"”]\)"
+)
+GENERIC_ROLES: Final = words("Agreement Contract Effective Date Term Services Products Product Territory Software")
+_FIRM_END: Final = (
+    r"(?:Inc|LLC|L\.L\.C|Ltd|Limited|Corp|Corporation|Company|GmbH|AG|AB|B\.V|N\.V|S\.A|LLP|L\.P|plc|PLC|INC|LTD|CORP|"
+    r"Bank)\b\.?"
+)
+FIRM: Final = re.compile(rf"(?P<firm>[A-Z][\w&'’.-]*(?:,? (?:[A-Z&][\w&'’.-]*|of|and|the|de))*?,? {_FIRM_END})")
+
+_CALLED: Final = (
+    "Agreement|Contract|Lease|Licen[cs]e|Policy|Handbook|Guide|Manual|Plan|Addendum|Amendment|Code|Charter|Procedure|"
+    "Standard|Report|Statement|Specification"
+)
+_CALLED_TOO: Final = f"(?:{_CALLED}|{_CALLED.upper()})"
+SELF: Final = re.compile(r"\b[Tt]his (?P<noun>[A-Z][a-z]+)\b")
+NAMED_SELF: Final = re.compile(
+    r"\b[Tt](?:his|HIS) (?P<name>(?:[A-Z][\w’'&-]+,? (?:and |of |for )?){1,6}?"
+    + rf"{_CALLED_TOO}(?: {_CALLED_TOO})*\b)"
+)
+NAMED_AT_HEAD: Final = re.compile(rf"\b(?P<name>(?:[A-Z][A-Z&-]+ (?:AND |OF |FOR )?){{1,5}}?(?:{_CALLED.upper()})\b)")
+
+MARKUP: Final = (
+    (re.compile(r"!?\[([^\]]+)\]\([^)]*\)"), r"\1"),
+    (re.compile(r"\[([^\]]+)\]\[[^\]]*\]"), r"\1"),
+    (re.compile(r"\*\*|__(?=\w)|(?<=\w)__"), ""),
+)
+ODD: Final = re.compile(r"_{2,}|-{3,}|\t|\. ?\. ?\.|…|\[[^\]]*\]\(|\b[A-Z]{2,}(?: [A-Z]{2,}){3,}")
+ITEM: Final = re.compile(r"^(?:[#>*•·▪●-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+|\d{1,2}(?:\.\d{1,2})*\.?\s+(?=[A-Z]))+")
+CAPTION: Final = re.compile(
+    r"^(?:[A-Z][\w&’'/-]*(?: (?:and|of|or|to|the|for|on|in|by|[A-Z][\w&’'/-]*)){0,6}\.|[A-Z][A-Z ]{3,}[.:])\s+(?=[A-Z])"
+)
+LABEL: Final = re.compile(
+    r"[*•·-] +(?:`(?P<code>[^`]+)`|\*\*(?P<name>[^*:]{3,50}):?\*\*):? *(?:[-–—:] +)?(?P<text>[A-Z][^:]+)"
+)
+ASKING: Final = re.compile(
+    r"(?:what|which|who|whom|whose|when|where|why|how|is|are|do|does|did|can|may|must|should|will)\b", re.I
+)

@@ -1,0 +1,1 @@
+"""The service: a task's champion answers over HTTP, and people's feedback on its answers is kept."""

@@ -1,0 +1,211 @@
+"""Questions made from statements: what is asked, with which words it is answered, and what is left alone."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+import dspy
+import pytest
+
+from synth_dspy.core.executor import Executor
+from synth_dspy.core.knowledge import Candidate, Item
+from synth_dspy.domains.documents.contract_synthesis import DOCUMENTS, PATTERNS
+from synth_dspy.domains.documents.roundtrip import OneAnswer
+from synth_dspy.domains.documents.statements import StatementQuestions
+from synth_dspy.domains.documents.synthesizer import Synthesizer
+from synth_dspy.domains.documents.units import StatementUnit
+from synth_dspy.synthesis.demonstrations import Choice
+from synth_dspy.synthesis.pipeline import synthesise
+
+
+def asked(text: str) -> dict[str, str]:
+    return {made.question: made.answer for made in StatementQuestions(text, DOCUMENTS.patterns).of(text)}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "answer"),
+    [
+        (
+            "If the badge is lost, visitors must tell the front desk.",
+            "What must visitors do if the badge is lost?",
+            "tell the front desk",
+        ),
+        (
+            "When the alarm rings, leave the building by the nearest stairs.",
+            "What should you do when the alarm rings?",
+            "leave the building by the nearest stairs",
+        ),
+        ("To reset a password, open the settings page.", "How do you reset a password?", "open the settings page"),
+        (
+            "Tenants shall return the keys to the agent within five days after the end of the lease.",
+            "Within what period shall tenants return the keys to the agent?",
+            "five days after the end of the lease",
+        ),
+        (
+            "Records must be kept in the archive for at least seven years.",
+            "For how long must records be kept in the archive?",
+            "at least seven years",
+        ),
+        (
+            "Guests must give notice at least 30 days before the first night.",
+            "How long before the first night must guests give notice?",
+            "at least 30 days",
+        ),
+        (
+            "The tenant shall pay the landlord a monthly rent of $900.",
+            "How much shall the tenant pay the landlord?",
+            "$900",
+        ),
+        ("Singers pay the hall €120 to borrow a piano.", "How much do singers pay the hall to borrow a piano?", "€120"),
+        ("The notice period is three months.", "How long is the notice period?", "three months"),
+        (
+            "Line managers are responsible for the yearly review.",
+            "What are line managers responsible for?",
+            "the yearly review",
+        ),
+        ("The loan desk is located on the second floor.", "Where is the loan desk located?", "on the second floor"),
+        (
+            "A spike is a short experiment with one question.",
+            "What is a spike?",
+            "a short experiment with one question",
+        ),
+        (
+            "Managers may refuse a request for leave if the team is short of staff.",
+            "Under what condition may managers refuse a request for leave?",
+            "if the team is short of staff",
+        ),
+        (
+            "The travel policy covers trips of more than one day.",
+            "What does the travel policy cover?",
+            "trips of more than one day",
+        ),
+        (
+            "If a parcel is damaged in transit, the carrier refunds half of the price.",
+            "What happens if a parcel is damaged in transit?",
+            "the carrier refunds half of the price",
+        ),
+    ],
+)
+def test_a_sentence_is_turned_round(sentence: str, question: str, answer: str) -> None:
+    # "tenants", "guests" and so on are written small somewhere in the document, and so in the question.
+    document = f"{sentence} Some words: tenants, records, guests, singers, line, managers."
+    made = {s.question: s.answer for s in StatementQuestions(document, DOCUMENTS.patterns).of(sentence)}
+    assert made[question] == answer
+    assert answer in sentence
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It must be returned within five days.",  # what?
+        "The following forms must be signed before the visit.",
+        "These rules are intended to protect visitors.",
+        "Such notice shall be sent by registered mail before the term ends.",
+        "The script removes the label.",  # which script?
+        "No changes shall be made to the products.",
+        "4.2 Payment The Buyer shall pay the fees if the goods are accepted.",  # with its caption
+        "If the badge is lost, tell the front desk;",  # an item of a list
+        "You should see below what to do if the page is empty.",
+        "The fee is set forth in Schedule B.",
+        "He or she may bring a guest if the host agrees.",
+    ],
+)
+def test_what_is_not_understood_alone_is_left_alone(sentence: str) -> None:
+    assert asked(sentence) == {}
+
+
+def test_a_question_names_the_agreement_that_the_sentence_calls_this() -> None:
+    text = (
+        "This Endorsement Agreement is made today. This Agreement shall be governed by the laws of the State of Ohio."
+    )
+    assert asked(text)["Which law governs the Endorsement Agreement?"] == "the laws of the State of Ohio"
+    assert not any("this" in question.lower() for question in asked(text))
+
+
+def test_terms_and_parties_are_asked_for() -> None:
+    text = (
+        'This Supply Agreement is between Northern Bolts, Inc. (the "Seller") and others. '
+        '"Net Price" means the list price less all discounts, including rebates.'
+    )
+    made = asked(text)
+    assert made["Who is the Seller in the Supply Agreement?"] == "Northern Bolts, Inc."
+    assert made["What does “Net Price” mean in the Supply Agreement?"] == "the list price less all discounts"
+
+
+def test_a_heading_that_asks_is_answered_by_what_stands_below_it() -> None:
+    made = asked("## How do I cancel an order?\nCall the shop before noon.")
+    assert made["How do I cancel an order?"] == "Call the shop before noon"
+
+
+def test_an_option_is_asked_for_by_its_name() -> None:
+    assert asked("* `--quiet`: Prints errors alone.") == {
+        "What does the document say about `--quiet`?": "Prints errors alone"
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["The " + "big " * 20_000 + "dog.", "a, " * 20_000, "(" * 30_000, "A Bank, " * 9_000, "X" * 99_999 + "."]
+)
+def test_any_text_takes_linear_time(text: str) -> None:
+    began = time.perf_counter()
+    asked(text)
+    assert time.perf_counter() - began < 20
+
+
+def synthesizer(embed: Any, **more: Any) -> Synthesizer:
+    return Synthesizer(PATTERNS, [], embed, abstention="", unanswerable=0.0, statement_share=1.0, **more)
+
+
+TEXT = (
+    "If the badge is lost, visitors must tell the front desk. Desks are booked by sending a message to the office. "
+    "Most desks are free."
+)
+
+
+def test_statements_are_written_without_the_teacher(embedder: Any) -> None:
+    made = synthesise(
+        [Item("i", "page", TEXT)], synthesizer(embedder.embed, written=False), [], executor=Executor(1), limit=9
+    )
+    assert {example.question: example.answer for example in made.kept} == {
+        "What must visitors do if the badge is lost?": "tell the front desk",
+        "How are desks booked?": "by sending a message to the office",
+    }
+    assert all(example.spans[0] in TEXT for example in made.kept)
+
+
+def test_a_question_that_two_sentences_answer_is_not_asked(embedder: Any) -> None:
+    both = [Item("i", "page", TEXT), Item("j", "page", "If the badge is lost, visitors must pay a fee.")]
+    questions = {
+        unit.statement.question for unit in synthesizer(embedder.embed).plan(both, 9) if isinstance(unit, StatementUnit)
+    }
+    assert questions == {"How are desks booked?"}
+
+
+def test_every_rule_comes_first_once(embedder: Any) -> None:
+    many = " ".join(
+        f"If the {name} is lost, visitors must tell the desk of {name}." for name in ("card", "key", "pass")
+    )
+    units = synthesizer(embedder.embed).plan([Item("i", "page", f"{many} {TEXT}")], 2)
+    assert {unit.statement.rule for unit in units if isinstance(unit, StatementUnit)} == {"condition", "adjunct"}
+
+
+def test_what_another_sentence_speaks_of_too_has_no_one_answer() -> None:
+    sentences = ["Visitors must sign the book.", "The book that visitors must sign is red.", "Doors close at six."]
+    judge = OneAnswer(lambda group: sentences)
+    unit = StatementUnit("u", "page", "", "", Choice("", 0.0, ()), next(iter(StatementQuestions("", {}).of(TEXT))))
+
+    def candidate(question: str, source: str) -> Candidate[Any]:
+        return Candidate("c", unit, {"question": question, "references": ["x"], "source": source}, "")
+
+    assert not judge(candidate("What must visitors sign?", sentences[0])).keep
+    assert judge(candidate("When do doors close?", sentences[2])).keep
+    assert judge(replace(candidate("What must visitors sign?", ""), fields={"question": "q", "references": []})).keep
+
+
+def test_only_words_of_the_text_answer() -> None:
+    example = dspy.Example(text=TEXT)
+    for made in StatementQuestions(example.text, PATTERNS).of(example.text):
+        assert re.search(re.escape(made.answer), TEXT)
