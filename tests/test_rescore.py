@@ -88,10 +88,9 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
     results = json.loads(first)
     assert [(arm["name"], arm["n"]) for arm in results["arms"]] == [("bootstrap", 3), ("rag", 3)]
     assert all(arm["scores"]["exact"]["mean"] == 1.0 for arm in results["arms"])
-    assert all(arm["retrieval"]["recall"]["n"] == 2 for arm in results["arms"])  # one item has no spans
+    assert [arm["retrieval"]["recall"]["n"] for arm in results["arms"]] == [3, 3]  # spans are looked up in documents
     assert [(c["arm"], c["against"]) for c in results["comparisons"]] == [("bootstrap", "rag")]
     assert "2 of 5 items left out, because the programs had learned from them." in results["notes"]
-    assert any(note.startswith("2 of the 3 items are about documents") for note in results["notes"])
     assert (folder / "report.html").is_file()
     printed = capsys.readouterr()
     assert "2 of 5 items left out" in printed.out + printed.err

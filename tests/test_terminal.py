@@ -188,7 +188,7 @@ def test_the_list_of_commands_imports_no_library() -> None:
     ("arguments", "says"),
     [
         ("compil contract_qa", "There is no command 'compil': did you mean compile?"),
-        ("--versoin", "There is no option '--versoin': did you mean --version?"),
+        ("--versoin", "There is no option '--versoin': did you mean --version or versions?"),
         ("compile contract_aq", "Did you mean contract_qa?"),
         ("compile --quick contract_qa", "The task comes first"),
         ("compile contract_qa --modles.student x", "no option --modles.student: did you mean --models.student?"),

@@ -357,7 +357,7 @@ def test_a_training_below_its_parity_fails_now_and_when_asked_for_again(
     monkeypatch.setattr(parity, "check_parity", lambda *args, **options: low)
     spec = make(gguf="F16", prompts=True)
     for _ in range(2):
-        with pytest.raises(ArmError, match=r"in 2 of 8 tokens of its replies \(25%\), and 95% are"):
+        with pytest.raises(ArmError, match=r"in 2 of 8 tokens of its replies \(25%\), but 95% are"):
             run(spec)
     assert json.loads((spec.parent / "result.json").read_text())["parity"]["share"] == 0.25
 

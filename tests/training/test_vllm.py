@@ -292,7 +292,7 @@ def test_a_tuned_lm_answers_from_vllm_and_is_tuned_further(base: Path, home: Pat
 @pytest.mark.parametrize(
     ("mode", "error"),
     [
-        ("wrong", "would in 0 of 6 tokens of its replies"),
+        ("wrong", "in 0 of 6 tokens of its replies"),
         ("reads", "chat template or tokeniser differs"),
         ("old", None),
     ],
