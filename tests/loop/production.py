@@ -54,6 +54,18 @@ def ticket(number: int) -> dict[str, str]:
     return {"id": f"t{number}", "text": f"{words}. It is about my {TEAMS[number % 3]}", "team": TEAMS[number % 3]}
 
 
+SAYINGS = ("I was charged twice", "my card was declined", "I cannot sign in")
+
+
+def saying(number: int) -> dict[str, str]:
+    """A ticket that a small model can learn to place."""
+    return {
+        "id": f"s{number}",
+        "text": f"{SAYINGS[number % 3]}; case {number * 7919 % 10007}.",
+        "team": TEAMS[number % 3],
+    }
+
+
 def learner(body: dict[str, Any]) -> str:
     """Answers right where the prompt shows examples, else always the same."""
     text = json.dumps(body["messages"])

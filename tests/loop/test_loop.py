@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from production import Production, learner, production
+from production import Production, learner, production, saying
 
 from synth_dspy.cli import loop as cli
+from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
+from synth_dspy.core.workspace import task_file
 from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
+from synth_dspy.pipeline.compile import start
 
 
 def twice(loop: Loop) -> Loop:
@@ -223,6 +226,29 @@ def test_a_mistake_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     with production(tmp_path), pytest.raises(SetupError, match=sentence):
         cli.main(args)
+
+
+@pytest.mark.slow
+def test_a_cycle_trains_the_embedded_model_and_promotes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:  # for its workspace
+        (tmp_path / "data" / "tickets.jsonl").write_text("".join(json.dumps(saying(n)) + "\n" for n in range(64)))
+        config = compile_settings(task_file(tmp_path, "tickets")).model_validate(
+            {
+                "synthesis": {"candidates": 0},
+                "evaluation": {"arms": ("zero_shot",)},
+                "splits": {"folds": 1},
+                "retention": {"prompts": 0},
+            }
+        )
+        task.registry.register(start(tmp_path, "tickets", config).folder, "zero_shot")
+        task.registry.promote("v2", "person:ann", "the embedded model")
+        cycle = task.loop(promote="auto", arms=("sft",), minutes=0.4).turn(by="person:ann")
+        assert cycle is not None
+        assert cycle.memory["verdict"] == "promote", cycle.transitions[-1].reason
+        version = task.registry.version("champion")
+        assert (version.id, version.arm, version.parent) == ("v3", "sft", "v2")
+        assert version.weights
 
 
 KILLED = """
