@@ -6,35 +6,28 @@ trained from the base on all data of the task and all feedback, not on top of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import absolute
-from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.files import limit_access, write_whole
+from synth_dspy.core.io.files import limit_access
 from synth_dspy.core.ledger_file import LEDGER
-from synth_dspy.core.run import CONFIG, jsonl_text
+from synth_dspy.core.run import CONFIG
 from synth_dspy.core.text import counted
 from synth_dspy.loop import comparison, watch
 from synth_dspy.loop.cycle import Cycle, Outcome, State, Step
-from synth_dspy.loop.feedback import collect_answers, feedback_rows
 from synth_dspy.loop.gate import decide
-from synth_dspy.loop.grader import fit_grader, grade_unrated
-from synth_dspy.loop.labels import labelled_rows, learned_lines
-from synth_dspy.loop.registry import sha256
+from synth_dspy.loop.rows import FEEDBACK, LABELLED, collect_rows, write_rows
 from synth_dspy.loop.signals.documents import document_changes
 from synth_dspy.loop.work import Work, cycle_name, read_documents, read_program
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.compile import resume_run, start
-from synth_dspy.pipeline.rows import feedback_checks
 from synth_dspy.pipeline.saved import open_program
 
-DOCUMENTS, FEEDBACK, LABELLED, PAIRS = "documents.jsonl", "feedback.jsonl", "labelled.jsonl", "pairs.jsonl"
+DOCUMENTS, PAIRS = "documents.jsonl", "pairs.jsonl"
 """Files in a cycle's folder."""
 _SHOWN = 5
-_GRADED = 2000
-"""Latest answers without people's ratings that the grader rates."""
 
 
 def make_steps(work: Work) -> Mapping[State, Step]:
@@ -42,7 +35,7 @@ def make_steps(work: Work) -> Mapping[State, Step]:
     steps: dict[State, Any] = {
         "opened": _index,
         "indexed": _find_what_moved,
-        "questions": _collect_rows,
+        "questions": collect_rows,
         "rows": _train,
         "trained": _compare,
         "compared": _decide,
@@ -68,7 +61,7 @@ def _index(work: Work, cycle: Cycle) -> Outcome:
     changes = document_changes(before, now) if before is not None else None
     folder = work.cycle_folder(cycle)
     limit_access(share=False)
-    _write(folder, DOCUMENTS, datasets.hash_rows(now))
+    write_rows(folder, DOCUMENTS, datasets.hash_rows(now))
     open_program(work.saved(champion).folder, work.caller)  # which updates the index that the champion searches
     evidence = {"champion": champion.id, "documents_now": len(now)}
     if changes is None:
@@ -93,26 +86,6 @@ def _find_what_moved(work: Work, cycle: Cycle) -> Outcome:
         parts.append(f"people ask other things, such as {questions[0]!r}")
     text = "; ".join(parts) or "nothing moved that questions would have to follow"
     return Outcome("questions", f"{text[0].upper()}{text[1:]}.", {"covers": {"documents": len(documents)}})
-
-
-def _collect_rows(work: Work, cycle: Cycle) -> Outcome:
-    """Turn feedback into lines to learn from, and into items to score on; what is written already stays."""
-    folder, store = work.cycle_folder(cycle), work.registry.store
-    task, config = work.declared()
-    checks = feedback_checks(task.source.read(config.limit), task.noun)
-    limit_access(share=False)
-    if not (folder / FEEDBACK).is_file():
-        grade_unrated(store, fit_grader(store), most=_GRADED)
-        _write(folder, LABELLED, labelled_rows(collect_answers(store).values(), task.output, checks))
-        _write(folder, FEEDBACK, learned_lines(feedback_rows(store, checks=checks or None).lines))
-    learned, labelled = (_count_lines(folder / name) for name in (FEEDBACK, LABELLED))
-    reason = (
-        f"Feedback gives {counted(learned, 'line')} to learn from and {counted(labelled, 'item')} to score on."
-        if learned or labelled
-        else "There is no feedback that could be learned from."
-    )
-    evidence = {"feedback_rows": learned, "labelled_items": labelled, "feedback_sha256": sha256(folder / FEEDBACK)}
-    return Outcome("rows", reason, evidence)
 
 
 def _train(work: Work, cycle: Cycle) -> Outcome:
@@ -244,16 +217,3 @@ def _go_on(work: Work, cycle: Cycle) -> Outcome:
     if work.plan.promote == "ask":
         return Outcome("waiting", f"{challenger} waits for a person's approval. {decided}")
     return Outcome("shadow", f"{challenger} goes on by itself. {decided}")
-
-
-def _write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / name, jsonl_text(rows))
-    except OSError as error:
-        raise SetupError(f"{folder / name} cannot be written: {error.strerror or error}.") from error
-    return folder / name
-
-
-def _count_lines(path: Path) -> int:
-    return len(path.read_text(encoding="utf-8").splitlines())

@@ -111,8 +111,8 @@ def cycle_name(cycle: Cycle) -> str:
 
 
 def read_program(run: Path, arm: str, caller: Caller) -> Saved:
-    """A saved program that will also be scored."""
-    return read_saved(run / "programs" / arm, caller, roles=("student", "judge", "embedder"))
+    """A saved program that will also be scored, and whose run's settings the next training takes."""
+    return read_saved(run / "programs" / arm, caller, roles=("student", "teacher", "judge", "embedder"))
 
 
 def read_documents(path: Path) -> dict[str, str] | None:

@@ -76,7 +76,7 @@ def learner(body: dict[str, Any]) -> str:
 class Production:
     """The task `tickets`, its baseline in production."""
 
-    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1) -> None:
+    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1, judge: str = "reference") -> None:
         self.here, self.server = here, server
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
@@ -86,7 +86,11 @@ class Production:
         self.folder = here / "runs" / "tickets"
         config = compile_settings(task_file(here, "tickets")).model_validate(
             {
-                "models": {**dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"), "api_base": server.url},
+                "models": {
+                    **dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"),
+                    "judge": judge,
+                    "api_base": server.url,
+                },
                 "synthesis": {"candidates": 0},
                 "evaluation": {"arms": ("bootstrap",)},
                 "splits": {"folds": folds},
