@@ -27,6 +27,7 @@ from synth_dspy.cli.production import (
     print_aliases,
     print_table,
     runs_of,
+    track,
 )
 from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
@@ -232,3 +233,4 @@ def _answer(args: list[str], *, approve: bool) -> None:
     if not approve and challenger and registry.alias("challenger") == challenger:
         registry.challenge(None, config.person, after.transitions[-1].reason, {"cycle": after.id})
     print(f"{after.id} {after.state}: {after.transitions[-1].reason}")
+    track(registry)

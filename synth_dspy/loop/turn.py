@@ -16,6 +16,7 @@ from synth_dspy.core.run import jsonl_text
 from synth_dspy.core.text import as_text
 from synth_dspy.loop.comparison import read_items
 from synth_dspy.loop.cycle import Cycle, Cycles
+from synth_dspy.loop.mlflow import track_store
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import Version
 from synth_dspy.loop.steps import DOCUMENTS, make_steps
@@ -65,7 +66,10 @@ class Loop:
         try:
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode("ascii"), 0)
-            return self._turn(by, reason)
+            try:
+                return self._turn(by, reason)
+            finally:
+                track_store(self.work.registry.store, self.work.say)
         finally:
             os.close(lock)
 

@@ -15,15 +15,18 @@ import pytest
 from production import Production, learner, production, saying
 
 from synth_dspy.cli import loop as cli
+from synth_dspy.cli import rollback
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.workspace import task_file
+from synth_dspy.loop import mlflow
 from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
 from synth_dspy.pipeline.compile import start
+from synth_dspy.pipeline.tracking import VARIABLE
 
 
 def twice(loop: Loop) -> Loop:
@@ -209,6 +212,29 @@ def test_a_person_ends_a_cycle_that_cannot_go_on(
         assert "champion  v1" in printed
         with pytest.raises(SetupError, match="tickets has no open cycle"):
             cli.main(["approve", "tickets"])
+
+
+def test_a_cycle_is_shown_in_mlflow_and_is_the_same_where_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projected: list[tuple[str, str | None]] = []
+    monkeypatch.setenv(VARIABLE, "nonsense://x")
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        cycle = task.loop(promote="auto").turn(by="person:ann")
+        assert cycle is not None
+        assert task.registry.alias("champion") == "v2"
+        failed = [line for line in task.said if line.startswith("The loop of tickets could not be tracked in")]
+        assert len(failed) == 1
+        registry = task.registry
+
+        def project(uri: str, name: str, *_: Any) -> None:
+            projected.append((name, registry.alias("champion")))
+
+        monkeypatch.setattr(mlflow, "safely", project)
+        rollback.main(["tickets", "--by", "ann"])
+        task.loop().turn()
+        assert projected == [("tickets", "v1")] * 2
 
 
 @pytest.mark.parametrize(
