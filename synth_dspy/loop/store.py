@@ -36,6 +36,7 @@ _KEYS: dict[type[Any], Key] = {  # what a record is unique by, in the order of i
 }
 _INDEXED: dict[type[Any], Key] = {Request: ("version", "person"), Feedback: ("request", "rater")}
 _METADATA = sa.MetaData()
+_LOCK = 0x5D59  # any number that others of the database's users are not likely to take
 
 
 def _table(kind: type[Any]) -> sa.Table:
@@ -88,6 +89,8 @@ class Store:
             if engine.dialect.name == "sqlite":
                 sa.event.listen(engine, "connect", _set_up_sqlite)
             with engine.begin() as connection:
+                if engine.dialect.name == "postgresql":  # where "if not exists" fails if two processes make one at once
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
                 for table in _TABLES.values():  # "if not exists": another process may be making them too
                     connection.execute(CreateTable(table, if_not_exists=True))
                     for index in table.indexes:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,10 @@ def run(cycles: Cycles, cycle: Cycle) -> Cycle:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "production.sqlite", "contract_qa")
+def store(where: str) -> Iterator[Store]:
+    store = Store.open(where, "contract_qa")
+    yield store
+    store.close()
 
 
 def test_a_cycle_goes_through_all_states_and_remembers(store: Store) -> None:
