@@ -31,7 +31,7 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     "questions": ("rows", "closed"),
     "rows": ("trained", "closed"),
     "trained": ("compared", "closed"),
-    "compared": ("decided", "closed"),
+    "compared": ("decided", "compared", "closed"),
     "decided": ("waiting", "shadow", "closed"),
     "waiting": ("shadow", "closed"),
     "shadow": ("share", "closed"),
@@ -41,7 +41,7 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     "rolled_back": ("closed",),
     "closed": (),
 }
-"""The states that may follow each state."""
+"""The states that may follow each state; `compared` follows itself where the gate will look once more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ def fitted_judge() -> LiveJudge:
 def question_of(request: Request) -> str:
     """A request's inputs as one text."""
     question = request.inputs.get("question")
-    return question if isinstance(question, str) else as_text(dict(request.inputs))
+    if isinstance(question, str):
+        return question
+    return as_text(next(iter(request.inputs.values())) if len(request.inputs) == 1 else dict(request.inputs))
 
 
 def live_scores(requests: Sequence[Request], judge: LiveJudge | None = None) -> list[float | None]:

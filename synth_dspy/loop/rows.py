@@ -6,7 +6,7 @@ people. Their calls are kept beside the cycle's files, so a loop that is killed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +25,14 @@ from synth_dspy.loop.cycle import Cycle, Outcome
 from synth_dspy.loop.feedback import TrainingFeedback, collect_answers, feedback_rows
 from synth_dspy.loop.grader import AnswerRater, fit_grader, grade_unrated
 from synth_dspy.loop.labels import labelled_rows, learned_lines
+from synth_dspy.loop.proposing import FILE, MOST, labelled_questions, propose
 from synth_dspy.loop.records import Feedback
 from synth_dspy.loop.registry import sha256
 from synth_dspy.loop.rewriting import Rewriter
 from synth_dspy.loop.store import Store
 from synth_dspy.loop.work import Work
 from synth_dspy.pipeline.defaults import with_resources
-from synth_dspy.pipeline.resources import open_role, open_saved
+from synth_dspy.pipeline.resources import open_embedder, open_role, open_saved
 from synth_dspy.pipeline.rows import feedback_checks
 
 FEEDBACK, LABELLED, MODELS = "feedback.jsonl", "labelled.jsonl", "feedback"
@@ -60,11 +61,41 @@ def collect_rows(work: Work, cycle: Cycle) -> Outcome:
         evidence |= {"grader": grader.sentence, "graded": len(graded), "feedback_dropped": dict(made.dropped)}
         learned = TrainingFeedback(tuple(learned_lines(made.lines)))
         evidence |= {"by_ai": sum(line.get("source") == "ai" for line in learned.lines), **learned.counts}
-        write_rows(folder, LABELLED, labelled_rows(collect_answers(store).values(), task.output, checks))
+        write_labelled(work, folder, LABELLED)
         write_rows(folder, FEEDBACK, learned.lines)
     lines, labelled = (len((folder / name).read_text(encoding="utf-8").splitlines()) for name in (FEEDBACK, LABELLED))
     evidence |= {"feedback_rows": lines, "labelled_items": labelled, "feedback_sha256": sha256(folder / FEEDBACK)}
     return Outcome("rows", _reason(evidence), evidence)
+
+
+def write_labelled(work: Work, folder: Path, name: str) -> None:
+    """Write the items that people have labelled until now, by their feedback and by reviewing proposed questions."""
+    task, config = work.declared()
+    checks = feedback_checks(task.source.read(config.limit), task.noun)
+    limit_access(share=False)
+    by_feedback = labelled_rows(collect_answers(work.registry.store).values(), task.output, checks)
+    reviewed = labelled_questions(work.folder / FILE, task.output, checks, checks)
+    write_rows(folder, name, [*by_feedback, *reviewed])
+
+
+def propose_questions(work: Work, version: str, like: Sequence[str] = (), *, most: int = MOST) -> int:
+    """Propose questions of the traffic for labelling, those like some others first; see `propose`.
+
+    Returns:
+        How many were added to the file.
+    """
+    task, config = work.declared()
+    inputs = feedback_checks(task.source.read(config.limit), task.noun)
+    limit_access(share=False)
+    return propose(
+        work.registry.store,
+        work.folder / FILE,
+        version,
+        inputs,
+        most=most,
+        like=like,
+        embed=lambda: open_embedder(config).embed,
+    )
 
 
 def write_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:

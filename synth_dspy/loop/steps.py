@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import absolute
+from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import limit_access
 from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.run import CONFIG
 from synth_dspy.core.text import counted
-from synth_dspy.loop import comparison, watch
+from synth_dspy.loop import comparison, looks, watch
 from synth_dspy.loop.cycle import Cycle, Outcome, State, Step
-from synth_dspy.loop.gate import decide
-from synth_dspy.loop.rows import FEEDBACK, LABELLED, collect_rows, write_rows
+from synth_dspy.loop.proposing import FILE
+from synth_dspy.loop.rows import FEEDBACK, collect_rows, propose_questions, write_rows
 from synth_dspy.loop.signals.documents import document_changes
-from synth_dspy.loop.work import Work, cycle_name, read_documents, read_program
+from synth_dspy.loop.work import DOCUMENTS, Work, cycle_name, read_documents, read_program
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.compile import resume_run, start
 from synth_dspy.pipeline.saved import open_program
 
-DOCUMENTS, PAIRS = "documents.jsonl", "pairs.jsonl"
-"""Files in a cycle's folder."""
 _SHOWN = 5
 
 
@@ -37,8 +36,8 @@ def make_steps(work: Work) -> Mapping[State, Step]:
         "indexed": _find_what_moved,
         "questions": collect_rows,
         "rows": _train,
-        "trained": _compare,
-        "compared": _decide,
+        "trained": looks.compare,
+        "compared": looks.look,
         "decided": _go_on,
         "waiting": watch.wait,
         "shadow": watch.shadow,
@@ -78,14 +77,20 @@ def _find_what_moved(work: Work, cycle: Cycle) -> Outcome:
     memory = cycle.memory
     documents = [*memory.get("added", ()), *memory.get("changed", ())]
     questions = list(memory.get("questions_that_moved", ()))
+    proposed = propose_questions(work, str(memory["champion"]), questions) if questions else 0
     parts = []
     if documents:
         more = f" and {len(documents) - _SHOWN} more" if len(documents) > _SHOWN else ""
         parts.append(f"questions are written anew about {', '.join(documents[:_SHOWN])}{more}")
     if questions:
         parts.append(f"people ask other things, such as {questions[0]!r}")
+    if proposed:
+        path = work.folder / FILE
+        parts.append(f"{counted(proposed, 'question')} like these wait for labels ({command(f'label {path}')})")
     text = "; ".join(parts) or "nothing moved that questions would have to follow"
-    return Outcome("questions", f"{text[0].upper()}{text[1:]}.", {"covers": {"documents": len(documents)}})
+    return Outcome(
+        "questions", f"{text[0].upper()}{text[1:]}.", {"covers": {"documents": len(documents)}, "proposed": proposed}
+    )
 
 
 def _train(work: Work, cycle: Cycle) -> Outcome:
@@ -136,73 +141,6 @@ def _start(work: Work, cycle: Cycle) -> None:
         identifier=cycle_name(cycle),
         answers=ledger if ledger.is_file() and not changed else None,
     )
-
-
-def _compare(work: Work, cycle: Cycle) -> Outcome:
-    """Let champion and challenger answer the same items: held-out ones, and those that people labelled since."""
-    memory, folder = cycle.memory, work.cycle_folder(cycle)
-    if memory["challenger"] is None:
-        return Outcome("compared", "There is nothing to compare.", {"pairs": 0})
-    versions = {comparison.CHAMPION: memory["champion"], comparison.CHALLENGER: memory["challenger"]}
-    programs = {side: work.saved(work.registry.version(name)) for side, name in versions.items()}
-    task, config = work.declared()
-    old = _unchanged(programs[comparison.CHAMPION].run / datasets.DOCUMENTS, folder / DOCUMENTS)
-    held_out = comparison.read_items(work.run_folder(cycle), "test")
-    new = comparison.unseen(held_out, programs.values(), groups=True)
-    given, why_not = comparison.labelled_items(task, config.limit, folder / LABELLED)
-    labelled = comparison.unseen(given, programs.values(), groups=False)
-    items = list({str(item.id): item for item in (*new, *labelled)}.values())
-    predictions = comparison.answers(work, programs, items, folder / "comparison") if items else []
-    folds = {side: comparison.cross_fitted(program, old) for side, program in programs.items()}
-    if all(folds.values()):
-        predictions += [{**row, "arm": side} for side, rows in folds.items() for row in rows]
-    pairs = comparison.pair_up(predictions, old)
-    limit_access(share=False)
-    comparison.write_pairs(folder / PAIRS, pairs)
-    same_model = len({program.config.models.student for program in programs.values()}) == 1
-    cheaper = comparison.is_cheaper(predictions, same_model=same_model)
-    seen = len(held_out) - len(new)
-    rest = f" (one of them has learned from {counted(seen, 'other')})" if seen else ""
-    crossed = len(pairs) - len(items) if all(folds.values()) else 0
-    more = f"; in the folds of their runs, their arms answered {counted(crossed, 'item')}" if crossed else ""
-    reason = (
-        f"{versions[comparison.CHAMPION]} and {versions[comparison.CHALLENGER]} answered "
-        f"{counted(len(new), 'held-out item')}{rest} and {counted(len(labelled), 'item')} that people labelled{more}."
-    )
-    evidence: dict[str, Any] = {
-        "pairs": len(pairs),
-        "cheaper": cheaper,
-        "held_out": len(new),
-        "labelled": len(labelled),
-    }
-    if why_not:
-        evidence["labels_not_used"] = why_not
-        reason = f"{reason} People's labels were not used: {why_not}"
-    return Outcome("compared", reason, evidence)
-
-
-def _unchanged(before: Path, now: Path) -> frozenset[str] | None:
-    """The documents, or other groups, that are in both files with one hash; None where one was not written."""
-    earlier, later = read_documents(before), read_documents(now)
-    if earlier is None or later is None:
-        return None
-    return frozenset(name for name, value in later.items() if earlier.get(name) == value)
-
-
-def _decide(work: Work, cycle: Cycle) -> Outcome:
-    """The gate."""
-    memory = cycle.memory
-    if memory["challenger"] is None:
-        return Outcome("decided", "There is no challenger.", {"verdict": "reject"})
-    pairs = comparison.read_pairs(work.cycle_folder(cycle) / PAIRS)
-    decision = decide(pairs, work.plan.policy, cheaper=memory["cheaper"])
-    reason = decision.reason
-    if not pairs:
-        reason += (
-            f" {memory['champion']} has learned from all that is labelled: label questions that are new to it, or "
-            "compile the champion with --splits.folds 1."
-        )
-    return Outcome("decided", reason, {"verdict": decision.verdict, **decision.evidence()})
 
 
 def _go_on(work: Work, cycle: Cycle) -> Outcome:

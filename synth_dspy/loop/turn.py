@@ -19,8 +19,8 @@ from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.mlflow import track_store
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import Version
-from synth_dspy.loop.steps import DOCUMENTS, make_steps
-from synth_dspy.loop.work import CYCLES, Work, read_documents
+from synth_dspy.loop.steps import make_steps
+from synth_dspy.loop.work import CYCLES, DOCUMENTS, Work, read_documents
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.resources import open_embedder

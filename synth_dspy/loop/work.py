@@ -21,7 +21,8 @@ from synth_dspy.pipeline.datasets import hash_knowledge
 from synth_dspy.pipeline.saved_files import Saved, read_saved
 from synth_dspy.pipeline.trust import Caller
 
-CYCLES = "cycles"
+CYCLES, DOCUMENTS = "cycles", "documents.jsonl"
+"""The folder of the cycles, and in a cycle's folder the hashes of the documents as it found them."""
 
 
 @dataclass(frozen=True, slots=True)

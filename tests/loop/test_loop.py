@@ -135,7 +135,7 @@ def test_a_champion_of_a_cross_fitted_run_is_compared_in_its_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with production(tmp_path, rows=18, folds=3) as task:
+    with production(tmp_path, count=18, folds=3) as task:
         cycle = task.loop().turn(by="person:ann")
         assert cycle is not None
         memory = cycle.memory
