@@ -35,7 +35,7 @@ def test_without_an_event_nothing_is_promoted_and_hardly_an_alarm_is_raised() ->
 
 @pytest.mark.parametrize(
     ("event", "by"),
-    [("amended", {"documents"}), ("slower", {"latency"}), ("silent_change", {"canaries", "judged", "rated"})],
+    [("amended", {"documents"}), ("slower", {"latency"}), ("silent_change", {"model", "judge", "people"})],
 )
 def test_an_event_is_noticed_and_a_cycle_runs_to_its_end(event: str, by: set[str]) -> None:
     outcomes = [rehearse_event(event, seed) for seed in range(3)]

@@ -17,7 +17,7 @@ from synth_dspy.loop.rehearsal.learning import Point
 from synth_dspy.loop.rehearsal.run import Rehearsal
 from synth_dspy.loop.rehearsal.steps import ITEMS, TRIAL, WATCH
 from synth_dspy.loop.rehearsal.trial import LOOK, REFERENCE
-from synth_dspy.loop.signals.monitor import SIGNALS
+from synth_dspy.loop.signals.together import STATISTICAL
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
@@ -89,8 +89,8 @@ def _setting(rehearsal: Rehearsal) -> list[str]:
         "ones wrong.",
         f"People: {users.raters} raters rate {_percent(users.rated)} of the answers and are mistaken in "
         f"{_percent(users.noise)}; in labels for the gate, in {_percent(users.label_noise)}.",
-        f"Signals: false alarms of at most {_percent(setting.rate)} are stated for all {len(SIGNALS)} together (each "
-        f"has an equal share), however long they watch. Observed here for "
+        f"Signals: false alarms of at most {_percent(setting.rate)} are stated for all {len(STATISTICAL)} together "
+        f"(each has an equal share), however long they watch. Observed here for "
         f"{setting.event_at + setting.horizon:,} requests without an event, after {REFERENCE:,} of reference; "
         f"looked at every {LOOK} requests, canaries and documents "
         f"once a day. Events happen after {setting.event_at:,} requests and are waited for {setting.horizon:,} more.",
