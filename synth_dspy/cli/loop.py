@@ -63,13 +63,17 @@ class LoopConfig(MoveConfig):
     """How much worse a cheaper challenger may be: 0.02 is 2 points."""
     rate: float = Field(default=0.05, gt=0, lt=1)
     """Probability that a cycle is opened although nothing changed, over all signals together."""
-    watch_requests: int = Field(default=100, ge=0)
-    """Answers that a challenger gives in shadow, then with a share of the traffic, then watched as the champion, before
-    the next step; 0: none are waited for."""
+    trial_requests: int = Field(default=100, ge=0)
+    """Answers that a challenger gives in shadow, then with a share of the traffic, before the next step; 0: none are
+    waited for."""
+    watch_requests: int = Field(default=2000, ge=0)
+    """Answers of a new champion that are watched before the cycle ends (docs/production.md says what that shows)."""
+    watch_copies: bool = True
+    """Let the champion before answer copies of these, which costs as much again, and shows smaller losses."""
     share: float = Field(default=0.2, gt=0, le=1)
     """Share of the traffic that a challenger gets after the shadow."""
-    patience_hours: float = Field(default=24.0, ge=0)
-    """Hours that each of these steps waits for traffic."""
+    patience_hours: float = Field(default=168.0, ge=0)
+    """Hours that each of these steps waits for traffic, and an undecided gate for labels."""
     canaries: int | None = Field(default=None, ge=0)
     """Questions that the champion is asked again each day; by default 20 where its model is hosted, else none."""
     trust: bool = False
@@ -145,7 +149,9 @@ def _loop(args: list[str]) -> None:
         config.minutes,
         Policy(margin=config.margin),
         config.rate,
+        config.trial_requests,
         config.watch_requests,
+        config.watch_copies,
         config.share,
         config.patience_hours,
         config.canaries,
@@ -173,6 +179,8 @@ def _turn(loop: Loop, by: str | None, reason: str) -> None:
         _say(f"{task}: no signal raises an alarm.")
     elif cycle.state == "waiting":
         _say(f"{cycle.id} waits: {command(f'loop approve {task}')} or {command(f'loop reject {task}')}.")
+    elif cycle.state == "compared":
+        _say(f"{cycle.id} waits for labels: {command(f'loop status {task}')} says how many.")
     elif cycle.state != "closed":
         _say(f"{cycle.id} waits for traffic ({cycle.state}).")
 

@@ -36,10 +36,12 @@ class Plan:
         policy: of the gate.
         rate: probability that a cycle is opened although nothing changed, over all signals together, and that a
             champion that is as good as the one before is rolled back.
-        requests: answers that a challenger gives in shadow, then as a share, and a new champion under watch, before the
-            next step; 0: none are waited for.
+        requests: answers that a challenger gives in shadow, then as a share, before the next step; 0: none are waited
+            for.
+        watched: answers of a new champion that are watched; 0: none.
+        copies: whether the champion before answers copies of these, so that the two are compared on the same requests.
         share: of the traffic, that a challenger gets after the shadow.
-        patience_h: hours that each of these steps waits for traffic.
+        patience_h: hours that each of these steps waits for traffic, and the gate for labels.
         canaries: questions that the champion is asked again each day; None: 20 where its model is hosted, else none.
     """
 
@@ -49,8 +51,10 @@ class Plan:
     policy: Policy = field(default_factory=Policy)
     rate: float = RATE
     requests: int = 100
+    watched: int = 2000
+    copies: bool = True
     share: float = 0.2
-    patience_h: float = 24.0
+    patience_h: float = 168.0
     canaries: int | None = None
 
 

@@ -114,7 +114,7 @@ class Production:
 
     def loop(self, **plan: Any) -> Loop:
         """A loop as a new process would have it."""
-        plan = {"canaries": 0, "requests": 0, **plan}
+        plan = {"canaries": 0, "requests": 0, "watched": 0, **plan}
         return Loop(Work(self.here, self.folder, self.registry, Plan(**plan), say=self.said.append))
 
     def ask(self, version: str, route: Route = "champion", count: int = 20, **more: Any) -> list[Request]:

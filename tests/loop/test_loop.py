@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.workspace import task_file
-from synth_dspy.loop import mlflow
+from synth_dspy.loop import live, mlflow
 from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
@@ -86,16 +87,17 @@ def test_from_changed_data_to_a_new_champion_and_back(tmp_path: Path, monkeypatc
         assert move.evidence == {"cycle": "c1", "share": 0.2}
         task.rate(task.ask("v1"), "thumb", True)
         task.ask("v2", "challenger")
-        cycle = twice(task.loop(requests=20)).turn()
+        cycle = twice(task.loop(requests=20, watched=400)).turn()
         assert cycle is not None
         assert cycle.state == "promoted"
-        assert [task.registry.alias(name) for name in ("champion", "previous", "challenger")] == ["v2", "v1", None]  # type: ignore[arg-type]
+        aliases = [task.registry.alias(name) for name in ("champion", "previous", "challenger")]  # type: ignore[arg-type]
+        assert aliases == ["v2", "v1", "v1"]  # which answers copies
 
         task.rate(task.ask("v2"), "thumb", False)
-        cycle = twice(task.loop(requests=400)).turn()
+        cycle = twice(task.loop(watched=400)).turn()
         assert cycle is not None
         assert [each.after for each in cycle.transitions[-2:]] == ["rolled_back", "closed"]
-        assert task.registry.alias("champion") == "v1"
+        assert (task.registry.alias("champion"), task.registry.alias("challenger")) == ("v1", None)
         back = task.registry.moves("champion")[-1]
         assert (back.by, back.evidence["cycle"]) == ("watch", "c1")
         assert "people's scores of its answers fell below" in back.reason
@@ -175,6 +177,41 @@ def test_a_challenger_that_fails_in_shadow_is_stopped(tmp_path: Path) -> None:
         assert cycle.state == "closed"
         assert cycle.transitions[-1].reason.startswith("In shadow v2 failed on 20 requests that the champion answered.")
         assert task.registry.alias("challenger") is None
+
+
+class Judge:
+    """Scores an answer by the figure that it is."""
+
+    def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        return [float(row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize(("after", "state"), [(0.6, "rolled_back"), (0.8, "watched")])
+def test_a_new_champion_is_compared_with_the_one_before_on_the_same_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, state: str
+) -> None:
+    monkeypatch.setattr(live, "fitted_judge", Judge)
+    with production(tmp_path) as task:
+        at(task, "promoted", floors={})
+        task.registry.promote("v2", "loop", "better")
+        loop = task.loop(watched=200)
+        assert loop.turn().state == "promoted"  # type: ignore[union-attr]
+        move = task.registry.moves("challenger")[-1]
+        assert (move.version, move.evidence["shadow"]) == ("v1", True)
+        for place in range(200):
+            (answer,) = task.ask("v2", count=1, answer=str(after + (place % 5 - 2) / 10), passages=("a passage",))
+            copy = replace(
+                answer, id=shadow_of(answer.id), version="v1", route="shadow", answer=str(0.6 + place % 5 / 10)
+            )
+            task.registry.store.add(copy)
+        cycle = twice(loop).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions[-2:]] == [state, "closed"]
+        assert cycle.memory["watched_pairs"] == 200
+        champion = "v1" if state == "rolled_back" else "v2"
+        assert (task.registry.alias("champion"), task.registry.alias("challenger")) == (champion, None)
+        if state == "rolled_back":
+            assert "on the same requests the judge's scores are 20.0 points lower" in cycle.transitions[-2].reason
 
 
 @pytest.mark.parametrize(("state", "moved"), [("waiting", "champion"), ("shadow", "challenger"), ("share", "champion")])
