@@ -26,6 +26,7 @@ COMMANDS = {
     "versions": "versions of a task's program, and what each comes from",
     "promote": "make a version the champion, which answers",
     "rollback": "return to the previous champion",
+    "forget": "delete what a person asked and thought, and say what was learned from it",
     "loop": "watch a task in production: retrain, compare, promote, roll back",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",

@@ -110,6 +110,11 @@ def labelled_questions(
     return items
 
 
+def name_of(prompt: str) -> str:
+    """The id of a prompt's question, `prompt` being as of `prompt_of`."""
+    return "asked-" + hash_order(prompt)[:12]
+
+
 def _row(request: Request, given: Mapping[str, Any]) -> dict[str, Any]:
     question = question_of(request)
     return {
@@ -118,7 +123,7 @@ def _row(request: Request, given: Mapping[str, Any]) -> dict[str, Any]:
         "answer": "" if request.abstained else request.answer,
         "document": str(given.get("document") or ""),
         "passage": request.passages[0] if request.passages else "",
-        "id": "asked-" + hash_order(prompt_of(request))[:12],
+        "id": name_of(prompt_of(request)),
         "inputs": dict(given),
         "asked": question,
     }

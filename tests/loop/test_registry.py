@@ -126,3 +126,16 @@ def test_old_requests_are_forgotten_but_those_with_feedback(registry: Registry) 
     assert store.forget(now() + timedelta(days=1)) == 1
     assert [each.id for each in store.read(Request)] == ["r1"]
     assert store.read(Request, last=5)[0].inputs == {"question": "?"}
+
+
+def test_the_better_of_two_answers_is_kept_and_goes_with_either_of_them(registry: Registry) -> None:
+    store = registry.store
+    for name in ("r1", "r2", "r3", "r4"):
+        request(store, name, "ann")
+    store.add(Feedback("f1", now(), "r1", "better", "r2"))
+    store.add(Feedback("f2", now(), "r3", "comment", "r4"))  # only mentions it
+    assert store.forget(now() + timedelta(days=1)) == 1
+    assert [each.id for each in store.read(Request)] == ["r1", "r2", "r3"]
+    deletion = store.delete("asked to", "person:operator", request="r2")
+    assert (deletion.requests, deletion.feedback) == (("r2",), ("f1",))
+    assert [each.id for each in store.read(Feedback)] == ["f2"]
