@@ -16,7 +16,6 @@ COMMANDS = {
     "evaluate": "score saved programs on new items, or answers with a judge",
     "restore": "put a damaged ledger together again",
     "report": "write a finished run's report again",
-    "rehearse": "rehearse the loop without model calls: what it notices, how late, what it promotes",
     "choose": "which arm or run to take, under limits of latency, cost, memory and licence",
     "blind": "let people vote on answers without knowing whose they are",
     "export": "write what a program learned from as a chat data set",
@@ -27,7 +26,7 @@ COMMANDS = {
     "promote": "make a version the champion, which answers",
     "rollback": "return to the previous champion",
     "forget": "delete what a person asked and thought, and say what was learned from it",
-    "loop": "watch a task in production: retrain, compare, promote, roll back",
+    "loop": "watch a task in production: retrain, compare, promote, roll back; or rehearse that",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }

@@ -6,6 +6,7 @@
     python -m synth_dspy.loop status contract_qa              versions, signals, cycles, and what waits for you
     python -m synth_dspy.loop approve contract_qa --reason "read 20 of its answers"
     python -m synth_dspy.loop reject contract_qa --reason "too terse"
+    python -m synth_dspy.loop rehearse contract_qa            what it would notice and promote (docs/rehearsal.md)
 
 A loop that was killed goes on where it was. See docs/production.md.
 """
@@ -29,6 +30,7 @@ from synth_dspy.cli.production import (
     runs_of,
     track,
 )
+from synth_dspy.cli.rehearse import main as rehearse
 from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import printable_name
@@ -120,13 +122,15 @@ def main(args: list[str]) -> None:
         raise SetupError(f"Name the task: {command(f'loop {verb}')} TASK.")
     if verb == "status":
         _status(rest)
+    elif verb == "rehearse":
+        rehearse(rest)
     elif verb:
         _answer(rest, approve=verb == "approve")
     else:
         _loop(rest)
 
 
-_VERBS = ("status", "approve", "reject")
+_VERBS = ("status", "approve", "reject", "rehearse")
 
 
 def _loop(args: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Rehearse the loop of a task: `python -m synth_dspy.rehearse TASK`."""
+"""Rehearse the loop of a task: `python -m synth_dspy.loop rehearse TASK`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
         "registry and store are the real ones. The report says what is noticed, how late, with how many false alarms, "
         "what is promoted, and how many labels that takes."
     )
-    config = parse(RehearseConfig, verb="rehearse", description=about, args=args)
+    config = parse(RehearseConfig, verb="loop rehearse", description=about, args=args)
 
     from synth_dspy.core.terminal import standard_output
     from synth_dspy.core.workspace import find_workspace, task_file
