@@ -16,6 +16,7 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import limit_access, write_whole
+from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.run import jsonl_text
@@ -35,8 +36,9 @@ from synth_dspy.pipeline.defaults import with_resources
 from synth_dspy.pipeline.resources import open_embedder, open_role, open_saved
 from synth_dspy.pipeline.rows import feedback_checks
 
-FEEDBACK, LABELLED, MODELS = "feedback.jsonl", "labelled.jsonl", "feedback"
-"""In a cycle's folder: the lines to learn from, the items to score on, and the folder of the models' calls."""
+FEEDBACK, LABELLED, ABOUT, MODELS = "feedback.jsonl", "labelled.jsonl", "rows.json", "feedback"
+"""In a cycle's folder: the lines to learn from, the items to score on, what is known of both, and the folder of the
+models' calls."""
 _GRADED = 2000
 """Latest answers without people's ratings that the grader rates."""
 _REFERENCE = "reference"
@@ -49,8 +51,7 @@ def collect_rows(work: Work, cycle: Cycle) -> Outcome:
     task, config = work.declared()
     checks = feedback_checks(task.source.read(config.limit), task.noun)
     limit_access(share=False)
-    evidence: dict[str, Any] = {}
-    if not (folder / FEEDBACK).is_file() or not (folder / LABELLED).is_file():
+    if not (folder / ABOUT).is_file():
         with _models(task, config, folder / MODELS, store) as (rater, rewriter):
             try:
                 grader = fit_grader(store, rater=rater)
@@ -58,24 +59,36 @@ def collect_rows(work: Work, cycle: Cycle) -> Outcome:
                 made = feedback_rows(store, checks=checks or None, rewriter=rewriter)
             except ModelError as error:
                 raise SetupError(f"The feedback cannot be turned into rows: {error}") from error
-        evidence |= {"grader": grader.sentence, "graded": len(graded), "feedback_dropped": dict(made.dropped)}
         learned = TrainingFeedback(tuple(learned_lines(made.lines)))
-        evidence |= {"by_ai": sum(line.get("source") == "ai" for line in learned.lines), **learned.counts}
-        write_labelled(work, folder, LABELLED)
         write_rows(folder, FEEDBACK, learned.lines)
-    lines, labelled = (len((folder / name).read_text(encoding="utf-8").splitlines()) for name in (FEEDBACK, LABELLED))
-    evidence |= {"feedback_rows": lines, "labelled_items": labelled, "feedback_sha256": sha256(folder / FEEDBACK)}
+        about = {
+            "grader": grader.sentence,
+            "graded": len(graded),
+            "feedback_dropped": dict(made.dropped),
+            "by_ai": sum(line.get("source") == "ai" for line in learned.lines),
+            **learned.counts,
+            "feedback_rows": len(learned.lines),
+            "labelled_items": write_labelled(work, folder, LABELLED),
+            "feedback_sha256": sha256(folder / FEEDBACK),
+        }
+        write_rows(folder, ABOUT, [about])  # last: now all is written
+    evidence = read_json_object(folder / ABOUT)
     return Outcome("rows", _reason(evidence), evidence)
 
 
-def write_labelled(work: Work, folder: Path, name: str) -> None:
-    """Write the items that people have labelled until now, by their feedback and by reviewing proposed questions."""
+def write_labelled(work: Work, folder: Path, name: str) -> int:
+    """Write the items that people have labelled until now, by their feedback and by reviewing proposed questions.
+
+    Returns:
+        How many.
+    """
     task, config = work.declared()
     checks = feedback_checks(task.source.read(config.limit), task.noun)
     limit_access(share=False)
     by_feedback = labelled_rows(collect_answers(work.registry.store).values(), task.output, checks)
     reviewed = labelled_questions(work.folder / FILE, task.output, checks, checks)
     write_rows(folder, name, [*by_feedback, *reviewed])
+    return len(by_feedback) + len(reviewed)
 
 
 def propose_questions(work: Work, version: str, like: Sequence[str] = (), *, most: int = MOST) -> int:
@@ -112,15 +125,14 @@ def write_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> No
 
 
 def _reason(evidence: Mapping[str, Any]) -> str:
-    lines, labelled, dropped = (evidence.get(key, 0) for key in ("feedback_rows", "labelled_items", "feedback_dropped"))
+    lines, labelled, dropped = (evidence[key] for key in ("feedback_rows", "labelled_items", "feedback_dropped"))
     if lines or labelled:
-        by_ai = f", {evidence['by_ai']} of them by models," if evidence.get("by_ai") else ""
+        by_ai = f", {evidence['by_ai']} of them by models," if evidence["by_ai"] else ""
         text = f"Feedback gives {counted(lines, 'line')}{by_ai} to learn from"
         text += f" and {counted(labelled, 'item')} to score on."
     else:
         text = "There is no feedback that could be learned from."
-    if "grader" in evidence:
-        text = f"{text} {evidence['grader']}"
+    text = f"{text} {evidence['grader']}"
     if dropped:
         most = sorted(dropped.items(), key=lambda each: -each[1])[:_SHOWN]
         text += f" Not used: {'; '.join(f'{count} ({why})' for why, count in most)}."

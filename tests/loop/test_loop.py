@@ -22,7 +22,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.workspace import task_file
 from synth_dspy.loop import live, mlflow
-from synth_dspy.loop.cycle import Cycle, Cycles
+from synth_dspy.loop.cycle import STATES, Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
@@ -314,20 +314,62 @@ def test_a_cycle_trains_the_embedded_model_and_promotes_it(tmp_path: Path, monke
         assert version.weights
 
 
+@pytest.mark.slow
+def test_a_loop_killed_after_the_work_of_each_state_comes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = []
+    for name, states in (("never", ()), ("always", STATES)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        with production(tmp_path / name) as task:
+            task.rate(task.ask("v1", count=24), "correction", "login")
+            for state in (each for each in states if each not in ("waiting", "rolled_back", "closed")):
+                code = KILLED.replace("Loop(Work", "loop = Loop(Work").replace(".turn(by", f"\n{DIES}\nloop.turn(by")
+                killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / name), state], env=environment())
+                assert killed.returncode == -signal.SIGKILL, state
+                stopped = task.loop().cycles.current()
+                assert stopped is not None
+                assert stopped.state == state
+            cycle = task.loop(promote="auto").turn(by="person:ann")
+            assert cycle is not None
+            assert cycle.id == "c1"
+            path = task.loop().work.cycle_folder(cycle) / "pairs.jsonl"
+            pairs = sorted(line for line in path.open() if '"item": "t' in line)  # others are named after a request
+            known = ("verdict", "difference", "pairs", "labelled", "cheaper", "feedback_rows", "by_ai", "dev_scores")
+            evidence = {name: cycle.memory[name] for name in known}
+            moves = [(each.alias, each.version) for each in task.registry.moves()]
+            outcomes.append(([each.after for each in cycle.transitions], pairs, evidence, moves))
+    assert outcomes[0] == outcomes[1]
+
+
+DIES = """
+import os, signal
+from synth_dspy.loop.cycle import Cycles
+from synth_dspy.loop.steps import make_steps
+steps = dict(make_steps(loop.work))
+work_of_state = steps[sys.argv[2]]
+def dies(cycle):
+    work_of_state(cycle)
+    os.kill(os.getpid(), signal.SIGKILL)
+steps[sys.argv[2]] = dies
+loop.cycles = Cycles(registry.store, steps)
+"""
 KILLED = """
 import sys
 from pathlib import Path
 from embedders import WordEmbedder
+from synth_dspy.loop import rows
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import FILE, Store
 from synth_dspy.loop.turn import Loop
 from synth_dspy.loop.work import Plan, Work
 from synth_dspy.pipeline import experiment
-experiment.open_embedder = lambda config: WordEmbedder()
+experiment.open_embedder = rows.open_embedder = lambda config: WordEmbedder()
 here = Path(sys.argv[1])
 folder = here / "runs" / "tickets"
 registry = Registry(Store.open(folder / FILE, "tickets"))
-Loop(Work(here, folder, registry, Plan("auto", requests=0))).turn(by="person:ann")
+Loop(Work(here, folder, registry, Plan("auto", requests=0, watched=0))).turn(by="person:ann")
 """
 
 

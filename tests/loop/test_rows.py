@@ -14,7 +14,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.loop.cycle import Outcome
 from synth_dspy.loop.labels import is_held_back
 from synth_dspy.loop.records import Feedback
-from synth_dspy.loop.rows import FEEDBACK
+from synth_dspy.loop.rows import ABOUT, FEEDBACK
 from synth_dspy.loop.steps import make_steps
 
 
@@ -47,7 +47,7 @@ def test_a_comment_becomes_the_teacher_s_rewrite(tmp_path: Path) -> None:
         assert {(line["chosen"], line["source"]) for line in rewrites} == {("login", "ai")}
         assert outcome.evidence["by_ai"] == len(learned)
         calls = len(task.server.requests)
-        (task.loop().work.cycle_folder(task.loop().cycles.current()) / FEEDBACK).unlink()  # type: ignore[arg-type]
+        (task.loop().work.cycle_folder(task.loop().cycles.current()) / ABOUT).unlink()  # type: ignore[arg-type]
         assert collect(task)[1] == lines  # a loop that was killed here
         assert len(task.server.requests) == calls
 
