@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 BETWEEN = "95 % interval"
+_OF_RATERS = ("rater", "votes", "ties", "skipped", "agrees %", "positions %", "p position", "same again")
 
 
 def tables(results: Json) -> list[Table]:
@@ -153,7 +154,7 @@ def tables_of(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
         ("Arms", ["arm", "win %", BETWEEN, "wins", "ties", "losses", "items"], arms),
         ("Pairs", ["pair", "win %", BETWEEN, "p Holm", "wins", "ties", "losses", "items"], pairs),
         ("Arms by rater", ["rater", "arm", "win %", BETWEEN, "items"], by_rater),
-        ("Raters", ["rater", "votes", "ties", "skipped", "agrees %", "positions %", "p position", "same again"], raters),
+        ("Raters", [*_OF_RATERS], raters),
     ]
 
 

@@ -1,8 +1,8 @@
-"""A blind comparison that several people vote on at once: who sees which item next, in which order, and what they said.
+"""A blind comparison that several people vote on at once: who sees which item next, in which order, and their votes.
 
-Every vote is a line of `votes.jsonl` in the comparison's folder before it is acknowledged, and who has seen what is read
-from there: nothing else is kept, so a review that is killed goes on where it was. `synth-dspy blind rate` and `report`
-take the same file.
+Every vote is a line of `votes.jsonl` in the comparison's folder before it is acknowledged, and who has seen what is
+read from there: nothing else is kept, so a review that is killed goes on where it was. `synth-dspy blind rate` and
+`report` take the same file.
 
 Raters get the items with the fewest votes first, in an order of their own, and every rater sees an item's outputs in an
 order drawn for that rater; the vote records it. Some items come back later with the outputs in another order: how often
