@@ -22,8 +22,10 @@ from synth_dspy.loop.store import now
 from synth_dspy.service.answers import Answers
 from synth_dspy.service.bodies import person_of, read_json
 from synth_dspy.service.chat import chat_routes
-from synth_dspy.service.feedback import feedback_routes
+from synth_dspy.service.feedback import Intake, feedback_routes
+from synth_dspy.service.pages.ask import ask_routes
 from synth_dspy.service.pages.login import login_routes
+from synth_dspy.service.pages.loop import loop_routes
 from synth_dspy.service.pages.protected import protect
 from synth_dspy.service.pages.session import Sessions
 from synth_dspy.service.pages.site import Site
@@ -141,5 +143,8 @@ def make_app(service: Service) -> FastAPI:
 
     app.include_router(login_routes(site, needs_key=bool(service.keys)))
     app.include_router(chat_routes(answers, task))
-    app.include_router(feedback_routes(answers, store, writer, service.redaction, metrics))
+    intake = Intake(answers, store, writer, service.redaction, metrics)
+    app.include_router(feedback_routes(intake))
+    app.include_router(ask_routes(site, answers, intake, store))
+    app.include_router(loop_routes(site, service.registry))
     return app

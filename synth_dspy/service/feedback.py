@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter
@@ -69,50 +69,82 @@ class Better(_Given):
     value: str
 
 
-_FEEDBACK: TypeAdapter[Any] = TypeAdapter(
-    Annotated[Thumb | Score | Comment | Correction | Better, Field(discriminator="kind")]
-)
+Given = Thumb | Score | Comment | Correction | Better
+FEEDBACK: TypeAdapter[Given] = TypeAdapter(Annotated[Given, Field(discriminator="kind")])
 
 
-def feedback_routes(
-    answers: Answers, store: Store, writer: Writer, redaction: Redaction, metrics: Metrics
-) -> APIRouter:
-    """The route `/feedback`."""
-    router = APIRouter()
+class Intake:
+    """Takes feedback, whether it comes from the API or from a page.
 
-    async def digest_of(request: str, param: str) -> str:
-        """A digest of a request's inputs."""
-        if (recent := answers.digest(request)) is not None:
-            return recent
-        kept = await run_in_threadpool(store.read, records.Request, id=request)
-        if not kept:
-            raise ServiceError(404, f"There is no request {request[:100]!r}.", param=param)
-        return inputs_digest(kept[0].inputs)
+    Args:
+        answers: knows the latest requests.
+        store: knows all.
+        writer: keeps feedback.
+        redaction: what is not kept of texts.
+        metrics: counts feedback.
+    """
 
-    @router.post("/feedback", status_code=201)
-    async def give(request: Request) -> JSONResponse:
-        given = await read_json(request, _FEEDBACK)
-        about, value = given.request.removeprefix(PREFIX), given.value
-        digest = await digest_of(about, "request")
-        if given.kind == "better":
-            value = value.removeprefix(PREFIX)
-            if value == about or await digest_of(value, "value") != digest:
+    def __init__(self, answers: Answers, store: Store, writer: Writer, redaction: Redaction, metrics: Metrics) -> None:
+        self._answers = answers
+        self._store = store
+        self._writer = writer
+        self._redaction = redaction
+        self._metrics = metrics
+
+    async def take(self, given: Given, rater: str | None) -> tuple[str, bool]:
+        """Keep feedback.
+
+        Args:
+            given: of a kind.
+            rater: who gave it, where it does not say so itself.
+
+        Returns:
+            Its id, and whether it is new.
+
+        Raises:
+            ServiceError: there is no such request, the two of a comparison have other inputs, or it cannot be written.
+        """
+        about, kind = given.request.removeprefix(PREFIX), given.kind
+        value: bool | int | str = given.value
+        digest = await self._digest(about, "request")
+        if isinstance(given, Better):
+            value = given.value.removeprefix(PREFIX)
+            if value == about or await self._digest(value, "value") != digest:
                 raise ServiceError(
                     422, "The better of two answers needs two requests with the same inputs.", param="value"
                 )
         elif isinstance(value, str):
-            value = redaction.text(value)
+            value = self._redaction.text(value)
         identifier = (given.id or uuid4()).hex
-        rater = given.rater or person_of(request)
-        record = records.Feedback(identifier, now(), about, given.kind, value, rater=rater)
+        record = records.Feedback(identifier, now(), about, kind, value, rater=given.rater or rater)
         try:
-            is_new = await writer.add(record)
+            is_new = await self._writer.add(record)
         except Exception as error:
             raise ServiceError(
                 503, "The feedback could not be kept: the store cannot be written to. Try again."
             ) from error
         if is_new:
-            metrics.feedback.labels(given.kind).inc()
+            self._metrics.feedback.labels(kind).inc()
+        return identifier, is_new
+
+    async def _digest(self, request: str, param: str) -> str:
+        """A digest of a request's inputs."""
+        if (recent := self._answers.digest(request)) is not None:
+            return recent
+        kept = await run_in_threadpool(self._store.read, records.Request, id=request)
+        if not kept:
+            raise ServiceError(404, f"There is no request {request[:100]!r}.", param=param)
+        return inputs_digest(kept[0].inputs)
+
+
+def feedback_routes(intake: Intake) -> APIRouter:
+    """The route `/feedback`."""
+    router = APIRouter()
+
+    @router.post("/feedback", status_code=201)
+    async def give(request: Request) -> JSONResponse:
+        given = await read_json(request, FEEDBACK)
+        identifier, is_new = await intake.take(given, person_of(request))
         return JSONResponse({"id": identifier}, 201 if is_new else 200)
 
     return router

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from synth_dspy.core.errors import SetupError
 from synth_dspy.service.access import Access
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.pages.site import Site
@@ -21,6 +22,10 @@ def protect(app: FastAPI, site: Site, limits: Limits, metrics: Metrics) -> None:
     @app.exception_handler(ServiceError)
     async def refuse(request: Request, error: ServiceError) -> Response:
         return site.refusal(request, error)
+
+    @app.exception_handler(SetupError)
+    async def explain(request: Request, error: SetupError) -> Response:
+        return site.refusal(request, ServiceError(409, str(error)))
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from synth_dspy.service import bodies
 from synth_dspy.service.errors import ServiceError
+from synth_dspy.service.pages.marks import mark
 from synth_dspy.service.pages.session import NAME, VISITOR, Sessions, new_visitor, set_cookie
 
 LOGIN = "/login"
@@ -52,6 +53,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.filters["mark"] = mark
 
     def add_link(self, path: str, text: str) -> None:
         """Show a page in the navigation."""

@@ -35,8 +35,9 @@ document.addEventListener("keydown", (event) => {
   const target = document.querySelector(`[accesskey="${CSS.escape(event.key.toLowerCase())}"]`);
   if (!target || target.disabled) return;
   event.preventDefault();
-  if (target.matches("input, textarea, select")) target.focus();
-  else target.click();
+  if (target.matches("input, textarea, select")) return target.focus();
+  target.click();
+  if (target.matches("summary") && target.parentElement.open) target.parentElement.querySelector("textarea")?.focus();
 });
 
 const toggle = document.getElementById("keys");
