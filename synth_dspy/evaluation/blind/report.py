@@ -58,8 +58,12 @@ def sentences(results: Json) -> list[str]:
     if judge is not None and judge["n"]:
         more.append(
             f"The judge's scores put two outputs in the order of most raters' choices in {percent(judge['rate'])} % of "
-            f"{counted(judge['n'], 'item')}, 95 % interval {interval(judge)} %; chance is 50 %, and "
-            f"{counted(judge['undecided'], 'pair')} that raters or the judge did not separate are left out."
+            f"{counted(judge['n'], 'item')}, 95 % interval {interval(judge)} %; chance is 50 %."
+            + (
+                f" Left out: {counted(judge['undecided'], 'pair')} that one of them did not separate."
+                if judge["undecided"]
+                else ""
+            )
         )
     powered = [_powered_sentence(pair) for pair in results["pairs"] if pair["powered"]]
     return [sentence, *more, _position_sentence(results["positions"]), *powered, *results["notes"]]

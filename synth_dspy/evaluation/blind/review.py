@@ -152,13 +152,13 @@ class Review:
             return len(history), first + left + repeats
 
     def standing(self) -> Json:
-        """For the organiser: `items`, those that have all `votes`, those by each rater, and the `results` so far."""
+        """For the organiser: items `shown` in all and `complete` ones, votes by rater, and the `results` so far."""
         with self._lock:
             counts, votes = self._counts(), list(self._votes)
         chosen = [vote for vote in votes if not vote.repeat and vote.choice != SKIP]
         by_rater = Counter(rater for rater, _ in {(vote.rater, vote.item) for vote in chosen})
         return {
-            "items": len(self._rows),
+            "shown": len(self._rows),
             "complete": sum(counts[item] >= self.raters for item in self._rows),
             "raters": dict(sorted(by_rater.items())),
             "results": tally_votes(self._key, votes) if chosen else None,

@@ -251,7 +251,7 @@ def _pair_sentence(pair: Json, *, alone: bool) -> str:
     if pair["rate"] is None:
         return f"No vote decides between {ours} and {theirs}."
     figures = (
-        f"{win_rate(pair)} of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
+        f"{win_rate(pair)} % of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
         f"n = {pair['n']}"
     )
     if pair["p_holm"] < ALPHA:
