@@ -78,11 +78,15 @@ def ask_routes(site: Site, answers: Answers, intake: Intake, store: Store) -> AP
         return Shown(kept[0], {})
 
     def form_page(request: Request, typed: Mapping[str, str], error: ServiceError | None = None) -> Response:
+        every = entries(answers.programs.champion.program.shape)
+        more = [entry for entry in every[1:] if not entry.required]
         return site.render(
             request,
             "ask.html.j2",
             error.status if error else 200,
-            entries=entries(answers.programs.champion.program.shape),
+            entries=[entry for entry in every if entry not in more],
+            more=more,
+            more_open=any(typed.get(entry.field) for entry in more),
             typed=typed,
             problem=error.message if error else "",
             param=error.param if error else None,
@@ -147,7 +151,7 @@ def ask_routes(site: Site, answers: Answers, intake: Intake, store: Store) -> AP
         except ValueError:
             raise ServiceError(422, "The form has no id: reload the page.") from None
         if kind == "correction" and value.strip() == (await find(request, feedback.request)).request.answer.strip():
-            raise ServiceError(422, "The corrected answer is the answer itself: if it is right, press Good.")
+            raise ServiceError(422, "The corrected answer is the answer itself: if it is right, give it a thumb up.")
         await intake.take(feedback, site.rater(request))
         shown = {"request": form.get("first", feedback.request), "other": form.get("other", ""), "kept": kind}
         return site.redirect(f"/?{urlencode({name: text for name, text in shown.items() if text})}")

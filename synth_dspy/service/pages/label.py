@@ -74,7 +74,7 @@ def label_routes(site: Site, path: Path) -> APIRouter:
             total=len(questions),
             reviewed=any(counts[status] for status in REVIEWED),
             documents=sorted(questions.documents),
-            typed=typed or {},
+            typed=dict.fromkeys(("verdict", "question", "answer", "document"), "") | (typed or {}),
             problem=problem,
             file=str(path),
         )

@@ -26,9 +26,11 @@ window.addEventListener("pageshow", () => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey && event.key === "Enter" && event.target.form) return event.target.form.requestSubmit();
+  if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && event.target.form) {
+    return event.target.form.requestSubmit();
+  }
   if (event.altKey || event.ctrlKey || event.metaKey || event.repeat || !keys()) return;
-  if (event.target.matches("input, textarea, select, [contenteditable]")) {
+  if (event.target.matches("input:not([type=radio], [type=checkbox]), textarea, select")) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
