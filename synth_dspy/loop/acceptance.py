@@ -55,10 +55,9 @@ def acceptance_by_version(store: Store) -> dict[str, Acceptance]:
             groups[request.version].append(group_of(request))
     return {
         version: Acceptance(
-            *(counts[version][outcome] for outcome in ("accepted", "edited", "rejected")),
-            proportion(values[version], groups[version]),
+            each["accepted"], each["edited"], each["rejected"], proportion(values[version], groups[version])
         )
-        for version in sorted(counts, key=lambda version: int(version[1:]))
+        for version, each in sorted(counts.items(), key=lambda pair: int(pair[0][1:]))
     }
 
 

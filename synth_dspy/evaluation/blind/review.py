@@ -105,8 +105,8 @@ class Review:
             if number is not None and 1 <= number <= len(history):
                 shown = list(history)[number - 1]
                 return self._turn(rater, number, shown, history[shown])
-            shown = self._next(rater, history)
-            return None if shown is None else self._turn(rater, len(history) + 1, shown, None)
+            following = self._next(rater, history)
+            return None if following is None else self._turn(rater, len(history) + 1, following, None)
 
     def vote(self, rater: str, token: str, choice: Choice, comment: str = "") -> bool:
         """Keep a vote, or a correction of one; it is on disk when this returns.

@@ -15,7 +15,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.report import sentences, tables_of
 from synth_dspy.evaluation.blind.review import Review, Turn
-from synth_dspy.evaluation.blind.votes import Choice, parse_choice
+from synth_dspy.evaluation.blind.votes import parse_choice
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.pages.login import login_routes
 from synth_dspy.service.pages.protected import protect
@@ -130,7 +130,8 @@ def review_routes(site: Site, review: Review) -> APIRouter:
         comment = visible(comment)
         turn = await run_in_threadpool(review.turn, rater, number)
         shown = turn if turn is not None and turn.token == token else None
-        choice: Choice | None = parse_choice(given) if given else shown and shown.choice  # a comment added later
+        before = shown.choice if shown is not None else None
+        choice = parse_choice(given) if given else before  # a comment may be added later
         if shown is not None and len(comment) > _LONGEST:
             return await page(request, shown, 422, f"A comment has at most {_LONGEST:,} characters.", comment)
         if shown is not None and choice is None:
