@@ -17,6 +17,7 @@ import pytest
 from finished_runs import make_run, row
 
 from synth_dspy.cli import blind
+from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation.blind.review import Review, Turn
 from synth_dspy.evaluation.blind.sheets import read_key
 from synth_dspy.evaluation.blind.tally import tally_votes
@@ -184,6 +185,34 @@ def test_a_vote_cut_off_by_a_kill_is_dropped_and_all_others_stay(folder: Path) -
         rate(review, "ann", prefers("sft"), most=1)
         assert len(read_votes(votes)) == 4
         votes.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["page"], "Name the folder of a finished run"),
+        (
+            ["page", "OUT", "--arms", "dpo"],
+            "holds a comparison of rag, sft, without dpo: name another folder with --out",
+        ),
+        (["page", "OUT", "--host", "0.0.0.0"], "set SYNTH_DSPY_KEY"),
+        (["report", "OUT"], "holds no votes: collect some with"),
+    ],
+)
+def test_errors_say_how_to_mend_them(
+    folder: Path, args: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SYNTH_DSPY_KEY", raising=False)
+    with pytest.raises(SetupError, match=sentence):
+        blind.main([str(folder) if arg == "OUT" else arg for arg in args])
+
+
+def test_votes_on_other_sheets_are_refused_at_once(folder: Path) -> None:
+    rate(Review(folder, raters=1), "ann", prefers("sft"), most=1)
+    votes = folder / "votes.jsonl"
+    votes.write_text(votes.read_text().replace("study-", "study-other-"))
+    with pytest.raises(SetupError, match="the vote is on other sheets"):
+        Review(folder, raters=1)
 
 
 def test_votes_at_once_are_all_kept(folder: Path) -> None:

@@ -178,6 +178,8 @@ def _comparison(config: PageConfig) -> Path:
     """
     from synth_dspy.evaluation.blind.sheets import KEY, read_key
 
+    if not config.runs:
+        raise SetupError("Name the folder of a finished run, runs/<task>/<id>, or of a comparison.")
     folder = config.out or config.runs[0] / "blind"
     if config.out is None and (config.runs[0] / KEY).is_file():
         folder = config.runs[0]
@@ -251,7 +253,13 @@ def _report(args: list[str]) -> None:
     from synth_dspy.evaluation.finished_runs import write
 
     key = read_key(config.folder)
-    results = tally_votes(key, [vote for path in config.votes or (config.folder / VOTES,) for vote in read_votes(path)])
+    paths = config.votes or (config.folder / VOTES,)
+    if not config.votes and not paths[0].is_file():
+        raise SetupError(
+            f"{config.folder} holds no votes: collect some with {command(f'blind page {config.folder}')}, or name files of "
+            "votes with --votes."
+        )
+    results = tally_votes(key, [vote for path in paths for vote in read_votes(path)])
     write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     write(config.folder / "blind.md", markdown(results))
     console = _console()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -11,6 +12,7 @@ import pytest
 from scripted import scripted_lm
 from served import Running, Serve
 
+from synth_dspy.cli import versions
 from synth_dspy.loop.acceptance import acceptance_by_version
 from synth_dspy.loop.feedback import feedback_rows
 from synth_dspy.loop.labels import score_of
@@ -167,6 +169,20 @@ def test_an_empty_text_is_not_accepted_and_nothing_typed_is_lost(serve: Serve) -
         assert "needs a text: reject it instead" in page.text
         assert "Number of the line.</textarea>" in page.text
         assert service.feedback() == []
+
+
+def test_versions_shows_the_rate(
+    registry: Registry, serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(tmp_path / "production.sqlite")]
+    versions.main(["contract_qa", *store])
+    assert "accepted" not in capsys.readouterr().out
+    with serve({"first": Documenter()}) as service:
+        decide(service, *({"request": each, "value": True} for each in suggest(service).values()))
+    versions.main(["contract_qa", *store])
+    assert "100 % (34 to 100) of 5" in capsys.readouterr().out  # two tables, so as two answers
+    versions.main(["contract_qa", "v1", *store])
+    assert "5 accepted as they were, 0 edited, 0 rejected" in capsys.readouterr().out
 
 
 def test_other_tasks_have_no_link_to_the_page(serve: Serve) -> None:

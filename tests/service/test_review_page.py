@@ -193,7 +193,7 @@ def test_a_full_disk_loses_no_vote_in_silence(review: Review, place: str, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        assert "Your vote was not kept: send it again." in vote(client, page, "1")
+        assert "send your vote again." in vote(client, page, "1")
 
 
 def test_votes_by_keyboard_alone(review: Review, place: str, phone: WebDriver) -> None:

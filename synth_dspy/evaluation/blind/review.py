@@ -22,7 +22,7 @@ from threading import RLock
 
 from synth_dspy.core.io.reading import Json
 from synth_dspy.evaluation.blind.sheets import KEY, read_key, read_sheet
-from synth_dspy.evaluation.blind.tally import tally_votes
+from synth_dspy.evaluation.blind.tally import check_votes, tally_votes
 from synth_dspy.evaluation.blind.votes import SKIP, VOTES, Choice, Vote, VoteFile, read_whole_votes
 
 REPEATED = 10
@@ -63,7 +63,7 @@ class Review:
         repeats: items that are shown to a rater twice; None: one in `REPEATED`.
 
     Raises:
-        SetupError: the folder holds no comparison, or its files are damaged.
+        SetupError: the folder holds no comparison, its files are damaged, or it holds votes on other sheets.
     """
 
     def __init__(self, folder: Path, raters: int, repeats: int | None = None) -> None:
@@ -80,6 +80,7 @@ class Review:
         self._files: dict[str, VoteFile] = {}
         self._open: dict[str, _Shown] = {}
         self._tokens: dict[str, dict[str, _Shown]] = {}
+        self._read()
 
     @property
     def outputs(self) -> int:
@@ -173,7 +174,9 @@ class Review:
         """Read the votes again if any was added, here or by another process."""
         size = self._path.stat().st_size if self._path.is_file() else 0
         if size != self._size:
-            self._votes = read_whole_votes(self._path)
+            votes = read_whole_votes(self._path)
+            check_votes(self._key, votes)
+            self._votes = votes
             self._size = self._path.stat().st_size if self._path.is_file() else 0
 
     def _counts(self, but: str | None = None) -> Counter[str]:

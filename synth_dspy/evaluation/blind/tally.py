@@ -37,8 +37,7 @@ def tally_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
         SetupError: there are no votes, or votes on other sheets, items or positions.
     """
     arms = [arm["name"] for arm in key["arms"]]
-    for vote in votes:
-        _check(vote, key, len(arms))
+    check_votes(key, votes)
     repeated, _, _ = merge([vote for vote in votes if vote.repeat])
     cast, replaced, conflicts = merge([vote for vote in votes if not vote.repeat])
     chosen = [vote for vote in cast if vote.choice != SKIP]
@@ -83,6 +82,16 @@ def tally_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
     results["notes"] = _notes(results)
     plain_results: Json = plain(results)
     return plain_results
+
+
+def check_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> None:
+    """Make sure that votes are on the sheets of a key.
+
+    Raises:
+        SetupError: one is on other sheets, items or positions; names it.
+    """
+    for vote in votes:
+        _check(vote, key, len(key["arms"]))
 
 
 def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:

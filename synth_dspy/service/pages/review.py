@@ -43,6 +43,10 @@ def review_app(review: Review, keys: tuple[str, ...], limits: Limits) -> FastAPI
     app.include_router(login_routes(site, needs_key=bool(keys)))
     app.include_router(review_routes(site, review))
 
+    @app.exception_handler(SetupError)
+    async def refuse(request: Request, error: SetupError) -> Response:
+        return site.refusal(request, ServiceError(503, f"{error} If you have just voted, send your vote again."))
+
     @app.get("/")
     async def begin() -> Response:
         return site.redirect(PATH)
@@ -136,11 +140,7 @@ def review_routes(site: Site, review: Review) -> APIRouter:
             return await page(request, shown, 422, f"A comment has at most {_LONGEST:,} characters.", comment)
         if shown is not None and choice is None:
             return await page(request, shown, 422, "Choose an output, or say that neither is better.", comment)
-        try:
-            kept = choice is not None and await run_in_threadpool(review.vote, rater, token, choice, comment)
-        except SetupError as error:
-            raise ServiceError(503, f"{error} Your vote was not kept: send it again.") from error
-        if not kept:
+        if choice is None or not await run_in_threadpool(review.vote, rater, token, choice, comment):
             raise ServiceError(409, "This vote is another rater's, or of another comparison: it was not kept.")
         return site.redirect(f"{PATH}/next")
 
