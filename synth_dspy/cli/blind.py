@@ -256,8 +256,8 @@ def _report(args: list[str]) -> None:
     paths = config.votes or (config.folder / VOTES,)
     if not config.votes and not paths[0].is_file():
         raise SetupError(
-            f"{config.folder} holds no votes: collect some with {command(f'blind page {config.folder}')}, or name files of "
-            "votes with --votes."
+            f"{config.folder} holds no votes: collect some with {command(f'blind page {config.folder}')}, or name "
+            "files of votes with --votes."
         )
     results = tally_votes(key, [vote for path in paths for vote in read_votes(path)])
     write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
