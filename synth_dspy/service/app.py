@@ -144,7 +144,7 @@ def make_app(service: Service) -> FastAPI:
         metrics.degraded.set(programs.problem is not None)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(login_routes(site, needs_key=bool(service.keys)))
+    app.include_router(login_routes(site))
     app.include_router(chat_routes(answers, task))
     intake = Intake(answers, store, writer, service.redaction, metrics)
     app.include_router(feedback_routes(intake))

@@ -19,6 +19,8 @@ from synth_dspy.loop.records import Reading, Transition
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import now
 from synth_dspy.service import pages
+from synth_dspy.service.inputs import Shape
+from synth_dspy.service.pages.entries import entries
 from synth_dspy.service.pages.label import label_app
 from synth_dspy.service.redaction import Redaction
 from synth_dspy.service.settings import Limits, Traffic
@@ -287,7 +289,7 @@ def test_a_file_that_an_editor_broke_is_named(questions: Path, labelling: httpx.
 
 
 def test_the_label_page_is_for_this_machine_alone(labelling: httpx.Client) -> None:
-    assert labelling.get("/label", headers={"Host": "rebound.example"}).status_code == 303
+    assert labelling.get("/label", headers={"Host": "rebound.example"}).status_code == 401
     assert labelling.get("/label", headers={"Host": "rebound.example", "Accept": "*/*"}).status_code == 401
 
 
@@ -336,3 +338,8 @@ def test_a_page_that_is_out_of_date_answers_no_other_cycle(registry: Registry, s
         assert refused.status_code == 409
         assert "c2 is open now" in refused.text
         assert "End this cycle" in service.client.get("/loop", headers=HTML).text
+
+
+def test_documents_are_suggested_where_they_are_listed() -> None:
+    shape = Shape(("document", "question"), frozenset({"question"}), frozenset(), {}, {"document": ("agency",)})
+    assert [(each.name, each.suggestions) for each in entries(shape)] == [("question", ()), ("document", ("agency",))]

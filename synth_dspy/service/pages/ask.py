@@ -79,7 +79,7 @@ def ask_routes(site: Site, answers: Answers, intake: Intake, store: Store) -> AP
 
     def form_page(request: Request, typed: Mapping[str, str], error: ServiceError | None = None) -> Response:
         every = entries(answers.programs.champion.program.shape)
-        more = [entry for entry in every[1:] if not entry.required]
+        more = [entry for entry in every[1:] if not (entry.required or entry.suggestions)]
         return site.render(
             request,
             "ask.html.j2",

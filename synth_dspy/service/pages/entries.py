@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth_dspy.service.errors import ServiceError
@@ -23,12 +23,14 @@ class Entry:
         name: of the input.
         required: an empty field of an input that is not required is left out.
         kind: a text is sent as it is, a choice is one of `options`; everything else is written as JSON.
+        suggestions: of texts.
     """
 
     name: str
     required: bool
     kind: Literal["text", "number", "choice", "json"]
     options: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()
 
     @property
     def field(self) -> str:
@@ -58,7 +60,10 @@ class Entry:
 def entries(shape: Shape) -> list[Entry]:
     """The fields for a program's inputs: the question first, then those that are required."""
     first = sorted(shape.names, key=lambda name: (name != "question", name not in shape.required))
-    return [_entry(name, name in shape.required, shape.schema) for name in first]
+    return [
+        replace(_entry(name, name in shape.required, shape.schema), suggestions=shape.suggestions.get(name, ()))
+        for name in first
+    ]
 
 
 def inputs_of(form: Mapping[str, str], shape: Shape) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def label_app(path: Path, limits: Limits) -> FastAPI:
     app = FastAPI(title="synth_dspy: label", docs_url=None, redoc_url=None, openapi_url=None)
     site = Site(path.parent.name or "synth_dspy")
     protect(app, site, limits, Metrics())
-    app.include_router(login_routes(site, needs_key=False))
+    app.include_router(login_routes(site))
     app.include_router(label_routes(site, path))
 
     @app.get("/")

@@ -16,14 +16,9 @@ _FOLDER = Path(__file__).parent / "static"
 _TYPES = {"style.css": "text/css", "pages.js": "text/javascript"}
 
 
-def login_routes(site: Site, *, needs_key: bool) -> APIRouter:
-    """The routes `/login` and `/pages/...`.
-
-    Args:
-        site: see there.
-        needs_key: whether there are keys at all; without any, the page only asks for a name.
-    """
-    router = APIRouter()
+def login_routes(site: Site) -> APIRouter:
+    """The routes `/login`, which asks only for a name where there are no keys, and `/pages/...`."""
+    router, needs_key = APIRouter(), site.sessions.need_key
 
     def page(request: Request, to: str, problem: str = "", name: str = "", status: int = 200) -> Response:
         values = {"next": here(to), "problem": problem, "given": name, "needs_key": needs_key}

@@ -40,7 +40,7 @@ def review_app(review: Review, keys: tuple[str, ...], limits: Limits) -> FastAPI
     app = FastAPI(title="synth_dspy: blind review", docs_url=None, redoc_url=None, openapi_url=None)
     site = Site("Blind review", Sessions(keys))
     protect(app, site, limits, Metrics())
-    app.include_router(login_routes(site, needs_key=bool(keys)))
+    app.include_router(login_routes(site))
     app.include_router(review_routes(site, review))
 
     @app.exception_handler(SetupError)

@@ -34,6 +34,11 @@ class Sessions:
         # With keys, a form that was open while the service was restarted can still be sent.
         self._secret = hashlib.sha256(b"forms" + b"\0".join(self._keys)).digest() if keys else secrets.token_bytes(32)
 
+    @property
+    def need_key(self) -> bool:
+        """Whether there are keys at all."""
+        return bool(self._keys)
+
     def key(self, given: str) -> bytes | None:
         """The key that was given; all are compared, in constant time, so that the time says nothing about any."""
         equal = [key for key in self._keys if hmac.compare_digest(given.encode(), key)]

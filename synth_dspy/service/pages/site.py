@@ -106,7 +106,7 @@ class Site:
         """A refusal: JSON, or a page if a browser asked; who needs a key is led to where it is entered."""
         if "text/html" not in request.headers.get("accept", ""):
             return error.response()
-        if error.status == 401:
+        if error.status == 401 and self.sessions.need_key:
             query = f"?{request.url.query}" if request.url.query else ""
             to = quote(request.url.path + query) if request.scope["method"] == "GET" else "/"
             return self.redirect(f"{LOGIN}?next={to}")
