@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,8 @@ def _page(args: list[str]) -> None:
         print(f"for you alone:    {place}{results_path(review)}", flush=True)
         print(f"votes and report: {review.folder}; stop with Ctrl-C", flush=True)
 
-    make_server(review_app(review, keys, limits), limits, started).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
+        make_server(review_app(review, keys, limits), limits, started).run(sockets=[listening])
     print(f"stopped; every vote is kept: {command('blind report')} {review.folder}")
 
 
