@@ -29,6 +29,7 @@ from synth_dspy.service.pages.loop import loop_routes
 from synth_dspy.service.pages.protected import protect
 from synth_dspy.service.pages.session import Sessions
 from synth_dspy.service.pages.site import Site
+from synth_dspy.service.pages.suggestions import suggestion_routes
 from synth_dspy.service.programs import Programs
 from synth_dspy.service.redaction import Redaction
 from synth_dspy.service.running import Opened
@@ -39,6 +40,8 @@ from synth_dspy.service.writer import Writer
 log = logging.getLogger("synth_dspy.service.app")
 
 _FORGET_EVERY_S = 3600.0
+_SUGGESTED = "table"
+"""An input of programs whose answers are suggestions: the page for them is in the navigation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +149,8 @@ def make_app(service: Service) -> FastAPI:
     intake = Intake(answers, store, writer, service.redaction, metrics)
     app.include_router(feedback_routes(intake))
     app.include_router(ask_routes(site, answers, intake, store))
+    app.include_router(
+        suggestion_routes(site, intake, store, named=_SUGGESTED in programs.champion.program.shape.names)
+    )
     app.include_router(loop_routes(site, service.registry))
     return app

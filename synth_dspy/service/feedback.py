@@ -1,7 +1,9 @@
-"""Takes feedback on answers: a thumb, a score, a comment, a corrected answer, the better of two."""
+"""Takes feedback on answers: a thumb, a score, a comment, a corrected answer, the better of two, what became of one."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
@@ -69,7 +71,24 @@ class Better(_Given):
     value: str
 
 
-Given = Thumb | Score | Comment | Correction | Better
+class Acceptance(_Given):
+    """A suggestion was accepted (true), rejected (false), or taken with another text (the text)."""
+
+    kind: Literal["acceptance"] = "acceptance"
+    value: StrictBool | _Text
+
+
+class Decisions(BaseModel):
+    """Several of these, kept together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rater: str | None = Field(default=None, pattern=f"^{NAME}$")
+    decisions: Annotated[list[Acceptance], Field(min_length=1, max_length=1000)]
+
+
+Given = Thumb | Score | Comment | Correction | Better | Acceptance
+DECISIONS: TypeAdapter[Decisions] = TypeAdapter(Decisions)
 FEEDBACK: TypeAdapter[Given] = TypeAdapter(Annotated[Given, Field(discriminator="kind")])
 
 
@@ -104,6 +123,23 @@ class Intake:
         Raises:
             ServiceError: there is no such request, the two of a comparison have other inputs, or it cannot be written.
         """
+        return (await self.take_all([given], rater))[0]
+
+    async def take_all(self, given: Sequence[Given], rater: str | None) -> list[tuple[str, bool]]:
+        """Keep several, or none of them if one is refused."""
+        checked = [await self._record(each, rater) for each in given]
+        try:
+            new = await asyncio.gather(*map(self._writer.add, checked))
+        except Exception as error:
+            raise ServiceError(
+                503, "The feedback could not be kept: the store cannot be written to. Try again."
+            ) from error
+        for record, is_new in zip(checked, new, strict=True):
+            if is_new:
+                self._metrics.feedback.labels(record.kind).inc()
+        return [(record.id, is_new) for record, is_new in zip(checked, new, strict=True)]
+
+    async def _record(self, given: Given, rater: str | None) -> records.Feedback:
         about, kind = given.request.removeprefix(PREFIX), given.kind
         value: bool | int | str = given.value
         digest = await self._digest(about, "request")
@@ -116,16 +152,7 @@ class Intake:
         elif isinstance(value, str):
             value = self._redaction.text(value)
         identifier = (given.id or uuid4()).hex
-        record = records.Feedback(identifier, now(), about, kind, value, rater=given.rater or rater)
-        try:
-            is_new = await self._writer.add(record)
-        except Exception as error:
-            raise ServiceError(
-                503, "The feedback could not be kept: the store cannot be written to. Try again."
-            ) from error
-        if is_new:
-            self._metrics.feedback.labels(kind).inc()
-        return identifier, is_new
+        return records.Feedback(identifier, now(), about, kind, value, rater=given.rater or rater)
 
     async def _digest(self, request: str, param: str) -> str:
         """A digest of a request's inputs."""
@@ -138,7 +165,7 @@ class Intake:
 
 
 def feedback_routes(intake: Intake) -> APIRouter:
-    """The route `/feedback`."""
+    """The routes `/feedback` and `/acceptance`."""
     router = APIRouter()
 
     @router.post("/feedback", status_code=201)
@@ -146,5 +173,11 @@ def feedback_routes(intake: Intake) -> APIRouter:
         given = await read_json(request, FEEDBACK)
         identifier, is_new = await intake.take(given, person_of(request))
         return JSONResponse({"id": identifier}, 201 if is_new else 200)
+
+    @router.post("/acceptance", status_code=201)
+    async def decide(request: Request) -> JSONResponse:
+        given = await read_json(request, DECISIONS)
+        kept = await intake.take_all(given.decisions, given.rater or person_of(request))
+        return JSONResponse({"ids": [identifier for identifier, _ in kept]}, 201)
 
     return router
