@@ -18,13 +18,36 @@ from synth_dspy.loop.cycle import Cycle, Outcome, State
 from synth_dspy.loop.gate import Pair, decide
 from synth_dspy.loop.labels import score_of
 from synth_dspy.loop.live import floor_of, live_scores, question_of
-from synth_dspy.loop.records import AliasMove, Feedback, Request, shadow_of
+from synth_dspy.loop.records import AliasMove, Feedback, Request, Transition, shadow_of
 from synth_dspy.loop.signals.quality import QualityDecay
 from synth_dspy.loop.store import now
 from synth_dspy.loop.work import Work
 
 _FAILURES_P = 0.01
 """So unlikely must more failures than the champion's be by chance for the challenger to be stopped."""
+BY_HAND = "promoted_by_hand"
+"""In a cycle's evidence: when a person promoted the version that it watches."""
+
+
+def promoted_by_hand(work: Work) -> dict[str, Any] | None:
+    """The beginning of a watch over a champion that a person promoted; None where there is nothing to watch.
+
+    Its scores are compared with those of the champion before it, so that one must have answered enough. A version that
+    was rolled back before is not watched again: the person who promotes it once more insists.
+    """
+    moves, plan = work.registry.moves("champion"), work.plan
+    move = moves[-1]
+    if not move.by.startswith("person:") or move.before is None or not plan.requests:
+        return None
+    if any(each.by == "watch" and each.before == move.version for each in moves):
+        return None
+    at = move.at.isoformat()
+    if any(each.evidence.get(BY_HAND) == at for each in work.registry.store.read(Transition)):
+        return None
+    latest = work.registry.store.read(Request, version=move.before, last=2 * plan.requests)
+    answered = [each for each in latest if each.route == "champion" and each.at < move.at]
+    floors = _floors(work, answered[-plan.requests :])
+    return {"champion": move.before, "challenger": move.version, "floors": floors, BY_HAND: at} if floors else None
 
 
 def wait(work: Work, cycle: Cycle) -> Outcome | None:
