@@ -9,7 +9,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.config import Settings, compile_settings, read_toml
+from synth_dspy.core.config import METHODS, Settings, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -25,8 +25,15 @@ class RehearseConfig(Settings):
     """Three whole cycles with the task's models, which answer and are trained, in place of drawn scores."""
     config: Path | None = None
     """With --embedded: a TOML file of the task's settings, as for `compile`."""
+    curve: bool = False
+    """With --embedded: in place of cycles, how much each training method gains from more and more feedback."""
+    methods: tuple[str, ...] = METHODS
+    """With --curve: the training methods."""
+    sizes: tuple[int, ...] = (8, 32, 128, 512)
+    """With --curve: records of feedback."""
     seeds: int | None = Field(default=None, ge=1)
-    """How often each event and each challenger is rehearsed: 200 times; with --embedded once."""
+    """How often each event and each challenger is rehearsed, 200 times by default; with --curve, each training, once by
+    default."""
     first_seed: int = Field(default=0, ge=0)
     """The first of the seeds."""
     only: Literal["all", "events", "challengers"] = "all"
@@ -131,7 +138,8 @@ def _with_models(config: RehearseConfig) -> None:
     from synth_dspy.loop.rehearsal.embedded import Rehearsal
     from synth_dspy.loop.rehearsal.embedded_report import write_report
 
-    folder = config.out or workspace / "runs" / config.task / "rehearsal-embedded"
+    name = "rehearsal-curve" if config.curve else "rehearsal-embedded"
+    folder = config.out or workspace / "runs" / config.task / name
     console = standard_output()
 
     def say(text: str) -> None:
@@ -140,6 +148,15 @@ def _with_models(config: RehearseConfig) -> None:
     rehearsal = Rehearsal(
         workspace, config.task, task_config, folder, users=_users(config), seed=config.first_seed, say=say
     )
-    rehearsal.run()
-    for path in write_report(rehearsal):
+    if config.curve:
+        from synth_dspy.loop.rehearsal.curve import Curve, write_curve
+
+        curve = Curve(rehearsal)
+        seeds = range(config.first_seed, config.first_seed + (config.seeds or 1))
+        curve.run(config.sizes, config.methods, seeds)
+        paths = write_curve(curve)
+    else:
+        rehearsal.run()
+        paths = write_report(rehearsal)
+    for path in paths:
         say(str(path))

@@ -82,24 +82,31 @@ class Desk:
             )
         return right
 
-    def _answer(
-        self, version: str, route: Route, examples: Sequence[dspy.Example]
-    ) -> tuple[list[Request], list[float]]:
-        if not given:
-            return [], []
+    def predict(self, name: str, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Prediction]:
+        """A program's answers, scored by the task's judge."""
         config = self.work.declared()[1]
         with Ledger(self.folder / "asked.sqlite") as ledger:
-            rows = run_arm(
-                version,
-                self._program(version),
-                given,
+            return run_arm(
+                name,
+                program,
+                examples,
                 metrics={},
                 judge=self._scorer(),
                 executor=Executor(config.concurrency),
                 ledger=ledger,
             )
+
+    def is_right(self, row: Prediction) -> bool:
+        """Whether an answer is right, by the task's judge."""
+        score = row["scores"].get(JUDGED)
+        return score is not None and score >= getattr(self._scorer(), "threshold", RIGHT)
+
+    def _answer(self, version: str, route: Route, given: Sequence[dspy.Example]) -> tuple[list[Request], list[float]]:
+        if not given:
+            return [], []
+        rows = self.predict(version, self._program(version), given)
         requests = [_request(row, example, version, route) for row, example in zip(rows, given, strict=True)]
-        return requests, [_is_right(row, getattr(self._judge, "threshold", RIGHT)) for row in rows]
+        return requests, [float(self.is_right(row)) for row in rows]
 
     def _program(self, version: str) -> dspy.Module:
         if version not in self._programs:
@@ -114,11 +121,6 @@ class Desk:
             resources = open_saved(config, task)
             self._judge = with_resources(task, resources).judge(resources)
         return self._judge
-
-
-def _is_right(row: Prediction, threshold: float) -> float:
-    score = row["scores"].get(JUDGED)
-    return float(score is not None and score >= threshold)
 
 
 def _request(row: Prediction, example: dspy.Example, version: str, route: Route) -> Request:

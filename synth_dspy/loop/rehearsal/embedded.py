@@ -26,7 +26,7 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.core.run import jsonl_text
+from synth_dspy.core.run import CONFIG, jsonl_text
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.stats import Estimate
 from synth_dspy.loop.comparison import JUDGED, answers
@@ -37,12 +37,12 @@ from synth_dspy.loop.records import Request
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.rehearsal.desk import Desk
 from synth_dspy.loop.rehearsal.users import Users
-from synth_dspy.loop.rehearsal.worlds import AMENDED, ASKED, LABELLED, LAUNCHED, World, make_world
+from synth_dspy.loop.rehearsal.worlds import AMENDED, ASKED, LABELLED, LAUNCHED, Part, World, make_world
 from synth_dspy.loop.store import FILE, Store
 from synth_dspy.loop.turn import Loop, make_monitor
 from synth_dspy.loop.work import Plan, Work
-from synth_dspy.pipeline.compile import start
-from synth_dspy.pipeline.saved import build_task
+from synth_dspy.pipeline.compile import resume_run, start
+from synth_dspy.pipeline.saved import build_task, open_program
 
 STATE = "rehearsal.json"
 BLOCK = 32
@@ -146,6 +146,7 @@ class Rehearsal:
                 f"{folder} holds a rehearsal with other settings: name another folder with --out, or delete it."
             )
         self.rounds = [Round(**each) for each in state.get("rounds", [])] or [Round(name) for name in NAMES]
+        self.launch_minutes: float = state.get("launch_minutes", 0.0)
         self._begun = time.monotonic()
         self._monitor: Monitor | None = None
 
@@ -155,12 +156,12 @@ class Rehearsal:
         Raises:
             SetupError: a compile or a program failed; the same command goes on from there.
         """
-        self._launch()
+        self.launch()
         for number, each in enumerate(self.rounds):
             self._round(number, each)
         return self.rounds
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
         """Put the first version into production: the program as it is declared."""
         folder = self.folder / "runs" / self.task
         registry = Registry(Store.open(folder / FILE, self.task))
@@ -173,15 +174,25 @@ class Rehearsal:
             share=self.scale.share,
             canaries=0,
         )
-        self.work = Work(self.workspace, folder, registry, plan, say=self._tell)
+        self.work = Work(self.workspace, folder, registry, plan, say=self.tell)
         if not registry.versions():
-            self._tell("compiling the first version")
+            self.tell("compiling the first version")
             self.world.write(LAUNCHED)
-            run = start(self.workspace, self.task, self.config)
-            registry.register(run.folder, self.baseline)
+            run = folder / "launch"
+            if not (run / CONFIG).is_file():
+                start(self.workspace, self.task, self.config, identifier=run.name)
+            elif not (run / "results.json").is_file():
+                resume_run(self.task, str(run), None, self.work.caller)
+            registry.register(run, self.baseline)
+            self.launch_minutes = (time.monotonic() - self._begun) / 60
         if registry.alias("champion") is None:
             registry.promote(registry.versions()[0].id, BY, "The first version.")
         self.desk = Desk(self.work, self.users, self.folder)
+
+    def first_program(self) -> dspy.Module:
+        """The first version's program, opened anew."""
+        version = self.work.registry.versions()[0]
+        return open_program(self.work.saved(version).folder, self.work.caller)
 
     def _round(self, number: int, each: Round) -> None:
         if each.phase == "done":
@@ -192,7 +203,7 @@ class Rehearsal:
             self.world.write(stages[0])
             each.versions = [self._champion()]
             each.held_out = [self._score(f"{number}-before", stages[0])[0]]
-            self._tell(f"{each.name}: {self._champion()} answers {_percent(each.held_out[0]['mean'])} right")
+            self.tell(f"{each.name}: {self._champion()} answers {_percent(each.held_out[0]['mean'])} right")
             each.traffic["before"] = self._ask(self.scale.reference, stages[0])
             self._plant(number, stages[1])
             each.versions.append(self._champion())
@@ -226,7 +237,7 @@ class Rehearsal:
             self.world.write(stage)
         elif self._champion() != (first := registry.versions()[0].id):
             registry.promote(first, BY, "A person takes the wrong version.")
-        self._tell(f"planted: {NAMES[number]}")
+        self.tell(f"planted: {NAMES[number]}")
 
     def _wait(self, each: Round, stage: int) -> None:
         """Until the loop notices, or patience ends."""
@@ -236,9 +247,9 @@ class Rehearsal:
             raised = alarms(self._signals().look())
             if raised:
                 each.noticed, each.delay = " ".join(map(describe, raised)), len(seen)
-                self._tell(f"noticed after {len(seen)} requests: {each.noticed}")
+                self.tell(f"noticed after {len(seen)} requests: {each.noticed}")
                 return
-        self._tell(f"not noticed within {len(seen)} requests")
+        self.tell(f"not noticed within {len(seen)} requests")
 
     def _turn(self, each: Round, stage: int) -> Cycle | None:
         """The loop's turns, with traffic between them, until its cycle is closed."""
@@ -246,7 +257,7 @@ class Rehearsal:
         cycle = loop.turn()
         while cycle is not None and cycle.state != "closed":
             each.traffic.setdefault("during", []).extend(self._ask(BLOCK, stage))
-            self._tell(f"{cycle.id} {cycle.state}: {len(each.traffic['during'])} requests")
+            self.tell(f"{cycle.id} {cycle.state}: {len(each.traffic['during'])} requests")
             cycle = loop.turn()
         return cycle
 
@@ -257,7 +268,7 @@ class Rehearsal:
         return self._monitor
 
     def _ask(self, count: int, stage: int) -> list[float]:
-        pool = self._examples("asked", stage)
+        pool = self.examples("asked", stage)
         asked = self.work.registry.store.count(Request)
         draws = np.random.default_rng([self.seed, asked])
         right: list[float] = []
@@ -266,7 +277,8 @@ class Rehearsal:
             right += self.desk.ask([pool[place] for place in chosen], draws)
         return right
 
-    def _examples(self, part: Any, stage: int) -> list[dspy.Example]:
+    def examples(self, part: Part, stage: int) -> list[dspy.Example]:
+        """The questions of a part, as a stage has them."""
         task, config = self.work.declared()
         path = self.folder / f"{part}.jsonl"
         write_whole(path, jsonl_text(self.world.rows(part, stage)))
@@ -275,7 +287,7 @@ class Rehearsal:
 
     def _score(self, name: str, stage: int, version: str = "") -> tuple[dict[str, Any], list[float], list[str]]:
         version = version or self._champion()
-        items = self._examples("held_out", stage)
+        items = self.examples("held_out", stage)
         saved = self.work.saved(self.work.registry.version(version))
         rows = answers(self.work, {version: saved}, items, self.folder / "figures" / f"{name}-{version}")
         scores = [row["scores"].get(JUDGED) or 0.0 for row in rows]
@@ -290,7 +302,7 @@ class Rehearsal:
         gains = [ours - theirs for ours, theirs in zip(scores, during[1], strict=True)]
         each.gain = _figures(stats.estimate(gains, groups, bounds=(-1.0, 1.0)))
         shown = ", ".join(_percent(figure["mean"]) for figure in each.held_out)
-        self._tell(f"{each.name}: held-out answers right before, after the event, after the cycle: {shown}")
+        self.tell(f"{each.name}: held-out answers right before, after the event, after the cycle: {shown}")
 
     def _champion(self) -> str:
         return self.work.registry.version("champion").id
@@ -298,11 +310,16 @@ class Rehearsal:
     def _keep(self, each: Round, phase: str, begun: float) -> None:
         each.phase = phase
         each.minutes += (time.monotonic() - begun) / 60
-        state = {"settings": self._settings, "rounds": [asdict(each) for each in self.rounds]}
+        state = {
+            "settings": self._settings,
+            "launch_minutes": self.launch_minutes,
+            "rounds": [asdict(each) for each in self.rounds],
+        }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / STATE, json.dumps(state, indent=1))
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Say how far it is, with the time and the machine's load."""
         load = os.getloadavg()[0]
         self.say(f"{(time.monotonic() - self._begun) / 60:5.1f} min, load {load:4.1f}  {text}")
 
