@@ -25,6 +25,12 @@ class RehearseConfig(Settings):
     """Three whole cycles with the task's models, which answer and are trained, in place of drawn scores."""
     config: Path | None = None
     """With --embedded: a TOML file of the task's settings, as for `compile`."""
+    arms: tuple[str, ...] = ("sft",)
+    """With --embedded: arms that the cycles train."""
+    reference: int = Field(default=160, ge=32)
+    """With --embedded: requests before each event."""
+    requests: int = Field(default=80, ge=10)
+    """With --embedded: answers of a challenger in shadow, then with a share of the traffic, then under watch, each."""
     curve: bool = False
     """With --embedded: in place of cycles, how much each training method gains from more and more feedback."""
     methods: tuple[str, ...] = METHODS
@@ -135,7 +141,7 @@ def _with_models(config: RehearseConfig) -> None:
     settings = compile_settings(task_file(workspace, config.task))
     task_config = read_toml(config.config, settings) if config.config is not None else settings()
     quiet_libraries()
-    from synth_dspy.loop.rehearsal.embedded import Rehearsal
+    from synth_dspy.loop.rehearsal.embedded import Rehearsal, Scale
     from synth_dspy.loop.rehearsal.embedded_report import write_report
 
     name = "rehearsal-curve" if config.curve else "rehearsal-embedded"
@@ -146,7 +152,15 @@ def _with_models(config: RehearseConfig) -> None:
         console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     rehearsal = Rehearsal(
-        workspace, config.task, task_config, folder, users=_users(config), seed=config.first_seed, say=say
+        workspace,
+        config.task,
+        task_config,
+        folder,
+        users=_users(config),
+        scale=Scale(reference=config.reference, requests=config.requests),
+        seed=config.first_seed,
+        arms=config.arms,
+        say=say,
     )
     if config.curve:
         from synth_dspy.loop.rehearsal.curve import Curve, write_curve

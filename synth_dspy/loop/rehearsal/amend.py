@@ -35,7 +35,7 @@ def amend(text: str, changed: frozenset[int]) -> str:
         value = _value(given)
         if value not in changed:
             return given
-        new = _other(value)
+        new = _other(value, is_year=1900 <= value <= 2100 and "," not in given)
         if given[0].isdigit():
             return f"{new:,}" if "," in given else str(new)
         word = _UNITS[new] if new < 20 else _TENS[new // 10 - 2] + (f"-{_UNITS[new % 10]}" if new % 10 else "")
@@ -48,9 +48,9 @@ def _value(number: str) -> int:
     return int(number.replace(",", "")) if number[0].isdigit() else _WORDS[number.lower()]
 
 
-def _other(value: int) -> int:
+def _other(value: int, *, is_year: bool) -> int:
     if value <= 20:
         return value + 7
     if value < 100:
         return value - 9
-    return value + 1 if 1900 <= value <= 2100 else value + value // 5
+    return value + 1 if is_year else value + value // 5

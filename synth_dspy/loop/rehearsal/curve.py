@@ -50,6 +50,7 @@ class Curve:
 
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal, self.folder = rehearsal, rehearsal.folder
+        self._base: Trained | None = None
         self.points: dict[tuple[str, int, int], Point] = {}
         self.missing: list[str] = []
         """Why points are missing, in sentences."""
@@ -81,13 +82,7 @@ class Curve:
         return list(self.points.values())
 
     def _point(
-        self,
-        method: str,
-        size: int,
-        seed: int,
-        records: Sequence[Row],
-        items: Sequence[dspy.Example],
-        groups: list[str],
+        self, name: tuple[str, int, int], records: Sequence[Row], items: Sequence[dspy.Example], groups: Sequence[str]
     ) -> None:
         method, size, seed = name
         path = self.folder / POINTS
@@ -119,6 +114,8 @@ class Curve:
 
     def _trained(self, method: str, records: Sequence[Row], items: Sequence[dspy.Example], seed: int) -> Trained:
         """The base where `method` is "", else a training with records."""
+        if not method and self._base is not None:
+            return self._base
         program, config = self.rehearsal.first_program(), self.rehearsal.config
         began, rows = time.monotonic(), []
         if method:
@@ -133,7 +130,9 @@ class Curve:
         seconds = time.monotonic() - began
         name = f"{method}-{len(records)}-{seed}" if method else "base"
         predictions = self.rehearsal.desk.predict(name, program, items)
-        return Trained([row["scores"].get(JUDGED) or 0.0 for row in predictions], len(rows), seconds)
+        trained = Trained([row["scores"].get(JUDGED) or 0.0 for row in predictions], len(rows), seconds)
+        self._base = self._base if method else trained
+        return trained
 
     def _records(self) -> list[Row]:
         """What people say of the base's answers to all questions that are not held out."""

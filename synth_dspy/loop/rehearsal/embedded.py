@@ -61,6 +61,7 @@ class Scale:
         requests: in shadow, with a share, and under watch, each.
         after: requests after a cycle, for the figures.
         share: of the traffic, that a challenger gets.
+        new: share of the questions that are of new kinds, once people ask these.
         minutes: limit of each training.
         slice_items: fewest held-out items of a slice that the gate protects.
     """
@@ -70,6 +71,7 @@ class Scale:
     requests: int = 80
     after: int = 64
     share: float = 0.5
+    new: float = 0.6
     minutes: float = 6.0
     slice_items: int = 25
 
@@ -115,6 +117,7 @@ class Rehearsal:
         users: the people.
         scale: of the traffic.
         seed: of everything that is drawn.
+        arms: that the cycles train.
         say: prints a line.
 
     Raises:
@@ -131,9 +134,10 @@ class Rehearsal:
         users: Users | None = None,
         scale: Scale | None = None,
         seed: int = 0,
+        arms: tuple[str, ...] = ("sft",),
         say: Callable[[str], None] = print,
     ) -> None:
-        self.workspace, self.task, self.folder = workspace, task, folder
+        self.workspace, self.task, self.folder, self.arms = workspace, task, folder, arms
         self.users, self.scale, self.seed, self.say = users or Users(), scale or Scale(), seed, say
         self.world: World = make_world(build_task(workspace, task, config), config, folder / "knowledge", seed)
         self.baseline = next(iter(build_task(workspace, task, config).optimizers))
@@ -149,6 +153,7 @@ class Rehearsal:
         self.launch_minutes: float = state.get("launch_minutes", 0.0)
         self._begun = time.monotonic()
         self._monitor: Monitor | None = None
+        self._examples: dict[tuple[Part, int], list[dspy.Example]] = {}
 
     def run(self) -> list[Round]:
         """Go through the three cycles, or go on with them.
@@ -167,7 +172,7 @@ class Rehearsal:
         registry = Registry(Store.open(folder / FILE, self.task))
         plan = Plan(
             "auto",
-            ("sft",),
+            self.arms,
             self.scale.minutes,
             Policy(slice_items=self.scale.slice_items),
             requests=self.scale.requests,
@@ -198,13 +203,18 @@ class Rehearsal:
         if each.phase == "done":
             return
         begun = time.monotonic()
-        stages = ((LAUNCHED, AMENDED), (AMENDED, ASKED), (LABELLED, LABELLED))[number]
+        last = LABELLED if self.rounds[1].noticed else ASKED
+        stages = ((LAUNCHED, AMENDED), (AMENDED, ASKED), (last, last))[number]
         if each.phase == "new":
             self.world.write(stages[0])
             each.versions = [self._champion()]
             each.held_out = [self._score(f"{number}-before", stages[0])[0]]
             self.tell(f"{each.name}: {self._champion()} answers {_percent(each.held_out[0]['mean'])} right")
             each.traffic["before"] = self._ask(self.scale.reference, stages[0])
+            if number == 2 and self._champion() == self.work.registry.versions()[0].id:
+                each.ended = "The first version is still the champion: there is no worse one that could be promoted."
+                self._keep(each, "done", begun)
+                return
             self._plant(number, stages[1])
             each.versions.append(self._champion())
             self._keep(each, "planted", begun)
@@ -269,21 +279,26 @@ class Rehearsal:
 
     def _ask(self, count: int, stage: int) -> list[float]:
         pool = self.examples("asked", stage)
-        asked = self.work.registry.store.count(Request)
-        draws = np.random.default_rng([self.seed, asked])
+        rows = self.world.rows("asked", stage)
+        new = [each for each, row in zip(pool, rows, strict=True) if self.world.is_new(row)]
+        old = [each for each, row in zip(pool, rows, strict=True) if not self.world.is_new(row)]
+        draws = np.random.default_rng([self.seed, self.work.registry.store.count(Request)])
         right: list[float] = []
         for begin in range(0, count, BLOCK):
-            chosen = draws.integers(len(pool), size=min(BLOCK, count - begin)).tolist()
-            right += self.desk.ask([pool[place] for place in chosen], draws)
+            kinds = draws.random(min(BLOCK, count - begin)) < (self.scale.new if new else 0.0)
+            asked = [part[int(draws.integers(len(part)))] for part in (new if is_new else old for is_new in kinds)]
+            right += self.desk.ask(asked, draws)
         return right
 
     def examples(self, part: Part, stage: int) -> list[dspy.Example]:
         """The questions of a part, as a stage has them."""
-        task, config = self.work.declared()
-        path = self.folder / f"{part}.jsonl"
-        write_whole(path, jsonl_text(self.world.rows(part, stage)))
-        read: Any = task.source.read_labelled  # type: ignore[attr-defined]
-        return list(read(path, config.limit))
+        if (part, stage) not in self._examples:
+            task, config = self.work.declared()
+            path = self.folder / f"{part}.jsonl"
+            write_whole(path, jsonl_text(self.world.rows(part, stage)))
+            read: Any = task.source.read_labelled  # type: ignore[attr-defined]
+            self._examples[part, stage] = list(read(path, config.limit))
+        return self._examples[part, stage]
 
     def _score(self, name: str, stage: int, version: str = "") -> tuple[dict[str, Any], list[float], list[str]]:
         version = version or self._champion()

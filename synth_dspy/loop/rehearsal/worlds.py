@@ -54,6 +54,10 @@ class World(Protocol):
         """The labelled rows of a part, as a stage has them, in the form of the task's source."""
         ...
 
+    def is_new(self, row: Row) -> bool:
+        """Whether a row is of a kind that is asked later."""
+        ...
+
     def configured(self, config: CompileConfig) -> CompileConfig:
         """The task's settings with the files of this world."""
         ...
@@ -66,11 +70,12 @@ class _Dealt:
     kinds: frozenset[str]
     later: frozenset[str]
     parts: Mapping[Part, Sequence[Row]]
-    kind: Callable[[Row], str]
+    new: frozenset[str]
+    """Ids of the rows of later kinds."""
 
     def at(self, part: Part, stage: int) -> list[Row]:
         further = stage >= (LABELLED if part == "labelled" else ASKED)
-        return [row for row in self.parts[part] if further or self.kind(row) in self.kinds]
+        return [row for row in self.parts[part] if further or str(row["id"]) not in self.new]
 
 
 def make_world(task: CompleteTask, config: CompileConfig, folder: Path, seed: int = 0) -> World:
@@ -148,6 +153,10 @@ class DocumentWorld:
         """See `World`."""
         return [self._row(row, stage) for row in self._dealt.at(part, stage)]
 
+    def is_new(self, row: Row) -> bool:
+        """See `World`."""
+        return str(row["id"]) in self._dealt.new
+
     def configured(self, config: CompileConfig) -> CompileConfig:
         """See `World`."""
         update = dict.fromkeys(("cuad",)) | {"documents": self.folder / _DOCUMENTS, "labelled": self.folder / _LABELS}
@@ -213,6 +222,10 @@ class RowWorld:
         rows = self._dealt.at(part, stage)
         return rows if stage < AMENDED else [{**row, name: self._swap.get(row[name], row[name])} for row in rows]
 
+    def is_new(self, row: Row) -> bool:
+        """See `World`."""
+        return str(row["id"]) in self._dealt.new
+
     def configured(self, config: CompileConfig) -> CompileConfig:
         """See `World`."""
         task: Any = getattr(config, "task")  # noqa: B009 - only settings of a task have it
@@ -239,4 +252,5 @@ def _deal(rows: Sequence[Row], kind: Callable[[Row], str], first: set[str], seed
             end = begin + share
             parts[part] += members[round(begin * len(members)) : round(end * len(members))]
             begin = end
-    return _Dealt(frozenset(kinds), frozenset(by_kind) - kinds, parts, kind)
+    new = frozenset(str(row["id"]) for row in rows if kind(row) not in kinds)
+    return _Dealt(frozenset(kinds), frozenset(by_kind) - kinds, parts, new)
