@@ -191,6 +191,24 @@ def test_what_a_person_does_meanwhile_ends_a_cycle(tmp_path: Path, state: str, m
         assert task.registry.alias("challenger") is None
 
 
+def test_a_version_that_a_person_promotes_is_watched_once(tmp_path: Path) -> None:
+    with production(tmp_path) as task:
+        task.registry.register(task.run, "bootstrap")
+        task.rate(task.ask("v1"), "thumb", True)
+        task.registry.promote("v2", "person:ann", "I know better")
+        cycle = twice(task.loop(requests=20)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions] == ["opened", "promoted"]
+        task.rate(task.ask("v2", count=12), "thumb", False)
+        cycle = twice(task.loop(requests=20)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions[2:]] == ["rolled_back", "closed"]
+        assert task.registry.alias("champion") == "v1"
+        task.registry.promote("v2", "person:ann", "I insist")
+        assert task.loop(requests=20).turn() is None
+        assert task.registry.alias("champion") == "v2"
+
+
 def test_a_person_ends_a_cycle_that_cannot_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
