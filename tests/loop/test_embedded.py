@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from production import TASK, TEAMS, production
+from production import TASK, TEAMS, production, saying
 
 from synth_dspy.cli import rehearse as cli
 from synth_dspy.core.config import compile_settings
@@ -18,6 +18,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.workspace import task_file
 from synth_dspy.loop.records import Request
 from synth_dspy.loop.rehearsal.amend import amend, numbers
+from synth_dspy.loop.rehearsal.curve import Curve, write_curve
 from synth_dspy.loop.rehearsal.embedded import Rehearsal, Scale
 from synth_dspy.loop.rehearsal.embedded_report import write_report
 from synth_dspy.loop.rehearsal.users import Users
@@ -161,3 +162,23 @@ def test_a_task_that_cannot_be_rehearsed_is_one_sentence(tmp_path: Path, monkeyp
     monkeypatch.chdir(HERE)
     with pytest.raises(SetupError, match="needs the settings `documents` and `labelled`"):
         cli.main(["scoped_assistant", "--embedded", "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_a_training_on_feedback_gains_over_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path, rows=9):
+        lines = "".join(json.dumps(saying(n)) + "\n" for n in range(60))
+        (tmp_path / "data" / "tickets.jsonl").write_text(lines)
+        config = compile_settings(task_file(tmp_path, "tickets"))()
+        config = config.model_copy(update={"training": config.training.model_copy(update={"minutes": 0.4})})
+        made = Rehearsal(tmp_path, "tickets", config, tmp_path / "curve", say=lambda text: None)
+        curve = Curve(made)
+        (point,) = curve.run(sizes=(32, 512), methods=("sft",))
+        assert (point.method, point.records, point.rows) == ("sft", 32, 32)
+        assert point.gain.mean is not None
+        assert point.gain.mean > 0
+        assert curve.missing == ["Not run: 512 records; there are 48."]
+        again = Curve(made)
+        assert again.run(sizes=(32,), methods=("sft",)) == [point]  # kept, not trained again
+        assert "| sft | 32 | 0 | 32 |" in write_curve(again)[1].read_text(encoding="utf-8")
