@@ -30,7 +30,7 @@ from synth_dspy.core.run import CONFIG, jsonl_text
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.stats import Estimate
 from synth_dspy.loop.comparison import JUDGED, answers
-from synth_dspy.loop.cycle import Cycle
+from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.gate import Policy
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import Request
@@ -85,12 +85,13 @@ class Round:
         delay: requests from the event to the alarm.
         states: that the cycle went through.
         ended: the reason of its last decision.
-        before, during, after: the versions that were the champion before the event, from then on, and in the end.
-        held_out: right held-out answers of these three at the event's end of things: before it, after it, after the
-            cycle.
+        versions: the champions before the event, after it, and after the cycle.
+        held_out: right held-out answers of these, each as things stood then; the second as they stand after the event.
         gain: the last less the one before, on the same items.
         traffic: right answers that people saw before the event, from then to the end of the cycle, and after it.
-        requests, feedback, minutes: that the round took.
+        cycles: that there were before it.
+        minutes: that it took, without what was lost where it was killed.
+        phase: that it has reached.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Round:
     held_out: list[dict[str, Any]] = field(default_factory=list)
     gain: dict[str, Any] | None = None
     traffic: dict[str, list[float]] = field(default_factory=dict)
+    cycles: int = 0
     minutes: float = 0.0
     phase: str = "new"
 
@@ -171,10 +173,10 @@ class Rehearsal:
         folder = self.folder / "runs" / self.task
         registry = Registry(Store.open(folder / FILE, self.task))
         plan = Plan(
-            "auto",
-            self.arms,
-            self.scale.minutes,
-            Policy(slice_items=self.scale.slice_items),
+            promote="auto",
+            arms=self.arms,
+            minutes=self.scale.minutes,
+            policy=Policy(slice_items=self.scale.slice_items),
             requests=self.scale.requests,
             share=self.scale.share,
             canaries=0,
@@ -211,7 +213,10 @@ class Rehearsal:
             each.held_out = [self._score(f"{number}-before", stages[0])[0]]
             self.tell(f"{each.name}: {self._champion()} answers {_percent(each.held_out[0]['mean'])} right")
             each.traffic["before"] = self._ask(self.scale.reference, stages[0])
-            if number == 2 and self._champion() == self.work.registry.versions()[0].id:
+            self._keep(each, "asked", begun)
+        begun = time.monotonic()
+        if each.phase == "asked":
+            if number == 2 and each.versions[0] == self.work.registry.versions()[0].id:
                 each.ended = "The first version is still the champion: there is no worse one that could be promoted."
                 self._keep(each, "done", begun)
                 return
@@ -224,6 +229,7 @@ class Rehearsal:
                 self._wait(each, stages[1])
             if number == 1 and each.noticed:
                 self.world.write(LABELLED)  # somebody labels the new kinds, now that the alarm names them
+            each.cycles = len(Cycles(self.work.registry.store, {}).all())
             self._keep(each, "noticed", begun)
         begun = time.monotonic()
         if each.phase == "noticed":
@@ -264,10 +270,16 @@ class Rehearsal:
     def _turn(self, each: Round, stage: int) -> Cycle | None:
         """The loop's turns, with traffic between them, until its cycle is closed."""
         loop = Loop(self.work, self._signals())
+        every = loop.cycles.all()
+        if len(every) > each.cycles and every[-1].state == "closed":  # killed just then
+            return every[-1]
         cycle = loop.turn()
         while cycle is not None and cycle.state != "closed":
-            each.traffic.setdefault("during", []).extend(self._ask(BLOCK, stage))
-            self.tell(f"{cycle.id} {cycle.state}: {len(each.traffic['during'])} requests")
+            if cycle.state == "compared":  # for labels, which nobody gives here
+                return loop.cycles.answer(cycle.id, BY, approve=False, reason=cycle.transitions[-1].reason)
+            seen = each.traffic.setdefault("during", [])
+            seen += self._ask(BLOCK, stage)
+            self.tell(f"{cycle.id} {cycle.state}: {len(seen)} requests")
             cycle = loop.turn()
         return cycle
 
