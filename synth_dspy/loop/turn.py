@@ -20,6 +20,7 @@ from synth_dspy.loop.mlflow import track_store
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import Version
 from synth_dspy.loop.steps import make_steps
+from synth_dspy.loop.watch import promoted_by_hand
 from synth_dspy.loop.work import CYCLES, DOCUMENTS, Work, read_documents
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline import datasets
@@ -87,6 +88,9 @@ class Loop:
         if by is not None:
             self.work.champion()  # an error before there is a cycle
             cycle = self.cycles.open(by, reason or "A person wants a cycle now.")
+        elif (begun := promoted_by_hand(self.work)) is not None:
+            text = f"A person made {begun['challenger']} the champion; it is watched like any other."
+            cycle = self.cycles.open("loop", text, begun)
         else:
             self._monitor = self._monitor or make_monitor(self.work)
             raised = alarms(self._monitor.look())
@@ -129,9 +133,8 @@ def _documents_before(work: Work) -> Mapping[str, str]:
     """
     champion = work.champion()
     cycles = Cycles(work.registry.store, {}).all()
-    places = [Path(champion.run) / datasets.DOCUMENTS]
-    if cycles and cycles[-1].transitions[0].at > champion.created:
-        places.insert(0, work.cycle_folder(cycles[-1]) / DOCUMENTS)
+    later = [cycle for cycle in reversed(cycles) if cycle.transitions[0].at > champion.created]
+    places = [*(work.cycle_folder(cycle) / DOCUMENTS for cycle in later), Path(champion.run) / datasets.DOCUMENTS]
     first = work.folder / CYCLES / f"documents-{champion.id}.jsonl"
     for place in (*places, first):
         if (documents := read_documents(place)) is not None:

@@ -21,7 +21,8 @@ from synth_dspy.loop.cycle import Cycle, Outcome, State
 from synth_dspy.loop.gate import Pair, decide
 from synth_dspy.loop.labels import score_of
 from synth_dspy.loop.live import live_scores, question_of
-from synth_dspy.loop.records import AliasMove, Feedback, Request, shadow_of
+from synth_dspy.loop.records import AliasMove, Feedback, Request, Transition, shadow_of
+from synth_dspy.loop.registry import ROLLBACK
 from synth_dspy.loop.signals.quality import QualityDecay, floor_of
 from synth_dspy.loop.signals.together import part_of
 from synth_dspy.loop.store import now
@@ -31,6 +32,29 @@ _LATEST = 1_000
 """Answers of the champion before that a floor is made of, at most: with fewer, the bound lies lower."""
 _FAILURES_P = 0.01
 """So unlikely must more failures than the champion's be by chance for the challenger to be stopped."""
+BY_HAND = "promoted_by_hand"
+"""In a cycle's evidence: when a person promoted the version that it watches."""
+
+
+def promoted_by_hand(work: Work) -> dict[str, Any] | None:
+    """The beginning of a watch over a champion that a person promoted; None where there is nothing to watch.
+
+    Its scores are compared with those of the champion before it, so that one must have answered enough. A person's
+    rollback is not watched, which could undo it, nor a version that was rolled back before: whoever promotes it once
+    more insists.
+    """
+    moves = work.registry.moves("champion")
+    move = moves[-1]
+    if not move.by.startswith("person:") or move.before is None or not work.plan.watched:
+        return None
+    if ROLLBACK in move.evidence or any(ROLLBACK in each.evidence and each.before == move.version for each in moves):
+        return None
+    at = move.at.isoformat()
+    if any(each.evidence.get(BY_HAND) == at for each in work.registry.store.read(Transition)):
+        return None
+    latest = work.registry.store.read(Request, version=move.before, last=_LATEST)
+    floors = _floors(work, [each for each in latest if each.route == "champion" and each.at < move.at])
+    return {"champion": move.before, "challenger": move.version, "floors": floors, BY_HAND: at} if floors else None
 
 
 def wait(work: Work, cycle: Cycle) -> Outcome | None:

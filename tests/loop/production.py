@@ -76,13 +76,13 @@ def learner(body: dict[str, Any]) -> str:
 class Production:
     """The task `tickets`, its baseline in production."""
 
-    def __init__(self, here: Path, server: Server, count: int = 60, folds: int = 1, judge: str = "reference") -> None:
+    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1, judge: str = "reference") -> None:
         self.here, self.server = here, server
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
         (here / "programs" / "tickets.py").write_text(TASK)
         (here / "data").mkdir()
-        self.write(count)
+        self.write(rows)
         self.folder = here / "runs" / "tickets"
         config = compile_settings(task_file(here, "tickets")).model_validate(
             {

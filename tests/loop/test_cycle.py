@@ -101,8 +101,8 @@ def test_a_failure_leaves_the_state(store: Store) -> None:
 
 
 def test_a_step_that_leads_nowhere_is_refused(store: Store) -> None:
-    cycles = Cycles(store, steps({"opened": lambda cycle: Outcome("promoted", "why not")}))
-    with pytest.raises(ValueError, match="promoted does not follow opened"):
+    cycles = Cycles(store, steps({"opened": lambda cycle: Outcome("shadow", "why not")}))
+    with pytest.raises(ValueError, match="shadow does not follow opened"):
         cycles.advance(cycles.open("loop", "documents changed"))
 
 

@@ -137,7 +137,7 @@ def test_a_champion_of_a_cross_fitted_run_is_compared_in_its_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with production(tmp_path, count=18, folds=3) as task:
+    with production(tmp_path, rows=18, folds=3) as task:
         cycle = task.loop().turn(by="person:ann")
         assert cycle is not None
         memory = cycle.memory
@@ -229,6 +229,26 @@ def test_what_a_person_does_meanwhile_ends_a_cycle(tmp_path: Path, state: str, m
         assert cycle.state == "closed"
         assert "person:ann" in cycle.transitions[-1].reason
         assert task.registry.alias("challenger") is None
+
+
+def test_a_version_that_a_person_promotes_is_watched_once(tmp_path: Path) -> None:
+    with production(tmp_path) as task:
+        task.registry.register(task.run, "bootstrap")
+        task.rate(task.ask("v1"), "thumb", True)
+        task.registry.promote("v2", "person:ann", "I know better")
+        cycle = twice(task.loop(watched=40)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions] == ["opened", "promoted"]
+        task.rate(task.ask("v2", count=20), "thumb", False)
+        cycle = twice(task.loop(watched=40)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions[2:]] == ["rolled_back", "closed"]
+        assert task.registry.alias("champion") == "v1"
+        task.registry.promote("v2", "person:ann", "I insist")
+        assert task.loop(watched=40).turn() is None
+        assert task.registry.alias("champion") == "v2"
+        task.registry.roll_back("person:ann", "after all not")
+        assert task.loop(watched=40).turn() is None
 
 
 def test_a_person_ends_a_cycle_that_cannot_go_on(
