@@ -37,12 +37,19 @@ _making = threading.Lock()
 
 
 def client(
-    service: str, *, endpoint: str | None = None, connections: int = 10, timeout: float = 60.0, attempts: int = 8
+    service: str,
+    *,
+    region: str | None = None,
+    endpoint: str | None = None,
+    connections: int = 10,
+    timeout: float = 60.0,
+    attempts: int = 8,
 ) -> Any:
     """A client of an AWS service; thread-safe, and shared by equal arguments.
 
     Args:
         service: boto3's name of it, such as "bedrock-runtime".
+        region: by default `AWS_REGION`, else the profile's.
         endpoint: its address; by default AWS's, or the one in `AWS_ENDPOINT_URL` or `AWS_ENDPOINT_URL_<SERVICE>`.
         connections: maximum number of concurrent requests.
         timeout: seconds to wait for an answer.
@@ -52,11 +59,13 @@ def client(
         SetupError: boto3 is not installed, or no region is set.
     """
     with _making:  # a boto3 session is not thread-safe
-        return _client(service, endpoint, connections, timeout, attempts)
+        return _client(service, region or _region(), endpoint, connections, timeout, attempts)
 
 
 @cache
-def _client(service: str, endpoint: str | None, connections: int, timeout: float, attempts: int) -> Any:
+def _client(
+    service: str, region: str | None, endpoint: str | None, connections: int, timeout: float, attempts: int
+) -> Any:
     try:
         import boto3
         from botocore.config import Config
@@ -72,7 +81,7 @@ def _client(service: str, endpoint: str | None, connections: int, timeout: float
         connect_timeout=min(timeout, 10.0),
     )
     try:
-        return boto3.Session(region_name=_region()).client(service, endpoint_url=endpoint, config=config)
+        return boto3.Session(region_name=region).client(service, endpoint_url=endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
         raise explain(error, f"AWS's {service}") from error
 
