@@ -25,7 +25,7 @@ from dspy import lm15
 
 from synth_dspy.core import aws
 from synth_dspy.core.aws_record import Made, record
-from synth_dspy.core.errors import SetupError
+from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall
@@ -55,6 +55,30 @@ class _Waiting:
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # a job cannot be cancelled for one call
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A batch job, as it is noted in the run's folder.
+
+    Attributes:
+        name: given by us.
+        model: the model string.
+        place: `s3://bucket/folder` of its files.
+        role: ARN of the role that reads and writes them.
+        file: the note.
+    """
+
+    name: str
+    model: str
+    place: str
+    role: str
+    file: Path
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.file.parent.parent
 
 
 class BatchEngine:
@@ -149,29 +173,27 @@ class BatchEngine:
                 log.info("%d calls are too few for a batch job (%d): made at the usual price", len(calls), self.minimum)
                 self._at_once(calls, ledger)
                 return
-            name = f"synth-dspy-{uuid.uuid4().hex[:16]}"
-            file = ledger.path.parent / FOLDER / f"{name}.jsonl"
-            lines: list[Any] = [{"name": name, "model": model, "s3": self.s3, "role": self.role}]
+            name, run = f"synth-dspy-{uuid.uuid4().hex[:16]}", ledger.path.parent
+            place = f"{self.s3}/{run.name}/batch/{name}"
+            job = _Job(name, model, place, self.role, run / FOLDER / f"{name}.jsonl")
+            self._upload(job, calls)
+            lines: list[Any] = [{"name": name, "model": model, "place": place, "role": self.role}]
             lines += [{"call": each.call.to_dict(), "tools": list(each.tools)} for each in calls]
-            self._upload(name, model, calls, ledger.path.parent)
-            write_whole(file, "".join(json.dumps(line) + "\n" for line in lines))
-            self._follow(name, model, {each.call.key: each for each in calls}, ledger, file)
+            write_whole(job.file, "".join(json.dumps(line) + "\n" for line in lines))
+            self._follow(job, {each.call.key: each for each in calls}, ledger)
         except BaseException as error:
             self._fail(calls, error)
 
-    def _place(self, name: str, run: Path) -> str:
-        return f"{self.s3}/{run.name}/batch/{name}"
-
-    def _upload(self, name: str, model: str, calls: Sequence[_Waiting], run: Path) -> None:
-        structure = structure_of(model_facts("bedrock", model_id(model)))
+    def _upload(self, job: _Job, calls: Sequence[_Waiting]) -> None:
+        structure = structure_of(model_facts("bedrock", model_id(job.model)))
         records = [
             {"recordId": each.call.key[:32], "modelInput": to_converse(each.request, structure)}
             for each in calls
             if each.request is not None
         ]
-        place, region = self._place(name, run), aws.region_of(self._control)
-        record(run, Made("s3", f"{place}/", region))
-        aws.put_text(f"{place}/input.jsonl", "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records))
+        record(job.run, Made("s3", f"{job.place}/", aws.region_of(self._control)))
+        text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
+        aws.put_text(f"{job.place}/input.jsonl", text)
 
     def _adopt(self, ledger: Ledger) -> None:
         """Wait for the jobs of an earlier process. The lock is held."""
@@ -179,73 +201,76 @@ class BatchEngine:
             try:
                 head, *lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
                 calls = {each.call.key: each for each in map(_waiting, lines)}
-                name, model = str(head["name"]), str(head["model"])
+                job = _Job(**head, file=file)
             except (OSError, ValueError, LookupError, TypeError) as error:
                 raise SetupError(f"The note of a batch job {file} is damaged ({error}): remove it.") from error
             calls = {key: each for key, each in calls.items() if not ledger.has_answer(key)}
             self._running |= calls
-            log.info("waiting for the batch job %s of %d calls, which was made before", name, len(calls))
-            self._start(self._follow_or_fail, name, model, calls, ledger, file)
+            log.info("waiting for the batch job %s of %d calls, which was made before", job.name, len(calls))
+            self._start(self._follow_or_fail, job, calls, ledger)
 
-    def _follow_or_fail(self, name: str, model: str, calls: dict[str, _Waiting], ledger: Ledger, file: Path) -> None:
+    def _follow_or_fail(self, job: _Job, calls: dict[str, _Waiting], ledger: Ledger) -> None:
         try:
-            self._follow(name, model, calls, ledger, file)
+            self._follow(job, calls, ledger)
         except BaseException as error:
             self._fail(list(calls.values()), error)
 
-    def _follow(self, name: str, model: str, calls: dict[str, _Waiting], ledger: Ledger, file: Path) -> None:
+    def _follow(self, job: _Job, calls: dict[str, _Waiting], ledger: Ledger) -> None:
         """Make the job unless it exists, wait for its end, and commit its answers."""
-        arn = self._job(name, model, ledger.path.parent)
+        arn = self._arn(job)
         while True:
-            with aws.explained(f"The batch job {name}"):
-                job = self._control.get_model_invocation_job(jobIdentifier=arn)
-            if job["status"] in _ENDED:
+            with aws.explained(f"The batch job {job.name}"):
+                state = self._control.get_model_invocation_job(jobIdentifier=arn)
+            if state["status"] in _ENDED:
                 break
             time.sleep(self.poll_s)
-        log.info("batch job %s: %s", name, job["status"])
-        if job["status"] in ("Failed", "Stopped"):
-            file.unlink(missing_ok=True)  # the next resume makes another job
-            why = " ".join(str(job.get("message") or "no reason is given").split()).rstrip(".")
+        log.info("batch job %s: %s", job.name, state["status"])
+        if state["status"] in ("Failed", "Stopped"):
+            job.file.unlink(missing_ok=True)  # the next resume makes another job
+            why = " ".join(str(state.get("message") or "no reason is given").split()).rstrip(".")
             raise SetupError(
-                f"The batch job {name} ended as {job['status']} ({why}): mend that and resume the run, or leave out "
-                "--aws.batch."
+                f"The batch job {job.name} ended as {state['status']} ({why}): mend that and resume the run, or leave "
+                "out --aws.batch."
             )
-        prices, by_record = list_prices("bedrock", model_id(model), batch=True), {key[:32]: key for key in calls}
-        output = f"{self._place(name, ledger.path.parent)}/output/{arn.rpartition('/')[2]}/"
+        self._commit(job, f"{job.place}/output/{arn.rpartition('/')[2]}/", calls, ledger)
+        job.file.unlink(missing_ok=True)
+        with self._lock:
+            left = [each for each in calls.values() if each.request is not None]
+            for key, each in calls.items():
+                if each.request is None:  # nobody waits for it yet
+                    self._running.pop(key, None)
+        if left:
+            log.info("batch job %s left %d calls without an answer: made at the usual price", job.name, len(left))
+            self._at_once(left, ledger)
+
+    def _commit(self, job: _Job, output: str, calls: dict[str, _Waiting], ledger: Ledger) -> None:
+        """Commit a job's answers, and remove the answered calls from `calls`."""
+        prices, by_record = list_prices("bedrock", model_id(job.model), batch=True), {key[:32]: key for key in calls}
         for row in self._rows(output):
             key = by_record.get(str(row.get("recordId")))
-            if key is None or "modelOutput" not in row:
+            if key not in calls or "modelOutput" not in row:
                 continue
             waiting = calls[key]
             try:
-                response = from_converse(row["modelOutput"], model, waiting.tools, prices)
-            except ValueError as error:
-                log.warning("batch job %s, record %s: %s", name, row.get("recordId"), error)
+                response = from_converse(row["modelOutput"], job.model, waiting.tools, prices)
+                done = answered(waiting.call, checked(response, self.engine.max_bytes), None)
+            except (ValueError, ModelError) as error:
+                log.warning("batch job %s, record %s: %s", job.name, row["recordId"], error)
                 continue
-            done = answered(waiting.call, checked(response, self.engine.max_bytes), None)
             ledger.record(done)
             del calls[key]
             self._running.pop(key, None)
             waiting.future.set_result(done)
-        file.unlink(missing_ok=True)
-        if left := [each for each in calls.values() if each.request is not None]:
-            log.info("batch job %s left %d calls without an answer: made at the usual price", name, len(left))
-            self._at_once(left, ledger)
-        with self._lock:
-            for key, each in calls.items():
-                if each.request is None:  # nobody waits for it yet
-                    self._running.pop(key, None)
 
-    def _job(self, name: str, model: str, run: Path) -> str:
-        """The ARN of the job with a name, which is made if there is none."""
-        place = self._place(name, run)
-        with aws.explained(f"The batch job {name}"):
-            found = self._control.list_model_invocation_jobs(nameContains=name)
-            for job in found.get("invocationJobSummaries", ()):
-                if job["jobName"] == name:
-                    return str(job["jobArn"])
-            record(run, Made("bedrock-batch", name, aws.region_of(self._control)))
-            request = job_request(name, model_id(model), self.role, place)
+    def _arn(self, job: _Job) -> str:
+        """The ARN of a job, which is made if there is none of its name."""
+        with aws.explained(f"The batch job {job.name}"):
+            same = self._control.list_model_invocation_jobs(nameContains=job.name)
+            for each in same.get("invocationJobSummaries", ()):
+                if each["jobName"] == job.name:
+                    return str(each["jobArn"])
+            record(job.run, Made("bedrock-batch", job.name, aws.region_of(self._control)))
+            request = job_request(job.name, model_id(job.model), job.role, job.place)
             return str(self._control.create_model_invocation_job(**request)["jobArn"])
 
     def _rows(self, output: str) -> Iterator[dict[str, Any]]:

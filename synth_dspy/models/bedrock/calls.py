@@ -16,7 +16,7 @@ PREFIX = "bedrock/"
 COLD_START_S = 600.0
 """How long an imported model that nobody has used for a while may take to start."""
 _COLD_WAIT_S = 10.0
-_MAX_WAIT_S = 60.0
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.5, 60.0
 _CONTEXT = (
     "too long",
     "too many tokens",
@@ -63,7 +63,8 @@ def retrying(attempt: Callable[[], Value], model: str, runtime: Any, *, attempts
                 more = time.monotonic() - began < COLD_START_S
             if not more:
                 raise _typed(error, model, runtime, number) from error
-        time.sleep(_COLD_WAIT_S if starting else random.uniform(0.5, 1.0) * min(0.5 * 2.0 ** (number - 1), _MAX_WAIT_S))
+        backoff = random.uniform(0.5, 1.0) * min(_FIRST_WAIT_S * 2.0 ** (number - 1), _MAX_WAIT_S)
+        time.sleep(_COLD_WAIT_S if starting else backoff)
 
 
 def _typed(error: Exception, model: str, runtime: Any, attempts: int) -> Exception:
