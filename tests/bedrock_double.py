@@ -56,7 +56,7 @@ class Bedrock:
         return [each for each in self.requests if each["operation"] == operation]
 
     async def chat(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=600) as client:
             reply = await client.post(f"{self.upstream}/chat/completions", json={**body, "model": model})
         reply.raise_for_status()
         answer: dict[str, Any] = reply.json()

@@ -23,7 +23,7 @@ THROTTLED = frozenset(
 )  # fmt: skip
 BUSY = THROTTLED | {
     "InternalServerException", "InternalFailure", "InternalError", "ServiceUnavailableException", "ServiceUnavailable",
-    "ModelTimeoutException", "ModelErrorException", "ModelNotReadyException", "RequestTimeout", "502", "503", "504",
+    "ModelTimeoutException", "ModelErrorException", "ModelNotReadyException", "RequestTimeout",
 }  # fmt: skip
 """Error codes after which the same request may succeed."""
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
@@ -101,7 +101,14 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later: throttling, a busy service, a lost connection."""
     from botocore.exceptions import ConnectionError, HTTPClientError
 
-    return code_of(error) in BUSY or isinstance(error, HTTPClientError | ConnectionError)
+    return _is_busy(error) or isinstance(error, HTTPClientError | ConnectionError)
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether a service answered that it is busy or failed: by its code, or as a server between by the status alone."""
+    response = getattr(error, "response", None)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(response, dict) else 0
+    return code_of(error) in BUSY or status in (429, 500, 502, 503, 504)
 
 
 def explain(error: BaseException, what: str, *, attempts: int = 1) -> SynthDspyError:
@@ -138,7 +145,7 @@ def explain(error: BaseException, what: str, *, attempts: int = 1) -> SynthDspyE
             f"{what} was throttled {attempts} times, at last with: {text} Lower --concurrency, or have the quota "
             "raised."
         )
-    if code in BUSY:
+    if _is_busy(error):
         return ModelError(f"{what} failed {attempts} times, at last with: {code}: {text}")
     if code in DENIED:
         return SetupError(f"{what} may not be used with these AWS credentials: {text} `aws plan` prints the policy.")

@@ -185,6 +185,7 @@ def test_imported_models_are_asked_in_the_chat_format(double: Bedrock) -> None:
 ERRORS: dict[str, tuple[tuple[int, str, str], type[Exception], str]] = {
     "throttled": ((429, "ThrottlingException", "Too many tokens"), ModelError, r"was throttled 3 times.*--concurrency"),
     "busy": ((503, "ServiceUnavailableException", "busy"), ModelError, r"failed 3 times, at last with"),
+    "behind a proxy": ((502, "", "bad gateway"), ModelError, r"failed 3 times, at last with"),
     "expired": ((403, "ExpiredTokenException", "expired"), SetupError, r"credentials have expired: renew them"),
     "wrong key": ((403, "UnrecognizedClientException", "invalid"), SetupError, r"does not accept the credentials"),
     "no access": ((403, "AccessDeniedException", "You don't have access"), SetupError, r"no access to it in us-east-1"),
