@@ -187,7 +187,7 @@ def predict(
         predictions: list[Prediction] = []
         for name, program in programs.items():
             module = saved.rebuild(program, caller)
-            _attach_ledger(module, ledger)
+            attach_ledger(module, ledger)
             with bars.bar(f"evaluation: {name}", len(items)) as advance:
                 predictions += runner.run_arm(
                     name,
@@ -327,12 +327,17 @@ def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, le
     return replace(resources, judge_lm=judge_lm)
 
 
-def _attach_ledger(program: dspy.Module, ledger: Ledger) -> None:
-    """Send a loaded program's calls through the ledger."""
+def attach_ledger(program: dspy.Module, ledger: Ledger) -> None:
+    """Send a loaded program's calls through the ledger.
+
+    Raises:
+        SetupError: the ledger's budget is limited, and the price of a model is not known.
+    """
     for predictor in program.predictors():
         engine = getattr(predictor.lm, "engine", None)
         if isinstance(engine, LedgerEngine):
             engine.ledger = ledger
+            engine.require_price(predictor.lm.model)
         else:
             log.warning("the calls of %s are not recorded: an evaluation that is resumed repeats them", predictor)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired
@@ -12,13 +11,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from synth_dspy.core.validation import as_clause, can_be_shown, suggest
-from synth_dspy.domains.documents.rag import RetrieveAndAnswer
-from synth_dspy.pipeline.answering import Answering
+from synth_dspy.pipeline.program_inputs import declared_inputs
 from synth_dspy.service.errors import ServiceError
-
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_FOUND = "passages"
-"""An input of the signature that `RetrieveAndAnswer` fills itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +40,7 @@ class Inputs:
     """
 
     def __init__(self, program: dspy.Module) -> None:
-        inner = program.program if isinstance(program, Answering) else program
-        types, required = _declared(inner)
+        types, required = declared_inputs(program)
         fields = {name: kind if name in required else NotRequired[kind] for name, kind in types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
             TypedDict("Inputs", fields)  # type: ignore[operator]
@@ -91,33 +84,3 @@ def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceEr
     value = f" is {first['input']!r}" if can_be_shown(first["input"]) else ""
     what = f"{where}{value}" if where else "The body"
     return ServiceError(422, f"{what}: {as_clause(first['msg'])}.", param=where or None)
-
-
-def _declared(program: dspy.Module) -> tuple[dict[str, Any], frozenset[str]]:
-    """The types of a program's inputs by name, and the names of those without a default."""
-    signature = getattr(program, "signature", None)
-    if isinstance(signature, type) and hasattr(signature, "input_fields"):
-        own = _of(signature.input_fields)
-        return own, frozenset(own)
-    try:
-        forward = inspect.signature(type(program).forward, eval_str=True)
-    except (NameError, TypeError):  # a type that is imported for type checkers only
-        forward = inspect.signature(type(program).forward)
-    parameters = list(forward.parameters.values())[1:]
-    types = {each.name: _type(each.annotation) for each in parameters if each.kind in _NAMED}
-    required = frozenset(each.name for each in parameters if each.kind in _NAMED and each.default is each.empty)
-    if all(each.kind in _NAMED for each in parameters):
-        return types, required
-    further = _of(program.predictors()[0].signature.input_fields)  # of `**inputs`
-    if isinstance(program, RetrieveAndAnswer):
-        further.pop(_FOUND, None)
-        required |= frozenset(further)
-    return further | types, required or frozenset(further)
-
-
-def _of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: field.annotation for name, field in fields.items()}
-
-
-def _type(annotation: Any) -> Any:
-    return Any if annotation is inspect.Parameter.empty or isinstance(annotation, str) else annotation
