@@ -112,10 +112,10 @@ class Budget:
         return self._spent[kind] / self._calls[kind] if self._calls[kind] else 0.0
 
     def _stop(self) -> BudgetReached:
-        more = "more of it" if self.max_usd is not None or self.max_minutes is not None else "no limit"
-        go_on = f"`{self.resume_command}` with {more}" if self.resume_command else f"the same command with {more}"
+        how = f"`{self.resume_command}`" if self.resume_command else "the same command"
         return BudgetReached(
-            f"{self._reached}: ${self.spent_usd:.4f} spent, and no answered call is lost. Go on with {go_on}."
+            f"{self._reached}: ${self.spent_usd:.4f} spent in {sum(self._calls.values()):,} priced calls, and no "
+            f"answered call is lost. Go on by {how} with a higher limit."
         )
 
 

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from applied import workspace_with_program
 from many_calls import bare, server
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_rows(path: Path, rows: int) -> None:
