@@ -82,13 +82,14 @@ def describe(steps: Sequence[Step], training_minutes: float = 0.0) -> str:
         steps: with calls.
         training_minutes: of trainings, at most.
     """
+    priced = any(step.price for step in steps)
     steps = [step for step in steps if step.calls]
     minutes = sum(step.minutes for step in steps) + training_minutes
     measured = next((step.rate.measured for step in steps if step.rate.measured), "")
     tokens = sum(step.calls * (step.rate.input_tokens + step.rate.output_tokens) for step in steps)
     basis = f"rates of {measured}" if measured else "no former run: default rates"
     usd = sum(step.usd for step in steps)
-    money = f"${usd:,.2f}" if any(step.price for step in steps) else "nothing at list prices"
+    money = f"${usd:,.2f}" if priced else "no price in the list"
     lines = [
         f"plan: about {counted(round(sum(step.calls for step in steps)), 'call')}, {_short(tokens)} tokens, "
         f"{_minutes(minutes)}, {money} ({basis})"

@@ -158,7 +158,7 @@ def apply_program(
         answers = Answers(folder / f"answers-{row_key(dict.fromkeys(job.outputs, 1)).hex()[:8]}.sqlite")
         try:
             answers.forget_failures()
-            bars.say(_plan(saved, program, table, job))
+            bars.say(_plan(saved, program, max(0, table.count - answers.count()), job, folder))
             work = _Work(program, inputs, table, job, answers, ledger, saved.arm)
             began = time.perf_counter()
             try:
@@ -207,13 +207,13 @@ def _check_outputs(table: Table, job: Job) -> None:
             )
 
 
-def _plan(saved: Saved, program: dspy.Module, table: Table, job: Job) -> str:
-    """What the job will cost at most, by the calls of the program's own run."""
-    rate = measured_rate(saved.run, station="evaluation", arm=saved.arm) or Rate()
+def _plan(saved: Saved, program: dspy.Module, rows: int, job: Job, folder: Path) -> str:
+    """What the other rows will cost at most, by the calls of the job so far, or else of the program's own run."""
+    rate = measured_rate(folder, station="apply") or measured_rate(saved.run, station="evaluation", arm=saved.arm)
     lm = next((predictor.lm for predictor in program.predictors() if predictor.lm is not None), None)
     price_of = getattr(getattr(getattr(lm, "engine", None), "inner", None), "price_of", None)
     price = None if price_of is None or lm is None else price_of(lm.model)
-    return describe([Step(f"{table.count:,} rows, if all are distinct", table.count, rate, price, job.concurrency)])
+    return describe([Step(f"{rows:,} rows, if all are distinct", rows, rate or Rate(), price, job.concurrency)])
 
 
 def _arrow_type(kinds: set[str]) -> pa.DataType:
