@@ -157,7 +157,7 @@ class Ledger:
         Raises:
             SetupError: the ledger is damaged.
         """
-        if key not in self._keys:  # complete: no other process writes
+        if hash(key) not in self._keys:  # complete: no other process writes
             return None
         with self._file():
             row = self._db.execute("select * from calls where key = ?", (key,)).fetchone()
@@ -168,7 +168,7 @@ class Ledger:
 
     def has_answer(self, key: str) -> bool:
         """Whether there is an answer under `key`."""
-        return key in self._keys
+        return hash(key) in self._keys
 
     def models(self) -> list[str]:
         """The model strings of the calls that were answered before this ledger was opened."""
@@ -182,7 +182,7 @@ class Ledger:
 
     def mark_recorded(self, key: str) -> None:
         """Take note that the answer under `key` has been committed, here or by the run's HTTP process."""
-        self._keys.add(key)
+        self._keys.add(hash(key))
         self._changes += 1
         with suppress(OSError):  # a full disk: a count that is too low does no harm
             self._count.write(len(self._keys))

@@ -352,6 +352,8 @@ class _Work:
 
     def answer(self, bars: Bars) -> None:
         """Run the program on each distinct row that has no answer yet."""
+        import dspy
+
         with bars.bar("rows", self.table.count) as bar:
 
             def advance(rows: int) -> None:
@@ -359,8 +361,9 @@ class _Work:
                     bar(rows)
 
             self._advance = advance
-            # Twice as many rows as connections: while one waits to retry or is parsed, another uses its connection.
-            Executor(2 * self.job.concurrency).map(self._run, self._rows(), progress=advance, sink=self._keep)
+            executor = Executor(2 * self.job.concurrency)  # while a row is parsed or waits, another uses its connection
+            with dspy.settings.context(trace=None):  # else DSPy keeps the last 10,000 predictions
+                executor.map(self._run, self._rows(), progress=advance, sink=self._keep)
         self.answers.commit()
         self.ledger.budget.check_refused()
 
