@@ -91,6 +91,8 @@ def test_saved_programs_are_scored_and_a_second_time_asks_nothing(
     assert [arm["retrieval"]["recall"]["n"] for arm in results["arms"]] == [3, 3]  # spans are looked up in documents
     assert [(c["arm"], c["against"]) for c in results["comparisons"]] == [("bootstrap", "rag")]
     assert "2 of 5 items left out, because the programs had learned from them." in results["notes"]
+    learned = "The programs have learned from the documents of 2 of the 3 items"
+    assert any(note.startswith(learned) for note in results["notes"])
     assert (folder / "report.html").is_file()
     printed = capsys.readouterr()
     assert "2 of 5 items left out" in printed.out + printed.err

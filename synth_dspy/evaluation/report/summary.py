@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 from synth_dspy.evaluation import stats
@@ -20,35 +20,30 @@ from synth_dspy.evaluation.agreement import Agreement
 from synth_dspy.evaluation.facts import ArmFacts, Circumstances, ReferenceFacts, RunFacts, TaskFacts
 from synth_dspy.evaluation.records import (
     AbstentionRecord,
-    ArmMeasured,
     ArmRecord,
     BreakdownRecord,
-    ComparisonRecord,
     ItemsRecord,
-    MachineRecord,
     Measurements,
     MethodRecord,
     Prediction,
     ReferenceRecord,
     Results,
-    StationRecord,
 )
 from synth_dspy.evaluation.report import notes, tuning, verdict
 from synth_dspy.evaluation.report.classification import classification
+from synth_dspy.evaluation.report.comparisons import compare_references, comparisons
 from synth_dspy.evaluation.report.figures import (
     HEADLINE,
-    PROMPTS,
     RIGHT,
-    TRIVIAL,
     estimate,
     is_cross_fitted,
     is_yes_no,
     mean,
     outcomes,
     plain,
-    score,
 )
-from synth_dspy.evaluation.report.judge import agreement_of, corrected_comparison, corrected_share, verdicts
+from synth_dspy.evaluation.report.judge import agreement_of, corrected_share, verdicts
+from synth_dspy.evaluation.report.measurements import measurements
 from synth_dspy.evaluation.scores import label_of
 
 Labels = Mapping[str, str]
@@ -95,8 +90,8 @@ def summarise(
     own = _own_scores(scores, headline, task.objective)
     first = (HEADLINE, *scores.answer[:1])
     references = _references(run.references, every, scores, agreement, seed)
-    compared_trivial, compared_prompts = _compare_references(references, every, headline, baseline, agreement, seed)
-    compare = partial(_comparisons, headline, baseline, run.every_pair, scores.labels, agreement, seed)
+    compared_trivial, compared_prompts = compare_references(references, every, headline, baseline, agreement, seed)
+    compare = partial(comparisons, headline, baseline, run.every_pair, scores.labels, agreement, seed)
     results: Results = {
         "task": task.name,
         "noun": task.noun,
@@ -168,7 +163,7 @@ def summarise(
         results["classification"] = classification(task.classes, shown, seed)
     results["verdict"] = verdict.verdict(results)
     results["notes"] = notes.notes(results, run.notes)
-    return plain(results), plain(_measurements(run, circumstances, arms, rows))
+    return plain(results), plain(measurements(run, circumstances, arms, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,45 +317,6 @@ def _own_scores(scores: _Scores, headline: Rows, objective: str) -> list[str]:
     return [name for name in dict.fromkeys((objective, *scores.answer)) if name in measured]
 
 
-def _comparisons(
-    headline: Rows,
-    baseline: str,
-    every_pair: bool,
-    labels: Labels,
-    agreement: Agreement | None,
-    seed: int,
-    names: Sequence[str],
-) -> list[ComparisonRecord]:
-    """Paired comparisons of some scores, corrected in two families: those with the baseline, and all others.
-
-    So the report's main question, whether an arm beats the baseline, does not pay for the other pairs.
-    """
-    arms = list(headline)
-    if every_pair:  # the baseline is always the second of its pairs
-        order = [baseline] * (baseline in arms) + [arm for arm in arms if arm != baseline]
-        pairs = [(arm, other) for i, other in enumerate(order) for arm in order[i + 1 :]]
-    else:
-        pairs = [(arm, baseline) for arm in arms if arm != baseline and baseline in arms]
-    compared = []
-    for against in (True, False):
-        family = [(name, *pair) for name in names for pair in pairs if (pair[1] == baseline) is against]
-        compared += _family(family, headline, labels, agreement, seed)
-    return compared
-
-
-def _family(
-    family: Sequence[tuple[str, str, str]], rows: Rows, labels: Labels, agreement: Agreement | None, seed: int
-) -> list[ComparisonRecord]:
-    """Comparisons, each of a score, an arm and another arm, that are corrected together."""
-    compared = [_compare(arm, other, rows, name, len(family), agreement, seed) for name, arm, other in family]
-    for row, adjusted in zip(compared, stats.holm([row["p"] for row in compared]), strict=True):
-        row["p_holm"] = adjusted
-        row["outcome"] = verdict.outcome(row)
-        label = "" if row["score"] == HEADLINE else f"In {label_of(row['score'], labels)}: "
-        row["sentence"] = label + verdict.sentence(row)
-    return compared
-
-
 def _references(
     declared: Sequence[ReferenceFacts], every: Rows, scores: _Scores, agreement: Agreement | None, seed: int
 ) -> list[ReferenceRecord]:
@@ -387,72 +343,6 @@ def _references(
     return records
 
 
-def _compare_references(
-    references: Sequence[ReferenceRecord],
-    every: Rows,
-    headline: Rows,
-    baseline: str,
-    agreement: Agreement | None,
-    seed: int,
-) -> tuple[list[ComparisonRecord], list[ComparisonRecord]]:
-    """Comparisons with the reference rows, corrected separately from those of the arms.
-
-    Each arm is compared with the better trivial answer (one family), and the baseline under DSPy's adapter with itself.
-    """
-    rows = {
-        **headline,
-        **{row["name"]: [r for r in every.get(row["name"], []) if not is_yes_no(r)] for row in references},
-    }
-    trivial = {
-        row["name"]: score
-        for row in references
-        if row["kind"] in TRIVIAL and (score := row["scores"][HEADLINE]["mean"]) is not None
-    }
-    best = [max(trivial, key=lambda name: trivial[name])] if trivial else []
-    prompts = [row["name"] for row in references if row["kind"] == PROMPTS and row["n"] and baseline in headline]
-    return (
-        _family([(HEADLINE, arm, name) for arm in headline for name in best], rows, {}, agreement, seed),
-        _family([(HEADLINE, name, baseline) for name in prompts], rows, {}, agreement, seed),
-    )
-
-
-def _compare(
-    arm: str, other: str, headline: Rows, name: str, tests: int, agreement: Agreement | None, seed: int
-) -> ComparisonRecord:
-    theirs = {r["id"]: r for r in headline[other]}
-    common = [(r, theirs[r["id"]]) for r in headline[arm] if r["id"] in theirs]
-    groups = [a.get("group") for a, _ in common]
-    comparison = stats.compare(
-        [score(a, name) or 0.0 for a, _ in common],
-        [score(b, name) or 0.0 for _, b in common],
-        groups,
-        tests=tests,
-        seed=seed,
-        few_groups=is_cross_fitted(a for a, _ in common),
-    )
-    record: ComparisonRecord = {
-        "score": name,
-        "arm": arm,
-        "against": other,
-        "n": comparison.difference.n,
-        "units": comparison.difference.units,
-        "unit": comparison.difference.unit,
-        "difference": comparison.difference.mean,
-        "low": comparison.difference.low,
-        "high": comparison.difference.high,
-        "p": comparison.p,
-        "relative_percent": comparison.relative_percent,
-        "smallest_detectable": comparison.smallest_detectable,
-        "p_holm": None,
-        "outcome": verdict.NOT_COMPARED,
-        "sentence": "",
-    }
-    if name == HEADLINE and agreement is not None and common:
-        ours, others = ([pair[side] for pair in common] for side in (0, 1))
-        return corrected_comparison(record, ours, others, agreement, tests, seed)
-    return record
-
-
 def _majority(yes_no: Rows) -> float | None:
     """Share of yes/no items that the more frequent answer gets right."""
     items = {r["id"]: r for rows in yes_no.values() for r in rows}.values()
@@ -477,41 +367,3 @@ def _breakdown(
             cells[name] = {s: estimate(part, s, seed, whole=True, resamples=_BREAKDOWN_RESAMPLES) for s in names}
         table.append({"value": value, "n": len(size[value]), "arms": cells})
     return table
-
-
-def _measurements(
-    run: RunFacts,
-    circumstances: Circumstances,
-    arms: Sequence[ArmFacts],
-    rows: Rows,
-) -> Measurements:
-    measured: dict[str, ArmMeasured] = {}
-    for arm in arms:
-        ours = rows.get(arm.name, [])
-        latencies = [seconds for row in ours if (seconds := row.get("latency_s")) is not None]
-        measured[arm.name] = {
-            "compile_seconds": arm.compile_seconds,
-            "training": tuning.measured(arm),
-            "latency_p50_s": stats.percentile(latencies, 50),
-            "latency_p95_s": stats.percentile(latencies, 95),
-            "cpu_s_per_item": mean(ours, "cpu_s"),
-            "cost_usd_per_item": mean(ours, "cost_usd"),
-        }
-    machine: MachineRecord | None = None
-    if circumstances.machine is not None:
-        cpu, cores, precision = astuple(circumstances.machine)
-        machine = {"cpu": cpu, "cores": cores, "precision": precision}
-    stations: list[StationRecord] | None
-    stations = None if run.seconds is None else [{"name": n, "seconds": spent} for n, spent in run.seconds.items()]
-    return {
-        "run_id": circumstances.run_id,
-        "date": circumstances.date,
-        "machine": machine,
-        "command": run.command,
-        "concurrency": circumstances.concurrency,
-        "wall_s": run.wall_s,
-        "peak_rss_mb": circumstances.peak_rss_mb,
-        "stations": stations,
-        "spending": list(run.spending),
-        "arms": measured,
-    }
