@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NotRequired
 
 import dspy
@@ -11,8 +11,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from synth_dspy.core.validation import as_clause, can_be_shown, suggest
+from synth_dspy.domains.documents.rag import RetrieveAndAnswer
+from synth_dspy.pipeline.answering import Answering
 from synth_dspy.pipeline.program_inputs import declared_inputs
 from synth_dspy.service.errors import ServiceError
+
+_SUGGESTED = 1000
+"""A choice of more documents is no help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,14 @@ class Shape:
         required: of those that have no default.
         texts: of those that are texts.
         schema: the JSON schema; empty where a type has none.
+        suggestions: values that an input may have, where they can be listed: the documents.
     """
 
     names: tuple[str, ...]
     required: frozenset[str]
     texts: frozenset[str]
     schema: Mapping[str, Any]
+    suggestions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Inputs:
@@ -41,6 +48,7 @@ class Inputs:
 
     def __init__(self, program: dspy.Module) -> None:
         types, required = declared_inputs(program)
+        inner = program.program if isinstance(program, Answering) else program
         fields = {name: kind if name in required else NotRequired[kind] for name, kind in types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
             TypedDict("Inputs", fields)  # type: ignore[operator]
@@ -51,7 +59,7 @@ class Inputs:
         except Exception:  # a type of the user's own
             schema = {}
         texts = frozenset(name for name, kind in types.items() if kind is str)
-        self.shape = Shape(tuple(types), required, texts, schema)
+        self.shape = Shape(tuple(types), required, texts, schema, _suggestions(inner))
 
     def check(self, given: Any) -> dict[str, Any]:
         """The inputs, converted to their types.
@@ -84,3 +92,10 @@ def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceEr
     value = f" is {first['input']!r}" if can_be_shown(first["input"]) else ""
     what = f"{where}{value}" if where else "The body"
     return ServiceError(422, f"{what}: {as_clause(first['msg'])}.", param=where or None)
+
+
+def _suggestions(program: dspy.Module) -> dict[str, tuple[str, ...]]:
+    """The documents of a program that searches them, if they are not too many to choose from."""
+    list_documents = getattr(getattr(program, "retriever", None), "documents", None)
+    documents = list_documents() if isinstance(program, RetrieveAndAnswer) and list_documents is not None else []
+    return {"document": tuple(documents)} if 0 < len(documents) <= _SUGGESTED else {}
