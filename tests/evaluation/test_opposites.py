@@ -58,3 +58,43 @@ def test_other_words_need_not_mean_the_opposite(reference: str, answer: str) -> 
 
 def test_another_reference_may_be_the_one_that_is_repeated() -> None:
     assert opposed("Neither party may assign it.", "Either party may assign it.", "Neither party may assign it.") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "denied"),
+    [
+        ("To whom may the tenant sublet?", "Ormond Ltd", "The tenant may not sublet to Ormond Ltd.", 1.0),
+        ("To whom may the tenant sublet?", "Ormond Ltd", "The tenant may sublet to Ormond Ltd.", 0.0),
+        (
+            "To whom may the tenant sublet?",
+            "Ormond Ltd",
+            "The tenant may not keep pets; it may sublet to Ormond Ltd.",
+            0.0,
+        ),
+        ("To whom may the tenant not sublet?", "Ormond Ltd", "The tenant may not sublet to Ormond Ltd.", 0.0),
+        ("To whom may the tenant sublet?", "Ormond Ltd", "Ormond Ltd, but the tenant may not sublet twice.", 0.0),
+        ("Who sings the song Cannot Wait?", "Ada Lind", 'The song "Cannot Wait" was sung by Ada Lind.', 0.0),
+    ],
+)
+def test_an_answer_may_deny_what_is_asked(question: str, reference: str, answer: str, denied: float) -> None:
+    compared = compare_all(question, [reference], answer, lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["opposed_question"] == denied
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "cited"),
+    [
+        ("Which law governs the lease?", "Oregon", "Oregon law, by the Residential Tenancy Act.", 1.0),
+        ("Which law governs the lease?", "Oregon", "Oregon law, under Section 12 of the Civil Code.", 1.0),
+        ("Which law governs the lease?", "Oregon", "The law of Oregon, says Section 12.", 0.0),
+        ("Which law governs the lease?", "the Residential Tenancy Act", "The Residential Tenancy Act.", 0.0),
+        ("Which act abolished it?", "in 1833", "The Slavery Abolition Act did so in 1833.", 0.0),
+    ],
+)
+def test_an_answer_about_a_contract_cites_a_law_that_nobody_named(
+    question: str, reference: str, answer: str, cited: float
+) -> None:
+    compared = compare_all(question, [reference], answer, lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["cites_law"] == cited

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 
 from synth_dspy.core.text import Text, words
 from synth_dspy.evaluation.reference_judge.cues import HARMLESS_AFTER_NEGATION, is_negation
@@ -95,3 +96,34 @@ def _split(low: Sequence[str], other: Sequence[str]) -> list[str]:
         prefix = next((prefix for prefix in stems if len(word) - len(prefix) > 3), None)
         split += ["non", word[len(prefix) :]] if prefix else [word]
     return split
+
+
+def denies_question(question: Text, answer: Text, span: tuple[int, int] | None) -> float:
+    """1.0 where an answer repeats what is asked as denied: "It may not be sold to X" to "To whom may it be sold?".
+
+    What counts is a verb denied before the mention, in its own clause, where the question denies nothing.
+
+    Args:
+        question: parsed.
+        answer: parsed.
+        span: as for `polarity`.
+    """
+    if span is None:
+        return 0.0
+    asked = {question.tokens[i].norm for i in question.words}
+    low = [answer.text[token.start : token.end].lower() for token in answer.tokens[: span[0]]]
+    first = max((i + 1 for i, word in enumerate(low) if word in _CLAUSE_ENDS), default=0)
+    clause = low[first:]
+    repeated = asked & {token.norm for token in answer.tokens[first : span[0]]}
+    if len(repeated) < _REPEATED * len(asked) or len(repeated) < 2:
+        return 0.0
+    denied = sum(word in _DENIED or (word in _VERBS and after == "not") for word, after in pairwise(clause))
+    wanted = any(is_negation(token) for token in _low(question, 0, len(question.tokens)))
+    return float(denied == 1 and not wanted)
+
+
+_REPEATED = 0.5
+"""Share of the question's words from which an answer counts as repeating it."""
+_CLAUSE_ENDS = frozenset(".!?\n,;:\"“”'‘") | {"but"}
+_VERBS = words("may shall must will should can could would does do did is are was were has have")
+_DENIED = words("cannot can't won't mustn't shan't shouldn't doesn't don't didn't isn't aren't wasn't weren't")
