@@ -49,6 +49,10 @@ def test_one_small_word_makes_the_opposite(reference: str, answer: str) -> None:
         ("The buyer pays the costs of the audit.", "The buyer and not only the seller pays the costs of the audit."),
         ("in Corinth, Mississippi", "It took place inCorinth, Mississippi."),
         ("Fine Fail", "Fianna Fail"),
+        (
+            "The agent shall not compete with the buyer directly or indirectly.",
+            "We read in the text that the agent must not compete with the buyer directly or indirectly.",
+        ),
         ("Delaware", "It is not Delaware."),  # how a mention is stated is for the features of the words around it
     ],
 )

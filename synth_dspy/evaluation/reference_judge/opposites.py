@@ -93,7 +93,7 @@ def _split(low: Sequence[str], other: Sequence[str]) -> list[str]:
     glued = {"in"} & vocabulary  # "inCorinth" is a slip, not a negation
     for word in low:
         stems = (p for p in _PREFIXES if word.startswith(p) and word[len(p) :] in vocabulary and p not in glued)
-        prefix = next((prefix for prefix in stems if len(word) - len(prefix) > 3), None)
+        prefix = next((prefix for prefix in stems if len(word) - len(prefix) > 3 and word not in vocabulary), None)
         split += ["non", word[len(prefix) :]] if prefix else [word]
     return split
 
