@@ -112,7 +112,7 @@ def test_questions_are_proposed_reviewed_and_scored_on(
     file = folder / "questions.proposed.jsonl"
     number = len(document_tools.proposed_questions(folder))
     assert number >= 30
-    for part in (f"{number} proposed questions about 5 held-out documents", str(file), "label", "--unreviewed"):
+    for part in (f"{number} proposed questions about 5 documents", str(file), "label", "--unreviewed"):
         assert part in str(waiting.value)
     assert not re.search(r"\bcontracts?\b", json.dumps(server.requests), re.I)
     asked = len(server.requests)
@@ -174,6 +174,21 @@ def test_unreviewed_goes_on_and_the_headline_says_that_nobody_has_read_the_quest
     results = compile_(folder, server, unreviewed=True).results
     assert results.n == len(questions) - 1
     assert f"Nobody has read {len(questions) - 3} of the {len(questions) - 1} questions." in results.verdict
+
+
+def test_where_half_of_the_documents_say_too_little_each_is_held_out_in_turn(tmp_path: Path, server: Server) -> None:
+    folder = pages(tmp_path / "halls")
+    for hall in HALLS[4:]:
+        (folder / f"{hall.lower()}.md").unlink()
+    with pytest.raises(AwaitingReview, match=r"about 4 documents.*--splits\.folds 4"):
+        compile_(folder, server)
+    questions = document_tools.proposed_questions(folder)
+    assert len(questions) >= 30
+    questions.accept(*range(30))
+    questions.save()
+    run = compile_(folder, server, splits={"folds": 3})
+    assert run.results.n == 30
+    assert "3-fold cross-fitting" in run.report.read_text(encoding="utf-8")
 
 
 def test_a_quick_run_waits_for_nobody(tmp_path: Path, server: Server) -> None:

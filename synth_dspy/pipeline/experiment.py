@@ -129,9 +129,11 @@ class Experiment(Context):
         train = plan.folds[0]["train"]
         elsewhere = [prompt.copy(document=train.groups[0]) for prompt in knowledge.prompts[:1]]
         try_program(self, resources, judge, train.labelled or elsewhere)
-        with self.run.station("synthesis"):  # only where nothing is labelled, and nothing cross-fitted
-            knowledge, single = with_proposed(self, knowledge, plan.folds[0], resources)
-            plan = plan if plan.final is not None else replace(plan, folds=[single])
+        with self.run.station("synthesis"):
+            proposed = with_proposed(self, knowledge, resources)
+        if proposed is not knowledge:
+            knowledge = proposed
+            plan = plan_folds(self, knowledge, datasets.split(knowledge, self.config.seed), names)
         resources = replace(
             resources, judge=judge, training=self.config.training.options, minutes=self.config.training.minutes
         )

@@ -28,6 +28,8 @@ from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.training.optimizer import has_gpu
 from synth_dspy.training.provider import has_weights, origin
 
+FEWEST_GROUPS = 3
+"""Labelled groups that cross-fitting needs."""
 FEW_GROUPS = 8
 """With fewer labelled groups than this, a single split holds out one or two."""
 CHOICE = "folds.json"
@@ -72,11 +74,15 @@ def plan_folds(context: Context, knowledge: Knowledge, single: Splits, names: Se
     labelled = [example for example in knowledge.labelled if example.group in items]
     groups, noun = len({example.group for example in labelled}), context.task.noun
     asked, most = context.config.splits.folds, context.bound("held_out")
-    if asked is not None and asked > 1 and groups < max(3, asked):
+    if asked is not None and asked > 1 and groups < max(FEWEST_GROUPS, asked):
         raise SetupError(
             f"Of {groups} {noun}s with labelled questions no {asked} folds can be made, which need at least "
-            f"{max(3, asked)}: "
-            + (f"set --splits.folds to {groups} or less." if groups > 2 else "label some, or leave --splits.folds out.")
+            f"{max(FEWEST_GROUPS, asked)}: "
+            + (
+                f"set --splits.folds to {groups} or less."
+                if groups >= FEWEST_GROUPS
+                else "label some, or leave --splits.folds out."
+            )
         )
     fits = asked is None and _is_few(context, labelled, single, groups, most)
     if not fits and asked in (None, 1):
@@ -99,7 +105,7 @@ def plan_folds(context: Context, knowledge: Knowledge, single: Splits, names: Se
 def _is_few(context: Context, labelled: Sequence[object], single: Splits, groups: int, most: int) -> bool:
     """Whether a single split would hold out too little of what is labelled."""
     held_out = len(single["test"].labelled)
-    if context.config.quick or groups < 3 or most < SMALL_SAMPLE or held_out == len(labelled):
+    if context.config.quick or groups < FEWEST_GROUPS or most < SMALL_SAMPLE or held_out == len(labelled):
         return False
     return groups < FEW_GROUPS or held_out < SMALL_SAMPLE <= len(labelled)
 
@@ -107,7 +113,7 @@ def _is_few(context: Context, labelled: Sequence[object], single: Splits, groups
 def _chosen(context: Context, wanted: int, cost: _Cost) -> int:
     """The number of folds where none is set: kept in the run's folder, for it depends on the machine."""
     path = context.run.folder / CHOICE
-    if path.exists() or (context.run.folder / "datasets").exists():
+    if path.exists() or (context.run.folder / "datasets" / "train.jsonl").exists():
         try:
             folds = parse_json(read_part(path))["folds"]
             return folds if folds in (1, wanted) else 1

@@ -1,6 +1,7 @@
 """Held-out questions for documents that nobody has labelled: proposed by the teacher, reviewed by a person.
 
-The documents that they are about are chosen first, and nothing is learned from these.
+The documents that they are about are chosen first, and nothing is learned from these. Where they have too little text
+for a verdict, questions about all documents are proposed, and each document is held out in turn (`folds.py`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.splits import hash_order
+from synth_dspy.core.splits import FOLDS, hash_order
 from synth_dspy.domains.documents.chunks import chunk_document
 from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, ProposedQuestions, propose
 from synth_dspy.domains.documents.source import as_examples
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
-from synth_dspy.synthesis.pipeline import SYNTHETIC
+from synth_dspy.pipeline.folds import FEWEST_GROUPS
+from synth_dspy.synthesis.pipeline import SYNTHETIC, Synthesis
 
 WANTED = 40
 """Questions that are proposed, where the documents hold so many: a fourth may be rejected, and 30 make a verdict."""
@@ -66,19 +68,18 @@ def with_reviewed(context: Context, knowledge: Knowledge) -> Knowledge:
                 f"None of the {len(questions)} questions in {path} was accepted: write some of your own with "
                 f"{_label(path)}, or remove the file to have others proposed."
             )
-        raise AwaitingReview(_waiting(context, questions))
+        raise AwaitingReview(_waiting(context, questions, knowledge))
     chunks = {document.id: chunk_document(document) for document in knowledge.documents}
     examples = as_examples(rows, chunks, context.task.abstain)
     read = {row["id"] for row in rows if row["status"] in REVIEWED}
     labelled = [e if e.id in read else e.copy(origin=SYNTHETIC) for e in examples]
     _describe(context, questions, len(read))
-    return replace(knowledge, labelled=labelled, held_out=questions.documents)
+    every = questions.documents if _are_held_out(questions, knowledge) else frozenset()
+    return replace(knowledge, labelled=labelled, held_out=every)
 
 
-def with_proposed(
-    context: Context, knowledge: Knowledge, splits: datasets.Splits, resources: Resources
-) -> tuple[Knowledge, datasets.Splits]:
-    """Knowledge and splits with questions that are proposed now, where nobody has labelled any.
+def with_proposed(context: Context, knowledge: Knowledge, resources: Resources) -> Knowledge:
+    """Knowledge with questions that are proposed now, where nobody has labelled any; else the same.
 
     Raises:
         AwaitingReview: they are in their file, and wait for a person.
@@ -86,7 +87,7 @@ def with_proposed(
     """
     path = _file(context, knowledge)
     if path is None or knowledge.labelled or context.task.synthesizer is None or context.config.quick:
-        return knowledge, splits
+        return knowledge
     make, task, bars = context.task.synthesizer, context.task, context.bars
     held_out = _held_out(knowledge, context.config.seed)
     shown = replace(resources, seeds=tuple(knowledge.prompts), learned=(), scored=True)
@@ -96,29 +97,35 @@ def with_proposed(
         module.set_lm(resources.teacher)
         return module
 
-    with bars.bar("proposing questions", None) as bar, context.ledger.unit(station="synthesis"):
-        synthesis = propose(
-            [item for item in knowledge.items if item.group in held_out],
-            synthesizer,
-            lambda: task.filters(shown),
-            wanted=WANTED,
-            executor=resources.executor,
-            ledger=context.ledger,
-            progress=bar.reach,
-        )
-    context.run.write_jsonl("datasets/candidates-proposed.jsonl", synthesis.candidate_rows())
+    def proposed(groups: frozenset[str]) -> Synthesis:
+        with bars.bar("proposing questions", None) as bar, context.ledger.unit(station="synthesis"):
+            return propose(
+                [item for item in knowledge.items if item.group in groups],
+                synthesizer,
+                lambda: task.filters(shown),
+                wanted=WANTED,
+                executor=resources.executor,
+                ledger=context.ledger,
+                progress=bar.reach,
+            )
+
+    synthesis = proposed(held_out)
     kept = _chosen(synthesis.kept, context.config.seed)
+    groups = frozenset(item.group for item in knowledge.items)
+    if len(kept) < SMALL_SAMPLE and len(groups) >= FEWEST_GROUPS:
+        synthesis = proposed(groups)
+        kept = _chosen(synthesis.kept, context.config.seed)
+    context.run.write_jsonl("datasets/candidates-proposed.jsonl", synthesis.candidate_rows())
     if not kept:
         raise SetupError(
-            f"None of the {len(synthesis.candidates)} questions that the teacher wrote about {len(held_out)} "
+            f"None of the {len(synthesis.candidates)} questions that the teacher wrote about {len(groups)} "
             f"{task.noun}s passed the filters: name a stronger teacher with --models.teacher, or label some yourself."
         )
     questions = ProposedQuestions.of(path, sorted(kept, key=lambda e: str(e.group)), context.config.models.teacher)
     questions.save()
     if not context.config.unreviewed:
-        raise AwaitingReview(_waiting(context, questions))
-    knowledge = with_reviewed(context, knowledge)
-    return knowledge, datasets.split(knowledge, context.config.seed)
+        raise AwaitingReview(_waiting(context, questions, knowledge))
+    return with_reviewed(context, knowledge)
 
 
 def unread(rows: Sequence[object]) -> int:
@@ -154,15 +161,22 @@ def _chosen(kept: Sequence[dspy.Example], seed: int) -> list[dspy.Example]:
     return datasets.spread([*answered, *few], WANTED, seed)
 
 
-def _waiting(context: Context, questions: ProposedQuestions) -> str:
-    noun, number = context.task.noun, questions.counts[PROPOSED]
-    few = ""
+def _are_held_out(questions: ProposedQuestions, knowledge: Knowledge) -> bool:
+    """Whether enough documents are left to learn from, so that those with proposed questions can all be held out."""
+    return len(questions.documents) <= MOST * len({item.group for item in knowledge.items})
+
+
+def _waiting(context: Context, questions: ProposedQuestions, knowledge: Knowledge) -> str:
+    noun, number, documents = context.task.noun, questions.counts[PROPOSED], len(questions.documents)
+    again, few = "give the same command again", ""
+    if not _are_held_out(questions, knowledge):
+        again += f" with --splits.folds {min(FOLDS, documents)}, which holds out each of these few {noun}s in turn"
     if number < SMALL_SAMPLE:
         few = " These are few: write your own there, or remove the file and name a stronger teacher (--models.teacher)."
     return (
-        f"{number} proposed question{'s' if number != 1 else ''} about {len(questions.documents)} held-out {noun}s "
-        f"wait for you in {questions.path}: review them with {_label(questions.path)} ({SMALL_SAMPLE} accepted "
-        f"ones make a verdict), then give the same command again; --unreviewed goes on without.{few}"
+        f"{number} proposed question{'s' if number != 1 else ''} about {documents} {noun}s wait for you in "
+        f"{questions.path}: review them with {_label(questions.path)} ({SMALL_SAMPLE} accepted ones make a verdict), "
+        f"then {again}; --unreviewed goes on without.{few}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NotRequired
 
 import dspy
@@ -19,6 +19,8 @@ from synth_dspy.service.errors import ServiceError
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _FOUND = "passages"
 """An input of the signature that `RetrieveAndAnswer` fills itself."""
+_SUGGESTED = 1000
+"""A choice of more documents is no help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,14 @@ class Shape:
         required: of those that have no default.
         texts: of those that are texts.
         schema: the JSON schema; empty where a type has none.
+        suggestions: values that an input may have, where they can be listed: the documents.
     """
 
     names: tuple[str, ...]
     required: frozenset[str]
     texts: frozenset[str]
     schema: Mapping[str, Any]
+    suggestions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Inputs:
@@ -58,7 +62,7 @@ class Inputs:
         except Exception:  # a type of the user's own
             schema = {}
         texts = frozenset(name for name, kind in types.items() if kind is str)
-        self.shape = Shape(tuple(types), required, texts, schema)
+        self.shape = Shape(tuple(types), required, texts, schema, _suggestions(inner))
 
     def check(self, given: Any) -> dict[str, Any]:
         """The inputs, converted to their types.
@@ -113,6 +117,13 @@ def _declared(program: dspy.Module) -> tuple[dict[str, Any], frozenset[str]]:
         further.pop(_FOUND, None)
         required |= frozenset(further)
     return further | types, required or frozenset(further)
+
+
+def _suggestions(program: dspy.Module) -> dict[str, tuple[str, ...]]:
+    """The documents of a program that searches them, if they are not too many to choose from."""
+    list_documents = getattr(getattr(program, "retriever", None), "documents", None)
+    documents = list_documents() if isinstance(program, RetrieveAndAnswer) and list_documents is not None else []
+    return {"document": tuple(documents)} if 0 < len(documents) <= _SUGGESTED else {}
 
 
 def _of(fields: Mapping[str, Any]) -> dict[str, Any]:
