@@ -27,6 +27,8 @@ COMMANDS = {
     "promote": "make a version the champion, which answers",
     "rollback": "return to the previous champion",
     "loop": "watch a task in production: retrain, compare, promote, roll back",
+    "deploy": "serve a program's tuned model on Amazon Bedrock, and put it back into the program",
+    "aws": "what a run needs on AWS and costs there; remove what it made",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.options import options_help, short_flags, take_options
 from synth_dspy.core import workspace
-from synth_dspy.core.config import absolute, compile_settings, read_toml
+from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
@@ -52,14 +52,28 @@ def main(args: list[str]) -> int:
             )
         caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
         return _show(resume_run(name, resumed, folder, caller, typed=typed), began)
+    here, config, words = configured(name, rest, toml)
+    typed = mask_message(f"{command('compile')} {shlex.join([name, *words, *(['--config', toml] if toml else [])])}")
+    return _show(start(here, name, config, typed=typed), began)
+
+
+def configured(name: str, rest: list[str], toml: str | None) -> tuple[Path, CompileConfig, list[str]]:
+    """The workspace, the configuration of a task's run, and its flags without their short forms.
+
+    Args:
+        name: the task's.
+        rest: the flags.
+        toml: a configuration file that they override.
+
+    Raises:
+        SetupError: there is no such task, file or option.
+    """
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
-    rest = short_flags(model, rest)
-    typed = mask_message(f"{command('compile')} {shlex.join([name, *rest, *(['--config', toml] if toml else [])])}")
-    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
-    about = f"{usage}\n{options_help()}"
-    config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))
-    return _show(start(here, name, config, typed=typed), began)
+    words = short_flags(model, rest)
+    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), words)
+    about = f"{USAGE.format(compile=command('compile'))}\n{options_help()}"
+    return here, absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest)), words
 
 
 def _tasks_here() -> str:

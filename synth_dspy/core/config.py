@@ -205,6 +205,24 @@ class Retrieval(Settings):
         return self
 
 
+class Aws(Settings):
+    """What AWS's services need; credentials and region come from the environment (docs/aws.md)."""
+
+    s3: str | None = None
+    """`s3://bucket/folder` for what services read and write there: requests and replies of batch jobs."""
+    role: str | None = None
+    """ARN of the role that a service takes to do so."""
+    batch: bool = False
+    """Make the teacher's calls in batch jobs of Bedrock, at batch prices (half of the usual ones for most models). A
+    job takes minutes to hours, and at least 100 calls: give --concurrency 500."""
+
+    @model_validator(mode="after")
+    def _room_for_batches(self) -> Aws:
+        if self.batch and not (self.s3 and self.role):
+            raise ValueError("aws.batch needs aws.s3 and aws.role: where requests and replies lie, and who reads them")
+        return self
+
+
 class CompileConfig(Settings):
     """`python -m synth_dspy.compile <task>`."""
 
@@ -215,6 +233,7 @@ class CompileConfig(Settings):
     training: Training = Training()
     retention: Retention = Retention()
     retrieval: Retrieval = Retrieval()
+    aws: Aws = Aws()
     search: Literal["retrieval"] | None = None
     """`retrieval`: also find the best settings of retrieval on labelled questions that are not held out, as an arm."""
     words: int | None = Field(default=None, ge=30)

@@ -225,6 +225,9 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
                 yield f"{section}.{name} = {_shown(value)}: is read"
+    for name, value in config.aws:
+        if value:
+            yield f"aws.{name} = {_shown(value)}: prompts are written there, with your credentials"
     for method, given in config.training.options.items():
         for name, value in given.items():
             if reaches(value, workspace):
