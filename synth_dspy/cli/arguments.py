@@ -55,7 +55,32 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
         raise SetupError(_sentence(config, refused) if refused else _unboxed(box.getvalue(), program)) from None
     if unknown:
         raise SetupError(_not_taken(config, unknown, program))
-    return parsed
+    return _with_local_copies(parsed)
+
+
+_READ = ("seeds", "items", "clauses", "graded", "questions")
+"""Options with a file that a command only reads."""
+
+
+def _with_local_copies(config: Config) -> Config:
+    """The settings of a command with local copies of files in S3; a run's settings keep addresses, for other machines.
+
+    Raises:
+        SetupError: a file cannot be fetched, or is one that the command writes.
+    """
+    from pydantic import BaseModel
+
+    from synth_dspy.core.config import CompileConfig
+    from synth_dspy.core.s3.address import is_address
+    from synth_dspy.core.s3.reading import local
+
+    if isinstance(config, CompileConfig) or not isinstance(config, BaseModel):
+        return config
+    places = {name: value for name, value in config if is_address(value)}
+    for name, value in places.items():
+        if name not in _READ:
+            raise SetupError(f"--{name.replace('_', '-')} {value}: this command takes a path on this machine there.")
+    return config.model_copy(update={name: local(value) for name, value in places.items()})
 
 
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
