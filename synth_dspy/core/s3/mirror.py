@@ -28,8 +28,8 @@ from synth_dspy.core.snapshots import snapshot_of
 
 EVERY_S = 30.0
 """Seconds between two copies within a stage."""
-_SHARE = 0.05
-"""Maximum share of the time that is spent on copies of a large run."""
+_REST = 3.0
+"""How many times as long as a copy took the thread rests after it: a trained model is large, and copied once."""
 _RECENT_S = 120.0
 _SHOWN = {"report.html": "text/html", "report.md": "text/markdown", "results.json": "application/json"}
 log = logging.getLogger("synth_dspy.core.s3")
@@ -131,7 +131,7 @@ class Mirror:
                 if not self._warned:
                     self._say(f"{error} The run goes on here, and this is tried again.")
                 self._warned = True
-            wait = max(EVERY_S, (time.monotonic() - began) / _SHARE)
+            wait = max(EVERY_S, (time.monotonic() - began) * _REST)
 
     def _state(self, staging: Path) -> tuple[dict[str, File], dict[str, Path]]:
         """The files of the run as they are now, and a source for each content that does not change meanwhile."""
