@@ -247,3 +247,18 @@ def test_without_boto3_the_extra_is_named(s3: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.setenv("AWS_PROFILE", "another")  # a store that is not open yet
     assert "synth_dspy[aws]" in refused(f"s3://{BUCKET}/docs")
+
+
+def test_a_command_reads_from_s3_what_it_only_reads(
+    s3: Any, workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from synth_dspy.cli import choose, evaluate, versions
+
+    monkeypatch.chdir(workspace)
+    address = put(s3, "items", one="{}")
+    with pytest.raises(SetupError, match=r"home/s3/bucket/\w+/one\.txt, line 1"):
+        evaluate.main(["--items", f"{address}/one.txt", "--scores", str(tmp_path / "scores")])
+    with pytest.raises(SetupError, match=r"home/s3/bucket/\w+/items is not a finished run"):
+        choose.main([address])
+    with pytest.raises(SetupError, match="--runs is in S3: this command takes a path on this machine"):
+        versions.main(["doc_qa", "--runs", "s3://bucket/runs"])

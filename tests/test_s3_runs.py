@@ -344,23 +344,16 @@ def test_a_killed_compile_is_resumed_in_another_workspace_from_s3_alone(server: 
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        time.sleep(1)  # calls that are in flight are still answered
         (copy,) = (server.folder / BUCKET / "runs" / "contract_qa").iterdir()
-        run = tmp_path / "one" / "runs" / "contract_qa" / copy.name
-        saved = (
-            keys(pulled(Address(BUCKET, f"runs/contract_qa/{copy.name}"), tmp_path / "saved"))
-            if ('"ledger.sqlite"' in (copy / "manifest.json").read_text())
-            else set()
-        )
-        lost = len(answered()) - len(saved)
-        shutil.rmtree(run)
+        there = pulled(Address(BUCKET, f"runs/contract_qa/{copy.name}"), tmp_path / "saved")
+        lost = len(answered()) - (len(keys(there)) if (there / LEDGER).exists() else 0)
+        shutil.rmtree(tmp_path / "one")
         process = start("other", "--resume", copy.name, "--trust", "--api-base", url)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         models.kill()
     resumed = tmp_path / "other" / "runs" / "contract_qa" / copy.name
-    calls = answered()
-    assert len(calls) - len(keys(resumed)) <= lost
-    assert len(set(calls)) == len(keys(resumed))
-    there = server.folder / BUCKET / "runs" / "contract_qa" / copy.name
-    assert (there / "results.json").read_bytes() == (resumed / "results.json").read_bytes()
-    assert (there / "report.html").stat().st_size > 0
+    assert len(answered()) - len(keys(resumed)) == lost  # only what the copy lacked was asked again
+    assert (copy / "results.json").read_bytes() == (resumed / "results.json").read_bytes()
+    assert (copy / "report.html").stat().st_size > 0

@@ -58,8 +58,8 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
     return _with_local_copies(parsed)
 
 
-_READ = ("seeds", "items", "clauses", "graded", "questions")
-"""Options with a file that a command only reads."""
+_READ = ("seeds", "items", "clauses", "graded", "questions", "program")
+"""Arguments with a file or a folder that a command only reads, besides the lists of them."""
 
 
 def _with_local_copies(config: Config) -> Config:
@@ -76,11 +76,17 @@ def _with_local_copies(config: Config) -> Config:
 
     if isinstance(config, CompileConfig) or not isinstance(config, BaseModel):
         return config
-    places = {name: value for name, value in config if is_address(value)}
-    for name, value in places.items():
-        if name not in _READ:
-            raise SetupError(f"--{name.replace('_', '-')} {value}: this command takes a path on this machine there.")
-    return config.model_copy(update={name: local(value) for name, value in places.items()})
+    update: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, tuple) and any(map(is_address, value)):
+            update[name] = tuple(local(each) if is_address(each) else each for each in value)
+        elif is_address(value):
+            if name not in _READ:
+                raise SetupError(
+                    f"--{name.replace('_', '-')} is in S3: this command takes a path on this machine there."
+                )
+            update[name] = local(value)
+    return config.model_copy(update=update)
 
 
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:

@@ -15,7 +15,6 @@ from pathlib import Path
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import finish_writing, write_whole
 from synth_dspy.core.io.reading import parse_json, read_part
-from synth_dspy.core.s3.reading import local
 from synth_dspy.evaluation.records import ArmRecord, Measurements, Prediction, Results
 
 STAGED = ".results"
@@ -109,7 +108,7 @@ def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
     Raises:
         SetupError: a folder is not a finished run, or the runs are of different tasks.
     """
-    folders = list(dict.fromkeys(local(path).expanduser().resolve() for path in paths))
+    folders = list(dict.fromkeys(path.expanduser().resolve() for path in paths))
     if not folders:
         raise SetupError("Name the folder of a finished run, runs/<task>/<id>.")
     called = Counter(folder.name for folder in folders)
