@@ -108,6 +108,30 @@ def test_an_open_run_is_resumed_elsewhere_from_its_copy(
     assert read_manifest(address, open_store())[0].stopped
 
 
+def test_a_fetched_run_keeps_its_answers_in_s3_before_it_asks_anything(
+    address: Address, folder: Path, tmp_path: Path
+) -> None:
+    with mirrored(address, folder, ignore, begun=lambda: True) as mirror, Ledger(folder / LEDGER) as ledger:
+        mirror.start(ledger)
+        ledger.record(call("a"))
+    there = pulled(address, tmp_path / "there")
+    open_mirror(address, there).push()  # and is killed
+    assert keys(pulled(address, tmp_path / "third")) == {"a"}
+
+
+def test_a_run_that_is_open_here_is_not_taken_over(address: Address, folder: Path) -> None:
+    with mirrored(address, folder, ignore, begun=lambda: True) as mirror, Ledger(folder / LEDGER) as ledger:
+        mirror.start(ledger)
+        with (
+            pytest.raises(SetupError, match="already open in process"),
+            mirrored(address, folder, ignore, begun=lambda: True),
+            Ledger(folder / LEDGER),
+        ):
+            pass
+        ledger.record(call("a"))
+        mirror.push()
+
+
 def test_what_is_answered_while_the_ledger_closes_is_copied_too(address: Address, folder: Path, tmp_path: Path) -> None:
     with mirrored(address, folder, ignore, begun=lambda: True) as mirror, Ledger(folder / LEDGER) as ledger:
         mirror.start(ledger)
@@ -198,8 +222,14 @@ def test_a_write_between_the_look_and_the_write_is_noticed(server: Store, addres
 
 
 def test_a_run_that_never_began_leaves_nothing(server: Store, address: Address, folder: Path) -> None:
-    with pytest.raises(SetupError, match="wrong"), mirrored(address, folder, ignore, begun=lambda: False):
-        raise SetupError("wrong")
+    def fail() -> None:
+        with mirrored(address, folder, ignore, begun=lambda: False) as mirror, Ledger(folder / LEDGER) as ledger:
+            mirror.start(ledger)
+            assert read_manifest(address, open_store()) is not None
+            raise SetupError("wrong")
+
+    with pytest.raises(SetupError, match="wrong"):
+        fail()
     assert read_manifest(address, open_store()) is None
     assert not objects(server, address)
 
@@ -327,7 +357,7 @@ def test_a_killed_compile_is_resumed_in_another_workspace_from_s3_alone(server: 
         url = f"http://127.0.0.1:{models.stdout.readline().strip()}/v1"
         flags = ["--models.student", "openai/mock", "--models.teacher", "openai/mock", "--models.api-base", url]
         places = [f"s3://{BUCKET}/contracts/documents", f"s3://{BUCKET}/contracts/questions.jsonl"]
-        flags += ["--task.documents", places[0], "--task.labelled", places[1], "--evaluation.arms", "bootstrap"]
+        flags += ["--task.documents", places[0], "--task.labelled", places[1], "--evaluation.arms", "rag"]
 
         def start(workspace: str, *args: str) -> subprocess.Popen[str]:
             return subprocess.Popen(
@@ -340,7 +370,7 @@ def test_a_killed_compile_is_resumed_in_another_workspace_from_s3_alone(server: 
             )
 
         process = start("one", "--quick", *flags)
-        while len(answered()) < 20 and process.poll() is None:
+        while len(answered()) < 8 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -337,7 +337,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
     with ExitStack() as stack:
-        # Outside the ledger: what was answered while it closes is copied too.
+        # Outside the ledger, so that what is answered while it closes is copied too.
         mirror = None
         if copy is not None:
             mirror = stack.enter_context(mirrored(copy, run.folder, bars.say, begun=lambda: run.begun))

@@ -23,7 +23,7 @@ from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.s3.address import Address
 from synth_dspy.core.s3.client import open_store
-from synth_dspy.core.s3.runs import STATE, File, RunCopy, TakenOverError
+from synth_dspy.core.s3.runs import STATE, File, Manifest, RunCopy, TakenOverError
 from synth_dspy.core.snapshots import snapshot_of
 
 EVERY_S = 30.0
@@ -39,12 +39,18 @@ class Mirror:
     """A run's copy in S3 and the thread that renews it.
 
     Args:
-        copy: the copy, open for writing.
+        copy: the copy.
         say: called with a sentence for the user.
+
+    Attributes:
+        started: whether this process writes the copy.
+        before: the copy's manifest before that; None if there was no copy.
     """
 
     def __init__(self, copy: RunCopy, say: Callable[[str], None]) -> None:
         self.copy = copy
+        self.started = False
+        self.before: Manifest | None = None
         self._say = say
         self._ledger: Ledger | None = None
         self._lock = threading.Lock()
@@ -54,9 +60,24 @@ class Mirror:
         self._thread = threading.Thread(target=self._renew, name="synth-dspy-s3", daemon=True)
 
     def start(self, ledger: Ledger) -> None:
-        """Renew the copy from now on; `ledger` stops if another process takes the run over."""
+        """Become the copy's writer, and renew it from now on.
+
+        Args:
+            ledger: the run's. It is open, so no other process of this machine writes the run. It stops if a process of
+                another machine takes the run over.
+
+        Raises:
+            SetupError: the copy cannot be written.
+        """
         self._ledger = ledger
         ledger.on_close(self._forget_ledger)
+        self.before = before = self.copy.open()
+        self.started = True
+        if before is not None and not before.stopped and (ago := time.time() - before.at) < _RECENT_S:
+            self._say(f"{before.writer} wrote {self.copy.address} {ago:.0f} s ago; if it still runs, it stops now")
+        self.push()
+        if before is not None:
+            self.copy.remove_leftovers()
         self._thread.start()
 
     def renew_soon(self) -> None:
@@ -155,6 +176,8 @@ class Mirror:
                 self._digests[identity] = digest
             files[name] = File(sha256=digest, size=status.st_size)
             sources[digest] = kept
+        if LEDGER not in files and self.copy.manifest is not None and LEDGER in self.copy.manifest.files:
+            files[LEDGER] = self.copy.manifest.files[LEDGER]  # fetched, and not yet copied here
         return files, sources
 
 
@@ -162,7 +185,7 @@ class Mirror:
 def mirrored(
     address: Address, folder: Path, say: Callable[[str], None], *, begun: Callable[[], bool]
 ) -> Iterator[Mirror]:
-    """Keep a run's copy up to date inside the block.
+    """Keep a run's copy up to date inside the block, once the mirror is started.
 
     Args:
         address: of the run.
@@ -174,20 +197,14 @@ def mirrored(
         SetupError: the copy cannot be written.
     """
     copy = RunCopy(address, folder, open_store())
-    before = copy.open()
-    if before is not None and not before.stopped and time.time() - before.at < _RECENT_S:
-        say(
-            f"{before.writer} was writing {address} {time.time() - before.at:.0f} s ago; if it still runs, it stops now"
-        )
-    if before is not None:
-        copy.remove_leftovers()
     mirror = Mirror(copy, say)
     with _sigterm_stops():
         try:
-            mirror.push()
             yield mirror
         except BaseException as error:
-            if isinstance(error, SetupError | AwaitingReview) and before is None and not begun():
+            if not mirror.started:
+                pass
+            elif isinstance(error, SetupError | AwaitingReview) and mirror.before is None and not begun():
                 mirror.stop()
                 copy.remove()
             elif not isinstance(error, TakenOverError):
@@ -198,7 +215,8 @@ def mirrored(
             raise
         else:
             try:
-                mirror.finish()
+                if mirror.started:
+                    mirror.finish()
             except SetupError as error:
                 raise SetupError(f"The run is finished in {folder}. {error}") from error
 

@@ -279,6 +279,7 @@ def _pull(address: Address, manifest: Manifest, folder: Path, store: Store) -> P
     staged = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     remove(staged)
     staged.mkdir(parents=True)
+    staged.chmod(0o700)  # questions and answers of the user
     try:
         refuse_too_much(address, [Remote("", each.size) for each in manifest.files.values()], staged, store)
         wanted: dict[str, Remote] = {}
