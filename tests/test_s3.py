@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,7 +224,8 @@ def test_without_a_network(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_there(s3: Any, server: Store) -> None:
     assert "There is nothing at s3://bucket/nothing" in refused("s3://bucket/nothing")
     assert "there is no bucket 'buckte'" in refused("s3://buckte/docs")
-    assert "names no bucket" in refused("s3://")
+    for nameless in ("s3://", Path("s3://"), "s3:///docs"):
+        assert "names no bucket" in refused(nameless)
     server.refusals.append(Refusal("NoSuchKey", 404, "HEAD", "gone.txt", headers={"x-amz-delete-marker": "true"}))
     assert "it was deleted; the bucket keeps versions" in refused("s3://bucket/gone.txt")
 
@@ -262,3 +265,19 @@ def test_a_command_reads_from_s3_what_it_only_reads(
         choose.main([address])
     with pytest.raises(SetupError, match="--runs is in S3: this command takes a path on this machine"):
         versions.main(["doc_qa", "--runs", "s3://bucket/runs"])
+
+
+def test_the_snippet_in_the_documentation_names_places_in_s3(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synth_dspy.pipeline import compile
+
+    started: list[Any] = []
+    monkeypatch.setattr(compile, "start", lambda here, name, config, **_: started.append((name, config)))
+    monkeypatch.chdir(workspace)
+    text = (workspace / "docs" / "s3.md").read_text(encoding="utf-8")
+    code = re.search(r"^    import synth_dspy\n(?:    .*\n|\n)+", text, re.MULTILINE)
+    assert code is not None
+    exec(textwrap.dedent(code[0]), {})
+    ((name, config),) = started
+    assert name == "doc_qa"
+    assert address_of(config.task.documents) == Address("bucket", "handbook")
+    assert address_of(config.runs) == Address("bucket", "runs")

@@ -357,7 +357,16 @@ def test_a_killed_compile_is_resumed_in_another_workspace_from_s3_alone(server: 
         url = f"http://127.0.0.1:{models.stdout.readline().strip()}/v1"
         flags = ["--models.student", "openai/mock", "--models.teacher", "openai/mock", "--models.api-base", url]
         places = [f"s3://{BUCKET}/contracts/documents", f"s3://{BUCKET}/contracts/questions.jsonl"]
-        flags += ["--task.documents", places[0], "--task.labelled", places[1], "--evaluation.arms", "rag"]
+        flags += [
+            "--task.documents",
+            places[0],
+            "--task.labelled",
+            places[1],
+            "--evaluation.arms",
+            "rag",
+            "--limit",
+            "8",
+        ]
 
         def start(workspace: str, *args: str) -> subprocess.Popen[str]:
             return subprocess.Popen(

@@ -195,8 +195,9 @@ def start(
     Raises:
         SetupError: a setting or the task is wrong; a run that fails before any model call leaves no folder.
     """
+    destination = address_of(config.runs)
     run = runs.start(here / config.runs_here, name, config, here, identifier)
-    copy = _copy_of(run, config.runs)
+    copy = destination and destination / name / run.id
     if answers is not None:
         copy_answers(answers, run.folder / LEDGER, "synthesis")
     if task is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
 
-_ADDRESS = re.compile(r"s3:/{1,2}(?P<bucket>[^/]*)/*(?P<key>.*)", re.IGNORECASE | re.DOTALL)
-"""With one slash too: a `Path` of an address has lost the other."""
+_ADDRESS = re.compile(r"s3:(?:/{1,2}(?P<bucket>[^/]*)/*(?P<key>.*))?", re.IGNORECASE | re.DOTALL)
+"""With fewer slashes too: a `Path` of an address has lost one, and one of `s3://` both."""
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}|arn:[^/\s]+")
 _LONGEST = 255
 """Bytes of a file's name on common file systems."""
@@ -58,7 +58,7 @@ def address_of(value: str | Path | None) -> Address | None:
     match = _ADDRESS.fullmatch(str(value)) if value is not None else None
     if match is None:
         return None
-    if not _BUCKET.fullmatch(match["bucket"]):
+    if not _BUCKET.fullmatch(match["bucket"] or ""):
         raise SetupError(f"{str(value)!r} names no bucket: write it as s3://bucket/folder.")
     return Address(match["bucket"], match["key"].strip("/"))
 
