@@ -20,6 +20,7 @@ COMMANDS = {
     "choose": "which arm or run to take, under limits of latency, cost, memory and licence",
     "blind": "let people vote on answers without knowing whose they are",
     "export": "write what a program learned from as a chat data set",
+    "apply": "answer every row of a table by a saved program",
     "document": "comments for the tables of a database, by a saved program",
     "train": "one training, from its spec file",
     "serve": "answer requests with a task's champion, and take feedback",
@@ -27,6 +28,8 @@ COMMANDS = {
     "promote": "make a version the champion, which answers",
     "rollback": "return to the previous champion",
     "loop": "watch a task in production: retrain, compare, promote, roll back",
+    "deploy": "serve a program's tuned model on Amazon Bedrock, and put it back into the program",
+    "aws": "what a run needs on AWS and costs there; remove what it made",
     "weights": "list and fetch the embedded models",
     "init": "a workspace to edit: tasks, recipes, judges, sample data",
 }

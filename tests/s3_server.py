@@ -112,9 +112,16 @@ async def _reply(send: Any, status: int, code: str, text: str, headers: dict[str
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Store]:
+def s3_server(folder: Path, bucket: str = BUCKET) -> Iterator[str]:
+    """Run the server with one bucket; its address."""
+    with serving(folder, bucket) as store:
+        yield store.environment["AWS_ENDPOINT_URL_S3"]
+
+
+@contextlib.contextmanager
+def serving(folder: Path, bucket: str = BUCKET) -> Iterator[Store]:
     """A server with an empty bucket, in a thread."""
-    (folder / BUCKET).mkdir(parents=True, exist_ok=True)
+    (folder / bucket).mkdir(parents=True, exist_ok=True)
     store = Store(folder)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 import httpx
+from fastapi import FastAPI
 from scripted import scripted_lm
 
 from synth_dspy.loop.records import Feedback, Request, Version
@@ -82,6 +83,23 @@ def versions(tmp_path: Path) -> Registry:
 Serve = Callable[..., contextlib.AbstractContextManager[Running]]
 
 
+@contextlib.contextmanager
+def running(app: FastAPI, limits: Limits) -> Iterator[str]:
+    """An application on loopback, in a thread: its address."""
+    listening = listen("127.0.0.1", 0)
+    ready = threading.Event()
+    server = make_server(app, limits, ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
+
+
 def serving_from(registry: Registry) -> Serve:
     """`serve(programs by arm, settings of Service)`, as a context manager."""
 
@@ -95,19 +113,7 @@ def serving_from(registry: Registry) -> Serve:
             return OpenHere(answering[version.arm], threads)
 
         service = Service(registry, open_version, **settings)
-        listening = listen("127.0.0.1", 0)
-        ready = threading.Event()
-        server = make_server(make_app(service), settings.get("limits", Limits()), ready.set)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread.start()
-        try:
-            assert ready.wait(30)
-            with httpx.Client(base_url=url, timeout=30) as client:
-                yield Running(url, client, registry, answering)
-        finally:
-            server.should_exit = True
-            thread.join(30)
-        assert not thread.is_alive()
+        with running(make_app(service), service.limits) as url, httpx.Client(base_url=url, timeout=30) as client:
+            yield Running(url, client, registry, answering)
 
     return start

@@ -79,7 +79,7 @@ def answering(*lines: str) -> Callable[[str], str]:
 def test_sheets_do_not_say_whose_an_output_is(run: Path, tmp_path: Path) -> None:
     out = sheets(tmp_path / "out", run)
     rows = read_sheet(out / "sheets.jsonl")
-    assert set(rows[0]) == {"study", "item", "question", "references", "outputs"}
+    assert set(rows[0]) == {"study", "item", "question", "references", "outputs", "passages"}
     key = read_key(out)
     for shown in rows:
         facts = key["items"][str(shown["item"])]

@@ -183,7 +183,7 @@ def test_too_much_is_refused_before_it_is_fetched(s3: Any, server: Store, monkey
     ("refusal", "says"),
     [
         (Refusal("ExpiredToken"), "have expired"),
-        (Refusal("InvalidAccessKeyId", 403), "does not accept the AWS credentials"),
+        (Refusal("InvalidAccessKeyId", 403), "AWS does not accept the credentials"),
         (Refusal("AccessDenied", 403), "access is denied: the credentials need s3:ListBucket"),
         (Refusal("AccessDenied", 403, text="not authorized to perform kms:Decrypt"), "the KMS key cannot be used"),
         (Refusal("KMS.DisabledException"), "the KMS key cannot be used"),
@@ -199,26 +199,26 @@ def test_what_s3_refuses_is_one_sentence(s3: Any, server: Store, refusal: Refusa
     server.refusals.append(refusal)
     message = refused(address)
     assert says in message
-    assert message.startswith(f"Could not read {address}")
+    assert address in message
 
 
 def test_wrong_keys_are_refused_by_their_signature(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address = put(s3, "signed", page="text")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    assert "does not accept the AWS credentials" in refused(address)
+    assert "AWS does not accept the credentials" in refused(address)
 
 
 def test_without_credentials_or_with_a_wrong_profile(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "there are no AWS credentials" in refused(f"s3://{BUCKET}/docs")
+    assert "needs AWS credentials, and none were found" in refused(f"s3://{BUCKET}/docs")
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    assert "check AWS_PROFILE" in refused(f"s3://{BUCKET}/docs")
+    assert "correct AWS_PROFILE" in refused(f"s3://{BUCKET}/docs")
 
 
 def test_without_a_network(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    assert "S3 cannot be reached" in refused(f"s3://{BUCKET}/docs")
+    assert "could not be reached" in refused(f"s3://{BUCKET}/docs")
 
 
 def test_what_is_not_there(s3: Any, server: Store) -> None:

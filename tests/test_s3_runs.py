@@ -249,7 +249,7 @@ def test_the_run_goes_on_while_s3_is_away_and_says_at_the_end_what_is_missing(
             while not said and time.monotonic() < deadline:
                 time.sleep(0.02)
 
-    with pytest.raises(SetupError, match=r"The run is finished in .* Could not write s3://"):
+    with pytest.raises(SetupError, match=r"The run is finished in .* s3://.* have expired"):
         ask()
     assert "have expired" in said[0]
     assert "The run goes on here" in said[0]

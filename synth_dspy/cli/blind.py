@@ -1,9 +1,10 @@
-"""Blind comparison of arms or runs, for every task: `python -m synth_dspy.blind sheets | rate | report`."""
+"""Blind comparison of arms or runs, for every task: `python -m synth_dspy.blind page | sheets | rate | report`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +22,24 @@ if TYPE_CHECKING:
 
     from synth_dspy.evaluation.blind.votes import VoteFile
 
-USAGE = """usage: {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] [--seed S]
+USAGE = """usage: {blind} page RUN [RUN ...] [--arms A B] [--raters N] [--host ADDRESS]
+       {blind} sheets RUN [RUN ...] --arms A B --out DIR [--items N] [--seed S]
        {blind} rate DIR/sheets.jsonl --rater NAME --votes FILE.jsonl
        {blind} rate DIR/sheets.jsonl --judge MODEL --votes FILE.jsonl
-       {blind} report DIR --votes FILE [FILE ...]
+       {blind} report DIR [--votes FILE ...]
 
-Compare answers without knowing which arm they come from. `sheets` writes outputs in random order, without names, and
-puts the key in a separate file; raters need only the sheets. `rate` shows one item at a time, or has a judge model
-vote; a sheets.csv with the column choice filled in is a file of votes too. `report` merges the votes and says which
-arm won.
+Compare answers without knowing which arm they come from. `page` shows them to people in a browser. `sheets` writes
+outputs in random order, without names, and puts the key in a separate file; raters need only the sheets. `rate` shows
+one item at a time, or has a judge model vote; a sheets.csv with the column choice filled in is a file of votes too.
+`report` merges the votes and says which arm won.
 """
 
 
-class SheetsConfig(Settings):
+class ComparisonConfig(Settings):
     """What to compare."""
 
     runs: Positional[tuple[Path, ...]]
     """Folders of finished runs of one task, runs/<task>/<id>."""
-    out: Path
-    """Folder for sheets.jsonl and sheets.csv, which raters get, and key.json, which you keep."""
     arms: tuple[str, ...] = ()
     """Arms to compare, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
     items: int = Field(default=40, ge=1)
@@ -48,6 +48,29 @@ class SheetsConfig(Settings):
     """Show raters the accepted answers too."""
     seed: int = 0
     """Seed for drawing items and the order of outputs."""
+
+
+class SheetsConfig(ComparisonConfig):
+    """What to compare, and where to write it."""
+
+    out: Path
+    """Folder for sheets.jsonl and sheets.csv, which raters get, and key.json, which you keep."""
+
+
+class PageConfig(ComparisonConfig):
+    """What to compare, by how many, and where."""
+
+    out: Path | None = None
+    """Folder of the comparison and its votes; by default `blind` in the first run's folder. A comparison that is there
+    already goes on; its folder may be named instead of the run's."""
+    raters: int = Field(default=2, ge=1)
+    """Votes that each item is to get, each by another rater."""
+    repeats: int | None = Field(default=None, ge=0)
+    """Items that every rater gets a second time, without being told; by default one in ten."""
+    host: str = "127.0.0.1"
+    """Address to listen on; others than loopback need keys in SYNTH_DSPY_KEY."""
+    port: int = Field(default=8001, ge=0, le=65535)
+    """Port to listen on; 0: any that is free."""
 
 
 class RateConfig(Settings):
@@ -72,37 +95,106 @@ class ReportConfig(Settings):
 
     folder: Positional[Path]
     """Folder that the sheets were written to."""
-    votes: tuple[Path, ...]
-    """Files of votes (.jsonl, or .csv filled in); if a rater voted twice on an item, the last vote counts."""
+    votes: tuple[Path, ...] = ()
+    """Files of votes (.jsonl, or .csv filled in); if a rater voted twice on an item, the last vote counts. By default
+    those of the page."""
 
 
 def main(args: list[str]) -> int:
     """Parse `args`, then make sheets, take votes, or report."""
-    parts: Mapping[str, Callable[[list[str]], None]] = {"sheets": _sheets, "rate": _rate, "report": _report}
+    parts: Mapping[str, Callable[[list[str]], None]] = {
+        "page": _page,
+        "sheets": _sheets,
+        "rate": _rate,
+        "report": _report,
+    }
     if not args or args[0] in ("-h", "--help"):
         print(USAGE.format(blind=command("blind")))
         return 0 if args else 2
     if args[0] not in parts:
-        raise SetupError(f"blind has no subcommand {args[0]!r}: use sheets, rate or report.")
+        raise SetupError(f"blind has no subcommand {args[0]!r}: use page, sheets, rate or report.")
     parts[args[0]](args[1:])
     return 0
 
 
 def _sheets(args: list[str]) -> None:
-    from synth_dspy.evaluation.blind.sheets import CSV, KEY, SHEETS, make_sheets
-    from synth_dspy.evaluation.finished_runs import find_arms, read_runs
+    from synth_dspy.evaluation.blind.sheets import CSV, KEY, SHEETS
 
     about = "Write sheets with the outputs in random order and without names."
     config = parse(SheetsConfig, verb="blind sheets", description=about, args=args)
-    wanted = [name for given in config.arms for name in given.split(",") if name]
-    arms = find_arms(read_runs(config.runs), wanted)
-    counts = make_sheets(arms, config.out, items=config.items, seed=config.seed, references=config.references)
-    console = _console()
-    console.print(
+    _make(config, config.out)
+    _console().print(f"for the raters: {config.out / SHEETS} or {config.out / CSV}; for you alone: {config.out / KEY}")
+
+
+def _make(config: ComparisonConfig, out: Path) -> None:
+    """Write sheets and key."""
+    from synth_dspy.evaluation.blind.sheets import make_sheets
+    from synth_dspy.evaluation.finished_runs import find_arms, read_runs
+
+    arms = find_arms(read_runs(config.runs), _names(config.arms))
+    counts = make_sheets(arms, out, items=config.items, seed=config.seed, references=config.references)
+    _console().print(
         f"{counted(counts['shown'], 'item')} with the outputs of {', '.join(arm.name for arm in arms)}; left out: "
         f"{counts['left_out']} that not all of them answered, {counts['identical']} with identical answers."
     )
-    console.print(f"for the raters: {config.out / SHEETS} or {config.out / CSV}; for you alone: {config.out / KEY}")
+
+
+def _names(arms: Sequence[str]) -> list[str]:
+    return [name for given in arms for name in given.split(",") if name]
+
+
+def _page(args: list[str]) -> None:
+    about = "Let people compare outputs in a browser; every vote is on disk before the next item is shown."
+    config = parse(PageConfig, verb="blind page", description=about, args=args)
+
+    from synth_dspy.core.progress import Bars
+
+    with Bars().status("loading libraries"):
+        from synth_dspy.evaluation.blind.review import Review
+        from synth_dspy.service.access import keys_from_environment, refuse_open_bind
+        from synth_dspy.service.pages.review import results_path, review_app
+        from synth_dspy.service.server import listen, make_server, place_of
+        from synth_dspy.service.settings import Limits
+    keys = keys_from_environment()
+    refuse_open_bind(config.host, keys)
+    review = Review(_comparison(config), config.raters, config.repeats)
+    listening = listen(config.host, config.port)
+    limits = Limits()
+    place = place_of(listening)
+
+    def started() -> None:
+        print(f"for the raters:   {place}", flush=True)
+        print(f"for you alone:    {place}{results_path(review)}", flush=True)
+        print(f"votes and report: {review.folder}; stop with Ctrl-C", flush=True)
+
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
+        make_server(review_app(review, keys, limits), limits, started).run(sockets=[listening])
+    print(f"stopped; every vote is kept: {command('blind report')} {review.folder}")
+
+
+def _comparison(config: PageConfig) -> Path:
+    """The folder of the comparison, which is made unless it is there.
+
+    Raises:
+        SetupError: it is of other arms.
+    """
+    from synth_dspy.evaluation.blind.sheets import KEY, read_key
+
+    if not config.runs:
+        raise SetupError("Name the folder of a finished run, runs/<task>/<id>, or of a comparison.")
+    folder = config.out or config.runs[0] / "blind"
+    if config.out is None and (config.runs[0] / KEY).is_file():
+        folder = config.runs[0]
+    if not (folder / KEY).exists():
+        _make(config, folder)
+        return folder
+    there = [arm["name"] for arm in read_key(folder)["arms"]]
+    if wanted := [name for name in _names(config.arms) if name not in there]:
+        raise SetupError(
+            f"{folder} holds a comparison of {', '.join(there)}, without {wanted[0]}: name another folder with --out."
+        )
+    _console().print(f"going on with the comparison of {', '.join(there)} in {folder}")
+    return folder
 
 
 def _rate(args: list[str]) -> None:
@@ -159,11 +251,17 @@ def _report(args: list[str]) -> None:
     from synth_dspy.evaluation.blind.report import markdown, sentences, tables
     from synth_dspy.evaluation.blind.sheets import read_key
     from synth_dspy.evaluation.blind.tally import tally_votes
-    from synth_dspy.evaluation.blind.votes import read_votes
+    from synth_dspy.evaluation.blind.votes import VOTES, read_votes
     from synth_dspy.evaluation.finished_runs import write
 
     key = read_key(config.folder)
-    results = tally_votes(key, [vote for path in config.votes for vote in read_votes(path)])
+    paths = config.votes or (config.folder / VOTES,)
+    if not config.votes and not paths[0].is_file():
+        raise SetupError(
+            f"{config.folder} holds no votes: collect some with {command(f'blind page {config.folder}')}, or name "
+            "files of votes with --votes."
+        )
+    results = tally_votes(key, [vote for path in paths for vote in read_votes(path)])
     write(config.folder / "blind.json", json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     write(config.folder / "blind.md", markdown(results))
     console = _console()

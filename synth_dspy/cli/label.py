@@ -1,12 +1,17 @@
-"""Review the questions that a compile proposes about your documents: `python -m synth_dspy.label DIR`."""
+"""Review the questions that a compile proposes about your documents: `python -m synth_dspy.label DIR`.
+
+With `--page` they are reviewed in a browser on this machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
@@ -26,6 +31,10 @@ class LabelConfig(Settings):
 
     documents: Positional[Path]
     """The folder of documents that were compiled, or the file of proposed questions in it."""
+    page: bool = False
+    """Review them on a page in a browser, which is served on this machine until you press Ctrl-C."""
+    port: int = Field(default=8001, ge=0, le=65535)
+    """Port of the page; 0: any that is free."""
     file: bool = False
     """Only print the path of the file: edit it by hand and set each line's status to accepted, edited or rejected."""
 
@@ -43,13 +52,29 @@ def main(args: list[str]) -> int:
         print(questions.path)
         return 0
     console = standard_output()
-    review(questions.path, read=input, console=console)
+    if config.page:
+        _serve(questions.path, config.port)
+    else:
+        review(questions.path, read=input, console=console)
     counts = proposed_questions(config.documents).counts
     counted = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     more = "the same command goes on" if counts[PROPOSED] else "all are reviewed"
     ready = "; compile again to score on those that you accepted" if any(counts[each] for each in REVIEWED) else ""
     console.print(f"\n{counted}: {questions.path} ({more}{ready})", soft_wrap=True)
     return 0
+
+
+def _serve(path: Path, port: int) -> None:
+    """Serve the page until Ctrl-C."""
+    from synth_dspy.service.pages.label import PATH, label_app
+    from synth_dspy.service.server import listen, make_server
+    from synth_dspy.service.settings import Limits
+
+    listening, limits = listen("127.0.0.1", port), Limits()
+    place = f"http://127.0.0.1:{listening.getsockname()[1]}{PATH}"
+    server = make_server(label_app(path, limits), limits, lambda: print(f"{place} (Ctrl-C stops)", flush=True))
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
+        server.run(sockets=[listening])
 
 
 def review(path: Path, *, read: Callable[[str], str], console: Console) -> None:

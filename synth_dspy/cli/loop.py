@@ -33,7 +33,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.loop.cycle import Cycles
-from synth_dspy.loop.records import GRADER, Reading
+from synth_dspy.loop.status import answer_cycle, latest_readings
 
 if TYPE_CHECKING:
     from synth_dspy.loop.turn import Loop
@@ -58,6 +58,10 @@ class LoopConfig(MoveConfig):
     """Arms to train besides the baseline; by default the champion's."""
     minutes: float | None = Field(default=None, gt=0)
     """Time limit of each training in minutes; by default as in the champion's run."""
+    max_usd: float | None = Field(default=None, ge=0)
+    """Stop a cycle's run once its calls have cost so many US dollars; a loop with more goes on."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop a cycle's run after so many minutes; the next look goes on with it."""
     margin: float = Field(default=0.02, ge=0, le=1)
     """How much worse a cheaper challenger may be: 0.02 is 2 points."""
     rate: float = Field(default=0.05, gt=0, lt=1)
@@ -148,6 +152,7 @@ def _loop(args: list[str]) -> None:
         config.share,
         config.patience_hours,
         config.canaries,
+        {"max_usd": config.max_usd, "max_minutes": config.max_minutes},
     )
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     work = Work(find_workspace(), runs_of(config, config.task), registry, plan, caller, _say)
@@ -187,10 +192,7 @@ def _status(args: list[str]) -> None:
     registry = open_registry(config, config.task)
     store = registry.store
     print_aliases(registry)
-    latest: dict[str, Reading] = {}
-    for reading in store.read(Reading):
-        if reading.signal != GRADER:  # its agreement with people is not a signal
-            latest[reading.signal] = reading
+    latest = latest_readings(store)
     if latest:
         print()
         rows = [
@@ -201,7 +203,7 @@ def _status(args: list[str]) -> None:
                 "ALARM" if each.alarm else "-",
                 f"{each.at:%Y-%m-%d %H:%M:%S}Z",
             )
-            for each in latest.values()
+            for each in latest
         ]
         print_table(("signal", "evidence", "alarm at", "", "last change"), rows)
     cycles = Cycles(store, {}).all()
@@ -223,12 +225,5 @@ def _answer(args: list[str], *, approve: bool) -> None:
     about = "Let the challenger that waits go on." if approve else "Keep the champion, and end the open cycle."
     config = parse(AnswerConfig, verb=f"loop {verb}", description=about, args=args)
     registry = open_registry(config, config.task)
-    cycles = Cycles(registry.store, {})
-    current = cycles.current()
-    if current is None:
-        raise SetupError(f"{config.task} has no open cycle, so nothing waits for a person.")
-    after = cycles.answer(current.id, config.person, approve=approve, reason=config.reason)
-    challenger = after.memory.get("challenger")
-    if not approve and challenger and registry.alias("challenger") == challenger:
-        registry.challenge(None, config.person, after.transitions[-1].reason, {"cycle": after.id})
+    after = answer_cycle(registry, config.person, approve=approve, reason=config.reason)
     print(f"{after.id} {after.state}: {after.transitions[-1].reason}")

@@ -83,7 +83,7 @@ def main(args: list[str]) -> None:
         from synth_dspy.service.answers import SHADOWS
         from synth_dspy.service.app import Service, make_app
         from synth_dspy.service.redaction import Redaction, find_function
-        from synth_dspy.service.server import listen, make_server
+        from synth_dspy.service.server import listen, make_server, place_of
         from synth_dspy.service.settings import Limits, Traffic
         from synth_dspy.service.worker import Worker, log_to_standard_error
     log_to_standard_error()
@@ -109,8 +109,7 @@ def main(args: list[str]) -> None:
     )
     with bars.status("opening the champion"):
         app = make_app(service)
-    host, port = listening.getsockname()[:2]
-    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    place = place_of(listening)
     champion = registry.alias("champion")
     server = make_server(app, limits, lambda: print(f"serving {config.task} {champion} at {place}", flush=True))
     server.run(sockets=[listening])

@@ -6,6 +6,8 @@ python -m synth_dspy.versions contract_qa v3      its run, data and seeds, its a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
@@ -13,8 +15,11 @@ from synth_dspy.cli.production import ALIASES, ProductionConfig, TaskName, open_
 from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.text import counted
-from synth_dspy.loop.records import Request
+from synth_dspy.loop.records import Feedback, Request
 from synth_dspy.loop.registry import Registry
+
+if TYPE_CHECKING:
+    from synth_dspy.loop.acceptance import Acceptance
 
 
 class VersionsConfig(ProductionConfig):
@@ -24,6 +29,14 @@ class VersionsConfig(ProductionConfig):
     """The task's name."""
     version: Positional[str | None] = None
     """Show all that this version, or alias, comes from."""
+
+
+def _suggestions(registry: Registry, version: str) -> list[tuple[str, str]]:
+    each = _acceptance(registry).get(version)
+    if each is None:
+        return []
+    counts = f"{each.accepted} accepted as they were, {each.edited} edited, {each.rejected} rejected"
+    return [("suggestions", f"{counts}; accepted {each} ({each.rate.method})")]
 
 
 def main(args: list[str]) -> None:
@@ -40,6 +53,7 @@ def main(args: list[str]) -> None:
             f"{config.task} has no version yet: {command(f'promote {config.task} RUN:ARM')} registers an arm of a run."
         )
         return
+    accepted = _acceptance(registry)
     on = {alias: registry.alias(alias) for alias in ALIASES}
     rows = [
         (
@@ -49,13 +63,35 @@ def main(args: list[str]) -> None:
             version.run,
             version.parent or "",
             f"{version.created:%Y-%m-%d %H:%M}Z",
+            *([str(accepted.get(version.id, ""))] if accepted else []),
             printable_name(version.note),
         )
         for version in versions
     ]
-    print_table(("version", "alias", "arm", "run", "parent", "created", "note"), rows)
+    heads = (
+        "version",
+        "alias",
+        "arm",
+        "run",
+        "parent",
+        "created",
+        *(["accepted as it was"] if accepted else []),
+        "note",
+    )
+    print_table(heads, rows)
+    if accepted:
+        methods = ", or ".join(dict.fromkeys(each.rate.method for each in accepted.values()))
+        print(f"\naccepted: of the suggestions that were decided, with 95 % interval ({methods})")
     print()
     print_aliases(registry)
+
+
+def _acceptance(registry: Registry) -> dict[str, Acceptance]:
+    if not registry.store.count(Feedback, kind="acceptance"):
+        return {}
+    from synth_dspy.loop.acceptance import acceptance_by_version  # numpy and scipy: half a second
+
+    return acceptance_by_version(registry.store)
 
 
 def _print_lineage(registry: Registry, name: str) -> None:
@@ -72,6 +108,7 @@ def _print_lineage(registry: Registry, name: str) -> None:
         *((f"seed: {name}", str(seed)) for name, seed in version.seeds.items()),
         ("ancestors", ", ".join(each.id for each in lineage.ancestors) or "none"),
         ("requests", str(registry.store.count(Request, version=version.id))),
+        *_suggestions(registry, version.id),
         *([("note", printable_name(version.note))] if version.note else []),
     ]
     width = max(len(name) for name, _ in facts)

@@ -72,6 +72,11 @@ class Cycle:
         return self.transitions[-1].after  # type: ignore[return-value]
 
     @property
+    def may_be_rejected(self) -> bool:
+        """Whether it has promoted nothing yet."""
+        return "closed" in NEXT[self.state] and self.state not in ("watched", "rolled_back")
+
+    @property
     def memory(self) -> dict[str, Any]:
         """The evidence of all its transitions, later ones over earlier ones."""
         return {key: value for each in self.transitions for key, value in each.evidence.items()}
@@ -163,7 +168,7 @@ class Cycles:
         cycle = self.cycle(name)
         if approve and cycle.state != "waiting":
             raise SetupError(f"The cycle {name} of {self.store.task} is {cycle.state}; it does not wait for approval.")
-        if "closed" not in NEXT[cycle.state] or cycle.state in ("watched", "rolled_back"):
+        if not cycle.may_be_rejected:
             raise SetupError(
                 f"The cycle {name} of {self.store.task} is {cycle.state}: there is nothing left to reject; `rollback` "
                 "returns to the previous champion."

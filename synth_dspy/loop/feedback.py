@@ -4,6 +4,7 @@
     rating       thumbs and scores: good answers (4 and 5 of 5, thumb up) and bad ones (1 and 2, thumb down); two
                  answers to one prompt whose ratings are at least two points apart are a preference
     better       the better answer is chosen over the other
+    acceptance   of a suggestion: accepted and rejected are thumbs, an edited one is a correction
     comment      the teacher's rewrite is chosen over the answer, where the judge finds it better (`rewriting.py`)
 
 What several people think of one answer (the same inputs and the same text, whichever version gave it) is one opinion.
@@ -166,6 +167,7 @@ def collect_answers(
     answers: defaultdict[str, dict[str, Answer]] = defaultdict(dict)
     requests: dict[str, Request | None] = {}
     for record in store.read(Feedback, since=since):
+        record = record.opinion
         if record.kind == "better":
             continue
         if record.source == "ai" and record.rater != grader:

@@ -25,6 +25,7 @@ _OURS = frozenset((*NAMES, *RATED, *SIDES))
 
 def score_of(feedback: Feedback) -> float | None:
     """What a record says of an answer, in [0, 1]; None where it does not say."""
+    feedback = feedback.opinion
     if feedback.kind == "thumb":
         return float(bool(feedback.value))
     if feedback.kind == "score":

@@ -150,7 +150,7 @@ def _feedback(tracking: Tracking, store: Store, since: datetime | None) -> int:
             "HUMAN" if record.source == "person" else "LLM_JUDGE", record.rater or "anonymous"
         )
         kept: dict[str, Any] = {"trace_id": trace.info.trace_id, "source": source, "metadata": {FEEDBACK: record.id}}
-        if record.kind == "correction":
+        if record.opinion.kind == "correction":
             tracking.mlflow.log_expectation(name="expected_response", value=record.value, **kept)
         else:
             tracking.mlflow.log_feedback(name=record.kind, value=record.value, **kept)

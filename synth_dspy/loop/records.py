@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
 Alias = Literal["champion", "challenger", "previous"]
 Route = Literal["champion", "challenger", "shadow"]
-FeedbackKind = Literal["thumb", "score", "comment", "correction", "better"]
+FeedbackKind = Literal["thumb", "score", "comment", "correction", "better", "acceptance"]
 GRADER = "grader"
 """The name under which a grader's agreement with people is recorded, as a reading."""
 
@@ -89,7 +89,8 @@ class Feedback:
     Attributes:
         request: the answer's request.
         value: by kind: a thumb up is True; a score is 1 to 5; a comment and a corrected answer are texts; the better of
-            two answers is the id of its request, `request` being the other.
+            two answers is the id of its request, `request` being the other; a suggestion is accepted (True), rejected
+            (False), or edited (its text).
     """
 
     id: str
@@ -99,6 +100,13 @@ class Feedback:
     value: bool | int | str
     source: Literal["person", "ai"] = "person"
     rater: str | None = None
+
+    @property
+    def opinion(self) -> Feedback:
+        """What was done with a suggestion, as the thumb or the correction that it amounts to; others as they are."""
+        if self.kind != "acceptance":
+            return self
+        return replace(self, kind="correction" if isinstance(self.value, str) else "thumb")
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Store:
         return True
 
     def read(
-        self, kind: type[Record], *, since: datetime | None = None, last: int | None = None, **keys: Any
+        self, kind: type[Record], /, *, since: datetime | None = None, last: int | None = None, **keys: Any
     ) -> list[Record]:
         """Records of a kind, the oldest first.
 
@@ -136,7 +136,7 @@ class Store:
             kind: their type.
             since: not those of before this time.
             last: the latest of them only, so many.
-            **keys: what they must have: `alias="champion"`, `request="..."`.
+            **keys: what they must have: `alias="champion"`, `request="..."`; a list means one of its values.
         """
         table: sa.Table = _TABLES[kind]
         query = sa.select(table.c.body).where(*self._matches(table, keys))
@@ -154,12 +154,33 @@ class Store:
             bodies = list(connection.execute(query).scalars())
         return [_ADAPTERS[kind].validate_python(body) for body in (reversed(bodies) if last is not None else bodies)]
 
-    def count(self, kind: type[Record], **keys: Any) -> int:
+    def count(self, kind: type[Record], /, **keys: Any) -> int:
         """How many records of a kind there are."""
         table = _TABLES[kind]
         query = sa.select(sa.func.count()).select_from(table).where(*self._matches(table, keys))
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def suggestions(self, last: int, *, decided: bool = False) -> list[Request]:
+        """Answers that users saw, and that were accepted, edited or rejected, or not yet.
+
+        Args:
+            last: the latest so many; the oldest of them comes first.
+            decided: which of the two.
+        """
+        requests, feedback = _TABLES[Request], _TABLES[Feedback]
+        judged = sa.select(feedback.c.request).where(*self._matches(feedback, {"kind": "acceptance"}))
+        query = (
+            sa.select(requests.c.body)
+            .where(*self._matches(requests, {"route": ["champion", "challenger"]}))
+            .where(requests.c.id.in_(judged) if decided else requests.c.id.not_in(judged))
+            .where(requests.c.body["answer"].as_string() != "")
+            .order_by(requests.c["at"].desc(), requests.c.id)
+            .limit(last)
+        )
+        with self._engine.connect() as connection:
+            bodies = list(connection.execute(query).scalars())
+        return [_ADAPTERS[Request].validate_python(body) for body in reversed(bodies)]
 
     def delete(self, reason: str, by: str, *, request: str | None = None, person: str | None = None) -> Deletion:
         """Delete a request with its feedback, or all that a person asked or thought; the deletion is recorded.
@@ -198,7 +219,11 @@ class Store:
             return int(connection.execute(old).rowcount)
 
     def _matches(self, table: sa.Table, keys: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-        return [table.c.task == self.task, *(table.c[name] == value for name, value in keys.items())]
+        wanted: list[sa.ColumnElement[bool]] = [table.c.task == self.task]
+        for name, value in keys.items():
+            column = table.c[name] if name in table.c else table.c.body[name].as_string()
+            wanted.append(column.in_(value) if isinstance(value, list) else column == value)
+        return wanted
 
     def _row(self, connection: sa.Connection, record: Any) -> dict[str, Any]:
         kind = type(record)

@@ -211,7 +211,15 @@ def start(
         raise
 
 
-def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller, *, typed: str = "") -> Run:
+def resume_run(
+    name: str,
+    given: str,
+    folder: str | Path | None,
+    caller: Caller,
+    *,
+    typed: str = "",
+    limits: Mapping[str, float | None] | None = None,
+) -> Run:
     """Resume a run that was stopped.
 
     Args:
@@ -220,6 +228,7 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
         folder: the folder of runs.
         caller: what a run that somebody else started is allowed.
         typed: the command, for the report.
+        limits: `max_usd` and `max_minutes` in place of the run's own.
 
     Raises:
         SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
@@ -257,6 +266,7 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
         further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
     limit_access_to(run.folder, share=config.share)
+    config = config.model_copy(update=dict(limits or {}))
     if own:  # the index of a run that was moved is next to it
         kept_in = path.parents[1] if by_path and task == name else kept_in
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
@@ -328,6 +338,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
     bars = Bars()
     quiet_libraries()
     with bars.status("loading libraries"):
+        from synth_dspy.core.budget import Budget
         from synth_dspy.core.ledger import Ledger
         from synth_dspy.core.s3.mirror import mirrored
         from synth_dspy.models.ledger_lm import keep_no_calls
@@ -337,12 +348,13 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
 
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
+    budget = Budget(config.max_usd, config.max_minutes)
     with ExitStack() as stack:
         # Outside the ledger, so that what is answered while it closes is copied too.
         mirror = None
         if copy is not None:
             mirror = stack.enter_context(mirrored(copy, run.folder, bars.say, begun=lambda: run.begun))
-        ledger = stack.enter_context(Ledger(run.folder / LEDGER, resume_command=run.resume_command))
+        ledger = stack.enter_context(Ledger(run.folder / LEDGER, resume_command=run.resume_command, budget=budget))
         if mirror is not None:
             mirror.start(ledger)
             run.after_stage = mirror.renew_soon

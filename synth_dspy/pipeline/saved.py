@@ -83,7 +83,10 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
 def _local_settings(config: CompileConfig) -> dict[str, Any]:
     """The task's settings, with copies on this machine in place of addresses in S3."""
     settings = dict(getattr(config, "task", None) or ())
-    return {name: local(value) if is_address(value) else value for name, value in settings.items()}
+    return {
+        name: local(value) if isinstance(value, Path) and is_address(value) else value
+        for name, value in settings.items()
+    }
 
 
 def index_folder(workspace: Path, name: str, config: CompileConfig, task: CompleteTask) -> Path:

@@ -30,7 +30,7 @@ OWN_FOLDERS = ("programs", "optimizers", "eval", "data")
 SAMPLING = frozenset(
     {"temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "min_p", "stop", "seed", "n",
      "presence_penalty", "frequency_penalty", "repetition_penalty", "rollout_id", "reasoning_effort", "timeout",
-     "connections", "attempts", "max_reply_mb"}
+     "connections", "attempts", "max_reply_mb", "price"}
 )  # fmt: skip
 """Options of a model that concern sampling only, and send nothing anywhere."""
 NAMES = ("api_base", "api_key_name", "allow_http")
@@ -226,6 +226,9 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
                 yield f"{section}.{name} = {_shown(value)}: is read"
+    for name, value in config.aws:
+        if value:
+            yield f"aws.{name} = {_shown(value)}: prompts are written there, with your credentials"
     for method, given in config.training.options.items():
         for name, value in given.items():
             if reaches(value, workspace):

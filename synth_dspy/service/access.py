@@ -2,13 +2,13 @@
 
 Requests need one of the keys in SYNTH_DSPY_KEY, as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without one come:
 `/health`, and callers on this machine that name it in `Host` and come through no proxy, since behind one every caller
-looks local, and a page in a browser that has its name resolved to this machine would be one too.
+looks local, and a page in a browser that has its name resolved to this machine would be one too. In a browser the key
+is entered once, at `/login`, and a cookie stands for it from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import os
 import time
@@ -17,17 +17,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from synth_dspy.core.addresses import is_this_machine
 from synth_dspy.core.errors import SetupError
 from synth_dspy.service.errors import ServiceError
+from synth_dspy.service.pages.session import SESSION
+from synth_dspy.service.pages.site import LOGIN, STATIC, Site
 from synth_dspy.service.settings import Limits
 from synth_dspy.service.telemetry import Metrics
 
 KEY = "SYNTH_DSPY_KEY"
 SHORTEST_KEY = 16
-OPEN = ("/health",)
+OPEN = ("/health", LOGIN, STATIC.format(name="style.css"), STATIC.format(name="pages.js"))
 """Paths that need no key."""
 _PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _READ_ANYWAY = 8
@@ -67,14 +70,14 @@ class Access:
 
     Args:
         app: what is protected.
-        keys: of callers from other machines.
+        site: knows the keys of callers from other machines, and shows refusals to browsers.
         limits: see there.
         metrics: counts responses.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...], limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, site: Site, limits: Limits, metrics: Metrics) -> None:
         self._app = app
-        self._keys = tuple(key.encode() for key in keys)
+        self._site = site
         self._limits = limits
         self._metrics = metrics
         self._rates = Rates(limits.rate)
@@ -97,7 +100,7 @@ class Access:
             body = await self._body(headers, receive)
             await self._app(scope, _replaying(body, receive), sending)
         except ServiceError as refusal:
-            await refusal.response()(scope, receive, sending)
+            await self._site.refusal(HTTPConnection(scope), refusal)(scope, receive, sending)
         finally:
             path = getattr(scope.get("route"), "path", "other")  # callers make paths up
             self._metrics.responses.labels(path, status).inc()
@@ -105,12 +108,19 @@ class Access:
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         client = scope["client"][0] if scope.get("client") else ""
-        if scope["path"] in OPEN or _is_local(client, headers):
+        if _is_local(client, headers):
+            return
+        if scope["path"] in OPEN:
+            if scope["method"] == "POST":  # a key is tried
+                self._rates.take(client)
             return
         given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()
-        # All are compared, in constant time, so that the time says nothing about any.
-        if sum(hmac.compare_digest(given.encode(), key) for key in self._keys):
+        if self._site.sessions.key(given) is not None:
             self._rates.take(f"key {given}")
+            return
+        cookies = HTTPConnection(scope).cookies
+        if self._site.sessions.is_open(cookies):
+            self._rates.take(f"session {cookies[SESSION]}")
             return
         self._rates.take(client)  # whoever tries keys is slowed down as any other
         what = "The key is wrong: send one of those" if given else "A key is needed: send one of those"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from synth_dspy.loop.records import Request, shadow_of
+from synth_dspy.loop.records import Request, Route, shadow_of
 from synth_dspy.loop.store import now
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.programs import Loaded, Programs
@@ -74,13 +74,16 @@ class Answers:
         self._shadows: set[asyncio.Task[Any]] = set()
         self._recent: OrderedDict[str, str] = OrderedDict()
 
-    async def answer(self, given: Any, person: str | None, headers: Mapping[str, str]) -> Answer:
+    async def answer(
+        self, given: Any, person: str | None, headers: Mapping[str, str], *, unlike: Route | None = None
+    ) -> Answer:
         """The answer to a request, which is kept by then.
 
         Args:
             given: the inputs, as JSON.
             person: the caller's pseudonym; all requests of one go to one version.
             headers: of the request, which may name a trace.
+            unlike: the route of an earlier answer that this one is compared with; the other version answers, if any.
 
         Raises:
             ServiceError: the inputs are wrong, the program failed, there are too many requests, or it took too long.
@@ -89,7 +92,7 @@ class Answers:
             raise ServiceError(
                 503, f"{self._under_way} requests are under way already: try again.", headers={"Retry-After": "2"}
             )
-        loaded, route = self.programs.pick(person)
+        loaded, route = self.programs.pick(person) if unlike is None else self.programs.other(unlike)
         began = Request(uuid4().hex, now(), loaded.version.id, route, {}, "", False, (), 0, 0, 0.0, person=person)
         self._under_way += 1
         self._metrics.under_way.set(self._under_way)

@@ -13,19 +13,23 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from synth_dspy.loop.records import Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import now
-from synth_dspy.service.access import Access
 from synth_dspy.service.answers import Answers
 from synth_dspy.service.bodies import person_of, read_json
 from synth_dspy.service.chat import chat_routes
-from synth_dspy.service.errors import ServiceError
-from synth_dspy.service.feedback import feedback_routes
+from synth_dspy.service.feedback import Intake, feedback_routes
+from synth_dspy.service.pages.ask import ask_routes
+from synth_dspy.service.pages.login import login_routes
+from synth_dspy.service.pages.loop import loop_routes
+from synth_dspy.service.pages.protected import protect
+from synth_dspy.service.pages.session import Sessions
+from synth_dspy.service.pages.site import Site
+from synth_dspy.service.pages.suggestions import suggestion_routes
 from synth_dspy.service.programs import Programs
 from synth_dspy.service.redaction import Redaction
 from synth_dspy.service.running import Opened
@@ -36,6 +40,8 @@ from synth_dspy.service.writer import Writer
 log = logging.getLogger("synth_dspy.service.app")
 
 _FORGET_EVERY_S = 3600.0
+_SUGGESTED = "table"
+"""An input of programs whose answers are suggestions: the page for them is in the navigation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +106,8 @@ def make_app(service: Service) -> FastAPI:
         spans.close()
 
     app = FastAPI(title=f"synth_dspy: {task}", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Access, keys=service.keys, limits=service.limits, metrics=metrics)
-
-    @app.exception_handler(ServiceError)
-    async def refuse(request: Request, error: ServiceError) -> JSONResponse:
-        return error.response()
-
-    @app.exception_handler(HTTPException)
-    async def refuse_path(request: Request, error: HTTPException) -> JSONResponse:
-        sentence = {
-            404: f"There is nothing at {request.url.path[:100]}.",
-            405: f"{request.method} is not for this path.",
-        }
-        return ServiceError(error.status_code, sentence.get(error.status_code, str(error.detail))).response()
+    site = Site(task, Sessions(service.keys))
+    protect(app, site, service.limits, metrics)
 
     @app.post("/answer")
     async def answer(request: Request) -> JSONResponse:
@@ -149,6 +144,13 @@ def make_app(service: Service) -> FastAPI:
         metrics.degraded.set(programs.problem is not None)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    app.include_router(login_routes(site))
     app.include_router(chat_routes(answers, task))
-    app.include_router(feedback_routes(answers, store, writer, service.redaction, metrics))
+    intake = Intake(answers, store, writer, service.redaction, metrics)
+    app.include_router(feedback_routes(intake))
+    app.include_router(ask_routes(site, answers, intake, store))
+    app.include_router(
+        suggestion_routes(site, intake, store, named=_SUGGESTED in programs.champion.program.shape.names)
+    )
+    app.include_router(loop_routes(site, service.registry))
     return app

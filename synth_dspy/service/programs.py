@@ -110,6 +110,13 @@ class Programs:
         draw = _draw(f"{challenger.version.id} {person}") if person else random.random()
         return (challenger, "challenger") if draw < traffic.share else (self.champion, "champion")
 
+    def other(self, route: Route) -> tuple[Loaded, Route]:
+        """The program to compare with that of a route: the champion, or a challenger whose answers may be seen."""
+        challenger = self.challenger
+        if route == "champion" and challenger is not None and not self.traffic.shadow:
+            return challenger, "challenger"
+        return self.champion, "champion"
+
     @property
     def shadow(self) -> Loaded | None:
         """The program that gets a copy of every request, if any."""

@@ -37,6 +37,12 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
+def place_of(listening: socket.socket) -> str:
+    """A listening socket's address, for a browser."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def make_server(app: FastAPI, limits: Limits, started: Callable[[], None]) -> uvicorn.Server:
     """A server whose `run(sockets=[...])` ends with SIGTERM or Ctrl-C, once what has begun is finished.
 

@@ -37,6 +37,7 @@ def test_many_at_once_are_answered_and_feedback_does_not_wait_for_the_model(tmp_
             assert answer["passages"]
             return str(answer["request"])
 
+        assert '<option value="agency">' in client.get("/").text
         first = ask(0)
         waits: list[float] = []
         done = threading.Event()

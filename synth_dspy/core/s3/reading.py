@@ -20,12 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from synth_dspy.core.aws import code_of
 from synth_dspy.core.cache import cache_home
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import remove, write_whole
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.s3.address import Address, address_of, relative_name
-from synth_dspy.core.s3.client import Store, code_of, explained, open_store
+from synth_dspy.core.s3.client import Store, explained, open_store
 from synth_dspy.core.s3.runs import is_run, pull
 from synth_dspy.core.s3.transfer import ChangedError, Remote, download, refuse_too_much
 

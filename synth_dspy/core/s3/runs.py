@@ -24,10 +24,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from synth_dspy.core.aws import code_of
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import remove, sha256_of, write_whole
 from synth_dspy.core.s3.address import Address, relative_name
-from synth_dspy.core.s3.client import Store, code_of, explained
+from synth_dspy.core.s3.client import Store, explained
 from synth_dspy.core.s3.transfer import Remote, download, refuse_too_much, upload
 
 MANIFEST = "manifest.json"

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synth_dspy.core.aws import code_of
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import remove
 from synth_dspy.core.s3.address import Address
-from synth_dspy.core.s3.client import PART, Store, code_of
+from synth_dspy.core.s3.client import PART, Store
 
 THREADS = 8
 _ATTEMPTS = 4

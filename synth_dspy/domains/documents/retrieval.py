@@ -118,6 +118,10 @@ class Retriever:
             results.append(passages)
         return results
 
+    def documents(self) -> list[str]:
+        """The ids of all documents, sorted."""
+        return sorted({chunk.document for chunk in self.index.all_chunks()})
+
     def text(self, document: str) -> str:
         """The whole text of a document, "" for one that is not in the index."""
         return self._text(document)

@@ -20,7 +20,11 @@ POINTING: Final = re.compile(
     r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"
     r"|[\[\]|<>{}*#•]|https?:|\.\."
 )
-POINTING_START: Final = words("it and or they this these that those such he she")
+POINTING_ANSWER: Final = re.compile(
+    r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b|\w+ (?:it|them|this|these|so)[.!]?$",
+    re.I,
+)
+"""An answer that points elsewhere: "see Appendix C", "use them"."""
 DEFINITE: Final = re.compile(
     r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+ (?:not )?[a-z]+"
     r"(?: (?:to|of|on|by|for|with|from|into|as|be \w+(?: \w+)?|to do))?\?$"
@@ -33,7 +37,8 @@ LEAD: Final = (
 STARTS_AS_CLAUSE: Final = re.compile(
     rf"(?:{LEAD}|(?:As|Although|Though|Since|Because|While|Where|In|On|At|By|For|From|With|Under|But|And|Or|Also|Then|"
     r"However|Note|Not|Please|Nothing|None|No one|Nobody|Provided|Notwithstanding|Subject|Instead|Otherwise|Therefore|"
-    r"Thus|Additionally|Furthermore|Moreover|Finally|First|Next|Such|Who|What|Which|How|Whether|That|Of|Examples?|Let|Depending)\b"
+    r"Thus|Additionally|Furthermore|Moreover|Finally|First|Next|Such|Who|What|Which|How|Whether|That|Of|Examples?|Let|Depending|"
+    r"Whereas|Just as|Having|\w{2,}ing (?:with|to|for|from|on|in|of|at|by|the|an?|your|this))\b"
     r"|\d|[$€£])",
     re.I,
 )

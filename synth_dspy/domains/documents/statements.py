@@ -99,7 +99,7 @@ class StatementQuestions:
         if lead and grammar.IMPERATIVE.match(main):
             if len(content(lead)) > 1 and (aim := _aim(lead)):
                 yield Statement("instruction", f"How do you {aim}", main)
-            elif len(content(lead)) > 1 and not lead.startswith(("Without", "Except", "Within")):
+            elif len(content(lead)) > 1 and not lead.startswith(("Without", "Except", "Within", "For ")):
                 yield Statement("instruction", f"What should you do {_small(lead)}", main)
             return
         if (match := grammar.MODAL_CLAUSE.fullmatch(main)) and (subject := self._subject(match["subject"])):
@@ -297,7 +297,7 @@ class StatementQuestions:
         size = len(answer.split())
         if size > (LONGEST_DEFINITION if is_definition else LONGEST_ANSWER):
             return None
-        if answer.split()[0].lower() in grammar.POINTING_START:
+        if grammar.POINTING_ANSWER.match(answer):
             return None
         return Statement(made.rule, question, answer, made.sentence, made.kind)
 

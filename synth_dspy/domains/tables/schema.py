@@ -103,6 +103,11 @@ def view(table: Table, focus: str = WHOLE, most: int = NEIGHBOURS) -> str:
     return f"{table.qualified} ({before}{', '.join(shown)}{after})"
 
 
+def viewed_table(view: str) -> str:
+    """The name of the table that a `view` shows."""
+    return view.partition(" (")[0].strip()
+
+
 def line(table: Table, focus: str) -> str:
     """The focus in one line: a column's name, type, key and samples, or `WHOLE`."""
     column = None if focus == WHOLE else table.column(focus)

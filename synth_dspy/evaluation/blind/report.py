@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from synth_dspy.core.io.reading import Json
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation.blind.tally import interval, win_rate
-from synth_dspy.evaluation.report.verdict import ALPHA, p_value
+from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 BETWEEN = "95 % interval"
+_OF_RATERS = ("rater", "votes", "ties", "skipped", "agrees %", "positions %", "p position", "same again")
 
 
 def tables(results: Json) -> list[Table]:
@@ -23,7 +24,7 @@ def tables(results: Json) -> list[Table]:
     from rich.text import Text
 
     made = []
-    for title, head, rows in _tables(results):
+    for title, head, rows in tables_of(results):
         table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
         for i, column in enumerate(head):
             table.add_column(Text(column), justify="left" if i == 0 else "right")
@@ -48,8 +49,24 @@ def sentences(results: Json) -> list[str]:
         if agreement["low"] is not None:
             sentence += f" (95 % interval {agreement['low']:.2f} to {agreement['high']:.2f})"
         sentence += "."
+    judge = results["judge"]
+    repeats = results["repeats"].values()
+    more = []
+    if repeats:
+        same, n = (sum(each[name] for each in repeats) for name in ("same", "n"))
+        more.append(f"Of {counted(n, 'item')} shown to a rater twice, {same} got the same choice again.")
+    if judge is not None and judge["n"]:
+        more.append(
+            f"The judge's scores put two outputs in the order of most raters' choices in {percent(judge['rate'])} % of "
+            f"{counted(judge['n'], 'item')}, 95 % interval {interval(judge)} %; chance is 50 %."
+            + (
+                f" Left out: {counted(judge['undecided'], 'pair')} that one of them did not separate."
+                if judge["undecided"]
+                else ""
+            )
+        )
     powered = [_powered_sentence(pair) for pair in results["pairs"] if pair["powered"]]
-    return [sentence, _position_sentence(results["positions"]), *powered, *results["notes"]]
+    return [sentence, *more, _position_sentence(results["positions"]), *powered, *results["notes"]]
 
 
 def markdown(results: Json) -> str:
@@ -67,9 +84,15 @@ def markdown(results: Json) -> str:
         f"that not all arms answered, {counts['identical']} with the same output of every arm. Skipped: "
         f"{results['skipped']}.",
     ]
-    for title, head, rows in _tables(results):
+    for title, head, rows in tables_of(results):
         lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         lines += [f"| {' | '.join(map(escape, row))} |" for row in rows]
+    if results["comments"]:
+        lines += ["", "## Comments", ""]
+        lines += [
+            f"- item {each['item']}, {escape(each['rater'])} ({escape(each['choice'])}): {escape(each['comment'])}"
+            for each in results["comments"]
+        ]
     lines += ["", "## What to make of it", "", *(f"- {escape(one)}" for one in sentences(results))]
     method = results["method"]
     lines += [
@@ -100,7 +123,7 @@ def _position_sentence(positions: Json) -> str:
     return f"Choices by position: {shares} of {positions['n']}; {conclusion} ({p_value(positions['p'])})."
 
 
-def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
+def tables_of(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
     arms = [
         [a["arm"], win_rate(a), interval(a), *(str(a[k]) for k in ("wins", "ties", "losses", "n"))]
         for a in results["arms"]
@@ -127,6 +150,7 @@ def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
             "–" if r["agreement_with_others"] is None else f"{100 * r['agreement_with_others']:.0f}",
             " / ".join(f"{100 * share:.0f}" for share in r["positions"]["shares"]) or "–",
             _p(r["positions"]["p_holm"]),
+            f"{twice['same']} of {twice['n']}" if (twice := results["repeats"].get(r["rater"])) else "–",
         ]
         for r in results["raters"]
     ]
@@ -134,7 +158,7 @@ def _tables(results: Json) -> list[tuple[str, list[str], list[list[str]]]]:
         ("Arms", ["arm", "win %", BETWEEN, "wins", "ties", "losses", "items"], arms),
         ("Pairs", ["pair", "win %", BETWEEN, "p Holm", "wins", "ties", "losses", "items"], pairs),
         ("Arms by rater", ["rater", "arm", "win %", BETWEEN, "items"], by_rater),
-        ("Raters", ["rater", "votes", "ties", "skipped", "agrees %", "positions %", "p position"], raters),
+        ("Raters", [*_OF_RATERS], raters),
     ]
 
 

@@ -20,7 +20,7 @@ from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.io.reading import Json, read_json_object
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.powered import SCORED, judge_scores
-from synth_dspy.evaluation.finished_runs import Arm, common_items, write
+from synth_dspy.evaluation.finished_runs import Arm, as_written, common_items, write
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"
@@ -76,6 +76,7 @@ def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, ref
                 "question": str(row.get("question") or ""),
                 "references": [str(r) for r in row.get("references") or []] if references else [],
                 "outputs": [_output(arm, item) for arm in order],
+                "passages": _passages(arms, item),
             }
         )
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
@@ -117,7 +118,7 @@ def read_sheet(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() == ".csv":
         raise SetupError(f"{path} is for spreadsheets: rate {path.with_name(SHEETS)}, or fill in its column choice.")
     fields: Mapping[str, Check] = {"study": FILLED, "item": ID, "question": TEXT, "references": TEXTS, "outputs": TEXTS}
-    rows = read_rows(path, fields, unique="item")
+    rows = read_rows(path, fields, optional={"passages": TEXTS}, unique="item")
     for row in rows:
         if len(row["outputs"]) < 2 or row["study"] != rows[0]["study"]:
             raise SetupError(f"{path} is not as `sheets` wrote it (item {row['item']}): make the sheets again.")
@@ -151,6 +152,15 @@ def read_key(folder: Path) -> dict[str, Any]:
 
 def _output(arm: Arm, item: str) -> str:
     return str(arm.rows[item].get("prediction") or "").strip() or NOTHING
+
+
+def _passages(arms: Sequence[Arm], item: str) -> list[str]:
+    """What the arms read: as it was retrieved if all got the same, else in an order that says nothing of the arms."""
+    read = []
+    for arm in arms:
+        with as_written(arm.run.folder):
+            read.append([str(passage.get("text") or "") for passage in arm.rows[item].get("passages") or []])
+    return read[0] if all(each == read[0] for each in read) else sorted({text for each in read for text in each})
 
 
 def _orders(arms: Sequence[Arm], n: int, rng: random.Random) -> list[list[Arm]]:

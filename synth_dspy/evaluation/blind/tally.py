@@ -17,7 +17,7 @@ from synth_dspy.core.io.reading import Json
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import position_p, rater_agreement
-from synth_dspy.evaluation.blind.powered import powered_rate
+from synth_dspy.evaluation.blind.powered import judge_alignment, powered_rate
 from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
 from synth_dspy.evaluation.report.figures import plain
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
@@ -37,9 +37,9 @@ def tally_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
         SetupError: there are no votes, or votes on other sheets, items or positions.
     """
     arms = [arm["name"] for arm in key["arms"]]
-    for vote in votes:
-        _check(vote, key, len(arms))
-    cast, replaced, conflicts = merge(votes)
+    check_votes(key, votes)
+    repeated, _, _ = merge([vote for vote in votes if vote.repeat])
+    cast, replaced, conflicts = merge([vote for vote in votes if not vote.repeat])
     chosen = [vote for vote in cast if vote.choice != SKIP]
     if not chosen:
         raise SetupError("The votes hold no choice, only items that were skipped: rate some items first.")
@@ -61,6 +61,14 @@ def tally_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
         "pairs": pairs,
         "ties": sum(label == _TIED for label in labels.values()),
         "raters": _raters(raters, cast, labels, arms, key, seed),
+        "repeats": _repeats(repeated, labels, key),
+        "judge": judge_alignment(key, units),
+        "comments": [
+            {"rater": vote.rater, "item": vote.item, "comment": vote.comment, "choice": named}
+            for vote in (*cast, *repeated)
+            if vote.comment
+            for named in [_named(vote, key)]
+        ],
         "agreement": asdict(rater_agreement([units[item] for item in sorted(units)], seed=seed)),
         "positions": _positions([vote for vote in chosen if vote.positions is None], len(arms), seed),
         "method": {
@@ -76,6 +84,16 @@ def tally_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> Json:
     return plain_results
 
 
+def check_votes(key: Mapping[str, Any], votes: Sequence[Vote]) -> None:
+    """Make sure that votes are on the sheets of a key.
+
+    Raises:
+        SetupError: one is on other sheets, items or positions; names it.
+    """
+    for vote in votes:
+        _check(vote, key, len(key["arms"]))
+
+
 def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:
     if vote.study != key["study"]:
         raise SetupError(
@@ -83,6 +101,8 @@ def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:
         )
     if vote.item not in key["items"]:
         raise SetupError(f"{vote.place}: there is no item {vote.item!r} on the sheets; correct the vote.")
+    if vote.shown is not None and len(vote.shown) != arms:
+        raise SetupError(f"{vote.place}: {len(vote.shown)} outputs were shown, but the sheets have {arms}; correct it.")
     if isinstance(vote.choice, int) and vote.choice > arms:
         raise SetupError(f"{vote.place}: the choice is {vote.choice}, but the sheets show {arms} outputs; correct it.")
 
@@ -90,6 +110,25 @@ def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:
 def _label(vote: Vote, key: Mapping[str, Any]) -> str:
     """The arm that was chosen, or a tie."""
     return _TIED if vote.choice == TIE else str(key["items"][vote.item]["order"][int(vote.choice) - 1])
+
+
+def _named(vote: Vote, key: Mapping[str, Any]) -> str:
+    """The choice in words."""
+    return str(vote.choice) if vote.choice in (TIE, SKIP) else _label(vote, key)
+
+
+def _repeats(
+    repeated: Sequence[Vote], labels: Mapping[tuple[str, str], str], key: Mapping[str, Any]
+) -> dict[str, Json]:
+    """By rater, on how many of the items that were shown twice the choice was the same."""
+    counts: dict[str, Json] = {}
+    for vote in repeated:
+        first = labels.get((vote.rater, vote.item))
+        if first is not None and vote.choice != SKIP:
+            count = counts.setdefault(vote.rater, {"same": 0, "n": 0})
+            count["same"] += _label(vote, key) == first
+            count["n"] += 1
+    return counts
 
 
 def _by_item(labels: Mapping[tuple[str, str], str]) -> dict[str, list[str]]:
@@ -196,7 +235,7 @@ def _positions(votes: Sequence[Vote], arms: int, seed: int) -> Json:
     for vote in sorted(votes, key=lambda v: (v.rater, v.item)):
         counts = list(vote.positions) if vote.positions is not None else [0] * arms
         if vote.positions is None and isinstance(vote.choice, int):
-            counts[vote.choice - 1] += 1
+            counts[vote.shown.index(vote.choice) if vote.shown else vote.choice - 1] += 1
         so_far = units.setdefault(vote.item, [0] * len(counts))
         units[vote.item] = [a + b for a, b in zip(so_far, counts, strict=True)]
     totals = [sum(column) for column in zip(*units.values(), strict=True)]
@@ -221,7 +260,7 @@ def _pair_sentence(pair: Json, *, alone: bool) -> str:
     if pair["rate"] is None:
         return f"No vote decides between {ours} and {theirs}."
     figures = (
-        f"{win_rate(pair)} of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
+        f"{win_rate(pair)} % of the votes, 95 % interval {interval(pair)} %, adjusted {p_value(pair['p_holm'])}, "
         f"n = {pair['n']}"
     )
     if pair["p_holm"] < ALPHA:

@@ -1,38 +1,53 @@
 """Reads, merges and writes votes on blind sheets.
 
 A vote names a position, never an arm, so that only the key can tell who won. Every vote carries the name of its study:
-votes on other sheets are refused. Files of votes are JSON lines, or a `sheets.csv` that somebody filled in.
+votes on other sheets are refused. Files of votes are JSON lines, or a `sheets.csv` that somebody filled in. Nothing in
+them is ever replaced: a rater who votes again appends a line.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
-from synth_dspy.core.io.reading import Json, read_text
+from synth_dspy.core.io.jsonl import BOOL, FILLED, ID, TEXT, read_rows
+from synth_dspy.core.io.reading import Json, parse_json, read_text
 from synth_dspy.core.printable import visible
+
+log = logging.getLogger("synth_dspy.evaluation.blind")
+
+VOTES = "votes.jsonl"
+"""The file of the review page's votes, in the folder of the comparison."""
 
 Choice = int | str
 """A position, from 1, or `tie`, or `skip`."""
 
 TIE, SKIP = "tie", "skip"
+_LONGEST = 1 << 20  # bytes of a line
 _CHOICES = "make it a position such as 1 or 2, or tie, or skip"
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """A rater's choice for an item. `place` is its file and line.
+    """A rater's choice for an item.
 
-    `positions` is how often each position won, for a rater that saw the outputs in several orders (a judge model).
+    Attributes:
+        choice: a position on the sheet, whatever the order in which this rater saw the outputs.
+        place: its file and line.
+        positions: how often each position won, for a rater that saw the outputs in several orders (a judge model).
+        shown: the sheet's positions in the order in which the rater saw them; None: the sheet's own.
+        repeat: the item was shown again, to see whether the rater chooses the same.
     """
 
     study: str
@@ -41,6 +56,9 @@ class Vote:
     choice: Choice
     place: str = ""
     positions: tuple[int, ...] | None = None
+    comment: str = ""
+    shown: tuple[int, ...] | None = None
+    repeat: bool = False
 
 
 def read_votes(path: Path) -> list[Vote]:
@@ -56,7 +74,12 @@ def read_votes(path: Path) -> list[Vote]:
     rows = read_rows(
         path,
         {"study": FILLED, "item": ID, "rater": FILLED, "choice": lambda v: None if parse_choice(v) else _CHOICES},
-        optional={"positions": lambda v: None if _counts(v) else "make it a list of whole numbers"},
+        optional={
+            "positions": lambda v: None if _counts(v) else "make it a list of whole numbers",
+            "comment": TEXT,
+            "shown": lambda v: None if _counts(v) and sorted(v) == [*range(1, len(v) + 1)] else "make it an order",
+            "repeat": BOOL,
+        },
     )
     return [
         Vote(
@@ -66,6 +89,9 @@ def read_votes(path: Path) -> list[Vote]:
             parse_choice(row["choice"]) or SKIP,
             str(path),
             tuple(row["positions"]) if row.get("positions") else None,
+            visible(row.get("comment") or "").strip(),
+            tuple(row["shown"]) if row.get("shown") else None,
+            bool(row.get("repeat")),
         )
         for row in rows
     ]
@@ -90,7 +116,7 @@ def merge(votes: Sequence[Vote]) -> tuple[list[Vote], int, list[Json]]:
 
 
 class VoteFile:
-    """Appends the votes of one rater, each safe on disk before the next.
+    """Appends the votes of one rater, each safe on disk before the next. Several may append to one file.
 
     Raises:
         SetupError: the file holds something else, or votes on other sheets.
@@ -102,32 +128,73 @@ class VoteFile:
             raise SetupError("A vote needs a rater: name yourself with --rater.")
         if path.suffix.lower() == ".csv":
             raise SetupError(f"Votes are written as JSON lines, not to {path}: name a file that ends in .jsonl.")
-        votes = read_votes(path) if path.is_file() and path.stat().st_size else []
+        votes = read_whole_votes(path)
         if any(vote.study != study for vote in votes):
             raise SetupError(f"{path} holds votes on other sheets: name another file with --votes.")
         self.done = {vote.item for vote in votes if vote.rater == self.rater}
 
-    def add(self, item: str, choice: Choice, *, at: str, positions: Sequence[int] | None = None) -> None:
-        """Append a vote. `at` is the time in ISO format.
+    def add(self, item: str, choice: Choice, *, at: str, **more: Any) -> None:
+        """Append a vote. `at` is the time in ISO format; `more` are further fields of a `Vote`.
 
         Raises:
             SetupError: the file cannot be written.
         """
         row: dict[str, Any] = {"study": self.study, "item": item, "rater": self.rater, "choice": choice, "at": at}
-        if positions is not None:
-            row["positions"] = list(positions)
+        row |= more
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab+") as file:
-                # A last line without a line end, from a full disk or an editor, would merge with this vote.
-                if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                    file.write(b"\n")
-                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-                file.flush()
+            with open(self.path, "ab+", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                _end_last_line(file)
+                line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
         except OSError as error:
             raise SetupError(f"The vote cannot be written to {self.path} ({error.strerror or error}).") from error
         self.done.add(item)
+
+
+def read_whole_votes(path: Path) -> list[Vote]:
+    """The votes of a file that is being appended to; none where it does not exist yet.
+
+    Raises:
+        SetupError: as `read_votes`.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    try:
+        with open(path, "ab+", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _end_last_line(file)
+            return read_votes(path) if file.tell() else []
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written to ({error.strerror or error}).") from error
+
+
+def _end_last_line(file: IO[bytes]) -> None:
+    """Make sure that a file's last line is whole, so that the next one does not merge with it.
+
+    A line that an editor left without a line end gets one. A vote of which a kill or a full disk left only the
+    beginning was never acknowledged, and is removed.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - _LONGEST)
+    file.seek(start)
+    tail = file.read()
+    last = tail.rpartition(b"\n")[2]
+    if not last:
+        return
+    try:
+        parse_json(last.decode())
+        file.write(b"\n")
+    except ValueError:
+        if not b'{"study": "'.startswith(last[:11]):
+            file.write(b"\n")
+            return
+        log.warning("half a vote was removed, whose writing was interrupted: %r", last[:200])
+        file.truncate(size - len(last))
+    file.seek(0, os.SEEK_END)
 
 
 def parse_choice(value: Any) -> Choice | None:
@@ -165,7 +232,10 @@ def _csv_votes(path: Path) -> list[Vote]:
             if choice is None:
                 raise SetupError(f"{place}: the choice is {row['choice']!r}; {_CHOICES}.")
             rater = visible(row.get("rater") or "").strip() or path.stem
-            votes.append(Vote((row["study"] or "").strip(), (row["item"] or "").strip(), rater, choice, place))
+            comment = visible(row.get("comment") or "").strip()
+            votes.append(
+                Vote((row["study"] or "").strip(), (row["item"] or "").strip(), rater, choice, place, comment=comment)
+            )
     except csv.Error as error:
         raise SetupError(f"{path}, line {rows.line_num}: is not CSV ({error}); save the table as CSV again.") from error
     if not votes:
