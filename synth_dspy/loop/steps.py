@@ -134,7 +134,7 @@ def _start(work: Work, cycle: Cycle) -> None:
     }
     if not comparison.cross_fitted(champion):  # the gate needs items that both have never seen
         update["splits"] = config.splits.model_copy(update={"folds": 1})
-    if (work.workspace / config.runs.expanduser() / work.task).resolve() != work.folder.resolve():
+    if (work.workspace / config.runs_here / work.task).resolve() != work.folder.resolve():
         update["runs"] = work.folder.parent.resolve()
     ledger = champion.run / LEDGER
     changed = cycle.memory.get("signal") == "model"  # its old answers are not those that it would give now
