@@ -20,6 +20,7 @@ COMMANDS = {
     "choose": "which arm or run to take, under limits of latency, cost, memory and licence",
     "blind": "let people vote on answers without knowing whose they are",
     "export": "write what a program learned from as a chat data set",
+    "apply": "answer every row of a table by a saved program",
     "document": "comments for the tables of a database, by a saved program",
     "train": "one training, from its spec file",
     "serve": "answer requests with a task's champion, and take feedback",

@@ -14,8 +14,8 @@ from contextlib import redirect_stderr
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from synth_dspy.core.errors import AwaitingReview, SetupError, SynthDspyError
-from synth_dspy.core.invocation import AWAITING_REVIEW, CLOSED_PIPE, INTERRUPTED, command
+from synth_dspy.core.errors import AwaitingReview, BudgetReached, SetupError, SynthDspyError
+from synth_dspy.core.invocation import AWAITING_REVIEW, BUDGET_REACHED, CLOSED_PIPE, INTERRUPTED, command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.printable import visible
 from synth_dspy.core.validation import as_clause, can_be_shown
@@ -61,7 +61,8 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Run a command's `main(args)` and exit with its status.
 
-    A `SynthDspyError` prints one message and exits with 2, or with 3 if a person must act. Ctrl-C and a closed pipe
+    A `SynthDspyError` prints one message and exits with 2, with 3 if a person must act, or with 4 if the
+    budget is used up. Ctrl-C and a closed pipe
     (`... | head -1`) end without a traceback; other exceptions keep theirs.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -87,6 +88,9 @@ def _status(main: Callable[[list[str]], int | None]) -> int | str:
     except AwaitingReview as waiting:
         print(visible(mask_message(str(waiting))), file=sys.stderr)
         return AWAITING_REVIEW
+    except BudgetReached as reached:
+        print(f"stopped: {visible(mask_message(str(reached)))}", file=sys.stderr)
+        return BUDGET_REACHED
     except SynthDspyError as error:
         print(f"error: {visible(mask_message(str(error)))}", file=sys.stderr)
         return 2

@@ -58,6 +58,10 @@ class LoopConfig(MoveConfig):
     """Arms to train besides the baseline; by default the champion's."""
     minutes: float | None = Field(default=None, gt=0)
     """Time limit of each training in minutes; by default as in the champion's run."""
+    max_usd: float | None = Field(default=None, ge=0)
+    """Stop a cycle's run once its calls have cost so many US dollars; a loop with more goes on."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop a cycle's run after so many minutes; the next look goes on with it."""
     margin: float = Field(default=0.02, ge=0, le=1)
     """How much worse a cheaper challenger may be: 0.02 is 2 points."""
     rate: float = Field(default=0.05, gt=0, lt=1)
@@ -148,6 +152,7 @@ def _loop(args: list[str]) -> None:
         config.share,
         config.patience_hours,
         config.canaries,
+        {"max_usd": config.max_usd, "max_minutes": config.max_minutes},
     )
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     work = Work(find_workspace(), runs_of(config, config.task), registry, plan, caller, _say)

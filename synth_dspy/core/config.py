@@ -230,6 +230,10 @@ class CompileConfig(Settings):
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)
     """Concurrent model calls."""
+    max_usd: float | None = Field(default=None, ge=0)
+    """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")
     """Folder that receives `<task>/<id>/`, relative to the workspace."""
     share: bool = False

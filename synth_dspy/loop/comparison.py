@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import limit_access, write_whole
 from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
@@ -77,7 +78,7 @@ def answers(work: Work, programs: Mapping[str, Saved], items: Sequence[dspy.Exam
     except OSError as error:
         raise SetupError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
-    return predict(programs, items, task, config, run, Bars(), work.caller)[0]
+    return predict(programs, items, task, config, run, Bars(), work.caller, budget=Budget(**work.plan.limits))[0]
 
 
 def cross_fitted(program: Saved, groups: Collection[str] | None = None) -> list[Prediction]:

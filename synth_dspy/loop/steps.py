@@ -120,7 +120,7 @@ def _train(work: Work, cycle: Cycle) -> Outcome:
     folder, memory = work.run_folder(cycle), cycle.memory
     if not (folder / "results.json").is_file():
         if (folder / CONFIG).is_file():
-            resume_run(work.task, str(folder.resolve()), None, work.caller)
+            resume_run(work.task, str(folder.resolve()), None, work.caller, limits=work.plan.limits)
         else:
             if folder.is_dir():  # killed before its settings were written
                 folder.rmdir()
@@ -149,6 +149,8 @@ def _start(work: Work, cycle: Cycle) -> None:
     update: dict[str, Any] = {
         "evaluation": config.evaluation.model_copy(update={"arms": tuple(arms)}),
         "training": config.training.model_copy(update=training),
+        "max_usd": work.plan.limits.get("max_usd"),
+        "max_minutes": work.plan.limits.get("max_minutes"),
     }
     if not comparison.cross_fitted(champion):  # the gate needs items that both have never seen
         update["splits"] = config.splits.model_copy(update={"folds": 1})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -40,6 +40,7 @@ class Plan:
         share: of the traffic, that a challenger gets after the shadow.
         patience_h: hours that each of these steps waits for traffic.
         canaries: questions that the champion is asked again each day; None: 20 where its model is hosted, else none.
+        limits: `max_usd` and `max_minutes` of a cycle's run, and of the comparison that follows it.
     """
 
     promote: Literal["ask", "auto"] = "ask"
@@ -51,6 +52,7 @@ class Plan:
     share: float = 0.2
     patience_h: float = 24.0
     canaries: int | None = None
+    limits: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass

@@ -208,7 +208,15 @@ def start(
         raise
 
 
-def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller, *, typed: str = "") -> Run:
+def resume_run(
+    name: str,
+    given: str,
+    folder: str | Path | None,
+    caller: Caller,
+    *,
+    typed: str = "",
+    limits: Mapping[str, float | None] | None = None,
+) -> Run:
     """Resume a run that was stopped.
 
     Args:
@@ -217,6 +225,7 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
         folder: the folder of runs.
         caller: what a run that somebody else started is allowed.
         typed: the command, for the report.
+        limits: `max_usd` and `max_minutes` in place of the run's own.
 
     Raises:
         SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
@@ -248,6 +257,7 @@ def resume_run(name: str, given: str, folder: str | Path | None, caller: Caller,
         further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
     limit_access_to(run.folder, share=config.share)
+    config = config.model_copy(update=dict(limits or {}))
     if own:  # the index of a run that was moved is next to it
         kept_in = path.parents[1] if by_path and task == name else kept_in
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
@@ -284,6 +294,7 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
     bars = Bars()
     quiet_libraries()
     with bars.status("loading libraries"):
+        from synth_dspy.core.budget import Budget
         from synth_dspy.core.ledger import Ledger
         from synth_dspy.models.ledger_lm import keep_no_calls
         from synth_dspy.pipeline.defaults import complete
@@ -292,7 +303,8 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
 
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    with Ledger(run.folder / LEDGER, resume_command=run.resume_command) as ledger:
+    budget = Budget(config.max_usd, config.max_minutes)
+    with Ledger(run.folder / LEDGER, resume_command=run.resume_command, budget=budget) as ledger:
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
     if tracking_uri() is not None:

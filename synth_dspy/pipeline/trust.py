@@ -29,7 +29,7 @@ OWN_FOLDERS = ("programs", "optimizers", "eval", "data")
 SAMPLING = frozenset(
     {"temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "min_p", "stop", "seed", "n",
      "presence_penalty", "frequency_penalty", "repetition_penalty", "rollout_id", "reasoning_effort", "timeout",
-     "connections", "attempts", "max_reply_mb"}
+     "connections", "attempts", "max_reply_mb", "price"}
 )  # fmt: skip
 """Options of a model that concern sampling only, and send nothing anywhere."""
 NAMES = ("api_base", "api_key_name", "allow_http")
