@@ -19,7 +19,8 @@ import socket
 import tempfile
 import threading
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,7 +74,8 @@ class Cluster:
     def __init__(self, address: str, workers: int | None = None) -> None:
         self._ray = import_ray()
         self._temporary: Path | None = None
-        self._closing = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="synth-dspy-ray", daemon=True)
         self._workers: list[_Worker] = []
         self._changed = asyncio.Event()
         self._starting = 0
@@ -82,8 +84,7 @@ class Cluster:
         self._connect(address, workers or _WORKERS_HERE)
         try:
             self.size = workers or (_WORKERS_HERE if self._temporary else self._machines())
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="synth-dspy-ray", daemon=True).start()
+            self._thread.start()
             self.run(self._start_all())
         except BaseException:
             self.close()
@@ -152,10 +153,13 @@ class Cluster:
 
     def close(self) -> None:
         """End the workers and, if it was started here, the cluster."""
-        self._closing = True
-        self._ray.shutdown()
-        if hasattr(self, "_loop"):
+        if self._thread.is_alive():
+            with suppress(CancelledError):
+                self.run(_cancel_all())
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+        self._ray.shutdown()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -222,7 +226,7 @@ class Cluster:
         make = self._ray.remote(Worker).options(num_cpus=1, max_concurrency=10_000, scheduling_strategy="SPREAD")
         self._starting += 1
         try:
-            while self._failures < DEATHS * self.size and not self._closing:
+            while self._failures < DEATHS * self.size:
                 actor = make.remote()
                 try:
                     machine, theirs = await actor.ready.remote()
@@ -268,7 +272,7 @@ class Cluster:
 
     def _bury(self, worker: _Worker, error: Exception) -> None:
         """Take a dead worker off the list, and start another in its place."""
-        if worker not in self._workers or self._closing:
+        if worker not in self._workers:
             return
         self._workers.remove(worker)
         self._failures += 1
@@ -313,6 +317,14 @@ def _reach(address: str) -> None:
             f"The Ray cluster {address} could not be reached ({error}): start it (`ray start --head`), correct the "
             "address (of the client server, port 10001 unless set), or leave out --executor."
         ) from error
+
+
+async def _cancel_all() -> None:
+    """Cancel the other tasks of the event loop, and wait until they have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _short_folder() -> str | None:

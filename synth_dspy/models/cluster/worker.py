@@ -12,6 +12,7 @@ import os
 import pickle
 import platform
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import dspy
 from dspy import lm15
@@ -83,6 +84,9 @@ class Worker:
 
 def portable(error: Exception) -> Exception:
     """The error if it can be sent to another process, else its message."""
+    for name, value in vars(error).items():
+        if isinstance(value, MappingProxyType):  # lm15 keeps a reply's headers so, which cannot be pickled
+            setattr(error, name, dict(value))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301
     except Exception:
