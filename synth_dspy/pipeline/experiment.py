@@ -27,7 +27,7 @@ from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.spending import spending_of
 from synth_dspy.models import roles
-from synth_dspy.models.cluster.cluster import LOCAL
+from synth_dspy.models.cluster.cluster import LOCAL, open_cluster
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
@@ -217,13 +217,15 @@ class Experiment(Context):
 
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
-        if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
+        here = self.config.executor == LOCAL and not self.provider.home().exists()
+        if here and any(trains_weights(self.task.optimizers[name]) for name in names):
             start_idle_worker()
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
         names = self.config.models
         hosted = any(not getattr(names, role).startswith(roles.EMBEDDED) for role in ("student", "teacher"))
+        self.provider.cluster = open_cluster(self.config.executor, self.config.workers)
         executor = open_executor(self.config, spare=hosted)
         lms: dict[str, dspy.LM | None] = {}
         with self.bars.bar("models", 4) as advance:

@@ -72,7 +72,7 @@ class Cluster:
     """
 
     def __init__(self, address: str, workers: int | None = None) -> None:
-        self._ray = import_ray()
+        self.ray = import_ray()
         self._temporary: Path | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="synth-dspy-ray", daemon=True)
@@ -126,9 +126,9 @@ class Cluster:
                 answered: ModelCall = _returned(await worker.actor.answer.remote(spec, weights, request, call))
                 self._failures = 0
                 return answered
-            except self._ray.exceptions.RayTaskError as error:  # a bug in the worker
+            except self.ray.exceptions.RayTaskError as error:  # a bug in the worker
                 raise error.as_instanceof_cause() from None
-            except self._ray.exceptions.RayError as error:
+            except self.ray.exceptions.RayError as error:
                 self._bury(worker, error)
             finally:
                 worker.under_way -= 1
@@ -146,7 +146,7 @@ class Cluster:
             try:
                 await self._open(worker, spec, keys)
                 _returned(await worker.actor.check.remote(spec, model))
-            except self._ray.exceptions.RayError as error:
+            except self.ray.exceptions.RayError as error:
                 raise SetupError(
                     self._give_up("A worker of the Ray cluster died while it loaded a model", error)
                 ) from None
@@ -159,7 +159,7 @@ class Cluster:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
-        self._ray.shutdown()
+        self.ray.shutdown()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -184,7 +184,7 @@ class Cluster:
             options["address"] = where
         terminate = signal.getsignal(signal.SIGTERM)
         try:
-            self._ray.init(**options)
+            self.ray.init(**options)
         except Exception as error:
             if self._temporary:
                 shutil.rmtree(self._temporary, ignore_errors=True)
@@ -205,13 +205,38 @@ class Cluster:
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
 
     def _machines(self) -> int:
-        return max(1, sum(bool(node["Alive"]) for node in self._ray.nodes()))
+        return max(1, len(self._resources()))
+
+    def _resources(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+
+    def training_resources(self) -> dict[str, float]:
+        """What a training reserves: the CPUs of the smallest machine that its workers leave, and a GPU if there are
+        any; empty if no machine has room for one.
+        """
+        machines = self._resources()
+        taken = -(-self.size // max(1, len(machines)))
+        free = [machine.get("CPU", 0) - taken for machine in machines]
+        cpus = min((each for each in free if each >= 1), default=0)
+        gpus = sum(machine.get("GPU", 0) for machine in machines)
+        return ({"num_cpus": cpus, "num_gpus": 1} if gpus else {"num_cpus": cpus}) if cpus else {}
+
+    def trainings(self) -> int:
+        """How many trainings run side by side."""
+        reserved = self.training_resources()
+        if not reserved:
+            return 0
+        machines = self._resources()
+        taken = -(-self.size // max(1, len(machines)))
+        at_once = sum(int((machine.get("CPU", 0) - taken) // reserved["num_cpus"]) for machine in machines)
+        gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+        return min(at_once, gpus) if gpus else at_once
 
     async def _start_all(self) -> None:
         starts = [asyncio.ensure_future(self._start()) for _ in range(self.size)]
         _done, waiting = await asyncio.wait(starts, timeout=START_S)
         if waiting:
-            free = self._ray.available_resources().get("CPU", 0)
+            free = self.ray.available_resources().get("CPU", 0)
             raise SetupError(
                 f"The Ray cluster has started {len(self._workers)} of {self.size} workers within {START_S:g} s: each "
                 f"takes one CPU, and {free:g} are free; lower --workers, or wait until others are done."
@@ -223,14 +248,14 @@ class Cluster:
         """Start a worker, again if it dies at once; it takes calls once it is ready."""
         from synth_dspy.models.cluster.worker import Worker
 
-        make = self._ray.remote(Worker).options(num_cpus=1, max_concurrency=10_000, scheduling_strategy="SPREAD")
+        make = self.ray.remote(Worker).options(num_cpus=1, max_concurrency=10_000, scheduling_strategy="SPREAD")
         self._starting += 1
         try:
             while self._failures < DEATHS * self.size:
                 actor = make.remote()
                 try:
                     machine, theirs = await actor.ready.remote()
-                except self._ray.exceptions.RayError as error:
+                except self.ray.exceptions.RayError as error:
                     self._failures += 1
                     self._last_failure = _line(error)
                     continue
@@ -277,7 +302,7 @@ class Cluster:
         self._workers.remove(worker)
         self._failures += 1
         self._last_failure = _line(error)
-        self._ray.kill(worker.actor)  # if it is only unreachable
+        self.ray.kill(worker.actor)  # if it is only unreachable
         self._loop.create_task(self._start())
 
     def _give_up(self, what: str, error: Exception | None = None) -> str:
