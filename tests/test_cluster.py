@@ -22,6 +22,7 @@ from synth_dspy.core.usage import ModelCall
 from synth_dspy.core.versions import versions
 from synth_dspy.models import roles
 from synth_dspy.models.cluster.cluster import Cluster, open_cluster
+from synth_dspy.models.cluster.process import at_once, reserved_by
 from synth_dspy.models.cluster.worker import Worker
 from synth_dspy.pipeline.saved_files import read_saved
 from synth_dspy.pipeline.trust import Caller
@@ -90,6 +91,7 @@ class FakeRay(ModuleType):
 
     def __init__(self, deadly: str) -> None:
         super().__init__("ray")
+        self.versions = versions()
         self.exceptions = ModuleType("ray.exceptions")
         self.exceptions.RayError = type("RayError", (Exception,), {})
         self.exceptions.RayTaskError = type("RayTaskError", (self.exceptions.RayError,), {})
@@ -119,7 +121,7 @@ class FakeRay(ModuleType):
             return SimpleNamespace(remote=call)
 
         return SimpleNamespace(
-            ready=method("ready", ("host", versions())), open=method("open", None), answer=method("answer", None)
+            ready=method("ready", ("host", self.versions)), open=method("open", None), answer=method("answer", None)
         )
 
 
@@ -139,9 +141,19 @@ def test_workers_that_do_not_start(fake: FakeRay) -> None:
     assert fake.made == 6
 
 
+@pytest.mark.parametrize("fake", [""], indirect=True)
+def test_a_worker_with_another_version_is_refused(fake: FakeRay) -> None:
+    fake.versions["dspy"] = "2.0"
+    with pytest.raises(
+        SetupError, match=r"^The Ray worker on host has dspy 2\.0, and this machine .*: install the same"
+    ):
+        Cluster("ray", 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("fake", ["answer"], indirect=True)
-def test_a_call_of_which_every_worker_dies(fake: FakeRay, tmp_path: Path) -> None:
-    cluster = Cluster("ray", 2)
+def test_a_call_of_which_every_worker_dies(fake: FakeRay, workers: int, tmp_path: Path) -> None:
+    cluster = Cluster("ray", workers)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         lm = roles.lm_for("openai/mock", role="student", ledger=ledger, cluster=cluster, api_base="http://127.0.0.1:1")
         with pytest.raises(
@@ -150,6 +162,24 @@ def test_a_call_of_which_every_worker_dies(fake: FakeRay, tmp_path: Path) -> Non
             lm("Hello")
         assert ledger.totals()[0]["failures"] == 1
     cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "reserved", "fit"),
+    [
+        ([{"CPU": 4.0}], 2, {"num_cpus": 2.0}, 1),  # two cores on this machine
+        ([{"CPU": 2.0}, {"CPU": 2.0}], 2, {"num_cpus": 1.0}, 2),
+        ([{"CPU": 17.0}, {"CPU": 9.0}], 2, {"num_cpus": 8.0}, 3),
+        ([{"CPU": 17.0, "GPU": 1.0}, {"CPU": 9.0}], 2, {"num_cpus": 8.0, "num_gpus": 1}, 1),
+        ([{"CPU": 1.0}], 1, {}, 0),
+    ],
+)
+def test_room_for_trainings(
+    machines: list[dict[str, float]], workers: int, reserved: dict[str, float], fit: int
+) -> None:
+    cluster: Any = SimpleNamespace(size=workers, machines=lambda: machines)
+    assert (reserved_by(cluster), at_once(cluster)) == (reserved, fit)
+    assert at_once(None) == 0
 
 
 def test_other_weights_in_a_worker_are_refused(tmp_path: Path) -> None:

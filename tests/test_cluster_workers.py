@@ -22,6 +22,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.models import roles
 from synth_dspy.models.cluster.cluster import Cluster, close_cluster, open_cluster
+from synth_dspy.models.cluster.process import RemoteProcess
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline.apply.job import Applied, Job, apply_program
 from synth_dspy.pipeline.saved_files import read_saved
@@ -144,6 +145,20 @@ def test_errors_keep_their_types_and_are_counted(cluster: Cluster, server: Serve
         assert type(raised.value).__name__ == "ContextWindowExceededError"
         (totals,) = ledger.totals()
         assert (totals["failures"], totals["calls"]) == (2, 0)
+
+
+def test_a_child_in_the_cluster_passes_its_lines_and_its_status_on(cluster: Cluster, tmp_path: Path) -> None:
+    code = "import os, sys; print(os.environ.get('OMP_NUM_THREADS')); print(os.getcwd(), flush=True); sys.exit('no')"
+    with RemoteProcess(cluster, ["-c", code], tmp_path / "errors", {"OMP_NUM_THREADS": "7"}) as process:
+        assert list(process.stdout) == ["7\n", f"{os.getcwd()}\n"]
+        assert process.poll() == 1
+    assert (tmp_path / "errors").read_text() == "no\n"
+    waits = "import time; print('began', flush=True); time.sleep(60)"
+    with RemoteProcess(cluster, ["-c", waits], tmp_path / "errors", {}) as process:
+        for line in process.stdout:
+            assert line == "began\n"
+            process.terminate()
+        assert process.poll() == -signal.SIGTERM
 
 
 def test_keys_reach_the_workers_but_not_the_logs(

@@ -19,6 +19,7 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
+from synth_dspy.models.cluster.process import at_once
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
 from synth_dspy.training.facts import TrainingFacts
@@ -151,16 +152,15 @@ def compile_arms(
     def compile_one(name: str, progress: Callable[[int, int], None] | None) -> None:
         made[name] = _compile_arm(context, name, rows, resources, objective, provider, progress)
 
-    cluster = provider.cluster
     trained = [name for name in names if trains_weights(context.task.optimizers[name])]
-    at_once = min(len(trained), cluster.trainings()) if cluster is not None else 1
+    together = min(len(trained), at_once(provider.cluster))
     for name in names:
-        if at_once < 2 or name not in trained:
+        if together < 2 or name not in trained:
             with context.bars.bar(f"arm: {name}", None) as bar:
                 compile_one(name, bar.reach)
-    if at_once >= 2:
+    if together >= 2:
         with context.bars.bar(f"arms: {', '.join(trained)}", len(trained)) as bar:
-            for outcome in Executor(at_once).map(lambda name: compile_one(name, None), trained, progress=bar):
+            for outcome in Executor(together).map(lambda name: compile_one(name, None), trained, progress=bar):
                 outcome.unwrap()
     programs = {name: program for name in names if (program := made[name][0]) is not None}
     return programs, [made[name][1] for name in names]

@@ -27,7 +27,8 @@ from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.spending import spending_of
 from synth_dspy.models import roles
-from synth_dspy.models.cluster.cluster import LOCAL, open_cluster
+from synth_dspy.models.cluster.cluster import open_cluster
+from synth_dspy.models.cluster.connecting import LOCAL
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned

@@ -23,7 +23,7 @@ from typing import Any
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.cluster.cluster import Cluster
-from synth_dspy.models.cluster.process import RemoteProcess
+from synth_dspy.models.cluster.process import RemoteProcess, at_once
 from synth_dspy.models.weights.trained import SPEC, read_result
 from synth_dspy.training.spec import ERRORS, FROM_STDIN
 
@@ -68,7 +68,7 @@ class TrainingProcess:
         last: Mapping[str, Any] = {}
         status = None
         starts: tuple[Callable[[Path], _Child | None], ...] = (_idle.assign, _open)
-        if self._cluster is not None and self._cluster.trainings():
+        if self._cluster is not None and at_once(self._cluster):
             starts = (partial(_open_remote, self._cluster),)
         for start in starts:
             child = self._start(start, spec)

@@ -3,47 +3,34 @@
     cluster = open_cluster("ray", workers=2)      # one per process, closed at exit; None for "local"
 
 What goes to a worker is a model call: a request, of which the answer comes back. A worker that dies costs the calls
-that it had under way, which other workers make again; another worker starts in its place. Ray is imported here only,
-and only where a setting names it.
+that it had under way, which other workers make again; another worker starts in its place. Ray is imported only
+where a setting names it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
-import os
 import shutil
-import signal
-import socket
-import tempfile
 import threading
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from dspy import lm15
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.masking import mask_message
 from synth_dspy.core.usage import ModelCall
 from synth_dspy.core.versions import versions
+from synth_dspy.models.cluster.connecting import LOCAL, address_of, connect, import_ray, line_of, new_folder
 
-LOCAL = "local"
-ADDRESS = "RAY_ADDRESS"
-"""Ray's own environment variable, which `ray job submit` sets."""
 DEATHS = 3
 """After so many deaths of workers, one after the other, a call or a worker is not tried again."""
 START_S = 180.0
 """How long workers may take to start: Python and the libraries are imported, perhaps from a slow disk."""
 _WORKERS_HERE = 2
-_CONNECT_S = 10.0
-_OBJECTS = 256 * 10**6
-"""Bytes of Ray's object store on this machine: only requests and replies over 100 KB go through it."""
 _SAME = ("synth_dspy", "dspy", "openvino-genai")
 """Packages that determine the answers or the protocol between driver and worker."""
 
@@ -73,7 +60,8 @@ class Cluster:
 
     def __init__(self, address: str, workers: int | None = None) -> None:
         self.ray = import_ray()
-        self._temporary: Path | None = None
+        place = address_of(address)
+        self._folder = new_folder() if place == LOCAL else None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="synth-dspy-ray", daemon=True)
         self._workers: list[_Worker] = []
@@ -81,9 +69,10 @@ class Cluster:
         self._starting = 0
         self._failures = 0
         self._last_failure = ""
-        self._connect(address, workers or _WORKERS_HERE)
+        self._tasks: set[asyncio.Task[None]] = set()
         try:
-            self.size = workers or (_WORKERS_HERE if self._temporary else self._machines())
+            connect(place, workers or _WORKERS_HERE, self._folder)
+            self.size = workers or (_WORKERS_HERE if self._folder else len(self.machines()))
             self._thread.start()
             self.run(self._start_all())
         except BaseException:
@@ -160,96 +149,39 @@ class Cluster:
             self._thread.join()
         self._loop.close()
         self.ray.shutdown()
-        if self._temporary:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _connect(self, address: str, workers: int) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        where = os.environ.get(ADDRESS, "") if address == "ray" else address
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        if where in ("", LOCAL):
-            # Short, because the paths of sockets in it are limited to 107 bytes.
-            self._temporary = Path(tempfile.mkdtemp(prefix="ray-", dir=_short_folder()))
-            options |= {
-                "address": LOCAL,
-                "include_dashboard": False,
-                "object_store_memory": _OBJECTS,
-                "num_cpus": workers + (os.cpu_count() or 1),  # the others are for trainings
-                "_temp_dir": str(self._temporary),
-            }
-            self._show_package()
-        else:
-            _reach(where)
-            options["address"] = where
-        terminate = signal.getsignal(signal.SIGTERM)
-        try:
-            self.ray.init(**options)
-        except Exception as error:
-            if self._temporary:
-                shutil.rmtree(self._temporary, ignore_errors=True)
-            raise SetupError(
-                f"The Ray cluster {where or 'on this machine'} could not be used: {_line(error)}. Leave out --executor "
-                "to run without it."
-            ) from error
-        finally:  # Ray puts its own in place
-            if threading.current_thread() is threading.main_thread() and terminate is not None:
-                signal.signal(signal.SIGTERM, terminate)
-
-    @staticmethod
-    def _show_package() -> None:
-        """Let workers on this machine, which inherit the environment, import the package from where it is here."""
-        package = str(Path(__file__).resolve().parents[3])
-        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if package not in paths:
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
-
-    def _machines(self) -> int:
-        return max(1, len(self._resources()))
-
-    def _resources(self) -> list[dict[str, float]]:
+    def machines(self) -> list[dict[str, float]]:
+        """The resources of each machine."""
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
-    def training_resources(self) -> dict[str, float]:
-        """What a training reserves: the CPUs of the smallest machine that its workers leave, and a GPU if there are
-        any; empty if no machine has room for one.
-        """
-        machines = self._resources()
-        taken = -(-self.size // max(1, len(machines)))
-        free = [machine.get("CPU", 0) - taken for machine in machines]
-        cpus = min((each for each in free if each >= 1), default=0)
-        gpus = sum(machine.get("GPU", 0) for machine in machines)
-        return ({"num_cpus": cpus, "num_gpus": 1} if gpus else {"num_cpus": cpus}) if cpus else {}
-
-    def trainings(self) -> int:
-        """How many trainings run side by side."""
-        reserved = self.training_resources()
-        if not reserved:
-            return 0
-        machines = self._resources()
-        taken = -(-self.size // max(1, len(machines)))
-        at_once = sum(int((machine.get("CPU", 0) - taken) // reserved["num_cpus"]) for machine in machines)
-        gpus = int(sum(machine.get("GPU", 0) for machine in machines))
-        return min(at_once, gpus) if gpus else at_once
-
     async def _start_all(self) -> None:
-        starts = [asyncio.ensure_future(self._start()) for _ in range(self.size)]
-        _done, waiting = await asyncio.wait(starts, timeout=START_S)
+        starts = [self._begin() for _ in range(self.size)]
+        done, waiting = await asyncio.wait(starts, timeout=START_S)
         if waiting:
             free = self.ray.available_resources().get("CPU", 0)
             raise SetupError(
                 f"The Ray cluster has started {len(self._workers)} of {self.size} workers within {START_S:g} s: each "
                 f"takes one CPU, and {free:g} are free; lower --workers, or wait until others are done."
             )
+        for start in done:
+            start.result()
         if not self._workers:
             raise SetupError(self._give_up("No worker of the Ray cluster could be started"))
+
+    def _begin(self) -> asyncio.Task[None]:
+        self._starting += 1
+        task = asyncio.ensure_future(self._start())
+        self._tasks.add(task)  # the event loop alone would not keep it
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _start(self) -> None:
         """Start a worker, again if it dies at once; it takes calls once it is ready."""
         from synth_dspy.models.cluster.worker import Worker
 
         make = self.ray.remote(Worker).options(num_cpus=1, max_concurrency=10_000, scheduling_strategy="SPREAD")
-        self._starting += 1
         try:
             while self._failures < DEATHS * self.size:
                 actor = make.remote()
@@ -257,7 +189,7 @@ class Cluster:
                     machine, theirs = await actor.ready.remote()
                 except self.ray.exceptions.RayError as error:
                     self._failures += 1
-                    self._last_failure = _line(error)
+                    self._last_failure = line_of(error)
                     continue
                 self._require_same(machine, theirs)
                 self._workers.append(_Worker(actor))
@@ -279,7 +211,10 @@ class Cluster:
         while not self._workers:
             if not self._starting:
                 raise SetupError(self._give_up("All workers of the Ray cluster died"))
-            await self._changed.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), START_S)
+                continue
+            raise SetupError(self._give_up(f"All workers of the Ray cluster died, and none started in {START_S:g} s"))
         return min(self._workers, key=lambda worker: worker.under_way)
 
     def _wake(self) -> None:
@@ -301,47 +236,16 @@ class Cluster:
             return
         self._workers.remove(worker)
         self._failures += 1
-        self._last_failure = _line(error)
+        self._last_failure = line_of(error)
         self.ray.kill(worker.actor)  # if it is only unreachable
-        self._loop.create_task(self._start())
+        self._begin()
 
     def _give_up(self, what: str, error: Exception | None = None) -> str:
-        why = _line(error) if error else self._last_failure
+        why = line_of(error) if error else self._last_failure
         return (
             f"{what} ({why}): see the logs of Ray on that machine (memory is the usual cause), lower --concurrency or "
             "--workers, or go on without --executor; no answered call is lost."
         )
-
-
-def import_ray() -> Any:
-    """The package `ray`.
-
-    Raises:
-        SetupError: it is not installed.
-    """
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise SetupError("--executor ray needs Ray: pip install 'synth_dspy[ray]'.") from error
-    return ray
-
-
-def _reach(address: str) -> None:
-    """Fail at once if nobody listens at an address; Ray itself would try for minutes.
-
-    Raises:
-        SetupError: nobody does.
-    """
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        if parts.hostname and parts.port:  # not `auto`
-            socket.create_connection((parts.hostname, parts.port), _CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        raise SetupError(
-            f"The Ray cluster {address} could not be reached ({error}): start it (`ray start --head`), correct the "
-            "address (of the client server, port 10001 unless set), or leave out --executor."
-        ) from error
 
 
 async def _cancel_all() -> None:
@@ -352,22 +256,10 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _short_folder() -> str | None:
-    """A folder for temporary files whose path is short, if there is one."""
-    return next((each for each in (tempfile.gettempdir(), "/tmp") if len(each) < 30 and os.path.isdir(each)), None)  # noqa: S108
-
-
 def _returned(value: Any) -> Any:
     if isinstance(value, Exception):
         raise value
     return value
-
-
-def _line(error: BaseException) -> str:
-    """The message of one of Ray's errors, which have many lines, the cause among the last."""
-    lines = [line.strip() for line in mask_message(str(error)).splitlines() if line.strip()]
-    causes = [line for line in lines if "Error: " in line]
-    return (causes[-1] if causes else " ".join(lines[:2]))[:300].rstrip(".") or type(error).__name__
 
 
 _cluster: tuple[tuple[str, int | None], Cluster] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,32 @@ from synth_dspy.models.cluster.cluster import Cluster
 
 THREADS = "OMP_NUM_THREADS"
 """Ray sets it to the number of CPUs that an actor reserves, which would change the order of summation."""
+
+
+def reserved_by(cluster: Cluster) -> dict[str, float]:
+    """What a training reserves: the CPUs that workers leave on the smallest machine, and a GPU if there are any; empty
+    if no machine has room for one.
+    """
+    cpus = min((free for free in _free_cpus(cluster) if free >= 1), default=0)
+    gpus = sum(machine.get("GPU", 0) for machine in cluster.machines())
+    return {} if not cpus else {"num_cpus": cpus, "num_gpus": 1} if gpus else {"num_cpus": cpus}
+
+
+def at_once(cluster: Cluster | None) -> int:
+    """How many trainings run on the cluster side by side; 0 if they run in this process's children."""
+    reserved = {} if cluster is None else reserved_by(cluster)
+    if cluster is None or not reserved:
+        return 0
+    fit = sum(int(free // reserved["num_cpus"]) for free in _free_cpus(cluster))
+    gpus = int(sum(machine.get("GPU", 0) for machine in cluster.machines()))
+    return min(fit, gpus) if gpus else fit
+
+
+def _free_cpus(cluster: Cluster) -> list[float]:
+    """The CPUs of each machine without those of its workers, which are spread evenly."""
+    machines = cluster.machines()
+    workers = math.ceil(cluster.size / max(1, len(machines)))
+    return [machine.get("CPU", 0) - workers for machine in machines]
 
 
 class Child:
@@ -40,7 +67,8 @@ class Child:
                 env={**own, **environment},
             )
         assert self._process.stdout is not None
-        yield from self._process.stdout
+        for line in self._process.stdout:  # noqa: UP028 - Ray does not take `yield from` a file
+            yield line
         yield self._process.wait()
 
     def stop(self) -> None:
@@ -64,7 +92,7 @@ class RemoteProcess:
     ) -> None:
         self.returncode: int | None = None
         self._ray = cluster.ray
-        self._actor = cluster.ray.remote(Child).options(max_concurrency=2, **cluster.training_resources()).remote()
+        self._actor = cluster.ray.remote(Child).options(max_concurrency=2, **reserved_by(cluster)).remote()
         threads = {THREADS: os.environ[THREADS]} if THREADS in os.environ else {}
         streaming = self._actor.lines.options(num_returns="streaming")
         self._items = streaming.remote(list(arguments), str(errors), os.getcwd(), {**environment, **threads})
@@ -78,6 +106,8 @@ class RemoteProcess:
                     self.returncode = value
                 else:
                     yield value
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
         except self._ray.exceptions.RayError:  # the machine, or Ray's process on it, died
             self.returncode = -SIGKILL
 
