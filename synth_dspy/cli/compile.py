@@ -64,14 +64,28 @@ def main(args: list[str]) -> int:
             )
         caller = Caller(trusted, api_base, api_key_name, allow_http, True, *_cluster(executor, workers))
         return _show(resume_run(name, resumed, folder, caller, typed=typed, limits=limits), began)
+    here, config, words = configured(name, rest, toml)
+    typed = mask_message(f"{command('compile')} {shlex.join([name, *words, *(['--config', toml] if toml else [])])}")
+    return _show(start(here, name, config, typed=typed), began)
+
+
+def configured(name: str, rest: list[str], toml: str | None) -> tuple[Path, CompileConfig, list[str]]:
+    """The workspace, the configuration of a task's run, and its flags without their short forms.
+
+    Args:
+        name: the task's.
+        rest: the flags.
+        toml: a configuration file that they override.
+
+    Raises:
+        SetupError: there is no such task, file or option.
+    """
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
-    rest = short_flags(model, rest)
-    typed = mask_message(f"{command('compile')} {shlex.join([name, *rest, *(['--config', toml] if toml else [])])}")
-    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
-    about = f"{usage}\n{options_help()}"
-    config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))
-    return _show(start(here, name, config, typed=typed), began)
+    words = short_flags(model, rest)
+    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), words)
+    about = f"{USAGE.format(compile=command('compile'))}\n{options_help()}"
+    return here, absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest)), words
 
 
 def _tasks_here() -> str:

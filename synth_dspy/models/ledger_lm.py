@@ -176,20 +176,24 @@ class LedgerEngine:
             text = json.dumps({"refused": mask_message(str(response))})
             call = replace(call, response=text, status="refused", latency_s=seconds)
         else:
-            usage = response.usage
-            data = response.provider_data or {}
-            call = replace(
-                call,
-                response=json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False),
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                latency_s=data.get("latency_seconds", seconds),
-                cpu_s=data.get("cpu_seconds"),
-                cost_usd=data.get("cost_usd"),
-            )
+            call = answered(call, response, seconds)
         if self.ledger:
             self.ledger.record(call)
         return call
+
+
+def answered(call: ModelCall, response: lm15.Response, seconds: float | None) -> ModelCall:
+    """The call with its answer; `seconds` is how long it took, unless the engine has measured it."""
+    usage, data = response.usage, response.provider_data or {}
+    return replace(
+        call,
+        response=json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        latency_s=data.get("latency_seconds", seconds),
+        cpu_s=data.get("cpu_seconds"),
+        cost_usd=data.get("cost_usd"),
+    )
 
 
 class AsyncLedgerEngine:
@@ -233,22 +237,7 @@ class Delegate:
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
-            return self._priced(self._checked(self.lm(request)), request)
-
-    def _checked(self, response: lm15.Response) -> lm15.Response:
-        """Mask the environment's secrets in a response, since its provider may echo them.
-
-        Raises:
-            ModelError: the response is too long.
-        """
-        text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
-        if len(text) > self.max_bytes:
-            raise ModelError(
-                f"The model {self.lm.model} failed a call: its reply is longer than {self.max_bytes / 1e6:g} MB "
-                "(--models.max-reply-mb)."
-            )
-        kept = replace_surrogates(mask_reply(text, environment_secrets()))
-        return response if kept == text else response_from_dict(json.loads(kept))
+            return self._priced(checked(self.lm(request), self.max_bytes), request)
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
         """The response with its cost: at the price that is set, by DSPy's estimate, or at the list price."""
@@ -267,7 +256,23 @@ class AsyncDelegate(Delegate):
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
-            return self._priced(self._checked(await self.lm.acall(request)), request)
+            return self._priced(checked(await self.lm.acall(request), self.max_bytes), request)
+
+
+def checked(response: lm15.Response, max_bytes: int) -> lm15.Response:
+    """The response with the environment's secrets masked, since its provider may echo them.
+
+    Raises:
+        ModelError: the response is longer than `max_bytes`.
+    """
+    text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
+    if len(text) > max_bytes:
+        raise ModelError(
+            f"The model {response.model} failed a call: its reply is longer than {max_bytes / 1e6:g} MB "
+            "(--models.max-reply-mb)."
+        )
+    kept = replace_surrogates(mask_reply(text, environment_secrets()))
+    return response if kept == text else response_from_dict(json.loads(kept))
 
 
 class LedgerLM(dspy.LM):

@@ -20,14 +20,25 @@ Price = tuple[float, float]
 _FILE = "model_prices_and_context_window_backup.json"
 
 
-def list_price(model: str) -> Price | None:
-    """The list price of a model string such as `openai/gpt-4o-mini`; None if the list does not have it."""
-    entries = _cost_map()
-    entry = entries.get(model) or entries.get(model.partition("/")[2])
-    sides = [entry.get(f"{side}_cost_per_token") if entry else None for side in ("input", "output")]
+def list_price(model: str, *, batch: bool = False) -> Price | None:
+    """The list price of a model string such as `openai/gpt-4o-mini`; None if the list does not have it.
+
+    Args:
+        model: the model string.
+        batch: whether of batch inference.
+    """
+    facts, kind = model_facts(model), "_batches" if batch else ""
+    sides = [facts.get(f"{side}_cost_per_token{kind}") for side in ("input", "output")]
     if any(not isinstance(side, int | float) for side in sides):
         return None
     return float(sides[0]), float(sides[1])  # type: ignore[arg-type]
+
+
+def model_facts(model: str) -> dict[str, Any]:
+    """What litellm's list says of a model string: prices, capabilities; empty if it is not in it."""
+    entries = _cost_map()
+    facts: dict[str, Any] = entries.get(model) or entries.get(model.partition("/")[2]) or {}
+    return facts
 
 
 def given_price(price: Sequence[float] | None, role: str) -> Price | None:

@@ -2,7 +2,7 @@
 
 `embedded/<name or path>` is served in this process; anything else is as for dspy.LM. Chat models behind
 OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) use this package's HTTP engine, the others
-(`bedrock/...`, `ollama_chat/...`, ...) DSPy's.
+(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` is Amazon Bedrock, through boto3.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def lm_for(
             `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
             unencrypted to another machine), `timeout` in seconds, `connections` (maximum concurrent requests),
             `attempts` per call, `max_reply_mb` (a longer reply is a failed attempt), and `price`: US dollars per
-            million input and output tokens, by default the list price. None means not given.
+            million input and output tokens, by default the list price. For Bedrock also `batch`, the arguments of a
+            `BatchEngine`. None means not given.
 
     Raises:
         SetupError: the model string is malformed, no such embedded model exists, the key is missing, or would be sent
@@ -73,10 +74,14 @@ def lm_for(
     prefix, slash, name = model.partition("/")
     if not model or (slash and not name):
         raise SetupError(f"The model string {model!r} of the role {role} names no model: write it as provider/name.")
+    if "batch" in params and prefix != "bedrock":
+        raise SetupError(f"Batch jobs are Bedrock's, and the {role} is {model}: leave out --aws.batch.")
     if model.startswith(EMBEDDED):
         make = _embedded_lm
     elif prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
         make = _http_lm
+    elif prefix == "bedrock":
+        make = _bedrock_lm
     else:
         make = _dspy_lm
     sent = {name: value for name, value in params.items() if name != "provider"}  # which trains, and stays here
@@ -85,7 +90,7 @@ def lm_for(
     except (LMError, ValueError) as error:
         why = mask_message(" ".join(str(error).split()))
         raise SetupError(f"The {role} model {model} cannot be set up: {why}.") from error
-    if cluster is not None:
+    if cluster is not None and "batch" not in sent:  # a batch job is one for all calls
         from synth_dspy.models.cluster.engine import ClusterEngine
 
         lm.engine.inner = ClusterEngine(cluster, lm.engine.inner, model, role, sent)
@@ -129,6 +134,27 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     engine = HttpEngine(api_base, api_key=key, key_name=key_name, **settings)
     wrapped = LedgerEngine(engine, ledger=ledger, role=role)
     return LedgerLM(model, engine=wrapped, portable={"api_base": without_credentials(api_base)}, **params)
+
+
+def _bedrock_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+    from synth_dspy.models.bedrock.engine import AsyncBedrockEngine, BedrockEngine
+    from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
+
+    for name in ("api_key_name", "allow_http"):  # credentials are the standard chain's, and are never sent
+        params.pop(name, None)
+    names = ("timeout", "connections", "attempts", "max_reply_mb")
+    settings = {name: params.pop(name) for name in names if name in params}
+    settings["price"] = given_price(params.pop("price", None), role)
+    address = params.pop("api_base", None)
+    batch = params.pop("batch", None)
+    engine: Any = BedrockEngine(endpoint=address, **settings)
+    if batch is not None:
+        from synth_dspy.models.bedrock.batch import BatchEngine
+
+        engine = BatchEngine(engine, **batch)
+    wrapped = LedgerEngine(engine, asynchronous=None if batch else AsyncBedrockEngine(engine), ledger=ledger, role=role)
+    portable = {"api_base": without_credentials(address)} if address else {}
+    return LedgerLM(model, engine=wrapped, portable=portable, **params)
 
 
 def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
@@ -182,6 +208,10 @@ def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = 
         from synth_dspy.models.embedder import EmbeddedEmbedder
 
         return EmbeddedEmbedder(name)
+    if prefix == "bedrock":
+        from synth_dspy.models.bedrock.embedder import BedrockEmbedder
+
+        return BedrockEmbedder(model, endpoint=api_base)
     own_key = api_base is None or model.partition("/")[0] in OWN_API
     _refuse_plain_http(model, api_base, None if own_key else "OPENAI_API_KEY", role="embedder", allowed=allow_http)
     return HostedEmbedder(model, api_base=api_base)

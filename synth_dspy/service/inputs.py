@@ -48,6 +48,7 @@ class Inputs:
 
     def __init__(self, program: dspy.Module) -> None:
         types, required = declared_inputs(program)
+        inner = program.program if isinstance(program, Answering) else program
         fields = {name: kind if name in required else NotRequired[kind] for name, kind in types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
             TypedDict("Inputs", fields)  # type: ignore[operator]
@@ -58,7 +59,7 @@ class Inputs:
         except Exception:  # a type of the user's own
             schema = {}
         texts = frozenset(name for name, kind in types.items() if kind is str)
-        self.shape = Shape(tuple(types), required, texts, schema, _suggestions(program))
+        self.shape = Shape(tuple(types), required, texts, schema, _suggestions(inner))
 
     def check(self, given: Any) -> dict[str, Any]:
         """The inputs, converted to their types.
@@ -95,7 +96,6 @@ def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceEr
 
 def _suggestions(program: dspy.Module) -> dict[str, tuple[str, ...]]:
     """The documents of a program that searches them, if they are not too many to choose from."""
-    inner = program.program if isinstance(program, Answering) else program
-    list_documents = getattr(getattr(inner, "retriever", None), "documents", None)
-    documents = list_documents() if isinstance(inner, RetrieveAndAnswer) and list_documents is not None else []
+    list_documents = getattr(getattr(program, "retriever", None), "documents", None)
+    documents = list_documents() if isinstance(program, RetrieveAndAnswer) and list_documents is not None else []
     return {"document": tuple(documents)} if 0 < len(documents) <= _SUGGESTED else {}

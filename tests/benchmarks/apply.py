@@ -109,7 +109,8 @@ def kill(program: Path, home: Path, rows: Path, given: argparse.Namespace) -> No
     """The same job, on a copy of the input, killed and resumed."""
     copy, log, out = home / "again.parquet", home / "killed.log", home / "again.csv"
     copy.write_bytes(rows.read_bytes())
-    stops = sorted(random.Random(0).uniform(0.1, 0.9) for _ in range(given.kills))
+    rng = random.Random(0)
+    stops = sorted(rng.uniform(0.1, 0.9) for _ in range(given.kills))
     with server(log=str(log)) as api_base:
         typed = command(program, copy, out, api_base, given.concurrency)
         for share in stops:

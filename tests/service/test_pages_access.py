@@ -100,7 +100,7 @@ def test_pages_take_nothing_from_elsewhere(serve: Serve) -> None:
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "<script>" not in page.text
         for path in re.findall(r'(?:href|src)="([^"]+)"', page.text):
-            assert path.startswith(("/", "#"))
+            assert path.startswith(("/", "#", "data:,"))
             assert not path.startswith("//")
         assert service.client.get("/pages/style.css").headers["content-type"].startswith("text/css")
         assert service.client.get("/pages/..%2fsite.py").status_code == 404
