@@ -4,8 +4,8 @@
     python tests/benchmarks/cluster.py simulate                       # on paper, from measured rates
 
 `measure` asks a loopback server with latency, so it is bound by latency, as with a model elsewhere. `simulate` is a
-closed queueing network (Lavenberg and Reiser 1980, exact mean value analysis): as many customers as calls may be under way,
-one queue for the driver, which takes a fixed time for each call, and a delay for the model's answer.
+closed queueing network (exact mean value analysis, Reiser and Lavenberg 1980): as many customers as calls may be under
+way, one queue for the driver, which takes a fixed time for each call, and a delay for the model's answer.
 """
 
 from __future__ import annotations

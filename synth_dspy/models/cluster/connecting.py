@@ -40,7 +40,6 @@ def connect(address: str, workers: int, folder: Path | None) -> None:
         SetupError: Ray is not installed, or the cluster cannot be reached or used.
     """
     ray = import_ray()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "configure_logging": False}
     if folder is not None:
@@ -86,6 +85,8 @@ def import_ray() -> Any:
     Raises:
         SetupError: it is not installed.
     """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 unless set, too few on a busy machine
     try:
         import ray
         import ray.exceptions
