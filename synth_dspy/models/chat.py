@@ -1,7 +1,7 @@
 """Rendering chats with a model's own template, alike in training and in serving.
 
-Three habits of templates are evened out: a base model has none and gets a plain one; some refuse a system message, which
-then opens the first message of the user; a reasoning model is asked for the answer alone.
+Three habits of templates are evened out: a base model has none and gets a plain one; some refuse a system message,
+which then opens the first message of the user; a reasoning model is asked for the answer alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 
 _PLAIN = (
-    "{% for message in messages %}{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant'}[message['role']] }}: "
-    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n\\n' }}{% endfor %}"
+    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 PLAIN_STOP = "\n\nUser:"
@@ -33,7 +33,9 @@ def open_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # of the tokenizers library, too
         why = str(error).strip().split("\n", 1)[0]
-        raise SetupError(f"{folder} has no tokenizer that can be loaded: {why}; copy the model's folder whole") from error
+        raise SetupError(
+            f"{folder} has no tokenizer that can be loaded: {why}; copy the model's folder whole"
+        ) from error
     if not tokenizer.chat_template:
         if tokenizer.eos_token is None:
             raise SetupError(f"{folder} has neither a chat template nor an end token; name an instruction-tuned model")

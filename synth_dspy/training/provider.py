@@ -285,7 +285,7 @@ def training_of(model: str) -> Path | None:
 
 
 def weights_of(model: str) -> Path | None:
-    """The tuned weights of a model trained here, or None: its merged file, or the adapter that is served on its base."""
+    """The tuned weights of a model trained here, or None: its merged file, or the adapter served on its base."""
     if model.startswith(SERVED):
         served_model = servers().where(model.removeprefix(SERVED))
         path = None if served_model is None else served_model[1]

@@ -105,7 +105,10 @@ def token_logps(model: Any, packed: Packed) -> torch.Tensor:
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     states = base.base_model(
-        input_ids=packed.input_ids, position_ids=packed.position_ids, attention_mask=_masks(base, packed), use_cache=False
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask=_masks(base, packed),
+        use_cache=False,
     ).last_hidden_state[0]
     head = base.get_output_embeddings()
     cap = getattr(base.config, "final_logit_softcapping", None)  # Gemma 2's
@@ -140,7 +143,9 @@ def _masks(model: Any, packed: Packed) -> Any:
         if config._attn_implementation != "eager":
             return allowed
         kind = model.dtype
-        return torch.zeros(allowed.shape, dtype=kind, device=allowed.device).masked_fill(~allowed, torch.finfo(kind).min)
+        return torch.zeros(allowed.shape, dtype=kind, device=allowed.device).masked_fill(
+            ~allowed, torch.finfo(kind).min
+        )
 
     if kinds:
         masks = {"full_attention": for_model(mask), "sliding_attention": for_model(near)}

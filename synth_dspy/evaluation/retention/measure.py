@@ -191,7 +191,7 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
     """Perplexity of a text under a model in the embedded server: exp of the mean negative log-likelihood.
 
     Args:
-        model: a GGUF file, or a folder with an OpenVINO model.
+        model: a GGUF file, or a model folder.
         text: general text; its first `window` tokens are read in one pass.
         window: tokens, at most the model's context.
 

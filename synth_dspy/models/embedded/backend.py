@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
@@ -112,8 +112,8 @@ def describe(model: Path, name: str) -> str:
     engine, why = _engine(model)
     if engine == "openvino":
         return f"{name} is served by OpenVINO on the CPU in {precision()}, because {why}."
-    from synth_dspy.models.embedded.torch_model import base_of, place
     from synth_dspy.models.chat import has_plain_template, open_tokenizer
+    from synth_dspy.models.embedded.torch_model import base_of, place
 
     device, dtype = place()
     plain = has_plain_template(open_tokenizer(base_of(model)[0]))

@@ -135,7 +135,9 @@ def estimate_gib(path: Path, settings: ServerSettings) -> float:
         from synth_dspy.models.embedded.torch_model import base_of, place
 
         wider = 2 if place()[1] == "float32" else 1  # weights of 16 bits in 32
-        weights = sum(wider * file.stat().st_size for part in {*base_of(path)} if part for file in part.glob("*.safetensors"))
+        weights = sum(
+            wider * file.stat().st_size for part in {*base_of(path)} if part for file in part.glob("*.safetensors")
+        )
     elif path.is_dir():
         weights = 2 * sum(file.stat().st_size for file in path.iterdir())
     else:

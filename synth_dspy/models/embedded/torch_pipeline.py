@@ -6,6 +6,7 @@ Its thread runs the model; `step` waits for it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,9 +46,7 @@ class HfTokenizer:
 
     def text(self, ids: Sequence[int]) -> str:
         """A reply's text, without special tokens."""
-        return str(
-            self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class TransformersPipeline:
@@ -59,6 +58,7 @@ class TransformersPipeline:
 
         from synth_dspy.models.embedded.decoding import Decoder
 
+        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)  # errors are raised, too
         folder, _ = base_of(path)
         tokenizer = chat.open_tokenizer(folder)
         self._model, self._base = load_model(path)
