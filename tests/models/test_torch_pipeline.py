@@ -52,7 +52,7 @@ def reference(folder: Path, ids: list[int], **config: Any) -> list[float]:
 
 def differences(folder: Path, server: ModelServer, length: int, **config: Any) -> list[float]:
     """How far the log-probabilities of a reply to so many tokens are from those of one forward pass."""
-    words = "".join(f"The supplier delivers {n * n} goods; payment is due in {n} days. " for n in range(length // 16 + 2))
+    words = "".join(f"The supplier delivers {n * n} goods; payment is due in {n} days. " for n in range(length // 9))
     prompt = server.token_ids(words)[:length]
     assert len(prompt) == length
     text = server._tokenizer_once_loaded().text(prompt)
