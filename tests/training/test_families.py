@@ -13,6 +13,7 @@ from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC
 from synth_dspy.training.provider import prepare
 from synth_dspy.training.runner import train
 
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the trainers' own, in this process
 USER = {"role": "user", "content": "Who is the principal, and when does the agreement between buyer and seller end?"}
 ROWS = {
     "sft": [{"messages": [USER, {"role": "assistant", "content": "The seller."}]}] * 4,
@@ -37,7 +38,6 @@ def _train(home: Path, model: str, method: str) -> tuple[Path, dict[str, Any]]:
     return folder, train(folder / SPEC, lambda event: None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_trained_and_served_as_trained(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
