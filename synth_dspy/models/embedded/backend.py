@@ -60,9 +60,10 @@ class Reply(Protocol):
 class Pipeline(Protocol):
     """A loaded model that answers many requests at once. Used from one thread."""
 
-    tokenizer: ChatTokenizer
     context_length: int
 
+    @property
+    def tokenizer(self) -> ChatTokenizer: ...
     def add(self, number: int, ids: Sequence[int], sampling: Sampling) -> Reply: ...
     def step(self) -> None:
         """Go on with all requests for a moment. After an error the pipeline is not used again."""

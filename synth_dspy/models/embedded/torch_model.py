@@ -157,7 +157,7 @@ def _load(folder: Path) -> Any:
     config = served_config(folder)
     if not any(folder.glob("*.safetensors")):
         raise SetupError(f"{folder} has no .safetensors file; weights in other formats are not loaded")
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     device, dtype = place()
     try:
         model = AutoModelForCausalLM.from_pretrained(

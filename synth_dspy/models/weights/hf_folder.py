@@ -66,9 +66,9 @@ def obstacle(folder: Path, config: Mapping[str, Any]) -> str | None:
     if config.get("use_sliding_window") or (config.get("attention_bias") and name == "LlamaForCausalLM"):
         return "attention of another form"
     file = folder / "tokenizer.json"
-    kind = _read(file).get("model", {}).get("type") if file.is_file() else None
-    if kind != "BPE":
-        return f"a tokenizer of type {kind}" if kind else "no tokenizer.json"
+    tokenizer = _read(file).get("model", {}).get("type") if file.is_file() else None
+    if tokenizer != "BPE":
+        return f"a tokenizer of type {tokenizer}" if tokenizer else "no tokenizer.json"
     if _template(folder) is None:
         return "no chat template"
     return None
