@@ -34,7 +34,7 @@ class HfTokenizer:
         self.tokenizer = tokenizer
         self.stop_ids = ends
         self.longest = 1 << 60
-        self.stops = (chat.PLAIN_STOP,) if chat.has_plain_template(tokenizer) else ()
+        self.stops: tuple[str, ...] = (chat.PLAIN_STOP,) if chat.has_plain_template(tokenizer) else ()
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Render `messages` (role and content) with the chat template, ready for a reply."""
