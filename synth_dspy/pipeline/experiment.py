@@ -238,6 +238,8 @@ class Experiment(Context):
                     provider = self.provider if role == "student" else None
                     lms[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
+                    if role == "student" and (engine := roles.describe_engine(lm)) is not None:
+                        self.bars.say(engine)
                 advance(1)
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
