@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, get_type_hints
 
@@ -18,8 +19,10 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
+from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
+from synth_dspy.pipeline.generators import Generator
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
@@ -129,6 +132,7 @@ def compile_arms(
     resources: Resources,
     objective: Metric,
     provider: LocalProvider,
+    generators: Mapping[str, Generator],
 ) -> tuple[dict[str, dspy.Module], list[ArmFacts]]:
     """Programs by arm, and how each arm was made; an arm that fails is reported, and the others go on.
 
@@ -139,14 +143,21 @@ def compile_arms(
         resources: for the optimizers and programs.
         objective: the metric that optimizers maximise.
         provider: trains the student; its progress is shown.
+        generators: of the arms that have another student.
 
     Raises:
         SetupError: a failure that would stop every arm: no endpoint, no room on the disk.
     """
     programs: dict[str, dspy.Module] = {}
     described = []
+    tuned: dict[str, dspy.Module] = {}
+    run_resources = resources
     for name in names:
-        with context.bars.bar(f"arm: {name}", None) as bar:
+        other = generators.get(name)
+        resources = run_resources if other is None else other.resources(run_resources)
+        resources = replace(resources, tuned=dict(tuned))
+        config = context.config if other is None else other.config
+        with context.bars.bar(f"arm: {name}", None) as bar, dspy.context(lm=resources.student):
             provider.progress = bar.reach
             program = context.task.program(resources)
             program.set_lm(resources.student)
@@ -161,7 +172,9 @@ def compile_arms(
                     if saved.tuned_model(compiled, resources.student) is None:
                         _refuse_tuned_elsewhere(compiled)
                         compiled.set_lm(resources.student)
-                    saved.save(context.run, name, compiled, context.config, context.workspace)
+                    else:
+                        tuned[name] = compiled
+                    saved.save(context.run, name, compiled, config, context.workspace)
                     programs[name] = program = compiled
                     if (wrong := getattr(objective, "failure", None)) is not None:
                         raise wrong
@@ -183,6 +196,7 @@ def compile_arms(
                     demos=sum(len(predictor.demos) for predictor in program.predictors()),
                     failed=failed,
                     training=None if failed else _training(program, resources.student),
+                    model=None if other is None else other.model,
                 )
             )
     return programs, described
@@ -215,4 +229,4 @@ def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
 def _training(program: dspy.Module, student: dspy.LM) -> TrainingFacts | None:
     """Facts about an arm's training; None for an arm that was not trained."""
     model = saved.tuned_model(program, student)
-    return None if model is None else training_facts(model.parent)
+    return None if model is None or not (model.parent / SPEC).is_file() else training_facts(model.parent)

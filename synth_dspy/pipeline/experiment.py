@@ -44,6 +44,7 @@ from synth_dspy.pipeline.folds import (
     merge_rows,
     plan_folds,
 )
+from synth_dspy.pipeline.generators import with_generators
 from synth_dspy.pipeline.proposals import with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
@@ -88,6 +89,10 @@ class Experiment(Context):
         """
         start = time.perf_counter()
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
+        with self.bars.status("other generators"):
+            home = self.run.folder / "elsewhere"
+            self.generators = with_generators(self.task, names, self.config, home, trains_weights)
+        self.task, names = self.generators.task, self.generators.names
         if self.config.search:
             self.task, names = with_search(self.task, names)
         check_training(self.task, self.config.training.options)
@@ -162,6 +167,8 @@ class Experiment(Context):
             arms, failed = merge_arms([fold.arms for fold in folds], last.arms)
             row_facts = merge_rows([fold.row_facts for fold in folds], last.row_facts, len(knowledge.labelled))
             self.note(_how_scored(len(folds), self.task.noun), *failed)
+        held_out = [example for fold in folds for example in fold.rows["test"]]
+        self.note(*self.generators.note(held_out, self.task.noun))
         facts = RunFacts(
             baseline=next(iter(self.task.optimizers)),
             arms=arms,
@@ -204,7 +211,9 @@ class Experiment(Context):
         resources = replace(resources, feedback=collect_feedback(context, rows, splits))
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
-            programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)
+            programs, arms = compile_arms(
+                context, names, rows, resources, objective, self.provider, self.generators.of
+            )
             stop_idle_worker()
         with self.run.station("evaluation"):
             kept = context is self  # the programs that the run ends with
@@ -237,6 +246,10 @@ class Experiment(Context):
                     lms[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
                 advance(1)
+            for generator in {id(each): each for each in self.generators.of.values()}.values():
+                check_model_options(generator.config.models)
+                generator.lm = open_role(generator.config, "student", self.ledger, self.provider)
+                roles.check(generator.lm)
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
@@ -275,8 +288,9 @@ class Experiment(Context):
         """
         predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
-        variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
-        models = tuned.compared_models(programs, resources.student) if retention and self.bound("retention") else {}
+        own = {name: program for name, program in programs.items() if name not in self.generators.of}
+        variants = tuned.with_demonstrations(own, resources.student, examples, few, self.config.seed)
+        models = tuned.compared_models(own, resources.student) if retention and self.bound("retention") else {}
         retained: dict[str, Retained] = {}
         jobs = {}
         for name, program in programs.items():
