@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dspy
+import numpy as np
 import pytest
 from embedders import WordEmbedder
 from servers import Behaviour, Server, serving
@@ -19,10 +20,13 @@ from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
 from synth_dspy.core.task import Task
+from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.defaults import complete
 from synth_dspy.pipeline.experiment import Experiment
 from synth_dspy.pipeline.saved import load
+from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS, modules, read_adapter_config, scaling
+from synth_dspy.training.merged_adapter import SOURCES, How, learned_ids, merge_adapters
 from synth_dspy.training.recipes import Route
 from tests.tiny import tiny_adapter, tiny_model
 
@@ -49,7 +53,8 @@ class Answers(dspy.Module):
         self.answer = dspy.Predict("question -> answer")
 
     def forward(self, question: str) -> dspy.Prediction:
-        return dspy.Prediction(answer=str(self.answer(question=question).answer), abstained=False)
+        with dspy.context(adapter=PlainAdapter()):
+            return dspy.Prediction(answer=str(self.answer(question=question).answer), abstained=False)
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +65,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def by_model(body: dict[str, Any]) -> str:
     """Models called good answer as the judge likes it."""
-    answer = "answer" if "good" in body["model"] else "no"
-    return f"[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]"
+    return "answer" if "good" in body["model"] else "no"
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def compile_(folder: Path, models: dict[str, Any], **settings: Any) -> tuple[dic
     config = absolute(CompileConfig.model_validate({"models": models, **given}))
     run = Run("rivers", folder, in_memory=True)
     with Ledger(folder / "ledger.sqlite") as ledger:
-        return Experiment(folder, complete(task()), config, run, ledger, Bars()).compile()
+        return Experiment(folder.parent, complete(task()), config, run, ledger, Bars()).compile()
 
 
 def test_compared_models_and_an_endpoint_are_arms_of_one_table_each_at_its_own_price(
@@ -146,7 +150,7 @@ def test_adapters_made_elsewhere_are_arms_and_a_router_chooses_among_them(tmp_pa
     assert "Whether first, second learned from held-out rivers is not recorded." in results["notes"]
 
     moved = run.rename(tmp_path / "moved")
-    router = load(moved / "programs" / "route", program=task())
+    router = load(moved / "programs" / "route", program=task(), workspace=tmp_path)
     row = next(row for row in rows if row["arm"] == "route")
     assert router(question=row["question"]).answer == row["prediction"]
     before, first = asked(moved), (moved / "results.json").read_bytes()
@@ -160,12 +164,54 @@ def asked(run: Path) -> list[str]:
         return [call.key for call in ledger.calls()]
 
 
+def trained(folder: Path, base: Path, seed: int, rank: int = 4, rows: str = "a", **adapter: Any) -> Path:
+    """A finished training as `merge` reads it."""
+    tiny_adapter(folder / "adapter", base, seed=seed, rank=rank, **adapter)
+    (folder / "adapter" / "base.json").write_text(json.dumps({"fingerprint": base.name}))
+    spec = {"method": "sft", "model": str(base), "rows": "rows.jsonl"}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    (folder / "rows.jsonl").write_text(json.dumps({"id": "1", "source": f"gold-{rows}"}) + "\n")
+    return folder
+
+
+def change(adapter: Path) -> dict[str, Any]:
+    config = read_adapter_config(adapter)
+    return {name: b @ a * scaling(config, name, len(a)) for name, (a, b) in modules(adapter).items()}
+
+
+def test_merged_adapters_change_the_base_as_their_weights_say_and_name_what_they_learned_from(
+    tmp_path: Path, base: Path
+) -> None:
+    trainings = [trained(tmp_path / "x", base, 1, rank=4, rows="x"), trained(tmp_path / "y", base, 2, rank=8, rows="y")]
+    alone = merge_adapters(trainings, tmp_path / "alone", weights=(1.0, 0.0))
+    for name, delta in change(trainings[0] / "adapter").items():
+        np.testing.assert_allclose(change(alone)[name], delta, atol=1e-5)
+    both = {how: change(merge_adapters(trainings, tmp_path / how, how)) for how in get_args(How)}
+    first = {how: next(iter(changes.values())) for how, changes in both.items()}
+    assert all(np.isfinite(delta).all() and delta.any() for delta in first.values())
+    assert not any(np.allclose(first["linear"], first[how]) for how in first if how != "linear")
+    again = merge_adapters(trainings, tmp_path / "again", "dare_ties")
+    assert (again / WEIGHTS).read_bytes() == (tmp_path / "dare_ties" / WEIGHTS).read_bytes()
+    assert learned_ids(again) == {"gold-x", "gold-y"}
+    assert {path.name for path in again.iterdir()} == {CONFIG, WEIGHTS, BASE, SOURCES}
+
+
+def test_adapters_that_do_not_go_together_are_not_merged(tmp_path: Path, base: Path) -> None:
+    other = tiny_model(tmp_path / "other", seed=5)
+    mine, theirs = trained(tmp_path / "mine", base, 1), trained(tmp_path / "theirs", other, 2)
+    fewer = trained(tmp_path / "fewer", base, 3, targets=("q_proj",))
+    for second, why in ((theirs, "mine and theirs were trained on different bases"), (fewer, "change different modules")):
+        with pytest.raises(SetupError, match=why):
+            merge_adapters([mine, second], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arm", "why"),
     [
         ("shown={adapter}", "There is an arm shown already"),
         ("mine={adapter}/none", "The arm mine is in .*/none, where nothing is"),
-        ("mine={wide}", "The arm mine cannot be made of .*wide.* is for another base: .* 64 x 64 here, and 96 x 96"),
+        ("mine={wide}", "--arm mine=.*wide: The adapter .* is for another base: .* 64 x 128 here, and 96 x 192"),
     ],
 )
 def test_an_arm_that_cannot_be_made_is_an_error_before_any_call(

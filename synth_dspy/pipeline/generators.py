@@ -225,7 +225,7 @@ def _merged(name: str, folder: Path, adapters: Sequence[Path], bases: Sequence[s
             shutil.rmtree(target, ignore_errors=True)
             why.append(str(error))
     hint = f" None of {', '.join(bases)} is its base." if len(bases) > 1 else ""
-    raise SetupError(f"The arm {name} cannot be made of {folder}: {why[0]}{hint}")
+    raise SetupError(f"--arm {name}={folder}: {why[0]}{hint}")
 
 
 def _digest(adapters: Sequence[Path], base: str) -> str:
