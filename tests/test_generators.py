@@ -11,8 +11,8 @@ import dspy
 import numpy as np
 import pytest
 from embedders import WordEmbedder
+from pydantic import ValidationError
 from servers import Behaviour, Server, serving
-from tests.test_experiment import Polite, Rivers, Shown
 
 from synth_dspy.core.config import CompileConfig, absolute
 from synth_dspy.core.errors import SetupError
@@ -28,7 +28,11 @@ from synth_dspy.pipeline.saved import load
 from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.merged_adapter import SOURCES, How, learned_ids, merge_adapters
 from synth_dspy.training.recipes import Route
+from synth_dspy.training.recipes.route import Router
+from tests.test_experiment import Polite, Rivers, Shown
 from tests.tiny import tiny_adapter, tiny_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 
 
 def task() -> Task:
@@ -200,7 +204,10 @@ def test_adapters_that_do_not_go_together_are_not_merged(tmp_path: Path, base: P
     other = tiny_model(tmp_path / "other", seed=5)
     mine, theirs = trained(tmp_path / "mine", base, 1), trained(tmp_path / "theirs", other, 2)
     fewer = trained(tmp_path / "fewer", base, 3, targets=("q_proj",))
-    for second, why in ((theirs, "mine and theirs were trained on different bases"), (fewer, "change different modules")):
+    for second, why in (
+        (theirs, "mine and theirs were trained on different bases"),
+        (fewer, "change different modules"),
+    ):
         with pytest.raises(SetupError, match=why):
             merge_adapters([mine, second], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -214,9 +221,7 @@ def test_adapters_that_do_not_go_together_are_not_merged(tmp_path: Path, base: P
         ("mine={wide}", "--arm mine=.*wide: The adapter .* is for another base: .* 64 x 128 here, and 96 x 192"),
     ],
 )
-def test_an_arm_that_cannot_be_made_is_an_error_before_any_call(
-    tmp_path: Path, base: Path, arm: str, why: str
-) -> None:
+def test_an_arm_that_cannot_be_made_is_an_error_before_any_call(tmp_path: Path, base: Path, arm: str, why: str) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", base)
     wide = tiny_adapter(tmp_path / "wide", tiny_model(tmp_path / "other", hidden=96))
     (tmp_path / "run").mkdir()
@@ -230,3 +235,38 @@ def test_an_adapter_needs_a_base_with_weights(tmp_path: Path, base: Path, server
     models = {"student": "openai/poor", "teacher": "openai/poor", "api_base": server.url}
     with pytest.raises(SetupError, match=r"The adapter mine needs the weights of its base: name them"):
         compile_(tmp_path, models, arm=[f"mine={adapter}"])
+
+
+def test_a_router_sends_a_question_where_its_like_were_answered_best() -> None:
+    rivers, wars = [f"Where does river {n} end?" for n in range(10)], [f"Which year was war {n}?" for n in range(10)]
+    scores = [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10
+    router = Router(["geography", "history"], rivers + wars, scores, WordEmbedder())
+    assert router.choose("Where does the river Po end?") == "geography"
+    assert router.choose("Which year was the war of the roses?") == "history"
+    few = Router(["geography", "history"], rivers[:2] + wars[:3], scores[:2] + scores[-3:], WordEmbedder())
+    assert few.choose("Where does the river Po end?") == "history"
+    assert "5 dev questions are too few" in few.describe()
+    contradictory = [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10
+    chance = Router(["first", "second"], rivers + rivers, contradictory, WordEmbedder())
+    assert {chance.choose(question) for question in rivers} == {"first"}
+    assert "does not beat it" in chance.describe()
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"arm": ["mine"]}, "'mine' is not NAME=WHERE"),
+        ({"arm": ["../x=openai/a"]}, "is not NAME=WHERE"),
+        ({"arm": ["a=openai/a", "a=openai/b"]}, "two arms are called a"),
+        ({"models": {"options": {"openai/b": {"seed": 1}}}}, "openai/b, which is not one of the compared models"),
+    ],
+)
+def test_settings_of_further_models_are_checked(settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        CompileConfig.model_validate(settings)
+
+
+def test_a_model_is_not_compared_with_itself(tmp_path: Path, server: Server) -> None:
+    models = {"student": "openai/poor", "teacher": "openai/poor", "compare": ["openai/poor"], "api_base": server.url}
+    with pytest.raises(SetupError, match="openai/poor is compared with itself"):
+        compile_(tmp_path, models)

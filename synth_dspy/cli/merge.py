@@ -1,4 +1,4 @@
-"""Merge the adapters of tuned arms into one: `python -m synth_dspy.merge runs/contract_qa/<id>:sft runs/contract_qa/<id>:kto`.
+"""Merge the adapters of tuned arms into one: `python -m synth_dspy.merge RUN:ARM RUN:ARM --how ties`.
 
 The result is a PEFT adapter, an arm of another run with `compile --arm merged=FOLDER`.
 """

@@ -106,7 +106,8 @@ class Experiment(Context):
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
-        self.say(describe_compile(self, names, scored, again=plan.final is not None))
+        again, others = plan.final is not None, self.generators.of
+        self.say(describe_compile(self, names, scored, again=again, generators=others))
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
@@ -211,9 +212,7 @@ class Experiment(Context):
         resources = replace(resources, feedback=collect_feedback(context, rows, splits))
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
-            programs, arms = compile_arms(
-                context, names, rows, resources, objective, self.provider, self.generators.of
-            )
+            programs, arms = compile_arms(context, names, rows, resources, objective, self.provider, self.generators.of)
             stop_idle_worker()
         with self.run.station("evaluation"):
             kept = context is self  # the programs that the run ends with

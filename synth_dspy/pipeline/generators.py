@@ -69,6 +69,10 @@ class Outside:
 
     name = "none"
 
+    def __call__(self, resources: Resources, metric: Any) -> Outside:
+        """Itself, as the arm's factory."""
+        return self
+
     def compile(self, student: dspy.Module, *, trainset: Sequence[Any], valset: Sequence[Any]) -> dspy.Module:
         """The program with the adapter, if any."""
         if self.weights is not None:
@@ -150,7 +154,7 @@ def with_generators(
             outside = Outside("As declared.")
             of[name] = generators.setdefault(model, Generator(model, _config_of(config, model, where)))
             learned[name] = learned_ids(path.parent) if path.name == MERGED else frozenset()
-        optimizers[name] = _factory(outside)
+        optimizers[name] = outside
         listed.append(name)
     listed.sort(key=lambda name: is_last(optimizers[name]))
     return Generators(replace(task, optimizers=optimizers), listed, of, learned)
@@ -159,10 +163,6 @@ def with_generators(
 def is_last(arm: Arm) -> bool:
     """Whether an arm is made of the others."""
     return bool(getattr(arm, "after_others", False))
-
-
-def _factory(optimizer: Outside) -> Arm:
-    return lambda resources, metric: optimizer
 
 
 def _config_of(config: CompileConfig, model: str, key: str = "") -> CompileConfig:
