@@ -91,7 +91,7 @@ class Router:
         return self.best if means[self.best] >= means.max() else int(means.argmax())
 
 
-class Routed(dspy.Module):  # type: ignore[misc]
+class Routed(dspy.Module):
     """Several programs, one of which answers each question."""
 
     def __init__(self, programs: Mapping[str, dspy.Module], router: Router) -> None:
