@@ -28,6 +28,7 @@ from synth_dspy.core.database_url import absolute_url
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
+from synth_dspy.core.s3.address import is_address
 from synth_dspy.core.validation import describe_error
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
@@ -264,7 +265,7 @@ class CompileConfig(Settings):
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")
-    """Folder that receives `<task>/<id>/`, relative to the workspace."""
+    """Folder that receives `<task>/<id>/`, relative to the workspace; of `s3://bucket/folder`, `runs` has a copy."""
     share: bool = False
     """Let your group read the run's folder; by default only you can."""
 
@@ -286,6 +287,11 @@ class CompileConfig(Settings):
             if "/" in key and key not in models:
                 raise ValueError(f"models.options has {key}, which is not one of the compared models")
         return self
+
+    @property
+    def runs_here(self) -> Path:
+        """The folder of runs on this machine, absolute or relative to the workspace."""
+        return Path("runs") if is_address(self.runs) else self.runs.expanduser()
 
 
 def task_settings(path: Path) -> type[Settings]:
@@ -385,6 +391,8 @@ def _absolute_arm(arm: str) -> str:
 
 
 def _resolved(path: Path) -> Path:
+    if is_address(path):
+        return path
     try:
         return path.expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
@@ -410,6 +418,7 @@ def to_toml(config: CompileConfig) -> str:
     import tomli_w
 
     text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    text = re.sub(r'"s3:/(?=[^/])', '"s3://', text)  # a `Path` has lost one slash
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -176,7 +176,7 @@ class LocalProvider(Provider):
         """The folder for trainings."""
         if self.folder is not None:
             return self.folder
-        from synth_dspy.models.weights.cache import cache_home
+        from synth_dspy.core.cache import cache_home
 
         return cache_home() / "adapters"
 

@@ -1,6 +1,6 @@
-"""`python -m synth_dspy.rehearse`; see `synth_dspy.cli.rehearse`."""
+"""`python -m synth_dspy.forget`; see `synth_dspy.cli.forget`."""
 
-from synth_dspy.cli.rehearse import main
+from synth_dspy.cli.forget import main
 
 __all__ = ["main"]
 
