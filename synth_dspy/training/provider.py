@@ -34,6 +34,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.cluster.cluster import Cluster
 from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, read_result
+from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
@@ -287,18 +288,23 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
 def training_of(model: str) -> Path | None:
     """The folder of the training that produced a model, or None."""
     weights = weights_of(model)
-    return None if weights is None else weights.parent
+    return weights.parent if weights is not None and (weights.parent / SPEC).is_file() else None
 
 
 def weights_of(model: str) -> Path | None:
-    """The tuned weights of a model trained here, or None: its merged file, or the adapter served on its base."""
+    """The tuned weights of a model, or None: its merged file, or the adapter served on its base.
+
+    A merged file lies beside the specification of its training, or, if that was elsewhere, beside its adapter.
+    """
     if model.startswith(SERVED):
         served_model = servers().where(model.removeprefix(SERVED))
         path = None if served_model is None else served_model[1]
     else:
         path = Path(model.removeprefix(PREFIX))
         path = path if path.name in TUNED else None
-    return path if path is not None and (path.parent / SPEC).is_file() else None
+    if path is None or not ((path.parent / SPEC).is_file() or (path.parent / ADAPTER / CONFIG).is_file()):
+        return None
+    return path
 
 
 def tuned_lm(lm: Any, weights: Path) -> Any:
