@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 from synth_dspy.training.facts import TrainingFacts
-from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
+from synth_dspy.training.job import Cancelled, Progress, Training, TrainingProcess
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, serve, with_server_engine
 from synth_dspy.training.vllm import executable, servers
@@ -45,11 +45,11 @@ Row = Mapping[str, Any]
 
 
 class LocalTrainingJob(TrainingJob):
-    """A training in a child process. `result()` returns the tuned LM, or raises the error."""
+    """A training in a child process, or elsewhere. `result()` returns the tuned LM, or raises the error."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.process: TrainingProcess | None = None
+        self.process: Training | None = None
         self.folder: Path | None = None
         self.cancelled = False
 
@@ -65,13 +65,13 @@ class LocalTrainingJob(TrainingJob):
         self.cancelled = True
         return self.process is None or self.process.cancel() or not self.done()
 
-    def begin(self, folder: Path) -> TrainingProcess:
-        """The process that trains in `folder`.
+    def begin(self, folder: Path, start: Callable[[Path], Training]) -> Training:
+        """The training of `folder`, which `start` makes.
 
         Raises:
             Cancelled: the job was cancelled before.
         """
-        self.folder, self.process = folder, TrainingProcess(folder)
+        self.folder, self.process = folder, start(folder)
         if self.cancelled:
             raise Cancelled(f"The training {folder.name} was cancelled before it began.")
         return self.process
@@ -87,12 +87,13 @@ class LocalTrainingJob(TrainingJob):
 
 
 class LocalProvider(Provider):
-    """Trains embedded models on this machine.
+    """Trains embedded models, by default on this machine.
 
     Args:
         folder: the folder for trainings, one subfolder each; by default in the cache.
         progress: called with (steps done, steps in all) of the running training.
         settings: `TrainSpec` fields for every training, overridden by those of a call.
+        start: makes the training of a folder; by default in a process of this machine.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class LocalProvider(Provider):
         *,
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
+        start: Callable[[Path], Training] = TrainingProcess,
     ) -> None:
         super().__init__()
         self.finetunable = True
@@ -108,6 +110,7 @@ class LocalProvider(Provider):
         self.folder = folder
         self.progress = progress
         self.settings = dict(settings or {})
+        self.start = start
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalProvider:
         return self  # copies of an LM share it
@@ -152,8 +155,8 @@ class LocalProvider(Provider):
         from synth_dspy.models.embedded.pool import pool
 
         folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
-        process = job.begin(folder)
-        if read_result(folder) is None:
+        process = job.begin(folder, self.start)
+        if self.is_local and read_result(folder) is None:
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
@@ -164,6 +167,11 @@ class LocalProvider(Provider):
         finally:
             if not job.cancelled:
                 servers().resume(waiting=self.progress)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether trainings run on this machine, and need its memory and cores."""
+        return self.start is TrainingProcess
 
     def home(self) -> Path:
         """The folder for trainings."""
