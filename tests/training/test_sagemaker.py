@@ -153,8 +153,9 @@ def test_stopping_a_run_stops_its_job_and_the_next_goes_on(cloud: SageMaker, bas
         assert any(f"the training job {first} is being stopped" in line for line in said)
         assert not training.cancel()
 
-        again = jobs(run, said, spot=False, max_hours=1)(folder)
-        thread = threading.Thread(target=lambda: pytest.raises(ArmError, again.run))
+        training = jobs(run, said, spot=False, max_hours=1)(folder)
+        errors.clear()
+        thread = threading.Thread(target=train)
         thread.start()
         while len(names := [name for name in cloud.jobs if "sft-3" in name]) < 2:
             thread.join(0.05)
@@ -163,6 +164,7 @@ def test_stopping_a_run_stops_its_job_and_the_next_goes_on(cloud: SageMaker, bas
         assert second["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
         second |= {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"}
         thread.join(20)
+        assert "it ran for its longest time: raise training.sagemaker.max_hours" in str(errors[0])
         assert clean(run, said.append) == 3
         assert not aws.list_s3(S3)
     finally:

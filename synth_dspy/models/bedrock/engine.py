@@ -36,6 +36,7 @@ class BedrockEngine:
         max_reply_mb: longest reply that is accepted, in MB.
     """
 
+    service = "bedrock-runtime"
     supports_function_calling = True
     supports_reasoning = False
     supports_response_schema = True
@@ -58,9 +59,7 @@ class BedrockEngine:
         self.attempts = attempts
         self.max_bytes = int(max_reply_mb * 1e6)
         # The retries are this package's: boto3's are few when many calls are throttled, and know no cold start.
-        self.runtime = aws.client(
-            "bedrock-runtime", endpoint=endpoint, connections=connections, timeout=timeout, attempts=1
-        )
+        self.runtime = aws.client(self.service, endpoint=endpoint, connections=connections, timeout=timeout, attempts=1)
         self._dialect = lm15.OpenAIChatLM(
             api_key="none is sent", compat=lm15.OpenAIChatCompat(max_tokens_field="max_tokens")
         )

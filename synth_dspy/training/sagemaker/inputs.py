@@ -1,4 +1,4 @@
-"""What a training job reads: the spec and its rows, the base, earlier adapters, the reward's workspace, this package."""
+"""What a training job reads: spec and rows, the base, earlier adapters, the reward's workspace, this package."""
 
 from __future__ import annotations
 

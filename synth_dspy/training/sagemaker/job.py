@@ -41,9 +41,7 @@ LIMITS: Mapping[str, str] = {
     "MaxWaitTimeExceeded": "no spot instance came in time: raise training.sagemaker.wait_hours, or set "
     "training.sagemaker.spot to false",
 }
-_FAILURE = re.compile(
-    r"^(?:AlgorithmError|InternalServerError|ClientError):\s*(.*?)(?:,\s*exit code: \d+)?$", re.DOTALL
-)
+_FAILURE = re.compile(r"(?:AlgorithmError|InternalServerError|ClientError):\s*(.*?)(?:,\s*exit code: \d+)?")
 
 
 class SageMakerJobs:
@@ -240,7 +238,7 @@ def explain_end(name: str, state: Mapping[str, Any]) -> str:
     """Why a job that did not complete ended, as one sentence."""
     if state["TrainingJobStatus"] == "Failed":
         reason = " ".join(str(state.get("FailureReason") or "no reason is given").split())
-        match = _FAILURE.match(reason)
+        match = _FAILURE.fullmatch(reason)
         if match and reason.startswith("AlgorithmError") and match[1].endswith((".", "!", "?")):
             return match[1]  # the container's own sentence
         return f"The training job {name} failed: {match[1] if match else reason}"
