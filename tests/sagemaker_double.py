@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -293,8 +294,14 @@ class Machine:
                 self.s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
 
 
+@functools.cache
+def _model(service: str) -> Any:
+    """The service's model, which takes a second to read."""
+    return botocore.session.get_session().get_service_model(service)
+
+
 def _validate(service: str, operation: str, body: dict[str, Any]) -> None:
-    shape = botocore.session.get_session().get_service_model(service).operation_model(operation).input_shape
+    shape = _model(service).operation_model(operation).input_shape
     report = ParamValidator().validate(body, shape)
     assert not report.has_errors(), report.generate_report()
 

@@ -31,7 +31,7 @@ QUESTION = {"question": "Which law governs the lease?", "document": "lease"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMaker]:
-    """S3, and SageMaker before a model that answers "Oregon"; embeddings are Bedrock's, of the double in front of it."""
+    """S3, SageMaker before a model that answers "Oregon", and Bedrock for embeddings."""
     from bedrock_double import bedrock
 
     with (
@@ -87,7 +87,7 @@ def test_a_tuned_model_answers_in_its_program_from_an_endpoint(
     capsys.readouterr()
     aws_cli.main(["clean", str(run)])
     assert capsys.readouterr().out.endswith("nothing is left\n")
-    assert not (stack.endpoints or stack.configs or stack.models)
+    assert not any((stack.endpoints, stack.configs, stack.models))
     assert not aws.list_s3(S3)
     with pytest.raises(SetupError, match=r"The endpoint of sagemaker/contract-qa-sft-\w+ does not exist in us-east-1"):
         load(folder)(question="Who lets it?", document="lease")
@@ -122,7 +122,7 @@ def test_a_named_endpoint_is_updated_and_an_alarm_rolls_it_back(
     assert "serves other weights by now: left" in printed
     assert set(stack.endpoints) == {"contracts"}
     aws_cli.main(["clean", str(second)])
-    assert not (stack.endpoints or stack.configs or stack.models or stack.alarms)
+    assert not any((stack.endpoints, stack.configs, stack.models, stack.alarms))
     assert not aws.list_s3(S3)
 
 
@@ -138,8 +138,8 @@ def test_what_cannot_be_hosted_is_one_sentence(
     stack.endpoint_failure = ""
     aws_cli.main(["clean", str(run)])
     assert not stack.endpoints
-    stack.endpoints["theirs"] = {"EndpointArn": "arn:aws:sagemaker:us-east-1:1:endpoint/theirs", "EndpointName": "theirs",
-                                 "EndpointConfigName": "c", "EndpointStatus": "InService"}  # fmt: skip
+    foreign = {"EndpointName": "theirs", "EndpointConfigName": "c", "EndpointStatus": "InService"}
+    stack.endpoints["theirs"] = {**foreign, "EndpointArn": "arn:aws:sagemaker:us-east-1:1:endpoint/theirs"}
     with pytest.raises(SetupError, match=r"The endpoint theirs was not made by this package"):
         deploy(program, endpoints.SageMakerEndpoint(endpoints.Hosting(ROLE, endpoint="theirs")), S3, print)
     stack.endpoints.clear()

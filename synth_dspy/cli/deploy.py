@@ -42,7 +42,7 @@ class DeployConfig(ProductionConfig):
     count: int = Field(default=1, ge=1)
     """Number of an endpoint's machines."""
     image: str | None = None
-    """Address of an endpoint's container image, which serves /opt/ml/model in the chat format; by default AWS's vLLM."""
+    """Address of an endpoint's image, which serves /opt/ml/model in the chat format; by default AWS's vLLM."""
     endpoint: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,47}$")
     """Name of an endpoint to make, or to update; an alarm on server errors rolls an update back. By default the weights
     get an endpoint of their own."""

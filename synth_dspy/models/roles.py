@@ -2,8 +2,7 @@
 
 `embedded/<name or path>` is served in this process; anything else is as for dspy.LM. Chat models behind
 OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) use this package's HTTP engine, the others
-(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` and
-`sagemaker/...` (an endpoint) are AWS's, through boto3.
+(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` and `sagemaker/...` (an endpoint) are AWS's, through boto3.
 """
 
 from __future__ import annotations
