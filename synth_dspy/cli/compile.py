@@ -20,6 +20,7 @@ from synth_dspy.pipeline.trust import Caller
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
            [--runs FOLDER] [--trust] [--api-base URL] [--api-key-name NAME] [--allow-http]
+           [--max-usd DOLLARS] [--max-minutes MINUTES]
        {compile} TASK --help
 
 Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
@@ -45,13 +46,19 @@ def main(args: list[str]) -> int:
         api_base, rest = _take(rest, "--api-base")
         api_key_name, rest = _take(rest, "--api-key-name")
         folder, rest = _take(rest, "--runs")
+        limits: dict[str, float] = {}
+        for limit in ("max_usd", "max_minutes"):
+            flag = f"--{limit.replace('_', '-')}"
+            given, rest = _take(rest, flag)
+            if given is not None:
+                limits[limit] = _limit(flag, given)
         if rest or toml:
             raise SetupError(
                 "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
         caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
-        return _show(resume_run(name, resumed, folder, caller, typed=typed), began)
+        return _show(resume_run(name, resumed, folder, caller, typed=typed, limits=limits), began)
     here, config, words = configured(name, rest, toml)
     typed = mask_message(f"{command('compile')} {shlex.join([name, *words, *(['--config', toml] if toml else [])])}")
     return _show(start(here, name, config, typed=typed), began)
@@ -106,6 +113,16 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
                 raise SetupError(f"{flag} needs a value.")
             return args[position + 1], args[:position] + args[position + 2 :]
     return None, args
+
+
+def _limit(flag: str, text: str) -> float:
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < float("inf"):
+        raise SetupError(f"{flag} is {text!r}: it should be a number that is not negative.")
+    return limit
 
 
 def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:

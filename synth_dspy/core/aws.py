@@ -60,12 +60,19 @@ def client(
         SetupError: boto3 is not installed, or no region is set.
     """
     with _making:  # a boto3 session is not thread-safe
-        return _client(service, region or _region(), endpoint, connections, timeout, attempts)
+        environment = tuple(value for name, value in sorted(os.environ.items()) if name.startswith("AWS_"))
+        return _client(service, region or _region(), endpoint, connections, timeout, attempts, environment)
 
 
 @cache
 def _client(
-    service: str, region: str | None, endpoint: str | None, connections: int, timeout: float, attempts: int
+    service: str,
+    region: str | None,
+    endpoint: str | None,
+    connections: int,
+    timeout: float,
+    attempts: int,
+    _environment: tuple[str, ...],  # a notebook sets other credentials after an error
 ) -> Any:
     try:
         import boto3

@@ -28,6 +28,7 @@ from synth_dspy.core.database_url import absolute_url
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
+from synth_dspy.core.s3.address import is_address
 from synth_dspy.core.validation import describe_error
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
@@ -277,8 +278,12 @@ class CompileConfig(Settings):
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)
     """Concurrent model calls."""
+    max_usd: float | None = Field(default=None, ge=0)
+    """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")
-    """Folder that receives `<task>/<id>/`, relative to the workspace."""
+    """Folder that receives `<task>/<id>/`, relative to the workspace; of `s3://bucket/folder`, `runs` has a copy."""
     share: bool = False
     """Let your group read the run's folder; by default only you can."""
 
@@ -289,6 +294,11 @@ class CompileConfig(Settings):
                 "training.backend = sagemaker needs aws.s3 and aws.role: where rows and weights lie, and who reads them"
             )
         return self
+
+    @property
+    def runs_here(self) -> Path:
+        """The folder of runs on this machine, absolute or relative to the workspace."""
+        return Path("runs") if is_address(self.runs) else self.runs.expanduser()
 
 
 def task_settings(path: Path) -> type[Settings]:
@@ -380,6 +390,8 @@ def absolute(config: CompileConfig) -> CompileConfig:
 
 
 def _resolved(path: Path) -> Path:
+    if is_address(path):
+        return path
     try:
         return path.expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
@@ -405,6 +417,7 @@ def to_toml(config: CompileConfig) -> str:
     import tomli_w
 
     text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    text = re.sub(r'"s3:/(?=[^/])', '"s3://', text)  # a `Path` has lost one slash
     try:
         text.encode()
     except UnicodeEncodeError as error:

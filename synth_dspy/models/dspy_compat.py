@@ -16,15 +16,12 @@ from dspy.clients import execution
 from dspy.clients.call_result import combine
 from dspy.clients.costs import estimate_cost
 from dspy.clients.errors import error_boundary
-from dspy.clients.model_metadata import model_info, rate
 
 __all__ = [
     "PLAIN_LM",
     "call_async",
     "chat_payload",
     "estimated_cost",
-    "list_prices",
-    "model_facts",
     "request_to_dict",
     "response_from_dict",
     "response_to_dict",
@@ -74,29 +71,6 @@ def estimated_cost(request: dspy.lm15.Request, response: dspy.lm15.Response) -> 
     provider, _, name = request.model.partition("/")
     cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
     return None if cost is None else float(cost)
-
-
-def list_prices(provider: str, model: str, *, batch: bool = False) -> list[float] | None:
-    """Prices of an input and an output token in US dollars, or None if DSPy has none.
-
-    They are passed to the HTTP process, which does not load DSPy.
-
-    Args:
-        provider: as in a model string.
-        model: its name there.
-        batch: those of batch inference.
-    """
-    info = model_facts(provider, model)
-    prices = [rate(info, f"{side}_cost_per_token{'_batches' if batch else ''}") for side in ("input", "output")]
-    return None if None in prices else prices
-
-
-def model_facts(provider: str, model: str) -> dict[str, Any]:
-    """Prices and capabilities of a model in LiteLLM's list, which DSPy has a copy of; empty if it is not in it."""
-    # LiteLLM lists some models of Bedrock under the name of the interface.
-    namespaces = ("bedrock", "bedrock_converse") if provider == "bedrock" else None
-    facts: dict[str, Any] = model_info(provider, model, namespaces=namespaces)
-    return facts
 
 
 def saved_lm_class(state: Mapping[str, Any]) -> str:

@@ -32,8 +32,8 @@ from synth_dspy.core.usage import ModelCall
 from synth_dspy.models.bedrock.calls import model_id
 from synth_dspy.models.bedrock.converse import from_converse, structure_of, to_converse
 from synth_dspy.models.bedrock.engine import IMPORTED, BedrockEngine
-from synth_dspy.models.dspy_compat import list_prices, model_facts
 from synth_dspy.models.ledger_lm import answered, checked
+from synth_dspy.models.prices import Price, model_facts
 
 log = logging.getLogger("synth_dspy.models.bedrock")
 
@@ -166,6 +166,10 @@ class BatchEngine:
         for model in sorted(models):
             self._start(self._make, model, [each for each in calls if each.call.model == model], ledger)
 
+    def price_of(self, model: str) -> Price | None:
+        """What a token costs in a batch job."""
+        return self.engine.price_of(model, batch=True)
+
     def _make(self, model: str, calls: list[_Waiting], ledger: Ledger) -> None:
         """Make a job of calls, or make them at once if they are too few."""
         try:
@@ -185,7 +189,7 @@ class BatchEngine:
             self._fail(calls, error)
 
     def _upload(self, job: _Job, calls: Sequence[_Waiting]) -> None:
-        structure = structure_of(model_facts("bedrock", model_id(job.model)))
+        structure = structure_of(model_facts(f"bedrock/{model_id(job.model)}"))
         records = [
             {"recordId": each.call.key[:32], "modelInput": to_converse(each.request, structure)}
             for each in calls
@@ -245,7 +249,7 @@ class BatchEngine:
 
     def _commit(self, job: _Job, output: str, calls: dict[str, _Waiting], ledger: Ledger) -> None:
         """Commit a job's answers, and remove the answered calls from `calls`."""
-        prices, by_record = list_prices("bedrock", model_id(job.model), batch=True), {key[:32]: key for key in calls}
+        prices, by_record = self.price_of(job.model), {key[:32]: key for key in calls}
         for row in self._rows(output):
             key = by_record.get(str(row.get("recordId")))
             if key not in calls or "modelOutput" not in row:

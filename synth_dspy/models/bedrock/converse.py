@@ -28,7 +28,7 @@ _FINISH: Mapping[str, lm15.FinishReason] = {
 
 
 def structure_of(facts: Mapping[str, Any]) -> Structure:
-    """How a model with these facts (`dspy_compat.model_facts`) is held to a schema."""
+    """How a model with these facts (`prices.model_facts`) is held to a schema."""
     if facts.get("supports_native_structured_output"):
         return "native"
     return "tool" if facts.get("supports_tool_choice") else "none"
@@ -78,7 +78,7 @@ def to_converse(request: lm15.Request, structure: Structure = "none") -> dict[st
 
 
 def from_converse(
-    body: Mapping[str, Any], model: str, tools: Sequence[str], prices: list[float] | None
+    body: Mapping[str, Any], model: str, tools: Sequence[str], prices: tuple[float, float] | None
 ) -> lm15.Response:
     """The response that a reply of Converse holds.
 

@@ -19,8 +19,9 @@ from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.models.bedrock.calls import model_id, retrying
 from synth_dspy.models.bedrock.converse import from_converse, structure_of, to_converse
 from synth_dspy.models.completion import completion
-from synth_dspy.models.dspy_compat import chat_payload, list_prices, model_facts
+from synth_dspy.models.dspy_compat import chat_payload
 from synth_dspy.models.ledger_lm import checked
+from synth_dspy.models.prices import Price, list_price, model_facts
 
 IMPORTED = ":imported-model/"
 
@@ -34,6 +35,7 @@ class BedrockEngine:
         connections: maximum number of concurrent requests.
         attempts: maximum number of attempts per call.
         max_reply_mb: longest reply that is accepted, in MB.
+        price: US dollars for an input and an output token; by default the list price.
     """
 
     service = "bedrock-runtime"
@@ -52,11 +54,13 @@ class BedrockEngine:
         connections: int = 64,
         attempts: int = 8,
         max_reply_mb: float = MAX_REPLY_MB,
+        price: Price | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
         self.connections = connections
         self.attempts = attempts
+        self.price = price
         self.max_bytes = int(max_reply_mb * 1e6)
         # The retries are this package's: boto3's are few when many calls are throttled, and know no cold start.
         self.runtime = aws.client(self.service, endpoint=endpoint, connections=connections, timeout=timeout, attempts=1)
@@ -69,6 +73,10 @@ class BedrockEngine:
         other = copy.copy(self)
         other.attempts = attempts
         return other
+
+    def price_of(self, model: str, *, batch: bool = False) -> Price | None:
+        """What a token costs: as set, or the list price."""
+        return self.price or list_price(model, batch=batch)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Answer one request; raises as `retrying`."""
@@ -85,10 +93,10 @@ class BedrockEngine:
             )
             text, _ = completion(reply["body"].read().decode("utf-8", "replace"))
             return lm15.response_from_openai_chat(json.loads(text), model=request.model)
-        facts = model_facts("bedrock", name)
+        facts = model_facts(f"bedrock/{name}")
         reply = self.runtime.converse(modelId=name, **to_converse(request, structure_of(facts)))
         tools = [tool.name for tool in request.tools]
-        return from_converse(reply, request.model, tools, list_prices("bedrock", name))
+        return from_converse(reply, request.model, tools, self.price_of(request.model))
 
 
 class AsyncBedrockEngine:

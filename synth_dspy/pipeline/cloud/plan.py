@@ -13,7 +13,7 @@ from typing import Any
 from synth_dspy.core import aws
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.models.bedrock.calls import PREFIX, model_id
-from synth_dspy.models.dspy_compat import list_prices, model_facts
+from synth_dspy.models.prices import list_price, model_facts
 
 _PROFILE = re.compile(r"(global|us-gov|us|eu|apac|jp|au|ca|sa|me|af)\.")
 """Begins the name of an inference profile, which sends calls to several regions."""
@@ -109,7 +109,7 @@ def plan_import(s3: str, role: str) -> Plan:
 
 
 def _add_batch(plan: Plan, model: str, s3: str, role: str) -> None:
-    prices = list_prices("bedrock", model_id(model), batch=True)
+    prices = list_price(f"bedrock/{model_id(model)}", batch=True)
     plan.resources += [("teacher, in batch jobs", model, _per_million(prices)), ("batch files", s3, STORAGE)]
     jobs = _own("model-invocation-job/*")
     plan.statements += [
@@ -175,10 +175,10 @@ def _price(model: str) -> str:
     name = model_id(model)
     if name.startswith("arn:") and ":imported-model/" in name:
         return "per Custom Model Unit and minute of use (AWS's list)"
-    if model_facts("bedrock", name).get("mode") == "embedding":
-        prices = list_prices("bedrock", name)
+    if model_facts(f"bedrock/{name}").get("mode") == "embedding":
+        prices = list_price(f"bedrock/{name}")
         return _UNKNOWN if prices is None else f"${1e6 * prices[0]:g} for a million tokens"
-    return _per_million(list_prices("bedrock", name))
+    return _per_million(list_price(f"bedrock/{name}"))
 
 
 def _per_million(prices: Sequence[float] | None) -> str:
