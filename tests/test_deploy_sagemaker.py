@@ -80,6 +80,8 @@ def test_a_tuned_model_answers_in_its_program_from_an_endpoint(
     assert load(folder)(**QUESTION).answer == "Oregon"
     (call,) = stack.calls("InvokeEndpoint")
     assert (call["EndpointName"], call["max_tokens"], call["temperature"]) == (name, 48, 0.0)
+    stack.faults = [(424, "ModelError", "Received server error (500) from primary")]
+    assert load(folder)(question="Whose law governs it?", document="lease").answer == "Oregon"  # at the second attempt
     deploy_cli.main(words(run))  # finds the endpoint
     assert len(stack.calls("CreateEndpoint")) == 1
     assert not stack.calls("UpdateEndpoint")

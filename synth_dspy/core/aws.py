@@ -24,7 +24,7 @@ THROTTLED = frozenset(
 )  # fmt: skip
 BUSY = THROTTLED | {
     "InternalServerException", "InternalFailure", "InternalError", "ServiceUnavailableException", "ServiceUnavailable",
-    "ModelTimeoutException", "ModelErrorException", "ModelNotReadyException", "RequestTimeout",
+    "ModelTimeoutException", "ModelErrorException", "ModelError", "ModelNotReadyException", "RequestTimeout",
 }  # fmt: skip
 """Error codes after which the same request may succeed."""
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
