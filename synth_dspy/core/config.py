@@ -153,8 +153,36 @@ class Evaluation(Settings):
     none, since a few would show nothing."""
 
 
+class SageMaker(Settings):
+    """Training jobs of Amazon SageMaker (docs/aws.md)."""
+
+    instance: str = Field(default="ml.g5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    """Type of the one machine that a job gets."""
+    image: str | None = None
+    """Address of a container image with Python 3.11 or newer and torch; by default AWS's for Hugging Face."""
+    spot: bool = True
+    """Use spot instances, which cost less and may be taken away: the training goes on from its last checkpoint."""
+    max_hours: float = Field(default=4.0, gt=0, le=672)
+    """A job that has run so long is stopped."""
+    wait_hours: float = Field(default=4.0, ge=0, le=600)
+    """How long a job may wait for spot instances, beside `max_hours`."""
+    volume_gb: int = Field(default=50, ge=1)
+    """Size of the machine's disk, which holds the base, the checkpoint and the merged model."""
+    price: float | None = Field(default=None, ge=0)
+    """On-demand US dollars an hour of the instance in your region; by default AWS's list of us-east-1, where known."""
+    subnets: tuple[str, ...] = ()
+    """Subnets of your own network, if jobs have to run there; it needs access to S3 and to a package index."""
+    security_groups: tuple[str, ...] = ()
+    """Security groups in it."""
+
+
 class Training(Settings):
     """Training settings; they override those of the recipes in `optimizers/`."""
+
+    backend: Literal["local", "sagemaker"] = "local"
+    """Where weights are trained: in a process here, or in training jobs of Amazon SageMaker, which need --aws.s3 and
+    --aws.role."""
+    sagemaker: SageMaker = SageMaker()
 
     minutes: float = Field(default=10.0, gt=0)
     """Time limit of each training in minutes. Estimated before it starts: it uses as many rows as fit."""
@@ -227,7 +255,7 @@ class Aws(Settings):
     """What AWS's services need; credentials and region come from the environment (docs/aws.md)."""
 
     s3: str | None = None
-    """`s3://bucket/folder` for what services read and write there: requests and replies of batch jobs."""
+    """`s3://bucket/folder` for what services read and write there: requests and replies of batch jobs, trainings."""
     role: str | None = None
     """ARN of the role that a service takes to do so."""
     batch: bool = False
@@ -301,6 +329,14 @@ class CompileConfig(Settings):
         for key in self.models.options:
             if "/" in key and key not in models:
                 raise ValueError(f"models.options has {key}, which is not one of the compared models")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_jobs(self) -> CompileConfig:
+        if self.training.backend == "sagemaker" and not (self.aws.s3 and self.aws.role):
+            raise ValueError(
+                "training.backend = sagemaker needs aws.s3 and aws.role: where rows and weights lie, and who reads them"
+            )
         return self
 
     @property

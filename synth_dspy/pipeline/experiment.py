@@ -50,7 +50,7 @@ from synth_dspy.pipeline.proposals import with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
-from synth_dspy.training.job import start_idle_worker, stop_idle_worker
+from synth_dspy.training.job import Training, TrainingProcess, start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
@@ -79,7 +79,9 @@ class Experiment(Context):
 
     def __post_init__(self) -> None:
         self.programs: dict[str, dspy.Module] = {}
-        self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
+        self.provider = LocalProvider(
+            self.run.folder / "adapters", settings={"workspace": self.workspace}, start=self._trainings()
+        )
         self.provider.budget = self.ledger.budget
 
     def compile(self) -> tuple[Results, Measurements]:
@@ -224,9 +226,20 @@ class Experiment(Context):
                 further, references = self._evaluate_references(programs, rows, resources, judge)
         return Compiled(rows, row_facts, programs, arms, [*predictions, *further], variants, references, retained)
 
+    def _trainings(self) -> Callable[[Path], Training]:
+        """Where weights are trained."""
+        settings, aws = self.config.training, self.config.aws
+        if settings.backend == "local":
+            return TrainingProcess
+        from synth_dspy.training.sagemaker.job import SageMakerJobs
+
+        assert aws.s3 is not None  # checked with the settings
+        assert aws.role is not None
+        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say)
+
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
-        here = self.config.executor == LOCAL and not self.provider.home().exists()
+        here = self.config.executor == LOCAL and self.provider.is_local and not self.provider.home().exists()
         if here and any(trains_weights(self.task.optimizers[name]) for name in names):
             start_idle_worker()
 

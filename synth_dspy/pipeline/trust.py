@@ -146,7 +146,7 @@ def restrict_config(
     if "teacher" in roles:  # a run, which opens them again
         requests += _further_models(config, folder)
     if requests and not caller.trust:
-        raise SetupError(_untrusted(what, requests, caller))
+        raise SetupError(untrusted(what, requests, caller))
     options = {
         role: {name: value for name, value in own_options.items() if name not in NAMES}
         for role, own_options in config.models.options.items()
@@ -254,6 +254,11 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
                 yield f"{section}.{name} = {_shown(value)}: is read"
+    if config.training.backend != "local":
+        machines = config.training.sagemaker
+        yield f"training.backend = {_shown(config.training.backend)}: trains on {machines.instance}, at your expense"
+        if machines.image is not None:
+            yield f"training.sagemaker.image = {_shown(machines.image)}: is run there, with aws.role"
     for name, value in config.aws:
         if value:
             yield f"aws.{name} = {_shown(value)}: prompts are written there, with your credentials"
@@ -277,7 +282,7 @@ def refuse_links(folder: Path, run: Path, caller: Caller) -> None:
         SetupError: there are such links; lists them.
     """
     if not caller.trust and (links := list(links_out(folder, run))):
-        raise SetupError(_untrusted(f"The run {run}", links, caller))
+        raise SetupError(untrusted(f"The run {run}", links, caller))
 
 
 def reaches(value: Any, workspace: Path) -> bool:
@@ -306,7 +311,8 @@ def reaches(value: Any, workspace: Path) -> bool:
         return True
 
 
-def _untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
+def untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
+    """A sentence that refuses what somebody else's folder asks for, lists it, and says how to allow it."""
     word = "--trust" if caller.flags else "trust=True"
     return (
         f"{what} was not made by you in this workspace, and asks for more than it contains; {word} allows it "

@@ -19,8 +19,9 @@ import shutil
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from synth_dspy.models.cluster.cluster import Cluster
 from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, read_result
 from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.facts import TrainingFacts
-from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
+from synth_dspy.training.job import Cancelled, Progress, Training, TrainingProcess
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, serve, with_server_engine
 from synth_dspy.training.vllm import executable, servers
@@ -51,11 +52,11 @@ Row = Mapping[str, Any]
 
 
 class LocalTrainingJob(TrainingJob):
-    """A training in a child process. `result()` returns the tuned LM, or raises the error."""
+    """A training in a child process, or elsewhere. `result()` returns the tuned LM, or raises the error."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.process: TrainingProcess | None = None
+        self.process: Training | None = None
         self.folder: Path | None = None
         self.cancelled = False
 
@@ -71,13 +72,13 @@ class LocalTrainingJob(TrainingJob):
         self.cancelled = True
         return self.process is None or self.process.cancel() or not self.done()
 
-    def begin(self, folder: Path, cluster: Cluster | None = None) -> TrainingProcess:
-        """The process that trains in `folder`, here or on a machine of the cluster.
+    def begin(self, folder: Path, start: Callable[[Path], Training]) -> Training:
+        """The training of `folder`, which `start` makes.
 
         Raises:
             Cancelled: the job was cancelled before.
         """
-        self.folder, self.process = folder, TrainingProcess(folder, cluster)
+        self.folder, self.process = folder, start(folder)
         if self.cancelled:
             raise Cancelled(f"The training {folder.name} was cancelled before it began.")
         return self.process
@@ -93,12 +94,13 @@ class LocalTrainingJob(TrainingJob):
 
 
 class LocalProvider(Provider):
-    """Trains embedded models on this machine.
+    """Trains embedded models, by default on this machine.
 
     Args:
         folder: the folder for trainings, one subfolder each; by default in the cache.
         progress: called with (steps done, steps in all) of the running training.
         settings: `TrainSpec` fields for every training, overridden by those of a call.
+        start: makes the training of a folder; by default in a process of this machine.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class LocalProvider(Provider):
         *,
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
+        start: Callable[[Path], Training] = TrainingProcess,
     ) -> None:
         super().__init__()
         self.finetunable = True
@@ -117,8 +120,9 @@ class LocalProvider(Provider):
         """A training stops where its time is up."""
         self.settings = dict(settings or {})
         self.cluster: Cluster | None = None
-        """Where trainings run; None: on this machine."""
+        """Where trainings run that nothing else was said of; None: on this machine."""
         self._folders: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self.start = start
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalProvider:
         return self  # copies of an LM share it
@@ -163,8 +167,8 @@ class LocalProvider(Provider):
         from synth_dspy.models.embedded.pool import pool
 
         folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
-        process = job.begin(folder, self.cluster)
-        if read_result(folder) is None and self.cluster is None:
+        process = job.begin(folder, self._start)
+        if self.is_local and read_result(folder) is None:
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
@@ -178,6 +182,17 @@ class LocalProvider(Provider):
             if not job.cancelled:
                 servers().resume(waiting=self.progress)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether trainings run on this machine, and need its memory and cores."""
+        return self._start is TrainingProcess
+
+    @property
+    def _start(self) -> Callable[[Path], Training]:
+        if self.cluster is None or self.start is not TrainingProcess:
+            return self.start
+        return partial(TrainingProcess, cluster=self.cluster)
+
     def home(self) -> Path:
         """The folder for trainings."""
         if self.folder is not None:
@@ -188,7 +203,7 @@ class LocalProvider(Provider):
 
 
 @contextmanager
-def _stopping(process: TrainingProcess, seconds: float | None) -> Iterator[None]:
+def _stopping(process: Training, seconds: float | None) -> Iterator[None]:
     """Cancel a training after so many seconds; its last checkpoint stays."""
     if seconds is None:
         yield
