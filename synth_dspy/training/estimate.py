@@ -69,7 +69,7 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     if spec.method == "grpo":
         groups = fill_steps(groups, spec.batch)
     rate, step_s = _trial(spec, shape, train.groups, model, bf16)
-    seconds = sum(_flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
+    seconds = sum(flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
     if spec.method == "grpo":
         sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
         seconds += sampled * _DECODE * 2 * shape.layers / rate
@@ -116,7 +116,7 @@ def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
     return (group.tokens + predicted, 2 * predicted) if spec.method == "kto" else (group.tokens, predicted)
 
 
-def _flops(spec: TrainSpec, shape: Shape, read: int, predicted: int, *, learning: bool = False) -> float:
+def flops(spec: TrainSpec, shape: Shape, read: int, predicted: int, *, learning: bool = False) -> float:
     """FLOPs of one row in one epoch: forward, backward through the adapted layers, and the reference pass if any.
 
     Args:
@@ -170,7 +170,7 @@ def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, b
                 torch.cuda.synchronize()
 
         work = sum(
-            _flops(spec, shape, group.tokens, sum(map(len, group.completions)), learning=True) for group in chosen
+            flops(spec, shape, group.tokens, sum(map(len, group.completions)), learning=True) for group in chosen
         )
         rate = work / _fastest(learn)
         optimizer = torch.optim.AdamW(weights)

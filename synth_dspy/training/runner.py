@@ -106,12 +106,12 @@ class _Training:
         from synth_dspy.training.estimate import estimate
         from synth_dspy.training.savers import attention, uses_liger
 
-        _begin_peak()
+        begin_peak()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         set_seed(spec.seed)
         bf16 = uses_bf16(spec)
-        liger = uses_liger(spec)
+        uses_liger(spec)  # refuses what cannot be had before the model is loaded
         if "auto" in (spec.quantize, spec.gradient_checkpointing, spec.optimizer):
             spec = self.spec = self._resolved(spec, self._tokens(rows, load_tokenizer(spec.model)), bf16)
         model, tokenizer = load_base(
@@ -122,11 +122,7 @@ class _Training:
             adapters=spec.adapters,
             attention=attention(spec, bf16=bf16),
         )
-        if liger:
-            from transformers.integrations.liger import apply_liger_kernel
-
-            # Not the losses: the output layer runs only where a completion is predicted, see `sequences.py`.
-            apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})
+        patch_kernels(spec, model)
         tokenizer = self._marked(model, tokenizer)
         every_row = self._tokens(rows, tokenizer)
         dev_rows = self._tokens(dev, tokenizer) if dev else None
@@ -382,10 +378,32 @@ def release() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _begin_peak() -> None:
+def patch_kernels(spec: TrainSpec, model: Any) -> None:
+    """Use Liger's kernels in a loaded model, if the spec and the machine say so."""
+    from synth_dspy.training.savers import uses_liger
+
+    if uses_liger(spec):
+        from transformers.integrations.liger import apply_liger_kernel
+
+        # Not the losses: the output layer runs only where a completion is predicted, see `sequences.py`.
+        apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})
+
+
+def begin_peak() -> None:
     """Reset the peak memory of this process; if the system cannot, the peak is that of all its trainings."""
+    import torch
+
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> float:
+    """Peak memory since `begin_peak` in bytes: of the GPU, if there is one, else of the process."""
+    import torch
+
+    return float(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 1024 * _peak_rss())
 
 
 def _peak() -> dict[str, Any]:
@@ -399,7 +417,7 @@ def _peak() -> dict[str, Any]:
 
 
 def _peak_rss() -> int:
-    """Peak memory since `_begin_peak`, in KiB."""
+    """Peak memory since `begin_peak`, in KiB."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
