@@ -148,6 +148,12 @@ def check_training_options(method: str, options: Mapping[str, Any], also: Iterab
     reserved = sorted(set(options) & RESERVED)
     if reserved:
         raise SetupError(f"{where}.{reserved[0]} cannot be set: it follows from the run.")
+    if options.get("gguf") == "none":
+        raise SetupError(
+            f"{where}.gguf = none would serve the tuned model by vLLM on the GPU, and the student that it is compared "
+            "with by another engine: their scores and latencies could not be compared. Set it to Q8_0 or F16; adapters "
+            "stay as they are either way, and lm.finetune of your own code takes none."
+        )
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:

@@ -83,7 +83,7 @@ def groups(method: str, size: dict[str, int]) -> Any:
 def measure(base: Path, method: str, savers: dict[str, Any], size: dict[str, int], seconds: float) -> dict[str, Any]:
     """Train for some seconds; tokens/s, peak and estimated GiB, FLOP/s."""
     import torch
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     from synth_dspy.training.base import load_base
     from synth_dspy.training.estimate import flops, largest
@@ -122,6 +122,7 @@ def measure(base: Path, method: str, savers: dict[str, Any], size: dict[str, int
                 late = time.perf_counter() - began > seconds
                 control.should_training_stop = late and state.global_step > 1
 
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Stop())
         trainer._save_checkpoint = lambda *_: None
         began = time.perf_counter()
@@ -218,7 +219,8 @@ def main() -> None:
     speed = product_speed(bf16)
     device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"{device}, {'bf16' if bf16 else 'fp32'}, a matrix product runs at {speed / 1e12:.2f} TFLOP/s; {options.size}: {size}\n"
+        f"{device}, {'bf16' if bf16 else 'fp32'}, a matrix product runs at {speed / 1e12:.2f} TFLOP/s; "
+        f"{options.size}: {size}\n"
     )
     figures: dict[str, Any] = {}
     possible = [name for name, savers in SAVERS.items() if missing(savers, cuda) is None]
