@@ -16,6 +16,11 @@ from synth_dspy.training.savers import resolve_savers
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import TrainSpec, check_training_options
 
+# transformers and PEFT ask for properties under their old names.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_activation_checkpointing:FutureWarning"),
+]
 LLAMA_3_8B = {
     "hidden_size": 4096,
     "intermediate_size": 14336,
