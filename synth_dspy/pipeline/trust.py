@@ -24,6 +24,7 @@ from synth_dspy.core.workspace import find_workspace, workspace_of
 Config = TypeVar("Config", bound=CompileConfig)
 
 EMBEDDED = "embedded/"
+LOCAL = "local"
 ROLES = ("student", "teacher", "judge", "embedder")
 OWN_FOLDERS = ("programs", "optimizers", "eval", "data")
 """Folders of a workspace that its user fills."""
@@ -50,6 +51,8 @@ class Caller:
         api_key_name: environment variable with the key for that server.
         allow_http: allow sending that key over http:// to another machine.
         flags: whether messages name command-line flags rather than arguments.
+        executor: where model calls are made; None: as a resumed run says, else in this process.
+        workers: on the Ray cluster.
     """
 
     trust: bool = False
@@ -57,11 +60,15 @@ class Caller:
     api_key_name: str | None = None
     allow_http: bool = False
     flags: bool = False
+    executor: str | None = None
+    workers: int | None = None
 
     def arguments(self) -> list[str]:
         """The same as command-line flags."""
         named = [
-            (self.argument(name), value) for name in ("api_base", "api_key_name") if (value := getattr(self, name))
+            (self.argument(name), str(value))
+            for name in ("api_base", "api_key_name", "executor", "workers")
+            if (value := getattr(self, name))
         ]
         flags = [self.argument(name) for name in ("trust", "allow_http") if getattr(self, name)]
         return [*flags, *(word for pair in named for word in pair)]
@@ -69,6 +76,11 @@ class Caller:
     def argument(self, name: str) -> str:
         """An argument as the caller writes it."""
         return f"--{name.replace('_', '-')}" if self.flags else f"{name}="
+
+    def executing(self, config: Config, *, default: str = LOCAL) -> Config:
+        """A configuration with the caller's executor and workers."""
+        workers = self.workers or (config.workers if self.executor is None else None)
+        return config.model_copy(update={"executor": self.executor or default, "workers": workers})
 
 
 def find_trusted_workspace(run: Path, is_own: Callable[[Path], bool]) -> tuple[Path, list[str]]:
@@ -131,6 +143,8 @@ def restrict_config(
     hosted = [role for role in roles if _is_hosted(getattr(config.models, role))]
     _refuse_addresses(config, caller, hosted, what)
     requests = [*further, *_models(config, caller, roles, folder), *_settings(config, workspace)]
+    if "teacher" in roles:  # a run, which opens them again
+        requests += _further_models(config, folder)
     if requests and not caller.trust:
         raise SetupError(untrusted(what, requests, caller))
     options = {
@@ -163,7 +177,8 @@ def _is_hosted(model: str) -> bool:
 
 def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[str], what: str) -> None:
     """Refuse addresses and keys of the folder's models: only the caller may name them."""
-    named: list[tuple[str, str, Any]] = []
+    further = {**dict.fromkeys(config.models.compare, "models.compare"), **dict.fromkeys(config.arm, "arm")}
+    named: list[tuple[str, str, Any]] = [("", where, model) for model, where in further.items() if "://" in model]
     ambient = (os.environ.get("OPENAI_API_BASE"), os.environ.get("OPENAI_BASE_URL"), "OPENAI_API_KEY", False)
     if hosted and config.models.api_base and config.models.api_base not in ambient:
         named.append(("api_base", "models.api_base", config.models.api_base))
@@ -199,6 +214,19 @@ def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folde
                     yield f"models.options.{role}.{name} = {_shown(value)}: is sent to that provider"
         elif model.startswith(EMBEDDED) and not _is_within(model.removeprefix(EMBEDDED), folder, REGISTRY):
             yield f"models.{role} = {_shown(model)}: weights outside its folder are loaded"
+
+
+def _further_models(config: CompileConfig, folder: Path) -> Iterator[str]:
+    """Lines on compared models, and on arms made elsewhere."""
+    from synth_dspy.models.weights.registry import REGISTRY
+
+    arms = [("arm", arm, arm.partition("=")[2]) for arm in config.arm]
+    for where, name, model in [*(("models.compare", model, model) for model in config.models.compare), *arms]:
+        path = model.removeprefix(EMBEDDED)
+        if not model.startswith((EMBEDDED, "/")):
+            yield f"{where} = {_shown(name)}: your questions are sent to that provider, with your key"
+        elif not _is_within(path, folder, REGISTRY):
+            yield f"{where} = {_shown(name)}: weights outside its folder are loaded"
 
 
 def _is_within(name: str, folder: Path, registered: Collection[str]) -> bool:
