@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 1. From documents to questions
 #
-# A benchmark needs questions whose answers somebody has checked. A folder of documents has none. So the teacher proposes
-# some, a person reads them, and the documents they are about are kept away from everything that is learned.
+# A benchmark needs questions whose answers somebody has checked. A folder of documents has none. So the teacher
+# proposes some, a person reads them, and the documents that are scored on are kept away from everything that is
+# learned.
 #
 # The teacher here is a model of 135 million parameters that runs in this process. It is too small to write good
 # questions, so a rule turns statements of the documents round. A stronger teacher also writes its own.
@@ -16,8 +17,8 @@ here
 # %% [markdown]
 # ## The documents
 #
-# A copy of the staff handbook, because the proposed questions are kept with the documents. Text, Markdown, HTML, PDF and
-# DOCX are read, and cut into chunks, the pieces that a search returns.
+# A copy of the staff handbook, because the proposed questions are kept with the documents. Text, Markdown, HTML, PDF
+# and DOCX are read, and cut into chunks, the pieces that a search returns.
 
 # %%
 import json
@@ -87,8 +88,8 @@ questions = document_tools.proposed_questions(folder)
 questions.to_pandas()[["question", "answer", "document"]].head(8)
 
 # %% [markdown]
-# Read them here, or with `python -m synth_dspy.label FOLDER`. This cell stands in for the reader: it refuses long questions
-# and adds one that the page does not answer. Programs must be able to say so.
+# Read them here, or with `python -m synth_dspy.label FOLDER`. This cell stands in for the reader: it refuses long
+# questions and adds one that the page does not answer. Programs must be able to say so.
 
 # %%
 long = [place for place, row in enumerate(questions) if len(row["question"].split()) > 16]
@@ -101,8 +102,9 @@ dict(questions.counts)
 # %% [markdown]
 # ## The run
 #
-# The same call again. It now has questions to score on, and writes further ones to learn from, about the *other*
-# documents. Each candidate passes a chain of filters or is dropped with a reason.
+# The same call again. It now has questions, and divides them by document: some to learn from, some to score on. About
+# the documents to learn from, the teacher writes further candidates. Each candidate passes a chain of filters or is
+# dropped with a reason.
 
 # %%
 run = synth_dspy.compile_task(handbook, **settings)
@@ -128,8 +130,8 @@ run.results.figure("yield")
 # %% [markdown]
 # ## Checked
 #
-# Two things must hold of any folder, or the scores mean nothing: an accepted answer stands in its document word for word,
-# and no row to learn from comes from a document that is held out, or repeats a held-out question.
+# Two things must hold of any folder, or the scores mean nothing: an accepted answer stands in its document word for
+# word, and no row to learn from comes from a document that is held out, or repeats a held-out question.
 
 # %%
 texts = {document.id: " ".join(document.text.split()) for document in knowledge.documents}
@@ -141,6 +143,6 @@ assert accepted, "no question was accepted"
 assert not invented, f"answers that their documents do not hold: {invented}"
 assert learned, "there is nothing to learn from"
 assert held_out, "there is nothing to score on"
-assert not {row["group"] for row in learned} & questions.documents, "a held-out document is learned from"
+assert not {row["group"] for row in learned} & {row["group"] for row in held_out}, "a document is on both sides"
 assert not {row["question"] for row in learned} & {row["question"] for row in held_out}, "a question is on both sides"
-f"{len(accepted)} answers stand in their documents; {len(learned)} rows to learn from, {len(held_out)} to score on, apart"
+f"{len(accepted)} answers stand in their documents; {len(learned)} rows to learn from and {len(held_out)} to score on"

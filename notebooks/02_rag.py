@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 2. The baseline, what it looks up, and who judges it
 #
-# Before anything is tuned: how good is plain retrieval-augmented generation, where does it fail, and can the judge that
-# says so be trusted? Every later notebook is compared with this row.
+# Before anything is tuned: how good is plain retrieval-augmented generation, where does it fail, and can the judge
+# that says so be trusted? Every later notebook is compared with this row.
 
 # %%
 import place
@@ -11,8 +11,8 @@ here = place.find()
 here
 
 # %% [markdown]
-# `doc_qa` is a task file of this project (`programs/doc_qa.py`), with 120 questions about a staff handbook that people
-# wrote. `rag` is the program as it is declared, without an optimizer.
+# `doc_qa` is a task file of this project (`programs/doc_qa.py`), with 120 questions about a staff handbook that
+# people wrote. `rag` is the program as it is declared, without an optimizer.
 
 # %%
 import json
@@ -36,8 +36,8 @@ run = synth_dspy.compile_task(
 # %% [markdown]
 # ## What it scores
 #
-# `score` is the share of answers that the judge calls right. `recall` is the share of questions whose gold passage was
-# among those looked up, `mrr` how high it ranked, `grounded` how far the passages support the answer.
+# `score` is the share of answers that the judge calls right. `recall` is the share of questions whose gold passage
+# was among those looked up, `mrr` how high it ranked, `grounded` how far the passages support the answer.
 
 # %%
 run
@@ -54,13 +54,13 @@ answer = run.program("rag")(question=asked["question"], document=asked["document
 print("question: ", asked["question"])
 print("reference:", asked["references"][0])
 print("answer:   ", answer.answer)
-pd.DataFrame({"passage": [passage.text[:110] + " …" for passage in answer.passages]})
+pd.DataFrame({"passage": [passage[:110] + " …" for passage in answer.passages]})
 
 # %% [markdown]
 # ## Retrieval or reading?
 #
-# The answers, by whether the gold passage was looked up. Where it was and the answer is wrong, the model failed to read;
-# no better search would help.
+# The answers, by whether the gold passage was looked up. Where it was and the answer is wrong, the model failed to
+# read; no better search would help.
 
 # %%
 predictions = pd.read_json(run.folder / "predictions.jsonl", lines=True)
@@ -74,8 +74,9 @@ pd.crosstab(
 # %% [markdown]
 # ## The judge on trial
 #
-# The judge compares an answer with the references; no language model is involved. It is put to the test on questions that
-# it was not fitted on: the reference itself is right; the answer to another question, and the reference denied, are wrong.
+# The judge compares an answer with the references; no language model is involved. It is put to the test on questions
+# that it was not fitted on: the reference itself is right; the answer to another question, and the reference denied,
+# are wrong.
 
 # %%
 judge = ReferenceJudge()
@@ -111,8 +112,8 @@ run.results.figure()
 # %% [markdown]
 # ## Checked
 #
-# The judge must accept references and refuse the other two. And a run is a function of its answers: resumed, it asks the
-# model nothing anew, and ends with the same bytes.
+# The judge must accept references and refuse the other two. And a run is a function of its answers: resumed, it asks
+# the model nothing anew, and ends with the same bytes.
 
 # %%
 before = (run.folder / "results.json").read_bytes()

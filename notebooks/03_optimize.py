@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 3. Better prompts: BootstrapFewShot and its successors
 #
-# The weights stay as they are; the prompt is compiled. `bootstrap` is DSPy's BootstrapFewShot: it runs the program over
-# training questions, and answers that score well become demonstrations. `random_search` tries several such sets and keeps
-# the one that does best on development questions. `gepa` rewrites the instruction from what went wrong.
+# The weights stay as they are; the prompt is compiled. `bootstrap` is DSPy's BootstrapFewShot: it runs the program
+# over training questions, and answers that score well become demonstrations. `random_search` tries several such sets
+# and keeps the one that does best on development questions. `gepa` rewrites the instruction from what went wrong.
 
 # %%
 import place
@@ -33,8 +33,8 @@ run
 # %% [markdown]
 # ## What was compiled
 #
-# Demonstrations and instructions, in the very same program. Each demonstration is a training question with the passage
-# that holds its answer.
+# Demonstrations and instructions, in the very same program. Each demonstration is a training question with the
+# passage that holds its answer.
 
 # %%
 compiled = {name: run.program(name).predictors()[0] for name in run.arms}
@@ -54,8 +54,9 @@ for demo in compiled["bootstrap"].demos[:2]:
 # %% [markdown]
 # ## Did it help?
 #
-# Paired differences from the baseline, on the same held-out questions. A hollow dot is no evidence of a difference. At this
-# size a model often copies demonstrations instead of learning from them, and the prompt gets longer with each.
+# Paired differences from the baseline, on the same held-out questions. A hollow dot is no evidence of a difference.
+# At this size a model often copies demonstrations instead of learning from them, and the prompt gets longer with
+# each.
 
 # %%
 run.results.figure("differences")

@@ -2,11 +2,11 @@
 # # 4. Better weights: SFT, DPO and ORPO, plugged back into the same program
 #
 # Five versions of one program answer the same held-out questions about contracts: as declared (`rag`), with
-# demonstrations (`bootstrap`), and with weights tuned in three ways. `sft` learns the reference answers. `dpo` and `orpo`
-# go on from there and learn to prefer them to the tuned model's own wrong answers.
+# demonstrations (`bootstrap`), and with weights tuned in three ways. `sft` learns the reference answers. `dpo` and
+# `orpo` go on from there and learn to prefer them to the tuned model's own wrong answers.
 #
-# Each training is a LoRA adapter, made in a process of its own, merged, and put behind the program's `lm`. Nothing else in
-# the program changes.
+# Each training is a LoRA adapter, made in a process of its own, merged, and put behind the program's `lm`. Nothing
+# else in the program changes.
 
 # %%
 import place
@@ -38,8 +38,8 @@ run
 # %% [markdown]
 # ## What was trained
 #
-# Rows, steps, the loss at the beginning and at the end, and *parity*: the tuned weights, merged and served, must write the
-# same tokens as the model that was trained. An arm that fails this is thrown away.
+# Rows, steps, the loss at the beginning and at the end, and *parity*: the tuned weights, merged and served, must
+# write the same tokens as the model that was trained. An arm that fails this is thrown away.
 
 # %%
 arms_of_run = json.loads((run.folder / "results.json").read_text())["arms"]
@@ -81,8 +81,8 @@ print(run.results.verdict)
 # ## Checked
 #
 # The comparison is fair only if the five differ in what was compiled and in nothing else. So: each answered the same
-# questions and read the same passages; the tuned programs ask with the signature of the declared one, of other weights;
-# their losses fell, and what is served is what was trained.
+# questions and read the same passages; the tuned programs ask with the signature of the declared one, of other
+# weights; their losses fell, and what is served is what was trained.
 
 # %%
 asked = {arm: set(rows["id"]) for arm, rows in scored.groupby("arm")}
@@ -98,4 +98,4 @@ for name, facts in training.items():
     assert predictor.lm.model != declared.lm.model, f"{name} is served by the student's own weights"
     assert facts["parity"]["share"] >= 0.9, f"{name} is served otherwise than it was trained"
 assert training["sft"]["loss"]["last"] < training["sft"]["loss"]["first"], "SFT learned nothing"
-f"{len(asked)} programs, {len(asked['rag'])} questions each, the same passages; {len(training)} of them with weights of their own"
+f"{len(asked)} programs, {len(asked['rag'])} questions each, the same passages; {len(training)} have weights of their own"

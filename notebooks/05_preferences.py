@@ -1,11 +1,12 @@
 # %% [markdown]
 # # 5. Preferences: people's feedback, AI feedback, KTO and GRPO
 #
-# People correct an answer, or say that it is good or bad; most answers get no opinion at all, and a judge fills in. `kto`
-# learns from single answers called good or bad, so a thumb is enough. `grpo` needs no answers: the model samples several,
-# a reward scores them, and the better ones become likelier.
+# People correct an answer, or say that it is good or bad; most answers get no opinion at all, and a judge fills in.
+# `kto` learns from single answers called good or bad, so a thumb is enough. `grpo` needs no answers: the model
+# samples several, a reward scores them, and the better ones become likelier.
 #
-# This notebook asks the baseline of the five-way benchmark (`04_tune`), rates what it says, and learns from the ratings.
+# This notebook asks the baseline of the five-way benchmark (`04_tune`), rates what it says, and learns from the
+# ratings.
 
 # %%
 import place
@@ -37,8 +38,8 @@ held_out = rows(benchmark, "test")
 # %% [markdown]
 # ## What people say
 #
-# The baseline answers questions that may be learned from. The references stand in for a person, who calls an answer good
-# where it says much of what a reference says.
+# The baseline answers questions that may be learned from. The references stand in for a person, who calls an answer
+# good where it says much of what a reference says.
 
 # %%
 program = benchmark.program("rag")
@@ -49,8 +50,8 @@ f"{sum(people)} of {len(people)} answers are good"
 # %% [markdown]
 # ## What a judge says
 #
-# AI feedback, without references: do the passages support the answer? It is not the same question, so the two differ, and
-# the table says how. Where they differ much, AI feedback teaches the wrong thing.
+# AI feedback, without references: do the passages support the answer? It is not the same question, so the two differ,
+# and the table says how. Where they differ much, AI feedback teaches the wrong thing.
 
 # %%
 judged = [document_tools.grounded(dspy.Example(**row), answer) for row, answer in zip(asked, answers, strict=True)]
@@ -63,8 +64,8 @@ pd.crosstab(
 # %% [markdown]
 # ## The file of feedback
 #
-# People's opinions of half of the answers, with a correction where the answer is bad; the judge's of the others. And one
-# mistake on purpose: three lines about held-out questions. They must not be learned.
+# People's opinions of half of the answers, with a correction where the answer is bad; the judge's of the others. And
+# one mistake on purpose: three lines about held-out questions. They must not be learned.
 
 # %%
 feedback = []
@@ -85,9 +86,9 @@ leaks = [
 path = here.runs / "05_preferences" / "feedback.jsonl"
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text("".join(json.dumps(line) + "\n" for line in [*feedback, *leaks]))
-pd.DataFrame(feedback).assign(source=lambda lines: lines.get("source", pd.Series(dtype=str)).fillna("people")).pivot_table(
-    index="source", columns="good", values="question", aggfunc="count", fill_value=0
-)
+pd.DataFrame(feedback).assign(
+    source=lambda lines: lines.get("source", pd.Series(dtype=str)).fillna("people")
+).pivot_table(index="source", columns="good", values="question", aggfunc="count", fill_value=0)
 
 # %% [markdown]
 # ## Learn from it
@@ -110,8 +111,8 @@ run = synth_dspy.compile_task(
 # %% [markdown]
 # ## Beside the five
 #
-# The rows of the benchmark, read again and not run again, and the two new ones. `kto` and `grpo` start from SFT; the SFT
-# here saw people's good answers too.
+# The rows of the benchmark, read again and not run again, and the two new ones. `kto` and `grpo` start from SFT; the
+# SFT here saw people's good answers too.
 
 # %%
 columns = ["score", "low", "high", "n", "f1", "exact"]
@@ -124,8 +125,8 @@ run.results.figure()
 # %% [markdown]
 # ## Checked
 #
-# Feedback comes from use, and people use a system on the very questions that it is scored on. So the engine must leave out
-# what is held out, whoever hands it in, count it, and keep it out of every row that a training read.
+# Feedback comes from use, and people use a system on the very questions that it is scored on. So the engine must
+# leave out what is held out, whoever hands it in, count it, and keep it out of every row that a training read.
 
 # %%
 questions = {row["question"] for row in held_out} - {row["question"] for row in learnable}

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 6. The loop: drift, the gate, promotion
 #
-# A service answers with a champion. Something changes; a challenger is trained; a gate decides whether it takes over. Here
-# each part is put to the test by itself, on the programs of the five-way benchmark (`04_tune`) and with no further model
-# call. `python -m synth_dspy.loop contract_qa` does it all, against a running service.
+# A service answers with a champion. Something changes; a challenger is trained; a gate decides whether it takes over.
+# Here each part is put to the test by itself, on the programs of the five-way benchmark (`04_tune`) and with no
+# further model call. `python -m synth_dspy.loop contract_qa` does it all, against a running service.
 
 # %%
 import place
@@ -28,8 +28,8 @@ predictions = pd.read_json(benchmark.folder / "predictions.jsonl", lines=True)
 # %% [markdown]
 # ## The champion
 #
-# A version is an arm of a finished run, with the hashes of its program and data. The champion is an alias; who moved it,
-# when and why is kept.
+# A version is an arm of a finished run, with the hashes of its program and data. The champion is an alias; who moved
+# it, when and why is kept.
 
 # %%
 database = here.runs / "06_loop" / "production.sqlite"
@@ -44,9 +44,9 @@ f"{champion.id} ({champion.arm}) is the champion"
 # %% [markdown]
 # ## Traffic, then drift
 #
-# First the questions that the champion was made for, again and again. Then staff ask about their handbook instead. The
-# monitor compares each window of questions with those before by their embeddings; the signals together raise a false alarm
-# with a probability of 5 % at most, however often one looks.
+# First the questions that the champion was made for, again and again. Then staff ask about their handbook instead.
+# The monitor compares each window of questions with those before by their embeddings; the signals together raise a
+# false alarm with a probability of 5 % at most, however often one looks.
 
 # %%
 answered = predictions[predictions["arm"] == "rag"].to_dict("records")
@@ -99,8 +99,8 @@ for reading in loop_tools.alarms(loud):
 # %% [markdown]
 # ## The gate
 #
-# The tuned program is the challenger. Both answered the same held-out questions; the gate promotes where the interval of
-# the difference lies above zero, with margins and the number of looks set beforehand.
+# The tuned program is the challenger. Both answered the same held-out questions; the gate promotes where the interval
+# of the difference lies above zero, with margins and the number of looks set beforehand.
 
 # %%
 challenger = registry.register(benchmark.folder, "sft")
@@ -131,15 +131,17 @@ pd.DataFrame(
 # %% [markdown]
 # ## Promotion, and back
 #
-# What the gate lets through is promoted. Otherwise a person may still do so, by name and with a reason; and whatever was
-# promoted can be rolled back in one move.
+# What the gate lets through is promoted. Otherwise a person may still do so, by name and with a reason; and whatever
+# was promoted can be rolled back in one move.
 
 # %%
 by, reason = ("loop", decision.reason) if decision.verdict == "promote" else ("person:notebook", "to try it out")
 registry.promote(challenger.id, by, reason, decision.evidence())
 promoted = registry.alias("champion")
 registry.roll_back("person:notebook", "the exercise is over")
-pd.DataFrame([{"alias": m.alias, "from": m.before, "to": m.version, "by": m.by, "reason": m.reason} for m in registry.moves()])
+pd.DataFrame(
+    [{"alias": m.alias, "from": m.before, "to": m.version, "by": m.by, "reason": m.reason} for m in registry.moves()]
+)
 
 # %%
 benchmark.results.figure("differences")
@@ -147,8 +149,8 @@ benchmark.results.figure("differences")
 # %% [markdown]
 # ## Checked
 #
-# No alarm on the usual questions, and one on the others that names them. A gate that would promote a program over itself,
-# or both of two programs over each other, decides nothing. And a rollback restores exactly what was there.
+# No alarm on the usual questions, and one on the others that names them. A gate that would promote a program over
+# itself, or both of two programs over each other, decides nothing. And a rollback restores exactly what was there.
 
 # %%
 signals = {reading.signal for reading in loop_tools.alarms(loud)}

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 7. Your own program
 #
-# No task file, no documents: any DSPy program, rows, and a metric. Here support tickets go to teams. Replace the three
-# cells below with your own; everything after them stays as it is.
+# No task file, no documents: any DSPy program, rows, and a metric. Here support tickets go to teams. Replace the
+# three cells below with your own; everything after them stays as it is.
 
 # %%
 import place
@@ -96,7 +96,8 @@ pd.DataFrame({"ticket": tickets, "team": answers})
 # %% [markdown]
 # ## Keep it
 #
-# What a run saves is JSON and weights, nothing pickled. `load` needs the program that was compiled, and opens it anywhere.
+# What a run saves is JSON and weights, nothing pickled. `load` needs the program that was compiled, and opens it
+# anywhere.
 
 # %%
 again = synth_dspy.load(run.folder / "programs" / "sft", program=program)
@@ -105,8 +106,8 @@ run.results.figure()
 # %% [markdown]
 # ## Checked
 #
-# The embedded model can only write a label, also for a ticket that belongs to no team. The saved program is the one that
-# was scored. And the program that went in is as it was: nothing was compiled into it behind your back.
+# The embedded model can only write a label, also for a ticket that belongs to no team. The saved program is the one
+# that was scored. And the program that went in is as it was: nothing was compiled into it behind your back.
 
 # %%
 labels = set(SUBJECTS)

@@ -1,4 +1,4 @@
-"""Run the notebooks and write each beside its source: `make notebooks`, or `python notebooks/execute.py 02_rag 03_optimize`.
+"""Run notebooks and write each next to its source: `make notebooks`, or `python notebooks/execute.py 02_rag 04_tune`.
 
 A notebook is executed in a kernel of its own, as a reader would. What is written has its outputs, without anything that
 differs from machine to machine: times of cells, ids, and the path of the project.
@@ -81,7 +81,10 @@ def main(names: list[str]) -> None:
         source.with_suffix(".ipynb").write_text(f"{text}\n", encoding="utf-8")
         now = os.times()
         cpu = now.children_user + now.children_system - used.children_user - used.children_system
-        print(f"{source.stem}: {time.monotonic() - started:.0f} s, {cpu:.0f} s of CPU, {len(text) / 1000:.0f} kB", flush=True)
+        print(
+            f"{source.stem}: {time.monotonic() - started:.0f} s, {cpu:.0f} s of CPU, {len(text) / 1000:.0f} kB",
+            flush=True,
+        )
     print(f"{(time.monotonic() - total) / 60:.1f} minutes", flush=True)
 
 

@@ -186,7 +186,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the table, and the chart of the report."""
-        table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
+        table = self.to_pandas().dropna(axis="columns", how="all").to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
         judge = f"<p>{html.escape(self.judge)}</p>" if self.judge else ""
         return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{self.figure().html}"
 
