@@ -76,7 +76,7 @@ def rows(name):
 
 held_out, learned = rows("test"), {row["question"] for row in [*rows("train"), *rows("dev")]}
 prompts = {
-    name: f"{predictor.signature.instructions}\n{[demo.toDict() for demo in predictor.demos]}"
+    name: f"{predictor.signature.instructions}\n{[dict(demo) for demo in predictor.demos]}"
     for name, predictor in compiled.items()
 }
 shown = [demo["question"] for predictor in compiled.values() for demo in predictor.demos]

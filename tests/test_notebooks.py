@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ again = synth_dspy.compile_task(program=program, **given)
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The outputs of the cells above, each a list, from a kernel of its own."""
     behaviour = Behaviour(reply="[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]")
     with serving(behaviour) as server:
@@ -146,7 +145,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
         text = text.replace("ADDRESS", repr(server.url))
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in text.split("\n---\n")])
         NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=str(ROOT))
-    yield [cell.outputs for cell in notebook.cells]
+    return [cell.outputs for cell in notebook.cells]
 
 
 @pytest.mark.slow

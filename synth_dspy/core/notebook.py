@@ -49,7 +49,7 @@ class Block:
             if self._handle is None:
                 from IPython.display import DisplayHandle
 
-                self._handle = DisplayHandle()
+                self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
                 self._handle.display(data, raw=True)
             else:
                 self._handle.update(data, raw=True)

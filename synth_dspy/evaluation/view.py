@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +109,7 @@ class Classification:
 class Figure:
     """A chart of the report, which a notebook shows; empty if the run has no figures for it."""
 
-    html: str
+    html: str = field(repr=False)
 
     def _repr_html_(self) -> str:
         return self.html
@@ -176,7 +176,7 @@ class Results:
         """A chart of the report: the arms' scores, their differences from the baseline, or what synthesis yielded."""
         record = read_run(self.folder).results
         if name == "yield":
-            chart = yield_chart(record["synthesis"]) if record["synthesis"] else ""
+            chart = yield_chart(record["synthesis"]) if record["synthesis"] else None
         else:
             chart = {"arms": arms_chart, "differences": differences_chart}[name](record)
         return Figure(str(on_its_own(chart)) if chart else "")
@@ -186,7 +186,11 @@ class Results:
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the table, and the chart of the report."""
-        table = self.to_pandas().dropna(axis="columns", how="all").to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
+        table = (
+            self.to_pandas()
+            .dropna(axis="columns", how="all")
+            .to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
+        )
         judge = f"<p>{html.escape(self.judge)}</p>" if self.judge else ""
         return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{self.figure().html}"
 

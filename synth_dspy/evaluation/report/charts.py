@@ -107,7 +107,7 @@ def on_its_own(chart: Markup) -> Markup:
 def _style() -> Markup:
     sheet = (Path(__file__).with_name("templates") / "style.css").read_text(encoding="utf-8")
     colours = sheet[: sheet.index("* {")].replace(":root", ".synth-dspy")
-    rules = re.sub(r"^", ".synth-dspy ", "\n".join(re.findall(r"^\.chart.*$", sheet, re.MULTILINE)), flags=re.MULTILINE)
+    rules = "\n".join(re.findall(r"^\.chart.*$", sheet, re.MULTILINE)).replace(".chart", ".synth-dspy .chart")
     panel = ".synth-dspy { max-width: 500px; padding: 8px 12px; background: var(--paper); font-family: sans-serif; }"
     return Markup(f"\n{colours}{panel}\n{rules}\n")  # noqa: S704 - the package's own file
 
