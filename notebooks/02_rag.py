@@ -99,7 +99,7 @@ trial = pd.Series(
     },
     name="called right",
 )
-trial.to_frame().style.format("{:.0%}")
+trial.to_frame().round(2)
 
 # %% [markdown]
 # ## The figure

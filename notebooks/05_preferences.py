@@ -69,9 +69,9 @@ pd.crosstab(
 
 # %%
 feedback = []
-for place_in_list, (row, answer, good, score) in enumerate(zip(asked, answers, people, judged, strict=True)):
+for number, (row, answer, good, score) in enumerate(zip(asked, answers, people, judged, strict=True)):
     prompt = {"question": row["question"], "document": row["document"]}
-    if place_in_list % 2 == 0:
+    if number % 2 == 0:
         feedback.append({**prompt, "answer": answer.answer or "-", "good": good})
         if not good:
             feedback.append({**prompt, "answer": row["references"][0], "good": True})
@@ -117,7 +117,7 @@ run = synth_dspy.compile_task(
 # %%
 columns = ["score", "low", "high", "n", "f1", "exact"]
 table = pd.concat([benchmark.results.to_pandas(), run.results.to_pandas().drop(index="rag")])[columns]
-table.style.format("{:.3f}", subset=[column for column in columns if column != "n"])
+table.round(3)
 
 # %%
 run.results.figure()
@@ -141,4 +141,4 @@ assert read, "nothing was trained"
 assert not {row["document"] for row in used} & documents, "feedback about a held-out document is learned"
 assert not [line for line in read if any(json.dumps(question)[1:-1] in line for question in questions)], "leaked"
 assert any(f"{len(leaks)} line" in note and "held-out" in note for note in notes), notes
-f"{len(used)} of {len(feedback) + len(leaks)} lines were used; {len(read)} rows were trained on, none of them held out"
+f"{len(used)} of {len(feedback) + len(leaks)} lines were used; {len(read)} rows to train on were made, none held out"

@@ -14,6 +14,7 @@ here
 # %%
 import itertools
 import json
+import random
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -72,9 +73,13 @@ def request(question, answer, passages):
     )
 
 
-usual = [row for _, row in zip(range(64 if here.quick else 192), itertools.cycle(answered), strict=False)]
-usual = [request(row["question"], row["prediction"], tuple(p["text"] for p in row["passages"])) for row in usual]
-unusual = [request(row["question"], "The contract is silent.", ()) for row in handbook[: 64 if here.quick else 96]]
+draws = random.Random(0)
+count = 64 if here.quick else 192
+usual = [
+    request(row["question"], row["prediction"], tuple(passage["text"] for passage in row["passages"]))
+    for row in draws.choices(answered, k=count)
+]
+unusual = [request(row["question"], "The contract is silent.", ()) for row in draws.choices(handbook, k=count)]
 
 monitor = loop_tools.Monitor(
     store, loop_tools.embedder_for("embedded/all-minilm-l6-v2").embed, lambda: ({}, {}), settle_s=0.0
@@ -120,13 +125,8 @@ def pairs(before, after):
 decision = loop_tools.decide(pairs("rag", "sft"))
 reverse = loop_tools.decide(pairs("sft", "rag"))
 itself = loop_tools.decide(pairs("rag", "rag"))
-pd.DataFrame(
-    {
-        "challenger": ["sft against rag", "rag against sft", "rag against itself"],
-        "verdict": [each.verdict for each in (decision, reverse, itself)],
-        "reason": [each.reason for each in (decision, reverse, itself)],
-    }
-).style.hide(axis="index")
+for trial, each in {"sft against rag": decision, "rag against sft": reverse, "rag against itself": itself}.items():
+    print(f"{trial}: {each.verdict}. {each.reason}")
 
 # %% [markdown]
 # ## Promotion, and back

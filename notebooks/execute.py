@@ -41,10 +41,7 @@ def execute(source: Path, timeout_s: int = 900) -> nbformat.NotebookNode:
         "kernelspec": {"name": "python3", "display_name": "synth_dspy", "language": "python"},
         "language_info": {"name": "python"},
     }
-    client = NotebookClient(notebook, timeout=timeout_s, kernel_name="python3", record_timing=False)
-    client.km = client.create_kernel_manager()
-    client.km.kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    client.execute(cwd=str(HERE))
+    NotebookClient(notebook, timeout=timeout_s, kernel_name="python3", record_timing=False).execute(cwd=str(HERE))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         for output in cell.get("outputs", ()):

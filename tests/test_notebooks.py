@@ -14,6 +14,7 @@ from typing import Any
 import jupytext
 import nbformat
 import pytest
+from finished_runs import make_run, row
 from nbclient import NotebookClient
 from servers import Behaviour, serving
 
@@ -105,6 +106,16 @@ def test_the_first_cell_finds_where_it_is(
     assert (elsewhere.runs, elsewhere.quick) == (tmp_path / "mine", True)
 
 
+def test_the_charts_of_the_report_are_figures(tmp_path: Path) -> None:
+    rows = [row(arm, index, float(index % 2 == 0 or arm == "sft")) for arm in ("rag", "sft") for index in range(12)]
+    results = synth_dspy.Results.read(make_run(tmp_path / "run", rows))
+    arms, differences = (results.figure(name)._repr_html_() for name in ("arms", "differences"))
+    assert "<svg" in arms
+    assert "Difference from rag" in differences
+    assert all(".synth-dspy .chart .zero" in html and ":root" not in html for html in (arms, differences))
+    assert results.figure("yield")._repr_html_() == "", "nothing was synthesised"
+
+
 def test_paths_of_the_machine_are_not_written() -> None:
     assert execute.without_paths(f"{sys.executable} -m x {ROOT}/runs/a") == "python -m x ./runs/a"
 
@@ -112,6 +123,18 @@ def test_paths_of_the_machine_are_not_written() -> None:
 def test_a_run_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="04_tune: run that one first"):
         place.Place("here", tmp_path, False).latest("04_tune")
+
+
+@pytest.mark.slow
+def test_the_least_of_a_notebook_runs_and_holds_what_it_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others take longer than the suite has; `make notebooks` executes all."""
+    monkeypatch.setenv("QUICK", "1")
+    monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path))
+    executed = execute.execute(NOTEBOOKS / "01_data.py", timeout_s=300)
+    assert "answers stand in their documents" in executed.cells[-1].outputs[-1].data["text/plain"]
+    assert (tmp_path / "01_data" / "handbook" / "questions.proposed.jsonl").is_file()
 
 
 # In a kernel
