@@ -5,7 +5,7 @@
 # demonstrations (`bootstrap`), and with weights tuned in three ways. `sft` learns the reference answers. `dpo` and
 # `orpo` go on from there and learn to prefer them to the tuned model's own wrong answers.
 #
-# Each training is a LoRA adapter, made in a process of its own, merged, and put behind the program's `lm`. Nothing
+# Each training is small here, to be done in a minute or two. Each is a LoRA adapter, made in a process of its own, merged, and put behind the program's `lm`. Nothing
 # else in the program changes.
 
 # %%
@@ -27,9 +27,12 @@ run = synth_dspy.compile_task(
     arms=["rag", "sft"] if here.quick else arms,
     runs_folder=here.runs / "04_tune",
     limit=6 if here.quick else None,
-    evaluation={"held_out": 6 if here.quick else 48, "validation": 4 if here.quick else 8},
-    synthesis={"candidates": 0 if here.quick else 12},
-    training={"minutes": 0.1 if here.quick else 1.0},
+    evaluation={"held_out": 6 if here.quick else 40, "validation": 4 if here.quick else 8},
+    synthesis={"candidates": 0 if here.quick else 8},
+    training={
+        "minutes": 0.1 if here.quick else 2.5,  # of each; rows that would take longer are left out
+        "options": {"sft": {"examples": 48}, "dpo": {"examples": 24, "most": 12}, "orpo": {"examples": 24, "most": 12}},
+    },
     retention={"prompts": 0},
     splits={"folds": 1},
 )

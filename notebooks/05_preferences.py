@@ -86,9 +86,10 @@ leaks = [
 path = here.runs / "05_preferences" / "feedback.jsonl"
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text("".join(json.dumps(line) + "\n" for line in [*feedback, *leaks]))
-pd.DataFrame(feedback).assign(
-    source=lambda lines: lines.get("source", pd.Series(dtype=str)).fillna("people")
-).pivot_table(index="source", columns="good", values="question", aggfunc="count", fill_value=0)
+pd.crosstab(
+    pd.Series([line.get("source", "people") for line in feedback], name="from"),
+    pd.Series(["good" if line["good"] else "bad" for line in feedback], name="called"),
+)
 
 # %% [markdown]
 # ## Learn from it
@@ -101,9 +102,13 @@ run = synth_dspy.compile_task(
     arms=["rag", "kto"] if here.quick else ["rag", "kto", "grpo"],
     runs_folder=here.runs / "05_preferences",
     limit=6 if here.quick else None,
-    evaluation={"held_out": 6 if here.quick else 48, "validation": 4 if here.quick else 8},
+    evaluation={"held_out": 6 if here.quick else 40, "validation": 4 if here.quick else 8},
     synthesis={"candidates": 0},
-    training={"minutes": 0.1 if here.quick else 0.6, "feedback": path},
+    training={
+        "minutes": 0.1 if here.quick else 1.2,
+        "feedback": path,
+        "options": {"sft": {"examples": 32}, "kto": {"examples": 16, "most": 24}, "grpo": {"examples": 8}},
+    },
     retention={"prompts": 0},
     splits={"folds": 1},
 )
