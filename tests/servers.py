@@ -38,6 +38,8 @@ class Behaviour:
     retry_after: str | None = "1"
     log: str | None = None
     models: list[str] = field(default_factory=list)
+    prompt_tokens: int = 10
+    completion_tokens: int = 5
     respond: Callable[[dict[str, Any]], str] | None = None
 
 
@@ -108,7 +110,11 @@ class Server:
                 "created": 0,
                 "model": "mock",
                 "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+                "usage": {
+                    "prompt_tokens": self.behaviour.prompt_tokens,
+                    "completion_tokens": self.behaviour.completion_tokens,
+                    "total_tokens": self.behaviour.prompt_tokens + self.behaviour.completion_tokens,
+                },
             }
         )
         await response.prepare(request)

@@ -115,7 +115,7 @@ def compile_(folder: Path, task: CompleteTask, student: str, api_base: str, **se
         return Experiment(ROOT, task, config, Run("rivers", folder), ledger, Bars(), "compile rivers").compile()[0]
 
 
-@pytest.mark.parametrize("student", [*STUDENTS, pytest.param(BEDROCK, marks=pytest.mark.slow)])  # imports LiteLLM
+@pytest.mark.parametrize("student", [*STUDENTS, BEDROCK])
 def test_default_arms_are_those_of_prompts_and_the_run_says_so(
     tmp_path: Path, server: Server, driver: bool, capsys: pytest.CaptureFixture[str], student: str
 ) -> None:

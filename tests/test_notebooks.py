@@ -126,9 +126,7 @@ def test_a_run_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_least_of_a_notebook_runs_and_holds_what_it_checks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_least_of_a_notebook_runs_and_holds_what_it_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others take longer than the suite has; `make notebooks` executes all."""
     monkeypatch.setenv("QUICK", "1")
     monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path))

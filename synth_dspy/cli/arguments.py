@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from synth_dspy.core.errors import AwaitingReview, SetupError, SynthDspyError
-from synth_dspy.core.invocation import AWAITING_REVIEW, CLOSED_PIPE, INTERRUPTED, command
+from synth_dspy.core.errors import AwaitingReview, BudgetReached, SetupError, SynthDspyError
+from synth_dspy.core.invocation import AWAITING_REVIEW, BUDGET_REACHED, CLOSED_PIPE, INTERRUPTED, command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.printable import visible
 from synth_dspy.core.validation import as_clause, can_be_shown
@@ -55,13 +56,43 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
         raise SetupError(_sentence(config, refused) if refused else _unboxed(box.getvalue(), program)) from None
     if unknown:
         raise SetupError(_not_taken(config, unknown, program))
-    return parsed
+    return _with_local_copies(parsed)
+
+
+_READ = ("seeds", "items", "clauses", "graded", "questions", "program", "input")
+"""Arguments with a file or a folder that a command only reads, besides the lists of them."""
+
+
+def _with_local_copies(config: Config) -> Config:
+    """The settings of a command with local copies of files in S3; a run's settings keep addresses, for other machines.
+
+    Raises:
+        SetupError: a file cannot be fetched, or is one that the command writes.
+    """
+    from pydantic import BaseModel
+
+    from synth_dspy.core.config import CompileConfig
+    from synth_dspy.core.s3.address import is_address
+    from synth_dspy.core.s3.reading import local
+
+    if isinstance(config, CompileConfig) or not isinstance(config, BaseModel):
+        return config
+    update: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, tuple) and any(map(is_address, value)):
+            update[name] = tuple(local(each) if is_address(each) else each for each in value)
+        elif is_address(value) and name in _READ:
+            update[name] = type(value)(local(value))
+        elif isinstance(value, Path) and is_address(value):
+            raise SetupError(f"--{name.replace('_', '-')} is in S3: this command takes a path on this machine there.")
+    return config.model_copy(update=update)
 
 
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Run a command's `main(args)` and exit with its status.
 
-    A `SynthDspyError` prints one message and exits with 2, or with 3 if a person must act. Ctrl-C and a closed pipe
+    A `SynthDspyError` prints one message and exits with 2, with 3 if a person must act, or with 4 if the
+    budget is used up. Ctrl-C and a closed pipe
     (`... | head -1`) end without a traceback; other exceptions keep theirs.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -87,6 +118,9 @@ def _status(main: Callable[[list[str]], int | None]) -> int | str:
     except AwaitingReview as waiting:
         print(visible(mask_message(str(waiting))), file=sys.stderr)
         return AWAITING_REVIEW
+    except BudgetReached as reached:
+        print(f"stopped: {visible(mask_message(str(reached)))}", file=sys.stderr)
+        return BUDGET_REACHED
     except SynthDspyError as error:
         print(f"error: {visible(mask_message(str(error)))}", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.options import options_help, short_flags, take_options
 from synth_dspy.core import workspace
-from synth_dspy.core.config import absolute, compile_settings, read_toml
+from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
@@ -20,6 +20,7 @@ from synth_dspy.pipeline.trust import Caller
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
            [--runs FOLDER] [--trust] [--api-base URL] [--api-key-name NAME] [--allow-http]
+           [--max-usd DOLLARS] [--max-minutes MINUTES]
        {compile} TASK --help
 
 Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
@@ -45,21 +46,41 @@ def main(args: list[str]) -> int:
         api_base, rest = _take(rest, "--api-base")
         api_key_name, rest = _take(rest, "--api-key-name")
         folder, rest = _take(rest, "--runs")
+        limits: dict[str, float] = {}
+        for limit in ("max_usd", "max_minutes"):
+            flag = f"--{limit.replace('_', '-')}"
+            given, rest = _take(rest, flag)
+            if given is not None:
+                limits[limit] = _limit(flag, given)
         if rest or toml:
             raise SetupError(
                 "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
         caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
-        return _show(resume_run(name, resumed, folder, caller, typed=typed), began)
+        return _show(resume_run(name, resumed, folder, caller, typed=typed, limits=limits), began)
+    here, config, words = configured(name, rest, toml)
+    typed = mask_message(f"{command('compile')} {shlex.join([name, *words, *(['--config', toml] if toml else [])])}")
+    return _show(start(here, name, config, typed=typed), began)
+
+
+def configured(name: str, rest: list[str], toml: str | None) -> tuple[Path, CompileConfig, list[str]]:
+    """The workspace, the configuration of a task's run, and its flags without their short forms.
+
+    Args:
+        name: the task's.
+        rest: the flags.
+        toml: a configuration file that they override.
+
+    Raises:
+        SetupError: there is no such task, file or option.
+    """
     here = workspace.find_workspace()
     model = compile_settings(workspace.task_file(here, name))
-    rest = short_flags(model, rest)
-    typed = mask_message(f"{command('compile')} {shlex.join([name, *rest, *(['--config', toml] if toml else [])])}")
-    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), rest)
-    about = f"{usage}\n{options_help()}"
-    config = absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest))
-    return _show(start(here, name, config, typed=typed), began)
+    words = short_flags(model, rest)
+    default, rest = take_options(read_toml(Path(toml), model) if toml else model(), words)
+    about = f"{USAGE.format(compile=command('compile'))}\n{options_help()}"
+    return here, absolute(parse(model, verb=f"compile {name}", description=about, default=default, args=rest)), words
 
 
 def _tasks_here() -> str:
@@ -92,6 +113,16 @@ def _take(args: list[str], flag: str) -> tuple[str | None, list[str]]:
                 raise SetupError(f"{flag} needs a value.")
             return args[position + 1], args[:position] + args[position + 2 :]
     return None, args
+
+
+def _limit(flag: str, text: str) -> float:
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < float("inf"):
+        raise SetupError(f"{flag} is {text!r}: it should be a number that is not negative.")
+    return limit
 
 
 def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:

@@ -30,6 +30,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
@@ -64,6 +65,9 @@ class EvaluateConfig(Settings):
             in place of the one that they name.
         api_key_name: environment variable with the key for that server; by default OPENAI_API_KEY.
         allow_http: allow sending that key over http:// to another machine.
+        max_usd: for saved programs, stop once their calls have cost so many US dollars; the same command with more
+            goes on.
+        max_minutes: for saved programs, stop after so many minutes.
         items: answers to score, as JSON lines.
         scores: where to write the scores, as JSON lines.
         fit: human verdicts to fit the reference judge on, as JSON lines.
@@ -84,6 +88,8 @@ class EvaluateConfig(Settings):
     api_base: str | None = None
     api_key_name: str | None = None
     allow_http: bool = False
+    max_usd: float | None = Field(default=None, ge=0)
+    max_minutes: float | None = Field(default=None, gt=0)
     items: Path | None = None
     scores: Path | None = None
     fit: Path | None = None
@@ -100,6 +106,8 @@ def main(args: list[str]) -> None:
     if config.runs or config.seeds or config.out:
         _programs(config, f"{command('evaluate')} {shlex.join(args)}")
         return
+    if config.max_usd is not None or config.max_minutes is not None:
+        raise SetupError("--max-usd and --max-minutes are for saved programs, whose evaluation can be resumed.")
     if config.fit is not None:
         _fit(config)
     if config.items is not None:
@@ -119,7 +127,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
         raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
     # Judge and seed come from the run's configuration.
-    own = ("runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http")
+    own = ("runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http", "max_usd", "max_minutes")
     given = [name for name, value in config if name not in own and value != _DEFAULTS[name]]
     if given:
         flag = f"--{given[0].replace('_', '-')}"
@@ -129,11 +137,18 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
     quiet_libraries()
     bars = Bars()
     with bars.status("loading libraries"):
+        from synth_dspy.core.budget import Budget
         from synth_dspy.evaluation.report.render import failures, summary_table
         from synth_dspy.pipeline.rescore import rescore
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     results, measurements, folder = rescore(
-        config.runs, config.seeds, config.out, bars=bars, command=mask_message(typed), caller=caller
+        config.runs,
+        config.seeds,
+        config.out,
+        bars=bars,
+        command=mask_message(typed),
+        caller=caller,
+        budget=Budget(config.max_usd, config.max_minutes),
     )
     console = standard_output()
     for part in (summary_table(results, measurements), *failures(results)):

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -23,7 +24,7 @@ from typing import Any
 import tyro
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.training.spec import ERRORS, FROM_STDIN, read_spec
@@ -41,6 +42,7 @@ class TrainConfig:
     Attributes:
         spec: The spec file, or the folder of one that is called spec.json; the folder receives the results.
         dry_run: Print an estimate of time and memory, and stop.
+        max_minutes: Stop after so many minutes; the same command goes on from the last checkpoint.
         events: Write JSON lines to standard output, for a parent process.
         trust: Import the spec's reward from a workspace other than the current folder's.
         stay: With events: train further specs too, whose paths the parent writes to standard input; all of
@@ -49,6 +51,7 @@ class TrainConfig:
 
     spec: tyro.conf.Positional[Path]
     dry_run: bool = False
+    max_minutes: float | None = None
     events: bool = False
     trust: bool = False
     stay: bool = False
@@ -69,13 +72,42 @@ def main(args: list[str]) -> int:
     quiet_libraries()
     asleep = set_wait_policy()
     if not config.events:
-        return _train(config, config.spec)[0]
+        with _limited(config.max_minutes):
+            return _train(config, config.spec)[0]
     status = 0
     for spec in _specs(config, asleep):
         status, stays = _train(config, spec)
         if not stays:
             break
     return status
+
+
+@contextmanager
+def _limited(minutes: float | None) -> Iterator[None]:
+    """Stop this process's training after so many minutes, as Ctrl-C would.
+
+    Raises:
+        BudgetReached: the time is up.
+    """
+    if minutes is None:
+        yield
+        return
+    if minutes <= 0:
+        raise SetupError(f"--max-minutes is {minutes:g}: it should be more than 0.")
+
+    def stop(*_: object) -> None:
+        raise BudgetReached(
+            f"The time limit of {minutes:g} minutes (--max-minutes) is reached; the same command goes on from the last "
+            "checkpoint."
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _refuse_foreign_reward(path: Path) -> None:

@@ -28,6 +28,7 @@ from synth_dspy.core.database_url import absolute_url
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
+from synth_dspy.core.s3.address import is_address
 from synth_dspy.core.validation import describe_error
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
@@ -205,6 +206,24 @@ class Retrieval(Settings):
         return self
 
 
+class Aws(Settings):
+    """What AWS's services need; credentials and region come from the environment (docs/aws.md)."""
+
+    s3: str | None = None
+    """`s3://bucket/folder` for what services read and write there: requests and replies of batch jobs."""
+    role: str | None = None
+    """ARN of the role that a service takes to do so."""
+    batch: bool = False
+    """Make the teacher's calls in batch jobs of Bedrock, at batch prices (half of the usual ones for most models). A
+    job takes minutes to hours, and at least 100 calls: give --concurrency 500."""
+
+    @model_validator(mode="after")
+    def _room_for_batches(self) -> Aws:
+        if self.batch and not (self.s3 and self.role):
+            raise ValueError("aws.batch needs aws.s3 and aws.role: where requests and replies lie, and who reads them")
+        return self
+
+
 class CompileConfig(Settings):
     """`python -m synth_dspy.compile <task>`."""
 
@@ -215,6 +234,7 @@ class CompileConfig(Settings):
     training: Training = Training()
     retention: Retention = Retention()
     retrieval: Retrieval = Retrieval()
+    aws: Aws = Aws()
     search: Literal["retrieval"] | None = None
     """`retrieval`: also find the best settings of retrieval on labelled questions that are not held out, as an arm."""
     words: int | None = Field(default=None, ge=30)
@@ -230,10 +250,19 @@ class CompileConfig(Settings):
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)
     """Concurrent model calls."""
+    max_usd: float | None = Field(default=None, ge=0)
+    """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")
-    """Folder that receives `<task>/<id>/`, relative to the workspace."""
+    """Folder that receives `<task>/<id>/`, relative to the workspace; of `s3://bucket/folder`, `runs` has a copy."""
     share: bool = False
     """Let your group read the run's folder; by default only you can."""
+
+    @property
+    def runs_here(self) -> Path:
+        """The folder of runs on this machine, absolute or relative to the workspace."""
+        return Path("runs") if is_address(self.runs) else self.runs.expanduser()
 
 
 def task_settings(path: Path) -> type[Settings]:
@@ -325,6 +354,8 @@ def absolute(config: CompileConfig) -> CompileConfig:
 
 
 def _resolved(path: Path) -> Path:
+    if is_address(path):
+        return path
     try:
         return path.expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
@@ -350,6 +381,7 @@ def to_toml(config: CompileConfig) -> str:
     import tomli_w
 
     text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    text = re.sub(r'"s3:/(?=[^/])', '"s3://', text)  # a `Path` has lost one slash
     try:
         text.encode()
     except UnicodeEncodeError as error:

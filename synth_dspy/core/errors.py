@@ -2,6 +2,7 @@
 
 SynthDspyError
 ├── SetupError      the user can fix it: a typo, a missing file, no network (exit status 2, no traceback)
+│   └── BudgetReached   --max-usd or --max-minutes is used up (exit status 4)
 ├── AwaitingReview  a person has to review something first (exit status 3)
 ├── ArmError        an arm cannot be compiled: the report gives the reason, the other arms continue
 └── ModelError      a model call failed for good: the message names the request, the run continues or stops
@@ -20,6 +21,10 @@ class SynthDspyError(Exception):
 
 class SetupError(SynthDspyError):
     """Something the user can fix. Commands print the message alone and exit with status 2."""
+
+
+class BudgetReached(SetupError):
+    """The run's budget is used up: nothing is lost, and it goes on with more. Commands exit with status 4."""
 
 
 class AwaitingReview(SynthDspyError):

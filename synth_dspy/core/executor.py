@@ -61,6 +61,7 @@ class Executor:
         rows: Iterable[Row],
         *,
         progress: Callable[[int], None] | None = None,
+        sink: Callable[[Outcome[Value]], None] | None = None,
     ) -> list[Outcome[Value]]:
         """Apply `fn` to every row; rows are pulled from the iterable as workers become free.
 
@@ -70,9 +71,11 @@ class Executor:
                 settings.
             rows: any iterable.
             progress: called with the number of rows done since the last call.
+            sink: called with each outcome when it is there, in the caller's thread or event loop; nothing is kept then,
+                so that memory does not grow with the rows.
 
         Returns:
-            The outcomes in the order of the rows.
+            The outcomes in the order of the rows; empty with a `sink`.
 
         Raises:
             SetupError: as soon as a row raises one; rows that have not started are skipped. The same holds for anything
@@ -82,14 +85,18 @@ class Executor:
 
         with dspy.settings.context(**LEAN):
             if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
-                return self._map_threads(cast(Callable[[Row], Value], fn), rows, progress)
-            run = self._map_async(cast(Callable[[Row], Awaitable[Value]], fn), rows, progress)
+                return self._map_threads(cast(Callable[[Row], Value], fn), rows, progress, sink)
+            run = self._map_async(cast(Callable[[Row], Awaitable[Value]], fn), rows, progress, sink)
             if not in_event_loop():
                 return asyncio.run(run)
             return _in_thread(lambda: asyncio.run(run))  # a notebook's own loop is running
 
     async def _map_async(
-        self, fn: Callable[[Row], Awaitable[Value]], rows: Iterable[Row], progress: Callable[[int], None] | None
+        self,
+        fn: Callable[[Row], Awaitable[Value]],
+        rows: Iterable[Row],
+        progress: Callable[[int], None] | None,
+        sink: Callable[[Outcome[Value]], None] | None,
     ) -> list[Outcome[Value]]:
         pulled = enumerate(rows)
         outcomes: dict[int, Outcome[Value]] = {}
@@ -97,7 +104,11 @@ class Executor:
         async def worker() -> None:
             for index, row in pulled:
                 # A task per row: context variables that one row sets do not leak into the worker's next row.
-                outcomes[index] = await asyncio.create_task(_outcome_async(fn, row))
+                outcome = await asyncio.create_task(_outcome_async(fn, row))
+                if sink:
+                    sink(outcome)
+                else:
+                    outcomes[index] = outcome
                 if progress:
                     progress(1)
 
@@ -106,7 +117,11 @@ class Executor:
         return [outcomes[index] for index in range(len(outcomes))]
 
     def _map_threads(
-        self, fn: Callable[[Row], Value], rows: Iterable[Row], progress: Callable[[int], None] | None
+        self,
+        fn: Callable[[Row], Value],
+        rows: Iterable[Row],
+        progress: Callable[[int], None] | None,
+        sink: Callable[[Outcome[Value]], None] | None,
     ) -> list[Outcome[Value]]:
         pulled = enumerate(rows)
         pulling = threading.Lock()
@@ -141,7 +156,10 @@ class Executor:
                 elif isinstance(item, BaseException):
                     raise item
                 else:
-                    outcomes[item[0]] = item[1]
+                    if sink:
+                        sink(item[1])
+                    else:
+                        outcomes[item[0]] = item[1]
                     if progress:
                         progress(1)
         finally:

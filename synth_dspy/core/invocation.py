@@ -12,6 +12,8 @@ CALL = "compile_task("
 """What the report of a run started from Python shows in place of a command."""
 AWAITING_REVIEW = 3
 """Exit status if a person has to review something first."""
+BUDGET_REACHED = 4
+"""Exit status if a run stopped because its budget is used up; it can be resumed with more."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as a shell reports it."""
 CLOSED_PIPE = 141

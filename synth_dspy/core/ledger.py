@@ -29,6 +29,7 @@ from typing import Any
 
 from synth_dspy.core import snapshots
 from synth_dspy.core.answer_count import AnswerCount
+from synth_dspy.core.budget import Budget
 from synth_dspy.core.claims import AbandonedError, Claims
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import in_event_loop
@@ -72,15 +73,19 @@ class Ledger:
         path: the file, created if missing.
         resume_command: the command that resumes the run, for error messages.
         read_only: open a run that may be open elsewhere.
+        budget: limits of money and time.
 
     Raises:
         SetupError: another process has this run open, or the file cannot be written or is damaged.
     """
 
-    def __init__(self, path: Path, *, resume_command: str = "", read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, resume_command: str = "", read_only: bool = False, budget: Budget | None = None
+    ) -> None:
         self.path = Path(path)
         self.resume_command = resume_command
         self.read_only = read_only
+        self.budget = budget or Budget()
         self._lock = threading.RLock()
         self._snapshotting = threading.Lock()
         self._claims: Claims[ModelCall] = Claims()
@@ -95,6 +100,7 @@ class Ledger:
         except BaseException:
             self._unlock()
             raise
+        self.budget.start(self._spent(), resume_command)
         if not read_only:
             threading.Thread(target=self._keep_snapshots, name="synth-dspy-snapshots", daemon=True).start()
 
@@ -122,6 +128,12 @@ class Ledger:
             raise
         self._changes += bool(self._keys) and not snapshots.snapshot_of(self.path).exists()
 
+    def _spent(self) -> dict[tuple[str, str], tuple[int, float]]:
+        """By role and model, the number of calls with a price and their cost in US dollars."""
+        sql = "select role, model, count(cost_usd), coalesce(sum(cost_usd), 0.0) from calls group by role, model"
+        with self._file():
+            return {(role, model): (calls, cost) for role, model, calls, cost in self._db.execute(sql)}
+
     def _open_count(self, existed: bool) -> AnswerCount:
         """Open the answer count; if the ledger `existed` before, check that no answers are missing."""
         count = AnswerCount(self.path)
@@ -145,7 +157,7 @@ class Ledger:
         Raises:
             SetupError: the ledger is damaged.
         """
-        if key not in self._keys:  # complete: no other process writes
+        if hash(key) not in self._keys:  # complete: no other process writes
             return None
         with self._file():
             row = self._db.execute("select * from calls where key = ?", (key,)).fetchone()
@@ -156,7 +168,7 @@ class Ledger:
 
     def has_answer(self, key: str) -> bool:
         """Whether there is an answer under `key`."""
-        return key in self._keys
+        return hash(key) in self._keys
 
     def models(self) -> list[str]:
         """The model strings of the calls that were answered before this ledger was opened."""
@@ -170,7 +182,7 @@ class Ledger:
 
     def mark_recorded(self, key: str) -> None:
         """Take note that the answer under `key` has been committed, here or by the run's HTTP process."""
-        self._keys.add(key)
+        self._keys.add(hash(key))
         self._changes += 1
         with suppress(OSError):  # a full disk: a count that is too low does no harm
             self._count.write(len(self._keys))
@@ -362,6 +374,10 @@ class Ledger:
             text = f"Could not write the ledger {self.path}: {why}; {remedy}."
         self._failure = self._failure or SetupError(text)
         return self._failure
+
+    def stop(self, error: SetupError) -> None:
+        """Stop using the file: every later use raises `error`."""
+        self._failure = self._failure or error
 
     def close(self) -> None:
         """Write a snapshot, close the file, and release the run's lock."""

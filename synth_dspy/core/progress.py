@@ -34,6 +34,22 @@ class Bar:
         if self._show:
             self._show(done, total)
 
+    def outlook(self, before: int, seconds: float) -> str:
+        """The rate, and the time that is left at this rate: ", 41/s, about 12 min left"; empty if nothing was counted.
+
+        Args:
+            before: how many units were done some time ago.
+            seconds: how long ago. Not since the start: a resumed step begins with what costs nothing.
+        """
+        if self.done <= before or not seconds:
+            return ""
+        rate = (self.done - before) / seconds
+        shown = f", {rate:,.{0 if rate >= 10 else 2}f}/s"
+        if self.total is None:
+            return shown
+        left = (self.total - self.done) / rate
+        return f"{shown}, about {f'{left:.0f} s' if left < 120 else f'{left / 60:,.0f} min'} left"
+
     def __str__(self) -> str:
         """As part of a line: ", 3 of 8"; empty if nothing was counted."""
         if self.total is None:
@@ -109,20 +125,25 @@ class Bars:
         bar, started = Bar(total, lambda done, total: block.show(f"{label}{bar}")), time.monotonic()
         block.show(label, at_once=True)
         yield bar
-        block.say(f"{label}: {_took(started)}{bar}")
+        block.say(f"{label}: {_in_seconds(time.monotonic() - started)}{bar}")
 
     @contextmanager
     def _lines(self, label: str, total: int | None) -> Iterator[Bar]:
         """Print a line when the block starts, every `every_s` seconds while it runs, and when it ends."""
         bar, started, ended = Bar(total), time.monotonic(), threading.Event()
+        last = (started, 0)
 
-        def line(state: str) -> None:
-            self.say(f"{label}: {state} {_took(started)}{bar}")
+        def line(state: str, *, running: bool = False) -> None:
+            nonlocal last
+            seconds, (then, before) = time.monotonic() - started, last
+            ahead = bar.outlook(before, started + seconds - then) if running else ""
+            last = (started + seconds, bar.done)
+            self.say(f"{label}: {state} {_in_seconds(seconds)}{bar}{ahead}")
 
         def beat() -> None:  # in a thread: many steps count nothing
             while not ended.wait(self._every_s):
                 try:
-                    line("running for")
+                    line("running for", running=True)
                 except SystemExit:  # the reader is gone: interrupt the main thread
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                     return
@@ -138,6 +159,5 @@ class Bars:
         line("took")
 
 
-def _took(started: float) -> str:
-    seconds = time.monotonic() - started
+def _in_seconds(seconds: float) -> str:
     return f"{seconds:.{1 if seconds < 10 else 0}f} s"

@@ -10,6 +10,7 @@ from synth_dspy.core.knowledge import Skipped
 from synth_dspy.evaluation.records import JudgeRecord
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.scores import Score
+from synth_dspy.evaluation.spending import Spending
 from synth_dspy.synthesis.pipeline import YieldTable
 from synth_dspy.training.facts import TrainingFacts
 
@@ -116,6 +117,7 @@ class RunFacts:
         every_pair: whether all arms are compared with each other, not with the baseline alone.
         folds: of cross-fitting; empty for a single split.
         labelled: how many questions cross-fitting would score, where a single split was taken although it scores few.
+        spending: what the run has spent, by role.
     """
 
     baseline: str
@@ -131,6 +133,7 @@ class RunFacts:
     every_pair: bool = False
     folds: Sequence[FoldFacts] = ()
     labelled: int | None = None
+    spending: Sequence[Spending] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
+from synth_dspy.evaluation.spending import Spending
 from synth_dspy.synthesis.pipeline import YieldTable
 
 
@@ -464,4 +465,5 @@ class Measurements(TypedDict):
     wall_s: float | None
     peak_rss_mb: float | None
     stations: list[StationRecord] | None
+    spending: NotRequired[list[Spending]]
     arms: Mapping[str, ArmMeasured]

@@ -18,6 +18,8 @@ from synth_dspy.loop.records import Alias, AliasMove, Deletion, Version
 from synth_dspy.loop.store import Store, now
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM
 
+ROLLBACK = "rollback"
+"""In the evidence of a move back to the previous champion."""
 _TRIES = 20
 
 
@@ -163,7 +165,7 @@ class Registry:
         """
         if self.alias("previous") is None:
             raise SetupError(f"{self.store.task} has no previous champion to return to.")
-        return self.promote("previous", by, reason, evidence)
+        return self.promote("previous", by, reason, {**(evidence or {}), ROLLBACK: True})
 
     def lineage(self, name: str) -> Lineage:
         """A version with all that it comes from."""

@@ -16,14 +16,12 @@ from dspy.clients import execution
 from dspy.clients.call_result import combine
 from dspy.clients.costs import estimate_cost
 from dspy.clients.errors import error_boundary
-from dspy.clients.model_metadata import model_info, rate
 
 __all__ = [
     "PLAIN_LM",
     "call_async",
     "chat_payload",
     "estimated_cost",
-    "list_prices",
     "request_to_dict",
     "response_from_dict",
     "response_to_dict",
@@ -73,16 +71,6 @@ def estimated_cost(request: dspy.lm15.Request, response: dspy.lm15.Response) -> 
     provider, _, name = request.model.partition("/")
     cost, _ = estimate_cost(response, provider=provider, requested_model=name, request=request)
     return None if cost is None else float(cost)
-
-
-def list_prices(provider: str, model: str) -> list[float] | None:
-    """Prices of an input and an output token in US dollars, or None if DSPy has none.
-
-    They are passed to the HTTP process, which does not load DSPy.
-    """
-    info = model_info(provider, model)
-    prices = [rate(info, f"{side}_cost_per_token") for side in ("input", "output")]
-    return None if None in prices else prices
 
 
 def saved_lm_class(state: Mapping[str, Any]) -> str:

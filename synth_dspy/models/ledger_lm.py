@@ -31,6 +31,7 @@ from dspy.utils.exceptions import (
     LMUnsupportedModelError,
 )
 
+from synth_dspy.core.budget import UNLIMITED, Budget
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
@@ -43,6 +44,7 @@ from synth_dspy.models.dspy_compat import (
     response_from_dict,
     response_to_dict,
 )
+from synth_dspy.models.prices import Price, list_price
 
 _sampling: ContextVar[tuple[Any, list[int]] | None] = ContextVar("sampling", default=None)
 """The current LM call's rollout id, and a one-item list that counts the samples answered so far."""
@@ -88,12 +90,12 @@ class LedgerEngine:
         call, request = self._begin(request)
 
         def ask() -> ModelCall:
-            if hasattr(self.inner, "submit"):
-                done: ModelCall = self.inner.submit(request, call, self.ledger).result()
-                return done
-            with self._attempt(call) as result:
-                result.append(self.inner.complete(request))
-            return self._record(call, result)
+            with self._budget.spending((call.role, call.model)) as count:
+                if hasattr(self.inner, "submit"):
+                    return count(self.inner.submit(request, call, self.ledger).result())
+                with self._attempt(call) as result:
+                    result.append(self.inner.complete(request))
+                return count(self._record(call, result))
 
         done, cached = self.ledger.answer(call.key, ask) if self.ledger else (ask(), False)
         return _response(done, request, from_ledger=cached)
@@ -102,17 +104,36 @@ class LedgerEngine:
         call, request = self._begin(request)
 
         async def ask() -> ModelCall:
-            if hasattr(self.inner, "submit"):
-                return await asyncio.wrap_future(self.inner.submit(request, call, self.ledger))
-            with self._attempt(call) as result:
-                result.append(await self.inner_async.complete(request))
-            return self._record(call, result)
+            with self._budget.spending((call.role, call.model)) as count:
+                if hasattr(self.inner, "submit"):
+                    return count(await asyncio.wrap_future(self.inner.submit(request, call, self.ledger)))
+                with self._attempt(call) as result:
+                    result.append(await self.inner_async.complete(request))
+                return count(self._record(call, result))
 
         done, cached = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
         return _response(done, request, from_ledger=cached)
 
+    def require_price(self, model: str) -> None:
+        """Check that what a model costs is known, if the ledger's budget is limited; engines of this process are free.
+
+        Raises:
+            SetupError: it is not.
+        """
+        price_of = getattr(self.inner, "price_of", None)
+        if self._budget.max_usd is not None and price_of is not None and price_of(model) is None:
+            raise SetupError(
+                f"--max-usd needs the price of the {self.role} model {model}, which litellm's list does not have: set "
+                f"--models.options.{self.role}.price '[0.15, 0.6]' (US dollars per million input and output tokens; "
+                "[0, 0] if nothing is charged), or limit the time with --max-minutes."
+            )
+
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # copies of a program share the ledger and the model
+
+    @property
+    def _budget(self) -> Budget:
+        return self.ledger.budget if self.ledger else UNLIMITED
 
     def _begin(self, request: lm15.Request) -> tuple[ModelCall, lm15.Request]:
         """The call without its answer, and the request to send."""
@@ -153,20 +174,24 @@ class LedgerEngine:
             text = json.dumps({"refused": mask_message(str(response))})
             call = replace(call, response=text, status="refused", latency_s=seconds)
         else:
-            usage = response.usage
-            data = response.provider_data or {}
-            call = replace(
-                call,
-                response=json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False),
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                latency_s=data.get("latency_seconds", seconds),
-                cpu_s=data.get("cpu_seconds"),
-                cost_usd=data.get("cost_usd"),
-            )
+            call = answered(call, response, seconds)
         if self.ledger:
             self.ledger.record(call)
         return call
+
+
+def answered(call: ModelCall, response: lm15.Response, seconds: float | None) -> ModelCall:
+    """The call with its answer; `seconds` is how long it took, unless the engine has measured it."""
+    usage, data = response.usage, response.provider_data or {}
+    return replace(
+        call,
+        response=json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        latency_s=data.get("latency_seconds", seconds),
+        cpu_s=data.get("cpu_seconds"),
+        cost_usd=data.get("cost_usd"),
+    )
 
 
 class AsyncLedgerEngine:
@@ -188,11 +213,13 @@ class Delegate:
     Args:
         lm: the LM that makes the calls.
         max_bytes: maximum length of a reply, as JSON; a longer one is a failed call.
+        price: US dollars for an input and an output token; by default DSPy's estimate, which knows cached tokens too.
     """
 
-    def __init__(self, lm: dspy.LM, *, max_bytes: int) -> None:
+    def __init__(self, lm: dspy.LM, *, max_bytes: int, price: Price | None = None) -> None:
         self.lm = lm
         self.max_bytes = max_bytes
+        self.price = price
         self.supports_response_schema = lm.supports_response_schema
         self.supports_function_calling = lm.supports_function_calling
         self.supports_reasoning = lm.supports_reasoning
@@ -200,30 +227,23 @@ class Delegate:
 
     def with_attempts(self, attempts: int) -> Delegate:
         """The same model with another number of attempts."""
-        return Delegate(self.lm.copy(num_retries=attempts - 1), max_bytes=self.max_bytes)
+        return Delegate(self.lm.copy(num_retries=attempts - 1), max_bytes=self.max_bytes, price=self.price)
+
+    def price_of(self, model: str) -> Price | None:
+        """What a token costs: as set, or the list price."""
+        return self.price or list_price(model)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
-            return self._priced(self._checked(self.lm(request)), request)
-
-    def _checked(self, response: lm15.Response) -> lm15.Response:
-        """Mask the environment's secrets in a response, since its provider may echo them.
-
-        Raises:
-            ModelError: the response is too long.
-        """
-        text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
-        if len(text) > self.max_bytes:
-            raise ModelError(
-                f"The model {self.lm.model} failed a call: its reply is longer than {self.max_bytes / 1e6:g} MB "
-                "(--models.max-reply-mb)."
-            )
-        kept = replace_surrogates(mask_reply(text, environment_secrets()))
-        return response if kept == text else response_from_dict(json.loads(kept))
+            return self._priced(checked(self.lm(request), self.max_bytes), request)
 
     def _priced(self, response: lm15.Response, request: lm15.Request) -> lm15.Response:
-        """The response with DSPy's estimate of its cost, if it has one."""
-        cost = estimated_cost(request, response)
+        """The response with its cost: at the price that is set, by DSPy's estimate, or at the list price."""
+        cost = None if self.price else estimated_cost(request, response)
+        tokens = response.usage.input_tokens, response.usage.output_tokens
+        price = self.price_of(request.model)
+        if cost is None and price is not None and None not in tokens:
+            cost = sum(count * each for count, each in zip(tokens, price, strict=True))
         if cost is None:
             return response
         return replace(response, provider_data={**(response.provider_data or {}), "cost_usd": cost})
@@ -234,7 +254,23 @@ class AsyncDelegate(Delegate):
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         with dspy.settings.context(disable_history=True):
-            return self._priced(self._checked(await self.lm.acall(request)), request)
+            return self._priced(checked(await self.lm.acall(request), self.max_bytes), request)
+
+
+def checked(response: lm15.Response, max_bytes: int) -> lm15.Response:
+    """The response with the environment's secrets masked, since its provider may echo them.
+
+    Raises:
+        ModelError: the response is longer than `max_bytes`.
+    """
+    text = json.dumps(response_to_dict(response, include_provider_data=True), ensure_ascii=False)
+    if len(text) > max_bytes:
+        raise ModelError(
+            f"The model {response.model} failed a call: its reply is longer than {max_bytes / 1e6:g} MB "
+            "(--models.max-reply-mb)."
+        )
+    kept = replace_surrogates(mask_reply(text, environment_secrets()))
+    return response if kept == text else response_from_dict(json.loads(kept))
 
 
 class LedgerLM(dspy.LM):
@@ -251,6 +287,7 @@ class LedgerLM(dspy.LM):
 
     def __init__(self, model: str, *, engine: LedgerEngine, portable: dict[str, Any] | None = None, **params: Any):
         self.portable = portable or {}
+        engine.require_price(model)
         # The ledger is the only cache, and the engines do the retries.
         super().__init__(
             model, engine=engine, async_engine=AsyncLedgerEngine(engine), cache=False, num_retries=0, **params

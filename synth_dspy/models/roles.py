@@ -2,7 +2,7 @@
 
 `embedded/<name or path>` is served in this process; anything else is as for dspy.LM. Chat models behind
 OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) use this package's HTTP engine, the others
-(`bedrock/...`, `ollama_chat/...`, ...) DSPy's.
+(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` is Amazon Bedrock, through boto3.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
 from synth_dspy.models.offline import quiet_libraries
+from synth_dspy.models.prices import given_price
 
 if TYPE_CHECKING:
     import dspy
@@ -31,7 +32,9 @@ OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "
 """Prefixes of providers that use their own protocol even with `api_base`."""
 
 OLLAMA = ("ollama/", "ollama_chat/")
-SERVER_SETTINGS = ("api_base", "api_key_name", "allow_http", "timeout", "connections", "attempts", "max_reply_mb")
+SERVER_SETTINGS = (
+    "api_base", "api_key_name", "allow_http", "timeout", "connections", "attempts", "max_reply_mb", "price",
+)  # fmt: skip
 """Arguments of `lm_for` for servers only; ignored for embedded models."""
 
 
@@ -52,7 +55,9 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
         params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
             `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
             unencrypted to another machine), `timeout` in seconds, `connections` (maximum concurrent requests),
-            `attempts` per call, and `max_reply_mb` (a longer reply is a failed attempt). None means not given.
+            `attempts` per call, `max_reply_mb` (a longer reply is a failed attempt), and `price`: US dollars per
+            million input and output tokens, by default the list price. For Bedrock also `batch`, the arguments of a
+            `BatchEngine`. None means not given.
 
     Raises:
         SetupError: the model string is malformed, no such embedded model exists, the key is missing, or would be sent
@@ -65,10 +70,14 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
     prefix, slash, name = model.partition("/")
     if not model or (slash and not name):
         raise SetupError(f"The model string {model!r} of the role {role} names no model: write it as provider/name.")
+    if "batch" in params and prefix != "bedrock":
+        raise SetupError(f"Batch jobs are Bedrock's, and the {role} is {model}: leave out --aws.batch.")
     if model.startswith(EMBEDDED):
         make = _embedded_lm
     elif prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
         make = _http_lm
+    elif prefix == "bedrock":
+        make = _bedrock_lm
     else:
         make = _dspy_lm
     try:
@@ -98,6 +107,7 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
 
     names = ("timeout", "connections", "attempts", "max_reply_mb")
     settings = {name: params.pop(name) for name in names if name in params}
+    settings["price"] = given_price(params.pop("price", None), role)
     allowed = params.pop("allow_http", False)
     # Resolved here: left to DSPy, these variables would silently move every call to a slower engine.
     from_environment = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
@@ -116,12 +126,34 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     return LedgerLM(model, engine=wrapped, portable={"api_base": without_credentials(api_base)}, **params)
 
 
+def _bedrock_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+    from synth_dspy.models.bedrock.engine import AsyncBedrockEngine, BedrockEngine
+    from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
+
+    for name in ("api_key_name", "allow_http"):  # credentials are the standard chain's, and are never sent
+        params.pop(name, None)
+    names = ("timeout", "connections", "attempts", "max_reply_mb")
+    settings = {name: params.pop(name) for name in names if name in params}
+    settings["price"] = given_price(params.pop("price", None), role)
+    address = params.pop("api_base", None)
+    batch = params.pop("batch", None)
+    engine: Any = BedrockEngine(endpoint=address, **settings)
+    if batch is not None:
+        from synth_dspy.models.bedrock.batch import BatchEngine
+
+        engine = BatchEngine(engine, **batch)
+    wrapped = LedgerEngine(engine, asynchronous=None if batch else AsyncBedrockEngine(engine), ledger=ledger, role=role)
+    portable = {"api_base": without_credentials(address)} if address else {}
+    return LedgerLM(model, engine=wrapped, portable=portable, **params)
+
+
 def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
     import dspy
 
     from synth_dspy.models.ledger_lm import AsyncDelegate, Delegate, LedgerEngine, LedgerLM
 
     params.pop("connections", None)
+    price = given_price(params.pop("price", None), role)
     allowed, max_bytes = params.pop("allow_http", False), int(params.pop("max_reply_mb", MAX_REPLY_MB) * 1e6)
     key_name = params.pop("api_key_name", None)
     client: dict[str, Any] = {name: params.pop(name) for name in ("api_base", "timeout") if name in params}
@@ -132,7 +164,7 @@ def _dspy_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     key = {"api_key": os.environ[key_name]} if key_name and key_name in os.environ else {}
     _refuse_plain_http(model, client.get("api_base"), key_name, role=role, allowed=allowed)
     inner = dspy.LM(model, cache=False, num_retries=params.pop("attempts", 8) - 1, **client, **key)
-    engine, asynchronous = Delegate(inner, max_bytes=max_bytes), AsyncDelegate(inner, max_bytes=max_bytes)
+    engine, asynchronous = (each(inner, max_bytes=max_bytes, price=price) for each in (Delegate, AsyncDelegate))
     wrapped = LedgerEngine(engine, asynchronous=asynchronous, ledger=ledger, role=role)
     if "api_base" in client:
         client["api_base"] = without_credentials(client["api_base"])
@@ -166,6 +198,10 @@ def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = 
         from synth_dspy.models.embedder import EmbeddedEmbedder
 
         return EmbeddedEmbedder(name)
+    if prefix == "bedrock":
+        from synth_dspy.models.bedrock.embedder import BedrockEmbedder
+
+        return BedrockEmbedder(model, endpoint=api_base)
     own_key = api_base is None or model.partition("/")[0] in OWN_API
     _refuse_plain_http(model, api_base, None if own_key else "OPENAI_API_KEY", role="embedder", allowed=allow_http)
     return HostedEmbedder(model, api_base=api_base)

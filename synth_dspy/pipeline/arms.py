@@ -157,6 +157,7 @@ def compile_arms(
                     compiled = program
                     if optimizer is not None:
                         compiled = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
+                    context.ledger.budget.check()  # an optimizer may take calls that were refused for failed ones
                     if saved.tuned_model(compiled, resources.student) is None:
                         _refuse_tuned_elsewhere(compiled)
                         compiled.set_lm(resources.student)
@@ -167,6 +168,7 @@ def compile_arms(
                 except SetupError:
                     raise
                 except Exception as error:
+                    context.ledger.budget.check()
                     if (wrong := getattr(objective, "failure", None)) is not None:
                         raise wrong from error
                     failed = explain_failure(error)

@@ -26,11 +26,13 @@ from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.retention.measure import Retained
+from synth_dspy.evaluation.spending import spending_of
 from synth_dspy.models import roles
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
+from synth_dspy.pipeline.compile_plan import describe_compile
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
 from synth_dspy.pipeline.folds import (
@@ -76,6 +78,7 @@ class Experiment(Context):
     def __post_init__(self) -> None:
         self.programs: dict[str, dspy.Module] = {}
         self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
+        self.provider.budget = self.ledger.budget
 
     def compile(self) -> tuple[Results, Measurements]:
         """Run every stage.
@@ -97,6 +100,8 @@ class Experiment(Context):
             if self.config.search and not knowledge.documents:
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
             plan = plan_folds(self, knowledge, single, names)
+        scored = [splits for splits in plan.folds if splits["test"].groups]
+        self.say(describe_compile(self, names, scored, again=plan.final is not None))
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
@@ -173,7 +178,9 @@ class Experiment(Context):
             if plan.final is not None
             else (),
             labelled=plan.labelled,
+            spending=spending_of(self.ledger, _training_s([*folds, last])),
         )
+        self.ledger.budget.check_refused()
         self.ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
         predictions = [row for fold in folds for row in fold.predictions]
         return write_results(self.run, self.task, self.config, judge, predictions, facts)
@@ -367,6 +374,12 @@ class Experiment(Context):
             retained[name] = measured
         if note is not None:
             self.note(note)
+
+
+def _training_s(compiled: Sequence[Compiled]) -> float:
+    """Seconds of all trainings; the last of `compiled` may be one of the others."""
+    of = {id(each): each for each in compiled}.values()
+    return sum((arm.training.seconds or 0.0) for each in of for arm in each.arms if arm.training is not None)
 
 
 def _how_scored(folds: int, noun: str) -> str:

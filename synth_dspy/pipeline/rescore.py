@@ -17,6 +17,7 @@ from typing import Any
 
 import dspy
 
+from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -34,11 +35,14 @@ from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.results import write_results
+from synth_dspy.evaluation.spending import spending_of
 from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.pipeline import compile as compiled
 from synth_dspy.pipeline import saved
+from synth_dspy.pipeline.compile_plan import price_of
 from synth_dspy.pipeline.defaults import with_resources
+from synth_dspy.pipeline.plan import Step, describe, former_rate
 from synth_dspy.pipeline.resources import open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller, refuse_links
@@ -94,6 +98,7 @@ def rescore(
     bars: Bars,
     command: str = "",
     caller: Caller | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Results, Measurements, Path]:
     """Score saved programs on labelled items and write predictions, results and report.
 
@@ -104,6 +109,7 @@ def rescore(
         bars: shows the progress.
         command: the command that was typed, for the report.
         caller: what programs that somebody else made are allowed.
+        budget: limits of money and time.
 
     Returns:
         `results`, `measurements`, and the folder that they were written to.
@@ -134,9 +140,12 @@ def rescore(
     except OSError as error:
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
+    bars.say(_plan(programs, len(items), config))
     predictions, task, judge = predict(
-        dict(zip(names, programs, strict=True)), items, task, config, run, bars, caller, command
+        dict(zip(names, programs, strict=True)), items, task, config, run, bars, caller, command, budget
     )
+    with Ledger(run.folder / LEDGER, read_only=True) as ledger:
+        spending = spending_of(ledger)
     arms = [_arm_facts(program, name) for name, program in zip(names, programs, strict=True)]
     facts = RunFacts(
         baseline=_baseline(task, programs, names),
@@ -146,6 +155,7 @@ def rescore(
         wall_s=time.perf_counter() - began,
         command=command,
         every_pair=any(arm.training for arm in arms),
+        spending=spending,
     )
     results, measurements = write_results(run, task, config, judge, predictions, facts)
     return results, measurements, run.folder
@@ -160,6 +170,7 @@ def predict(
     bars: Bars,
     caller: Caller,
     command: str = "",
+    budget: Budget | None = None,
 ) -> tuple[list[Prediction], CompleteTask, Judge]:
     """Answers of saved programs to items, scored by the task's judge and metrics.
 
@@ -172,6 +183,7 @@ def predict(
         bars: shows the progress.
         caller: what programs that somebody else made are allowed.
         command: resumes this.
+        budget: limits of money and time.
 
     Returns:
         The answers, the task with its resources, and the judge.
@@ -179,7 +191,7 @@ def predict(
     Raises:
         SetupError: a program or a model cannot be opened, or the ledger is damaged.
     """
-    with Ledger(run.folder / LEDGER, resume_command=command) as ledger:
+    with Ledger(run.folder / LEDGER, resume_command=command, budget=budget) as ledger:
         executor = Executor(config.concurrency)
         resources = _resources(task, config, executor, ledger)
         task = with_resources(task, resources)
@@ -187,7 +199,7 @@ def predict(
         predictions: list[Prediction] = []
         for name, program in programs.items():
             module = saved.rebuild(program, caller)
-            _attach_ledger(module, ledger)
+            attach_ledger(module, ledger)
             with bars.bar(f"evaluation: {name}", len(items)) as advance:
                 predictions += runner.run_arm(
                     name,
@@ -199,6 +211,7 @@ def predict(
                     ledger=ledger,
                     advance=advance,
                 )
+        ledger.budget.check_refused()
         ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
     return predictions, task, judge
 
@@ -318,6 +331,19 @@ def question_key(row: Any) -> tuple[str, str]:
     return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
 
 
+def _plan(programs: Sequence[Saved], items: int, config: CompileConfig) -> str:
+    """What the evaluation will probably cost, by the calls of the programs' own runs."""
+    steps = []
+    for program in programs:
+        rate = former_rate([program.run], station="evaluation", role="student", arm=program.arm)
+        price = price_of(program.config.models, "student")
+        steps.append(Step(f"{program.arm}, student", items, rate, price, config.concurrency))
+    if config.models.judge != "reference":
+        rate = former_rate([programs[0].run], station="evaluation", role="judge")
+        steps.append(Step("judge", items * len(programs), rate, price_of(config.models, "judge"), config.concurrency))
+    return describe(steps)
+
+
 def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, ledger: Ledger) -> Resources:
     """The run's models, with the judge's if it has one."""
     resources = open_saved(config, task, ledger=ledger, executor=executor)
@@ -328,12 +354,17 @@ def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, le
     return replace(resources, judge_lm=judge_lm)
 
 
-def _attach_ledger(program: dspy.Module, ledger: Ledger) -> None:
-    """Send a loaded program's calls through the ledger."""
+def attach_ledger(program: dspy.Module, ledger: Ledger) -> None:
+    """Send a loaded program's calls through the ledger.
+
+    Raises:
+        SetupError: the ledger's budget is limited, and the price of a model is not known.
+    """
     for predictor in program.predictors():
         engine = getattr(predictor.lm, "engine", None)
         if isinstance(engine, LedgerEngine):
             engine.ledger = ledger
+            engine.require_price(predictor.lm.model)
         else:
             log.warning("the calls of %s are not recorded: an evaluation that is resumed repeats them", predictor)
 

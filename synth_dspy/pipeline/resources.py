@@ -49,7 +49,7 @@ def check_model_options(models: Models) -> None:
 
 
 def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider: Any = None) -> dspy.LM:
-    """The LM of a role as configured; `provider` trains it if it is embedded.
+    """The LM of a role as configured; `provider` trains it if it is embedded. The teacher's may call in batches.
 
     Raises:
         SetupError: its model string is malformed, or its key is missing.
@@ -62,6 +62,8 @@ def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider:
     if not model.startswith(roles.EMBEDDED):
         for name in ("api_base", "allow_http", "max_reply_mb"):
             options.setdefault(name, getattr(config.models, name))
+    if role == "teacher" and config.aws.batch:
+        options["batch"] = {"s3": config.aws.s3, "role": config.aws.role}
     return roles.lm_for(model, role=role, ledger=ledger, **options)
 
 

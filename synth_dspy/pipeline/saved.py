@@ -21,6 +21,8 @@ from pydantic import ValidationError
 from synth_dspy.core import signing
 from synth_dspy.core.config import CompileConfig, Retrieval
 from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.s3.address import is_address
+from synth_dspy.core.s3.reading import local
 from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import explain_errors, find_workspace, import_from, task_file
 from synth_dspy.evaluation.answers import place_of
@@ -71,11 +73,20 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
         if len(declared) > 1:
             raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own.")
         (function,) = declared
-        task = function(**dict(getattr(config, "task", None) or ()))
+        task = function(**_local_settings(config))
         if not isinstance(task, Task):
             kind = type(task).__name__
             raise SetupError(f"{place_of(function)}: {function.__name__} returns a {kind}; it must return a Task.")
         return complete(task, workspace)
+
+
+def _local_settings(config: CompileConfig) -> dict[str, Any]:
+    """The task's settings, with copies on this machine in place of addresses in S3."""
+    settings = dict(getattr(config, "task", None) or ())
+    return {
+        name: local(value) if isinstance(value, Path) and is_address(value) else value
+        for name, value in settings.items()
+    }
 
 
 def index_folder(workspace: Path, name: str, config: CompileConfig, task: CompleteTask) -> Path:
@@ -84,7 +95,7 @@ def index_folder(workspace: Path, name: str, config: CompileConfig, task: Comple
     knowledge = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
     if "task" not in settings:  # a task in memory: two of them may have the same name
         knowledge = {"source": repr(task.source)}
-    return workspace / config.runs / name / INDEXES / fingerprint({"task": knowledge, "limit": config.limit})
+    return workspace / config.runs_here / name / INDEXES / fingerprint({"task": knowledge, "limit": config.limit})
 
 
 def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, workspace: Path | None = None) -> Path:
@@ -165,7 +176,7 @@ def load(
             more than the arguments allow.
     """
     caller = Caller(trust, api_base, api_key_name, allow_http)
-    return open_program(Path(path), caller, workspace=workspace, program=program)
+    return open_program(local(path), caller, workspace=workspace, program=program)
 
 
 def open_program(

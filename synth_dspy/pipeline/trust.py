@@ -18,6 +18,7 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.database_url import file_of
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.masking import mask_message
+from synth_dspy.core.s3.address import address_of, is_address
 from synth_dspy.core.workspace import find_workspace, workspace_of
 
 Config = TypeVar("Config", bound=CompileConfig)
@@ -29,7 +30,7 @@ OWN_FOLDERS = ("programs", "optimizers", "eval", "data")
 SAMPLING = frozenset(
     {"temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "min_p", "stop", "seed", "n",
      "presence_penalty", "frequency_penalty", "repetition_penalty", "rollout_id", "reasoning_effort", "timeout",
-     "connections", "attempts", "max_reply_mb"}
+     "connections", "attempts", "max_reply_mb", "price"}
 )  # fmt: skip
 """Options of a model that concern sampling only, and send nothing anywhere."""
 NAMES = ("api_base", "api_key_name", "allow_http")
@@ -225,6 +226,9 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
                 yield f"{section}.{name} = {_shown(value)}: is read"
+    for name, value in config.aws:
+        if value:
+            yield f"aws.{name} = {_shown(value)}: prompts are written there, with your credentials"
     for method, given in config.training.options.items():
         for name, value in given.items():
             if reaches(value, workspace):
@@ -256,6 +260,8 @@ def reaches(value: Any, workspace: Path) -> bool:
         return any(reaches(each, workspace) for each in value)
     if not isinstance(value, str | Path):
         return False
+    if is_address(value):
+        return True
     if isinstance(value, str):
         if "://" not in value and not _REACHES.search(value):
             return False
@@ -286,5 +292,5 @@ def _list(lines: Sequence[str]) -> str:
 
 def _shown(value: Any) -> str:
     """A value on one line, without control characters and credentials."""
-    text = mask_message(str(value))
+    text = mask_message(str(address_of(value) or value) if is_address(value) else str(value))
     return repr(text if len(text) <= 200 else f"{text[:200]}...")

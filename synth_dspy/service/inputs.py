@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NotRequired
@@ -14,11 +13,9 @@ from typing_extensions import TypedDict
 from synth_dspy.core.validation import as_clause, can_be_shown, suggest
 from synth_dspy.domains.documents.rag import RetrieveAndAnswer
 from synth_dspy.pipeline.answering import Answering
+from synth_dspy.pipeline.program_inputs import declared_inputs
 from synth_dspy.service.errors import ServiceError
 
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_FOUND = "passages"
-"""An input of the signature that `RetrieveAndAnswer` fills itself."""
 _SUGGESTED = 1000
 """A choice of more documents is no help."""
 
@@ -50,8 +47,8 @@ class Inputs:
     """
 
     def __init__(self, program: dspy.Module) -> None:
+        types, required = declared_inputs(program)
         inner = program.program if isinstance(program, Answering) else program
-        types, required = _declared(inner)
         fields = {name: kind if name in required else NotRequired[kind] for name, kind in types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
             TypedDict("Inputs", fields)  # type: ignore[operator]
@@ -97,38 +94,8 @@ def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceEr
     return ServiceError(422, f"{what}: {as_clause(first['msg'])}.", param=where or None)
 
 
-def _declared(program: dspy.Module) -> tuple[dict[str, Any], frozenset[str]]:
-    """The types of a program's inputs by name, and the names of those without a default."""
-    signature = getattr(program, "signature", None)
-    if isinstance(signature, type) and hasattr(signature, "input_fields"):
-        own = _of(signature.input_fields)
-        return own, frozenset(own)
-    try:
-        forward = inspect.signature(type(program).forward, eval_str=True)
-    except (NameError, TypeError):  # a type that is imported for type checkers only
-        forward = inspect.signature(type(program).forward)
-    parameters = list(forward.parameters.values())[1:]
-    types = {each.name: _type(each.annotation) for each in parameters if each.kind in _NAMED}
-    required = frozenset(each.name for each in parameters if each.kind in _NAMED and each.default is each.empty)
-    if all(each.kind in _NAMED for each in parameters):
-        return types, required
-    further = _of(program.predictors()[0].signature.input_fields)  # of `**inputs`
-    if isinstance(program, RetrieveAndAnswer):
-        further.pop(_FOUND, None)
-        required |= frozenset(further)
-    return further | types, required or frozenset(further)
-
-
 def _suggestions(program: dspy.Module) -> dict[str, tuple[str, ...]]:
     """The documents of a program that searches them, if they are not too many to choose from."""
     list_documents = getattr(getattr(program, "retriever", None), "documents", None)
     documents = list_documents() if isinstance(program, RetrieveAndAnswer) and list_documents is not None else []
     return {"document": tuple(documents)} if 0 < len(documents) <= _SUGGESTED else {}
-
-
-def _of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: field.annotation for name, field in fields.items()}
-
-
-def _type(annotation: Any) -> Any:
-    return Any if annotation is inspect.Parameter.empty or isinstance(annotation, str) else annotation

@@ -153,7 +153,7 @@ def _quantized_with(folder: Path, adapters: Sequence[Path], options: Mapping[str
 
     from transformers import AutoModelForCausalLM
 
-    from synth_dspy.models.weights.cache import cache_home
+    from synth_dspy.core.cache import cache_home
 
     with tempfile.TemporaryDirectory(dir=cache_home(), prefix="merged-") as scratch:
         merged = apply_adapters(AutoModelForCausalLM.from_pretrained(folder, **options), adapters)

@@ -17,7 +17,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from dspy.clients.provider import Provider, TrainingJob
 from dspy.clients.utils_finetune import TrainingStatus
 from pydantic import ValidationError
 
+from synth_dspy.core.budget import UNLIMITED
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
@@ -107,6 +110,8 @@ class LocalProvider(Provider):
         self.TrainingJob = LocalTrainingJob
         self.folder = folder
         self.progress = progress
+        self.budget = UNLIMITED
+        """A training stops where its time is up."""
         self.settings = dict(settings or {})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalProvider:
@@ -157,7 +162,8 @@ class LocalProvider(Provider):
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
-            process.run(self.progress)
+            with _stopping(process, self.budget.remaining_s):
+                process.run(self.progress)
             if read_spec(folder / SPEC).gguf != "none":
                 return f"{PREFIX}{folder / MERGED}"
             return serve(folder, waiting=self.progress, cancelled=lambda: job.cancelled)
@@ -169,9 +175,24 @@ class LocalProvider(Provider):
         """The folder for trainings."""
         if self.folder is not None:
             return self.folder
-        from synth_dspy.models.weights.cache import cache_home
+        from synth_dspy.core.cache import cache_home
 
         return cache_home() / "adapters"
+
+
+@contextmanager
+def _stopping(process: TrainingProcess, seconds: float | None) -> Iterator[None]:
+    """Cancel a training after so many seconds; its last checkpoint stays."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, process.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, Any]) -> Path:

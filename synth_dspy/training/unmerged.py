@@ -82,7 +82,7 @@ def with_server_engine(lm: Any) -> Any:
     from synth_dspy.models.http.engine import HttpEngine
     from synth_dspy.models.ledger_lm import AsyncLedgerEngine, LedgerEngine
 
-    http = HttpEngine(served_model[0])
+    http = HttpEngine(served_model[0], price=(0.0, 0.0))
     http.fingerprint = "vllm"  # the port changes, and the model's name identifies the training
     ledger, role = getattr(lm.engine, "ledger", None), getattr(lm.engine, "role", "student")
     engine = LedgerEngine(http, ledger=ledger, role=role)

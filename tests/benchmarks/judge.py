@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import statistics
 import sys
 import time
 from collections import defaultdict
@@ -70,7 +71,26 @@ def contracts(judge: ReferenceJudge) -> None:
     print(f"graded: {agreement(scores, [row['right'] for row in rows], [row['group'] for row in rows])}")
     for arm, (n, right, judged, differ) in graded.shares(rows, [score >= ACCEPTED for score in scores]).items():
         shares = f"graded {100 * right / n:.1f} %, judged {100 * judged / n:.1f} %"
-        print(f"  {arm:10} n {n:3}  {shares} ({100 * (judged - right) / n:+.1f}), they differ on {differ}")
+        corrected = corrected_share(rows, [score >= ACCEPTED for score in scores], arm) - right / n
+        print(
+            f"  {arm:10} n {n:3}  {shares} ({100 * (judged - right) / n:+.1f}, corrected {100 * corrected:+.1f}), they "
+            f"differ on {differ}"
+        )
+
+
+def corrected_share(rows: list[dict[str, Any]], accepted: list[bool], arm: str) -> float:
+    """An arm's share right, each document's corrected by the judge's errors on answers to all other documents."""
+    parts: list[float] = []
+    for document in sorted({row["group"] for row in rows}):
+        others = [(row["right"], yes) for row, yes in zip(rows, accepted, strict=True) if row["group"] != document]
+        sensitivity = statistics.fmean(yes for right, yes in others if right)
+        specificity = statistics.fmean(not yes for right, yes in others if not right)
+        parts += [
+            (yes + specificity - 1) / (sensitivity + specificity - 1)
+            for row, yes in zip(rows, accepted, strict=True)
+            if row["group"] == document and arm in row["arms"]
+        ]
+    return statistics.fmean(parts)
 
 
 def items(data: Path, verdicts: list[dict[str, Any]], half: int, count: int) -> list[AnsweredItem]:

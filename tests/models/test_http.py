@@ -85,7 +85,7 @@ def test_an_answer_nested_too_deeply_fails_the_call_and_not_the_process(ledger: 
 def test_a_usage_that_cannot_be_read_costs_no_answer(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, usage: Any, prices: Any
 ) -> None:
-    monkeypatch.setattr(http.HttpEngine, "_prices", lambda *_: prices)
+    monkeypatch.setattr(http.HttpEngine, "price_of", lambda *_: prices)
     with endpoint(json.dumps({"choices": CHOICES, "usage": usage})) as url:
         lm = roles.lm_for("openai/mock", role="teacher", ledger=ledger, api_base=url, attempts=1)
         assert lm("Well?") == lm("Well?") == ["yes"]

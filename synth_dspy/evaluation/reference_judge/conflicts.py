@@ -111,6 +111,28 @@ def addresses_judge(answer: Answer, references: Sequence[str]) -> float:
     return float(min(3, sum(hit not in theirs for hit in hits)))
 
 
+_LAW = re.compile(
+    r"\b(?:[A-Z][\w&-]+ (?:(?:of|and|the|for) )*)+(?:Acts?|Code|Regulations?|Ordinance|Statutes?|Convention|Treaty|"
+    r"Directive|Rules)\b|\b(?:[Ss]ection|[Aa]rticle|§) ?\d+[\w.()]* of the [A-Z]|\b\d+ (?:U\.?S\.?C|C\.?F\.?R)\b"
+)
+_ABOUT_CONTRACTS = re.compile(
+    r"\b(?:agreement|contract|govern(?:s|ed|ing)|parties|(?:a|the|each|either|which|other) party|licen[cs]\w*|liab\w*|"
+    r"clause|warrant\w*|terminat\w*|assign(?:ed|ment)?|lease|letter|invoice|insur(?:ed?|es|ance)|notice)\b",
+    re.IGNORECASE,
+)
+
+
+def cites_law(question: str, references: Sequence[str], prediction: str) -> float:
+    """1.0 where an answer about a contract cites a law that neither the question nor a reference names.
+
+    Invented statutes are what a model pads a right answer with. Elsewhere an answer may well name an act.
+    """
+    if not _ABOUT_CONTRACTS.search(question):
+        return 0.0
+    theirs = " ".join((question, *references[:MANY_REFERENCES])).lower()
+    return float(any(match.group().lower() not in theirs for match in _LAW.finditer(prediction)))
+
+
 def _months(text: Text) -> set[str]:
     """Months named in a text; "may" in lower case is a verb."""
     return {text.tokens[i].norm for i in text.words if text.tokens[i].kind != "w"} & MONTH_NAMES

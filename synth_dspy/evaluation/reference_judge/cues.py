@@ -51,7 +51,7 @@ CUES: dict[str, frozenset[str]] = {
 }
 """Cue words in lower case; a word on "n't" is a negation too. Some have innocent uses: the fit weighs them."""
 
-_HARMLESS_AFTER_NEGATION = words("doubt question only other less more fewer matter dispute later sooner least")
+HARMLESS_AFTER_NEGATION = words("doubt question only other less more fewer matter dispute later sooner least")
 """What makes a negation none: "no doubt", "not only", "none other than", "no later than"."""
 _SENTENCE_END = frozenset(".!?\n")
 _SEPARATORS = frozenset({",", ";", "/", "|", "or", "and", "•", "*"})
@@ -93,7 +93,7 @@ def cue_features(low: Sequence[str], span: tuple[int, int] | None, reference_len
     features = dict.fromkeys(CUE_FEATURES, 0.0)
     start, end = span if span else (len(low), -1)
     low = [
-        "" if is_negation(word) and i + 1 < len(low) and low[i + 1] in _HARMLESS_AFTER_NEGATION else word
+        "" if is_negation(word) and i + 1 < len(low) and low[i + 1] in HARMLESS_AFTER_NEGATION else word
         for i, word in enumerate(low)
     ]
     outside = [word for i, word in enumerate(low) if not start <= i <= end]

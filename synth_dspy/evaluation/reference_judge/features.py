@@ -18,12 +18,14 @@ from synth_dspy.evaluation.reference_judge.conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,
     addresses_judge,
+    cites_law,
     name_features,
     number_features,
     owner_features,
     stranger_features,
 )
 from synth_dspy.evaluation.reference_judge.cues import cue_features, is_negation
+from synth_dspy.evaluation.reference_judge.opposites import denies_question, polarity
 from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, answer_of, reference_of
 from synth_dspy.evaluation.reference_judge.quantities import quantity_features, respell
 
@@ -84,6 +86,9 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
     closest = answer_of(question, respell(prediction, ranked[0]))
     values |= stranger_features(closest, references, comparisons[0].span)
     values["addresses_judge"] = addresses_judge(closest, references)
+    # Where another reference is repeated as it is, the closest one is not what the answer repeats.
+    values["opposed"] = float(values["opposed"] > 0 and all(c.values["opposed"] for c in comparisons[1:]))
+    values["cites_law"] = cites_law(question, references, prediction)
     values["references"] = float(min(10, len(references)))
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)
@@ -144,6 +149,8 @@ def compare(question: str, reference: str, prediction: str, weight: Weight) -> A
     )
     values |= quantity_features(question, reference, prediction)
     values |= owner_features(answer, span, ref)
+    values["opposed"] = polarity(ref.parsed, answer.text, span)
+    values["opposed_question"] = denies_question(answer.question, answer.text, span)
     count = len(ref.norms)
     mentions = tuple(
         (words[i], words[i + count - 1])

@@ -73,7 +73,8 @@ _MORE_IS_WORSE = words(
     "replaced_numbers replaced_months replaced_foreign year_conflict month_conflict day_conflict numbers_conflict "
     "names_missing numbers_missing replaced_names worst_year_conflict worst_month_conflict worst_day_conflict "
     "inserted_neg deleted_neg yes_no_flip unit_conflict bound_conflict bound_opposed least_bound_conflict "
-    "least_bound_opposed addresses_judge owner quantities_alike quantities_extra"
+    "least_bound_opposed addresses_judge owner quantities_alike quantities_extra "
+    "opposed opposed_question cites_law"
 )
 
 
@@ -271,7 +272,8 @@ _MANNER = words(
 )
 _MANNER_PREFIXES = words(
     "before after count negations neg mention reference references stranger strangers inserted deleted replaced "
-    "numbers names year month day worst least best question quantities unit bound owner headed addresses"
+    "numbers names year month day worst least best question quantities unit bound owner headed addresses "
+    "opposed cites"
 )
 
 

@@ -47,5 +47,6 @@ def measurements(
         "wall_s": run.wall_s,
         "peak_rss_mb": circumstances.peak_rss_mb,
         "stations": stations,
+        "spending": list(run.spending),
         "arms": measured,
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from synth_dspy.models.weights.registry import REGISTRY
+from synth_dspy.models.weights.registry import REGISTRY, path_of
 from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 
 PREFIX = "embedded/"
@@ -42,7 +42,7 @@ def names_in_keys(model: str, answered: Sequence[str] = ()) -> list[str]:
         The name, followed by paths under which earlier versions may have stored answers.
     """
     name = model.removeprefix(PREFIX)
-    path = Path(name).expanduser()
+    path = path_of(name)
     if name in REGISTRY or not path.exists():
         return [model]
     trained = path.name == MERGED and (path.parent / SPEC).is_file()

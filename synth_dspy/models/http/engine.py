@@ -23,9 +23,10 @@ from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message, url_secrets
 from synth_dspy.core.usage import ModelCall
-from synth_dspy.models.dspy_compat import chat_payload, list_prices
+from synth_dspy.models.dspy_compat import chat_payload
 from synth_dspy.models.http.connection import connection
 from synth_dspy.models.http.process import RETRYABLE
+from synth_dspy.models.prices import Price, list_price
 
 OPENAI = "https://api.openai.com/v1"
 _SHOWN = 20_000
@@ -47,6 +48,7 @@ class HttpEngine:
         connections: maximum number of concurrent requests.
         attempts: maximum number of attempts per call.
         max_reply_mb: longest reply that is read, in MB.
+        price: US dollars for an input and an output token; by default the list price.
     """
 
     supports_response_schema = True
@@ -68,6 +70,7 @@ class HttpEngine:
         connections: int = 64,
         attempts: int = 8,
         max_reply_mb: float = MAX_REPLY_MB,
+        price: Price | None = None,
     ) -> None:
         self.api_base = api_base.rstrip("/")
         self.shown = mask_message(self.api_base)
@@ -76,6 +79,7 @@ class HttpEngine:
         self.timeout = timeout
         self.connections = connections
         self.attempts = attempts
+        self.price = price
         self.max_bytes = int(max_reply_mb * 1e6)
         self._headers = {"Content-Type": "application/json"}
         if api_key:
@@ -147,7 +151,7 @@ class HttpEngine:
             "connections": self.connections,
             "attempts": self.attempts,
             "max_bytes": self.max_bytes,
-            "prices": self._prices(request.model),
+            "prices": self.price_of(request.model),
             "call": call.to_dict(),
         }
 
@@ -197,11 +201,9 @@ class HttpEngine:
         refusal: Exception = error
         return refusal
 
-    def _prices(self, model: str) -> list[float] | None:
-        """OpenAI's list prices of an input and an output token in US dollars; None for any other server."""
-        if self.api_base != OPENAI:
-            return None
-        return list_prices("openai", wire_name(model))
+    def price_of(self, model: str) -> Price | None:
+        """What a token costs: as set, else the list price, whichever server (perhaps a gateway) serves the model."""
+        return self.price or list_price(model)
 
     def _unreachable(self, model: str, why: str) -> SetupError:
         return SetupError(

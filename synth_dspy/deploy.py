@@ -1,6 +1,6 @@
-"""`python -m synth_dspy.rehearse`; see `synth_dspy.cli.rehearse`."""
+"""`python -m synth_dspy.deploy`; see `synth_dspy.cli.deploy`."""
 
-from synth_dspy.cli.rehearse import main
+from synth_dspy.cli.deploy import main
 
 __all__ = ["main"]
 

@@ -1,0 +1,1 @@
+"""Tuned models on other people's machines: deployment, what it costs, and its removal."""

@@ -1,0 +1,76 @@
+"""Removes what a run has made on AWS, and makes sure that it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from synth_dspy.core import aws
+from synth_dspy.core.aws_record import FILE, Made, forget, recorded
+from synth_dspy.core.errors import SetupError
+
+_UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress")
+
+
+def clean(run: Path, say: Callable[[str], None]) -> int:
+    """Remove everything that a run has made on AWS; their number.
+
+    Things are forgotten one by one as they are gone: after an error, the same command goes on with the rest.
+
+    Args:
+        run: the run's folder.
+        say: receives a line for each thing.
+
+    Raises:
+        SetupError: something cannot be removed, or is of an unknown kind; names it.
+    """
+    made = recorded(run)
+    for each in reversed(made):  # a model before the weights that it was made from
+        if each.kind not in REMOVERS:
+            raise SetupError(f"{run / FILE} lists a {each.kind}, {each.name}, which this version cannot remove.")
+        say(f"{each.name}: {REMOVERS[each.kind](each)}")
+        forget(run, each)
+    return len(made)
+
+
+def _remove_objects(made: Made) -> str:
+    count = aws.delete_s3(made.name)
+    if left := aws.list_s3(made.name):
+        raise SetupError(f"{left[0]} is still there after its removal: something else writes into {made.name}.")
+    return f"{count} objects removed"
+
+
+def _stop_batch(made: Made) -> str:
+    """Stop a batch job that is under way; the record of an ended one stays in the account, and costs nothing."""
+    client = aws.client("bedrock", region=made.region)
+    with aws.explained(f"The batch job {made.name}"):
+        jobs = client.list_model_invocation_jobs(nameContains=made.name).get("invocationJobSummaries", ())
+        running = [job["jobArn"] for job in jobs if job["jobName"] == made.name and job["status"] in _UNDER_WAY]
+        for arn in running:
+            client.stop_model_invocation_job(jobIdentifier=arn)
+    return "batch job stopped" if running else "batch job has ended"
+
+
+def _remove_model(made: Made) -> str:
+    client = aws.client("bedrock", region=made.region)
+    with aws.explained(f"The imported model {made.name}"):
+        try:
+            client.delete_imported_model(modelIdentifier=made.name)
+        except Exception as error:
+            if aws.code_of(error) not in aws.MISSING:
+                raise
+            under_way = client.list_model_import_jobs(nameContains=made.name, statusEquals="InProgress")
+            if under_way.get("modelImportJobSummaries"):
+                raise SetupError(
+                    f"{made.name} is still being imported, and an import cannot be stopped: run the same command again "
+                    "in some minutes."
+                ) from None
+            return "there is no such imported model any more"
+    return "imported model removed"
+
+
+REMOVERS: Mapping[str, Callable[[Made], str]] = {
+    "s3": _remove_objects,
+    "bedrock-batch": _stop_batch,
+    "bedrock-model": _remove_model,
+}

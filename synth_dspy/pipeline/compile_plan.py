@@ -1,0 +1,82 @@
+"""The plan of a compile: its steps with the rates of the task's former runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from synth_dspy.core.config import Models
+from synth_dspy.core.ledger_file import LEDGER
+from synth_dspy.core.task import CompleteTask
+from synth_dspy.models.prices import Price, given_price, list_price
+from synth_dspy.models.roles import EMBEDDED
+from synth_dspy.pipeline.arms import trains_weights
+from synth_dspy.pipeline.context import Context
+from synth_dspy.pipeline.datasets import Splits
+from synth_dspy.pipeline.plan import Rate, Step, describe, former_rate
+
+CALLS_PER_PROMPT_ARM = 4
+"""Answers to each validation question while prompts are chosen, where no former run says otherwise."""
+
+
+def describe_compile(context: Context, names: Sequence[str], folds: Sequence[Splits], *, again: bool) -> str:
+    """The plan of a compile, as a paragraph.
+
+    Args:
+        context: the run.
+        names: its arms, the baseline included.
+        folds: the splits whose held-out questions are scored.
+        again: whether the arms are compiled once more, on all labels.
+    """
+    config, task = context.config, context.task
+    runs = former_runs(context.run.folder)
+    weights = [name for name in names if trains_weights(task.optimizers[name])]
+    prompts = [name for name in names[1:] if name not in weights]
+    rounds = len(folds) + again
+    labelled = sum(len(fold["test"].labelled) for fold in folds)
+    held_out = min(context.bound("held_out"), labelled) if labelled else context.bound("candidates")
+    candidates = context.bound("candidates") if _synthesises(task, config.synthesis.train_on) else 0
+    many = config.concurrency
+    prices = {role: price_of(config.models, role) for role in ("student", "teacher", "judge")}
+    chosen = former_rate(runs, station="arms", role="student")
+    if not chosen.measured:
+        chosen = Rate(per_item=CALLS_PER_PROMPT_ARM * context.bound("validation"))
+    steps = [
+        Step(
+            "synthesis, teacher",
+            candidates * rounds,
+            former_rate(runs, station="synthesis", role="teacher"),
+            prices["teacher"],
+            many,
+        ),
+        Step("choice of prompts, student", len(prompts) * rounds, chosen, prices["student"], many),
+        Step(
+            "evaluation, student",
+            len(names) * held_out,
+            former_rate(runs, station="evaluation", role="student"),
+            prices["student"],
+            many,
+        ),
+    ]
+    if config.models.judge != "reference":
+        rate = former_rate(runs, station="evaluation", role="judge")
+        steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))
+    return describe(steps, len(weights) * rounds * config.training.minutes)
+
+
+def price_of(models: Models, role: str) -> Price | None:
+    """The price of a role's model: as set, or the list price; None if it is embedded, or has none."""
+    model = getattr(models, role)
+    if model.startswith(EMBEDDED) or model == "reference":
+        return None
+    return given_price(models.options.get(role, {}).get("price"), role) or list_price(model)
+
+
+def former_runs(run: Path) -> list[Path]:
+    """The other runs of a run's task, the latest first."""
+    others: Iterable[Path] = (ledger.parent for ledger in run.parent.glob(f"*/{LEDGER}") if ledger.parent != run)
+    return sorted(others, key=lambda folder: folder.name, reverse=True)
+
+
+def _synthesises(task: CompleteTask, train_on: str) -> bool:
+    return task.synthesizer is not None and train_on != "gold"

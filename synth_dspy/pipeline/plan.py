@@ -1,0 +1,155 @@
+"""What a run will probably cost, shown before its first call: calls, tokens, minutes, US dollars.
+
+Tokens and seconds per call are those of a former run of the task, from its ledger; without one, stated defaults.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.ledger_file import LEDGER, connect
+from synth_dspy.core.text import counted
+from synth_dspy.models.prices import Price
+
+DEFAULT_TOKENS = (700.0, 100.0)
+"""Input and output tokens of a call that nothing is known about."""
+DEFAULT_SECONDS = 1.0
+"""Seconds of such a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What calls of a kind cost on average.
+
+    Attributes:
+        per_item: calls for each item.
+        input_tokens, output_tokens: per call.
+        seconds: per call.
+        measured: the folder of the run that it was measured in, or empty.
+    """
+
+    per_item: float = 1.0
+    input_tokens: float = DEFAULT_TOKENS[0]
+    output_tokens: float = DEFAULT_TOKENS[1]
+    seconds: float = DEFAULT_SECONDS
+    measured: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a plan: the calls of one role for so many items.
+
+    Attributes:
+        name: what is done.
+        items: how many.
+        rate: of its calls.
+        price: of a token; None: nothing is charged, or the price is unknown.
+        concurrency: of its calls.
+    """
+
+    name: str
+    items: float
+    rate: Rate
+    price: Price | None = None
+    concurrency: int = 1
+
+    @property
+    def calls(self) -> float:
+        """Number of calls."""
+        return self.items * self.rate.per_item
+
+    @property
+    def minutes(self) -> float:
+        """Minutes, if calls that are made at once do not slow each other down."""
+        return self.calls * self.rate.seconds / max(1, self.concurrency) / 60
+
+    @property
+    def usd(self) -> float:
+        """US dollars."""
+        price_in, price_out = self.price or (0.0, 0.0)
+        return self.calls * (self.rate.input_tokens * price_in + self.rate.output_tokens * price_out)
+
+
+def describe(steps: Sequence[Step], training_minutes: float = 0.0) -> str:
+    """The plan as a paragraph: a total, then a line for each step.
+
+    Args:
+        steps: with calls.
+        training_minutes: of trainings, at most.
+    """
+    priced = any(step.price for step in steps)
+    steps = [step for step in steps if step.calls]
+    minutes = sum(step.minutes for step in steps) + training_minutes
+    measured = next((step.rate.measured for step in steps if step.rate.measured), "")
+    tokens = sum(step.calls * (step.rate.input_tokens + step.rate.output_tokens) for step in steps)
+    basis = f"rates of {measured}" if measured else "no former run: default rates"
+    usd = sum(step.usd for step in steps)
+    money = f"${usd:,.2f}" if priced else "no price in the list"
+    lines = [
+        f"plan: about {counted(round(sum(step.calls for step in steps)), 'call')}, {_short(tokens)} tokens, "
+        f"{_minutes(minutes)}, {money} ({basis})"
+    ]
+    for step in steps:
+        each = f"{step.rate.input_tokens:,.0f} + {step.rate.output_tokens:,.0f} tokens each"
+        cost = f", ${step.usd:,.2f}" if step.price else ""
+        lines.append(f"  {step.name}: {counted(round(step.calls), 'call')}, {each}{cost}")
+    if training_minutes:
+        lines.append(f"  training: at most {_minutes(training_minutes)}")
+    return "\n".join(lines)
+
+
+def measured_rate(run: Path, **where: str) -> Rate | None:
+    """The mean of a run's calls of a kind.
+
+    Args:
+        run: its folder.
+        where: values of the ledger's columns station, role and arm.
+
+    Returns:
+        None where the run has no such call, or its ledger cannot be read.
+    """
+    if not (run / LEDGER).is_file() or not set(where) <= {"station", "role", "arm"}:
+        return None
+    condition = " and ".join(f"{column} = ?" for column in where) or "1"
+    sql = (
+        "select count(*), count(distinct arm || char(10) || source), avg(input_tokens), avg(output_tokens), "
+        f"avg(latency_s) from calls where {condition}"
+    )
+    try:
+        with closing(connect(run / LEDGER, read_only=True)) as db:
+            calls, items, tokens_in, tokens_out, seconds = db.execute(sql, tuple(where.values())).fetchone()
+    except (sqlite3.Error, SetupError):
+        return None
+    if not calls:
+        return None
+    default = Rate()
+    return Rate(
+        calls / max(1, items),
+        default.input_tokens if tokens_in is None else tokens_in,
+        default.output_tokens if tokens_out is None else tokens_out,
+        default.seconds if seconds is None else seconds,
+        run.name,
+    )
+
+
+def former_rate(runs: Iterable[Path], **where: str) -> Rate:
+    """The rate of the first of these runs that has one, else the default."""
+    return next((rate for run in runs if (rate := measured_rate(run, **where)) is not None), Rate())
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.0f}"
+
+
+def _minutes(minutes: float) -> str:
+    return (
+        f"{minutes * 60:.0f} s" if minutes < 2 else f"{minutes / 60:.1f} h" if minutes > 120 else f"{minutes:.0f} min"
+    )

@@ -1,0 +1,268 @@
+"""`apply`: a saved program over a table, against a loopback server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from applied import ROOT, workspace_with_program
+from servers import CHAT_REPLY, Behaviour, Server, command, serving
+
+from synth_dspy.cli import apply as cli
+from synth_dspy.core.budget import Budget
+from synth_dspy.core.errors import BudgetReached, SetupError
+from synth_dspy.pipeline.apply.job import Applied, Job, apply_program
+from synth_dspy.pipeline.saved_files import read_saved
+from synth_dspy.pipeline.trust import Caller
+
+QUESTIONS = ["Where?", "When?", "Where?", "Why?"]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return workspace_with_program(tmp_path_factory.mktemp("work"), model="openai/gpt-4o-mini")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(Behaviour(prompt_tokens=2000, completion_tokens=500)) as server:  # $0.0006 a call
+        yield server
+
+
+def run(
+    program: Path, server: Server, given: object, output: Path, budget: Budget | None = None, **job: Any
+) -> Applied:
+    caller = Caller(api_base=server.url)
+    return apply_program(read_saved(program, caller), Job(str(given), output, **job), caller=caller, budget=budget)
+
+
+def write_csv(path: Path, questions: list[str] = QUESTIONS) -> Path:
+    rows = [{"id": f"{number:03}", "q": question} for number, question in enumerate(questions)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "q"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_equal_rows_are_answered_once_and_other_columns_stay(program: Path, server: Server, tmp_path: Path) -> None:
+    done = run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", columns={"question": "q"})
+    rows = read_csv(tmp_path / "out.csv")
+    assert [row["id"] for row in rows] == ["000", "001", "002", "003"]
+    assert list(rows[0]) == ["id", "q", "answer", "error"]
+    assert rows[0]["answer"] == rows[2]["answer"] != rows[1]["answer"]
+    assert (done.rows, done.distinct, server.answered.total()) == (4, 3, 3)
+    run(program, server, tmp_path / "rows.csv", tmp_path / "out.csv", columns={"question": "q"}, force=True)
+    assert server.answered.total() == 3
+
+
+def test_types_survive_from_parquet_to_parquet(program: Path, server: Server, tmp_path: Path) -> None:
+    table = pa.table({"question": ["a", "b"], "times": [1, 2], "tags": [["x"], []], "price": pa.array([1.5, None])})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    run(
+        program, server, tmp_path / "rows.parquet", tmp_path / "out.parquet",
+        outputs={"answer": "reply", "words": "words", "times": "n"},
+    )  # fmt: skip
+    out = pq.read_table(tmp_path / "out.parquet")
+    assert out.schema.names == ["question", "times", "tags", "price", "reply", "words", "n", "error"]
+    assert out.select(["question", "times", "tags", "price"]).to_pylist() == table.to_pylist()
+    assert out["n"].to_pylist() == [1, 2]
+    assert json.loads(out["words"][0].as_py())[0] == "answer"
+
+
+def test_json_lines_keep_their_keys_and_delta_takes_mixed_columns(
+    program: Path, server: Server, tmp_path: Path
+) -> None:
+    lines = [{"question": "a", "note": {"x": 1}}, {"question": "b", "note": "text", "more": [1, 2]}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(program, server, tmp_path / "rows.jsonl", tmp_path / "out.jsonl")
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [{key: row[key] for key in line} for row, line in zip(out, lines, strict=True)] == lines
+    assert [list(row) for row in out] == [[*line, "answer", "error"] for line in lines]
+    pytest.importorskip("deltalake")
+    run(program, server, tmp_path / "rows.jsonl", tmp_path / "out.delta")
+    run(program, server, tmp_path / "out.delta", tmp_path / "again.csv", outputs={"answer": "a2"}, error_column="e2")
+    again = read_csv(tmp_path / "again.csv")
+    assert sorted(row["note"] for row in again) == ["text", '{"x": 1}']
+    assert all(row["answer"] == row["a2"] for row in again)
+
+
+def test_the_result_of_a_query_is_read_once(program: Path, server: Server, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mails.sqlite") as db:
+        db.execute("create table mails (id integer, body text)")
+        db.executemany("insert into mails values (?, ?)", [(1, "a"), (2, "b"), (3, None)])
+    query = "select id, body as question from mails order by id"
+    done = run(program, server, tmp_path / "mails.sqlite", tmp_path / "out.parquet", query=query)
+    out = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["id"] for row in out] == [1, 2, 3]
+    assert [row["error"] for row in out] == [None, None, "the column question is empty"]
+    assert done.failed == 1
+    with duckdb.connect(str(tmp_path / "mails.duckdb")) as db:
+        db.execute("create table mails as select 7::smallint as id, 'a' as question, date '2024-02-29' as day")
+    run(program, server, f"duckdb:///{tmp_path / 'mails.duckdb'}", tmp_path / "duck.parquet", query="mails")
+    assert pq.read_table(tmp_path / "duck.parquet").schema.field("day").type == pa.date32()
+    assert server.answered.total() == 3
+
+
+def test_a_failed_row_is_kept_and_tried_again(program: Path, tmp_path: Path) -> None:
+    replies = {"bad": "no field at all"}
+
+    def respond(body: dict[str, Any]) -> str:
+        text = body["messages"][-1]["content"]
+        return next((reply for word, reply in replies.items() if word in text), CHAT_REPLY)
+
+    rows = write_csv(tmp_path / "rows.csv", ["good", "bad", "fine"])
+    with serving(Behaviour(respond=respond)) as server:
+        done = run(program, server, rows, tmp_path / "out.csv", columns={"question": "q"})
+        out = read_csv(tmp_path / "out.csv")
+    assert [bool(row["answer"]) for row in out] == [True, False, True]
+    assert [bool(row["error"]) for row in out] == [False, True, False]
+    assert done.failed == 1
+    assert "--force" in str(done)
+
+
+def test_many_failures_in_a_row_stop_the_job(program: Path, tmp_path: Path) -> None:
+    rows = write_csv(tmp_path / "rows.csv", [f"question {number}" for number in range(50)])
+    with (
+        serving(Behaviour(reply="no field at all")) as server,
+        pytest.raises(SetupError, match="The last 5 rows failed, one after the other"),
+    ):
+        run(program, server, rows, tmp_path / "out.csv", columns={"question": "q"}, stop_after=5, concurrency=2)
+    assert not (tmp_path / "out.csv").exists()
+    assert server.answered.total() < 50
+
+
+@pytest.mark.parametrize(
+    ("job", "sentence"),
+    [
+        ({}, r"has no column 'question', which the program takes: name the column with --columns question=COLUMN"),
+        ({"columns": {"question": "qq"}}, r"has no column 'qq': did you mean q"),
+        ({"columns": {"text": "q"}}, r"The program has no input 'text' .*: it takes question, times\."),
+        (
+            {"columns": {"question": "q"}, "outputs": {"answer": "id"}},
+            r"has a column 'id' already: .*--outputs answer=",
+        ),
+        ({"columns": {"question": "q"}, "outputs": {"reason": "reason"}}, r"predictions have no 'reason': .*answer"),
+        ({"columns": {"question": "q"}, "query": "select 1"}, r"--query is for databases"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(
+    program: Path, server: Server, tmp_path: Path, job: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(SetupError, match=sentence):
+        run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", **job)
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("rows.jsonl", b'{"question": "a"}\n[1]\n', r"line 2 is not a JSON object"),
+        ("rows.jsonl", b"", r"has no rows"),
+        ("rows.parquet", b"PAR1", r"cannot be read as a table"),
+        ("rows.csv", b'question\n"never closed\n', r"cannot be read as a table"),
+        ("rows.xls", b"", r"has an unknown extension"),
+    ],
+)
+def test_an_input_that_cannot_be_read_is_named(
+    program: Path, server: Server, tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SetupError, match=sentence):
+        run(program, server, tmp_path / name, tmp_path / "out.csv")
+
+
+def test_a_finished_output_is_replaced_only_with_force(program: Path, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("mine")
+    with pytest.raises(SetupError, match="exists already"):
+        run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", columns={"question": "q"})
+    assert (tmp_path / "out.csv").read_text() == "mine"
+    assert not server.requests
+
+
+def test_after_sigkill_no_answered_row_is_asked_again(program: Path, tmp_path: Path) -> None:
+    rows, log = write_csv(tmp_path / "rows.csv", [f"question {number}" for number in range(200)]), tmp_path / "log"
+    log.touch()
+    serve = subprocess.Popen(command(Behaviour(latency_s=0.05, log=str(log))), stdout=subprocess.PIPE, text=True)
+    assert serve.stdout is not None
+    typed = [
+        sys.executable, "-m", "synth_dspy", "apply", str(program), "--input", str(rows), "--columns", "question=q",
+        "--output", str(tmp_path / "out.csv"), "--api-base", f"http://127.0.0.1:{int(serve.stdout.readline())}/v1",
+        "--concurrency", "8",
+    ]  # fmt: skip
+    options: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "stderr": subprocess.DEVNULL}
+    try:
+        first = subprocess.Popen(typed, stdout=subprocess.DEVNULL, **options)
+        while len(log.read_text().split()) < 60 and first.poll() is None:
+            time.sleep(0.01)
+        first.kill()
+        first.wait()
+        assert not (tmp_path / "out.csv").exists()
+        subprocess.run(typed, check=True, stdout=subprocess.DEVNULL, **options)
+    finally:
+        serve.kill()
+        serve.wait()
+    answered = log.read_text().split()
+    assert len(answered) == len(set(answered)) == 200
+    assert all(row["answer"] and not row["error"] for row in read_csv(tmp_path / "out.csv"))
+
+
+def test_a_budget_stops_the_job_and_more_of_it_goes_on(program: Path, server: Server, tmp_path: Path) -> None:
+    rows = write_csv(tmp_path / "rows.csv", [f"question {number}" for number in range(60)])
+    job: dict[str, Any] = {"columns": {"question": "q"}, "concurrency": 4}
+    with pytest.raises(
+        BudgetReached, match=r"^\d+ of 60 rows done, .*\$0\.0\d+ spent in \d+ priced calls.*higher limit"
+    ):
+        run(program, server, rows, tmp_path / "out.csv", Budget(max_usd=0.012), **job)
+    first = server.answered.total()
+    assert 20 <= first <= 20 + 2 * 4  # of the calls whose price was not known yet, all may have been under way
+    with pytest.raises(BudgetReached):
+        run(program, server, rows, tmp_path / "out.csv", Budget(max_usd=0.012), **job)
+    assert server.answered.total() == first
+    done = run(program, server, rows, tmp_path / "out.csv", Budget(max_usd=1.0), **job)
+    assert server.answered.total() == len(server.answered) == 60
+    (student,) = done.spent
+    assert student["cost_usd"] == pytest.approx(60 * 0.0006)
+    assert len(read_csv(tmp_path / "out.csv")) == 60
+
+
+def test_a_limit_of_dollars_needs_a_price(tmp_path: Path, server: Server) -> None:
+    unpriced = workspace_with_program(tmp_path / "work", model="openai/house-model")
+    rows = write_csv(tmp_path / "rows.csv")
+    arguments = [
+        str(unpriced), "--input", str(rows), "--output", str(tmp_path / "out.csv"), "--columns", "question=q",
+        "--api-base", server.url, "--max-usd", "1",
+    ]  # fmt: skip
+    with pytest.raises(SetupError, match=r"--max-usd needs the price of the student model openai/house-model"):
+        cli.main(arguments)
+    cli.main([*arguments, "--price", "1", "2"])
+    assert len(read_csv(tmp_path / "out.csv")) == 4
+
+
+def test_a_database_without_a_query_is_documented(tmp_path: Path, server: Server) -> None:
+    with sqlite3.connect(tmp_path / "shop.sqlite") as db:
+        for number in range(5):
+            db.execute(f"create table orders_{number} (id integer primary key, placed_{number} text)")
+    documenter = workspace_with_program(tmp_path / "work", task="table_docs")
+    done = run(documenter, server, tmp_path / "shop.sqlite", tmp_path / "docs.csv")
+    out = read_csv(tmp_path / "docs.csv")
+    assert done.rows == len(out) == 15
+    assert [row["column_name"] for row in out[:3]] == ["", "id", "placed_0"]
+    assert all(row["answer"] for row in out)
