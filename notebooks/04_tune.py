@@ -5,8 +5,8 @@
 # demonstrations (`bootstrap`), and with weights tuned in three ways. `sft` learns the reference answers. `dpo` and
 # `orpo` go on from there and learn to prefer them to the tuned model's own wrong answers.
 #
-# Each training is small here, to be done in a minute or two. Each is a LoRA adapter, made in a process of its own, merged, and put behind the program's `lm`. Nothing
-# else in the program changes.
+# Each training is small here, to be done in a minute or two. Each is a LoRA adapter, made in a process of its own,
+# merged, and put behind the program's `lm`. Nothing else in the program changes.
 
 # %%
 import place

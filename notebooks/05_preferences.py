@@ -107,7 +107,11 @@ run = synth_dspy.compile_task(
     training={
         "minutes": 0.1 if here.quick else 1.2,
         "feedback": path,
-        "options": {"sft": {"examples": 32}, "kto": {"examples": 16, "most": 24}, "grpo": {"examples": 8}},
+        "options": {
+            "sft": {"examples": 32},
+            "kto": {"examples": 16, "most": 24, "warm": not here.quick},  # warm: from SFT, not from the student itself
+            "grpo": {"examples": 8},
+        },
     },
     retention={"prompts": 0},
     splits={"folds": 1},

@@ -26,12 +26,12 @@ def sources() -> list[Path]:
     return sorted(HERE.glob("[0-9][0-9]_*.py"))
 
 
-def execute(source: Path, timeout_s: int = 900) -> nbformat.NotebookNode:
+def execute(source: Path, timeout_s: int | None = None) -> nbformat.NotebookNode:
     """A notebook with its outputs.
 
     Args:
         source: in the percent format.
-        timeout_s: limit of a cell.
+        timeout_s: limit of a cell; by default none, since trainings take long on a busy machine.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
