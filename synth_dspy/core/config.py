@@ -34,6 +34,16 @@ from synth_dspy.core.validation import describe_error
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database URL. The path of a database file is made absolute, so that a run does not depend on the current folder."""
 
+
+def _executor(address: str) -> str:
+    if not re.fullmatch(r"local|ray|ray://[^/\s:@]+:\d+", address):
+        raise ValueError("it should be local, ray, or ray://HOST:PORT (the port of a cluster's client server is 10001)")
+    return address
+
+
+ExecutorAddress = Annotated[str, AfterValidator(_executor)]
+"""Where model calls are made: in this process, or by the workers of a Ray cluster."""
+
 PARAMETER_TYPES: dict[str, Any] = {
     "str": str,
     "int": int,
@@ -249,7 +259,12 @@ class CompileConfig(Settings):
     seed: int = 0
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)
-    """Concurrent model calls."""
+    """Concurrent model calls; with Ray, of each worker."""
+    executor: ExecutorAddress = "local"
+    """Where model calls are made: `local` (in this process), `ray` (by workers on the Ray cluster that RAY_ADDRESS
+    names, else on this machine), or `ray://HOST:PORT`. See docs/scale.md."""
+    workers: int | None = Field(default=None, ge=1)
+    """Workers on the Ray cluster; by default one for each of its machines, and two on this machine alone."""
     max_usd: float | None = Field(default=None, ge=0)
     """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
     max_minutes: float | None = Field(default=None, gt=0)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.protocols import Embedder
+    from synth_dspy.models.cluster.cluster import Cluster
     from synth_dspy.models.embedder import Vectors
 
 EMBEDDED = "embedded/"
@@ -45,13 +46,16 @@ def embedded_options() -> frozenset[str]:
     return EmbeddedEngine.supported_params | {"n", "rollout_id"} | set(SERVER_SETTINGS)
 
 
-def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any) -> dspy.LM:
+def lm_for(
+    model: str, *, role: str, ledger: Ledger | None = None, cluster: Cluster | None = None, **params: Any
+) -> dspy.LM:
     """The LM of a role; its calls go through `ledger`.
 
     Args:
         model: the model string.
         role: student, teacher or judge, recorded with every call.
         ledger: None: no caching.
+        cluster: whose workers make the calls; None: this process does.
         params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
             `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
             unencrypted to another machine), `timeout` in seconds, `connections` (maximum concurrent requests),
@@ -80,11 +84,17 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
         make = _bedrock_lm
     else:
         make = _dspy_lm
+    sent = {name: value for name, value in params.items() if name != "provider"}  # which trains, and stays here
     try:
-        return make(model, role, ledger, params)
+        lm = make(model, role, ledger, params)
     except (LMError, ValueError) as error:
         why = mask_message(" ".join(str(error).split()))
         raise SetupError(f"The {role} model {model} cannot be set up: {why}.") from error
+    if cluster is not None and "batch" not in sent:  # a batch job is one for all calls
+        from synth_dspy.models.cluster.engine import ClusterEngine
+
+        lm.engine.inner = ClusterEngine(cluster, lm.engine.inner, model, role, sent)
+    return lm
 
 
 def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
@@ -270,6 +280,9 @@ def check(lm: dspy.LM) -> None:
     from synth_dspy.core.usage import unit
 
     engine = lm.engine
+    if lm.model.startswith(EMBEDDED) and hasattr(engine.inner, "check"):
+        engine.inner.check(lm.model)
+        return
     if lm.model.startswith(EMBEDDED):
         from synth_dspy.models.embedded.generation import PipelineError
         from synth_dspy.models.embedded.precision import ENVIRONMENT, precision

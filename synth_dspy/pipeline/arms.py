@@ -13,11 +13,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
+from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
+from synth_dspy.models.cluster.process import at_once
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
 from synth_dspy.training.facts import TrainingFacts
@@ -132,6 +134,8 @@ def compile_arms(
 ) -> tuple[dict[str, dspy.Module], list[ArmFacts]]:
     """Programs by arm, and how each arm was made; an arm that fails is reported, and the others go on.
 
+    Arms that train weights are compiled side by side, after the others, if a cluster has the resources.
+
     Args:
         context: the run.
         names: the arms.
@@ -143,49 +147,72 @@ def compile_arms(
     Raises:
         SetupError: a failure that would stop every arm: no endpoint, no room on the disk.
     """
-    programs: dict[str, dspy.Module] = {}
-    described = []
+    made: dict[str, tuple[dspy.Module | None, ArmFacts]] = {}
+
+    def compile_one(name: str, progress: Callable[[int, int], None] | None) -> None:
+        made[name] = _compile_arm(context, name, rows, resources, objective, provider, progress)
+
+    trained = [name for name in names if trains_weights(context.task.optimizers[name])]
+    together = min(len(trained), at_once(provider.cluster))
     for name in names:
-        with context.bars.bar(f"arm: {name}", None) as bar:
-            provider.progress = bar.reach
-            program = context.task.program(resources)
-            program.set_lm(resources.student)
-            optimizer, began, failed = None, time.perf_counter(), None
-            with context.ledger.unit(station="arms", arm=name):
-                try:
-                    optimizer = context.task.optimizers[name](resources, objective)
-                    compiled = program
-                    if optimizer is not None:
-                        compiled = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
-                    context.ledger.budget.check()  # an optimizer may take calls that were refused for failed ones
-                    if saved.tuned_model(compiled, resources.student) is None:
-                        _refuse_tuned_elsewhere(compiled)
-                        compiled.set_lm(resources.student)
-                    saved.save(context.run, name, compiled, context.config, context.workspace)
-                    programs[name] = program = compiled
-                    if (wrong := getattr(objective, "failure", None)) is not None:
-                        raise wrong
-                except SetupError:
-                    raise
-                except Exception as error:
-                    context.ledger.budget.check()
-                    if (wrong := getattr(objective, "failure", None)) is not None:
-                        raise wrong from error
-                    failed = explain_failure(error)
-                    log.warning("arm %s failed", name, exc_info=error)
-                    context.bars.say(f"{name} failed: {failed}")
-            described.append(
-                ArmFacts(
-                    name=name,
-                    optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
-                    description=_description(optimizer),
-                    compile_seconds=time.perf_counter() - began,
-                    demos=sum(len(predictor.demos) for predictor in program.predictors()),
-                    failed=failed,
-                    training=None if failed else _training(program, resources.student),
-                )
-            )
-    return programs, described
+        if together < 2 or name not in trained:
+            with context.bars.bar(f"arm: {name}", None) as bar:
+                compile_one(name, bar.reach)
+    if together >= 2:
+        with context.bars.bar(f"arms: {', '.join(trained)}", len(trained)) as bar:
+            for outcome in Executor(together).map(lambda name: compile_one(name, None), trained, progress=bar):
+                outcome.unwrap()
+    programs = {name: program for name in names if (program := made[name][0]) is not None}
+    return programs, [made[name][1] for name in names]
+
+
+def _compile_arm(
+    context: Context,
+    name: str,
+    rows: Mapping[str, Sequence[dspy.Example]],
+    resources: Resources,
+    objective: Metric,
+    provider: LocalProvider,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dspy.Module | None, ArmFacts]:
+    """The program of an arm, None if it failed, and how it was made."""
+    provider.progress = progress
+    program = context.task.program(resources)
+    program.set_lm(resources.student)
+    optimizer, began, failed = None, time.perf_counter(), None
+    with context.ledger.unit(station="arms", arm=name):
+        try:
+            optimizer = context.task.optimizers[name](resources, objective)
+            compiled = program
+            if optimizer is not None:
+                compiled = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
+            context.ledger.budget.check()  # an optimizer may take calls that were refused for failed ones
+            if saved.tuned_model(compiled, resources.student) is None:
+                _refuse_tuned_elsewhere(compiled)
+                compiled.set_lm(resources.student)
+            saved.save(context.run, name, compiled, context.config, context.workspace)
+            program = compiled
+            if (wrong := getattr(objective, "failure", None)) is not None:
+                raise wrong
+        except SetupError:
+            raise
+        except Exception as error:
+            context.ledger.budget.check()
+            if (wrong := getattr(objective, "failure", None)) is not None:
+                raise wrong from error
+            failed = explain_failure(error)
+            log.warning("arm %s failed", name, exc_info=error)
+            context.bars.say(f"{name} failed: {failed}")
+    facts = ArmFacts(
+        name=name,
+        optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
+        description=_description(optimizer),
+        compile_seconds=time.perf_counter() - began,
+        demos=sum(len(predictor.demos) for predictor in program.predictors()),
+        failed=failed,
+        training=None if failed else _training(program, resources.student),
+    )
+    return (None if failed else program), facts
 
 
 def _refuse_tuned_elsewhere(program: dspy.Module) -> None:

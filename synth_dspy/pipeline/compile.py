@@ -31,7 +31,15 @@ from synth_dspy.core.s3.address import Address, address_of
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.pipeline.tracking import track_run, tracking_uri
-from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, restrict_config, run_settings
+from synth_dspy.pipeline.trust import (
+    LOCAL,
+    ROLES,
+    Caller,
+    find_trusted_workspace,
+    links_out,
+    restrict_config,
+    run_settings,
+)
 
 if TYPE_CHECKING:
     import dspy
@@ -267,6 +275,7 @@ def resume_run(
         further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
     limit_access_to(run.folder, share=config.share)
+    config = caller.executing(config, default=config.executor if own else LOCAL)
     config = config.model_copy(update=dict(limits or {}))
     if own:  # the index of a run that was moved is next to it
         kept_in = path.parents[1] if by_path and task == name else kept_in

@@ -16,7 +16,6 @@ from pathlib import Path
 import dspy
 
 from synth_dspy.core.errors import SetupError, SynthDspyError
-from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
@@ -28,6 +27,8 @@ from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.spending import spending_of
 from synth_dspy.models import roles
+from synth_dspy.models.cluster.cluster import open_cluster
+from synth_dspy.models.cluster.connecting import LOCAL
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
@@ -45,7 +46,7 @@ from synth_dspy.pipeline.folds import (
     plan_folds,
 )
 from synth_dspy.pipeline.proposals import with_proposed
-from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
+from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import start_idle_worker, stop_idle_worker
@@ -217,15 +218,16 @@ class Experiment(Context):
 
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
-        if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
+        here = self.config.executor == LOCAL and not self.provider.home().exists()
+        if here and any(trains_weights(self.task.optimizers[name]) for name in names):
             start_idle_worker()
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
         names = self.config.models
-        # Twice as many rows as connections: while one waits to retry, another can use its connection.
         hosted = any(not getattr(names, role).startswith(roles.EMBEDDED) for role in ("student", "teacher"))
-        executor = Executor(self.config.concurrency * (2 if hosted else 1))
+        self.provider.cluster = open_cluster(self.config.executor, self.config.workers)
+        executor = open_executor(self.config, spare=hosted)
         lms: dict[str, dspy.LM | None] = {}
         with self.bars.bar("models", 4) as advance:
             for role in ("student", "teacher", "judge"):
@@ -296,6 +298,8 @@ class Experiment(Context):
 
     def _preload_model(self, name: str, program: dspy.Module, examples: Sequence[dspy.Example]) -> None:
         """Load an arm's embedded model before its answers are timed, unless all are in the ledger already."""
+        if self.config.executor != LOCAL:  # the workers do
+            return
         answered = {call.unit.source for call in self.ledger.calls(station="evaluation", arm=name)}
         if answered >= {str(example.id) for example in examples}:
             return

@@ -278,6 +278,7 @@ def _load_state(program: dspy.Module, saved: Saved) -> None:
 def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: str) -> None:
     """Open the models that a trusted program names for its predictors, other than the student."""
     from synth_dspy.models import roles
+    from synth_dspy.models.cluster.cluster import open_cluster
 
     named = models_in(saved.state)
     for key, predictor in program.named_predictors():
@@ -285,7 +286,8 @@ def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: st
             options = {option: value for option, value in named[key].items() if option in SAMPLING}
             options |= {"api_base": caller.api_base, "api_key_name": caller.api_key_name}
             options["allow_http"] = caller.allow_http
-            predictor.lm = roles.lm_for(named[key]["model"], role="student", **options)
+            cluster = open_cluster(saved.config.executor, saved.config.workers)
+            predictor.lm = roles.lm_for(named[key]["model"], role="student", cluster=cluster, **options)
 
 
 def _weights(folder: Path, name: str) -> Path:

@@ -24,6 +24,7 @@ from synth_dspy.core.workspace import find_workspace, workspace_of
 Config = TypeVar("Config", bound=CompileConfig)
 
 EMBEDDED = "embedded/"
+LOCAL = "local"
 ROLES = ("student", "teacher", "judge", "embedder")
 OWN_FOLDERS = ("programs", "optimizers", "eval", "data")
 """Folders of a workspace that its user fills."""
@@ -50,6 +51,8 @@ class Caller:
         api_key_name: environment variable with the key for that server.
         allow_http: allow sending that key over http:// to another machine.
         flags: whether messages name command-line flags rather than arguments.
+        executor: where model calls are made; None: as a resumed run says, else in this process.
+        workers: on the Ray cluster.
     """
 
     trust: bool = False
@@ -57,11 +60,15 @@ class Caller:
     api_key_name: str | None = None
     allow_http: bool = False
     flags: bool = False
+    executor: str | None = None
+    workers: int | None = None
 
     def arguments(self) -> list[str]:
         """The same as command-line flags."""
         named = [
-            (self.argument(name), value) for name in ("api_base", "api_key_name") if (value := getattr(self, name))
+            (self.argument(name), str(value))
+            for name in ("api_base", "api_key_name", "executor", "workers")
+            if (value := getattr(self, name))
         ]
         flags = [self.argument(name) for name in ("trust", "allow_http") if getattr(self, name)]
         return [*flags, *(word for pair in named for word in pair)]
@@ -69,6 +76,11 @@ class Caller:
     def argument(self, name: str) -> str:
         """An argument as the caller writes it."""
         return f"--{name.replace('_', '-')}" if self.flags else f"{name}="
+
+    def executing(self, config: Config, *, default: str = LOCAL) -> Config:
+        """A configuration with the caller's executor and workers."""
+        workers = self.workers or (config.workers if self.executor is None else None)
+        return config.model_copy(update={"executor": self.executor or default, "workers": workers})
 
 
 def find_trusted_workspace(run: Path, is_own: Callable[[Path], bool]) -> tuple[Path, list[str]]:

@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from synth_dspy.core.budget import UNLIMITED
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
+from synth_dspy.models.cluster.cluster import Cluster
 from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
@@ -68,13 +70,13 @@ class LocalTrainingJob(TrainingJob):
         self.cancelled = True
         return self.process is None or self.process.cancel() or not self.done()
 
-    def begin(self, folder: Path) -> TrainingProcess:
-        """The process that trains in `folder`.
+    def begin(self, folder: Path, cluster: Cluster | None = None) -> TrainingProcess:
+        """The process that trains in `folder`, here or on a machine of the cluster.
 
         Raises:
             Cancelled: the job was cancelled before.
         """
-        self.folder, self.process = folder, TrainingProcess(folder)
+        self.folder, self.process = folder, TrainingProcess(folder, cluster)
         if self.cancelled:
             raise Cancelled(f"The training {folder.name} was cancelled before it began.")
         return self.process
@@ -113,6 +115,9 @@ class LocalProvider(Provider):
         self.budget = UNLIMITED
         """A training stops where its time is up."""
         self.settings = dict(settings or {})
+        self.cluster: Cluster | None = None
+        """Where trainings run; None: on this machine."""
+        self._folders: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalProvider:
         return self  # copies of an LM share it
@@ -157,12 +162,13 @@ class LocalProvider(Provider):
         from synth_dspy.models.embedded.pool import pool
 
         folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
-        process = job.begin(folder)
-        if read_result(folder) is None:
+        process = job.begin(folder, self.cluster)
+        if read_result(folder) is None and self.cluster is None:
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
-            with _stopping(process, self.budget.remaining_s):
+            # Two arms that run side by side may need the same training.
+            with self._folders[folder], _stopping(process, self.budget.remaining_s):
                 process.run(self.progress)
             if read_spec(folder / SPEC).gguf != "none":
                 return f"{PREFIX}{folder / MERGED}"

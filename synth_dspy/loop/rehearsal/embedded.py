@@ -178,7 +178,7 @@ class Rehearsal:
             minutes=self.scale.minutes,
             policy=Policy(slice_items=self.scale.slice_items),
             requests=self.scale.requests,
-            watched=2 * self.scale.requests,
+            watched=8 * self.scale.requests,
             share=self.scale.share,
             canaries=0,
         )
