@@ -309,6 +309,16 @@ def check(lm: dspy.LM) -> None:
         raise SetupError(str(error)) from error
 
 
+def describe_engine(lm: dspy.LM) -> str | None:
+    """One line about which engine serves an embedded model, and why; None for any other model."""
+    if not lm.model.startswith(EMBEDDED):
+        return None
+    from synth_dspy.models.embedded.backend import describe
+    from synth_dspy.models.weights.registry import resolve
+
+    return describe(resolve(lm.model.removeprefix(EMBEDDED)), lm.model)
+
+
 def token_embedder(model: str) -> Any:
     """The embedder of a model string, which must support token vectors.
 

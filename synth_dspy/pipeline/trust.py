@@ -143,6 +143,8 @@ def restrict_config(
     hosted = [role for role in roles if _is_hosted(getattr(config.models, role))]
     _refuse_addresses(config, caller, hosted, what)
     requests = [*further, *_models(config, caller, roles, folder), *_settings(config, workspace)]
+    if "teacher" in roles:  # a run, which opens them again
+        requests += _further_models(config, folder)
     if requests and not caller.trust:
         raise SetupError(_untrusted(what, requests, caller))
     options = {
@@ -175,7 +177,8 @@ def _is_hosted(model: str) -> bool:
 
 def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[str], what: str) -> None:
     """Refuse addresses and keys of the folder's models: only the caller may name them."""
-    named: list[tuple[str, str, Any]] = []
+    further = {**dict.fromkeys(config.models.compare, "models.compare"), **dict.fromkeys(config.arm, "arm")}
+    named: list[tuple[str, str, Any]] = [("", where, model) for model, where in further.items() if "://" in model]
     ambient = (os.environ.get("OPENAI_API_BASE"), os.environ.get("OPENAI_BASE_URL"), "OPENAI_API_KEY", False)
     if hosted and config.models.api_base and config.models.api_base not in ambient:
         named.append(("api_base", "models.api_base", config.models.api_base))
@@ -211,6 +214,19 @@ def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folde
                     yield f"models.options.{role}.{name} = {_shown(value)}: is sent to that provider"
         elif model.startswith(EMBEDDED) and not _is_within(model.removeprefix(EMBEDDED), folder, REGISTRY):
             yield f"models.{role} = {_shown(model)}: weights outside its folder are loaded"
+
+
+def _further_models(config: CompileConfig, folder: Path) -> Iterator[str]:
+    """Lines on compared models, and on arms made elsewhere."""
+    from synth_dspy.models.weights.registry import REGISTRY
+
+    arms = [("arm", arm, arm.partition("=")[2]) for arm in config.arm]
+    for where, name, model in [*(("models.compare", model, model) for model in config.models.compare), *arms]:
+        path = model.removeprefix(EMBEDDED)
+        if not model.startswith((EMBEDDED, "/")):
+            yield f"{where} = {_shown(name)}: your questions are sent to that provider, with your key"
+        elif not _is_within(path, folder, REGISTRY):
+            yield f"{where} = {_shown(name)}: weights outside its folder are loaded"
 
 
 def _is_within(name: str, folder: Path, registered: Collection[str]) -> bool:

@@ -33,7 +33,8 @@ from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.cluster.cluster import Cluster
-from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
+from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, read_result
+from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
@@ -171,7 +172,7 @@ class LocalProvider(Provider):
             with self._folders[folder], _stopping(process, self.budget.remaining_s):
                 process.run(self.progress)
             if read_spec(folder / SPEC).gguf != "none":
-                return f"{PREFIX}{folder / MERGED}"
+                return f"{PREFIX}{_tuned(folder)}"
             return serve(folder, waiting=self.progress, cancelled=lambda: job.cancelled)
         finally:
             if not job.cancelled:
@@ -255,6 +256,11 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         shutil.rmtree(new, ignore_errors=True)
 
 
+def _tuned(folder: Path) -> Path:
+    """What is served of a finished training: the merged file, the concatenated adapters, or the adapter."""
+    return next((folder / name for name in (MERGED, CONCATENATED) if (folder / name).exists()), folder / ADAPTER)
+
+
 def has_weights(model: str) -> bool:
     """Whether a model has local weights: it is embedded, or was trained here."""
     return model.startswith(PREFIX) or training_of(model) is not None
@@ -282,18 +288,23 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
 def training_of(model: str) -> Path | None:
     """The folder of the training that produced a model, or None."""
     weights = weights_of(model)
-    return None if weights is None else weights.parent
+    return weights.parent if weights is not None and (weights.parent / SPEC).is_file() else None
 
 
 def weights_of(model: str) -> Path | None:
-    """The tuned weights of a model trained here, or None: its merged file, or the adapter that vLLM serves."""
+    """The tuned weights of a model, or None: its merged file, or the adapter served on its base.
+
+    A merged file lies beside the specification of its training, or, if that was elsewhere, beside its adapter.
+    """
     if model.startswith(SERVED):
         served_model = servers().where(model.removeprefix(SERVED))
         path = None if served_model is None else served_model[1]
     else:
         path = Path(model.removeprefix(PREFIX))
-        path = path if path.name == MERGED else None
-    return path if path is not None and (path.parent / SPEC).is_file() else None
+        path = path if path.name in TUNED else None
+    if path is None or not ((path.parent / SPEC).is_file() or (path.parent / ADAPTER / CONFIG).is_file()):
+        return None
+    return path
 
 
 def tuned_lm(lm: Any, weights: Path) -> Any:
@@ -302,7 +313,7 @@ def tuned_lm(lm: Any, weights: Path) -> Any:
     Raises:
         SetupError: vLLM does not start.
     """
-    if weights.is_file():
+    if weights.is_file() or read_spec(weights.parent / SPEC).gguf != "none":
         return lm.copy(model=f"{PREFIX}{weights}")
     return with_server_engine(lm.copy(model=serve(weights.parent)))
 
