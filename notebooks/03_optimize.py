@@ -45,7 +45,7 @@ pd.DataFrame(
             name: len(predictor.signature.instructions.split()) for name, predictor in compiled.items()
         },
     }
-).loc[["rag", *arms]]
+).loc[list(run.arms)]
 
 # %%
 for demo in compiled["bootstrap"].demos[:2]:
