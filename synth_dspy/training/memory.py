@@ -105,7 +105,7 @@ class Memory:
     @property
     def total(self) -> float:
         """All parts together."""
-        return sum(asdict(self).values())
+        return float(sum(asdict(self).values()))
 
     def gib(self) -> dict[str, float]:
         """The parts in GiB."""

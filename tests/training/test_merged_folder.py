@@ -11,6 +11,9 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.training.merged_folder import write_merged
 from tests.tiny import tiny_adapter, tiny_model
 
+# PEFT asks transformers for properties under their old names.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_(gradient|activation)_checkpointing:FutureWarning")
+
 
 def test_a_chain_of_adapters_is_merged_on_demand(tmp_path: Path) -> None:
     import torch
