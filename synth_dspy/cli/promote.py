@@ -79,7 +79,7 @@ def register_arm(registry: Registry, runs: Path, name: str, note: str = "") -> V
         raise SetupError(f"The run {folder} is of the task {described['task']}, not of {registry.store.task}.")
     if not (folder / "results.json").is_file():
         print(
-            f"warning: the run {folder} is not finished, so {arm} was not scored; --resume finishes it.",
+            f"warning: the run {folder} is not finished, so {arm} was not scored.",
             file=sys.stderr,
         )
     seed = (described.get("config") or {}).get("seed")
