@@ -218,6 +218,13 @@ def _dataset(batches: Sequence[tuple[int, ...]]) -> Any:
     return Dataset.from_dict({"groups": [list(batch) for batch in batches]})
 
 
+def _targets(spec: TrainSpec, model: Any) -> list[str] | str:
+    """The projections that get an adapter; every linear layer where the model's are named otherwise (Phi)."""
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    default = type(spec.lora)().targets
+    return "all-linear" if spec.lora.targets == default and not names.issuperset(default) else list(spec.lora.targets)
+
+
 def lora_config(spec: TrainSpec, model: Any) -> Any:
     """PEFT's configuration of a spec's adapter."""
     from peft import LoraConfig
@@ -227,7 +234,7 @@ def lora_config(spec: TrainSpec, model: Any) -> Any:
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
-        target_modules=list(spec.lora.targets),
+        target_modules=_targets(spec, model),
         layers_to_transform=None if spec.lora.layers is None else list(range(max(0, last - spec.lora.layers), last)),
         bias="none",
         task_type="CAUSAL_LM",
