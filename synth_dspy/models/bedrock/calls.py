@@ -34,19 +34,7 @@ def model_id(model: str) -> str:
     return model.removeprefix(PREFIX).removeprefix("converse/")
 
 
-def is_too_long(text: str) -> bool:
-    """Whether a service's message says that a prompt is too long."""
-    return any(words in text.lower() for words in _CONTEXT)
-
-
-def retrying(
-    attempt: Callable[[], Value],
-    model: str,
-    runtime: Any,
-    *,
-    attempts: int,
-    refusal: Callable[[Exception, str, Any], Exception | None] = lambda *_: None,
-) -> Value:
+def retrying(attempt: Callable[[], Value], model: str, runtime: Any, *, attempts: int) -> Value:
     """The value of the first attempt that succeeds.
 
     Args:
@@ -54,7 +42,6 @@ def retrying(
         model: the model string, for messages.
         runtime: the client.
         attempts: at most so many; an imported model that is starting is waited for beyond them.
-        refusal: of (error, model, runtime): the error to raise at once, if the service has its own.
 
     Raises:
         lm15.ContextLengthError: the prompt is too long for the model.
@@ -70,8 +57,6 @@ def retrying(
         except (lm15.LM15Error, SynthDspyError):
             raise
         except Exception as error:
-            if (refused := refusal(error, model, runtime)) is not None:
-                raise refused from error
             starting = aws.code_of(error) == "ModelNotReadyException"
             more = number < attempts and (isinstance(error, ValueError) or aws.is_transient(error))
             if starting and attempts > 1:
@@ -90,7 +75,7 @@ def _typed(error: Exception, model: str, runtime: Any, attempts: int) -> Excepti
     if isinstance(error, ValueError):
         return ModelError(f"{what} failed a call {attempts} times, at last with: {error}.")
     refusal: Exception
-    if invalid and is_too_long(text):
+    if invalid and any(words in text.lower() for words in _CONTEXT):
         refusal = lm15.ContextLengthError(text, provider="bedrock")
         return refusal
     if invalid and "on-demand throughput" in text:

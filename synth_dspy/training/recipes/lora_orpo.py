@@ -18,3 +18,4 @@ class LoraOrpo(AfterSft):
 
     method: ClassVar[Method] = "orpo"
     cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-4}
+    gpu: ClassVar[Settings] = {**AfterSft.gpu, "learning_rate": 8e-6}

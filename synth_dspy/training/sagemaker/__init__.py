@@ -1,1 +1,0 @@
-"""Trainings in training jobs of Amazon SageMaker: `--training.backend sagemaker`."""
