@@ -22,6 +22,7 @@ COMMANDS = {
     "apply": "answer every row of a table by a saved program",
     "document": "comments for the tables of a database, by a saved program",
     "train": "one training, from its spec file",
+    "merge": "merge the adapters of tuned arms into one",
     "serve": "answer requests with a task's champion, and take feedback",
     "versions": "versions of a task's program, and what each comes from",
     "promote": "make a version the champion, which answers",

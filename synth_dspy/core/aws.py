@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
+from synth_dspy.core.io.files import replacing
 from synth_dspy.core.masking import mask_message
 
 THROTTLED = frozenset(
@@ -23,7 +24,7 @@ THROTTLED = frozenset(
 )  # fmt: skip
 BUSY = THROTTLED | {
     "InternalServerException", "InternalFailure", "InternalError", "ServiceUnavailableException", "ServiceUnavailable",
-    "ModelTimeoutException", "ModelErrorException", "ModelNotReadyException", "RequestTimeout",
+    "ModelTimeoutException", "ModelErrorException", "ModelError", "ModelNotReadyException", "RequestTimeout",
 }  # fmt: skip
 """Error codes after which the same request may succeed."""
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
@@ -200,6 +201,17 @@ def upload(path: Path, uri: str) -> None:
     bucket, key = split_s3(uri)
     with explained(f"The upload to {uri}"):
         client("s3").upload_file(str(path), bucket, key)
+
+
+def download(uri: str, path: Path) -> None:
+    """Copy `s3://bucket/key` to a file, whose folder is made; a file that is there is replaced at the end.
+
+    Raises:
+        SetupError: it cannot be read, or not be written here.
+    """
+    bucket, key = split_s3(uri)
+    with explained(f"The download of {uri}"), replacing(path) as part:
+        client("s3").download_file(bucket, key, str(part))
 
 
 def put_text(uri: str, text: str) -> None:

@@ -2,7 +2,7 @@
 
 `embedded/<name or path>` is served in this process; anything else is as for dspy.LM. Chat models behind
 OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) use this package's HTTP engine, the others
-(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` is Amazon Bedrock, through boto3.
+(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` and `sagemaker/...` (an endpoint) are AWS's, through boto3.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def lm_for(
         make = _embedded_lm
     elif prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
         make = _http_lm
-    elif prefix == "bedrock":
-        make = _bedrock_lm
+    elif prefix in ("bedrock", "sagemaker"):
+        make = _aws_lm
     else:
         make = _dspy_lm
     sent = {name: value for name, value in params.items() if name != "provider"}  # which trains, and stays here
@@ -136,9 +136,10 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     return LedgerLM(model, engine=wrapped, portable={"api_base": without_credentials(api_base)}, **params)
 
 
-def _bedrock_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+def _aws_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
     from synth_dspy.models.bedrock.engine import AsyncBedrockEngine, BedrockEngine
     from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
+    from synth_dspy.models.sagemaker import SageMakerEngine
 
     for name in ("api_key_name", "allow_http"):  # credentials are the standard chain's, and are never sent
         params.pop(name, None)
@@ -147,7 +148,7 @@ def _bedrock_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, 
     settings["price"] = given_price(params.pop("price", None), role)
     address = params.pop("api_base", None)
     batch = params.pop("batch", None)
-    engine: Any = BedrockEngine(endpoint=address, **settings)
+    engine: Any = (SageMakerEngine if model.startswith("sagemaker/") else BedrockEngine)(endpoint=address, **settings)
     if batch is not None:
         from synth_dspy.models.bedrock.batch import BatchEngine
 
@@ -283,6 +284,16 @@ def check(lm: dspy.LM) -> None:
             lm.copy(engine=probe_engine)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
+
+
+def describe_engine(lm: dspy.LM) -> str | None:
+    """One line about which engine serves an embedded model, and why; None for any other model."""
+    if not lm.model.startswith(EMBEDDED):
+        return None
+    from synth_dspy.models.embedded.backend import describe
+    from synth_dspy.models.weights.registry import resolve
+
+    return describe(resolve(lm.model.removeprefix(EMBEDDED)), lm.model)
 
 
 def token_embedder(model: str) -> Any:

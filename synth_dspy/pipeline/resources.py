@@ -39,7 +39,7 @@ def check_model_options(models: Models) -> None:
         SetupError: an option does not exist; names it and those with a similar spelling.
     """
     for role, options in models.options.items():
-        model = getattr(models, role)
+        model = role if "/" in role else getattr(models, role)
         if not model.startswith(roles.EMBEDDED):
             continue
         valid = sorted(roles.embedded_options())

@@ -14,12 +14,12 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from synth_dspy.core import signing
-from synth_dspy.core.config import CompileConfig, Retrieval
+from synth_dspy.core.config import CompileConfig, Retrieval, Settings
 from synth_dspy.core.errors import SetupError, SynthDspyError
 from synth_dspy.core.s3.address import is_address
 from synth_dspy.core.s3.reading import local
@@ -43,6 +43,8 @@ __all__ = [
 INDEXES = "indexes"
 RETRIEVAL = "retrieval"
 """In `about.json`: settings of retrieval of an arm that searched for the best."""
+ROUTER = "router"
+"""In `about.json`: the arms among which a router chooses, and the scores that it has learned from."""
 
 
 def fingerprint(value: Any) -> str:
@@ -107,6 +109,7 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     import dspy
 
     from synth_dspy.domains.documents.search import retriever_of, tuned
+    from synth_dspy.training.recipes.route import Routed
 
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
@@ -116,6 +119,9 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     retriever = retriever_of(program)
     if retriever is not None and tuned(retriever.settings) != tuned(config.retrieval):
         about[RETRIEVAL] = tuned(retriever.settings)
+    if isinstance(program, Routed):
+        router = program.router
+        about[ROUTER] = {name: list(getattr(router, name)) for name in ("programs", "questions", "scores")}
     trained = tuned_model(program)
     if trained is not None:
         about["weights"] = os.path.relpath(trained, run.folder)
@@ -128,7 +134,8 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
 
 
 def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | None:
-    """The weights (a merged file, or an adapter's folder) of a program whose LM was tuned; None for any other.
+    """The weights (a merged file, or an adapter's folder) of a program whose LM was tuned; None for any other, and for
+    a router, whose programs have several.
 
     Args:
         program: tuned or not.
@@ -138,7 +145,10 @@ def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | 
         Exception: training failed; like DSPy's own providers, the trainer leaves the exception in the LM's place.
     """
     from synth_dspy.training.provider import weights_of
+    from synth_dspy.training.recipes.route import Routed
 
+    if isinstance(program, Routed):
+        return None
     for predictor in program.predictors():
         lm = predictor.lm
         if isinstance(lm, Exception):
@@ -195,6 +205,8 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
     from synth_dspy.pipeline.resources import open_retriever, open_saved
     from synth_dspy.training.provider import tuned_lm
 
+    if ROUTER in saved.about:
+        return _rebuild_router(saved, caller, declared)
     name, config = saved.about["task"], saved.config
     task = build_task(saved.workspace, name, config) if declared is None else _task_of(declared)
     resources = open_saved(config, task)
@@ -215,6 +227,42 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
         if predictor.lm is None or predictor.lm.model == student.model:
             predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
+
+
+def _rebuild_router(saved: Saved, caller: Caller, declared: dspy.Module | Task | None) -> dspy.Module:
+    """A saved router, with the programs of its run that it chooses among."""
+    from synth_dspy.pipeline.resources import open_embedder
+    from synth_dspy.training.recipes.route import Routed, Router
+
+    try:
+        stated = _RouterState.model_validate(saved.about[ROUTER])
+    except ValidationError as error:
+        raise SetupError(
+            f"The saved program {saved.folder / ABOUT} is damaged: {ROUTER}.{describe_error(error, _RouterState)}"
+        ) from None
+    programs = {}
+    for arm in stated.programs:
+        folder = saved.run / "programs" / arm
+        if not folder.is_dir():
+            raise SetupError(f"The router {saved.folder} needs the program {folder}: copy the run's folder whole.")
+        expert = read_saved(folder, caller, workspace=saved.workspace, in_memory=declared is not None)
+        programs[arm] = rebuild(expert, caller, declared)
+    router = Router(stated.programs, stated.questions, stated.scores, open_embedder(saved.config))
+    return Routed(programs, router)
+
+
+class _RouterState(Settings):
+    """A router in `about.json`."""
+
+    programs: Annotated[list[Annotated[str, Field(pattern=r"^\w[^/\x00]*$")]], Field(min_length=1)]
+    questions: list[str]
+    scores: list[list[Annotated[float, Field(ge=0, le=1)]]]
+
+    @model_validator(mode="after")
+    def _of_one_shape(self) -> _RouterState:
+        if len(self.scores) != len(self.questions) or any(len(row) != len(self.programs) for row in self.scores):
+            raise ValueError("its scores are not one for each question and program")
+        return self
 
 
 def _retrieval(saved: Saved) -> Retrieval:

@@ -143,8 +143,10 @@ def restrict_config(
     hosted = [role for role in roles if _is_hosted(getattr(config.models, role))]
     _refuse_addresses(config, caller, hosted, what)
     requests = [*further, *_models(config, caller, roles, folder), *_settings(config, workspace)]
+    if "teacher" in roles:  # a run, which opens them again
+        requests += _further_models(config, folder)
     if requests and not caller.trust:
-        raise SetupError(_untrusted(what, requests, caller))
+        raise SetupError(untrusted(what, requests, caller))
     options = {
         role: {name: value for name, value in own_options.items() if name not in NAMES}
         for role, own_options in config.models.options.items()
@@ -175,7 +177,8 @@ def _is_hosted(model: str) -> bool:
 
 def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[str], what: str) -> None:
     """Refuse addresses and keys of the folder's models: only the caller may name them."""
-    named: list[tuple[str, str, Any]] = []
+    further = {**dict.fromkeys(config.models.compare, "models.compare"), **dict.fromkeys(config.arm, "arm")}
+    named: list[tuple[str, str, Any]] = [("", where, model) for model, where in further.items() if "://" in model]
     ambient = (os.environ.get("OPENAI_API_BASE"), os.environ.get("OPENAI_BASE_URL"), "OPENAI_API_KEY", False)
     if hosted and config.models.api_base and config.models.api_base not in ambient:
         named.append(("api_base", "models.api_base", config.models.api_base))
@@ -213,6 +216,19 @@ def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folde
             yield f"models.{role} = {_shown(model)}: weights outside its folder are loaded"
 
 
+def _further_models(config: CompileConfig, folder: Path) -> Iterator[str]:
+    """Lines on compared models, and on arms made elsewhere."""
+    from synth_dspy.models.weights.registry import REGISTRY
+
+    arms = [("arm", arm, arm.partition("=")[2]) for arm in config.arm]
+    for where, name, model in [*(("models.compare", model, model) for model in config.models.compare), *arms]:
+        path = model.removeprefix(EMBEDDED)
+        if not model.startswith((EMBEDDED, "/")):
+            yield f"{where} = {_shown(name)}: your questions are sent to that provider, with your key"
+        elif not _is_within(path, folder, REGISTRY):
+            yield f"{where} = {_shown(name)}: weights outside its folder are loaded"
+
+
 def _is_within(name: str, folder: Path, registered: Collection[str]) -> bool:
     """Whether an embedded model is a registered one, or in the folder."""
     try:
@@ -238,6 +254,11 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
                 yield f"{section}.{name} = {_shown(value)}: is read"
+    if config.training.backend != "local":
+        machines = config.training.sagemaker
+        yield f"training.backend = {_shown(config.training.backend)}: trains on {machines.instance}, at your expense"
+        if machines.image is not None:
+            yield f"training.sagemaker.image = {_shown(machines.image)}: is run there, with aws.role"
     for name, value in config.aws:
         if value:
             yield f"aws.{name} = {_shown(value)}: prompts are written there, with your credentials"
@@ -261,7 +282,7 @@ def refuse_links(folder: Path, run: Path, caller: Caller) -> None:
         SetupError: there are such links; lists them.
     """
     if not caller.trust and (links := list(links_out(folder, run))):
-        raise SetupError(_untrusted(f"The run {run}", links, caller))
+        raise SetupError(untrusted(f"The run {run}", links, caller))
 
 
 def reaches(value: Any, workspace: Path) -> bool:
@@ -290,7 +311,8 @@ def reaches(value: Any, workspace: Path) -> bool:
         return True
 
 
-def _untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
+def untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
+    """A sentence that refuses what somebody else's folder asks for, lists it, and says how to allow it."""
     word = "--trust" if caller.flags else "trust=True"
     return (
         f"{what} was not made by you in this workspace, and asks for more than it contains; {word} allows it "

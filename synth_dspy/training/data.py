@@ -8,6 +8,7 @@ rendered assistant message up to the end-of-turn token: serving stops there, so 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.io import jsonl
+from synth_dspy.models.chat import render
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import Method
 
@@ -114,13 +116,13 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """The token ids of a prompt as the served model gets it."""
-    return _encode(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    return _encode(tokenizer, render(tokenizer, messages))
 
 
 def reply_ids(tokenizer: Any, prompt: Sequence[Message], reply: Sequence[Message]) -> list[int]:
     """The token ids of a reply as the served model would write it after the prompt, with the end-of-turn token."""
-    before = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
-    whole = tokenizer.apply_chat_template([*prompt, *reply], tokenize=False)
+    before = render(tokenizer, prompt)
+    whole = render(tokenizer, [*prompt, *reply], reply=False)
     # Some templates render earlier turns differently (without their reasoning, say): then use the plain text.
     ids = _encode(tokenizer, whole.removeprefix(before) if whole.startswith(before) else reply[-1]["content"])
     special = set(tokenizer.all_special_ids)
@@ -134,21 +136,24 @@ def fill_steps(rows: Sequence[T], batch: int) -> list[T]:
 
 
 def bins(groups: Sequence[Group], most: int) -> list[tuple[int, ...]]:
-    """Pack groups into sequences of at most `most` tokens, by first fit decreasing.
+    """Pack groups into sequences of at most `most` tokens, by best fit decreasing; n log n, for many thousands of rows.
 
     Returns:
         For each sequence the indices of its groups.
     """
-    filled: list[tuple[int, list[int]]] = []
+    filled: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (free tokens, sequence), sorted
     for index in sorted(range(len(groups)), key=lambda index: -groups[index].tokens):
         size = groups[index].tokens
-        for place, (used, members) in enumerate(filled):
-            if used + size <= most:
-                filled[place] = (used + size, [*members, index])
-                break
+        place = bisect_left(room, (size, -1))
+        if place < len(room):
+            free, sequence = room.pop(place)
+            filled[sequence].append(index)
         else:
-            filled.append((size, [index]))
-    return [tuple(members) for _, members in filled]
+            free, sequence = most, len(filled)
+            filled.append([index])
+        insort(room, (free - size, sequence))
+    return [tuple(members) for members in filled]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.cluster.cluster import Cluster
@@ -40,6 +40,18 @@ MEMORY = "lower max_tokens or lora.rank in training.options.<method>, or take a 
 
 class Cancelled(ArmError):
     """The training was cancelled."""
+
+
+class Training(Protocol):
+    """The training of one folder, wherever it runs."""
+
+    def run(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Train, unless the folder has a result; the content of `result.json`. Raises `ArmError`."""
+        ...
+
+    def cancel(self) -> bool:
+        """Stop it; False if it has ended."""
+        ...
 
 
 class TrainingProcess:
@@ -63,7 +75,7 @@ class TrainingProcess:
         """
         result = read_result(self.folder)
         if result is not None:
-            return _require_success(result)
+            return require_success(result)
         spec = self.folder.resolve() / SPEC
         last: Mapping[str, Any] = {}
         status = None
@@ -83,7 +95,7 @@ class TrainingProcess:
         result = read_result(self.folder)
         if result is None:
             raise ArmError(self._explain_exit(status))
-        return _require_success(result)
+        return require_success(result)
 
     def _follow(self, child: _Child, progress: Progress | None) -> Mapping[str, Any]:
         """Pass on a child's events until it is idle or has exited; returns the last event."""
@@ -232,7 +244,12 @@ def _end(process: subprocess.Popen[str] | RemoteProcess, *, ending: bool = False
         pass
 
 
-def _require_success(result: dict[str, Any]) -> dict[str, Any]:
+def require_success(result: dict[str, Any]) -> dict[str, Any]:
+    """The result of a training that succeeded.
+
+    Raises:
+        ArmError: it failed; says why.
+    """
     if result.get("failed"):
         raise ArmError(str(result["failed"]))
     return result

@@ -79,11 +79,18 @@ class TrainSpec(Settings):
     """Longest row; longer rows are left out and counted."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on a GPU that supports it; on a CPU the serving precision, see `models/embedded/precision.py`."""
-    quantize: bool = False
-    """Quantise the base to 4 bits (QLoRA; needs CUDA and bitsandbytes)."""
-    gradient_checkpointing: bool = False
+    quantize: bool | Literal["auto"] = False
+    """Quantise the base to 4 bits (QLoRA; needs CUDA and bitsandbytes); `auto`: only if it does not fit otherwise."""
+    gradient_checkpointing: bool | Literal["auto"] = False
+    """Compute activations again instead of keeping them; `auto`: only if they do not fit (on a GPU)."""
+    optimizer: Literal["adamw", "adamw_8bit", "auto"] = "adamw"
+    """AdamW, with moments of 8 bits (needs CUDA and bitsandbytes); `auto`: only if 32 bits do not fit."""
+    kernels: Literal["auto", "liger", "none"] = "auto"
+    """Fused kernels for norms, RoPE and SwiGLU; `auto`: Liger's, where they are installed, on a GPU."""
     packing: bool = False
-    """Pack short rows into one sequence (sft on a GPU)."""
+    """Fill micro-batches with rows up to `micro_tokens`, without padding (all methods but kto and grpo)."""
+    micro_tokens: int | None = Field(default=None, ge=16)
+    """Tokens per micro-batch with `packing`; None: `max_tokens`."""
     save_steps: int = Field(default=10, ge=1)
     """Optimizer steps between checkpoints."""
     eval_steps: int = Field(default=5, ge=1)
@@ -98,7 +105,8 @@ class TrainSpec(Settings):
     completion_tokens: int = Field(default=48, ge=1)
     """Longest reply, for grpo's samples and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
-    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM."""
+    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM. A
+    base that transformers serves keeps its adapter unmerged in any case."""
     call_token: str | None = None
     """A string, such as `<tool_call>`, that becomes one token and begins the function calls in replies. In a model
     without it, it replaces an unused token of the vocabulary."""
@@ -141,6 +149,12 @@ def check_training_options(method: str, options: Mapping[str, Any], also: Iterab
     reserved = sorted(set(options) & RESERVED)
     if reserved:
         raise SetupError(f"{where}.{reserved[0]} cannot be set: it follows from the run.")
+    if options.get("gguf") == "none":
+        raise SetupError(
+            f"{where}.gguf = none would serve the tuned model by vLLM on the GPU, and the student that it is compared "
+            "with by another engine: their scores and latencies could not be compared. Set it to Q8_0 or F16; adapters "
+            "stay as they are either way, and lm.finetune of your own code takes none."
+        )
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:

@@ -165,7 +165,7 @@ def test_a_task_that_cannot_be_rehearsed_is_one_sentence(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_training_on_feedback_is_a_point_of_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_on_feedback_gains_over_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with production(tmp_path, rows=9):
         lines = "".join(json.dumps(saying(n)) + "\n" for n in range(60))
@@ -177,6 +177,7 @@ def test_a_training_on_feedback_is_a_point_of_the_curve(tmp_path: Path, monkeypa
         (point,) = curve.run(sizes=(32, 512), methods=("sft",))
         assert (point.method, point.records, point.rows) == ("sft", 32, 32)
         assert point.gain.mean is not None
+        assert point.gain.mean > 0
         assert curve.missing == ["Not run: 512 records; there are 48."]
         again = Curve(made)
         assert again.run(sizes=(32,), methods=("sft",)) == [point]  # kept, not trained again

@@ -12,6 +12,7 @@ from synth_dspy.training.recipes.lora_orpo import LoraOrpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.recipes.mipro import Mipro
 from synth_dspy.training.recipes.random_search import RandomSearch
+from synth_dspy.training.recipes.route import Route
 from synth_dspy.training.recipes.without_rules import without_rules
 
 RECIPES: dict[str, Arm] = {
@@ -24,12 +25,13 @@ RECIPES: dict[str, Arm] = {
     "orpo": LoraOrpo,
     "kto": LoraKto,
     "grpo": LoraGrpo,
+    "route": Route,
 }
 DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
     "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraSft", "Mipro",
-    "RandomSearch", "as_declared", "without_rules",
+    "RandomSearch", "Route", "as_declared", "without_rules",
 ]  # fmt: skip
 
 

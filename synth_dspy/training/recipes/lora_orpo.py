@@ -18,4 +18,3 @@ class LoraOrpo(AfterSft):
 
     method: ClassVar[Method] = "orpo"
     cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-4}
-    gpu: ClassVar[Settings] = {**AfterSft.gpu, "learning_rate": 8e-6}

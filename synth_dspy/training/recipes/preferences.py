@@ -39,14 +39,7 @@ class AfterSft(WeightOptimizer):
         "beta": 0.1,
         "warmup_steps": 1,
     }
-    gpu: ClassVar[Settings] = {
-        "learning_rate": 5e-6,
-        "epochs": 1,
-        "batch": 16,
-        "beta": 0.1,
-        "quantize": True,
-        "gradient_checkpointing": True,
-    }
+    gpu: ClassVar[Settings] = {"beta": 0.1}
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
