@@ -134,8 +134,9 @@ class Splits(Settings):
 
     folds: int | None = Field(default=None, ge=1, le=100)
     """Cross-fitting: every labelled question is held out once, by compiling each arm so many times, each time without
-    one part of the groups, and once more on all; 1: a single split. By default 5 (or as many as there are groups) where
-    a single split would hold out few and the time allows, else a single split."""
+    one part of the groups, and once more on all; 1: a single split. By default, where a
+    single split would hold out few: the most of 5, 3 and 2 that are expected to take 15 minutes, else the fewest if
+    the time allows."""
 
 
 class Evaluation(Settings):

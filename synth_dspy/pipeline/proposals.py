@@ -19,14 +19,14 @@ from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.splits import FOLDS, hash_order
+from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.documents.chunks import chunk_document
 from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, ProposedQuestions, propose
 from synth_dspy.domains.documents.source import as_examples
 from synth_dspy.evaluation.report.verdict import SMALL_SAMPLE
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.folds import FEWEST_GROUPS
+from synth_dspy.pipeline.folds import CHOICES, FEWEST_GROUPS
 from synth_dspy.synthesis.pipeline import SYNTHETIC, Synthesis
 
 WANTED = 40
@@ -170,7 +170,7 @@ def _waiting(context: Context, questions: ProposedQuestions, knowledge: Knowledg
     noun, number, documents = context.task.noun, questions.counts[PROPOSED], len(questions.documents)
     again, few = "give the same command again", ""
     if not _are_held_out(questions, knowledge):
-        again += f" with --splits.folds {min(FOLDS, documents)}, which holds out each of these few {noun}s in turn"
+        again += f" with --splits.folds {CHOICES[-1]}, which holds out each of these few {noun}s in turn"
     if number < SMALL_SAMPLE:
         few = " These are few: write your own there, or remove the file and name a stronger teacher (--models.teacher)."
     return (
