@@ -180,7 +180,7 @@ def test_where_half_of_the_documents_say_too_little_each_is_held_out_in_turn(tmp
     folder = pages(tmp_path / "halls")
     for hall in HALLS[4:]:
         (folder / f"{hall.lower()}.md").unlink()
-    with pytest.raises(AwaitingReview, match=r"about 4 documents.*--splits\.folds 4"):
+    with pytest.raises(AwaitingReview, match=r"about 4 documents.*--splits\.folds 2"):
         compile_(folder, server)
     questions = document_tools.proposed_questions(folder)
     assert len(questions) >= 30

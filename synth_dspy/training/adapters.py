@@ -20,9 +20,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.validation import describe_error
+from synth_dspy.models.weights.trained import ADAPTER_CONFIG
 
 BASE = "base.json"
-CONFIG = "adapter_config.json"
+CONFIG = ADAPTER_CONFIG
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(re.escape(_PREFIX) + r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")

@@ -13,14 +13,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from synth_dspy.core.config import Retrieval
-from synth_dspy.core.knowledge import Passage
+from synth_dspy.core.knowledge import Document, Passage
 from synth_dspy.domains.documents.pools import GLIMPSE_WORDS, GraphPool, Pool, SearchableIndex
-
-if TYPE_CHECKING:
-    from synth_dspy.domains.documents.opening import Collection
 
 PASSAGE_WORDS: Final = 350
 PREAMBLE_WORDS: Final = 150  # for a question that the preamble may answer
@@ -30,6 +28,16 @@ _EMBEDDED: Final = 4096  # searches whose embeddings are cached: all arms of a r
 _ABOUT_PREAMBLE: Final = re.compile(
     r"\b(?:who|whom|whose|names?|named|called|titles?|parties|dates?|dated|made|signed|entered|effective)\b", re.I
 )
+
+
+class Documents(Protocol):
+    """The documents behind an index, over which another one can be opened; see `opening.Collection`."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def documents(self) -> Sequence[Document]: ...
+    def retriever(self, settings: Retrieval) -> Retriever: ...
 
 
 class Retriever:
@@ -49,7 +57,7 @@ class Retriever:
         preamble: int = PREAMBLE_WORDS,
         wording: Callable[[str], str] | None = None,
         settings: Retrieval | None = None,
-        collection: Collection | None = None,
+        collection: Documents | None = None,
     ) -> None:
         self.index = index
         self.preamble = preamble

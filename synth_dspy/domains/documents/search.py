@@ -26,8 +26,7 @@ from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import one_line
 from synth_dspy.domains.documents.memory_index import MemoryIndex
-from synth_dspy.domains.documents.opening import Collection
-from synth_dspy.domains.documents.retrieval import Retriever
+from synth_dspy.domains.documents.retrieval import Documents, Retriever
 from synth_dspy.evaluation.metrics import retrieval_recall
 from synth_dspy.training import prompting
 
@@ -107,7 +106,7 @@ class SearchRetrieval:
         return with_retriever(student, retriever, reopened(retriever, best.settings))
 
     def _sample(
-        self, collection: Collection, examples: Sequence[dspy.Example]
+        self, collection: Documents, examples: Sequence[dspy.Example]
     ) -> tuple[list[Document], list[dspy.Example]]:
         """Documents to search in, in the order of their names' hashes, and the questions with evidence in them."""
         texts = {document.id: document for document in collection.documents}

@@ -17,10 +17,10 @@ from typing import Literal, Protocol
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.models.embedded.generation import Sampling, ServerSettings
+from synth_dspy.models.weights.trained import ADAPTER_CONFIG
 
 ENGINE = "SYNTH_DSPY_ENGINE"
 """Environment variable that names the engine for models that several can serve."""
-ADAPTER_CONFIG = "adapter_config.json"
 OPENVINO_MODEL = "openvino_model.xml"
 Engine = Literal["openvino", "transformers"]
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.models.embedded.backend import ADAPTER_CONFIG
-from synth_dspy.models.weights.trained import SPEC
+from synth_dspy.models.weights.trained import ADAPTER_CONFIG, SPEC
 
 _BASES: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """Loaded bases, while a pipeline uses them."""

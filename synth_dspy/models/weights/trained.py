@@ -10,6 +10,7 @@ SPEC = "spec.json"
 RESULT = "result.json"
 MERGED = "model.gguf"
 ADAPTER = "adapter"
+ADAPTER_CONFIG = "adapter_config.json"
 CONCATENATED = "served"
 TUNED = frozenset({MERGED, ADAPTER, CONCATENATED})
 """What may be served of a training: the merged file, or the adapter, alone or with those before it in one."""
