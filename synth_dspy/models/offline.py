@@ -1,4 +1,4 @@
-"""Turns off the libraries' telemetry and idle spinning, and their network access in runs with embedded models only.
+"""Turns off the libraries' telemetry, and their network access in runs with embedded models only.
 
 The libraries read these environment variables when they are first imported, so `quiet_libraries()` must run before
 that. It imports nothing heavy and never overrides what the user has set. (OpenVINO has no such variable; its converter,
@@ -18,9 +18,6 @@ _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the fetcher draws its own
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else the first call waits for a download (25 s without a network)
     "LITELLM_TELEMETRY": "False",
-    # Threads that wait for one another sleep. Where they spin, as is torch's default, and something else runs on the
-    # cores, each waits for one that is not running: replies of transformers took ten times as long.
-    "OMP_WAIT_POLICY": "PASSIVE",
     "OTEL_SDK_DISABLED": "true",  # Chroma carries an OpenTelemetry exporter
     "TOKENIZERS_PARALLELISM": "false",  # else it warns after a fork, and its threads fight the model's for the cores
     "TRANSFORMERS_VERBOSITY": "error",
@@ -32,7 +29,7 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 def quiet_libraries(*, offline: bool = False) -> None:
-    """Turn off the libraries' telemetry, background downloads and idle spinning; variables that are set already are kept.
+    """Turn off the libraries' telemetry and background downloads; variables that are set already are kept.
 
     Args:
         offline: Also forbid access to the model hub, for runs with embedded models only; must be False for fetching
