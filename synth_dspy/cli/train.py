@@ -69,8 +69,8 @@ def main(args: list[str]) -> int:
     sent = config.stay and config.events and str(config.spec) == FROM_STDIN
     if not sent and not config.spec.is_file():
         raise SetupError(f"There is no training spec {config.spec}: check the path.")
+    from synth_dspy.core.waiting import set_wait_policy
     from synth_dspy.models.offline import quiet_libraries
-    from synth_dspy.training.waiting import set_wait_policy
 
     quiet_libraries()
     if config.merged is not None:
@@ -186,7 +186,7 @@ def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
     This process stops when its standard input ends, if that is a pipe: then the parent is gone. It also stops if no
     spec comes for a while, or if its threads would now better wait the other way.
     """
-    from synth_dspy.training.waiting import busy
+    from synth_dspy.core.waiting import busy
 
     sent: SimpleQueue[str] = SimpleQueue()
 
