@@ -21,17 +21,20 @@ import pandas as pd
 
 import synth_dspy
 
-arms = ["rag", "bootstrap", "sft", "dpo", "orpo"]
 run = synth_dspy.compile_task(
     "contract_qa",
-    arms=["rag", "sft"] if here.quick else arms,
+    arms=["rag", "bootstrap", "sft", "dpo", "orpo"],
     runs_folder=here.runs / "04_tune",
-    limit=6 if here.quick else None,
-    evaluation={"held_out": 6 if here.quick else 40, "validation": 4 if here.quick else 8},
+    limit=12 if here.quick else None,
+    evaluation={"held_out": 12 if here.quick else 40, "validation": 4 if here.quick else 8},
     synthesis={"candidates": 0 if here.quick else 8},
     training={
-        "minutes": 0.1 if here.quick else 2.5,  # of each; rows that would take longer are left out
-        "options": {"sft": {"examples": 48}, "dpo": {"examples": 24, "most": 12}, "orpo": {"examples": 24, "most": 12}},
+        "minutes": 10,  # of each at the most; rows that would take longer are left out
+        "options": {
+            "sft": {"examples": 16 if here.quick else 48},
+            "dpo": {"examples": 8 if here.quick else 24, "most": 4 if here.quick else 12},
+            "orpo": {"examples": 8 if here.quick else 24, "most": 4 if here.quick else 12},
+        },
     },
     retention={"prompts": 0},
     splits={"folds": 1},

@@ -32,7 +32,7 @@ def rows(run, name):
 
 
 learnable = [row for row in rows(benchmark, "train") if row["origin"] == "gold" and row["references"]]
-asked = learnable[:6] if here.quick else learnable[::2][:32]
+asked = learnable[:12] if here.quick else learnable[::2][:32]
 held_out = rows(benchmark, "test")
 
 # %% [markdown]
@@ -99,18 +99,18 @@ pd.crosstab(
 # %%
 run = synth_dspy.compile_task(
     "contract_qa",
-    arms=["rag", "kto"] if here.quick else ["rag", "kto", "grpo"],
+    arms=["rag", "kto", "grpo"],
     runs_folder=here.runs / "05_preferences",
-    limit=6 if here.quick else None,
-    evaluation={"held_out": 6 if here.quick else 40, "validation": 4 if here.quick else 8},
+    limit=12 if here.quick else None,
+    evaluation={"held_out": 12 if here.quick else 40, "validation": 4 if here.quick else 8},
     synthesis={"candidates": 0},
     training={
-        "minutes": 0.1 if here.quick else 1.2,
+        "minutes": 10,
         "feedback": path,
         "options": {
-            "sft": {"examples": 32},
-            "kto": {"examples": 16, "most": 24, "warm": not here.quick},  # warm: from SFT, not from the student itself
-            "grpo": {"examples": 8},
+            "sft": {"examples": 8 if here.quick else 32},
+            "kto": {"examples": 8 if here.quick else 16, "most": 12 if here.quick else 24},
+            "grpo": {"examples": 2 if here.quick else 8},
         },
     },
     retention={"prompts": 0},

@@ -171,7 +171,7 @@ signals = {reading.signal for reading in loop_tools.alarms(loud)}
 
 for (kind, count), readings in looks.items():
     alarms = loop_tools.alarms(readings)
-    assert kind != "usual" or not alarms, f"a false alarm after {count}: {[loop_tools.describe(each) for each in alarms]}"
+    assert kind != "usual" or not alarms, f"a false alarm after {count}: {loop_tools.describe(alarms[0])}"
 assert "questions" in signals, "the new questions went unnoticed"
 assert first > 32, "one window of questions raised the alarm"
 assert itself.verdict != "promote", itself.reason
@@ -179,4 +179,4 @@ assert not decision.verdict == reverse.verdict == "promote", "each is better tha
 assert promoted == challenger.id
 assert registry.alias("champion") == champion.id
 store.close()
-f"no false alarm; an alarm after {first} new questions; the gate says {decision.verdict}; {champion.id} is champion again"
+f"no false alarm, and one after {first} new questions; the gate: {decision.verdict}; {champion.id} is champion again"
