@@ -84,6 +84,7 @@ prompts = {
 }
 shown = [demo["question"] for predictor in compiled.values() for demo in predictor.demos]
 
+assert set(arms) <= set(run.arms), [arm.failed for arm in run.results.arms]
 assert shown, "no optimizer chose a demonstration"
 assert set(shown) <= learned, "a demonstration comes from nowhere"
 for name, prompt in prompts.items():

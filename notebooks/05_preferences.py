@@ -144,6 +144,7 @@ used = rows(run, "feedback")
 notes = json.loads((run.folder / "results.json").read_text())["notes"]
 read = [line for file in run.folder.glob("adapters/*/rows.jsonl") for line in file.read_text().splitlines()]
 
+assert {"kto", "grpo"} <= set(run.arms), [arm.failed for arm in run.results.arms]
 assert [row["id"] for row in rows(run, "test")] == [row["id"] for row in held_out], "the runs are scored on other items"
 assert used, "no feedback was used"
 assert read, "nothing was trained"
