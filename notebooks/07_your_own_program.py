@@ -76,7 +76,7 @@ def metric(example, prediction, trace=None):
 # %% [markdown]
 # ## Compile
 #
-# Three programs: as declared (`zero_shot`), with demonstrations (`bootstrap`), and with weights tuned on at most 16 rows
+# Three programs: as declared (`zero_shot`), with demonstrations (`bootstrap`), and with weights tuned on 16 rows
 # (`sft`). The table has one row for each, scored by the metric.
 
 # %%
