@@ -126,8 +126,9 @@ candidates = rows("candidates-train.jsonl")
 pd.DataFrame(candidates)[["question", "answer", "group"]].assign(dropped=[dropped(each) for each in candidates]).head(8)
 
 # %% [markdown]
-# A question that only repeats its answer teaches nothing, and one whose answer another passage contradicts teaches the
-# wrong thing. Some candidates ask for what a page does not say: the right answer is then to say so.
+# The small teacher often writes no question at all, and is found out by the first filter; others drop what was asked
+# already, what its page does not answer, and what is too close to a held-out question. Some candidates ask on purpose
+# for what a page does not say: the right answer is then to say so.
 #
 # ## What was left
 #

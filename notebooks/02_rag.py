@@ -60,7 +60,7 @@ pd.DataFrame({"passage": [passage[:110] + " …" for passage in answer.passages]
 # ## Retrieval or reading?
 #
 # The answers, by whether the gold passage was looked up. Where it was and the answer is wrong, the model failed to
-# read; no better search would help.
+# read; no better search would help. That is what the notebooks 3 to 5 work on.
 
 # %%
 predictions = pd.read_json(run.folder / "predictions.jsonl", lines=True)

@@ -3,7 +3,7 @@
 #
 # The weights stay as they are; the prompt is compiled. `bootstrap` is DSPy's BootstrapFewShot: it runs the program
 # over training questions, and answers that score well become demonstrations. `random_search` tries several such sets
-# and keeps the one that does best on development questions.
+# and keeps the one that does best on development questions, or none, if none does better.
 #
 # `gepa` and `mipro` rewrite the instruction too, from what went wrong. They need a teacher that can write one, which
 # the embedded student cannot: with `models={"teacher": "openai/..."}` add them to `arms` below.

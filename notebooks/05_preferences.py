@@ -102,7 +102,7 @@ run = synth_dspy.compile_task(
     arms=["rag", "kto", "grpo"],
     runs_folder=here.runs / "05_preferences",
     limit=12 if here.quick else None,
-    evaluation={"held_out": 12 if here.quick else 40, "validation": 4 if here.quick else 8},
+    evaluation={"held_out": 20 if here.quick else 40, "validation": 4 if here.quick else 8},
     synthesis={"candidates": 0},
     training={
         "minutes": 10,
