@@ -89,7 +89,7 @@ print(run.results.verdict)
 # The comparison is fair only if the five differ in what was compiled and in nothing else. So: each answered the same
 # questions and read the same passages; the tuned programs ask with the signature of the declared one, of other
 # weights; and what is served is what was trained. DPO's loss is known before anything is learned: the model and the
-# reference that it is held to are the same then, so each pair costs log 2. Any other value would mean another reference.
+# reference that it is held to are the same then, so each pair costs log 2. Another value would mean another reference.
 
 # %%
 asked = {arm: set(rows["id"]) for arm, rows in scored.groupby("arm")}
