@@ -120,8 +120,9 @@ run = synth_dspy.compile_task(
 # %% [markdown]
 # ## Beside the five
 #
-# The rows of the benchmark, read again and not run again, and the two new ones. `kto` and `grpo` start from SFT; the
-# SFT here saw people's good answers too.
+# The rows of the benchmark, read again and not run again, and the two new ones. `kto` and `grpo` start from an SFT of
+# their own, which saw people's good answers too but fewer rows than the benchmark's, so their rows say how far they come
+# from there and not which method is best.
 
 # %%
 columns = ["score", "low", "high", "n", "f1", "exact"]
