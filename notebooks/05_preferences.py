@@ -121,8 +121,8 @@ run = synth_dspy.compile_task(
 # ## Beside the five
 #
 # The rows of the benchmark, read again and not run again, and the two new ones. `kto` and `grpo` start from an SFT of
-# their own, which saw people's good answers too but fewer rows than the benchmark's, so their rows say how far they come
-# from there and not which method is best.
+# their own, which saw people's good answers too but fewer rows than the benchmark's. So the table does not say which
+# method is best.
 
 # %%
 columns = ["score", "low", "high", "n", "f1", "exact"]
