@@ -135,7 +135,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_the_first_notebook_runs_and_holds_what_it_checks(quick: Path) -> None:
-    """The others that call a language model take longer than the suite has: see `test_all_...`."""
+    """The others that call a language model take longer than the suite has: see `test_all_run_in_their_order_...`."""
     executed = execute.execute(NOTEBOOKS / "01_data.py", timeout_s=300)
     assert "answers stand in their documents" in executed.cells[-1].outputs[-1].data["text/plain"]
     assert (quick / "01_data" / "handbook" / "questions.proposed.jsonl").is_file()
@@ -163,6 +163,7 @@ def test_the_loop_s_notebook_holds_what_it_checks_whichever_program_is_better(
     assert f"the gate: {verdict}" in checked
 
 
+@pytest.mark.slow  # so that `-m "not slow"`, which replaces the default, leaves it out too
 @pytest.mark.notebooks
 @pytest.mark.timeout(3600)
 def test_all_run_in_their_order_and_hold_what_they_check(quick: Path) -> None:
