@@ -87,7 +87,7 @@ run = synth_dspy.compile_task(
     name="orders",
     arms=["bootstrap", "sft"],
     runs_folder=here.runs / "07_your_own_program",
-    evaluation={"held_out": 24 if here.quick else 36, "validation": 6},
+    evaluation={"held_out": 30, "validation": 6},
     training={"minutes": 10, "options": {"sft": {"examples": 16}}},
     retention={"prompts": 0},
     splits={"folds": 1},
@@ -104,7 +104,7 @@ run
 # %%
 predictions = pd.read_json(run.folder / "predictions.jsonl", lines=True)
 by_arm = predictions.pivot_table(index="question", columns="arm", values="prediction", aggfunc="first")
-by_arm[["zero_shot", "bootstrap", "sft"]].iloc[::4]
+by_arm[["zero_shot", "bootstrap", "sft"]].iloc[::5]
 
 # %% [markdown]
 # ## Use it
