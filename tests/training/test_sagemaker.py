@@ -17,6 +17,7 @@ from synth_dspy.core import aws
 from synth_dspy.core.aws_record import recorded
 from synth_dspy.core.config import SageMaker as Settings
 from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.s3.objects import addresses_in
 from synth_dspy.pipeline.cloud.clean import clean
 from synth_dspy.training.job import Cancelled, TrainingProcess, stop_idle_worker
 from synth_dspy.training.sagemaker.job import SageMakerJobs
@@ -114,7 +115,7 @@ def test_an_interrupted_job_of_a_killed_run_gives_the_adapter_that_is_trained_he
     assert all(len(word) <= 256 for word in request["AlgorithmSpecification"]["ContainerArguments"])
 
     assert clean(run, said.append) == 2
-    assert not aws.list_s3(S3)
+    assert not addresses_in(S3)
     assert recorded(run) == []
 
 
@@ -125,7 +126,7 @@ def test_a_failure_in_the_container_is_its_sentence(cloud: SageMaker, base: Path
     with pytest.raises(ArmError, match=r"^grpo needs training.options.grpo.reward, a function of the workspace"):
         jobs(run, said)(folder).run()
     clean(run, said.append)
-    assert not aws.list_s3(S3)
+    assert not addresses_in(S3)
 
 
 def test_stopping_a_run_stops_its_job_and_the_next_goes_on(cloud: SageMaker, base: Path, tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_stopping_a_run_stops_its_job_and_the_next_goes_on(cloud: SageMaker, bas
         thread.join(20)
         assert "it ran for its longest time: raise training.sagemaker.max_hours" in str(errors[0])
         assert clean(run, said.append) == 3
-        assert not aws.list_s3(S3)
+        assert not addresses_in(S3)
     finally:
         cloud.runs = True
 

@@ -23,6 +23,8 @@ from synth_dspy.core.aws_record import Made, record
 from synth_dspy.core.config import SageMaker
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io.files import write_whole
+from synth_dspy.core.s3.address import require_address
+from synth_dspy.core.s3.objects import addresses_in, download_file
 from synth_dspy.core.sagemaker import hourly_price
 from synth_dspy.models.weights.trained import RESULT, SPEC, read_result
 from synth_dspy.training.job import Cancelled, Progress, require_success
@@ -66,7 +68,7 @@ class SageMakerJobs:
         *,
         poll_s: float = 15.0,
     ) -> None:
-        aws.split_s3(s3)
+        require_address(s3)
         self.settings, self.role, self.run, self.say, self.poll_s = settings, role, run, say, poll_s
         self.home = f"{s3.rstrip('/')}/{run.name}/sagemaker"
 
@@ -213,16 +215,16 @@ class SageMakerTraining:
     def _fetch(self, name: str, state: Mapping[str, Any], spec: TrainSpec) -> dict[str, Any]:
         """Bring the finished training's folder here; its result last, which says that it is complete."""
         source = str(state["ModelArtifacts"]["S3ModelArtifacts"]).rstrip("/")
-        files = aws.list_s3(source)
+        files = addresses_in(source)
         for uri in sorted(files, key=lambda each: each.endswith(f"/{RESULT}")):
             inside = uri.removeprefix(f"{source}/")
             if Path(inside).is_absolute() or ".." in Path(inside).parts:
                 raise SetupError(f"{uri} leads out of the training's folder: something else writes into {source}.")
             if inside == RESULT:
                 # Not under its own name before it is known to be this spec's.
-                aws.download(uri, self.folder / f".{RESULT}")
+                download_file(uri, self.folder / f".{RESULT}")
             else:
-                aws.download(uri, self.folder / inside)
+                download_file(uri, self.folder / inside)
         received = self.folder / f".{RESULT}"
         if not received.is_file():
             raise ArmError(f"The training job {name} ended without a result in {source}; see its log in CloudWatch.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import SageMaker
+from synth_dspy.core.s3.client import open_store
 from synth_dspy.core.sagemaker import TRAINING_IMAGE, image_address
 from synth_dspy.training.sagemaker.contract import FINGERPRINT, NAME, STANDARD_ROOT
 from synth_dspy.training.sagemaker.inputs import Place
@@ -77,6 +78,8 @@ def training_job(
         "EnableManagedSpotTraining": settings.spot,
         "Tags": [{"Key": "made-by", "Value": "synth-dspy"}, {"Key": "run", "Value": run.name}],
     }  # fmt: skip
+    if (key := open_store().kms_key) is not None:
+        request["OutputDataConfig"]["KmsKeyId"] = key
     if settings.subnets:
         request["VpcConfig"] = {"Subnets": [*settings.subnets], "SecurityGroupIds": [*settings.security_groups]}
     return request
