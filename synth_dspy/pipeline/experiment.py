@@ -235,7 +235,7 @@ class Experiment(Context):
 
         assert aws.s3 is not None  # checked with the settings
         assert aws.role is not None
-        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say)
+        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say, ledger=self.ledger)
 
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""

@@ -28,6 +28,7 @@ def training_job(
     place: Place,
     channels: Mapping[str, str],
     *,
+    seconds: int,
     fingerprint: str,
     run: Path,
     region: str,
@@ -40,14 +41,14 @@ def training_job(
         role: ARN of the role that the job takes.
         place: where the training's files lie.
         channels: the folder of each input channel.
+        seconds: how long it may run.
         fingerprint: of the spec.
         run: the run's folder.
         region: where the job runs.
     """
-    limit = round(3600 * settings.max_hours)
-    stopping = {"MaxRuntimeInSeconds": limit}
+    stopping = {"MaxRuntimeInSeconds": seconds}
     if settings.spot:
-        stopping["MaxWaitTimeInSeconds"] = limit + round(3600 * settings.wait_hours)
+        stopping["MaxWaitTimeInSeconds"] = seconds + round(3600 * settings.wait_hours)
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
