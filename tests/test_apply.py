@@ -23,6 +23,7 @@ from servers import CHAT_REPLY, Behaviour, Server, command, serving
 from synth_dspy.cli import apply as cli
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import BudgetReached, SetupError
+from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.apply.job import Applied, Job, apply_program
 from synth_dspy.pipeline.saved_files import read_saved
 from synth_dspy.pipeline.trust import Caller
@@ -169,6 +170,16 @@ def test_what_does_not_fit_is_one_sentence(
     with pytest.raises(SetupError, match=sentence):
         run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", **job)
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_missing_column_is_named_before_the_program_is_opened(
+    program: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved, "rebuild", lambda *_: pytest.fail("the program was opened"))
+    with pytest.raises(SetupError, match=r"has no column 'question'"):
+        run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv")
+    with pytest.raises(SetupError, match=r"has no column 'qq': did you mean q"):
+        run(program, server, tmp_path / "rows.csv", tmp_path / "out.csv", columns={"question": "qq"})
 
 
 @pytest.mark.parametrize(
