@@ -86,6 +86,7 @@ def main(args: list[str]) -> None:
         _with_models(config)
         return
 
+    from synth_dspy.core.progress import Bars
     from synth_dspy.core.terminal import standard_output
     from synth_dspy.core.workspace import find_workspace, task_file
     from synth_dspy.loop.rehearsal.challengers import CHALLENGERS
@@ -110,17 +111,18 @@ def main(args: list[str]) -> None:
         source = f"{len(questions.texts):,} replayed from {config.questions.name}, embedded by {config.embedder}"
     judge, users = Judge(config.sensitivity, config.specificity), _users(config)
     console = standard_output()
-    rehearsal = rehearse(
-        config.seeds or 200,
-        first=config.first_seed,
-        setting=Setting(config.quality, judge, users, config.rate),
-        questions=questions,
-        source=source,
-        events=() if config.only == "challengers" else tuple(EVENTS),
-        challengers=() if config.only == "events" else tuple(CHALLENGERS),
-        processes=config.processes,
-        progress=lambda done, of: console.print(f"{done} of {of}") if done % max(1, of // 10) == 0 else None,
-    )
+    with Bars(every_s=10.0).bar("rehearsal", None) as bar:
+        rehearsal = rehearse(
+            config.seeds or 200,
+            first=config.first_seed,
+            setting=Setting(config.quality, judge, users, config.rate),
+            questions=questions,
+            source=source,
+            events=() if config.only == "challengers" else tuple(EVENTS),
+            challengers=() if config.only == "events" else tuple(CHALLENGERS),
+            processes=config.processes,
+            progress=bar.reach,
+        )
     for path in write_report(rehearsal, config.out or workspace / "runs" / config.task / "rehearsal"):
         console.print(str(path), soft_wrap=True)
 

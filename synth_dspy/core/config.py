@@ -305,7 +305,8 @@ class CompileConfig(Settings):
     workers: int | None = Field(default=None, ge=1)
     """Workers on the Ray cluster; by default one for each of its machines, and two on this machine alone."""
     max_usd: float | None = Field(default=None, ge=0)
-    """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
+    """Stop once the calls and training jobs of the run, those of earlier starts included, have cost so many US
+    dollars."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")

@@ -205,7 +205,7 @@ def _compile_arm(
             if saved.tuned_model(compiled, resources.student) is None:
                 _refuse_tuned_elsewhere(compiled)
                 compiled.set_lm(resources.student)
-            saved.save(context.run, name, compiled, config, context.workspace)
+            saved.save(context.run, name, compiled, config, context.workspace, declared=program)
             program = compiled
             if (wrong := getattr(objective, "failure", None)) is not None:
                 raise wrong

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
@@ -33,7 +33,7 @@ from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
-from synth_dspy.pipeline.compile_plan import describe_compile
+from synth_dspy.pipeline.compile_plan import describe_compile, describe_proposing
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
 from synth_dspy.pipeline.folds import (
@@ -46,7 +46,7 @@ from synth_dspy.pipeline.folds import (
     plan_folds,
 )
 from synth_dspy.pipeline.generators import with_generators
-from synth_dspy.pipeline.proposals import with_proposed
+from synth_dspy.pipeline.proposals import proposes, with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
@@ -110,7 +110,11 @@ class Experiment(Context):
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
         again, others = plan.final is not None, self.generators.of
-        self.say(describe_compile(self, names, scored, again=again, generators=others))
+        if proposes(self, knowledge) and not self.config.unreviewed:
+            self.say(describe_proposing(self))
+        else:
+            self.say(describe_compile(self, names, scored, again=again, generators=others))
+        self._check_budget()
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
@@ -235,13 +239,25 @@ class Experiment(Context):
 
         assert aws.s3 is not None  # checked with the settings
         assert aws.role is not None
-        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say)
+        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say, ledger=self.ledger)
 
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
         here = self.config.executor == LOCAL and self.provider.is_local and not self.provider.home().exists()
         if here and any(trains_weights(self.task.optimizers[name]) for name in names):
             start_idle_worker()
+
+    def _check_budget(self) -> None:
+        """Stop before something that takes long, if the time is up.
+
+        Raises:
+            BudgetReached: it is. The run stays, even without a call, since the message says how to go on with it.
+        """
+        try:
+            self.ledger.budget.check()
+        except BudgetReached:
+            self.run.begun = True
+            raise
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
@@ -259,6 +275,7 @@ class Experiment(Context):
                     provider = self.provider if role == "student" else None
                     lms[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
+                    self._check_budget()
                     if role == "student" and (engine := roles.describe_engine(lm)) is not None:
                         self.bars.say(engine)
                 advance(1)
@@ -269,6 +286,7 @@ class Experiment(Context):
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
+        self._check_budget()
         return Resources(
             student=lms["student"],
             teacher=lms["teacher"],
