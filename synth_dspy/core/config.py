@@ -143,6 +143,9 @@ class Training(Settings):
     feedback: Path | None = None
     """People's feedback, as JSON lines: the program's inputs, with `chosen` and `rejected` answers (for dpo and orpo),
     or with one `answer` that is `good`: true or false (for kto; sft learns the good ones)."""
+    questions: Path | None = None
+    """Questions without answers, as JSON lines with the program's inputs: the judge model compares the student's own
+    answers to them (for dpo, orpo and kto), or rewards them (for grpo and rloo)."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the recipe and the training by method, for example `[training.options.sft] examples = 200,
     epochs = 2`."""

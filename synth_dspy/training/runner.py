@@ -146,7 +146,7 @@ class _Training:
         if (best := read_best(self.checkpoints)) is not None:
             from peft import set_peft_model_state_dict
 
-            result |= {"dev_loss": best[0], "best_step": best[1]}
+            result |= {"dev_loss": best.loss, "best_step": best.step, "dev_accuracy": best.accuracy}
             set_peft_model_state_dict(trained, load_best(self.checkpoints))
         self._save(trained)
         trainer.accelerator.free_memory()

@@ -48,7 +48,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The runs of one example. `reference` is None if the program failed."""
+    """The runs of one example. `reference` is None if the program failed, or nobody has answered the question."""
 
     example: dspy.Example
     reference: Attempt | None
@@ -72,7 +72,8 @@ def collect(
         examples: examples with the known values of output fields, under the signatures' names.
         executor: runs the examples concurrently.
         score: scores a prediction against its example.
-        samples: number of sampled runs per example.
+        samples: number of sampled runs per example; a question that nobody has answered (see `is_unanswered`) also
+            gets the student's greedy answer as one.
         temperature: sampling temperature.
         progress: called with the number of examples done since the last call.
 
@@ -81,9 +82,10 @@ def collect(
     """
 
     def trace(example: dspy.Example) -> Trace:
-        reference = _attempt(program, example, score, None)
+        first = _attempt(program, example, score, None)
         sampled = [_sampled(program, example, score, temperature, index) for index in range(samples)]
-        return Trace(example, reference, tuple(attempt for attempt in sampled if attempt is not None))
+        reference, attempts = (None, [first, *sampled]) if is_unanswered(example) else (first, sampled)
+        return Trace(example, reference, tuple(attempt for attempt in attempts if attempt is not None))
 
     outcomes = executor.map(trace, examples, progress=progress)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -95,6 +97,11 @@ def collect(
         Trace(example, None) if outcome.error is not None else outcome.unwrap()
         for example, outcome in zip(examples, outcomes, strict=True)
     ]
+
+
+def is_unanswered(example: dspy.Example) -> bool:
+    """Whether a question has no reference, which differs from one whose right answer is to abstain."""
+    return bool(example.get("unanswered"))
 
 
 def prompts(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[tuple[Message, ...]]:

@@ -17,5 +17,4 @@ class LoraOrpo(AfterSft):
     """LoRA odds-ratio preference optimisation on the same pairs, after SFT."""
 
     method: ClassVar[Method] = "orpo"
-    cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-4}
-    gpu: ClassVar[Settings] = {**AfterSft.gpu, "learning_rate": 8e-6}
+    gpu: ClassVar[Settings] = {**AfterSft.gpu, "learning_rate": 8e-5}

@@ -38,7 +38,7 @@ class Short:
     @property
     def description(self) -> str:
         """Its description in the report."""
-        return f"{(type(self.optimizer).__doc__ or '').splitlines()[0]} Rules are left out of the prompt."
+        return f"{self.optimizer.description} Rules are left out of the prompt."
 
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
