@@ -56,7 +56,11 @@ MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
 Config = TypeVar("Config", bound="CompileConfig")
 
-METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
+METHODS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
+WITHOUT_PPO = (
+    "There is no ppo: TRL, which trains here, has removed it; take rloo or grpo, which reward sampled answers as PPO "
+    "does, without its value model."
+)
 """Training methods."""
 
 
@@ -153,6 +157,8 @@ class Training(Settings):
     @field_validator("options")
     @classmethod
     def _options_by_method(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if "ppo" in options:
+            raise ValueError(WITHOUT_PPO)
         unknown = sorted(set(options) - set(METHODS))
         if unknown:
             raise ValueError(f"{unknown[0]} is not a training method; the methods are {', '.join(METHODS)}")

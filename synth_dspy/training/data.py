@@ -30,6 +30,7 @@ SIDES: Mapping[Method, tuple[str, ...]] = {
     "orpo": ("chosen", "rejected"),
     "kto": ("completion",),
     "grpo": (),
+    "rloo": (),
 }
 """The fields that hold an assistant's reply."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from synth_dspy.training.data import TokenRows, fill_steps
 from synth_dspy.training.sequences import CHUNK, Group
-from synth_dspy.training.spec import TrainSpec
+from synth_dspy.training.spec import ONLINE, TrainSpec
 
 # Share of the speed of a bare matrix product. In bf16 products are so fast that everything else takes as long.
 _SHARE = {("cpu", False): 0.55, ("cpu", True): 0.32, ("cuda", False): 0.4, ("cuda", True): 0.4}
@@ -82,11 +82,11 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     """
     shape = _shape(spec, model.config)
     groups = [_read(spec, group) for group in train.groups]
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         groups = fill_steps(groups, spec.batch)
     rate = _matmul_rate(model, shape, bf16) * _SHARE.get((model.device.type, bf16), 0.4)
     seconds = sum(_flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
         seconds += sampled * _DECODE * 2 * shape.layers / rate
     return Estimate(
@@ -119,7 +119,7 @@ def _shape(spec: TrainSpec, config: Any) -> _Shape:
 
 def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
     """(tokens read, tokens predicted) of a row."""
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         sampled = spec.generations * spec.completion_tokens
         return spec.generations * len(group.prompt) + sampled, sampled
     predicted = sum(map(len, group.completions))
@@ -135,7 +135,7 @@ def _flops(spec: TrainSpec, shape: _Shape, read: int, predicted: int) -> float:
     forward = read * (2 * shape.layers + attention) + output
     backward = read * (2 * shape.layers + 2 * attention) * share + output
     again = share if spec.gradient_checkpointing else 0.0
-    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", "grpo") else 0.0
+    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", *ONLINE) else 0.0
     return (1 + again + reference) * forward + backward + 6 * read * shape.adapter
 
 

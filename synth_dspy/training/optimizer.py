@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -281,12 +281,12 @@ class Configured:
             starts from.
     """
 
-    recipe: type[WeightOptimizer]
+    recipe: Callable[..., Any]
     settings: Mapping[str, Settings] = field(default_factory=dict)
 
     trains_weights: ClassVar[bool] = True
 
-    def __call__(self, resources: Resources, metric: Metric) -> WeightOptimizer:
+    def __call__(self, resources: Resources, metric: Metric) -> Any:
         """Make the recipe for a run."""
         return self.recipe(replace(resources, training=merged(self.settings, resources.training)), metric)
 

@@ -34,6 +34,7 @@ from synth_dspy.core.validation import describe_error
 from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
+from synth_dspy.training.reward_server import serving
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, serve, with_server_engine
 from synth_dspy.training.vllm import executable, servers
@@ -145,7 +146,7 @@ class LocalProvider(Provider):
             train_data: rows as described at `TrainSpec.rows`, or DSPy's chat rows (`messages`, the reply last).
             train_data_format: DSPy's name of the format; ignored, as it follows from the rows.
             train_kwargs: `method` and other `TrainSpec` fields; `dev` and `prompts` as lists of rows; `counts`, the
-                counts of rows for the report.
+                counts of rows for the report; `scorer`, the reward of replies where `reward` is `judge`.
 
         Returns:
             The model string of the tuned model.
@@ -156,13 +157,15 @@ class LocalProvider(Provider):
         """
         from synth_dspy.models.embedded.pool import pool
 
-        folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
+        options = {**self.settings, **(train_kwargs or {})}
+        scorer = options.pop("scorer", None)
+        folder = prepare(self.home(), model, train_data, options)
         process = job.begin(folder)
         if read_result(folder) is None:
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
-            with _stopping(process, self.budget.remaining_s):
+            with serving(scorer, folder), _stopping(process, self.budget.remaining_s):
                 process.run(self.progress)
             if read_spec(folder / SPEC).gguf != "none":
                 return f"{PREFIX}{folder / MERGED}"

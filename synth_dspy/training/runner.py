@@ -35,7 +35,8 @@ from synth_dspy.training.checkpoints import (
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import as_user_error
-from synth_dspy.training.spec import ADAPTER, PLAN, PROMPTS, TrainSpec, read_spec
+from synth_dspy.training.reward_server import JudgeReward
+from synth_dspy.training.spec import ADAPTER, JUDGE, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
 
 if TYPE_CHECKING:
     from synth_dspy.training.estimate import Estimate
@@ -92,10 +93,10 @@ class _Training:
     def run(self, dry_run: bool) -> dict[str, Any]:
         spec = self.spec
         rows = read_rows(spec.rows, spec.method)
-        dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
+        dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method not in ONLINE else []
         held_out = read_prompts(spec.prompts)[:PROMPTS] if spec.prompts is not None else []
         prompts = _pad_prompts(held_out, [row["prompt"] for row in rows])
-        reward = _reward(spec) if spec.method == "grpo" else None
+        reward = _reward(spec, self.folder) if spec.method in ONLINE else None
 
         import torch
         from transformers import set_seed
@@ -204,7 +205,7 @@ class _Training:
 
     def _tokens(self, rows: list[dict[str, Any]], tokenizer: Any) -> TokenRows:
         spec = self.spec
-        sampled = spec.completion_tokens if spec.method == "grpo" else 0
+        sampled = spec.completion_tokens if spec.method in ONLINE else 0
         return tokenize(rows, spec.method, tokenizer, max_tokens=spec.max_tokens, sampled=sampled)
 
     def _result(self, trainer: Any, rows: TokenRows, bf16: bool) -> dict[str, Any]:
@@ -332,16 +333,19 @@ def _prepare_checkpoints(checkpoints: Path, fingerprint: str) -> None:
         part.write_text(fingerprint, encoding="ascii")
 
 
-def _reward(spec: TrainSpec) -> Any:
+def _reward(spec: TrainSpec, folder: Path) -> Any:
     from synth_dspy.core.workspace import import_from
 
+    where = f"training.options.{spec.method}.reward"
+    module, _, name = (spec.reward or "").partition(":")
+    if module == JUDGE:
+        return JudgeReward(folder)
     if spec.reward is None or spec.workspace is None:
-        raise SetupError("grpo needs training.options.grpo.reward, a function of the workspace as module:function.")
-    module, _, name = spec.reward.partition(":")
+        raise SetupError(f"{spec.method} needs {where}, a function of the workspace as module:function.")
     own = module.startswith("synth_dspy.")
     reward = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
     if not callable(reward):
-        raise SetupError(f"training.options.grpo.reward is {spec.reward!r}, and {module} has no function {name!r}.")
+        raise SetupError(f"{where} is {spec.reward!r}, and {module} has no function {name!r}.")
     return reward
 
 

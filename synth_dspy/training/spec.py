@@ -19,7 +19,11 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json
 from synth_dspy.core.validation import describe_error
 
-Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
+Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo"]
+ONLINE = ("grpo", "rloo")
+"""Methods that sample replies while they train, and score them with a reward."""
+JUDGE = "judge"
+"""In `TrainSpec.reward`, alone or followed by a colon and the judge's name: the run scores the replies."""
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
 """Fields that a run sets."""
 PLAN = "plan.json"
@@ -56,8 +60,8 @@ class TrainSpec(Settings):
     """Adapters to merge into the base before training, in order: preferences are trained on top of SFT."""
     rows: Path
     """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
-    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo: `prompt`, and the fields that the reward reads.
-    Each has an `id` and a `source` (the id of its example), and `reply_tokens` if replies are cut."""
+    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo and rloo: `prompt`, and the fields that the reward
+    reads. Each has an `id` and a `source` (the id of its example), and `reply_tokens` if replies are cut."""
     dev: Path | None = None
     """Rows of the same form for early stopping; None: no early stopping."""
     prompts: Path | None = None
@@ -74,7 +78,7 @@ class TrainSpec(Settings):
     warmup_steps: int = Field(default=3, ge=0)
     """Warm-up steps of the learning rate; at most a tenth of all steps."""
     beta: float = Field(default=0.1, gt=0)
-    """Weight of the reference model (dpo, kto, grpo), or of the odds ratio (orpo)."""
+    """Weight of the reference model (dpo, kto, grpo, rloo), or of the odds ratio (orpo)."""
     max_tokens: int = Field(default=2048, ge=16)
     """Longest row; longer rows are left out and counted."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -90,13 +94,14 @@ class TrainSpec(Settings):
     patience: int = Field(default=0, ge=0)
     """Evaluations on `dev` without a better loss before training stops; 0: no early stopping."""
     reward: str | None = None
-    """For grpo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`."""
+    """For grpo and rloo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`; `judge`, or `judge:` and
+    its name: the run that started the training scores the replies."""
     workspace: Path | None = None
     """The folder that `reward` is imported from."""
     generations: int = Field(default=4, ge=2)
-    """Samples per prompt (grpo)."""
+    """Samples per prompt (grpo, rloo)."""
     completion_tokens: int = Field(default=48, ge=1)
-    """Longest reply, for grpo's samples and for the parity check."""
+    """Longest reply, for sampled ones (grpo, rloo) and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
     """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM."""
     call_token: str | None = None
@@ -116,7 +121,7 @@ class TrainSpec(Settings):
         inputs += [
             path / name for path in self.adapters for name in ("adapter_config.json", "adapter_model.safetensors")
         ]
-        if self.reward is not None and self.workspace is not None:
+        if self.reward is not None and self.workspace is not None and self.reward.partition(":")[0] != JUDGE:
             inputs.append(self.workspace.joinpath(*self.reward.partition(":")[0].split(".")).with_suffix(".py"))
         digest = hashlib.sha256(json.dumps(settings | {"losses": LOSSES}, sort_keys=True).encode())
         for path in inputs:

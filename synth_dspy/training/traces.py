@@ -104,6 +104,24 @@ def is_unanswered(example: dspy.Example) -> bool:
     return bool(example.get("unanswered"))
 
 
+def prediction_of(program: dspy.Module, example: dspy.Example, predictor: str, reply: str) -> dspy.Prediction | None:
+    """What the program makes of a model's reply to one of its predictors; None if it cannot read it.
+
+    Other predictors ask their LMs.
+    """
+    from dspy.utils.exceptions import AdapterParseError
+
+    own = program.deepcopy()
+    recorder = _Replay({id(each): name for name, each in own.named_predictors()}, example, predictor, reply)
+    for each, theirs in zip(own.predictors(), program.predictors(), strict=True):
+        each.lm = _forced(theirs.lm, recorder)
+    try:
+        with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
+            return own(**example.inputs())
+    except AdapterParseError:
+        return None
+
+
 def prompts(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[tuple[Message, ...]]:
     """The program's prompts for each example, without model calls where the outputs are known."""
     traces = collect(program, examples, executor=executor, score=lambda example, prediction, trace=None: 1.0)
@@ -221,3 +239,14 @@ class _Recorder(BaseCallback):
     def on_adapter_format_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         if self._open and exception is None:
             self._open[-1].messages = tuple(dict(message) for message in outputs)
+
+
+class _Replay(_Recorder):
+    """Gives one predictor a reply; see `prediction_of`."""
+
+    def __init__(self, predictors: dict[int, str], example: dspy.Example, predictor: str, reply: str) -> None:
+        super().__init__(predictors, example)
+        self._predictor, self._reply = predictor, reply
+
+    def reference(self, limit: int | None) -> str | None:
+        return self._reply if self._open and self._open[-1].predictor == self._predictor else None

@@ -6,12 +6,13 @@ from synth_dspy.core.task import Arm
 from synth_dspy.training.recipes.bootstrap import Bootstrap
 from synth_dspy.training.recipes.gepa import Gepa
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
-from synth_dspy.training.recipes.lora_grpo import LoraGrpo
+from synth_dspy.training.recipes.lora_grpo import LoraGrpo, LoraRloo
 from synth_dspy.training.recipes.lora_kto import LoraKto
 from synth_dspy.training.recipes.lora_orpo import LoraOrpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.recipes.mipro import Mipro
 from synth_dspy.training.recipes.random_search import RandomSearch
+from synth_dspy.training.recipes.together import Together
 from synth_dspy.training.recipes.without_rules import without_rules
 
 RECIPES: dict[str, Arm] = {
@@ -24,12 +25,14 @@ RECIPES: dict[str, Arm] = {
     "orpo": LoraOrpo,
     "kto": LoraKto,
     "grpo": LoraGrpo,
+    "rloo": LoraRloo,
+    "together": Together,
 }
 DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
-    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraSft", "Mipro",
-    "RandomSearch", "as_declared", "without_rules",
+    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraRloo", "LoraSft",
+    "Mipro", "RandomSearch", "Together", "as_declared", "without_rules",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.training.data import TokenRows, bins, fill_steps
 from synth_dspy.training.sequences import Group
-from synth_dspy.training.spec import TrainSpec
+from synth_dspy.training.spec import ONLINE, TrainSpec
 
 if TYPE_CHECKING:
     from synth_dspy.training.trainers.grpo import Reward
@@ -42,11 +42,11 @@ def build(
         dev: dev rows, for early stopping.
         folder: the folder for checkpoints and cached reference log-probabilities.
         bf16: whether to compute in bfloat16.
-        reward: the reward of a sampled reply, for grpo.
+        reward: the reward of a sampled reply, for grpo and rloo.
     """
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         assert reward is not None
-        return _grpo(spec, model, tokenizer, train, folder, bf16, reward)
+        return _online(spec, model, tokenizer, train, folder, bf16, reward)
     if spec.method == "sft":
         from trl import SFTConfig as Config
 
@@ -116,26 +116,28 @@ def reference_logps(model: Any, groups: Sequence[Group], *, bf16: bool, store: P
     return logps
 
 
-def _grpo(
+def _online(
     spec: TrainSpec, model: Any, tokenizer: Any, train: TokenRows, folder: Path, bf16: bool, reward: Reward
 ) -> Any:
     from datasets import Dataset
-    from trl import GRPOConfig
+    from trl import GRPOConfig, RLOOConfig
 
-    from synth_dspy.training.trainers.grpo import Grpo, scored_by
+    from synth_dspy.training.trainers.grpo import Grpo, Rloo, scored_by
+
+    trainer, config = (Grpo, GRPOConfig) if spec.method == "grpo" else (Rloo, RLOOConfig)
 
     rows = [
         {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)}
         for row in fill_steps(train.rows, spec.batch)
     ]
     steps = math.ceil(len(rows) / spec.batch * spec.epochs)
-    arguments = GRPOConfig(
+    arguments = config(
         **_arguments(spec, folder, bf16, spec.generations, spec.batch, steps, False),
         beta=spec.beta,
         num_generations=spec.generations,
         max_completion_length=spec.completion_tokens,
     )
-    return Grpo(
+    return trainer(
         model=model,
         reward_funcs=scored_by(reward),
         args=arguments,
@@ -151,7 +153,7 @@ def _arguments(
     """Training arguments common to all methods."""
     import torch
 
-    own: dict[str, Any] = {} if spec.method == "grpo" else {"max_length": None}
+    own: dict[str, Any] = {} if spec.method in ONLINE else {"max_length": None}
     return own | {
         "output_dir": str(folder),
         "per_device_train_batch_size": micro,
