@@ -79,6 +79,7 @@ def contract_qa(
             "grpo": recipes.LoraGrpo.with_settings(**CONTRACTS),
             "rloo": recipes.LoraRloo.with_settings(**CONTRACTS),
             "together": recipes.Together.with_settings(**CONTRACTS),
+            "distill": recipes.Distill.with_settings(**CONTRACTS),
         },
         objective="f1",  # it rewards short answers, which the judge does not require
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),

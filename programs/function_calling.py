@@ -68,6 +68,7 @@ def function_calling(
             "grpo": recipes.LoraGrpo.with_settings(**training),
             "rloo": recipes.LoraRloo.with_settings(**training),
             "together": recipes.Together.with_settings(**training),
+            "distill": recipes.Distill.with_settings(**training),
         },
         arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         noun="function",

@@ -80,6 +80,7 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
             "grpo": recipes.without_rules(recipes.LoraGrpo),
             "rloo": recipes.without_rules(recipes.LoraRloo),
             "together": recipes.without_rules(recipes.Together),
+            "distill": recipes.without_rules(recipes.Distill),
         },
         arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         words=60,

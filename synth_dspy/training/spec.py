@@ -48,6 +48,12 @@ class Lora(Settings):
     """Names of the projections that get an adapter."""
     layers: int | None = Field(default=None, ge=1)
     """Adapt only this many of the last layers, so that no gradients are computed below them. None: all layers."""
+    dora: bool = False
+    """Learn the magnitude of every row too. Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation",
+    arXiv:2402.09353."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank, for high ranks. Kalajdzievski, "A Rank Stabilization Scaling
+    Factor for Fine-Tuning with LoRA", arXiv:2312.03732."""
 
 
 class TrainSpec(Settings):

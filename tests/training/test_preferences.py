@@ -183,3 +183,26 @@ def test_a_training_that_changes_no_answer_says_so_and_another_is_chosen_on_dev(
     finally:
         pool().close()
         stop_idle_worker()
+
+
+def test_a_capable_teacher_s_accepted_answers_are_learned_not_the_references() -> None:
+    from synth_dspy.core.errors import ArmError
+    from synth_dspy.training.recipes import Distill
+
+    replies = iter(["Cusco", "It is Lima"])
+    student, teacher = scripted_lm(lambda text: pytest.fail("the student")), scripted_lm(lambda text: next(replies))
+    teacher.model = "test/teacher"
+    program = Program()
+    program.set_lm(student)
+
+    def judge(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float("Lima" in prediction.answer)
+
+    row = dspy.Example(id="1", country="Peru", answer="Lima", references=["Lima"], origin="gold").with_inputs("country")
+    resources = scripted_resources(student, teacher=teacher, executor=Executor(1))
+    recipe = Distill(resources, judge)
+    (made,) = recipe.rows(recipe.traced(program, [row])).rows
+    assert (made["completion"][0]["content"], made["origin"]) == ("It is Lima", "ai")
+    assert made["prompt"][-1]["content"].endswith("Country: Peru")
+    with pytest.raises(ArmError, match=r"--models\.teacher"):
+        Distill(scripted_resources(student), judge).traced(program, [row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from synth_dspy.core.task import Arm
 from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.distill import Distill
 from synth_dspy.training.recipes.gepa import Gepa
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_grpo import LoraGrpo, LoraRloo
@@ -27,12 +28,13 @@ RECIPES: dict[str, Arm] = {
     "grpo": LoraGrpo,
     "rloo": LoraRloo,
     "together": Together,
+    "distill": Distill,
 }
 DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
-    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraRloo", "LoraSft",
-    "Mipro", "RandomSearch", "Together", "as_declared", "without_rules",
+    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Distill", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraRloo",
+    "LoraSft", "Mipro", "RandomSearch", "Together", "as_declared", "without_rules",
 ]  # fmt: skip
 
 

@@ -200,6 +200,8 @@ def _lora(spec: TrainSpec, model: Any) -> Any:
         lora_dropout=spec.lora.dropout,
         target_modules=list(spec.lora.targets),
         layers_to_transform=None if spec.lora.layers is None else list(range(max(0, last - spec.lora.layers), last)),
+        use_dora=spec.lora.dora,
+        use_rslora=spec.lora.rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
