@@ -279,8 +279,7 @@ def test_bases_that_cannot_be_trained_are_told(tmp_path: Path, base: Path) -> No
     with pytest.raises(SetupError, match=r"cannot be trained: it is not a Hugging Face folder"):
         load_base(tmp_path / "empty")
     (base / "chat_template.jinja").unlink()
-    with pytest.raises(SetupError, match="has no chat template"):
-        load_tokenizer(base)
+    assert "Assistant:" in load_tokenizer(base).chat_template  # a plain one, as it is served
 
 
 def test_four_bits_need_cuda(base: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_fine_tuning_lines_run_as_they_stand(workspace: Path, tmp_path: Path
 
 def _home_with_weights(folder: Path) -> Path:
     """A cache of its own with the fetched weights in it: the training is not to be found in the user's."""
-    from synth_dspy.models.weights.cache import cache_home
+    from synth_dspy.core.cache import cache_home
 
     home = folder / "home"
     home.mkdir()

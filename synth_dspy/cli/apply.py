@@ -17,7 +17,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.config import CompileConfig, Settings
+from synth_dspy.core.config import CompileConfig, ExecutorAddress, Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
@@ -40,7 +40,10 @@ class ApplyConfig(Settings):
         version: with a task's name, the version of its program, or an alias.
         store: with a task's name, where its versions are kept, as in `versions`.
         runs: with a task's name, the folder of all runs.
-        concurrency: concurrent model calls.
+        concurrency: concurrent model calls; with Ray, of each worker.
+        executor: where model calls are made: `local` (in this process), `ray` (by workers on the Ray cluster that
+            RAY_ADDRESS names, else on this machine), or `ray://HOST:PORT`.
+        workers: workers on the Ray cluster; by default one for each of its machines, and two on this machine alone.
         stop_after: stop once so many rows have failed, one after the other.
         force: replace the output if it exists.
         max_usd: stop once the job's calls have cost so many US dollars; the same command with more goes on.
@@ -64,6 +67,8 @@ class ApplyConfig(Settings):
     store: str | None = None
     runs: Path = CompileConfig.model_fields["runs"].default
     concurrency: int = Field(default=64, ge=1)
+    executor: ExecutorAddress = "local"
+    workers: int | None = Field(default=None, ge=1)
     stop_after: int = Field(default=100, ge=1)
     force: bool = False
     max_usd: float | None = Field(default=None, ge=0)
@@ -90,7 +95,9 @@ def main(args: list[str]) -> None:
         from synth_dspy.pipeline.apply.job import Job, apply_program
         from synth_dspy.pipeline.saved_files import read_saved
     logging.getLogger("dspy").setLevel(logging.ERROR)  # a row's failure is in its error column
-    caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
+    caller = Caller(
+        config.trust, config.api_base, config.api_key_name, config.allow_http, True, config.executor, config.workers
+    )
     saved = read_saved(folder, caller)
     job = Job(
         config.input,

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from synth_dspy.core.errors import AwaitingReview, BudgetReached, SetupError, SynthDspyError
@@ -55,7 +56,36 @@ def parse(config: type[Config], *, verb: str, description: str, default: Any = N
         raise SetupError(_sentence(config, refused) if refused else _unboxed(box.getvalue(), program)) from None
     if unknown:
         raise SetupError(_not_taken(config, unknown, program))
-    return parsed
+    return _with_local_copies(parsed)
+
+
+_READ = ("seeds", "items", "clauses", "graded", "questions", "program", "input")
+"""Arguments with a file or a folder that a command only reads, besides the lists of them."""
+
+
+def _with_local_copies(config: Config) -> Config:
+    """The settings of a command with local copies of files in S3; a run's settings keep addresses, for other machines.
+
+    Raises:
+        SetupError: a file cannot be fetched, or is one that the command writes.
+    """
+    from pydantic import BaseModel
+
+    from synth_dspy.core.config import CompileConfig
+    from synth_dspy.core.s3.address import is_address
+    from synth_dspy.core.s3.reading import local
+
+    if isinstance(config, CompileConfig) or not isinstance(config, BaseModel):
+        return config
+    update: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, tuple) and any(map(is_address, value)):
+            update[name] = tuple(local(each) if is_address(each) else each for each in value)
+        elif is_address(value) and name in _READ:
+            update[name] = type(value)(local(value))
+        elif isinstance(value, Path) and is_address(value):
+            raise SetupError(f"--{name.replace('_', '-')} is in S3: this command takes a path on this machine there.")
+    return config.model_copy(update=update)
 
 
 def run_verb(main: Callable[[list[str]], int | None]) -> NoReturn:

@@ -6,6 +6,8 @@ import shlex
 import time
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.options import options_help, short_flags, take_options
 from synth_dspy.core import workspace
@@ -14,13 +16,14 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.terminal import standard_output
+from synth_dspy.core.validation import describe_error
 from synth_dspy.pipeline.compile import Run, resume_run, start
 from synth_dspy.pipeline.trust import Caller
 
 USAGE = """usage: {compile} TASK [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
            [--runs FOLDER] [--trust] [--api-base URL] [--api-key-name NAME] [--allow-http]
-           [--max-usd DOLLARS] [--max-minutes MINUTES]
+           [--max-usd DOLLARS] [--max-minutes MINUTES] [--executor ADDRESS] [--workers N]
        {compile} TASK --help
 
 Compile a task: index its knowledge, write training data, compile prompts, score every arm, write the report.
@@ -52,12 +55,14 @@ def main(args: list[str]) -> int:
             given, rest = _take(rest, flag)
             if given is not None:
                 limits[limit] = _limit(flag, given)
+        executor, rest = _take(rest, "--executor")
+        workers, rest = _take(rest, "--workers")
         if rest or toml:
             raise SetupError(
                 "A run is resumed with the configuration it was started with: give --resume without "
                 f"{' '.join(rest) or '--config'}."
             )
-        caller = Caller(trusted, api_base, api_key_name, allow_http, flags=True)
+        caller = Caller(trusted, api_base, api_key_name, allow_http, True, *_cluster(executor, workers))
         return _show(resume_run(name, resumed, folder, caller, typed=typed, limits=limits), began)
     here, config, words = configured(name, rest, toml)
     typed = mask_message(f"{command('compile')} {shlex.join([name, *words, *(['--config', toml] if toml else [])])}")
@@ -123,6 +128,15 @@ def _limit(flag: str, text: str) -> float:
     if not 0 <= limit < float("inf"):
         raise SetupError(f"{flag} is {text!r}: it should be a number that is not negative.")
     return limit
+
+
+def _cluster(executor: str | None, workers: str | None) -> tuple[str | None, int | None]:
+    try:
+        given = {name: value for name, value in (("executor", executor), ("workers", workers)) if value is not None}
+        config = CompileConfig.model_validate(given)
+    except ValidationError as error:
+        raise SetupError(f"--{describe_error(error, CompileConfig)}") from None
+    return executor and config.executor, config.workers
 
 
 def _take_flag(args: list[str], flag: str) -> tuple[bool, list[str]]:

@@ -34,7 +34,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.config import Settings
+from synth_dspy.core.config import ExecutorAddress, Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
@@ -65,6 +65,9 @@ class EvaluateConfig(Settings):
             in place of the one that they name.
         api_key_name: environment variable with the key for that server; by default OPENAI_API_KEY.
         allow_http: allow sending that key over http:// to another machine.
+        executor: for saved programs, where model calls are made: `local` (in this process), `ray` (by workers on the
+            Ray cluster that RAY_ADDRESS names, else on this machine), or `ray://HOST:PORT`.
+        workers: workers on the Ray cluster; by default one for each of its machines, and two on this machine alone.
         max_usd: for saved programs, stop once their calls have cost so many US dollars; the same command with more
             goes on.
         max_minutes: for saved programs, stop after so many minutes.
@@ -88,6 +91,8 @@ class EvaluateConfig(Settings):
     api_base: str | None = None
     api_key_name: str | None = None
     allow_http: bool = False
+    executor: ExecutorAddress = "local"
+    workers: int | None = Field(default=None, ge=1)
     max_usd: float | None = Field(default=None, ge=0)
     max_minutes: float | None = Field(default=None, gt=0)
     items: Path | None = None
@@ -106,8 +111,11 @@ def main(args: list[str]) -> None:
     if config.runs or config.seeds or config.out:
         _programs(config, f"{command('evaluate')} {shlex.join(args)}")
         return
-    if config.max_usd is not None or config.max_minutes is not None:
-        raise SetupError("--max-usd and --max-minutes are for saved programs, whose evaluation can be resumed.")
+    for name in _PROGRAMS_ONLY:
+        if getattr(config, name) != _DEFAULTS[name]:
+            raise SetupError(
+                f"--{name.replace('_', '-')} is for saved programs, whose evaluation can be resumed: leave it out."
+            )
     if config.fit is not None:
         _fit(config)
     if config.items is not None:
@@ -127,7 +135,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
         missing = "--seeds with labelled items" if config.runs else "the runs whose programs are to be scored"
         raise SetupError(f"Saved programs are scored on labelled items: name {missing}.")
     # Judge and seed come from the run's configuration.
-    own = ("runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http", "max_usd", "max_minutes")
+    own = {"runs", "seeds", "out", "force", "trust", "api_base", "api_key_name", "allow_http", *_PROGRAMS_ONLY}
     given = [name for name, value in config if name not in own and value != _DEFAULTS[name]]
     if given:
         flag = f"--{given[0].replace('_', '-')}"
@@ -140,7 +148,9 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
         from synth_dspy.core.budget import Budget
         from synth_dspy.evaluation.report.render import failures, summary_table
         from synth_dspy.pipeline.rescore import rescore
-    caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
+    caller = Caller(
+        config.trust, config.api_base, config.api_key_name, config.allow_http, True, config.executor, config.workers
+    )
     results, measurements, folder = rescore(
         config.runs,
         config.seeds,
@@ -157,6 +167,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
 
 
 _DEFAULTS = dict(EvaluateConfig())
+_PROGRAMS_ONLY = ("max_usd", "max_minutes", "executor", "workers")
 
 
 def _score(config: EvaluateConfig) -> None:

@@ -6,6 +6,7 @@
     python -m synth_dspy.loop status contract_qa              versions, signals, cycles, and what waits for you
     python -m synth_dspy.loop approve contract_qa --reason "read 20 of its answers"
     python -m synth_dspy.loop reject contract_qa --reason "too terse"
+    python -m synth_dspy.loop rehearse contract_qa            what it would notice and promote (docs/rehearsal.md)
 
 A loop that was killed goes on where it was. See docs/production.md.
 """
@@ -27,7 +28,9 @@ from synth_dspy.cli.production import (
     print_aliases,
     print_table,
     runs_of,
+    track,
 )
+from synth_dspy.cli.rehearse import main as rehearse
 from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import printable_name
@@ -66,13 +69,17 @@ class LoopConfig(MoveConfig):
     """How much worse a cheaper challenger may be: 0.02 is 2 points."""
     rate: float = Field(default=0.05, gt=0, lt=1)
     """Probability that a cycle is opened although nothing changed, over all signals together."""
-    watch_requests: int = Field(default=100, ge=0)
-    """Answers that a challenger gives in shadow, then with a share of the traffic, then watched as the champion, before
-    the next step; 0: none are waited for."""
+    trial_requests: int = Field(default=100, ge=0)
+    """Answers that a challenger gives in shadow, then with a share of the traffic, before the next step; 0: none are
+    waited for."""
+    watch_requests: int = Field(default=2000, ge=0)
+    """Answers of a new champion that are watched before the cycle ends (docs/production.md says what that shows)."""
+    watch_copies: bool = True
+    """Let the champion before answer copies of these, which costs as much again, and shows smaller losses."""
     share: float = Field(default=0.2, gt=0, le=1)
     """Share of the traffic that a challenger gets after the shadow."""
-    patience_hours: float = Field(default=24.0, ge=0)
-    """Hours that each of these steps waits for traffic."""
+    patience_hours: float = Field(default=168.0, ge=0)
+    """Hours that each of these steps waits for traffic, and an undecided gate for labels."""
     canaries: int | None = Field(default=None, ge=0)
     """Questions that the champion is asked again each day; by default 20 where its model is hosted, else none."""
     trust: bool = False
@@ -119,13 +126,15 @@ def main(args: list[str]) -> None:
         raise SetupError(f"Name the task: {command(f'loop {verb}')} TASK.")
     if verb == "status":
         _status(rest)
+    elif verb == "rehearse":
+        rehearse(rest)
     elif verb:
         _answer(rest, approve=verb == "approve")
     else:
         _loop(rest)
 
 
-_VERBS = ("status", "approve", "reject")
+_VERBS = ("status", "approve", "reject", "rehearse")
 
 
 def _loop(args: list[str]) -> None:
@@ -148,7 +157,9 @@ def _loop(args: list[str]) -> None:
         config.minutes,
         Policy(margin=config.margin),
         config.rate,
+        config.trial_requests,
         config.watch_requests,
+        config.watch_copies,
         config.share,
         config.patience_hours,
         config.canaries,
@@ -177,6 +188,8 @@ def _turn(loop: Loop, by: str | None, reason: str) -> None:
         _say(f"{task}: no signal raises an alarm.")
     elif cycle.state == "waiting":
         _say(f"{cycle.id} waits: {command(f'loop approve {task}')} or {command(f'loop reject {task}')}.")
+    elif cycle.state == "compared":
+        _say(f"{cycle.id} waits for labels: {command(f'loop status {task}')} says how many.")
     elif cycle.state != "closed":
         _say(f"{cycle.id} waits for traffic ({cycle.state}).")
 
@@ -227,3 +240,4 @@ def _answer(args: list[str], *, approve: bool) -> None:
     registry = open_registry(config, config.task)
     after = answer_cycle(registry, config.person, approve=approve, reason=config.reason)
     print(f"{after.id} {after.state}: {after.transitions[-1].reason}")
+    track(registry)

@@ -37,7 +37,8 @@ def take_options(config: Config, args: Sequence[str]) -> tuple[Config, list[str]
             rest.append(argument)
             continue
         path = flag.removeprefix(f"--{section}.options.").split(".")
-        path[:2] = [name.replace("-", "_") for name in path[:2]]  # further ones may be anything, such as a header
+        # Further ones may be anything, such as a header; with a slash it is a model.
+        path[:2] = [name if "/" in name else name.replace("-", "_") for name in path[:2]]
         if len(path) < 2 or not all(path):
             form = f"--{section}.options.{TABLES[section]}.NAME VALUE"
             raise SetupError(f"{flag} lacks the name of an option: write it as {form}.")

@@ -83,6 +83,16 @@ def print_aliases(registry: Registry) -> None:
     print_table(("alias", "version", "since", "by", "reason"), rows)
 
 
+def track(registry: Registry) -> None:
+    """Copy what has changed into MLflow, where SYNTH_DSPY_TRACK says so; one warning where that fails."""
+    from synth_dspy.pipeline.tracking import tracking_uri
+
+    if tracking_uri() is not None:
+        from synth_dspy.loop.mlflow import track_store
+
+        track_store(registry.store)
+
+
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns as wide as their contents; rich would take a third of a rollback's time to import."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]

@@ -14,7 +14,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.cli.production import MoveConfig, TaskName, open_registry, print_aliases, runs_of
+from synth_dspy.cli.production import MoveConfig, TaskName, open_registry, print_aliases, runs_of, track
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.loop.records import Version
@@ -49,6 +49,7 @@ def main(args: list[str]) -> None:
     else:
         registry.promote(name, config.person, reason)
     print_aliases(registry)
+    track(registry)
 
 
 def register_arm(registry: Registry, runs: Path, name: str, note: str = "") -> Version:

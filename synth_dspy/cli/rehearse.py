@@ -1,16 +1,19 @@
-"""Rehearse the loop of a task: `python -m synth_dspy.rehearse TASK`."""
+"""Rehearse the loop of a task: `python -m synth_dspy.loop rehearse TASK`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.config import Settings
+from synth_dspy.core.config import METHODS, Settings, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from synth_dspy.loop.rehearsal.users import Users
 
 
 class RehearseConfig(Settings):
@@ -18,8 +21,25 @@ class RehearseConfig(Settings):
 
     task: Positional[str]
     """Name of a task file in programs/."""
-    seeds: int = Field(default=200, ge=1)
-    """How often each event and each challenger is rehearsed."""
+    embedded: bool = False
+    """Three whole cycles with the task's models, which answer and are trained, in place of drawn scores."""
+    config: Path | None = None
+    """With --embedded: a TOML file of the task's settings, as for `compile`."""
+    arms: tuple[str, ...] = ("sft",)
+    """With --embedded: arms that the cycles train."""
+    reference: int = Field(default=160, ge=32)
+    """With --embedded: requests before each event."""
+    requests: int = Field(default=80, ge=10)
+    """With --embedded: answers of a challenger in shadow, then with a share of the traffic, then under watch, each."""
+    curve: bool = False
+    """With --embedded: in place of cycles, how much each training method gains from more and more feedback."""
+    methods: tuple[str, ...] = METHODS
+    """With --curve: the training methods."""
+    sizes: tuple[int, ...] = (8, 32, 128, 512)
+    """With --curve: records of feedback."""
+    seeds: int | None = Field(default=None, ge=1)
+    """How often each event and each challenger is rehearsed, 200 times by default; with --curve, each training, once by
+    default."""
     first_seed: int = Field(default=0, ge=0)
     """The first of the seeds."""
     only: Literal["all", "events", "challengers"] = "all"
@@ -44,6 +64,8 @@ class RehearseConfig(Settings):
     """Share of people's ratings that say the contrary of what is right."""
     rated: float = Field(default=0.30, ge=0, le=1)
     """Share of the answers that somebody rates."""
+    corrections: float = Field(default=0.20, ge=0, le=1)
+    """Share of the answers thought wrong that are corrected instead of rated."""
     rate: float = Field(default=0.05, gt=0, lt=1)
     """Probability of any false alarm, over all signals together."""
     processes: int | None = Field(default=None, ge=1)
@@ -59,7 +81,10 @@ def main(args: list[str]) -> None:
         "registry and store are the real ones. The report says what is noticed, how late, with how many false alarms, "
         "what is promoted, and how many labels that takes."
     )
-    config = parse(RehearseConfig, verb="rehearse", description=about, args=args)
+    config = parse(RehearseConfig, verb="loop rehearse", description=about, args=args)
+    if config.embedded:
+        _with_models(config)
+        return
 
     from synth_dspy.core.terminal import standard_output
     from synth_dspy.core.workspace import find_workspace, task_file
@@ -70,7 +95,6 @@ def main(args: list[str]) -> None:
     from synth_dspy.loop.rehearsal.run import rehearse
     from synth_dspy.loop.rehearsal.stream import read_questions
     from synth_dspy.loop.rehearsal.trial import Setting
-    from synth_dspy.loop.rehearsal.users import Users
     from synth_dspy.models.roles import embedder_for
 
     workspace = find_workspace()
@@ -84,10 +108,10 @@ def main(args: list[str]) -> None:
         embed = embedder_for(config.embedder).embed
         questions = read_questions(config.questions, config.text, config.kind, embed, most=config.most)
         source = f"{len(questions.texts):,} replayed from {config.questions.name}, embedded by {config.embedder}"
-    judge, users = Judge(config.sensitivity, config.specificity), Users(rated=config.rated, noise=config.noise)
+    judge, users = Judge(config.sensitivity, config.specificity), _users(config)
     console = standard_output()
     rehearsal = rehearse(
-        config.seeds,
+        config.seeds or 200,
         first=config.first_seed,
         setting=Setting(config.quality, judge, users, config.rate),
         questions=questions,
@@ -99,3 +123,54 @@ def main(args: list[str]) -> None:
     )
     for path in write_report(rehearsal, config.out or workspace / "runs" / config.task / "rehearsal"):
         console.print(str(path), soft_wrap=True)
+
+
+def _users(config: RehearseConfig) -> Users:
+    from synth_dspy.loop.rehearsal.users import Users
+
+    return Users(rated=config.rated, noise=config.noise, corrections=config.corrections)
+
+
+def _with_models(config: RehearseConfig) -> None:
+    """Three cycles with the task's models."""
+    from synth_dspy.core.terminal import standard_output
+    from synth_dspy.core.workspace import find_workspace, task_file
+    from synth_dspy.models.offline import quiet_libraries
+
+    workspace = find_workspace()
+    settings = compile_settings(task_file(workspace, config.task))
+    task_config = read_toml(config.config, settings) if config.config is not None else settings()
+    quiet_libraries()
+    from synth_dspy.loop.rehearsal.embedded import Rehearsal, Scale
+    from synth_dspy.loop.rehearsal.embedded_report import write_report
+
+    name = "rehearsal-curve" if config.curve else "rehearsal-embedded"
+    folder = config.out or workspace / "runs" / config.task / name
+    console = standard_output()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    rehearsal = Rehearsal(
+        workspace,
+        config.task,
+        task_config,
+        folder,
+        users=_users(config),
+        scale=Scale(reference=config.reference, requests=config.requests),
+        seed=config.first_seed,
+        arms=config.arms,
+        say=say,
+    )
+    if config.curve:
+        from synth_dspy.loop.rehearsal.curve import Curve, write_curve
+
+        curve = Curve(rehearsal)
+        seeds = range(config.first_seed, config.first_seed + (config.seeds or 1))
+        curve.run(config.sizes, config.methods, seeds)
+        paths = write_curve(curve)
+    else:
+        rehearsal.run()
+        paths = write_report(rehearsal)
+    for path in paths:
+        say(str(path))

@@ -7,7 +7,7 @@ returns to it.
 from __future__ import annotations
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.cli.production import MoveConfig, TaskName, open_registry, print_aliases
+from synth_dspy.cli.production import MoveConfig, TaskName, open_registry, print_aliases, track
 
 
 class RollbackConfig(MoveConfig):
@@ -24,3 +24,4 @@ def main(args: list[str]) -> None:
     registry = open_registry(config, config.task)
     registry.roll_back(config.person, config.reason or "rolled back by hand")
     print_aliases(registry)
+    track(registry)

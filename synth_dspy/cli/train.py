@@ -27,7 +27,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.spec import ERRORS, FROM_STDIN, read_spec
+from synth_dspy.training.spec import ERRORS, FROM_STDIN, ONLINE, read_spec
 
 LOG = "train.log"
 FAILED = 2
@@ -233,4 +233,4 @@ def _stays(config: TrainConfig, spec: Path) -> bool:
     import torch
 
     trained = read_spec(spec)
-    return config.stay and not torch.cuda.is_available() and trained.method != "grpo" and trained.threads is None
+    return config.stay and not torch.cuda.is_available() and trained.method not in ONLINE and trained.threads is None

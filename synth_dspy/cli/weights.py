@@ -35,7 +35,7 @@ def main(args: list[str]) -> None:
     """Parse `args`, then list or pull."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(WeightsConfig, verb="weights", description=description, args=args)
-    from synth_dspy.models.weights.cache import cache_home
+    from synth_dspy.core.cache import cache_home
     from synth_dspy.models.weights.fetch import cached, pull
     from synth_dspy.models.weights.registry import REGISTRY
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
+from synth_dspy.core.io.files import replacing
 from synth_dspy.core.masking import mask_message
 
 THROTTLED = frozenset(
@@ -23,7 +24,7 @@ THROTTLED = frozenset(
 )  # fmt: skip
 BUSY = THROTTLED | {
     "InternalServerException", "InternalFailure", "InternalError", "ServiceUnavailableException", "ServiceUnavailable",
-    "ModelTimeoutException", "ModelErrorException", "ModelNotReadyException", "RequestTimeout",
+    "ModelTimeoutException", "ModelErrorException", "ModelError", "ModelNotReadyException", "RequestTimeout",
 }  # fmt: skip
 """Error codes after which the same request may succeed."""
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
@@ -59,12 +60,19 @@ def client(
         SetupError: boto3 is not installed, or no region is set.
     """
     with _making:  # a boto3 session is not thread-safe
-        return _client(service, region or _region(), endpoint, connections, timeout, attempts)
+        environment = tuple(value for name, value in sorted(os.environ.items()) if name.startswith("AWS_"))
+        return _client(service, region or _region(), endpoint, connections, timeout, attempts, environment)
 
 
 @cache
 def _client(
-    service: str, region: str | None, endpoint: str | None, connections: int, timeout: float, attempts: int
+    service: str,
+    region: str | None,
+    endpoint: str | None,
+    connections: int,
+    timeout: float,
+    attempts: int,
+    _environment: tuple[str, ...],  # a notebook sets other credentials after an error
 ) -> Any:
     try:
         import boto3
@@ -193,6 +201,17 @@ def upload(path: Path, uri: str) -> None:
     bucket, key = split_s3(uri)
     with explained(f"The upload to {uri}"):
         client("s3").upload_file(str(path), bucket, key)
+
+
+def download(uri: str, path: Path) -> None:
+    """Copy `s3://bucket/key` to a file, whose folder is made; a file that is there is replaced at the end.
+
+    Raises:
+        SetupError: it cannot be read, or not be written here.
+    """
+    bucket, key = split_s3(uri)
+    with explained(f"The download of {uri}"), replacing(path) as part:
+        client("s3").download_file(bucket, key, str(part))
 
 
 def put_text(uri: str, text: str) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from synth_dspy.core import signing
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.io.reading import parse_json
@@ -27,11 +28,13 @@ class Made:
         kind: what it is, as in `pipeline.cloud.clean.REMOVERS`: "s3", "bedrock-batch", "bedrock-model", ...
         name: its name or address, by which it is removed.
         region: where it is.
+        signature: proof that this user noted it here, see `core.signing`; of no account in comparisons.
     """
 
     kind: str
     name: str
     region: str
+    signature: str | None = field(default=None, compare=False)
 
 
 def record(run: Path, made: Made) -> None:
@@ -45,6 +48,7 @@ def record(run: Path, made: Made) -> None:
             return
         try:
             run.mkdir(parents=True, exist_ok=True)
+            made = replace(made, signature=signing.sign(run, made.kind, made.name, made.region))
             with (run / FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(made)) + "\n")
                 file.flush()
@@ -53,6 +57,11 @@ def record(run: Path, made: Made) -> None:
             raise SetupError(
                 f"Nothing is made on AWS, because it cannot be noted in {run / FILE}: {error.strerror or error}."
             ) from error
+
+
+def is_own(run: Path, made: Made) -> bool:
+    """Whether this user, on this machine, noted something for the run in this folder."""
+    return signing.is_own(made.signature, run, made.kind, made.name, made.region)
 
 
 def recorded(run: Path) -> list[Made]:

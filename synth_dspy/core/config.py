@@ -28,10 +28,21 @@ from synth_dspy.core.database_url import absolute_url
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import reading
 from synth_dspy.core.printable import printable_name
+from synth_dspy.core.s3.address import is_address
 from synth_dspy.core.validation import describe_error
 
 DatabaseUrl = Annotated[str, AfterValidator(absolute_url)]
 """A database URL. The path of a database file is made absolute, so that a run does not depend on the current folder."""
+
+
+def _executor(address: str) -> str:
+    if not re.fullmatch(r"local|ray|ray://[^/\s:@]+:\d+", address):
+        raise ValueError("it should be local, ray, or ray://HOST:PORT (the port of a cluster's client server is 10001)")
+    return address
+
+
+ExecutorAddress = Annotated[str, AfterValidator(_executor)]
+"""Where model calls are made: in this process, or by the workers of a Ray cluster."""
 
 PARAMETER_TYPES: dict[str, Any] = {
     "str": str,
@@ -51,6 +62,9 @@ _KEY_NAME = re.compile(
     r"(api|access|secret|subscription)[-_]?key(?![-_]?name)|authorization|passw|secret|(access|auth|session|bearer)[-_]?token",
     re.IGNORECASE,
 )
+
+_ARM_NAME = re.compile(r"\w[\w.+-]*")
+"""Names of arms made elsewhere, which become names of folders."""
 
 MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
@@ -74,7 +88,10 @@ class Models(Settings):
     """One model string per role: `embedded/<name or path>`, or anything that dspy.LM takes."""
 
     student: str = "embedded/smollm2-135m-instruct"
-    """The model to be improved; every arm of the report runs on it."""
+    """The model to be improved; every arm of the report runs on it, but for those of `compare` and of `--arm`."""
+    compare: tuple[str, ...] = ()
+    """Further models, which get the same arms: those that tune prompts, and for embedded models those that tune weights
+    too. Options and address of one: `[models.options."openai/name"]`."""
     teacher: str = "embedded/smollm2-135m-instruct"
     """The model that writes training data."""
     judge: str = "reference"
@@ -88,12 +105,13 @@ class Models(Settings):
     max_reply_mb: float = Field(default=MAX_REPLY_MB, gt=0, le=1024)
     """Longest reply that is read from a server, in MB (10^6 bytes); a longer one counts as a failed attempt."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7`."""
+    """Further dspy.LM arguments by role, for example `[models.options.teacher] temperature = 0.7`, or by the model
+    string of a compared model."""
 
     @field_validator("options")
     @classmethod
     def _options_by_role(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        unknown = sorted(set(options) - {"student", "teacher", "judge"})
+        unknown = sorted(key for key in set(options) - {"student", "teacher", "judge"} if "/" not in key)
         if unknown:
             raise ValueError(f"{unknown[0]} is not a role; the roles with options are student, teacher and judge")
         if _holds_key(options):
@@ -139,8 +157,36 @@ class Evaluation(Settings):
     none, since a few would show nothing."""
 
 
+class SageMaker(Settings):
+    """Training jobs of Amazon SageMaker (docs/aws.md)."""
+
+    instance: str = Field(default="ml.g5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    """Type of the one machine that a job gets."""
+    image: str | None = None
+    """Address of a container image with Python 3.11 or newer and torch; by default AWS's for Hugging Face."""
+    spot: bool = True
+    """Use spot instances, which cost less and may be taken away: the training goes on from its last checkpoint."""
+    max_hours: float = Field(default=4.0, gt=0, le=672)
+    """A job that has run so long is stopped."""
+    wait_hours: float = Field(default=4.0, ge=0, le=600)
+    """How long a job may wait for spot instances, beside `max_hours`."""
+    volume_gb: int = Field(default=50, ge=1)
+    """Size of the machine's disk, which holds the base, the checkpoint and the merged model."""
+    price: float | None = Field(default=None, ge=0)
+    """On-demand US dollars an hour of the instance in your region; by default AWS's list of us-east-1, where known."""
+    subnets: tuple[str, ...] = ()
+    """Subnets of your own network, if jobs have to run there; it needs access to S3 and to a package index."""
+    security_groups: tuple[str, ...] = ()
+    """Security groups in it."""
+
+
 class Training(Settings):
     """Training settings; they override those of the recipes in `optimizers/`."""
+
+    backend: Literal["local", "sagemaker"] = "local"
+    """Where weights are trained: in a process here, or in training jobs of Amazon SageMaker, which need --aws.s3 and
+    --aws.role."""
+    sagemaker: SageMaker = SageMaker()
 
     minutes: float = Field(default=10.0, gt=0)
     """Time limit of each training in minutes. Estimated before it starts: it uses as many rows as fit."""
@@ -218,7 +264,7 @@ class Aws(Settings):
     """What AWS's services need; credentials and region come from the environment (docs/aws.md)."""
 
     s3: str | None = None
-    """`s3://bucket/folder` for what services read and write there: requests and replies of batch jobs."""
+    """`s3://bucket/folder` for what services read and write there: requests and replies of batch jobs, trainings."""
     role: str | None = None
     """ARN of the role that a service takes to do so."""
     batch: bool = False
@@ -243,6 +289,9 @@ class CompileConfig(Settings):
     retention: Retention = Retention()
     retrieval: Retrieval = Retrieval()
     aws: Aws = Aws()
+    arm: tuple[str, ...] = ()
+    """Arms made elsewhere, NAME=WHERE each: the folder of a LoRA adapter (of PEFT) for the student or a compared model,
+    the file or folder of a model, or a model string such as openai/my-model. The task's program is scored with it."""
     search: Literal["retrieval"] | None = None
     """`retrieval`: also find the best settings of retrieval on labelled questions that are not held out, as an arm."""
     words: int | None = Field(default=None, ge=30)
@@ -257,15 +306,52 @@ class CompileConfig(Settings):
     seed: int = 0
     """Seed of splits, sampling and prompt search."""
     concurrency: int = Field(default=16, ge=1)
-    """Concurrent model calls."""
+    """Concurrent model calls; with Ray, of each worker."""
+    executor: ExecutorAddress = "local"
+    """Where model calls are made: `local` (in this process), `ray` (by workers on the Ray cluster that RAY_ADDRESS
+    names, else on this machine), or `ray://HOST:PORT`. See docs/scale.md."""
+    workers: int | None = Field(default=None, ge=1)
+    """Workers on the Ray cluster; by default one for each of its machines, and two on this machine alone."""
     max_usd: float | None = Field(default=None, ge=0)
     """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")
-    """Folder that receives `<task>/<id>/`, relative to the workspace."""
+    """Folder that receives `<task>/<id>/`, relative to the workspace; of `s3://bucket/folder`, `runs` has a copy."""
     share: bool = False
     """Let your group read the run's folder; by default only you can."""
+
+    @field_validator("arm")
+    @classmethod
+    def _named_arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        names = [arm.partition("=")[0] for arm in arms]
+        for arm, name in zip(arms, names, strict=True):
+            if not (_ARM_NAME.fullmatch(name) and arm.partition("=")[2]):
+                raise ValueError(f"{arm!r} is not NAME=WHERE, such as mine=adapters/mine or mini=openai/gpt-5-mini")
+            if names.count(name) > 1:
+                raise ValueError(f"two arms are called {name}")
+        return arms
+
+    @model_validator(mode="after")
+    def _options_have_models(self) -> CompileConfig:
+        models = {*self.models.compare, *(arm.partition("=")[2] for arm in self.arm)}
+        for key in self.models.options:
+            if "/" in key and key not in models:
+                raise ValueError(f"models.options has {key}, which is not one of the compared models")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_jobs(self) -> CompileConfig:
+        if self.training.backend == "sagemaker" and not (self.aws.s3 and self.aws.role):
+            raise ValueError(
+                "training.backend = sagemaker needs aws.s3 and aws.role: where rows and weights lie, and who reads them"
+            )
+        return self
+
+    @property
+    def runs_here(self) -> Path:
+        """The folder of runs on this machine, absolute or relative to the workspace."""
+        return Path("runs") if is_address(self.runs) else self.runs.expanduser()
 
 
 def task_settings(path: Path) -> type[Settings]:
@@ -353,10 +439,20 @@ def absolute(config: CompileConfig) -> CompileConfig:
         if section is not None:
             paths = {key: _resolved(value) for key, value in section if isinstance(value, Path)}
             sections[name] = section.model_copy(update=paths)
+    sections["arm"] = tuple(map(_absolute_arm, config.arm))
     return config.model_copy(update=sections)
 
 
+def _absolute_arm(arm: str) -> str:
+    """An arm made elsewhere, with an absolute path if it is a file or a folder."""
+    name, _, where = arm.partition("=")
+    path = _resolved(Path(where))
+    return f"{name}={path}" if where.startswith((".", "~", "/")) or path.exists() else arm
+
+
 def _resolved(path: Path) -> Path:
+    if is_address(path):
+        return path
     try:
         return path.expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
@@ -382,6 +478,7 @@ def to_toml(config: CompileConfig) -> str:
     import tomli_w
 
     text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    text = re.sub(r'"s3:/(?=[^/])', '"s3://', text)  # a `Path` has lost one slash
     try:
         text.encode()
     except UnicodeEncodeError as error:

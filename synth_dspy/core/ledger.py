@@ -375,6 +375,10 @@ class Ledger:
         self._failure = self._failure or SetupError(text)
         return self._failure
 
+    def stop(self, error: SetupError) -> None:
+        """Stop using the file: every later use raises `error`."""
+        self._failure = self._failure or error
+
     def close(self) -> None:
         """Write a snapshot, close the file, and release the run's lock."""
         while self._on_close:

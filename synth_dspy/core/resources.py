@@ -43,6 +43,7 @@ class Resources:
         domain: see `Task.domain`.
         abstain: see `Task.abstain`.
         steps: see `Retrieval.steps`.
+        tuned: programs of the arms with tuned weights that were made before this one, by the arms' names.
         evidence_by_id: a cache: by the id of a training example, whether the program is given evidence for its answer.
     """
 
@@ -71,6 +72,7 @@ class Resources:
     abstain: str = ""
     learned: Sequence[dspy.Example] = ()
     steps: str = "auto"
+    tuned: Mapping[str, dspy.Module] = field(default_factory=dict)
     evidence_by_id: dict[str, bool] = field(default_factory=dict)
 
 

@@ -52,6 +52,7 @@ class Run:
         seconds: how long each stage took, in order.
         resume_command: the command that resumes the run, from any folder.
         begun: true once settings, knowledge and models have been checked.
+        after_stage: called at the end of each stage.
         in_memory: true if no task file declares what is run.
     """
 
@@ -60,6 +61,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     resume_command: str = "the same command"
     begun: bool = False
+    after_stage: Callable[[], None] | None = None
     in_memory: bool = False
 
     @property
@@ -77,6 +79,8 @@ class Run:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
             log.info("%s: %.1f s", name, self.seconds[name])
+            if self.after_stage is not None:
+                self.after_stage()
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run atomically."""

@@ -40,7 +40,8 @@ def find_workspace(start: Path | None = None) -> Path:
             return folder
     raise SetupError(
         f"No workspace found: neither {here} nor a folder above it holds programs/. "
-        f"Change into your project, or make one with: {command('init', anywhere=True)} my-project"
+        f"Change into your project, or make one with: {command('init', anywhere=True)} my-project (for documents: "
+        f"{command('init', anywhere=True)} my-project --from doc_qa)"
     )
 
 

@@ -61,6 +61,7 @@ class ArmFacts:
         demos: demonstrations in its prompts.
         failed: the error, if it could not be made.
         training: how its weights were tuned; None for a prompt arm.
+        model: the model string of its generator, if that is not the run's student.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ArmFacts:
     demos: int | None = None
     failed: str | None = None
     training: TrainingFacts | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

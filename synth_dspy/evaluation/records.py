@@ -137,6 +137,7 @@ class ArmRecord(ScoredRecord):
     demos: int | None
     failed: str | None
     training: TrainingRecord | None
+    model: NotRequired[str]
     n: int
     errors: int
     yes_no: dict[str, EstimateRecord]

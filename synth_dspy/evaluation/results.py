@@ -67,7 +67,11 @@ def write_results(
     circumstances = Circumstances(
         run_id=run.id,
         seed=config.seed,
-        models={role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
+        models={
+            **{role: getattr(models, role) for role in ("student", "teacher", "judge", "embedder")},
+            **({"compared": ", ".join(models.compare)} if models.compare else {}),
+            **({"made elsewhere": ", ".join(config.arm)} if config.arm else {}),
+        },
         versions=versions(),
         concurrency=config.concurrency,
         date=datetime.now().astimezone().isoformat(timespec="minutes"),

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dspy
@@ -117,16 +118,32 @@ def unseen(items: Iterable[dspy.Example], programs: Iterable[Saved], *, groups: 
 
 
 def labelled_items(task: CompleteTask, limit: int | None, path: Path) -> tuple[list[dspy.Example], str | None]:
-    """Items that people's feedback labelled, and why they cannot be used where they cannot."""
+    """Items that people labelled, and why some cannot be used where they cannot."""
     read: Any = getattr(task.source, "read_labelled", None)
     if not path.is_file() or not path.stat().st_size:
         return [], None
     if read is None:
         return [], f"the task's source, {type(task.source).__name__}, has no method read_labelled"
-    try:
-        return list(read(path, limit)), None
-    except SetupError as error:  # a document that people asked about may be gone
-        return [], str(error)
+    wrong: list[str] = []
+
+    def items_of(lines: Sequence[str]) -> list[dspy.Example]:
+        """Those of the lines that can be read: a label may be wrong, or its document gone."""
+        with TemporaryDirectory() as folder:
+            part = Path(folder) / path.name
+            part.write_text("".join(lines), encoding="utf-8")
+            try:
+                return list(read(part, limit))
+            except SetupError as error:
+                why = str(error).replace(str(part), path.name)
+        if len(lines) == 1:
+            wrong.append(why)
+            return []
+        half = len(lines) // 2
+        return items_of(lines[:half]) + items_of(lines[half:])
+
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    items = items_of(lines)
+    return items, f"{len(wrong)} of {len(lines)}; the first: {wrong[0]}" if wrong else None
 
 
 def pair_up(predictions: Sequence[Prediction], old: frozenset[str] | None) -> list[Pair]:
@@ -145,7 +162,7 @@ def pair_up(predictions: Sequence[Prediction], old: frozenset[str] | None) -> li
             continue
         slices = {each for each in (before["category"],) if each}
         slices |= {OLD} if old is not None and before["group"] in old else set()
-        pairs.append(Pair(scores[0], scores[1], before["group"], frozenset(slices)))
+        pairs.append(Pair(scores[0], scores[1], before["group"], frozenset(slices), item=str(name)))
     return pairs
 
 

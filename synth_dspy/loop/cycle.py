@@ -3,6 +3,8 @@
     opened -> indexed -> questions -> rows -> trained -> compared -> decided -> waiting -> shadow -> share -> promoted
            -> watched -> closed
 
+A cycle about a version that a person promoted goes from `opened` to `promoted`: there is nothing to train.
+
 A cycle's state is the last of its transitions in the store. `advance` does the work of that state and records one more
 transition, with its reason and evidence. A process that is killed leaves the state as it was, so the work is done
 again, which costs little: what a run's ledger has answered is not asked again. Two processes may both do the work of a
@@ -26,12 +28,12 @@ State = Literal[
 ]  # fmt: skip
 STATES: tuple[State, ...] = get_args(State)
 NEXT: Mapping[State, tuple[State, ...]] = {
-    "opened": ("indexed", "closed"),
+    "opened": ("indexed", "promoted", "closed"),
     "indexed": ("questions", "closed"),
     "questions": ("rows", "closed"),
     "rows": ("trained", "closed"),
     "trained": ("compared", "closed"),
-    "compared": ("decided", "closed"),
+    "compared": ("decided", "compared", "closed"),
     "decided": ("waiting", "shadow", "closed"),
     "waiting": ("shadow", "closed"),
     "shadow": ("share", "closed"),
@@ -41,7 +43,7 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     "rolled_back": ("closed",),
     "closed": (),
 }
-"""The states that may follow each state."""
+"""The states that may follow each state; `compared` follows itself where the gate will look once more."""
 
 
 @dataclass(frozen=True, slots=True)

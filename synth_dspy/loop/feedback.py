@@ -256,6 +256,20 @@ def learned_deleted(registry: Registry, deletion: Deletion) -> list[Version]:
     return [version for version in registry.versions() if gone & learned_from(Path(version.run))]
 
 
+def learned_about(registry: Registry, document: str) -> list[Version]:
+    """The versions that learned from a document: from rows of its group, or feedback that names it."""
+    return [version for version in registry.versions() if _holds(Path(version.run), document)]
+
+
+def _holds(run: Path, document: str) -> bool:
+    for name in ("train", "dev", "feedback"):
+        path = run / "datasets" / f"{name}.jsonl"
+        lines = read_text(path).split("\n") if path.is_file() else []
+        if any(document in parse_json(line).values() for line in lines if document in line and line.strip()):
+            return True
+    return False
+
+
 def prompt_of(request: Request) -> str:
     """A request's inputs as a key."""
     return json.dumps(request.inputs, sort_keys=True, ensure_ascii=False)

@@ -9,6 +9,12 @@ noninferiority and equivalence randomized trials").
 Labels may be looked at as they come, at numbers fixed beforehand. The looks share the probability of a wrong decision
 evenly, so their sum bounds it, however the looks depend on each other (Bonferroni's bound on a group-sequential test;
 Jennison & Turnbull 1999).
+
+Items that several cycles decide on wear out: with each further challenger that they are asked about, chance gets
+another try (Dwork et al. 2015, "The reusable holdout", Science 349; Blum & Hardt 2015, arXiv:1502.04585). So an item
+spends its probability over the cycles: all of it in the first, and as much once more in all later ones together, in the
+shares 1/2, 1/6, 1/12, ... (spending as by Lan & DeMets 1983, with the bound of a sum). Fresh items are therefore worth
+more than used ones, and `freshest` leaves out used ones where the interval is narrower without them.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ class Policy:
     """What is decided before any score is seen. Differences are shares, 0.02 being 2 points.
 
     The intervals of all looks together hold the difference with probability 95 %, so a challenger that is no better
-    is promoted with probability 2.5 % at most.
+    is promoted with probability 2.5 % at most; in all cycles that decide on one item together, with 5 % at most.
 
     Attributes:
         margin: how much worse a cheaper challenger may be.
@@ -55,8 +61,13 @@ class Policy:
 
     @property
     def level(self) -> float:
-        """Of the interval at each look."""
-        return 1 - (1 - stats.LEVEL) / self.looks
+        """Of the interval at each look, on items that no earlier cycle was decided on."""
+        return self.level_after(0)
+
+    def level_after(self, uses: int) -> float:
+        """Of the interval at each look, on items that so many earlier cycles were decided on."""
+        share = 1 / (uses * (uses + 1)) if uses else 1.0
+        return 1 - share * (1 - stats.LEVEL) / self.looks
 
     def labels_at(self, look: int) -> int:
         """Labelled items at a look, counted from 1."""
@@ -72,6 +83,7 @@ class Pair:
         champion_label, challenger_label: a person's of the same answers; None where nobody has looked.
         group: items of one group, such as a document, are not independent.
         slices: the protected parts that it belongs to, such as a category.
+        item: its id, by which later cycles know that it was used; "" where that does not matter.
     """
 
     champion: float
@@ -80,6 +92,7 @@ class Pair:
     slices: frozenset[str] = frozenset()
     champion_label: float | None = None
     challenger_label: float | None = None
+    item: str = ""
 
     @property
     def gain(self) -> float:
@@ -125,7 +138,35 @@ class Decision:
         }
 
 
-def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool = False, look: int = 1) -> Decision:
+def freshest(pairs: Sequence[Pair], uses: Mapping[str, int], policy: Policy) -> tuple[list[Pair], int]:
+    """The pairs to decide on: those used least, as many as make the interval narrowest, by their numbers alone.
+
+    Args:
+        pairs: the items that both answered.
+        uses: how many earlier cycles were decided on an item, by its id.
+        policy: gives the intervals' levels.
+
+    Returns:
+        The pairs, and how often the most used of them was used.
+    """
+    by_uses = sorted({uses.get(pair.item, 0) for pair in pairs})
+    candidates = [(most, [pair for pair in pairs if uses.get(pair.item, 0) <= most]) for most in by_uses]
+    if not candidates:
+        return [], 0
+    most, chosen = min(
+        candidates, key=lambda each: _normal((1 + policy.level_after(each[0])) / 2) / len(each[1]) ** 0.5
+    )
+    return chosen, most
+
+
+def decide(
+    pairs: Sequence[Pair],
+    policy: Policy | None = None,
+    *,
+    cheaper: bool = False,
+    look: int = 1,
+    uses: int = 0,
+) -> Decision:
     """Compare a challenger with the champion.
 
     Args:
@@ -133,6 +174,7 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
         policy: margins.
         cheaper: whether the challenger costs less to run.
         look: which look at this challenger it is, from 1; after the last no labels are asked for.
+        uses: how many earlier cycles were decided on the most used of the items.
 
     Raises:
         ValueError: it has been looked at as often as the policy allows.
@@ -140,14 +182,12 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
     policy = policy or Policy()
     if not 1 <= look <= policy.looks:
         raise ValueError(f"The policy allows {policy.looks} looks at a challenger; this is number {look}.")
-    last = look == policy.looks
-    whole = _difference(pairs, policy.level)
+    last, level = look == policy.looks, policy.level_after(uses)
+    whole = _difference(pairs, level)
     by_slice = {
         name: [pair for pair in pairs if name in pair.slices] for name in sorted({s for p in pairs for s in p.slices})
     }
-    slices = {
-        name: _difference(part, policy.level) for name, part in by_slice.items() if len(part) >= policy.slice_items
-    }
+    slices = {name: _difference(part, level) for name, part in by_slice.items() if len(part) >= policy.slice_items}
     if whole.mean is None or whole.low is None or whole.high is None or whole.n < 2:
         return Decision("undecided", "There are no items that both answered.", whole, slices)
     labelled = sum(pair.labelled_gain is not None for pair in pairs)
@@ -155,7 +195,7 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
         missing = policy.fewest_labels - labelled
         reason = f"{labelled} labelled items are too few to correct the judge: at least {missing} more are needed."
         return Decision("undecided", reason, whole, slices, missing)
-    interval = f"{100 * policy.level:.3g} % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
+    interval = f"{100 * level:.3g} % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
     text = f"{100 * whole.mean:+.1f} points, {interval}, n = {whole.n}"
     lost = [name for name, each in slices.items() if each.high is not None and each.high < 0]
     if whole.high < 0:
@@ -170,7 +210,7 @@ def decide(pairs: Sequence[Pair], policy: Policy | None = None, *, cheaper: bool
         else:
             end = f"about {needed} further labelled items would decide it" if needed else "no sign that it is better"
         return Decision("undecided", f"The difference is {text}: {end}.", whole, slices, needed)
-    doubtful = [name for name, each in slices.items() if _probable_low(each, policy.level) < -policy.slice_margin]
+    doubtful = [name for name, each in slices.items() if _probable_low(each, level) < -policy.slice_margin]
     if doubtful:
         needed = None if last else policy.labels_at(look + 1) - policy.labels_at(look)
         reason = f"The challenger may be worse on {', '.join(doubtful)}, on too few items to say ({text} over all)."
@@ -183,9 +223,15 @@ def _probable_low(difference: Estimate, level: float) -> float:
     """The bound that the difference is above with probability 75 %."""
     if difference.mean is None or difference.low is None:
         return -1.0
+    half = difference.mean - difference.low
+    return difference.mean - half * _normal(0.75) / _normal((1 + level) / 2)
+
+
+def _normal(p: float) -> float:
+    """The normal distribution's quantile."""
     from scipy.stats import norm
 
-    return float(difference.mean - (difference.mean - difference.low) * norm.ppf(0.75) / norm.ppf((1 + level) / 2))
+    return float(norm.ppf(p))
 
 
 def _difference(pairs: Sequence[Pair], level: float) -> Estimate:

@@ -146,9 +146,10 @@ class AnswerGrader:
         if self.agreement is None:
             return f"AI feedback is not used: {self.why_unused}."
         low, high = self.agreement.kappa_interval or (math.nan, math.nan)
+        interval = "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})"
         text = (
             f"The grader agrees with people on {self.agreement.n} answers to questions outside its fit: kappa "
-            f"{self.agreement.kappa:.2f} (95 % interval {low:.2f} to {high:.2f}), {self.agreement.accuracy:.0%} alike"
+            f"{self.agreement.kappa:.2f}{interval}, {self.agreement.accuracy:.0%} alike"
         )
         return f"{text}. AI feedback is {'used' if not self.why_unused else f'not used: {self.why_unused}'}."
 
@@ -232,6 +233,8 @@ def _why_unused(measured: AgreementFigures) -> str:
     interval = measured.kappa_interval
     if math.isnan(measured.kappa) or measured.kappa < KAPPA:
         return f"its agreement is below {KAPPA}"
+    if measured.accuracy == 1:  # every resample agrees wholly too, so there is no interval
+        return ""
     if interval is None or interval[0] <= 0:
         return "its agreement could be chance"
     return ""

@@ -8,13 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from synth_dspy.core.text import as_text
-from synth_dspy.evaluation import stats
 from synth_dspy.loop.records import Request
-
-MARGIN = 0.05
-"""How far below what it was a mean live score may fall before that counts."""
-FEW = 10
-"""With fewer scores nothing is said of their mean."""
 
 
 class LiveJudge(Protocol):
@@ -34,7 +28,9 @@ def fitted_judge() -> LiveJudge:
 def question_of(request: Request) -> str:
     """A request's inputs as one text."""
     question = request.inputs.get("question")
-    return question if isinstance(question, str) else as_text(dict(request.inputs))
+    if isinstance(question, str):
+        return question
+    return as_text(next(iter(request.inputs.values())) if len(request.inputs) == 1 else dict(request.inputs))
 
 
 def live_scores(requests: Sequence[Request], judge: LiveJudge | None = None) -> list[float | None]:
@@ -59,11 +55,3 @@ def live_scores(requests: Sequence[Request], judge: LiveJudge | None = None) -> 
         for n, score in zip(places, (judge or fitted_judge()).score_many(rows), strict=True):
             scores[n] = None if math.isnan(score) else score
     return scores
-
-
-def floor_of(scores: Sequence[float]) -> float | None:
-    """The mean that a new champion must keep: what the scores certainly reach, less `MARGIN`; None for a few scores."""
-    if len(scores) < FEW:
-        return None
-    low = stats.estimate(scores).low
-    return None if low is None else min(max(low - MARGIN, 0.01), 0.99)

@@ -10,6 +10,8 @@ not: MLflow has a retention of its own.
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -19,22 +21,28 @@ from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store, now
 from synth_dspy.pipeline.tracking import PREFIX, Tracking, project_run, safely, tracking_uri
 
+log = logging.getLogger("synth_dspy.loop.mlflow")
+
 VERSION, REQUEST, FEEDBACK, PROJECTED = (f"{PREFIX}{name}" for name in ("version", "request", "feedback", "projected"))
 OVERLAP = timedelta(minutes=10)
 """Records are stamped before they are committed, so the last minutes are looked at again."""
 
 
-def track_store(store: Store) -> dict[str, int] | None:
+def track_store(store: Store, say: Callable[[str], None] = log.warning) -> dict[str, int] | None:
     """Project what is new to where the environment says, if it says so. Never raises.
+
+    Args:
+        store: of the task.
+        say: gets the sentence that it could not be tracked.
 
     Returns:
         How many versions, traces and assessments were added, and traces and assessments deleted; None where nothing is
-        tracked, or it failed, which is a warning.
+        tracked, or it failed.
     """
     uri = tracking_uri()
     if uri is None:
         return None
-    return safely(uri, store.task, f"The loop of {store.task}", lambda tracking: project_store(tracking, store))
+    return safely(uri, store.task, f"The loop of {store.task}", lambda tracking: project_store(tracking, store), say)
 
 
 def project_store(tracking: Tracking, store: Store) -> dict[str, int]:

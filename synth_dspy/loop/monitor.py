@@ -18,8 +18,9 @@ from synth_dspy.loop.live import LiveJudge
 from synth_dspy.loop.records import AliasMove, Feedback, Reading, Request, Transition
 from synth_dspy.loop.signals.documents import DocumentChanges, document_changes
 from synth_dspy.loop.signals.sequential import RATE
+from synth_dspy.loop.signals.together import MODEL, Observed, Signals
 from synth_dspy.loop.store import Store, now
-from synth_dspy.loop.stream import MODEL, Embed, Signals
+from synth_dspy.loop.stream import Embed, observe
 
 DOCUMENTS = "documents"
 ONLY_SHOWN = frozenset({"latency", "cost"})
@@ -88,11 +89,11 @@ class Monitor:
         about = {"champion": moves[0].version if moves else None, "since": begun.isoformat()}
         if self._signals is None or about != self._about:
             floors = moves[0].evidence.get("floors") or {} if moves else {}
-            self._signals, self._about, self._until = Signals(self.rate, self.embed, self.judge, floors), about, begun
+            self._signals, self._about, self._until = Signals(self.rate, floors), about, begun
             self._requests = set()
             for reading in self.store.read(Reading, signal=MODEL):
                 if _is_about(reading, about):
-                    self._signals.add_canaries(reading.evidence["answers"])
+                    self._signals.add(Observed(canaries=reading.evidence["answers"]))
         return self._signals
 
     def _take_in(self, signals: Signals, until: datetime) -> None:
@@ -102,9 +103,9 @@ class Monitor:
         every = self.store.read(Request, since=self._until, version=self._about["champion"])
         requests = [each for each in every if each.at < until and each.route == "champion"]
         self._requests |= {each.id for each in requests}
-        signals.add_requests(requests)
-        feedback = self.store.read(Feedback, since=self._until)
-        signals.add_feedback([each for each in feedback if each.at < until and each.request in self._requests])
+        every_record = self.store.read(Feedback, since=self._until)
+        feedback = [each for each in every_record if each.at < until and each.request in self._requests]
+        signals.add(observe(requests, feedback, self.embed, self.judge))
         self._until = until
 
     def _take_in_canaries(self, signals: Signals, at: datetime) -> None:
@@ -117,7 +118,7 @@ class Monitor:
         answers = dict(self.ask())
         if not answers:
             return
-        signals.add_canaries(answers)
+        signals.add(Observed(canaries=answers))
         for reading in signals.readings(at, self._about):
             if reading.signal == MODEL:
                 evidence = {**reading.evidence, "answers": answers}
@@ -125,10 +126,14 @@ class Monitor:
 
     def _documents(self, at: datetime) -> Reading:
         before, today = self.documents()
-        changes = document_changes(before, today)
-        kinds = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
-        evidence = {name: list(names) for name, names in kinds.items() if names}
-        return Reading(DOCUMENTS, at, float(sum(map(len, kinds.values()))), 1.0, bool(changes), evidence)
+        return documents_reading(at, document_changes(before, today))
+
+
+def documents_reading(at: datetime, changes: DocumentChanges) -> Reading:
+    """What the signal `documents` says."""
+    kinds = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
+    evidence = {name: list(names) for name, names in kinds.items() if names}
+    return Reading(DOCUMENTS, at, float(sum(map(len, kinds.values()))), 1.0, bool(changes), evidence)
 
 
 def alarms(readings: list[Reading]) -> list[Reading]:

@@ -18,6 +18,8 @@ from synth_dspy.loop.records import Alias, AliasMove, Deletion, Version
 from synth_dspy.loop.store import Store, now
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM
 
+ROLLBACK = "rollback"
+"""In the evidence of a move back to the previous champion."""
 _TRIES = 20
 
 
@@ -98,6 +100,8 @@ class Registry:
         if not program.is_file():
             arms = ", ".join(sorted(path.parent.name for path in run.glob(f"programs/*/{PROGRAM}")))
             raise SetupError(f"The run {run} has no program of {arm!r}; it has {arms or 'none: it is not finished'}.")
+        if not (run / "results.json").is_file():
+            raise SetupError(f"The run {run} is not finished, so nothing is known of {arm!r}: resume it first.")
         folder = str(run.resolve())
         for _ in range(_TRIES):
             versions = self.versions()
@@ -163,7 +167,7 @@ class Registry:
         """
         if self.alias("previous") is None:
             raise SetupError(f"{self.store.task} has no previous champion to return to.")
-        return self.promote("previous", by, reason, evidence)
+        return self.promote("previous", by, reason, {**(evidence or {}), ROLLBACK: True})
 
     def lineage(self, name: str) -> Lineage:
         """A version with all that it comes from."""

@@ -6,35 +6,27 @@ trained from the base on all data of the task and all feedback, not on top of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import absolute
-from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.files import limit_access, write_whole
+from synth_dspy.core.invocation import command
+from synth_dspy.core.io.files import limit_access
 from synth_dspy.core.ledger_file import LEDGER
-from synth_dspy.core.run import CONFIG, jsonl_text
+from synth_dspy.core.run import CONFIG
 from synth_dspy.core.text import counted
-from synth_dspy.loop import comparison, watch
+from synth_dspy.loop import comparison, looks, watch
 from synth_dspy.loop.cycle import Cycle, Outcome, State, Step
-from synth_dspy.loop.feedback import collect_answers, feedback_rows
-from synth_dspy.loop.gate import decide
-from synth_dspy.loop.grader import fit_grader, grade_unrated
-from synth_dspy.loop.labels import labelled_rows, learned_lines
-from synth_dspy.loop.registry import sha256
+from synth_dspy.loop.proposing import FILE
+from synth_dspy.loop.rows import FEEDBACK, collect_rows, propose_questions, write_rows
 from synth_dspy.loop.signals.documents import document_changes
-from synth_dspy.loop.work import Work, cycle_name, read_documents, read_program
+from synth_dspy.loop.work import DOCUMENTS, Work, cycle_name, read_documents, read_program
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.compile import resume_run, start
-from synth_dspy.pipeline.rows import feedback_checks
 from synth_dspy.pipeline.saved import open_program
 
-DOCUMENTS, FEEDBACK, LABELLED, PAIRS = "documents.jsonl", "feedback.jsonl", "labelled.jsonl", "pairs.jsonl"
-"""Files in a cycle's folder."""
 _SHOWN = 5
-_GRADED = 2000
-"""Latest answers without people's ratings that the grader rates."""
 
 
 def make_steps(work: Work) -> Mapping[State, Step]:
@@ -42,10 +34,10 @@ def make_steps(work: Work) -> Mapping[State, Step]:
     steps: dict[State, Any] = {
         "opened": _index,
         "indexed": _find_what_moved,
-        "questions": _collect_rows,
+        "questions": collect_rows,
         "rows": _train,
-        "trained": _compare,
-        "compared": _decide,
+        "trained": looks.compare,
+        "compared": looks.look,
         "decided": _go_on,
         "waiting": watch.wait,
         "shadow": watch.shadow,
@@ -63,12 +55,14 @@ def make_steps(work: Work) -> Mapping[State, Step]:
 
 def _index(work: Work, cycle: Cycle) -> Outcome:
     """Find which documents changed, and bring the index up to date."""
+    if watch.BY_HAND in cycle.memory:
+        return Outcome("promoted", "It is the champion already: there is nothing to train.")
     champion = work.champion()
     before, now = read_documents(Path(champion.run) / datasets.DOCUMENTS), work.documents()
     changes = document_changes(before, now) if before is not None else None
     folder = work.cycle_folder(cycle)
     limit_access(share=False)
-    _write(folder, DOCUMENTS, datasets.hash_rows(now))
+    write_rows(folder, DOCUMENTS, datasets.hash_rows(now))
     open_program(work.saved(champion).folder, work.caller)  # which updates the index that the champion searches
     evidence = {"champion": champion.id, "documents_now": len(now)}
     if changes is None:
@@ -85,34 +79,20 @@ def _find_what_moved(work: Work, cycle: Cycle) -> Outcome:
     memory = cycle.memory
     documents = [*memory.get("added", ()), *memory.get("changed", ())]
     questions = list(memory.get("questions_that_moved", ()))
+    proposed = propose_questions(work, str(memory["champion"]), questions) if questions else 0
     parts = []
     if documents:
         more = f" and {len(documents) - _SHOWN} more" if len(documents) > _SHOWN else ""
         parts.append(f"questions are written anew about {', '.join(documents[:_SHOWN])}{more}")
     if questions:
         parts.append(f"people ask other things, such as {questions[0]!r}")
+    if proposed:
+        path = work.folder / FILE
+        parts.append(f"{counted(proposed, 'question')} like these wait for labels ({command(f'label {path}')})")
     text = "; ".join(parts) or "nothing moved that questions would have to follow"
-    return Outcome("questions", f"{text[0].upper()}{text[1:]}.", {"covers": {"documents": len(documents)}})
-
-
-def _collect_rows(work: Work, cycle: Cycle) -> Outcome:
-    """Turn feedback into lines to learn from, and into items to score on; what is written already stays."""
-    folder, store = work.cycle_folder(cycle), work.registry.store
-    task, config = work.declared()
-    checks = feedback_checks(task.source.read(config.limit), task.noun)
-    limit_access(share=False)
-    if not (folder / FEEDBACK).is_file():
-        grade_unrated(store, fit_grader(store), most=_GRADED)
-        _write(folder, LABELLED, labelled_rows(collect_answers(store).values(), task.output, checks))
-        _write(folder, FEEDBACK, learned_lines(feedback_rows(store, checks=checks or None).lines))
-    learned, labelled = (_count_lines(folder / name) for name in (FEEDBACK, LABELLED))
-    reason = (
-        f"Feedback gives {counted(learned, 'line')} to learn from and {counted(labelled, 'item')} to score on."
-        if learned or labelled
-        else "There is no feedback that could be learned from."
+    return Outcome(
+        "questions", f"{text[0].upper()}{text[1:]}.", {"covers": {"documents": len(documents)}, "proposed": proposed}
     )
-    evidence = {"feedback_rows": learned, "labelled_items": labelled, "feedback_sha256": sha256(folder / FEEDBACK)}
-    return Outcome("rows", reason, evidence)
 
 
 def _train(work: Work, cycle: Cycle) -> Outcome:
@@ -154,7 +134,7 @@ def _start(work: Work, cycle: Cycle) -> None:
     }
     if not comparison.cross_fitted(champion):  # the gate needs items that both have never seen
         update["splits"] = config.splits.model_copy(update={"folds": 1})
-    if (work.workspace / config.runs.expanduser() / work.task).resolve() != work.folder.resolve():
+    if (work.workspace / config.runs_here / work.task).resolve() != work.folder.resolve():
         update["runs"] = work.folder.parent.resolve()
     ledger = champion.run / LEDGER
     changed = cycle.memory.get("signal") == "model"  # its old answers are not those that it would give now
@@ -165,73 +145,6 @@ def _start(work: Work, cycle: Cycle) -> None:
         identifier=cycle_name(cycle),
         answers=ledger if ledger.is_file() and not changed else None,
     )
-
-
-def _compare(work: Work, cycle: Cycle) -> Outcome:
-    """Let champion and challenger answer the same items: held-out ones, and those that people labelled since."""
-    memory, folder = cycle.memory, work.cycle_folder(cycle)
-    if memory["challenger"] is None:
-        return Outcome("compared", "There is nothing to compare.", {"pairs": 0})
-    versions = {comparison.CHAMPION: memory["champion"], comparison.CHALLENGER: memory["challenger"]}
-    programs = {side: work.saved(work.registry.version(name)) for side, name in versions.items()}
-    task, config = work.declared()
-    old = _unchanged(programs[comparison.CHAMPION].run / datasets.DOCUMENTS, folder / DOCUMENTS)
-    held_out = comparison.read_items(work.run_folder(cycle), "test")
-    new = comparison.unseen(held_out, programs.values(), groups=True)
-    given, why_not = comparison.labelled_items(task, config.limit, folder / LABELLED)
-    labelled = comparison.unseen(given, programs.values(), groups=False)
-    items = list({str(item.id): item for item in (*new, *labelled)}.values())
-    predictions = comparison.answers(work, programs, items, folder / "comparison") if items else []
-    folds = {side: comparison.cross_fitted(program, old) for side, program in programs.items()}
-    if all(folds.values()):
-        predictions += [{**row, "arm": side} for side, rows in folds.items() for row in rows]
-    pairs = comparison.pair_up(predictions, old)
-    limit_access(share=False)
-    comparison.write_pairs(folder / PAIRS, pairs)
-    same_model = len({program.config.models.student for program in programs.values()}) == 1
-    cheaper = comparison.is_cheaper(predictions, same_model=same_model)
-    seen = len(held_out) - len(new)
-    rest = f" (one of them has learned from {counted(seen, 'other')})" if seen else ""
-    crossed = len(pairs) - len(items) if all(folds.values()) else 0
-    more = f"; in the folds of their runs, their arms answered {counted(crossed, 'item')}" if crossed else ""
-    reason = (
-        f"{versions[comparison.CHAMPION]} and {versions[comparison.CHALLENGER]} answered "
-        f"{counted(len(new), 'held-out item')}{rest} and {counted(len(labelled), 'item')} that people labelled{more}."
-    )
-    evidence: dict[str, Any] = {
-        "pairs": len(pairs),
-        "cheaper": cheaper,
-        "held_out": len(new),
-        "labelled": len(labelled),
-    }
-    if why_not:
-        evidence["labels_not_used"] = why_not
-        reason = f"{reason} People's labels were not used: {why_not}"
-    return Outcome("compared", reason, evidence)
-
-
-def _unchanged(before: Path, now: Path) -> frozenset[str] | None:
-    """The documents, or other groups, that are in both files with one hash; None where one was not written."""
-    earlier, later = read_documents(before), read_documents(now)
-    if earlier is None or later is None:
-        return None
-    return frozenset(name for name, value in later.items() if earlier.get(name) == value)
-
-
-def _decide(work: Work, cycle: Cycle) -> Outcome:
-    """The gate."""
-    memory = cycle.memory
-    if memory["challenger"] is None:
-        return Outcome("decided", "There is no challenger.", {"verdict": "reject"})
-    pairs = comparison.read_pairs(work.cycle_folder(cycle) / PAIRS)
-    decision = decide(pairs, work.plan.policy, cheaper=memory["cheaper"])
-    reason = decision.reason
-    if not pairs:
-        reason += (
-            f" {memory['champion']} has learned from all that is labelled: label questions that are new to it, or "
-            "compile the champion with --splits.folds 1."
-        )
-    return Outcome("decided", reason, {"verdict": decision.verdict, **decision.evidence()})
 
 
 def _go_on(work: Work, cycle: Cycle) -> Outcome:
@@ -246,16 +159,3 @@ def _go_on(work: Work, cycle: Cycle) -> Outcome:
     if work.plan.promote == "ask":
         return Outcome("waiting", f"{challenger} waits for a person's approval. {decided}")
     return Outcome("shadow", f"{challenger} goes on by itself. {decided}")
-
-
-def _write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / name, jsonl_text(rows))
-    except OSError as error:
-        raise SetupError(f"{folder / name} cannot be written: {error.strerror or error}.") from error
-    return folder / name
-
-
-def _count_lines(path: Path) -> int:
-    return len(path.read_text(encoding="utf-8").splitlines())

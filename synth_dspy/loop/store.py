@@ -36,6 +36,7 @@ _KEYS: dict[type[Any], Key] = {  # what a record is unique by, in the order of i
 }
 _INDEXED: dict[type[Any], Key] = {Request: ("version", "person"), Feedback: ("request", "rater")}
 _METADATA = sa.MetaData()
+_LOCK = 0x5D59  # any number that others of the database's users are not likely to take
 
 
 def _table(kind: type[Any]) -> sa.Table:
@@ -53,6 +54,8 @@ def _table(kind: type[Any]) -> sa.Table:
 
 
 _TABLES: dict[type[Any], sa.Table] = {kind: _table(kind) for kind in _KEYS}
+_VALUE = _TABLES[Feedback].c.body["value"].as_string()
+_IS_BETTER = _TABLES[Feedback].c.body["kind"].as_string() == "better"
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in _KEYS}
 
 
@@ -88,6 +91,8 @@ class Store:
             if engine.dialect.name == "sqlite":
                 sa.event.listen(engine, "connect", _set_up_sqlite)
             with engine.begin() as connection:
+                if engine.dialect.name == "postgresql":  # where "if not exists" fails if two processes make one at once
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
                 for table in _TABLES.values():  # "if not exists": another process may be making them too
                     connection.execute(CreateTable(table, if_not_exists=True))
                     for index in table.indexes:
@@ -182,8 +187,18 @@ class Store:
             bodies = list(connection.execute(query).scalars())
         return [_ADAPTERS[Request].validate_python(body) for body in reversed(bodies)]
 
-    def delete(self, reason: str, by: str, *, request: str | None = None, person: str | None = None) -> Deletion:
-        """Delete a request with its feedback, or all that a person asked or thought; the deletion is recorded.
+    def delete(
+        self,
+        reason: str,
+        by: str,
+        *,
+        request: str | None = None,
+        person: str | None = None,
+        document: str | None = None,
+    ) -> Deletion:
+        """Delete a request, all that a person asked or thought, or all requests that name a document as an input.
+
+        Feedback on what is deleted goes with it, and comparisons of other answers with it. The deletion is recorded.
 
         Returns:
             What was deleted, by ids, so that what was learned from it can be looked up.
@@ -191,9 +206,15 @@ class Store:
         requests, feedback = _TABLES[Request], _TABLES[Feedback]
         with self._engine.begin() as connection:
             mine = requests.c.task == self.task
-            wanted = requests.c.id == request if request is not None else requests.c.person == person
-            asked = list(connection.execute(sa.select(requests.c.id).where(mine, wanted)).scalars())
-            theirs: sa.ColumnElement[bool] = feedback.c.request.in_(asked)
+            if document is None:
+                wanted = requests.c.id == request if request is not None else requests.c.person == person
+                asked = list(connection.execute(sa.select(requests.c.id).where(mine, wanted)).scalars())
+            else:
+                bodies = connection.execute(sa.select(requests.c.body).where(mine)).scalars()
+                asked = [str(body["id"]) for body in bodies if document in body["inputs"].values()]
+            theirs: sa.ColumnElement[bool] = sa.or_(
+                feedback.c.request.in_(asked), sa.and_(_IS_BETTER, _VALUE.in_(asked))
+            )
             if person is not None:
                 theirs = sa.or_(theirs, feedback.c.rater == person)
             about = sa.and_(feedback.c.task == self.task, theirs)
@@ -201,20 +222,26 @@ class Store:
             connection.execute(feedback.delete().where(about))
             connection.execute(requests.delete().where(mine, requests.c.id.in_(asked)))
             record = Deletion(now(), by, reason, tuple(asked), tuple(given))
-            connection.execute(_TABLES[Deletion].insert(), self._row(connection, record))
+            if asked or given:
+                connection.execute(_TABLES[Deletion].insert(), self._row(connection, record))
         return record
 
     def forget(self, before: datetime) -> int:
-        """Delete requests that are older than the retention allows, but not those that somebody gave feedback on.
+        """Delete requests that are older than the retention allows, but not those that somebody gave feedback on, nor
+        those that somebody preferred to another.
 
         Returns:
             How many.
         """
         requests, feedback = _TABLES[Request], _TABLES[Feedback]
-        rated = sa.select(feedback.c.request).where(feedback.c.task == self.task)
+        mine = feedback.c.task == self.task
+        rated, preferred = sa.select(feedback.c.request).where(mine), sa.select(_VALUE).where(mine, _IS_BETTER)
         with self._engine.begin() as connection:
             old = requests.delete().where(
-                requests.c.task == self.task, requests.c["at"] < _time(before), requests.c.id.not_in(rated)
+                requests.c.task == self.task,
+                requests.c["at"] < _time(before),
+                requests.c.id.not_in(rated),
+                requests.c.id.not_in(preferred),
             )
             return int(connection.execute(old).rowcount)
 

@@ -16,10 +16,12 @@ from synth_dspy.core.run import jsonl_text
 from synth_dspy.core.text import as_text
 from synth_dspy.loop.comparison import read_items
 from synth_dspy.loop.cycle import Cycle, Cycles
+from synth_dspy.loop.mlflow import track_store
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import Version
-from synth_dspy.loop.steps import DOCUMENTS, make_steps
-from synth_dspy.loop.work import CYCLES, Work, read_documents
+from synth_dspy.loop.steps import make_steps
+from synth_dspy.loop.watch import promoted_by_hand
+from synth_dspy.loop.work import CYCLES, DOCUMENTS, Work, read_documents
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.resources import open_embedder
@@ -65,7 +67,10 @@ class Loop:
         try:
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode("ascii"), 0)
-            return self._turn(by, reason)
+            try:
+                return self._turn(by, reason)
+            finally:
+                track_store(self.work.registry.store, self.work.say)
         finally:
             os.close(lock)
 
@@ -83,6 +88,9 @@ class Loop:
         if by is not None:
             self.work.champion()  # an error before there is a cycle
             cycle = self.cycles.open(by, reason or "A person wants a cycle now.")
+        elif (begun := promoted_by_hand(self.work)) is not None:
+            text = f"A person made {begun['challenger']} the champion; it is watched like any other."
+            cycle = self.cycles.open("loop", text, begun)
         else:
             self._monitor = self._monitor or make_monitor(self.work)
             raised = alarms(self._monitor.look())
@@ -125,9 +133,8 @@ def _documents_before(work: Work) -> Mapping[str, str]:
     """
     champion = work.champion()
     cycles = Cycles(work.registry.store, {}).all()
-    places = [Path(champion.run) / datasets.DOCUMENTS]
-    if cycles and cycles[-1].transitions[0].at > champion.created:
-        places.insert(0, work.cycle_folder(cycles[-1]) / DOCUMENTS)
+    later = [cycle for cycle in reversed(cycles) if cycle.transitions[0].at > champion.created]
+    places = [*(work.cycle_folder(cycle) / DOCUMENTS for cycle in later), Path(champion.run) / datasets.DOCUMENTS]
     first = work.folder / CYCLES / f"documents-{champion.id}.jsonl"
     for place in (*places, first):
         if (documents := read_documents(place)) is not None:

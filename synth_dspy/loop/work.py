@@ -21,7 +21,8 @@ from synth_dspy.pipeline.datasets import hash_knowledge
 from synth_dspy.pipeline.saved_files import Saved, read_saved
 from synth_dspy.pipeline.trust import Caller
 
-CYCLES = "cycles"
+CYCLES, DOCUMENTS = "cycles", "documents.jsonl"
+"""The folder of the cycles, and in a cycle's folder the hashes of the documents as it found them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,12 @@ class Plan:
         policy: of the gate.
         rate: probability that a cycle is opened although nothing changed, over all signals together, and that a
             champion that is as good as the one before is rolled back.
-        requests: answers that a challenger gives in shadow, then as a share, and a new champion under watch, before the
-            next step; 0: none are waited for.
+        requests: answers that a challenger gives in shadow, then as a share, before the next step; 0: none are waited
+            for.
+        watched: answers of a new champion that are watched; 0: none.
+        copies: whether the champion before answers copies of these, so that the two are compared on the same requests.
         share: of the traffic, that a challenger gets after the shadow.
-        patience_h: hours that each of these steps waits for traffic.
+        patience_h: hours that each of these steps waits for traffic, and the gate for labels.
         canaries: questions that the champion is asked again each day; None: 20 where its model is hosted, else none.
         limits: `max_usd` and `max_minutes` of a cycle's run, and of the comparison that follows it.
     """
@@ -49,8 +52,10 @@ class Plan:
     policy: Policy = field(default_factory=Policy)
     rate: float = RATE
     requests: int = 100
+    watched: int = 2000
+    copies: bool = True
     share: float = 0.2
-    patience_h: float = 24.0
+    patience_h: float = 168.0
     canaries: int | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
 
@@ -113,8 +118,8 @@ def cycle_name(cycle: Cycle) -> str:
 
 
 def read_program(run: Path, arm: str, caller: Caller) -> Saved:
-    """A saved program that will also be scored."""
-    return read_saved(run / "programs" / arm, caller, roles=("student", "judge", "embedder"))
+    """A saved program that will also be scored, and whose run's settings the next training takes."""
+    return read_saved(run / "programs" / arm, caller, roles=("student", "teacher", "judge", "embedder"))
 
 
 def read_documents(path: Path) -> dict[str, str] | None:

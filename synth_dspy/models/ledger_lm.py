@@ -102,17 +102,19 @@ class LedgerEngine:
 
     async def acomplete(self, request: lm15.Request) -> lm15.Response:
         call, request = self._begin(request)
-
-        async def ask() -> ModelCall:
-            with self._budget.spending((call.role, call.model)) as count:
-                if hasattr(self.inner, "submit"):
-                    return count(await asyncio.wrap_future(self.inner.submit(request, call, self.ledger)))
-                with self._attempt(call) as result:
-                    result.append(await self.inner_async.complete(request))
-                return count(self._record(call, result))
-
-        done, cached = await self.ledger.aanswer(call.key, ask) if self.ledger else (await ask(), False)
+        if self.ledger is None:
+            return _response(await self.ask_async(request, call), request, from_ledger=False)
+        done, cached = await self.ledger.aanswer(call.key, lambda: self.ask_async(request, call))
         return _response(done, request, from_ledger=cached)
+
+    async def ask_async(self, request: lm15.Request, call: ModelCall) -> ModelCall:
+        """Make a call that is not in the ledger; returns it answered and committed."""
+        with self._budget.spending((call.role, call.model)) as count:
+            if hasattr(self.inner, "submit"):
+                return count(await asyncio.wrap_future(self.inner.submit(request, call, self.ledger)))
+            with self._attempt(call) as result:
+                result.append(await self.inner_async.complete(request))
+            return count(self._record(call, result))
 
     def require_price(self, model: str) -> None:
         """Check that what a model costs is known, if the ledger's budget is limited; engines of this process are free.

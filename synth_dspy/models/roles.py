@@ -2,7 +2,7 @@
 
 `embedded/<name or path>` is served in this process; anything else is as for dspy.LM. Chat models behind
 OpenAI-compatible servers (`openai/<name>`, or any name with `api_base`) use this package's HTTP engine, the others
-(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` is Amazon Bedrock, through boto3.
+(`ollama_chat/...`, `gemini/...`, ...) DSPy's. `bedrock/...` and `sagemaker/...` (an endpoint) are AWS's, through boto3.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.protocols import Embedder
+    from synth_dspy.models.cluster.cluster import Cluster
     from synth_dspy.models.embedder import Vectors
 
 EMBEDDED = "embedded/"
@@ -45,13 +46,16 @@ def embedded_options() -> frozenset[str]:
     return EmbeddedEngine.supported_params | {"n", "rollout_id"} | set(SERVER_SETTINGS)
 
 
-def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any) -> dspy.LM:
+def lm_for(
+    model: str, *, role: str, ledger: Ledger | None = None, cluster: Cluster | None = None, **params: Any
+) -> dspy.LM:
     """The LM of a role; its calls go through `ledger`.
 
     Args:
         model: the model string.
         role: student, teacher or judge, recorded with every call.
         ledger: None: no caching.
+        cluster: whose workers make the calls; None: this process does.
         params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
             `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
             unencrypted to another machine), `timeout` in seconds, `connections` (maximum concurrent requests),
@@ -76,15 +80,21 @@ def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any
         make = _embedded_lm
     elif prefix == "openai" or ("api_base" in params and prefix not in OWN_API):
         make = _http_lm
-    elif prefix == "bedrock":
-        make = _bedrock_lm
+    elif prefix in ("bedrock", "sagemaker"):
+        make = _aws_lm
     else:
         make = _dspy_lm
+    sent = {name: value for name, value in params.items() if name != "provider"}  # which trains, and stays here
     try:
-        return make(model, role, ledger, params)
+        lm = make(model, role, ledger, params)
     except (LMError, ValueError) as error:
         why = mask_message(" ".join(str(error).split()))
         raise SetupError(f"The {role} model {model} cannot be set up: {why}.") from error
+    if cluster is not None and "batch" not in sent:  # a batch job is one for all calls
+        from synth_dspy.models.cluster.engine import ClusterEngine
+
+        lm.engine.inner = ClusterEngine(cluster, lm.engine.inner, model, role, sent)
+    return lm
 
 
 def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
@@ -126,9 +136,10 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     return LedgerLM(model, engine=wrapped, portable={"api_base": without_credentials(api_base)}, **params)
 
 
-def _bedrock_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
+def _aws_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:
     from synth_dspy.models.bedrock.engine import AsyncBedrockEngine, BedrockEngine
     from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
+    from synth_dspy.models.sagemaker import SageMakerEngine
 
     for name in ("api_key_name", "allow_http"):  # credentials are the standard chain's, and are never sent
         params.pop(name, None)
@@ -137,7 +148,7 @@ def _bedrock_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, 
     settings["price"] = given_price(params.pop("price", None), role)
     address = params.pop("api_base", None)
     batch = params.pop("batch", None)
-    engine: Any = BedrockEngine(endpoint=address, **settings)
+    engine: Any = (SageMakerEngine if model.startswith("sagemaker/") else BedrockEngine)(endpoint=address, **settings)
     if batch is not None:
         from synth_dspy.models.bedrock.batch import BatchEngine
 
@@ -270,6 +281,9 @@ def check(lm: dspy.LM) -> None:
     from synth_dspy.core.usage import unit
 
     engine = lm.engine
+    if lm.model.startswith(EMBEDDED) and hasattr(engine.inner, "check"):
+        engine.inner.check(lm.model)
+        return
     if lm.model.startswith(EMBEDDED):
         from synth_dspy.models.embedded.generation import PipelineError
         from synth_dspy.models.embedded.precision import ENVIRONMENT, precision
@@ -294,6 +308,16 @@ def check(lm: dspy.LM) -> None:
             lm.copy(engine=probe_engine)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
+
+
+def describe_engine(lm: dspy.LM) -> str | None:
+    """One line about which engine serves an embedded model, and why; None for any other model."""
+    if not lm.model.startswith(EMBEDDED):
+        return None
+    from synth_dspy.models.embedded.backend import describe
+    from synth_dspy.models.weights.registry import resolve
+
+    return describe(resolve(lm.model.removeprefix(EMBEDDED)), lm.model)
 
 
 def token_embedder(model: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, get_type_hints
 
@@ -13,13 +14,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from synth_dspy.core.config import METHODS, WITHOUT_PPO
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
+from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
+from synth_dspy.models.cluster.process import at_once
+from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
+from synth_dspy.pipeline.generators import Generator
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
@@ -131,8 +136,11 @@ def compile_arms(
     resources: Resources,
     objective: Metric,
     provider: LocalProvider,
+    generators: Mapping[str, Generator],
 ) -> tuple[dict[str, dspy.Module], list[ArmFacts]]:
     """Programs by arm, and how each arm was made; an arm that fails is reported, and the others go on.
+
+    Arms that train weights are compiled side by side if a cluster has the resources.
 
     Args:
         context: the run.
@@ -141,53 +149,88 @@ def compile_arms(
         resources: for the optimizers and programs.
         objective: the metric that optimizers maximise.
         provider: trains the student; its progress is shown.
+        generators: of the arms that have another student.
 
     Raises:
         SetupError: a failure that would stop every arm: no endpoint, no room on the disk.
     """
-    programs: dict[str, dspy.Module] = {}
-    described = []
+    made: dict[str, tuple[dspy.Module | None, ArmFacts]] = {}
+    tuned: dict[str, dspy.Module] = {}
+
+    def compile_one(name: str, progress: Callable[[int, int], None] | None) -> None:
+        other = generators.get(name)
+        shown = replace(resources if other is None else other.resources(resources), tuned=dict(tuned))
+        made[name] = _compile_arm(context, name, rows, shown, objective, provider, progress, other)
+        program = made[name][0]
+        if program is not None and saved.tuned_model(program, shown.student) is not None:
+            tuned[name] = program
+
+    trained = [name for name in names if trains_weights(context.task.optimizers[name])]
+    together = min(len(trained), at_once(provider.cluster))
     for name in names:
-        with context.bars.bar(f"arm: {name}", None) as bar:
-            provider.progress = bar.reach
-            program = context.task.program(resources)
-            program.set_lm(resources.student)
-            optimizer, began, failed = None, time.perf_counter(), None
-            with context.ledger.unit(station="arms", arm=name):
-                try:
-                    optimizer = context.task.optimizers[name](resources, objective)
-                    compiled = program
-                    if optimizer is not None:
-                        compiled = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
-                    context.ledger.budget.check()  # an optimizer may take calls that were refused for failed ones
-                    if saved.tuned_model(compiled, resources.student) is None:
-                        _refuse_tuned_elsewhere(compiled)
-                        compiled.set_lm(resources.student)
-                    saved.save(context.run, name, compiled, context.config, context.workspace)
-                    programs[name] = program = compiled
-                    if (wrong := getattr(objective, "failure", None)) is not None:
-                        raise wrong
-                except SetupError:
-                    raise
-                except Exception as error:
-                    context.ledger.budget.check()
-                    if (wrong := getattr(objective, "failure", None)) is not None:
-                        raise wrong from error
-                    failed = explain_failure(error)
-                    log.warning("arm %s failed", name, exc_info=error)
-                    context.bars.say(f"{name} failed: {failed}")
-            described.append(
-                ArmFacts(
-                    name=name,
-                    optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
-                    description=_description(optimizer),
-                    compile_seconds=time.perf_counter() - began,
-                    demos=sum(len(predictor.demos) for predictor in program.predictors()),
-                    failed=failed,
-                    training=None if failed else _training(program, resources.student),
-                )
-            )
-    return programs, described
+        if together >= 2 and name in trained:
+            if name in made:
+                continue
+            with context.bars.bar(f"arms: {', '.join(trained)}", len(trained)) as bar:
+                for outcome in Executor(together).map(lambda name: compile_one(name, None), trained, progress=bar):
+                    outcome.unwrap()
+        else:
+            with context.bars.bar(f"arm: {name}", None) as bar:
+                compile_one(name, bar.reach)
+    programs = {name: program for name in names if (program := made[name][0]) is not None}
+    return programs, [made[name][1] for name in names]
+
+
+def _compile_arm(
+    context: Context,
+    name: str,
+    rows: Mapping[str, Sequence[dspy.Example]],
+    resources: Resources,
+    objective: Metric,
+    provider: LocalProvider,
+    progress: Callable[[int, int], None] | None,
+    other: Generator | None,
+) -> tuple[dspy.Module | None, ArmFacts]:
+    """The program of an arm, None if it failed, and how it was made."""
+    provider.progress = progress
+    config = context.config if other is None else other.config
+    program = context.task.program(resources)
+    program.set_lm(resources.student)
+    optimizer, began, failed = None, time.perf_counter(), None
+    with dspy.context(lm=resources.student), context.ledger.unit(station="arms", arm=name):
+        try:
+            optimizer = context.task.optimizers[name](resources, objective)
+            compiled = program
+            if optimizer is not None:
+                compiled = optimizer.compile(program, trainset=rows["train"], valset=rows["dev"])
+            context.ledger.budget.check()  # an optimizer may take calls that were refused for failed ones
+            if saved.tuned_model(compiled, resources.student) is None:
+                _refuse_tuned_elsewhere(compiled)
+                compiled.set_lm(resources.student)
+            saved.save(context.run, name, compiled, config, context.workspace)
+            program = compiled
+            if (wrong := getattr(objective, "failure", None)) is not None:
+                raise wrong
+        except SetupError:
+            raise
+        except Exception as error:
+            context.ledger.budget.check()
+            if (wrong := getattr(objective, "failure", None)) is not None:
+                raise wrong from error
+            failed = explain_failure(error)
+            log.warning("arm %s failed", name, exc_info=error)
+            context.bars.say(f"{name} failed: {failed}")
+    facts = ArmFacts(
+        name=name,
+        optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
+        description=_description(optimizer),
+        compile_seconds=time.perf_counter() - began,
+        demos=sum(len(predictor.demos) for predictor in program.predictors()),
+        failed=failed,
+        training=None if failed else _training(program, resources.student),
+        model=None if other is None else other.model,
+    )
+    return (None if failed else program), facts
 
 
 def _refuse_tuned_elsewhere(program: dspy.Module) -> None:
@@ -217,4 +260,4 @@ def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
 def _training(program: dspy.Module, student: dspy.LM) -> TrainingFacts | None:
     """Facts about an arm's training; None for an arm that was not trained."""
     model = saved.tuned_model(program, student)
-    return None if model is None else training_facts(model.parent)
+    return None if model is None or not (model.parent / SPEC).is_file() else training_facts(model.parent)

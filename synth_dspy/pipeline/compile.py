@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,10 +27,19 @@ from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to
 from synth_dspy.core.ledger_file import LEDGER, copy_answers
 from synth_dspy.core.progress import Bars
+from synth_dspy.core.s3.address import Address, address_of
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.pipeline.tracking import track_run, tracking_uri
-from synth_dspy.pipeline.trust import ROLES, Caller, find_trusted_workspace, links_out, restrict_config, run_settings
+from synth_dspy.pipeline.trust import (
+    LOCAL,
+    ROLES,
+    Caller,
+    find_trusted_workspace,
+    links_out,
+    restrict_config,
+    run_settings,
+)
 
 if TYPE_CHECKING:
     import dspy
@@ -194,14 +203,16 @@ def start(
     Raises:
         SetupError: a setting or the task is wrong; a run that fails before any model call leaves no folder.
     """
-    run = runs.start(here / config.runs.expanduser(), name, config, here, identifier)
+    destination = address_of(config.runs)
+    run = runs.start(here / config.runs_here, name, config, here, identifier)
+    copy = destination and destination / name / run.id
     if answers is not None:
         copy_answers(answers, run.folder / LEDGER, "synthesis")
     if task is not None:
         run.in_memory = True
         run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
-        return _finish(here, run, config, task, typed)
+        return _finish(here, run, config, task, typed, copy)
     except (SetupError, AwaitingReview):
         if not run.begun:  # no call was answered, so there is nothing to resume
             runs.discard(run)
@@ -221,7 +232,7 @@ def resume_run(
 
     Args:
         name: its task's.
-        given: its id in `folder` (by default the workspace's own runs), or the path of its folder.
+        given: its id in `folder` (by default the workspace's own runs), or the path of its folder; either may be in S3.
         folder: the folder of runs.
         caller: what a run that somebody else started is allowed.
         typed: the command, for the report.
@@ -230,6 +241,10 @@ def resume_run(
     Raises:
         SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
     """
+    destination = address_of(folder)
+    copy = address_of(given) or (destination and destination / name / given)
+    if copy is not None:
+        given, folder = str(_fetch_run(copy, workspaces.find_workspace())), None
     path = Path(given).expanduser().resolve()
     by_path = os.sep in given or (path / runs.CONFIG).is_file()
     if by_path and not (path / runs.CONFIG).is_file():
@@ -242,10 +257,12 @@ def resume_run(
     if by_path and task != name and task in workspaces.task_names(here):
         raise SetupError(f"{path} is a run of {task}: resume it with {command(f'compile {task}')} --resume {given}.")
     model = compile_settings(workspaces.task_file(here, name))
-    kept_in = Path(folder or model().runs).expanduser()
+    kept_in = Path(folder or model().runs_here).expanduser()
     run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
     run.resume_command = shlex.join([*shlex.split(run.resume_command), *caller.arguments()])
     own = runs.is_own(run, here)
+    if own and copy is None and (copy := _copy_of(run, config.runs)) is not None:
+        _bring_up_to_date(copy, run.folder)
     config = restrict_config(
         config,
         caller,
@@ -257,21 +274,52 @@ def resume_run(
         further=[] if own else [*further, *run_settings(config, here), *links_out(run.folder, run.folder)],
     )
     limit_access_to(run.folder, share=config.share)
+    config = caller.executing(config, default=config.executor if own else LOCAL)
     config = config.model_copy(update=dict(limits or {}))
     if own:  # the index of a run that was moved is next to it
         kept_in = path.parents[1] if by_path and task == name else kept_in
         kept_in = kept_in.relative_to(here) if kept_in.is_relative_to(here) else kept_in
         config = config.model_copy(update={"runs": kept_in})
-    return _finish(here, run, config, None, typed)
+    return _finish(here, run, config, None, typed, copy)
 
 
 def _resume_in_memory(folder: Path, here: Path, task: Task | None) -> Run:
     """Resume a run of a task that no file declares."""
-    folder = folder.expanduser().resolve()
+    copy = address_of(folder)
+    folder = folder.expanduser().resolve() if copy is None else _fetch_run(copy, here)
     run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
     run.resume_command, run.in_memory = _call(run), True
     limit_access(share=config.share)
-    return _finish(here, run, config, task, f"{CALL}...)")
+    return _finish(here, run, config, task, f"{CALL}...)", copy or _copy_of(run, config.runs))
+
+
+def _copy_of(run: runs.Run, destination: Path) -> Address | None:
+    """Where a run's copy in S3 is; None if its destination is a folder."""
+    address = address_of(destination)
+    return address and address / run.task / run.id
+
+
+def _fetch_run(copy: Address, here: Path) -> Path:
+    """The folder of a run in S3 among the workspace's own runs, up to date.
+
+    Raises:
+        SetupError: there is no such run.
+    """
+    *_, task, identifier = ("", *copy.key.split("/"))
+    if not task or {task, identifier} & {".", ".."}:
+        raise SetupError(f"{copy} is not a run: name it as s3://bucket/runs/<task>/<id>.")
+    folder = here / "runs" / task / identifier
+    _bring_up_to_date(copy, folder)
+    return folder
+
+
+def _bring_up_to_date(copy: Address, folder: Path) -> None:
+    from synth_dspy.core.s3.client import open_store
+    from synth_dspy.core.s3.runs import bring_up_to_date
+
+    bars = Bars()
+    with bars.status("fetching the run from S3"):
+        bring_up_to_date(copy, folder, open_store(), bars.say)
 
 
 def _call(run: runs.Run) -> str:
@@ -279,9 +327,14 @@ def _call(run: runs.Run) -> str:
     return f"{CALL}..., resume={str(run.folder.resolve())!r})"
 
 
-def _finish(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
+def _finish(
+    here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str, copy: Address | None = None
+) -> Run:
+    """Run every stage; `copy` is the run's copy in S3, which is kept up to date."""
+    if copy is not None and not run.in_memory:
+        run.resume_command = run.resume_command.replace(shlex.quote(str(run.folder.resolve())), shlex.quote(str(copy)))
     try:
-        return _run(here, run, config, task, typed)
+        return _run(here, run, config, task, typed, copy)
     except SetupError as error:
         if not run.begun or run.resume_command in str(error):
             raise
@@ -290,12 +343,13 @@ def _finish(here: Path, run: runs.Run, config: CompileConfig, task: Task | None,
         raise KeyboardInterrupt(f"stopped; no answered call is lost; to resume: {run.resume_command}") from None
 
 
-def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str) -> Run:
+def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str, copy: Address | None) -> Run:
     bars = Bars()
     quiet_libraries()
     with bars.status("loading libraries"):
         from synth_dspy.core.budget import Budget
         from synth_dspy.core.ledger import Ledger
+        from synth_dspy.core.s3.mirror import mirrored
         from synth_dspy.models.ledger_lm import keep_no_calls
         from synth_dspy.pipeline.defaults import complete
         from synth_dspy.pipeline.experiment import Experiment
@@ -304,7 +358,15 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
     budget = Budget(config.max_usd, config.max_minutes)
-    with Ledger(run.folder / LEDGER, resume_command=run.resume_command, budget=budget) as ledger:
+    with ExitStack() as stack:
+        # Outside the ledger, so that what is answered while it closes is copied too.
+        mirror = None
+        if copy is not None:
+            mirror = stack.enter_context(mirrored(copy, run.folder, bars.say, begun=lambda: run.begun))
+        ledger = stack.enter_context(Ledger(run.folder / LEDGER, resume_command=run.resume_command, budget=budget))
+        if mirror is not None:
+            mirror.start(ledger)
+            run.after_stage = mirror.renew_soon
         experiment = Experiment(here, whole, config, run, ledger, bars, typed)
         experiment.compile()
     if tracking_uri() is not None:

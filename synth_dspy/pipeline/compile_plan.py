@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from synth_dspy.core.config import Models
@@ -13,13 +13,21 @@ from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline.arms import trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
+from synth_dspy.pipeline.generators import Generator, Outside
 from synth_dspy.pipeline.plan import Rate, Step, describe, former_rate
 
 CALLS_PER_PROMPT_ARM = 4
 """Answers to each validation question while prompts are chosen, where no former run says otherwise."""
 
 
-def describe_compile(context: Context, names: Sequence[str], folds: Sequence[Splits], *, again: bool) -> str:
+def describe_compile(
+    context: Context,
+    names: Sequence[str],
+    folds: Sequence[Splits],
+    *,
+    again: bool,
+    generators: Mapping[str, Generator],
+) -> str:
     """The plan of a compile, as a paragraph.
 
     Args:
@@ -27,17 +35,24 @@ def describe_compile(context: Context, names: Sequence[str], folds: Sequence[Spl
         names: its arms, the baseline included.
         folds: the splits whose held-out questions are scored.
         again: whether the arms are compiled once more, on all labels.
+        generators: of the arms that have another student.
     """
     config, task = context.config, context.task
     runs = former_runs(context.run.folder)
     weights = [name for name in names if trains_weights(task.optimizers[name])]
-    prompts = [name for name in names[1:] if name not in weights]
+    baseline = task.optimizers[names[0]]
+    declared = [name for name in names if (arm := task.optimizers[name]) is baseline or isinstance(arm, Outside)]
+    students = {"student": config.models, **{each.model: each.config.models for each in generators.values()}}
+    arms = {
+        student: [name for name in names if (generators[name].model if name in generators else "student") == student]
+        for student in students
+    }
     rounds = len(folds) + again
     labelled = sum(len(fold["test"].labelled) for fold in folds)
     held_out = min(context.bound("held_out"), labelled) if labelled else context.bound("candidates")
     candidates = context.bound("candidates") if _synthesises(task, config.synthesis.train_on) else 0
     many = config.concurrency
-    prices = {role: price_of(config.models, role) for role in ("student", "teacher", "judge")}
+    prices = {role: price_of(config.models, role) for role in ("teacher", "judge")}
     chosen = former_rate(runs, station="arms", role="student")
     if not chosen.measured:
         chosen = Rate(per_item=CALLS_PER_PROMPT_ARM * context.bound("validation"))
@@ -49,15 +64,13 @@ def describe_compile(context: Context, names: Sequence[str], folds: Sequence[Spl
             prices["teacher"],
             many,
         ),
-        Step("choice of prompts, student", len(prompts) * rounds, chosen, prices["student"], many),
-        Step(
-            "evaluation, student",
-            len(names) * held_out,
-            former_rate(runs, station="evaluation", role="student"),
-            prices["student"],
-            many,
-        ),
     ]
+    for student, models in students.items():
+        prompts = [name for name in arms[student] if name not in weights and name not in declared]
+        price = price_of(models, "student")
+        steps.append(Step(f"choice of prompts, {student}", len(prompts) * rounds, chosen, price, many))
+        rate = former_rate(runs, station="evaluation", role="student")
+        steps.append(Step(f"evaluation, {student}", len(arms[student]) * held_out, rate, price, many))
     if config.models.judge != "reference":
         rate = former_rate(runs, station="evaluation", role="judge")
         steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))

@@ -16,7 +16,6 @@ from pathlib import Path
 import dspy
 
 from synth_dspy.core.errors import SetupError, SynthDspyError
-from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
@@ -29,6 +28,8 @@ from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.spending import spending_of
 from synth_dspy.models import roles
+from synth_dspy.models.cluster.cluster import open_cluster
+from synth_dspy.models.cluster.connecting import LOCAL
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
@@ -45,11 +46,12 @@ from synth_dspy.pipeline.folds import (
     merge_rows,
     plan_folds,
 )
+from synth_dspy.pipeline.generators import with_generators
 from synth_dspy.pipeline.proposals import with_proposed
-from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_retriever, open_role
+from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_questions, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
-from synth_dspy.training.job import start_idle_worker, stop_idle_worker
+from synth_dspy.training.job import Training, TrainingProcess, start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
 
 log = logging.getLogger("synth_dspy.pipeline.experiment")
@@ -78,7 +80,9 @@ class Experiment(Context):
 
     def __post_init__(self) -> None:
         self.programs: dict[str, dspy.Module] = {}
-        self.provider = LocalProvider(self.run.folder / "adapters", settings={"workspace": self.workspace})
+        self.provider = LocalProvider(
+            self.run.folder / "adapters", settings={"workspace": self.workspace}, start=self._trainings()
+        )
         self.provider.budget = self.ledger.budget
 
     def compile(self) -> tuple[Results, Measurements]:
@@ -89,6 +93,10 @@ class Experiment(Context):
         """
         start = time.perf_counter()
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
+        with self.bars.status("other generators"):
+            home = self.run.folder / "elsewhere"
+            self.generators = with_generators(self.task, names, self.config, home, trains_weights)
+        self.task, names = self.generators.task, self.generators.names
         if self.config.search:
             self.task, names = with_search(self.task, names)
         check_training(self.task, self.config.training.options)
@@ -102,7 +110,8 @@ class Experiment(Context):
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
-        self.say(describe_compile(self, names, scored, again=plan.final is not None))
+        again, others = plan.final is not None, self.generators.of
+        self.say(describe_compile(self, names, scored, again=again, generators=others))
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
@@ -163,6 +172,8 @@ class Experiment(Context):
             arms, failed = merge_arms([fold.arms for fold in folds], last.arms)
             row_facts = merge_rows([fold.row_facts for fold in folds], last.row_facts, len(knowledge.labelled))
             self.note(_how_scored(len(folds), self.task.noun), *failed)
+        held_out = [example for fold in folds for example in fold.rows["test"]]
+        self.note(*self.generators.note(held_out, self.task.noun))
         facts = RunFacts(
             baseline=next(iter(self.task.optimizers)),
             arms=arms,
@@ -210,7 +221,7 @@ class Experiment(Context):
         )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
-            programs, arms = compile_arms(context, names, rows, resources, objective, self.provider)
+            programs, arms = compile_arms(context, names, rows, resources, objective, self.provider, self.generators.of)
             stop_idle_worker()
         with self.run.station("evaluation"):
             kept = context is self  # the programs that the run ends with
@@ -221,17 +232,29 @@ class Experiment(Context):
                 further, references = self._evaluate_references(programs, rows, resources, judge)
         return Compiled(rows, row_facts, programs, arms, [*predictions, *further], variants, references, retained)
 
+    def _trainings(self) -> Callable[[Path], Training]:
+        """Where weights are trained."""
+        settings, aws = self.config.training, self.config.aws
+        if settings.backend == "local":
+            return TrainingProcess
+        from synth_dspy.training.sagemaker.job import SageMakerJobs
+
+        assert aws.s3 is not None  # checked with the settings
+        assert aws.role is not None
+        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say)
+
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
-        if any(trains_weights(self.task.optimizers[name]) for name in names) and not self.provider.home().exists():
+        here = self.config.executor == LOCAL and self.provider.is_local and not self.provider.home().exists()
+        if here and any(trains_weights(self.task.optimizers[name]) for name in names):
             start_idle_worker()
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
         names = self.config.models
-        # Twice as many rows as connections: while one waits to retry, another can use its connection.
         hosted = any(not getattr(names, role).startswith(roles.EMBEDDED) for role in ("student", "teacher"))
-        executor = Executor(self.config.concurrency * (2 if hosted else 1))
+        self.provider.cluster = open_cluster(self.config.executor, self.config.workers)
+        executor = open_executor(self.config, spare=hosted)
         lms: dict[str, dspy.LM | None] = {}
         with self.bars.bar("models", 4) as advance:
             for role in ("student", "teacher", "judge"):
@@ -242,7 +265,13 @@ class Experiment(Context):
                     provider = self.provider if role == "student" else None
                     lms[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
+                    if role == "student" and (engine := roles.describe_engine(lm)) is not None:
+                        self.bars.say(engine)
                 advance(1)
+            for generator in {id(each): each for each in self.generators.of.values()}.values():
+                check_model_options(generator.config.models)
+                generator.lm = open_role(generator.config, "student", self.ledger, self.provider)
+                roles.check(generator.lm)
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
@@ -281,8 +310,9 @@ class Experiment(Context):
         """
         predictions: list[Prediction] = []
         few = self.bound("with_demonstrations")
-        variants = tuned.with_demonstrations(programs, resources.student, examples, few, self.config.seed)
-        models = tuned.compared_models(programs, resources.student) if retention and self.bound("retention") else {}
+        own = {name: program for name, program in programs.items() if name not in self.generators.of}
+        variants = tuned.with_demonstrations(own, resources.student, examples, few, self.config.seed)
+        models = tuned.compared_models(own, resources.student) if retention and self.bound("retention") else {}
         retained: dict[str, Retained] = {}
         jobs = {}
         for name, program in programs.items():
@@ -302,6 +332,8 @@ class Experiment(Context):
 
     def _preload_model(self, name: str, program: dspy.Module, examples: Sequence[dspy.Example]) -> None:
         """Load an arm's embedded model before its answers are timed, unless all are in the ledger already."""
+        if self.config.executor != LOCAL:  # the workers do
+            return
         answered = {call.unit.source for call in self.ledger.calls(station="evaluation", arm=name)}
         if answered >= {str(example.id) for example in examples}:
             return

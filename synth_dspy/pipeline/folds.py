@@ -155,7 +155,7 @@ class _Cost:
         minutes, training, call = context.config.training.minutes, None, 0.0
         if all(
             model in ("reference", "") or model.startswith(EMBEDDED)
-            for model in (models.student, models.teacher, models.judge)
+            for model in (models.student, *models.compare, models.teacher, models.judge)
         ):
             parallel = _GPU_CORES if has_gpu() else cores()
             tokens = _TOKENS_A_WORD * ((context.config.words or task.words) + _WORDS_BESIDES)

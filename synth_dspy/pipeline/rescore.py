@@ -43,7 +43,7 @@ from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.compile_plan import price_of
 from synth_dspy.pipeline.defaults import with_resources
 from synth_dspy.pipeline.plan import Step, describe, former_rate
-from synth_dspy.pipeline.resources import open_role, open_saved
+from synth_dspy.pipeline.resources import open_executor, open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller, refuse_links
 from synth_dspy.training.facts import TrainingFacts
@@ -192,7 +192,7 @@ def predict(
         SetupError: a program or a model cannot be opened, or the ledger is damaged.
     """
     with Ledger(run.folder / LEDGER, resume_command=command, budget=budget) as ledger:
-        executor = Executor(config.concurrency)
+        executor = open_executor(config)
         resources = _resources(task, config, executor, ledger)
         task = with_resources(task, resources)
         judge = task.judge(resources)

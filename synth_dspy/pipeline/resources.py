@@ -19,6 +19,7 @@ from synth_dspy.core.validation import suggest
 from synth_dspy.domains.documents.opening import Collection
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
+from synth_dspy.models.cluster.cluster import open_cluster
 
 if TYPE_CHECKING:
     import dspy
@@ -38,7 +39,7 @@ def check_model_options(models: Models) -> None:
         SetupError: an option does not exist; names it and those with a similar spelling.
     """
     for role, options in models.options.items():
-        model = getattr(models, role)
+        model = role if "/" in role else getattr(models, role)
         if not model.startswith(roles.EMBEDDED):
             continue
         valid = sorted(roles.embedded_options())
@@ -64,7 +65,23 @@ def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider:
             options.setdefault(name, getattr(config.models, name))
     if role == "teacher" and config.aws.batch:
         options["batch"] = {"s3": config.aws.s3, "role": config.aws.role}
-    return roles.lm_for(model, role=role, ledger=ledger, **options)
+    return roles.lm_for(
+        model, role=role, ledger=ledger, cluster=open_cluster(config.executor, config.workers), **options
+    )
+
+
+def open_executor(config: CompileConfig, *, spare: bool = False) -> Executor:
+    """The executor for a configuration's model calls, which fills every worker of a cluster.
+
+    Args:
+        config: names the concurrency and the cluster.
+        spare: twice as many rows as connections: while one waits to retry, another can use its connection.
+
+    Raises:
+        SetupError: the cluster cannot be used.
+    """
+    cluster = open_cluster(config.executor, config.workers)
+    return Executor(config.concurrency * (cluster.size if cluster else 1) * (2 if spare else 1))
 
 
 def open_embedder(config: CompileConfig) -> Embedder:
@@ -124,7 +141,7 @@ def open_saved(
         judge_model=config.models.judge,
         embedder=open_embedder(config),
         retriever=None,
-        executor=executor or Executor(config.concurrency),
+        executor=executor or open_executor(config),
         seeds=(),
         held_out=(),
         words=config.words or task.words,

@@ -14,13 +14,15 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from synth_dspy.core import signing
-from synth_dspy.core.config import CompileConfig, Retrieval
+from synth_dspy.core.config import CompileConfig, Retrieval, Settings
 from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.s3.address import is_address
+from synth_dspy.core.s3.reading import local
 from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import explain_errors, find_workspace, import_from, task_file
 from synth_dspy.evaluation.answers import place_of
@@ -41,6 +43,8 @@ __all__ = [
 INDEXES = "indexes"
 RETRIEVAL = "retrieval"
 """In `about.json`: settings of retrieval of an arm that searched for the best."""
+ROUTER = "router"
+"""In `about.json`: the arms among which a router chooses, and the scores that it has learned from."""
 
 
 def fingerprint(value: Any) -> str:
@@ -71,11 +75,20 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
         if len(declared) > 1:
             raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own.")
         (function,) = declared
-        task = function(**dict(getattr(config, "task", None) or ()))
+        task = function(**_local_settings(config))
         if not isinstance(task, Task):
             kind = type(task).__name__
             raise SetupError(f"{place_of(function)}: {function.__name__} returns a {kind}; it must return a Task.")
         return complete(task, workspace)
+
+
+def _local_settings(config: CompileConfig) -> dict[str, Any]:
+    """The task's settings, with copies on this machine in place of addresses in S3."""
+    settings = dict(getattr(config, "task", None) or ())
+    return {
+        name: local(value) if isinstance(value, Path) and is_address(value) else value
+        for name, value in settings.items()
+    }
 
 
 def index_folder(workspace: Path, name: str, config: CompileConfig, task: CompleteTask) -> Path:
@@ -84,7 +97,7 @@ def index_folder(workspace: Path, name: str, config: CompileConfig, task: Comple
     knowledge = {key: value for key, value in (settings.get("task") or {}).items() if key not in task.asks}
     if "task" not in settings:  # a task in memory: two of them may have the same name
         knowledge = {"source": repr(task.source)}
-    return workspace / config.runs / name / INDEXES / fingerprint({"task": knowledge, "limit": config.limit})
+    return workspace / config.runs_here / name / INDEXES / fingerprint({"task": knowledge, "limit": config.limit})
 
 
 def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, workspace: Path | None = None) -> Path:
@@ -96,6 +109,7 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     import dspy
 
     from synth_dspy.domains.documents.search import retriever_of, tuned
+    from synth_dspy.training.recipes.route import Routed
 
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
@@ -105,6 +119,9 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     retriever = retriever_of(program)
     if retriever is not None and tuned(retriever.settings) != tuned(config.retrieval):
         about[RETRIEVAL] = tuned(retriever.settings)
+    if isinstance(program, Routed):
+        router = program.router
+        about[ROUTER] = {name: list(getattr(router, name)) for name in ("programs", "questions", "scores")}
     trained = tuned_model(program)
     if trained is not None:
         about["weights"] = os.path.relpath(trained, run.folder)
@@ -117,7 +134,8 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
 
 
 def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | None:
-    """The weights (a merged file, or an adapter's folder) of a program whose LM was tuned; None for any other.
+    """The weights (a merged file, or an adapter's folder) of a program whose LM was tuned; None for any other, and for
+    a router, whose programs have several.
 
     Args:
         program: tuned or not.
@@ -127,7 +145,10 @@ def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | 
         Exception: training failed; like DSPy's own providers, the trainer leaves the exception in the LM's place.
     """
     from synth_dspy.training.provider import weights_of
+    from synth_dspy.training.recipes.route import Routed
 
+    if isinstance(program, Routed):
+        return None
     for predictor in program.predictors():
         lm = predictor.lm
         if isinstance(lm, Exception):
@@ -165,7 +186,7 @@ def load(
             more than the arguments allow.
     """
     caller = Caller(trust, api_base, api_key_name, allow_http)
-    return open_program(Path(path), caller, workspace=workspace, program=program)
+    return open_program(local(path), caller, workspace=workspace, program=program)
 
 
 def open_program(
@@ -184,6 +205,8 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
     from synth_dspy.pipeline.resources import open_retriever, open_saved
     from synth_dspy.training.provider import tuned_lm
 
+    if ROUTER in saved.about:
+        return _rebuild_router(saved, caller, declared)
     name, config = saved.about["task"], saved.config
     task = build_task(saved.workspace, name, config) if declared is None else _task_of(declared)
     resources = open_saved(config, task)
@@ -204,6 +227,42 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
         if predictor.lm is None or predictor.lm.model == student.model:
             predictor.lm = student  # as the configuration opens it: its address, its key from the environment
     return program
+
+
+def _rebuild_router(saved: Saved, caller: Caller, declared: dspy.Module | Task | None) -> dspy.Module:
+    """A saved router, with the programs of its run that it chooses among."""
+    from synth_dspy.pipeline.resources import open_embedder
+    from synth_dspy.training.recipes.route import Routed, Router
+
+    try:
+        stated = _RouterState.model_validate(saved.about[ROUTER])
+    except ValidationError as error:
+        raise SetupError(
+            f"The saved program {saved.folder / ABOUT} is damaged: {ROUTER}.{describe_error(error, _RouterState)}"
+        ) from None
+    programs = {}
+    for arm in stated.programs:
+        folder = saved.run / "programs" / arm
+        if not folder.is_dir():
+            raise SetupError(f"The router {saved.folder} needs the program {folder}: copy the run's folder whole.")
+        expert = read_saved(folder, caller, workspace=saved.workspace, in_memory=declared is not None)
+        programs[arm] = rebuild(expert, caller, declared)
+    router = Router(stated.programs, stated.questions, stated.scores, open_embedder(saved.config))
+    return Routed(programs, router)
+
+
+class _RouterState(Settings):
+    """A router in `about.json`."""
+
+    programs: Annotated[list[Annotated[str, Field(pattern=r"^\w[^/\x00]*$")]], Field(min_length=1)]
+    questions: list[str]
+    scores: list[list[Annotated[float, Field(ge=0, le=1)]]]
+
+    @model_validator(mode="after")
+    def _of_one_shape(self) -> _RouterState:
+        if len(self.scores) != len(self.questions) or any(len(row) != len(self.programs) for row in self.scores):
+            raise ValueError("its scores are not one for each question and program")
+        return self
 
 
 def _retrieval(saved: Saved) -> Retrieval:
@@ -267,6 +326,7 @@ def _load_state(program: dspy.Module, saved: Saved) -> None:
 def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: str) -> None:
     """Open the models that a trusted program names for its predictors, other than the student."""
     from synth_dspy.models import roles
+    from synth_dspy.models.cluster.cluster import open_cluster
 
     named = models_in(saved.state)
     for key, predictor in program.named_predictors():
@@ -274,7 +334,8 @@ def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: st
             options = {option: value for option, value in named[key].items() if option in SAMPLING}
             options |= {"api_base": caller.api_base, "api_key_name": caller.api_key_name}
             options["allow_http"] = caller.allow_http
-            predictor.lm = roles.lm_for(named[key]["model"], role="student", **options)
+            cluster = open_cluster(saved.config.executor, saved.config.workers)
+            predictor.lm = roles.lm_for(named[key]["model"], role="student", cluster=cluster, **options)
 
 
 def _weights(folder: Path, name: str) -> Path:

@@ -121,7 +121,7 @@ def read_saved(
     config = restrict_config(
         config, caller, own=own, what=what, workspace=here, folder=run, roles=roles, further=further
     )
-    return Saved(folder, here, about, _with_current_names(state), config, own)
+    return Saved(folder, here, about, _with_current_names(state), caller.executing(config), own)
 
 
 def models_in(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -18,11 +18,13 @@ from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.database_url import file_of
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.masking import mask_message
+from synth_dspy.core.s3.address import address_of, is_address
 from synth_dspy.core.workspace import find_workspace, workspace_of
 
 Config = TypeVar("Config", bound=CompileConfig)
 
 EMBEDDED = "embedded/"
+LOCAL = "local"
 ROLES = ("student", "teacher", "judge", "embedder")
 OWN_FOLDERS = ("programs", "optimizers", "eval", "data")
 """Folders of a workspace that its user fills."""
@@ -49,6 +51,8 @@ class Caller:
         api_key_name: environment variable with the key for that server.
         allow_http: allow sending that key over http:// to another machine.
         flags: whether messages name command-line flags rather than arguments.
+        executor: where model calls are made; None: as a resumed run says, else in this process.
+        workers: on the Ray cluster.
     """
 
     trust: bool = False
@@ -56,11 +60,15 @@ class Caller:
     api_key_name: str | None = None
     allow_http: bool = False
     flags: bool = False
+    executor: str | None = None
+    workers: int | None = None
 
     def arguments(self) -> list[str]:
         """The same as command-line flags."""
         named = [
-            (self.argument(name), value) for name in ("api_base", "api_key_name") if (value := getattr(self, name))
+            (self.argument(name), str(value))
+            for name in ("api_base", "api_key_name", "executor", "workers")
+            if (value := getattr(self, name))
         ]
         flags = [self.argument(name) for name in ("trust", "allow_http") if getattr(self, name)]
         return [*flags, *(word for pair in named for word in pair)]
@@ -68,6 +76,11 @@ class Caller:
     def argument(self, name: str) -> str:
         """An argument as the caller writes it."""
         return f"--{name.replace('_', '-')}" if self.flags else f"{name}="
+
+    def executing(self, config: Config, *, default: str = LOCAL) -> Config:
+        """A configuration with the caller's executor and workers."""
+        workers = self.workers or (config.workers if self.executor is None else None)
+        return config.model_copy(update={"executor": self.executor or default, "workers": workers})
 
 
 def find_trusted_workspace(run: Path, is_own: Callable[[Path], bool]) -> tuple[Path, list[str]]:
@@ -130,8 +143,10 @@ def restrict_config(
     hosted = [role for role in roles if _is_hosted(getattr(config.models, role))]
     _refuse_addresses(config, caller, hosted, what)
     requests = [*further, *_models(config, caller, roles, folder), *_settings(config, workspace)]
+    if "teacher" in roles:  # a run, which opens them again
+        requests += _further_models(config, folder)
     if requests and not caller.trust:
-        raise SetupError(_untrusted(what, requests, caller))
+        raise SetupError(untrusted(what, requests, caller))
     options = {
         role: {name: value for name, value in own_options.items() if name not in NAMES}
         for role, own_options in config.models.options.items()
@@ -162,7 +177,8 @@ def _is_hosted(model: str) -> bool:
 
 def _refuse_addresses(config: CompileConfig, caller: Caller, hosted: Sequence[str], what: str) -> None:
     """Refuse addresses and keys of the folder's models: only the caller may name them."""
-    named: list[tuple[str, str, Any]] = []
+    further = {**dict.fromkeys(config.models.compare, "models.compare"), **dict.fromkeys(config.arm, "arm")}
+    named: list[tuple[str, str, Any]] = [("", where, model) for model, where in further.items() if "://" in model]
     ambient = (os.environ.get("OPENAI_API_BASE"), os.environ.get("OPENAI_BASE_URL"), "OPENAI_API_KEY", False)
     if hosted and config.models.api_base and config.models.api_base not in ambient:
         named.append(("api_base", "models.api_base", config.models.api_base))
@@ -200,6 +216,19 @@ def _models(config: CompileConfig, caller: Caller, roles: Collection[str], folde
             yield f"models.{role} = {_shown(model)}: weights outside its folder are loaded"
 
 
+def _further_models(config: CompileConfig, folder: Path) -> Iterator[str]:
+    """Lines on compared models, and on arms made elsewhere."""
+    from synth_dspy.models.weights.registry import REGISTRY
+
+    arms = [("arm", arm, arm.partition("=")[2]) for arm in config.arm]
+    for where, name, model in [*(("models.compare", model, model) for model in config.models.compare), *arms]:
+        path = model.removeprefix(EMBEDDED)
+        if not model.startswith((EMBEDDED, "/")):
+            yield f"{where} = {_shown(name)}: your questions are sent to that provider, with your key"
+        elif not _is_within(path, folder, REGISTRY):
+            yield f"{where} = {_shown(name)}: weights outside its folder are loaded"
+
+
 def _is_within(name: str, folder: Path, registered: Collection[str]) -> bool:
     """Whether an embedded model is a registered one, or in the folder."""
     try:
@@ -225,6 +254,11 @@ def run_settings(config: CompileConfig, workspace: Path) -> Iterator[str]:
         for name, value in getattr(config, section):
             if name != "options" and value is not None and reaches(value, workspace):
                 yield f"{section}.{name} = {_shown(value)}: is read"
+    if config.training.backend != "local":
+        machines = config.training.sagemaker
+        yield f"training.backend = {_shown(config.training.backend)}: trains on {machines.instance}, at your expense"
+        if machines.image is not None:
+            yield f"training.sagemaker.image = {_shown(machines.image)}: is run there, with aws.role"
     for name, value in config.aws:
         if value:
             yield f"aws.{name} = {_shown(value)}: prompts are written there, with your credentials"
@@ -248,7 +282,7 @@ def refuse_links(folder: Path, run: Path, caller: Caller) -> None:
         SetupError: there are such links; lists them.
     """
     if not caller.trust and (links := list(links_out(folder, run))):
-        raise SetupError(_untrusted(f"The run {run}", links, caller))
+        raise SetupError(untrusted(f"The run {run}", links, caller))
 
 
 def reaches(value: Any, workspace: Path) -> bool:
@@ -259,6 +293,8 @@ def reaches(value: Any, workspace: Path) -> bool:
         return any(reaches(each, workspace) for each in value)
     if not isinstance(value, str | Path):
         return False
+    if is_address(value):
+        return True
     if isinstance(value, str):
         if "://" not in value and not _REACHES.search(value):
             return False
@@ -275,7 +311,8 @@ def reaches(value: Any, workspace: Path) -> bool:
         return True
 
 
-def _untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
+def untrusted(what: str, requests: Sequence[str], caller: Caller) -> str:
+    """A sentence that refuses what somebody else's folder asks for, lists it, and says how to allow it."""
     word = "--trust" if caller.flags else "trust=True"
     return (
         f"{what} was not made by you in this workspace, and asks for more than it contains; {word} allows it "
@@ -289,5 +326,5 @@ def _list(lines: Sequence[str]) -> str:
 
 def _shown(value: Any) -> str:
     """A value on one line, without control characters and credentials."""
-    text = mask_message(str(value))
+    text = mask_message(str(address_of(value) or value) if is_address(value) else str(value))
     return repr(text if len(text) <= 200 else f"{text[:200]}...")

@@ -12,6 +12,7 @@ from synth_dspy.core.config import Retention
 from synth_dspy.core.errors import ModelError, SetupError, message_of
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.progress import Bars
+from synth_dspy.core.s3.reading import local
 from synth_dspy.evaluation.retention import measure as retention
 from synth_dspy.models import roles
 from synth_dspy.models.weights import registry
@@ -136,8 +137,10 @@ def retention_data(settings: Retention, few: int | None = None) -> tuple[list[re
     Raises:
         SetupError: a file is missing or malformed.
     """
-    prompts = retention.read_prompts(settings.ifeval or retention.DATA / "instructions.jsonl", few)
-    return prompts, _read(settings.text or retention.DATA / "general.txt")
+    prompts = retention.read_prompts(
+        (settings.ifeval and local(settings.ifeval)) or retention.DATA / "instructions.jsonl", few
+    )
+    return prompts, _read((settings.text and local(settings.text)) or retention.DATA / "general.txt")
 
 
 def _read(path: Path) -> str:

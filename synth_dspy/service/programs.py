@@ -1,4 +1,5 @@
-"""The programs that answer: the champion, and a challenger if there is one. They follow the aliases without a restart.
+"""The programs that answer: the champion, and a challenger if there is one. They follow the aliases, and the index that
+a cycle updates, without a restart.
 
 A new version is opened in the background while the old one answers; then one reference is replaced, so requests that
 have begun end with the program that they began with.
@@ -13,14 +14,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import dspy
 
 from synth_dspy.core.errors import SetupError, message_of
 from synth_dspy.core.masking import mask_message
-from synth_dspy.loop.records import AliasMove, Route, Version
+from synth_dspy.loop.records import AliasMove, Route, Transition, Version
 from synth_dspy.loop.registry import Registry, sha256
+from synth_dspy.loop.store import now
 from synth_dspy.pipeline.saved import open_program
 from synth_dspy.pipeline.saved_files import PROGRAM
 from synth_dspy.pipeline.trust import Caller
@@ -33,14 +36,18 @@ POLL_S = 1.0
 RETRY_S = 30.0
 """Seconds before a version that could not be opened is tried again."""
 _EMBEDDED = "embedded/"
+_CHANGES = ("added", "changed", "removed")
+_OVERLAP = timedelta(minutes=1)
+"""Transitions are stamped before they are committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version that is ready to answer."""
+    """A version that is ready to answer; `documents` names the documents that it was opened with."""
 
     version: Version
     program: Opened
+    documents: str = ""
 
 
 def open_version(version: Version, caller: Caller) -> dspy.Module:
@@ -72,7 +79,8 @@ class Programs:
 
     Args:
         registry: of the task.
-        open_version: opens a version's program; may take long.
+        open_version: opens a version's program, anew where it is open: then with the documents as they are now. May
+            take long.
         close_version: lets one go that no alias is on any more.
         traffic: what a challenger gets by default.
 
@@ -93,6 +101,8 @@ class Programs:
         self._default = traffic or Traffic()
         self._loaded: dict[str, Loaded] = {}
         self._failed: dict[str, float] = {}
+        self._began = now()
+        self._documents = ""
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem: str | None = None
@@ -140,6 +150,7 @@ class Programs:
         """Look where the aliases are, and open what is new. What fails is logged and shown as `problem`."""
         try:
             moves = {alias: self._registry.store.read(AliasMove, alias=alias, last=1) for alias in _ALIASES}
+            self._documents = self._last_change() or self._documents
         except Exception as error:  # the database is away for a moment: what is loaded goes on answering
             self._report(f"The store cannot be read: {message_of(error)}")
             return
@@ -164,20 +175,29 @@ class Programs:
 
     def _try(self, name: str) -> tuple[Loaded | None, str | None]:
         """A version's program, or why it cannot be opened."""
-        if name not in self._loaded and time.monotonic() < self._failed.get(name, 0.0):
-            return None, self.problem
+        if not self._is_ready(name) and time.monotonic() < self._failed.get(name, 0.0):
+            return self._loaded.get(name), self.problem
         try:
             return self._get(name), None
         except Exception as error:  # the task's own code may raise anything
             self._failed[name] = time.monotonic() + RETRY_S
-            return None, f"{name} cannot be opened: {message_of(error)}"
+            return self._loaded.get(name), f"{name} cannot be opened: {message_of(error)}"
 
     def _get(self, name: str) -> Loaded:
-        if name not in self._loaded:
-            version = self._registry.version(name)
-            self._loaded[name] = Loaded(version, self._open(version))
+        if not self._is_ready(name):
+            version, documents = self._registry.version(name), self._documents
+            self._loaded[name] = Loaded(version, self._open(version), documents)
             log.info("%s is loaded", name)
         return self._loaded[name]
+
+    def _is_ready(self, name: str) -> bool:
+        return name in self._loaded and self._loaded[name].documents == self._documents
+
+    def _last_change(self) -> str | None:
+        """The last cycle since this began that brought the index up to date with changed documents."""
+        recent = self._registry.store.read(Transition, since=self._began - _OVERLAP)
+        changed = [each for each in recent if each.after == "indexed" and any(map(each.evidence.get, _CHANGES))]
+        return changed[-1].cycle if changed else None
 
     def _report(self, problem: str | None) -> None:
         problem = problem and mask_message(problem)

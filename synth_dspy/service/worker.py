@@ -90,7 +90,7 @@ class Worker:
             thread.start()
 
     def open(self, version: Version) -> OpenThere:
-        """Open a version's program; takes as long as loading its models.
+        """Open a version's program, anew where it is open; takes as long as loading its models.
 
         Raises:
             SetupError: it cannot be opened.
@@ -228,6 +228,10 @@ def main() -> None:
         error = opening.exception()
         reply(number, opening.result().shape if error is None else message_of(error))
 
+    def replace(name: str, opening: Future[OpenHere]) -> None:
+        if opening.exception() is None and name in programs:
+            programs[name] = opening
+
     def answer(number: int, version: Version, given: Any) -> None:
         try:
             outcome = programs[version.id].result().ask_now(given)
@@ -241,9 +245,13 @@ def main() -> None:
         except (EOFError, OSError):
             os._exit(0)
         if verb == "open":
-            if version.id not in programs or (programs[version.id].done() and programs[version.id].exception()):
-                programs[version.id] = opener.submit(open_here, version)
-            programs[version.id].add_done_callback(partial(opened, number))
+            opening = opener.submit(open_here, version)
+            before = programs.get(version.id)
+            if before is None or (before.done() and before.exception()):
+                programs[version.id] = opening
+            else:  # goes on answering until then
+                opening.add_done_callback(partial(replace, version.id))
+            opening.add_done_callback(partial(opened, number))
         elif verb == "close":
             programs.pop(version.id, None)
         else:

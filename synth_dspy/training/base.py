@@ -40,12 +40,16 @@ def load_base(
     import torch
     from transformers import AutoModelForCausalLM
 
+    from synth_dspy.models.embedded.torch_model import attention
+
     cuda = torch.cuda.is_available()
     quantization = _four_bits(cuda) if quantize else None
     folder = base_folder(model)
+    config = _trainable(folder)
     tokenizer = load_tokenizer(model)
     options: dict[str, Any] = {
         "dtype": torch.bfloat16 if precision == "bf16" or quantize else torch.float32,
+        "attn_implementation": attention(config),
         "use_safetensors": True,
         "local_files_only": True,
     }
@@ -62,21 +66,25 @@ def load_base(
 
 
 def load_tokenizer(model: str | Path) -> Any:
-    """The tokeniser of a base model, with the model's own chat template.
+    """The tokeniser of a base model, with its chat template as it is served.
 
     Raises:
-        SetupError: No such model, or it has no chat template.
+        SetupError: No such model, or it has no tokeniser that can be loaded.
     """
-    from transformers import AutoTokenizer
+    from synth_dspy.models.chat import open_tokenizer
 
-    folder = base_folder(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{folder} has no tokeniser that can be loaded: {_first_line(error)}") from error
-    if not tokenizer.chat_template:
-        raise SetupError(f"{model} has no chat template; name an instruction-tuned model")
-    return tokenizer
+    return open_tokenizer(base_folder(model))
+
+
+def _trainable(folder: Path) -> Any:
+    """The configuration of a model folder, unless the trainers would compute another loss than the model's own."""
+    from synth_dspy.models.embedded.torch_model import served_config
+
+    config = served_config(folder)
+    for name in ("logit_scale", "logits_scaling"):
+        if getattr(config, name, None) not in (None, 1, 1.0):
+            raise SetupError(f"{folder} scales its logits ({name}), which the trainers do not; name another model")
+    return config
 
 
 def base_folder(model: str | Path) -> Path:
@@ -162,7 +170,7 @@ def _quantized_with(folder: Path, adapters: Sequence[Path], options: Mapping[str
 
     from transformers import AutoModelForCausalLM
 
-    from synth_dspy.models.weights.cache import cache_home
+    from synth_dspy.core.cache import cache_home
 
     with tempfile.TemporaryDirectory(dir=cache_home(), prefix="merged-") as scratch:
         merged = apply_adapters(AutoModelForCausalLM.from_pretrained(folder, **options), adapters)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.io import jsonl
+from synth_dspy.models.chat import render
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import Method
 
@@ -115,13 +116,13 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """The token ids of a prompt as the served model gets it."""
-    return _encode(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    return _encode(tokenizer, render(tokenizer, messages))
 
 
 def reply_ids(tokenizer: Any, prompt: Sequence[Message], reply: Sequence[Message]) -> list[int]:
     """The token ids of a reply as the served model would write it after the prompt, with the end-of-turn token."""
-    before = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
-    whole = tokenizer.apply_chat_template([*prompt, *reply], tokenize=False)
+    before = render(tokenizer, prompt)
+    whole = render(tokenizer, [*prompt, *reply], reply=False)
     # Some templates render earlier turns differently (without their reasoning, say): then use the plain text.
     ids = _encode(tokenizer, whole.removeprefix(before) if whole.startswith(before) else reply[-1]["content"])
     special = set(tokenizer.all_special_ids)

@@ -103,7 +103,7 @@ def _shape(spec: TrainSpec, config: Any) -> _Shape:
     hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
     inner, depth = int(config.intermediate_size), int(config.num_hidden_layers)
     head = int(getattr(config, "head_dim", None) or hidden // heads)
-    q, kv = heads * head, int(config.num_key_value_heads) * head
+    q, kv = heads * head, int(getattr(config, "num_key_value_heads", None) or heads) * head
     sides = {"q_proj": hidden + q, "k_proj": hidden + kv, "v_proj": hidden + kv, "o_proj": hidden + q}
     adapted_layers = min(spec.lora.layers or depth, depth)
     return _Shape(

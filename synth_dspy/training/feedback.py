@@ -23,6 +23,7 @@ from dspy.adapters.utils import parse_value
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.jsonl import BOOL, FILLED, ID, Check, placed_rows
+from synth_dspy.core.s3.reading import local
 from synth_dspy.core.text import as_text
 from synth_dspy.synthesis.text import tokens
 from synth_dspy.training.rows import Rows, assistant_message, is_same_text, row_of
@@ -62,7 +63,7 @@ def read_feedback(
     optional = {"chosen": FILLED, "rejected": FILLED, "answer": FILLED, "good": BOOL, "id": ID}
     optional = {name: check for name, check in optional.items() if name not in fields}
     examples, left_out = [], 0
-    for place, line in placed_rows(path, fields, optional=optional):
+    for place, line in placed_rows(local(path), fields, optional=optional):
         if line.get("good") is not None and "answer" in fields:
             raise SetupError(f"{place}: the program has an input 'answer', so a rated answer cannot be told from it.")
         sides = _sides(line, place)

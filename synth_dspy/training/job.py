@@ -17,10 +17,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from synth_dspy.core.errors import ArmError
+from synth_dspy.models.cluster.cluster import Cluster
+from synth_dspy.models.cluster.process import RemoteProcess, at_once
 from synth_dspy.models.weights.trained import SPEC, read_result
 from synth_dspy.training.spec import ERRORS, FROM_STDIN
 
@@ -31,6 +34,7 @@ Progress = Callable[[int, int], None]
 
 STOP_S = 10.0
 """How long a training may take to stop before it is killed."""
+_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false"}
 MEMORY = "lower max_tokens or lora.rank in training.options.<method>, or take a smaller model"
 
 
@@ -38,13 +42,26 @@ class Cancelled(ArmError):
     """The training was cancelled."""
 
 
+class Training(Protocol):
+    """The training of one folder, wherever it runs."""
+
+    def run(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Train, unless the folder has a result; the content of `result.json`. Raises `ArmError`."""
+        ...
+
+    def cancel(self) -> bool:
+        """Stop it; False if it has ended."""
+        ...
+
+
 class TrainingProcess:
     """Runs the training of a folder that holds a spec. Call `run()` once; `cancel()` may come from any thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: Cluster | None = None) -> None:
         self.folder = folder
+        self._cluster = cluster
         self._cancelled = False
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | RemoteProcess | None = None
         self._lock = threading.Lock()
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
@@ -58,11 +75,14 @@ class TrainingProcess:
         """
         result = read_result(self.folder)
         if result is not None:
-            return _require_success(result)
+            return require_success(result)
         spec = self.folder.resolve() / SPEC
         last: Mapping[str, Any] = {}
         status = None
-        for start in (_idle.assign, _open):
+        starts: tuple[Callable[[Path], _Child | None], ...] = (_idle.assign, _open)
+        if self._cluster is not None and at_once(self._cluster):
+            starts = (partial(_open_remote, self._cluster),)
+        for start in starts:
             child = self._start(start, spec)
             if child is not None:
                 last, status = self._follow(child, progress), child.process.returncode
@@ -75,7 +95,7 @@ class TrainingProcess:
         result = read_result(self.folder)
         if result is None:
             raise ArmError(self._explain_exit(status))
-        return _require_success(result)
+        return require_success(result)
 
     def _follow(self, child: _Child, progress: Progress | None) -> Mapping[str, Any]:
         """Pass on a child's events until it is idle or has exited; returns the last event."""
@@ -98,7 +118,7 @@ class TrainingProcess:
         finally:
             with self._lock:
                 self._process = None
-            if last.get("stays"):
+            if last.get("stays") and isinstance(child.process, subprocess.Popen):
                 _idle.swap(child)
             else:
                 _end(child.process, ending=ending)
@@ -150,7 +170,7 @@ def stop_idle_worker() -> None:
 class _Child:
     """A training process, and the context that it got from its parent: environment and working directory."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | RemoteProcess
     context: tuple[dict[str, str], str]
 
 
@@ -174,6 +194,7 @@ class _IdleWorker:
             child, self._child = self._child, None
         if child is None:
             return None
+        assert isinstance(child.process, subprocess.Popen)
         with suppress(OSError):  # it has exited meanwhile
             if child.context == _context() and child.process.poll() is None:
                 assert child.process.stdin is not None
@@ -204,12 +225,18 @@ def _open(spec: Path | None) -> _Child:
             stderr=stderr,
             text=True,
             encoding="utf-8",
-            env={"TOKENIZERS_PARALLELISM": "false", **context[0]},
+            env={**_ENVIRONMENT, **context[0]},
         )
     return _Child(process, context)
 
 
-def _end(process: subprocess.Popen[str], *, ending: bool = False) -> None:
+def _open_remote(cluster: Cluster, spec: Path) -> _Child:
+    """Start a child that trains a spec on a machine of the cluster, which sees the same folders."""
+    arguments = ["-m", "synth_dspy.train", str(spec), "--events", "--stay", "--trust"]
+    return _Child(RemoteProcess(cluster, arguments, spec.parent / ERRORS, _ENVIRONMENT), _context())
+
+
+def _end(process: subprocess.Popen[str] | RemoteProcess, *, ending: bool = False) -> None:
     """Stop a child, unless it is `ending` by itself, and wait until it has released its resources."""
     if not ending:
         process.terminate()
@@ -217,7 +244,12 @@ def _end(process: subprocess.Popen[str], *, ending: bool = False) -> None:
         pass
 
 
-def _require_success(result: dict[str, Any]) -> dict[str, Any]:
+def require_success(result: dict[str, Any]) -> dict[str, Any]:
+    """The result of a training that succeeded.
+
+    Raises:
+        ArmError: it failed; says why.
+    """
     if result.get("failed"):
         raise ArmError(str(result["failed"]))
     return result

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ArmError, ModelError
+from synth_dspy.training.data import prompt_ids
 from synth_dspy.training.spec import TrainSpec
 
 MARGIN = {"f32": 0.1, "bf16": 0.4}
@@ -122,25 +123,34 @@ def check_parity(
         model: The trained model in evaluation mode, with its adapter or merged. It is consumed: an adapter on float32
             weights is merged, and the weights are converted to the serving precision.
         tokenizer: The tokeniser it was trained with, with the chat template.
-        served: The GGUF file.
+        served: The GGUF file, or the folder of an adapter that is served on its base.
         prompts: Chats, each a list of messages with role and content.
         max_tokens: Longest reply; truncated replies are compared too.
 
     Raises:
         ArmError: The file holds other weights, token ids differ, the file cannot be served, or there are no prompts.
     """
+    import torch
+
     from synth_dspy.models.embedded.precision import precision
     from synth_dspy.models.embedded.server import ModelServer
     from synth_dspy.training.weight_check import check_weights
 
     if not prompts:
         raise ArmError("There are no prompts to compare the served with the trained model on.")
+    device = model.device
+    if device.type == "cuda" and served.is_dir() and not getattr(model, "is_quantized", False):
+        model.to("cpu")  # room for the served model
+        torch.cuda.empty_cache()
     server = ModelServer(served)  # loads in its own thread while the weights are compared
     try:
-        check_weights(model, served)
+        if served.is_file():
+            check_weights(model, served)
         ids, replies = _ask(server, tokenizer, prompts, max_tokens)
     finally:
         server.close()  # frees cores and memory for the forward passes
+    if model.device != device:
+        model.to(device)
     quantised = _quantised(served)
     margin = QUANTISED_MARGIN if quantised else MARGIN[precision()]
     bound = MEAN_DIFFERENCE[precision()] * (2 if quantised else 1)
@@ -197,8 +207,7 @@ def _ask(
 def _same_ids(server: Any, tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
     """The ids of a prompt; an error if the two sides tokenise it differently."""
     messages = [dict(message) for message in prompt]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    trained = [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    trained = prompt_ids(tokenizer, messages)
     served = server.token_ids(server.render(messages))
     if trained == served:
         return trained
@@ -217,7 +226,7 @@ def _quantised(served: Path) -> bool:
     """Whether any tensor of the file has fewer than 16 bits per weight."""
     from synth_dspy.models.weights.gguf import WHOLE_TYPES, read_header
 
-    return not WHOLE_TYPES.issuperset(read_header(served).tensor_types.values())
+    return served.is_file() and not WHOLE_TYPES.issuperset(read_header(served).tensor_types.values())
 
 
 def _merged(model: Any) -> Any:

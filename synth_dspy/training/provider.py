@@ -18,8 +18,10 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,11 @@ from synth_dspy.core.budget import UNLIMITED
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
-from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
+from synth_dspy.models.cluster.cluster import Cluster
+from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, read_result
+from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.facts import TrainingFacts
-from synth_dspy.training.job import Cancelled, Progress, TrainingProcess
+from synth_dspy.training.job import Cancelled, Progress, Training, TrainingProcess
 from synth_dspy.training.reward_server import serving
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, serve, with_server_engine
@@ -49,11 +53,11 @@ Row = Mapping[str, Any]
 
 
 class LocalTrainingJob(TrainingJob):
-    """A training in a child process. `result()` returns the tuned LM, or raises the error."""
+    """A training in a child process, or elsewhere. `result()` returns the tuned LM, or raises the error."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.process: TrainingProcess | None = None
+        self.process: Training | None = None
         self.folder: Path | None = None
         self.cancelled = False
 
@@ -69,13 +73,13 @@ class LocalTrainingJob(TrainingJob):
         self.cancelled = True
         return self.process is None or self.process.cancel() or not self.done()
 
-    def begin(self, folder: Path) -> TrainingProcess:
-        """The process that trains in `folder`.
+    def begin(self, folder: Path, start: Callable[[Path], Training]) -> Training:
+        """The training of `folder`, which `start` makes.
 
         Raises:
             Cancelled: the job was cancelled before.
         """
-        self.folder, self.process = folder, TrainingProcess(folder)
+        self.folder, self.process = folder, start(folder)
         if self.cancelled:
             raise Cancelled(f"The training {folder.name} was cancelled before it began.")
         return self.process
@@ -91,12 +95,13 @@ class LocalTrainingJob(TrainingJob):
 
 
 class LocalProvider(Provider):
-    """Trains embedded models on this machine.
+    """Trains embedded models, by default on this machine.
 
     Args:
         folder: the folder for trainings, one subfolder each; by default in the cache.
         progress: called with (steps done, steps in all) of the running training.
         settings: `TrainSpec` fields for every training, overridden by those of a call.
+        start: makes the training of a folder; by default in a process of this machine.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class LocalProvider(Provider):
         *,
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
+        start: Callable[[Path], Training] = TrainingProcess,
     ) -> None:
         super().__init__()
         self.finetunable = True
@@ -114,6 +120,10 @@ class LocalProvider(Provider):
         self.budget = UNLIMITED
         """A training stops where its time is up."""
         self.settings = dict(settings or {})
+        self.cluster: Cluster | None = None
+        """Where trainings run that nothing else was said of; None: on this machine."""
+        self._folders: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self.start = start
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalProvider:
         return self  # copies of an LM share it
@@ -159,32 +169,49 @@ class LocalProvider(Provider):
 
         options = {**self.settings, **(train_kwargs or {})}
         scorer = options.pop("scorer", None)
+        if scorer is not None and not self.is_local:
+            raise ArmError(
+                "The judge that rewards this training runs here, which the machines that train cannot reach: train it "
+                "on this machine, or set reward to a function of the workspace as module:function."
+            )
         folder = prepare(self.home(), model, train_data, options)
-        process = job.begin(folder)
-        if read_result(folder) is None:
+        process = job.begin(folder, self._start)
+        if self.is_local and read_result(folder) is None:
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
-            with serving(scorer, folder), _stopping(process, self.budget.remaining_s):
+            # Two arms that run side by side may need the same training.
+            with self._folders[folder], serving(scorer, folder), _stopping(process, self.budget.remaining_s):
                 process.run(self.progress)
             if read_spec(folder / SPEC).gguf != "none":
-                return f"{PREFIX}{folder / MERGED}"
+                return f"{PREFIX}{_tuned(folder)}"
             return serve(folder, waiting=self.progress, cancelled=lambda: job.cancelled)
         finally:
             if not job.cancelled:
                 servers().resume(waiting=self.progress)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether trainings run on this machine, and need its memory and cores."""
+        return self._start is TrainingProcess
+
+    @property
+    def _start(self) -> Callable[[Path], Training]:
+        if self.cluster is None or self.start is not TrainingProcess:
+            return self.start
+        return partial(TrainingProcess, cluster=self.cluster)
+
     def home(self) -> Path:
         """The folder for trainings."""
         if self.folder is not None:
             return self.folder
-        from synth_dspy.models.weights.cache import cache_home
+        from synth_dspy.core.cache import cache_home
 
         return cache_home() / "adapters"
 
 
 @contextmanager
-def _stopping(process: TrainingProcess, seconds: float | None) -> Iterator[None]:
+def _stopping(process: Training, seconds: float | None) -> Iterator[None]:
     """Cancel a training after so many seconds; its last checkpoint stays."""
     if seconds is None:
         yield
@@ -252,6 +279,11 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
         shutil.rmtree(new, ignore_errors=True)
 
 
+def _tuned(folder: Path) -> Path:
+    """What is served of a finished training: the merged file, the concatenated adapters, or the adapter."""
+    return next((folder / name for name in (MERGED, CONCATENATED) if (folder / name).exists()), folder / ADAPTER)
+
+
 def has_weights(model: str) -> bool:
     """Whether a model has local weights: it is embedded, or was trained here."""
     return model.startswith(PREFIX) or training_of(model) is not None
@@ -279,18 +311,23 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
 def training_of(model: str) -> Path | None:
     """The folder of the training that produced a model, or None."""
     weights = weights_of(model)
-    return None if weights is None else weights.parent
+    return weights.parent if weights is not None and (weights.parent / SPEC).is_file() else None
 
 
 def weights_of(model: str) -> Path | None:
-    """The tuned weights of a model trained here, or None: its merged file, or the adapter that vLLM serves."""
+    """The tuned weights of a model, or None: its merged file, or the adapter served on its base.
+
+    A merged file lies beside the specification of its training, or, if that was elsewhere, beside its adapter.
+    """
     if model.startswith(SERVED):
         served_model = servers().where(model.removeprefix(SERVED))
         path = None if served_model is None else served_model[1]
     else:
         path = Path(model.removeprefix(PREFIX))
-        path = path if path.name == MERGED else None
-    return path if path is not None and (path.parent / SPEC).is_file() else None
+        path = path if path.name in TUNED else None
+    if path is None or not ((path.parent / SPEC).is_file() or (path.parent / ADAPTER / CONFIG).is_file()):
+        return None
+    return path
 
 
 def tuned_lm(lm: Any, weights: Path) -> Any:
@@ -299,7 +336,7 @@ def tuned_lm(lm: Any, weights: Path) -> Any:
     Raises:
         SetupError: vLLM does not start.
     """
-    if weights.is_file():
+    if weights.is_file() or read_spec(weights.parent / SPEC).gguf != "none":
         return lm.copy(model=f"{PREFIX}{weights}")
     return with_server_engine(lm.copy(model=serve(weights.parent)))
 

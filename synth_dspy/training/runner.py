@@ -24,7 +24,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.versions import versions
 from synth_dspy.models.embedded.precision import precision
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import MERGED, RESULT
+from synth_dspy.models.weights.trained import CONCATENATED, MERGED, RESULT
 from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,
@@ -195,10 +195,10 @@ class _Training:
         from synth_dspy.training.call_token import find, renamed, set_rows
 
         self.token = find(tokenizer, self.spec.call_token, model.get_input_embeddings().num_embeddings)
-        if self.token.replaces is not None and self.spec.gguf == "none":
+        if self.token.replaces is not None and (self.spec.gguf == "none" or self._unmerged()):
             raise SetupError(
-                f"{self.spec.model} has no token {self.token.text!r}, and vLLM serves the base unchanged: set "
-                "call_token to one that the model has, or gguf to Q8_0 or F16."
+                f"{self.spec.model} has no token {self.token.text!r}, and its base is served unchanged: set call_token "
+                "to one that the model has."
             )
         set_rows(model, self.token)
         return renamed(tokenizer, self.token)
@@ -255,6 +255,13 @@ class _Training:
         self._marked(model, tokenizer)
         return PeftModel.from_pretrained(model, self.folder / ADAPTER).eval()
 
+    def _unmerged(self) -> bool:
+        """Whether the tuned model is served as an adapter on its base, by the engine that serves the base."""
+        from synth_dspy.models.embedded.backend import engine_of
+        from synth_dspy.models.weights.registry import resolve
+
+        return engine_of(resolve(self.spec.model)) == "transformers"
+
     def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
         """Merge, and compare the served with the trained model: (facts about parity, the failure or None)."""
         from synth_dspy.training.merge import merge, write_modelfile
@@ -268,6 +275,12 @@ class _Training:
         if spec.quantize:
             # The adapter is merged into the 16-bit base, so compare with that, not with the 4-bit one.
             trained = self._merged()
+        if self._unmerged():
+            from synth_dspy.training.unmerged import concatenate_adapters
+
+            adapter = concatenate_adapters([*spec.adapters, self.folder / ADAPTER], self.folder / CONCATENATED)
+            parity = check_parity(trained.eval(), tokenizer, adapter, prompts, max_tokens=spec.completion_tokens)
+            return {**parity.asdict(), "gguf": "none"}, explain_failure(parity, spec)
         for kind in kinds:  # fall back to 16 bits if 8 bits change too many answers
             merge(spec.model, [*spec.adapters, self.folder / ADAPTER], target, kind, token=self.token)
             write_modelfile(target)

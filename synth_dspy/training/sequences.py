@@ -105,12 +105,19 @@ def token_logps(model: Any, packed: Packed) -> torch.Tensor:
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     states = base.base_model(
-        input_ids=packed.input_ids, position_ids=packed.position_ids, attention_mask=packed.mask, use_cache=False
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask=_masks(base, packed),
+        use_cache=False,
     ).last_hidden_state[0]
     head = base.get_output_embeddings()
+    cap = getattr(base.config, "final_logit_softcapping", None)  # Gemma 2's
 
     def logps(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return -functional.cross_entropy(head(states).float(), targets, reduction="none")
+        logits = head(states).float()
+        if cap:
+            logits = torch.tanh(logits / cap) * cap
+        return -functional.cross_entropy(logits, targets, reduction="none")
 
     sources = states.index_select(0, packed.sources)
     if len(packed.targets) <= CHUNK:
@@ -118,6 +125,32 @@ def token_logps(model: Any, packed: Packed) -> torch.Tensor:
     # Logits of long completions take the most memory: recompute them in the backward pass, chunk by chunk.
     chunks = zip(sources.split(CHUNK), packed.targets.split(CHUNK), strict=True)
     return torch.cat([checkpoint(logps, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+def _masks(model: Any, packed: Packed) -> Any:
+    """The mask as the model takes it: by kind of layer where some attend to a window only, additive for `eager`."""
+    import torch
+
+    mask, config = packed.mask, model.config
+    if mask is None:
+        return None
+    reach = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    positions = packed.position_ids[0]
+    near = mask if reach is None else mask & (positions[:, None] - positions[None, :] < reach)
+
+    def for_model(allowed: torch.Tensor) -> torch.Tensor:
+        if config._attn_implementation != "eager":
+            return allowed
+        kind = model.dtype
+        return torch.zeros(allowed.shape, dtype=kind, device=allowed.device).masked_fill(
+            ~allowed, torch.finfo(kind).min
+        )
+
+    if kinds:
+        masks = {"full_attention": for_model(mask), "sliding_attention": for_model(near)}
+        return {kind: masks[kind] for kind in kinds} if len(kinds) > 1 else masks[kinds.pop()]
+    return for_model(near)
 
 
 def completion_logps(model: Any, packed: Packed) -> torch.Tensor:

@@ -109,7 +109,8 @@ class TrainSpec(Settings):
     completion_tokens: int = Field(default=48, ge=1)
     """Longest reply, for sampled ones (grpo, rloo) and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
-    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM."""
+    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM. A
+    base that transformers serves keeps its adapter unmerged in any case."""
     call_token: str | None = None
     """A string, such as `<tool_call>`, that becomes one token and begins the function calls in replies. In a model
     without it, it replaces an unused token of the vocabulary."""

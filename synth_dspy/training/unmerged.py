@@ -18,7 +18,7 @@ from typing import Any
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import SPEC
+from synth_dspy.models.weights.trained import CONCATENATED, SPEC
 from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json
 from synth_dspy.training.data import read_prompts
@@ -30,7 +30,6 @@ from synth_dspy.training.vllm import LOG, ask, servers
 SERVED = "openai/"
 REPLIES = "replies.json"
 PARITY = "parity.json"
-CONCATENATED = "served"
 _PREFIX = "base_model.model."
 _SHOWN, _TAIL = 5, 120
 _PRECISION = "bf16"  # what vLLM computes in on a GPU

@@ -17,7 +17,7 @@ from servers import Behaviour, Server, serving
 
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.workspace import task_file
-from synth_dspy.loop import turn
+from synth_dspy.loop import rows, turn
 from synth_dspy.loop.records import Feedback, Request, Route
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import FILE, Store, now
@@ -76,7 +76,7 @@ def learner(body: dict[str, Any]) -> str:
 class Production:
     """The task `tickets`, its baseline in production."""
 
-    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1) -> None:
+    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1, judge: str = "reference") -> None:
         self.here, self.server = here, server
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
@@ -86,7 +86,11 @@ class Production:
         self.folder = here / "runs" / "tickets"
         config = compile_settings(task_file(here, "tickets")).model_validate(
             {
-                "models": {**dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"), "api_base": server.url},
+                "models": {
+                    **dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"),
+                    "judge": judge,
+                    "api_base": server.url,
+                },
                 "synthesis": {"candidates": 0},
                 "evaluation": {"arms": ("bootstrap",)},
                 "splits": {"folds": folds},
@@ -104,13 +108,13 @@ class Production:
     def baseline(self) -> str:
         return next(path.name for path in sorted((self.run / "programs").iterdir()) if path.name != "bootstrap")
 
-    def write(self, rows: int) -> None:
-        lines = "".join(json.dumps(ticket(n)) + "\n" for n in range(rows))
+    def write(self, count: int) -> None:
+        lines = "".join(json.dumps(ticket(n)) + "\n" for n in range(count))
         (self.here / "data" / "tickets.jsonl").write_text(lines)
 
     def loop(self, **plan: Any) -> Loop:
         """A loop as a new process would have it."""
-        plan = {"canaries": 0, "requests": 0, **plan}
+        plan = {"canaries": 0, "requests": 0, "watched": 0, **plan}
         return Loop(Work(self.here, self.folder, self.registry, Plan(**plan), say=self.said.append))
 
     def ask(self, version: str, route: Route = "champion", count: int = 20, **more: Any) -> list[Request]:
@@ -134,15 +138,18 @@ class Production:
 def production(here: Path, **more: Any) -> Iterator[Production]:
     """The task in production; `programs` is this workspace's while it lasts."""
     kept = {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "programs"}
-    path, embedders = list(sys.path), (experiment.open_embedder, turn.open_embedder)
+    path, modules = list(sys.path), (experiment, rows, turn)
+    embedders = [module.open_embedder for module in modules]
     sys.path.insert(0, str(here))
-    experiment.open_embedder = turn.open_embedder = lambda config: WordEmbedder()
+    for module in modules:
+        module.open_embedder = lambda config: WordEmbedder()  # type: ignore[attr-defined]
     try:
         with serving(Behaviour(respond=learner)) as server:
             yield Production(here, server, **more)
     finally:
         sys.path[:] = path
-        experiment.open_embedder, turn.open_embedder = embedders
+        for module, opens in zip(modules, embedders, strict=True):
+            module.open_embedder = opens  # type: ignore[attr-defined]
         for name in [name for name in sys.modules if name.split(".")[0] == "programs"]:
             del sys.modules[name]
         sys.modules.update(kept)

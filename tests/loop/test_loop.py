@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ import pytest
 from production import Production, learner, production, saying
 
 from synth_dspy.cli import loop as cli
+from synth_dspy.cli import rollback
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.workspace import task_file
-from synth_dspy.loop.cycle import Cycle, Cycles
+from synth_dspy.loop import live, mlflow
+from synth_dspy.loop.cycle import STATES, Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
 from synth_dspy.pipeline.compile import start
+from synth_dspy.pipeline.tracking import VARIABLE
 
 
 def twice(loop: Loop) -> Loop:
@@ -83,16 +87,17 @@ def test_from_changed_data_to_a_new_champion_and_back(tmp_path: Path, monkeypatc
         assert move.evidence == {"cycle": "c1", "share": 0.2}
         task.rate(task.ask("v1"), "thumb", True)
         task.ask("v2", "challenger")
-        cycle = twice(task.loop(requests=20)).turn()
+        cycle = twice(task.loop(requests=20, watched=400)).turn()
         assert cycle is not None
         assert cycle.state == "promoted"
-        assert [task.registry.alias(name) for name in ("champion", "previous", "challenger")] == ["v2", "v1", None]  # type: ignore[arg-type]
+        aliases = [task.registry.alias(name) for name in ("champion", "previous", "challenger")]  # type: ignore[arg-type]
+        assert aliases == ["v2", "v1", "v1"]  # which answers copies
 
         task.rate(task.ask("v2"), "thumb", False)
-        cycle = twice(task.loop(requests=400)).turn()
+        cycle = twice(task.loop(watched=400)).turn()
         assert cycle is not None
         assert [each.after for each in cycle.transitions[-2:]] == ["rolled_back", "closed"]
-        assert task.registry.alias("champion") == "v1"
+        assert (task.registry.alias("champion"), task.registry.alias("challenger")) == ("v1", None)
         back = task.registry.moves("champion")[-1]
         assert (back.by, back.evidence["cycle"]) == ("watch", "c1")
         assert "people's scores of its answers fell below" in back.reason
@@ -174,6 +179,41 @@ def test_a_challenger_that_fails_in_shadow_is_stopped(tmp_path: Path) -> None:
         assert task.registry.alias("challenger") is None
 
 
+class Judge:
+    """Scores an answer by the figure that it is."""
+
+    def score_many(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        return [float(row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize(("after", "state"), [(0.6, "rolled_back"), (0.8, "watched")])
+def test_a_new_champion_is_compared_with_the_one_before_on_the_same_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, state: str
+) -> None:
+    monkeypatch.setattr(live, "fitted_judge", Judge)
+    with production(tmp_path) as task:
+        at(task, "promoted", floors={})
+        task.registry.promote("v2", "loop", "better")
+        loop = task.loop(watched=200)
+        assert loop.turn().state == "promoted"  # type: ignore[union-attr]
+        move = task.registry.moves("challenger")[-1]
+        assert (move.version, move.evidence["shadow"]) == ("v1", True)
+        for place in range(200):
+            (answer,) = task.ask("v2", count=1, answer=str(after + (place % 5 - 2) / 10), passages=("a passage",))
+            copy = replace(
+                answer, id=shadow_of(answer.id), version="v1", route="shadow", answer=str(0.6 + place % 5 / 10)
+            )
+            task.registry.store.add(copy)
+        cycle = twice(loop).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions[-2:]] == [state, "closed"]
+        assert cycle.memory["watched_pairs"] == 200
+        champion = "v1" if state == "rolled_back" else "v2"
+        assert (task.registry.alias("champion"), task.registry.alias("challenger")) == (champion, None)
+        if state == "rolled_back":
+            assert "on the same requests the judge's scores are 20.0 points lower" in cycle.transitions[-2].reason
+
+
 @pytest.mark.parametrize(("state", "moved"), [("waiting", "champion"), ("shadow", "challenger"), ("share", "champion")])
 def test_what_a_person_does_meanwhile_ends_a_cycle(tmp_path: Path, state: str, moved: str) -> None:
     with production(tmp_path) as task:
@@ -189,6 +229,26 @@ def test_what_a_person_does_meanwhile_ends_a_cycle(tmp_path: Path, state: str, m
         assert cycle.state == "closed"
         assert "person:ann" in cycle.transitions[-1].reason
         assert task.registry.alias("challenger") is None
+
+
+def test_a_version_that_a_person_promotes_is_watched_once(tmp_path: Path) -> None:
+    with production(tmp_path) as task:
+        task.registry.register(task.run, "bootstrap")
+        task.rate(task.ask("v1"), "thumb", True)
+        task.registry.promote("v2", "person:ann", "I know better")
+        cycle = twice(task.loop(watched=40)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions] == ["opened", "promoted"]
+        task.rate(task.ask("v2", count=20), "thumb", False)
+        cycle = twice(task.loop(watched=40)).turn()
+        assert cycle is not None
+        assert [each.after for each in cycle.transitions[2:]] == ["rolled_back", "closed"]
+        assert task.registry.alias("champion") == "v1"
+        task.registry.promote("v2", "person:ann", "I insist")
+        assert task.loop(watched=40).turn() is None
+        assert task.registry.alias("champion") == "v2"
+        task.registry.roll_back("person:ann", "after all not")
+        assert task.loop(watched=40).turn() is None
 
 
 def test_a_person_ends_a_cycle_that_cannot_go_on(
@@ -209,6 +269,29 @@ def test_a_person_ends_a_cycle_that_cannot_go_on(
         assert "champion  v1" in printed
         with pytest.raises(SetupError, match="tickets has no open cycle"):
             cli.main(["approve", "tickets"])
+
+
+def test_a_cycle_is_shown_in_mlflow_and_is_the_same_where_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projected: list[tuple[str, str | None]] = []
+    monkeypatch.setenv(VARIABLE, "nonsense://x")
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        cycle = task.loop(promote="auto").turn(by="person:ann")
+        assert cycle is not None
+        assert task.registry.alias("champion") == "v2"
+        failed = [line for line in task.said if line.startswith("The loop of tickets could not be tracked in")]
+        assert len(failed) == 1
+        registry = task.registry
+
+        def project(uri: str, name: str, *_: Any) -> None:
+            projected.append((name, registry.alias("champion")))
+
+        monkeypatch.setattr(mlflow, "safely", project)
+        rollback.main(["tickets", "--by", "ann"])
+        task.loop().turn()
+        assert projected == [("tickets", "v1")] * 2
 
 
 @pytest.mark.parametrize(
@@ -251,20 +334,62 @@ def test_a_cycle_trains_the_embedded_model_and_promotes_it(tmp_path: Path, monke
         assert version.weights
 
 
+@pytest.mark.slow
+def test_a_loop_killed_after_the_work_of_each_state_comes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = []
+    for name, states in (("never", ()), ("always", STATES)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        with production(tmp_path / name) as task:
+            task.rate(task.ask("v1", count=24), "correction", "login")
+            for state in (each for each in states if each not in ("waiting", "rolled_back", "closed")):
+                code = KILLED.replace("Loop(Work", "loop = Loop(Work").replace(".turn(by", f"\n{DIES}\nloop.turn(by")
+                killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / name), state], env=environment())
+                assert killed.returncode == -signal.SIGKILL, state
+                stopped = task.loop().cycles.current()
+                assert stopped is not None
+                assert stopped.state == state
+            cycle = task.loop(promote="auto").turn(by="person:ann")
+            assert cycle is not None
+            assert cycle.id == "c1"
+            path = task.loop().work.cycle_folder(cycle) / "pairs.jsonl"
+            pairs = sorted(line for line in path.open() if '"item": "t' in line)  # others are named after a request
+            known = ("verdict", "difference", "pairs", "labelled", "cheaper", "feedback_rows", "by_ai", "dev_scores")
+            evidence = {name: cycle.memory[name] for name in known}
+            moves = [(each.alias, each.version) for each in task.registry.moves()]
+            outcomes.append(([each.after for each in cycle.transitions], pairs, evidence, moves))
+    assert outcomes[0] == outcomes[1]
+
+
+DIES = """
+import os, signal
+from synth_dspy.loop.cycle import Cycles
+from synth_dspy.loop.steps import make_steps
+steps = dict(make_steps(loop.work))
+work_of_state = steps[sys.argv[2]]
+def dies(cycle):
+    work_of_state(cycle)
+    os.kill(os.getpid(), signal.SIGKILL)
+steps[sys.argv[2]] = dies
+loop.cycles = Cycles(registry.store, steps)
+"""
 KILLED = """
 import sys
 from pathlib import Path
 from embedders import WordEmbedder
+from synth_dspy.loop import rows
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import FILE, Store
 from synth_dspy.loop.turn import Loop
 from synth_dspy.loop.work import Plan, Work
 from synth_dspy.pipeline import experiment
-experiment.open_embedder = lambda config: WordEmbedder()
+experiment.open_embedder = rows.open_embedder = lambda config: WordEmbedder()
 here = Path(sys.argv[1])
 folder = here / "runs" / "tickets"
 registry = Registry(Store.open(folder / FILE, "tickets"))
-Loop(Work(here, folder, registry, Plan("auto", requests=0))).turn(by="person:ann")
+Loop(Work(here, folder, registry, Plan("auto", requests=0, watched=0))).turn(by="person:ann")
 """
 
 

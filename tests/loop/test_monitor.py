@@ -17,8 +17,8 @@ from synth_dspy.loop.feedback import collect_answers, feedback_rows
 from synth_dspy.loop.labels import is_held_back, labelled_rows, learned_lines
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import AliasMove, Feedback, Reading, Request, Transition
+from synth_dspy.loop.signals.together import STATISTICAL
 from synth_dspy.loop.store import Store
-from synth_dspy.loop.stream import STATISTICAL
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 LEASES = ("rent", "deposit", "notice", "term", "repairs", "law", "parties", "sublet")

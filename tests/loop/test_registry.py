@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +17,10 @@ from synth_dspy.loop.store import Store, now
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(Store.open(tmp_path / "production.sqlite", "contract_qa"))
+def registry(where: str) -> Iterator[Registry]:
+    store = Store.open(where, "contract_qa")
+    yield Registry(store)
+    store.close()
 
 
 def finished_run(folder: Path, *arms: str) -> Path:
@@ -76,19 +79,19 @@ def test_errors_name_what_there_is(registry: Registry, tmp_path: Path) -> None:
         Store.open("postgresql+psycopg://nobody:secret@127.0.0.1:9/none", "contract_qa")
 
 
-def test_registering_at_once_gives_different_versions(tmp_path: Path) -> None:
+def test_registering_at_once_gives_different_versions(tmp_path: Path, where: str) -> None:
     run = finished_run(tmp_path / "run", *"abcdefgh")
 
     def register(arm: str) -> Version:
-        return Registry(Store.open(tmp_path / "production.sqlite", "contract_qa")).register(run, arm)
+        return Registry(Store.open(where, "contract_qa")).register(run, arm)
 
     with ThreadPoolExecutor(8) as pool:
         versions = list(pool.map(register, "abcdefgh"))
     assert sorted(version.id for version in versions) == [f"v{n}" for n in range(1, 9)]
 
 
-def test_one_of_two_processes_makes_a_transition(tmp_path: Path) -> None:
-    stores = [Store.open(tmp_path / "production.sqlite", "contract_qa") for _ in range(2)]
+def test_one_of_two_processes_makes_a_transition(where: str) -> None:
+    stores = [Store.open(where, "contract_qa") for _ in range(2)]
     assert all(store.read(Transition, cycle="c1") == [] for store in stores)
     first = Transition("c1", "opened", "indexed", now(), "loop", "documents changed", number=1)
     assert [store.add(first) for store in stores] == [True, False]
@@ -123,3 +126,16 @@ def test_old_requests_are_forgotten_but_those_with_feedback(registry: Registry) 
     assert store.forget(now() + timedelta(days=1)) == 1
     assert [each.id for each in store.read(Request)] == ["r1"]
     assert store.read(Request, last=5)[0].inputs == {"question": "?"}
+
+
+def test_the_better_of_two_answers_is_kept_and_goes_with_either_of_them(registry: Registry) -> None:
+    store = registry.store
+    for name in ("r1", "r2", "r3", "r4"):
+        request(store, name, "ann")
+    store.add(Feedback("f1", now(), "r1", "better", "r2"))
+    store.add(Feedback("f2", now(), "r3", "comment", "r4"))  # only mentions it
+    assert store.forget(now() + timedelta(days=1)) == 1
+    assert [each.id for each in store.read(Request)] == ["r1", "r2", "r3"]
+    deletion = store.delete("asked to", "person:operator", request="r2")
+    assert (deletion.requests, deletion.feedback) == (("r2",), ("f1",))
+    assert [each.id for each in store.read(Feedback)] == ["f2"]

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from synth_dspy.loop.signals.canaries import Canaries
 from synth_dspy.loop.signals.documents import document_changes
-from synth_dspy.loop.signals.monitor import SIGNALS, Monitor, Observed
-from synth_dspy.loop.signals.quality import QualityDecay, began_to_change
+from synth_dspy.loop.signals.quality import RATE, QualityDecay, began_to_change, floor_of
 from synth_dspy.loop.signals.questions import QuestionDrift, most_shifted
 from synth_dspy.loop.signals.ranks import RankDrift
 from synth_dspy.loop.signals.sequential import ChangeEvidence, Ranks, e_value
+from synth_dspy.loop.signals.together import STATISTICAL, Observed, Signals
 from synth_dspy.loop.store import now
 
 
@@ -154,35 +154,40 @@ def test_a_floor_from_a_reference_keeps_the_stated_rate() -> None:
     false, delays = 0, []
     for seed in range(60):
         draws = np.random.default_rng([seed, 4])
-        reference = (draws.random(300) < 0.7).astype(float)
-        decay = QualityDecay.below(list(reference))
+        floor = floor_of((draws.random(300) < 0.7).astype(float).tolist(), RATE)
+        assert floor is not None
+        decay = QualityDecay(floor, RATE / 2)
         false += decay.add((draws.random(600) < 0.7).astype(float))
-        decay = QualityDecay.below(list(reference))
+        decay = QualityDecay(floor, RATE / 2)
         while not decay.alarm and decay.seen < 1_000:
             decay.add([float(draws.random() < 0.45)])
         delays.append(decay.seen)
     assert false <= 3
     assert np.median(delays) < 150
-    with pytest.raises(ValueError, match="above 0"):
-        QualityDecay.below([0.0, 0.0])
+    assert floor_of([0.0] * 30, RATE) is None
+    assert floor_of([1.0] * 5, RATE) is None
 
 
-def test_a_monitor_reads_every_signal_and_splits_the_rate() -> None:
+def test_all_signals_are_read_and_share_one_rate() -> None:
     draws = np.random.default_rng(3)
-    monitor = Monitor([1.0, 0.0] * 200, [1.0] * 40, {"a": "1"}, rate=0.07)
-
-    def observe(documents: dict[str, str]) -> Observed:
-        vectors = _unit(draws.normal(size=(32, 8)))
-        scores = [1.0, 0.0] * 16
-        return Observed(vectors, scores, [1.0], scores, scores, scores, {"q": "x"}, documents)
-
-    readings = {each.signal: each for each in monitor.look(now(), observe({"a": "1"}))}
-    assert readings.keys() == {*SIGNALS, "documents"}
+    floors = {"people": 0.5, "judge": 0.3}
+    signals, compared = Signals(0.08, floors), Signals(0.08)
+    scores = [1.0, 0.0] * 16
+    observed = Observed(
+        _unit(draws.normal(size=(32, 8))), people=[1.0], judge=scores, retrieval=scores, failures=scores,
+        latency=scores, cost=scores, canaries={"q": "x"},
+    )  # fmt: skip
+    for each in (signals, compared):
+        each.add(observed)
+    readings = {each.signal: each for each in signals.readings(now(), {"champion": "v1"})}
+    assert readings.keys() == set(STATISTICAL)
     assert not any(each.alarm for each in readings.values())
-    assert readings["questions"].threshold == pytest.approx(len(SIGNALS) / 0.07)
-    changed = {each.signal: each for each in monitor.look(now(), observe({"a": "2"}))}["documents"]
-    assert changed.alarm
-    assert changed.evidence == {"changed": ["a"]}
+    assert {readings[name].evidence["floor"] for name in floors} == set(floors.values())
+    assert {each.evidence["champion"] for each in readings.values()} == {"v1"}
+    # A floor has spent half of its signal's part.
+    spent = {name: 1 / each.threshold for name, each in readings.items()}
+    assert spent == {name: pytest.approx(0.01 / (2 if name in floors else 1)) for name in STATISTICAL}
+    assert {each.threshold for each in compared.readings(now())} == {100.0}
 
 
 def test_late_changes_are_noticed_sooner_over_blocks() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -28,22 +27,31 @@ class Handle:
     def can_read(self) -> bool:
         return self.said > 0
 
+    def state(self) -> str:
+        return "running" if self.said < len(self.ids) else "finished"
+
+    def read(self) -> tuple[list[int], list[float], bool]:
+        return list(self.ids), [], len(self.ids) > 8
+
 
 class Pipeline:
     """Steps all requests; `b"!"` in a prompt makes a step with it fail, and `gate` holds steps up."""
 
     made: ClassVar[list[Pipeline]] = []
 
+    context_length = WINDOW
+
     def __init__(self, gate: threading.Event) -> None:
+        self.tokenizer = Letters()
         self.gate, self.handles, self.batches = gate, [], []
         Pipeline.made.append(self)
 
-    def add_request(self, number: int, ids: list[int], config: Any) -> Handle:
+    def add(self, number: int, ids: list[int], sampling: Any) -> Handle:
         self.handles.append(Handle(ids))
         return self.handles[-1]
 
-    def has_non_finished_requests(self) -> bool:
-        return True
+    def close(self) -> None:
+        pass
 
     def step(self) -> None:
         self.gate.wait()
@@ -55,20 +63,11 @@ class Pipeline:
             handle.said += 1
 
 
-class Tensor(list[int]):
-    @property
-    def shape(self) -> tuple[int, int]:
-        return 1, len(self)
-
-    @property
-    def data(self) -> list[list[int]]:
-        return [list(self)]
-
-
 class Letters:
     """A token is a character."""
 
     stop_ids = frozenset({0})
+    stops = ()
     longest = 100
 
     def __init__(self, *_: Any) -> None:
@@ -77,8 +76,8 @@ class Letters:
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         return "\n".join(message["content"] for message in messages)
 
-    def encode(self, prompt: str) -> Tensor:
-        return Tensor(prompt.encode())
+    def encode(self, prompt: str) -> list[int]:
+        return list(prompt.encode())
 
     def text(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode()
@@ -91,11 +90,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened.set()
     monkeypatch.setattr(Pipeline, "made", [])
     monkeypatch.setattr(server, "open_pipeline", lambda path, settings: Pipeline(opened))
-    monkeypatch.setattr(server, "Tokenizer", Letters)
-    monkeypatch.setattr(server, "context_length", lambda path: WINDOW)
-    monkeypatch.setattr(server, "generation_config", lambda sampling, stop_ids: SimpleNamespace())
-    monkeypatch.setattr(server, "state_of", lambda h: "running" if h.said < len(h.ids) else "finished")
-    monkeypatch.setattr(server, "read_reply", lambda handle: (list(handle.ids), [], len(handle.ids) > 8))
+    monkeypatch.setattr(server, "context_window", lambda path: WINDOW)
     yield opened
     opened.set()
 

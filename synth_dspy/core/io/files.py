@@ -6,6 +6,7 @@ overwrites without `--force`. Only the user can read what a run writes, unless t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -121,6 +122,16 @@ def finish_writing(folder: Path, staged: str) -> None:
             path.replace(folder / path.name)
         source.rmdir()
         sync_folder(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

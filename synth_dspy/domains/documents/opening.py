@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from synth_dspy.core.config import Retrieval
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io import locks
+from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.protocols import Embedder
 from synth_dspy.domains.documents.chunks import CHUNK_WORDS
@@ -22,6 +24,9 @@ log = logging.getLogger("synth_dspy.domains.documents")
 
 INDEX_WAIT_S: Final = 600.0
 """How long to wait for another run that is updating the same index."""
+UPDATED: Final = ".updated"
+"""In an index's folder: a name of its last update, by which a process notices that another one made it."""
+_seen: dict[Path, str] = {}
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,26 @@ class Collection:
         if lock is None:
             raise SetupError(f"Another process is still updating the index {folder}: wait for it, or stop it.")
         try:
+            _forget_old_graph(folder)
             index = Index(folder, self.embedder, words, overlap, ef_search=settings.ef_search, chroma=settings.chroma)
-            log.info("index: %s", index.update(self.documents, progress=progress))
+            stats = index.update(self.documents, progress=progress)
+            log.info("index: %s", stats)
+            if stats.added or stats.changed or stats.removed or not (folder / UPDATED).is_file():
+                write_whole(folder / UPDATED, uuid4().hex)
+            _seen[folder.resolve()] = (folder / UPDATED).read_text(encoding="ascii")
         finally:
             os.close(lock)
         return Retriever(index, wording=self.wording, settings=settings, collection=self)
+
+
+def _forget_old_graph(folder: Path) -> None:
+    """Let Chroma read an index anew that another process has updated since it was opened here.
+
+    Chroma keeps the graph of each folder for as long as the process lives; where chunks have been added or deleted
+    meanwhile, a search in it misses them, or fails. Retrievers that are open go on with what they have.
+    """
+    seen, path = _seen.get(folder.resolve()), folder / UPDATED
+    if seen is not None and path.is_file() and path.read_text(encoding="ascii") != seen:
+        from chromadb.api.shared_system_client import SharedSystemClient
+
+        SharedSystemClient.clear_system_cache()

@@ -97,6 +97,8 @@ def proposed_questions(folder: Path | str) -> ProposedQuestions:
         SetupError: there are none, or a line is not as it should be; names the line and the field.
     """
     path = Path(folder).expanduser()
+    if not path.exists():
+        raise SetupError(f"{path} does not exist: name the folder of documents whose questions you want to review.")
     return ProposedQuestions.read(path if path.suffix == ".jsonl" else proposals_file(path))
 
 

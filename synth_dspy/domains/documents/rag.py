@@ -102,7 +102,7 @@ class RetrieveAndAnswer(dspy.Module):
             passages = self._passages(self.retriever, question, document)
         if document is not None and not passages:
             raise ValueError(
-                f"There is no {self.noun} {document!r}: give the id of one that was read, or None for all."
+                f"There is no {self.noun} {document!r}: give the id of one that was read, or leave it out."
             )
         with dspy.context(adapter=self.adapter):
             reply = self.answer(passages="\n".join(p.text for p in passages), question=question, **inputs)

@@ -163,7 +163,9 @@ def _option(
     seed: int,
 ) -> Option:
     rows = [arm.rows[item] for item in items]
-    models = arm.run.results.get("models") or {}
+    models = dict(arm.run.results.get("models") or {})
+    if arm.record and "model" in arm.record:
+        models["student"] = arm.record["model"]
     model = str(models.get("student") or UNKNOWN)
     latencies = [seconds for row in rows if (seconds := row.get("latency_s")) is not None]
     licences = {role: licence_of(str(models.get(role) or UNKNOWN), stated) for role in _made_of(arm)}

@@ -263,6 +263,8 @@ def _arm(
         "outcomes": outcomes(headline, scores.support),
         "tokens": {"prompt": mean(rows, "prompt_tokens"), "completion": mean(rows, "completion_tokens")},
     }
+    if arm.model is not None:
+        record["model"] = arm.model
     if agreement is not None:
         record["corrected"] = corrected_share(headline, agreement, seed)
     return record

@@ -191,7 +191,7 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
     """Perplexity of a text under a model in the embedded server: exp of the mean negative log-likelihood.
 
     Args:
-        model: a GGUF file, or a folder with an OpenVINO model.
+        model: a GGUF file, or a model folder.
         text: general text; its first `window` tokens are read in one pass.
         window: tokens, at most the model's context.
 
@@ -201,11 +201,15 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
     import openvino
     import openvino_genai
 
+    from synth_dspy.models.embedded.backend import choose
     from synth_dspy.models.embedded.generation import ServerSettings
     from synth_dspy.models.embedded.pipeline import open_pipeline
-    from synth_dspy.models.weights.gguf import context_length, readable
+    from synth_dspy.models.weights.gguf import context_length
 
-    path = readable(model)
+    choice = choose(model)
+    if choice.engine == "transformers":
+        return _torch_perplexity(choice.path, text, window)
+    path = choice.path
     window = min(window, context_length(path) - 1)
     config = openvino_genai.GenerationConfig()
     config.apply_chat_template = False
@@ -226,6 +230,25 @@ def perplexity(model: Path, text: str, *, window: int = WINDOW) -> Perplexity:
         raise ModelError(
             f"The perplexity of {model} could not be measured: {len(log_probs)} log probabilities for {tokens} tokens."
         )
+    return Perplexity(math.exp(-math.fsum(scored) / len(scored)), len(scored), [-one for one in scored])
+
+
+def _torch_perplexity(path: Path, text: str, window: int) -> Perplexity:
+    """As `perplexity`, of a model that transformers serves."""
+    import torch
+
+    from synth_dspy.models.chat import open_tokenizer
+    from synth_dspy.models.embedded import torch_model
+
+    model, _base = torch_model.load_model(path)
+    window = min(window, torch_model.window(model.config) - 1)
+    ids = open_tokenizer(torch_model.base_of(path)[0])(text, add_special_tokens=False)["input_ids"][:window]
+    if len(ids) < 2:
+        raise ModelError(f"The perplexity of {path} could not be measured: the text has {len(ids)} tokens.")
+    read = torch.tensor([ids], device=model.device)
+    with torch.inference_mode():
+        logps = model(input_ids=read, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+    scored = logps.gather(1, read[0, 1:, None])[:, 0].tolist()
     return Perplexity(math.exp(-math.fsum(scored) / len(scored)), len(scored), [-one for one in scored])
 
 

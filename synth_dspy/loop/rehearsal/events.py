@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-QUALITY = frozenset({"judged", "rated"})
+from synth_dspy.loop.signals.together import MODEL, SCORES
+
+QUALITY = frozenset(SCORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ EVENTS: Mapping[str, Event] = {
     "slightly_bad_champion": Event("the same with 10 points", QUALITY, promoted_quality=-0.10),
     "silent_change": Event(
         "the provider replaces the model: a third of the answers differ, 5 points are lost",
-        QUALITY | {"canaries"},
+        QUALITY | {MODEL},
         canaries=0.35,
         quality=-0.05,
     ),

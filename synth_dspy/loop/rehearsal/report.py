@@ -7,76 +7,35 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from markupsafe import Markup, escape
-
 from synth_dspy.loop.rehearsal.challengers import CHALLENGERS
 from synth_dspy.loop.rehearsal.drawn import CORRELATION, DAY
 from synth_dspy.loop.rehearsal.events import EVENTS
 from synth_dspy.loop.rehearsal.figures import ChallengerFigures, EventFigures, challenger_figures, event_figures
-from synth_dspy.loop.rehearsal.learning import Point
+from synth_dspy.loop.rehearsal.page import Page, Section, Table
 from synth_dspy.loop.rehearsal.run import Rehearsal
 from synth_dspy.loop.rehearsal.steps import ITEMS, TRIAL, WATCH
 from synth_dspy.loop.rehearsal.trial import LOOK, REFERENCE
-from synth_dspy.loop.signals.monitor import SIGNALS
-
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1a1a1a }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 14px } caption { text-align: left; font-weight: 600 }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top }
-.wide { overflow-x: auto }
-@media (prefers-color-scheme: dark) { body { background: #161616; color: #e8e8e8 } th, td { border-color: #444 } }
-"""
+from synth_dspy.loop.signals.together import STATISTICAL
 
 
-def write_report(rehearsal: Rehearsal, folder: Path, curve: Sequence[Point] = ()) -> list[Path]:
+def write_report(rehearsal: Rehearsal, folder: Path) -> list[Path]:
     """Write `report.html`, `report.md` and `rehearsal.jsonl`, a line for each seed.
 
     Args:
         rehearsal: what came of it.
         folder: where to; it is made.
-        curve: a learning curve of feedback, where one was made.
 
     Returns:
         The paths of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("report.html", "report.md", "rehearsal.jsonl")]
-    paths[0].write_text(as_html(rehearsal, curve), encoding="utf-8")
-    paths[1].write_text(as_markdown(rehearsal, curve), encoding="utf-8")
+    page = Page("Rehearsal of the loop", _setting(rehearsal), _sections(rehearsal))
+    paths[0].write_text(page.html(), encoding="utf-8")
+    paths[1].write_text(page.markdown(), encoding="utf-8")
     lines = [json.dumps(each) for each in (*map(asdict, rehearsal.outcomes), *map(asdict, rehearsal.decisions))]
     paths[2].write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return paths
-
-
-def as_markdown(rehearsal: Rehearsal, curve: Sequence[Point] = ()) -> str:
-    """The report in Markdown."""
-    parts = ["# Rehearsal of the loop", *(f"- {line}" for line in _setting(rehearsal))]
-    text = parts[0] + "\n\n" + "\n".join(parts[1:]) + "\n"
-    for title, (head, rows), note in _sections(rehearsal, curve):
-        lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-        text += f"\n## {title}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
-    return text
-
-
-def as_html(rehearsal: Rehearsal, curve: Sequence[Point] = ()) -> str:
-    """The report as one HTML page."""
-    body = Markup("<h1>Rehearsal of the loop</h1><ul>")
-    body += Markup("").join(Markup("<li>{}</li>").format(line) for line in _setting(rehearsal)) + Markup("</ul>")
-    for title, (head, rows), note in _sections(rehearsal, curve):
-        body += Markup('<h2>{}</h2><div class="wide"><table><thead><tr>').format(title)
-        body += Markup("").join(Markup('<th scope="col">{}</th>').format(cell) for cell in head)
-        body += Markup("</tr></thead><tbody>")
-        for row in rows:
-            body += (
-                Markup("<tr>") + Markup("").join(Markup("<td>{}</td>").format(cell) for cell in row) + Markup("</tr>")
-            )
-        body += Markup("</tbody></table></div><p>{}</p>").format(note)
-    page = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Rehearsal of the loop</title>'
-    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    return f"{page}{viewport}<style>{_STYLE}</style></head><body>{escape(body)}</body></html>\n"
 
 
 def _setting(rehearsal: Rehearsal) -> list[str]:
@@ -89,8 +48,8 @@ def _setting(rehearsal: Rehearsal) -> list[str]:
         "ones wrong.",
         f"People: {users.raters} raters rate {_percent(users.rated)} of the answers and are mistaken in "
         f"{_percent(users.noise)}; in labels for the gate, in {_percent(users.label_noise)}.",
-        f"Signals: false alarms of at most {_percent(setting.rate)} are stated for all {len(SIGNALS)} together (each "
-        f"has an equal share), however long they watch. Observed here for "
+        f"Signals: false alarms of at most {_percent(setting.rate)} are stated for all {len(STATISTICAL)} together "
+        f"(each has an equal share), however long they watch. Observed here for "
         f"{setting.event_at + setting.horizon:,} requests without an event, after {REFERENCE:,} of reference; "
         f"looked at every {LOOK} requests, canaries and documents "
         f"once a day. Events happen after {setting.event_at:,} requests and are waited for {setting.horizon:,} more.",
@@ -102,9 +61,9 @@ def _setting(rehearsal: Rehearsal) -> list[str]:
     ]
 
 
-def _sections(rehearsal: Rehearsal, curve: Sequence[Point]) -> list[tuple[str, Table, str]]:
+def _sections(rehearsal: Rehearsal) -> list[Section]:
     events, challengers = event_figures(rehearsal.outcomes), challenger_figures(rehearsal.decisions)
-    sections: list[tuple[str, Table, str]] = []
+    sections: list[Section] = []
     if events:
         note = (
             "Delays count requests from the event's effect to the alarm, seeds that did not notice it as later than "
@@ -126,13 +85,6 @@ def _sections(rehearsal: Rehearsal, curve: Sequence[Point]) -> list[tuple[str, T
             "without protected slices."
         )
         sections.append(("Challengers at the gate", _at_gate(challengers), note))
-    if curve:
-        head = ("method", "records of feedback", "rows", "gain in points (95 % interval)", "seconds")
-        rows = [
-            (point.method, str(point.records), str(point.rows), _gain(point), f"{point.seconds:.0f}") for point in curve
-        ]
-        note = "Each training starts from the base and takes the first records of one shuffled sequence."
-        sections.append(("Learning curve of feedback", (head, rows), note))
     return sections
 
 
@@ -194,10 +146,3 @@ def _number(value: float | None, to_notice: bool) -> str:
     if not to_notice:
         return "-"
     return "not within the horizon" if value is None else f"{value:,.0f} requests"
-
-
-def _gain(point: Point) -> str:
-    gain = point.gain
-    if gain.mean is None or gain.low is None or gain.high is None:
-        return "-"
-    return f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"

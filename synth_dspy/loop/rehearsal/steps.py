@@ -16,7 +16,7 @@ from synth_dspy.loop.records import Feedback, Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.rehearsal.drawn import World, draw_pairs, label_pairs
 from synth_dspy.loop.rehearsal.users import Users, as_score
-from synth_dspy.loop.signals.quality import QualityDecay
+from synth_dspy.loop.signals.quality import QualityDecay, floor_of
 from synth_dspy.loop.signals.sequential import RATE
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM
 
@@ -125,12 +125,10 @@ class DrawnSteps:
     def _promote(self, cycle: Cycle) -> Outcome:
         champion = self.registry.version("champion").id
         recent = (as_score(each) for each in self.registry.store.read(Feedback, last=WATCH))
-        references = {"judged": self.judged, "rated": [score for score in recent if score is not None]}
-        self.watch = {
-            name: QualityDecay.below(scores, RATE / len(references))
-            for name, scores in references.items()
-            if any(scores)
-        }
+        references = {"judge": self.judged, "people": [score for score in recent if score is not None]}
+        rate = RATE / len(references)
+        floors = {name: floor_of(scores, rate) for name, scores in references.items()}
+        self.watch = {name: QualityDecay(floor, rate / 2) for name, floor in floors.items() if floor is not None}
         evidence = {"before": champion, "floors": {name: each.floor for name, each in self.watch.items()}}
         self.registry.promote(cycle.memory["challenger"], "loop", cycle.memory["verdict"], evidence)
         self._since = self.world.asked

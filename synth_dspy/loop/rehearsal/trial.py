@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from synth_dspy.loop.cycle import Cycles
+from synth_dspy.loop.monitor import documents_reading
 from synth_dspy.loop.records import AliasMove, Feedback
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.rehearsal.drawn import DAY, Answered, Judge, World
@@ -15,8 +16,10 @@ from synth_dspy.loop.rehearsal.events import EVENTS, Event
 from synth_dspy.loop.rehearsal.steps import DrawnSteps
 from synth_dspy.loop.rehearsal.stream import Questions, Stream
 from synth_dspy.loop.rehearsal.users import Users, as_score
-from synth_dspy.loop.signals.monitor import Monitor, Observed
+from synth_dspy.loop.signals.documents import document_changes
+from synth_dspy.loop.signals.quality import floor_of
 from synth_dspy.loop.signals.sequential import RATE
+from synth_dspy.loop.signals.together import Observed, Signals, part_of
 from synth_dspy.loop.store import Store
 
 LOOK = 20
@@ -126,7 +129,7 @@ class _Trial:
             answered, feedback = self._serve()
             judged += answered.judged
             rated += _scores(feedback)
-        monitor = self._monitor(judged, rated)
+        signals, documents = self._signals(judged, rated), self._world.documents()
         start, event_at = self._world.asked, self._world.asked + self._setting.event_at
         false: list[str] = []
         noticed, delay, raised = "", None, set[str]()
@@ -138,7 +141,11 @@ class _Trial:
                 if self._event.promoted_quality:
                     self._cycles.open("person:rehearsal", "A challenger that is worse than it seems.")
             answered, feedback = self._serve()
-            readings = monitor.look(self._world.now, self._observed(answered, feedback))
+            signals.add(self._observed(answered, feedback))
+            readings = signals.readings(self._world.now)
+            if not self._world.asked % DAY:
+                changes = document_changes(documents, self._world.documents())
+                readings.append(documents_reading(self._world.now, changes))
             fresh = [each for each in readings if each.alarm and each.signal not in raised]
             if fresh or not self._world.asked % DAY:
                 self._store.add_together(readings)
@@ -155,7 +162,8 @@ class _Trial:
             if moved is not None and moved.by == "watch" and self._world.began and not noticed:
                 noticed, delay = "watch", int(moved.evidence["requests"])
             if moved is not None:  # another champion: the signals begin anew
-                monitor, raised = self._monitor(self._steps.judged, rated), set()
+                signals, documents = self._signals(self._steps.judged, rated), self._world.documents()
+                raised = set()
             if self._is_over(noticed):
                 break
         return self._outcome(false, noticed, delay)
@@ -175,21 +183,20 @@ class _Trial:
         return answered, feedback
 
     def _observed(self, answered: Answered, feedback: list[Feedback]) -> Observed:
-        daily = not self._world.asked % DAY
         return Observed(
             answered.vectors,
-            answered.judged,
-            _scores(feedback),
-            answered.retrieval,
-            [each.latency_s for each in answered.requests],
-            [each.cost_usd or 0.0 for each in answered.requests],
-            self._world.canaries() if daily else {},
-            self._world.documents() if daily else {},
+            people=_scores(feedback),
+            judge=answered.judged,
+            retrieval=answered.retrieval,
+            failures=[float(each.error is not None) for each in answered.requests],
+            latency=[each.latency_s for each in answered.requests],
+            cost=[each.cost_usd or 0.0 for each in answered.requests],
+            canaries={} if self._world.asked % DAY else self._world.canaries(),
         )
 
     def _advance(self, answered: Answered, feedback: list[Feedback]) -> AliasMove | None:
         """Take the open cycle as far as it goes; the last move of the champion's alias, if there was one."""
-        for name, scores in (("judged", answered.judged), ("rated", _scores(feedback))):
+        for name, scores in (("judge", answered.judged), ("people", _scores(feedback))):
             if name in self._steps.watch:
                 self._steps.watch[name].add(scores)
         moves = self._store.count(AliasMove, alias="champion")
@@ -211,9 +218,11 @@ class _Trial:
         kinds = self._world.questions(1_000).kinds
         return float((self._world.chances(after, kinds) - self._world.chances(before, kinds)).mean())
 
-    def _monitor(self, judged: list[float], rated: list[float]) -> Monitor:
-        documents, rate = self._world.documents(), self._setting.rate
-        return Monitor(judged, rated, documents, rate=rate, seed=1_000_000 + self._seed)
+    def _signals(self, judged: list[float], rated: list[float]) -> Signals:
+        rate = self._setting.rate
+        floors = {"judge": floor_of(judged, part_of(rate)), "people": floor_of(rated, part_of(rate))}
+        kept = {name: floor for name, floor in floors.items() if floor is not None}
+        return Signals(rate, kept, seed=1_000_000 + self._seed)
 
     def _is_over(self, noticed: str) -> bool:
         """The event's cycle is closed, and some answers were given since."""

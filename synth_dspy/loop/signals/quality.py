@@ -14,6 +14,8 @@ from typing import Any
 
 from synth_dspy.loop.signals.sequential import BLOCK, RATE, ChangeEvidence
 
+FEW = 10
+"""With fewer scores nothing is said of their mean."""
 _STAKES = (0.1, 0.2, 0.4, 0.8)  # of the largest that cannot ruin the gambler
 
 
@@ -37,28 +39,6 @@ class QualityDecay:
         if not 0 < self.floor < 1:
             raise ValueError(f"The mean score to be kept lies between 0 and 1, not at {self.floor}.")
 
-    @classmethod
-    def below(cls, reference: Sequence[float], rate: float = RATE) -> QualityDecay:
-        """Watch for scores that fall below those of a reference, such as the champion's at its promotion.
-
-        The floor is a lower bound of the reference's mean, exact for 0/1 scores (Clopper & Pearson 1934) and safe for
-        others in [0, 1], whose sums are less spread (Hoeffding 1956). The bound takes half of the rate, since it is
-        wrong in some references, and the watch the other half.
-
-        Args:
-            reference: scores in [0, 1], of the same kind as those to come.
-            rate: probability that it ever raises an alarm while the mean is that of the reference's population.
-
-        Raises:
-            ValueError: the reference has no scores, or none above 0, so nothing could fall below it.
-        """
-        from scipy.stats import beta
-
-        total, n = float(sum(reference)), len(reference)
-        if total <= 0:
-            raise ValueError("Scores can only fall below a reference that has some above 0.")
-        return cls(float(beta.ppf(rate / 2, total, n - total + 1)), rate / 2)
-
     @property
     def evidence(self) -> float:
         """The gamblers' mean capital, each having begun with 1."""
@@ -81,6 +61,27 @@ class QualityDecay:
                 gambler.update(1 + stake / (1 - self.floor) * (self.floor - score))
             self.alarm |= self.evidence >= 1 / self.rate
         return self.alarm
+
+
+def floor_of(reference: Sequence[float], rate: float) -> float | None:
+    """The mean that later scores are to keep: a lower bound of the mean of those before, such as the last champion's.
+
+    The bound is exact for 0/1 scores (Clopper & Pearson 1934) and safe for others in [0, 1], whose sums are less spread
+    (Hoeffding 1956). It is wrong in half of `rate` of the references; the other half is for `QualityDecay`.
+
+    Args:
+        reference: scores in [0, 1], of the same kind as those to come.
+        rate: probability of a false alarm, of the bound and of what watches for scores below it together.
+
+    Returns:
+        The bound; None for a few scores, or where nothing could fall below it.
+    """
+    from scipy.stats import beta
+
+    total, n = float(sum(reference)), len(reference)
+    if n < FEW or total <= 0:
+        return None
+    return float(beta.ppf(rate / 2, total, n - total + 1))
 
 
 def began_to_change(scores: Iterable[float]) -> int | None:

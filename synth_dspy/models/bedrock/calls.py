@@ -34,7 +34,19 @@ def model_id(model: str) -> str:
     return model.removeprefix(PREFIX).removeprefix("converse/")
 
 
-def retrying(attempt: Callable[[], Value], model: str, runtime: Any, *, attempts: int) -> Value:
+def is_too_long(text: str) -> bool:
+    """Whether a service's message says that a prompt is too long."""
+    return any(words in text.lower() for words in _CONTEXT)
+
+
+def retrying(
+    attempt: Callable[[], Value],
+    model: str,
+    runtime: Any,
+    *,
+    attempts: int,
+    refusal: Callable[[Exception, str, Any], Exception | None] = lambda *_: None,
+) -> Value:
     """The value of the first attempt that succeeds.
 
     Args:
@@ -42,6 +54,7 @@ def retrying(attempt: Callable[[], Value], model: str, runtime: Any, *, attempts
         model: the model string, for messages.
         runtime: the client.
         attempts: at most so many; an imported model that is starting is waited for beyond them.
+        refusal: of (error, model, runtime): the error to raise at once, if the service has its own.
 
     Raises:
         lm15.ContextLengthError: the prompt is too long for the model.
@@ -57,6 +70,8 @@ def retrying(attempt: Callable[[], Value], model: str, runtime: Any, *, attempts
         except (lm15.LM15Error, SynthDspyError):
             raise
         except Exception as error:
+            if (refused := refusal(error, model, runtime)) is not None:
+                raise refused from error
             starting = aws.code_of(error) == "ModelNotReadyException"
             more = number < attempts and (isinstance(error, ValueError) or aws.is_transient(error))
             if starting and attempts > 1:
@@ -75,7 +90,7 @@ def _typed(error: Exception, model: str, runtime: Any, attempts: int) -> Excepti
     if isinstance(error, ValueError):
         return ModelError(f"{what} failed a call {attempts} times, at last with: {error}.")
     refusal: Exception
-    if invalid and any(words in text.lower() for words in _CONTEXT):
+    if invalid and is_too_long(text):
         refusal = lm15.ContextLengthError(text, provider="bedrock")
         return refusal
     if invalid and "on-demand throughput" in text:

@@ -38,6 +38,7 @@ class BedrockEngine:
         price: US dollars for an input and an output token; by default the list price.
     """
 
+    service = "bedrock-runtime"
     supports_function_calling = True
     supports_reasoning = False
     supports_response_schema = True
@@ -62,9 +63,7 @@ class BedrockEngine:
         self.price = price
         self.max_bytes = int(max_reply_mb * 1e6)
         # The retries are this package's: boto3's are few when many calls are throttled, and know no cold start.
-        self.runtime = aws.client(
-            "bedrock-runtime", endpoint=endpoint, connections=connections, timeout=timeout, attempts=1
-        )
+        self.runtime = aws.client(self.service, endpoint=endpoint, connections=connections, timeout=timeout, attempts=1)
         self._dialect = lm15.OpenAIChatLM(
             api_key="none is sent", compat=lm15.OpenAIChatCompat(max_tokens_field="max_tokens")
         )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from synth_dspy.models.weights.registry import REGISTRY
-from synth_dspy.models.weights.trained import MERGED, SPEC, read_result
+from synth_dspy.models.weights.registry import REGISTRY, path_of
+from synth_dspy.models.weights.trained import SPEC, TUNED, read_result
 
 PREFIX = "embedded/"
 _BLOCK, _BLOCKS = 1 << 16, 64
@@ -42,15 +42,15 @@ def names_in_keys(model: str, answered: Sequence[str] = ()) -> list[str]:
         The name, followed by paths under which earlier versions may have stored answers.
     """
     name = model.removeprefix(PREFIX)
-    path = Path(name).expanduser()
+    path = path_of(name)
     if name in REGISTRY or not path.exists():
         return [model]
-    trained = path.name == MERGED and (path.parent / SPEC).is_file()
+    trained = path.name in TUNED and (path.parent / SPEC).is_file()
     result = read_result(path.parent) if trained else None
     if result is None or not {"method", "fingerprint"} <= result.keys():
         return [f"{PREFIX}sha256:{content_of(path)}", model]
     training = f"{result['method']}-{result['fingerprint']}"
-    moved = [each for each in answered if each.endswith(f"/{training}/{MERGED}") and each != model]
+    moved = [each for each in answered if each.endswith(f"/{training}/{path.name}") and each != model]
     return [f"{PREFIX}{training}", model, *moved]
 
 

@@ -9,10 +9,14 @@ but repeating a call may give another answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from synth_dspy.models.embedded.generation import Sampling, ServerSettings
+from synth_dspy.models.embedded.tokenizer import Tokenizer, open_tokenizer
+from synth_dspy.models.weights.gguf import context_length
 
 
 def open_pipeline(path: Path, settings: ServerSettings) -> Any:
@@ -20,7 +24,6 @@ def open_pipeline(path: Path, settings: ServerSettings) -> Any:
     import openvino_genai
 
     from synth_dspy.models.embedded.precision import generation_properties, precision
-    from synth_dspy.models.embedded.tokenizer import open_tokenizer
 
     config = openvino_genai.SchedulerConfig()
     config.cache_size = settings.kv_cache_gib
@@ -60,22 +63,63 @@ def generation_config(sampling: Sampling, stop_ids: set[int]) -> Any:
     return config
 
 
-def state_of(handle: Any) -> Literal["running", "ignored", "finished"]:
-    """The state of a request; "ignored" means that it does not fit into the pipeline's cache."""
-    import openvino_genai
+class OpenVinoPipeline:
+    """`backend.Pipeline` by OpenVINO GenAI."""
 
-    status = handle.get_status()
-    if status == openvino_genai.GenerationStatus.RUNNING:
-        return "running"
-    return "ignored" if status == openvino_genai.GenerationStatus.IGNORED else "finished"
+    def __init__(self, path: Path, settings: ServerSettings) -> None:
+        self.context_length = context_length(path)
+        self._pipeline = open_pipeline(path, settings)
+        self.tokenizer = Tokenizer(self._pipeline, path, self.context_length)
+
+    def add(self, number: int, ids: Sequence[int], sampling: Sampling) -> OpenVinoReply:
+        """Add a templated prompt to the batch."""
+        import numpy as np
+        import openvino
+
+        config = generation_config(sampling, self.tokenizer.stop_ids)
+        tensor = openvino.Tensor(np.array([list(ids)], np.int64))
+        return OpenVinoReply(self._pipeline.add_request(number, tensor, config))
+
+    def step(self) -> None:
+        """One token for every request, or a chunk of its prompt."""
+        if self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+
+    def close(self) -> None:
+        """Release the requests that were cancelled; otherwise the pipeline reports leaks."""
+        with suppress(Exception):
+            self.step()
 
 
-def read_reply(handle: Any) -> tuple[list[int], list[float], bool]:
-    """The token ids of a finished reply, their log-probabilities, and whether it was cut at max_tokens."""
-    import openvino_genai
+class OpenVinoReply:
+    """`backend.Reply` by OpenVINO GenAI."""
 
-    outputs = handle.read_all()  # empty if a stop string removed the whole reply
-    if not outputs:
-        return [], [], False
-    cut = outputs[0].finish_reason == openvino_genai.GenerationFinishReason.LENGTH
-    return list(outputs[0].generated_ids), list(outputs[0].generated_log_probs), cut
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def cancel(self) -> None:
+        """Remove it at the next step."""
+        self._handle.cancel()
+
+    def can_read(self) -> bool:
+        """Whether its first token is there."""
+        return bool(self._handle.can_read())
+
+    def state(self) -> Literal["running", "ignored", "finished"]:
+        """The state of the request; "ignored" means that it does not fit into the pipeline's cache."""
+        import openvino_genai
+
+        status = self._handle.get_status()
+        if status == openvino_genai.GenerationStatus.RUNNING:
+            return "running"
+        return "ignored" if status == openvino_genai.GenerationStatus.IGNORED else "finished"
+
+    def read(self) -> tuple[list[int], list[float], bool]:
+        """The token ids of the finished reply, their log-probabilities, and whether it was cut at max_tokens."""
+        import openvino_genai
+
+        outputs = self._handle.read_all()  # empty if a stop string removed the whole reply
+        if not outputs:
+            return [], [], False
+        cut = outputs[0].finish_reason == openvino_genai.GenerationFinishReason.LENGTH
+        return list(outputs[0].generated_ids), list(outputs[0].generated_log_probs), cut

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.models.embedded.backend import OPENVINO_MODEL
 from synth_dspy.models.embedded.generation import ServerSettings
 from synth_dspy.models.embedded.server import ModelServer
 
@@ -96,10 +97,10 @@ class ModelPool:
             return entry[0]
 
     def _path(self, model: str) -> Path:
-        from synth_dspy.models.weights.gguf import readable
+        from synth_dspy.models.embedded.backend import choose
         from synth_dspy.models.weights.registry import resolve
 
-        return readable(resolve(model))
+        return choose(resolve(model)).path
 
     def _start(self, model: str, path: Path) -> tuple[ModelServer, float]:
         """Make room, then load. Called with the lock, which is released while waiting for room."""
@@ -125,12 +126,19 @@ def estimate_gib(path: Path, settings: ServerSettings) -> float:
     models, other types and model folders have not been measured.
 
     Args:
-        path: A GGUF file, or a folder with an OpenVINO model.
+        path: A GGUF file, or a model folder; an adapter's memory includes its base's, which others may share.
         settings: The server's settings.
     """
     from synth_dspy.models.weights.gguf import F16, read_header
 
-    if path.is_dir():
+    if path.is_dir() and not (path / OPENVINO_MODEL).exists():
+        from synth_dspy.models.embedded.torch_model import base_of, place
+
+        wider = 2 if place()[1] == "float32" else 1  # weights of 16 bits in 32
+        weights = sum(
+            wider * file.stat().st_size for part in {*base_of(path)} if part for file in part.glob("*.safetensors")
+        )
+    elif path.is_dir():
         weights = 2 * sum(file.stat().st_size for file in path.iterdir())
     else:
         weights = 2 * path.stat().st_size + 4 * read_header(path).values.get(F16, 0)

@@ -2,7 +2,7 @@
 
 Callers submit a prompt and get a future. The thread admits new requests, runs one step for everything in flight (a
 chunk of a prompt, one more token for the others), and resolves the futures of finished requests. `pool.py` holds the
-servers by name, `pipeline.py` wraps the pipeline.
+servers by name, `backend.py` chooses the engine.
 
 Failures are per request: a prompt beyond the context window is refused at once; when a step fails, the pipeline is
 rebuilt and all requests in flight are retried one by one, so that only the culprit fails.
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.models.embedded.backend import ChatTokenizer, Pipeline, Reply, context_window, open_pipeline
 from synth_dspy.models.embedded.generation import (
     ContextWindowError,
     Generation,
@@ -29,9 +30,6 @@ from synth_dspy.models.embedded.generation import (
     Sampling,
     ServerSettings,
 )
-from synth_dspy.models.embedded.pipeline import generation_config, open_pipeline, read_reply, state_of
-from synth_dspy.models.embedded.tokenizer import Tokenizer
-from synth_dspy.models.weights.gguf import context_length
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +40,13 @@ STOP_TIMEOUT = 30.0  # seconds a closing process waits for the step in progress
 class _Job:
     """A request: waiting, then in flight (`handle` is set), then resolved."""
 
-    ids: Any  # openvino.Tensor [1, tokens]
+    ids: list[int]
     prompt_tokens: int
     sampling: Sampling
     future: Future[Generation] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
     admitted: float = 0.0
-    handle: Any = None
+    handle: Reply | None = None
     unread: int = 0  # prompt tokens that the pipeline has not processed yet (estimate)
     cpu_seconds: float = 0.0
 
@@ -57,7 +55,7 @@ class ModelServer:
     """Serves one model from one thread. Loading starts at once; requests wait for it.
 
     Args:
-        path: A GGUF file that OpenVINO reads, or a folder with an OpenVINO model.
+        path: What `backend.choose` names.
         name: Its name in error messages.
         settings: See `ServerSettings`.
     """
@@ -65,7 +63,7 @@ class ModelServer:
     def __init__(self, path: Path, *, name: str | None = None, settings: ServerSettings | None = None) -> None:
         self.path, self.name = path, name or path.name
         self.settings = settings or ServerSettings()
-        self.context_length = context_length(path)
+        self.context_length = context_window(path)
         self._wake = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
@@ -74,8 +72,8 @@ class ModelServer:
         self._stopping = False
         self._loaded = threading.Event()
         self._failure: Exception | None = None
-        self._pipeline: Any = None
-        self._tokenizer: Tokenizer | None = None  # set from loading until the server is closed
+        self._pipeline: Pipeline | None = None
+        self._tokenizer: ChatTokenizer | None = None  # set from loading until the server is closed
         self._next_id = 0
         self._thread = threading.Thread(target=self._serve, name=f"model-server {self.name}", daemon=True)
         self._thread.start()
@@ -88,7 +86,7 @@ class ModelServer:
 
     def token_ids(self, prompt: str) -> list[int]:
         """The ids of `prompt` as the model reads it: special tokens are parsed, none are added."""
-        return [int(i) for i in self._tokenizer_once_loaded().encode(prompt).data[0]]
+        return self._tokenizer_once_loaded().encode(prompt)
 
     def submit(self, prompt: str, sampling: Sampling) -> Future[Generation]:
         """Queue a templated prompt.
@@ -102,7 +100,7 @@ class ModelServer:
         """
         tokenizer = self._tokenizer_once_loaded()
         ids = tokenizer.encode(prompt)
-        tokens = int(ids.shape[1])
+        tokens = len(ids)
         if tokens >= tokenizer.longest or tokens + sampling.max_tokens > self.context_length:
             more = " or more" if tokens >= tokenizer.longest else ""
             raise ContextWindowError(
@@ -112,6 +110,7 @@ class ModelServer:
         with self._wake:
             if self._stopping or self._failure is not None:
                 raise PipelineError(f"{self.name}: the model server is closed ({self._failure or 'unloaded'})")
+            sampling = replace(sampling, stop=(*sampling.stop, *tokenizer.stops))
             job = _Job(ids, tokens, self._seeded(prompt, sampling))
             self._waiting.append(job)
             self._wake.notify()
@@ -141,7 +140,7 @@ class ModelServer:
         if self._thread is not threading.current_thread():
             self._thread.join(STOP_TIMEOUT)
 
-    def _tokenizer_once_loaded(self) -> Tokenizer:
+    def _tokenizer_once_loaded(self) -> ChatTokenizer:
         self._loaded.wait()
         if isinstance(self._failure, SetupError):
             raise self._failure
@@ -181,7 +180,8 @@ class ModelServer:
     def _load(self) -> None:
         started = time.perf_counter()
         self._pipeline = open_pipeline(self.path, self.settings)
-        self._tokenizer = Tokenizer(self._pipeline, self.path, self.context_length)
+        self._tokenizer = self._pipeline.tokenizer
+        self.context_length = self._pipeline.context_length
         logger.info("loaded %s in %.1f s", self.name, time.perf_counter() - started)
 
     def _wait_for_work(self) -> bool:
@@ -203,8 +203,8 @@ class ModelServer:
             if job.future.cancelled():
                 continue
             try:
-                config = generation_config(job.sampling, self._tokenizer_once_loaded().stop_ids)
-                job.handle = self._pipeline.add_request(self._next_id, job.ids, config)
+                assert self._pipeline is not None
+                job.handle = self._pipeline.add(self._next_id, job.ids, job.sampling)
             except Exception as error:
                 _fail(job, PipelineError(f"{self.name}: the pipeline refused the request: {error}"))
                 continue
@@ -214,14 +214,13 @@ class ModelServer:
 
     def _step(self) -> None:
         for job in self._running:
-            if job.future.cancelled():
+            if job.future.cancelled() and job.handle is not None:
                 job.handle.cancel()
-        if not self._running:
+        if not self._running or self._pipeline is None:
             return
         before = time.process_time()
         try:
-            if self._pipeline.has_non_finished_requests():
-                self._pipeline.step()
+            self._pipeline.step()
         except Exception as error:
             self._recover(error)
             return
@@ -235,7 +234,7 @@ class ModelServer:
         for job in self._running:
             tokens = min(job.unread, room) if job.unread else 1
             room = max(1, room - tokens)
-            job.unread = 0 if job.handle.can_read() else max(0, job.unread - tokens)
+            job.unread = 0 if job.handle and job.handle.can_read() else max(0, job.unread - tokens)
             shares.append(tokens)
         total = sum(shares)
         for job, tokens in zip(self._running, shares, strict=True):
@@ -245,7 +244,7 @@ class ModelServer:
         """Resolve the requests that the last step finished."""
         running = []
         for job in self._running:
-            state = state_of(job.handle)
+            state = job.handle.state() if job.handle else "running"
             if state == "running":
                 running.append(job)
             elif state == "ignored":
@@ -262,7 +261,8 @@ class ModelServer:
 
     def _finish(self, job: _Job) -> None:
         try:
-            ids, logprobs, cut = read_reply(job.handle)
+            assert job.handle is not None
+            ids, logprobs, cut = job.handle.read()
             text = self._tokenizer_once_loaded().text(ids)
         except Exception as error:
             _fail(job, PipelineError(f"{self.name}: the reply could not be read: {error}"))
@@ -313,9 +313,9 @@ class ModelServer:
                     job.handle.cancel()
             job.handle = None
             _fail(job, PipelineError(f"{self.name}: the model server was closed ({self._failure or 'unloaded'})"))
-        if self._pipeline is not None and unfinished:
+        if self._pipeline is not None:
             with suppress(Exception):
-                self._pipeline.step()  # releases cancelled requests; otherwise the pipeline reports leaks
+                self._pipeline.close()
         self._pipeline = self._tokenizer = None
 
 

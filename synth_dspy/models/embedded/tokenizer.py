@@ -58,6 +58,7 @@ class Tokenizer:
 
     Attributes:
         stop_ids: the tokens that end a reply.
+        stops: strings that end every reply; none.
         longest: the maximum number of tokens of a text: longer ones are truncated silently.
     """
 
@@ -66,15 +67,17 @@ class Tokenizer:
         self._path = path
         self._control: frozenset[int] | None = None  # read once a reply asks for it
         self.stop_ids = {int(self._tokenizer.get_eos_token_id()), *map(int, pipeline.get_config().stop_token_ids)}
-        self.longest = int(self.encode(" a" * (context_length + 8)).shape[1])
+        self.stops: tuple[str, ...] = ()
+        self.longest = len(self.encode(" a" * (context_length + 8)))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Render `messages` (role and content) with the chat template, ready for a reply."""
         return str(self._tokenizer.apply_chat_template([dict(m) for m in messages], True))
 
-    def encode(self, prompt: str) -> Any:
-        """The ids of `prompt`, an `openvino.Tensor` [1, tokens]: special tokens are parsed, none are added."""
-        return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
+    def encode(self, prompt: str) -> list[int]:
+        """The ids of `prompt`: special tokens are parsed, none are added."""
+        ids: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False).input_ids.data[0].tolist()
+        return ids
 
     def text(self, ids: Sequence[int]) -> str:
         """A reply's text. OpenVINO hides every added token, including a model's `<tool_call>`, which is part of the

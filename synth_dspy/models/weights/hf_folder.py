@@ -55,6 +55,39 @@ def write_gguf(folder: Path, target: Path) -> None:
     writer.close()
 
 
+def obstacle(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Why a model folder cannot be converted, in a few words; None if it can."""
+    stated = config.get("architectures")
+    name = str(stated[0]) if isinstance(stated, list) and stated else "a model of no stated kind"
+    if name not in _ARCHITECTURES:
+        return name
+    if (kind := _rope_kind(config)) != "default":
+        return f"{kind} rotary embeddings"
+    if config.get("use_sliding_window") or (config.get("attention_bias") and name == "LlamaForCausalLM"):
+        return "attention of another form"
+    file = folder / "tokenizer.json"
+    tokenizer = _read(file).get("model", {}).get("type") if file.is_file() else None
+    if tokenizer != "BPE":
+        return f"a tokenizer of type {tokenizer}" if tokenizer else "no tokenizer.json"
+    if _template(folder) is None:
+        return "no chat template"
+    return None
+
+
+def _rope_kind(config: Mapping[str, Any]) -> str:
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    return str(rope.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default")
+
+
+def _template(folder: Path) -> str | None:
+    file, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if file.exists():
+        return file.read_text("utf-8")
+    template = _read(settings).get("chat_template") if settings.exists() else None
+    return template if isinstance(template, str) else None
+
+
 def _read(path: Path) -> dict[str, Any]:
     return read_json_object(path, "The model's", "name a model folder, or fetch it again")
 
@@ -71,10 +104,8 @@ def _add_parameters(writer: Any, config: Mapping[str, Any], name: str) -> None:
 
     heads = int(config["num_attention_heads"])
     rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or {}
-    kind = rope.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind != "default":
-        raise SetupError(f"{name} uses {kind} rotary embeddings, which cannot be converted; name a GGUF file of it")
+    if (kind := _rope_kind(config)) != "default":
+        raise SetupError(f"{name} uses {kind} rotary embeddings, which cannot be converted")
     writer.add_name(name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -119,9 +150,8 @@ def _add_tokenizer(writer: Any, config: Mapping[str, Any], tokenizer: Mapping[st
         content = token.get("content") if isinstance(token, dict) else token
         if content in ids:
             add(ids[content])
-    template_file = folder / "chat_template.jinja"
-    template = template_file.read_text("utf-8") if template_file.exists() else settings.get("chat_template")
-    if not isinstance(template, str):
+    template = _template(folder)
+    if template is None:
         raise SetupError(f"{folder} has no chat template; an instruction-tuned model is needed")
     writer.add_chat_template(template)
 

@@ -7,10 +7,13 @@ registered weights on first use. To add a model, add an entry.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.s3.address import is_address
+from synth_dspy.core.s3.reading import local
 from synth_dspy.models.weights.fetch import cached, pull
 from synth_dspy.models.weights.sources import HubSource, Weights, WheelSource
 
@@ -60,11 +63,25 @@ _ENTRIES = (
 REGISTRY: Mapping[str, Weights] = {entry.name: entry for entry in _ENTRIES}
 
 
+def path_of(name: str) -> Path:
+    """The path of weights that are not registered, which may be missing; from S3, the copy that this process uses.
+
+    Raises:
+        SetupError: they cannot be read from S3.
+    """
+    return _copied(name) if is_address(name) else Path(name).expanduser()
+
+
+@cache
+def _copied(address: str) -> Path:
+    return local(address)
+
+
 def resolve(name_or_path: str | Path, *, fetch: bool = True) -> Path:
     """The file (GGUF) or folder of a model.
 
     Args:
-        name_or_path: A registered name, or the path of a GGUF file or a model folder.
+        name_or_path: A registered name, or the path or S3 address of a GGUF file or a model folder.
         fetch: Whether to fetch registered weights that are not cached; otherwise they are an error.
 
     Raises:
@@ -79,7 +96,7 @@ def resolve(name_or_path: str | Path, *, fetch: bool = True) -> Path:
                 f"`{command('weights', anywhere=True)} pull {entry.name}`"
             )
         return path or pull(entry)
-    path = Path(name_or_path).expanduser()
+    path = path_of(str(name_or_path))
     if not path.exists():
         raise SetupError(
             f"no model {str(name_or_path)!r}: it is neither a path that exists nor one of {', '.join(sorted(REGISTRY))}"

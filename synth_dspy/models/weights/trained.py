@@ -9,6 +9,10 @@ from typing import Any
 SPEC = "spec.json"
 RESULT = "result.json"
 MERGED = "model.gguf"
+ADAPTER = "adapter"
+CONCATENATED = "served"
+TUNED = frozenset({MERGED, ADAPTER, CONCATENATED})
+"""What may be served of a training: the merged file, or the adapter, alone or with those before it in one."""
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

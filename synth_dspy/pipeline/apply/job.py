@@ -138,6 +138,7 @@ def apply_program(
         BudgetReached: the budget is used up.
     """
     from synth_dspy.pipeline.rescore import attach_ledger
+    from synth_dspy.pipeline.resources import open_executor
     from synth_dspy.pipeline.saved import rebuild
 
     bars = bars or Bars()
@@ -159,7 +160,8 @@ def apply_program(
         try:
             answers.forget_failures()
             bars.say(_plan(saved, program, max(0, table.count - answers.count()), job, folder))
-            work = _Work(program, inputs, table, job, answers, ledger, saved.arm)
+            executor = open_executor(_with_settings(saved, job, price).config, spare=True)
+            work = _Work(program, inputs, table, job, answers, ledger, saved.arm, executor)
             began = time.perf_counter()
             try:
                 with measure() as usage:
@@ -339,7 +341,9 @@ class _Work:
         answers: Answers,
         ledger: Ledger,
         arm: str,
+        executor: Executor,
     ) -> None:
+        self.executor = executor
         self.program, self.inputs, self.table, self.job = program, inputs, table, job
         self.answers, self.ledger, self.arm = answers, ledger, arm
         self.run_now = self.read = self._failures = 0
@@ -361,9 +365,8 @@ class _Work:
                     bar(rows)
 
             self._advance = advance
-            executor = Executor(2 * self.job.concurrency)  # while a row is parsed or waits, another uses its connection
             with dspy.settings.context(trace=None):  # else DSPy keeps the last 10,000 predictions
-                executor.map(self._run, self._rows(), progress=advance, sink=self._keep)
+                self.executor.map(self._run, self._rows(), progress=advance, sink=self._keep)
         self.answers.commit()
         self.ledger.budget.check_refused()
 

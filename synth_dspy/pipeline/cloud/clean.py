@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from synth_dspy.core import aws
-from synth_dspy.core.aws_record import FILE, Made, forget, recorded
+from synth_dspy.core.aws_record import FILE, Made, forget, is_own, recorded
 from synth_dspy.core.errors import SetupError
+from synth_dspy.pipeline.cloud import sagemaker_removal
+from synth_dspy.pipeline.trust import Caller, untrusted
 
 _UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress")
 
 
-def clean(run: Path, say: Callable[[str], None]) -> int:
+def clean(run: Path, say: Callable[[str], None], *, trust: bool = False) -> int:
     """Remove everything that a run has made on AWS; their number.
 
     Things are forgotten one by one as they are gone: after an error, the same command goes on with the rest.
@@ -20,14 +22,19 @@ def clean(run: Path, say: Callable[[str], None]) -> int:
     Args:
         run: the run's folder.
         say: receives a line for each thing.
+        trust: remove also what this user did not note here: somebody else may have written the list.
 
     Raises:
-        SetupError: something cannot be removed, or is of an unknown kind; names it.
+        SetupError: something cannot be removed, is of an unknown kind, or was not noted by this user; names it.
     """
     made = recorded(run)
-    for each in reversed(made):  # a model before the weights that it was made from
+    for each in made:
         if each.kind not in REMOVERS:
             raise SetupError(f"{run / FILE} lists a {each.kind}, {each.name}, which this version cannot remove.")
+    foreign = [f"{each.kind} {each.name} in {each.region}: is removed" for each in made if not is_own(run, each)]
+    if foreign and not trust:
+        raise SetupError(untrusted(f"The list of what {run} made on AWS", foreign, Caller(flags=True)))
+    for each in reversed(made):  # a model before the weights that it was made from
         say(f"{each.name}: {REMOVERS[each.kind](each)}")
         forget(run, each)
     return len(made)
@@ -73,4 +80,9 @@ REMOVERS: Mapping[str, Callable[[Made], str]] = {
     "s3": _remove_objects,
     "bedrock-batch": _stop_batch,
     "bedrock-model": _remove_model,
+    "sagemaker-training": sagemaker_removal.stop_training,
+    "sagemaker-endpoint": sagemaker_removal.remove_endpoint,
+    "sagemaker-config": sagemaker_removal.remove_config,
+    "sagemaker-model": sagemaker_removal.remove_model,
+    "cloudwatch-alarm": sagemaker_removal.remove_alarm,
 }

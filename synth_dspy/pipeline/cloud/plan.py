@@ -18,7 +18,7 @@ from synth_dspy.models.prices import list_price, model_facts
 _PROFILE = re.compile(r"(global|us-gov|us|eu|apac|jp|au|ca|sa|me|af)\.")
 """Begins the name of an inference profile, which sends calls to several regions."""
 _UNKNOWN = "not in LiteLLM's price list"
-_STORAGE = "S3's storage price"
+STORAGE = "S3's storage price"
 
 Statement = dict[str, Any]
 
@@ -31,19 +31,19 @@ class Plan:
         resources: (what it is for, its name, its price).
         statements: of the policy of whoever runs the command.
         role: of the policy of the role that a service takes, if one is needed.
-        principal: the service that takes it.
+        principals: the services that take it.
     """
 
     resources: list[tuple[str, str, str]] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     role: list[Statement] = field(default_factory=list)
-    principal: str = ""
+    principals: list[str] = field(default_factory=list)
 
     def policies(self) -> dict[str, Any]:
         """The policies as IAM takes them, by whose they are."""
         found: dict[str, Any] = {"yours": policy(self.statements)}
         if self.role:
-            trust = {"Effect": "Allow", "Principal": {"Service": self.principal}, "Action": "sts:AssumeRole"}
+            trust = {"Effect": "Allow", "Principal": {"Service": self.principals}, "Action": "sts:AssumeRole"}
             found |= {"the role's": policy(self.role), "who may take the role": policy([trust])}
         return found
 
@@ -69,9 +69,13 @@ def plan_run(config: CompileConfig) -> Plan:
         plan.statements.append(allow(["bedrock:InvokeModel"], [*places]))
     if config.aws.batch and config.aws.s3 and config.aws.role:
         _add_batch(plan, config.models.teacher, config.aws.s3, config.aws.role)
+    if config.training.backend == "sagemaker":
+        from synth_dspy.pipeline.cloud.sagemaker_plan import add_training
+
+        add_training(plan, config)
     for address in dict.fromkeys(_addresses(config.model_dump(mode="json"))):
         if address != config.aws.s3:
-            plan.resources.append(("data", address, _STORAGE))
+            plan.resources.append(("data", address, STORAGE))
             plan.statements += on_s3(address)
     return plan
 
@@ -90,7 +94,7 @@ def plan_import(s3: str, role: str) -> Plan:
     models, jobs = _own("imported-model/*"), _own("model-import-job/*")
     by_anyone = ["bedrock:CreateModelImportJob", "bedrock:ListModelImportJobs"]  # take no resource
     return Plan(
-        resources=[("weights", s3, _STORAGE), ("imported model", "its ARN is printed", per_unit)],
+        resources=[("weights", s3, STORAGE), ("imported model", "its ARN is printed", per_unit)],
         statements=[
             allow(by_anyone, ["*"]),
             allow(["bedrock:GetModelImportJob"], [jobs]),
@@ -100,13 +104,13 @@ def plan_import(s3: str, role: str) -> Plan:
             pass_role(role, "bedrock.amazonaws.com"),
         ],
         role=on_s3(s3),
-        principal="bedrock.amazonaws.com",
+        principals=["bedrock.amazonaws.com"],
     )
 
 
 def _add_batch(plan: Plan, model: str, s3: str, role: str) -> None:
     prices = list_price(f"bedrock/{model_id(model)}", batch=True)
-    plan.resources += [("teacher, in batch jobs", model, _per_million(prices)), ("batch files", s3, _STORAGE)]
+    plan.resources += [("teacher, in batch jobs", model, _per_million(prices)), ("batch files", s3, STORAGE)]
     jobs = _own("model-invocation-job/*")
     plan.statements += [
         allow(["bedrock:CreateModelInvocationJob"], [*model_arns(model), jobs]),
@@ -118,7 +122,7 @@ def _add_batch(plan: Plan, model: str, s3: str, role: str) -> None:
     plan.role = on_s3(s3, writes=True)
     if _PROFILE.match(model_id(model)):
         plan.role.append(allow(["bedrock:InvokeModel"], model_arns(model)))
-    plan.principal = "bedrock.amazonaws.com"
+    plan.principals.append("bedrock.amazonaws.com")
 
 
 def model_arns(model: str) -> list[str]:

@@ -13,6 +13,7 @@ from synth_dspy.training.recipes.lora_orpo import LoraOrpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.recipes.mipro import Mipro
 from synth_dspy.training.recipes.random_search import RandomSearch
+from synth_dspy.training.recipes.route import Route
 from synth_dspy.training.recipes.together import Together
 from synth_dspy.training.recipes.without_rules import without_rules
 
@@ -29,12 +30,13 @@ RECIPES: dict[str, Arm] = {
     "rloo": LoraRloo,
     "together": Together,
     "distill": Distill,
+    "route": Route,
 }
 DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
     "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Distill", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraRloo",
-    "LoraSft", "Mipro", "RandomSearch", "Together", "as_declared", "without_rules",
+    "LoraSft", "Mipro", "RandomSearch", "Route", "Together", "as_declared", "without_rules",
 ]  # fmt: skip
 
 

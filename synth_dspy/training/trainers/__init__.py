@@ -190,6 +190,13 @@ def _dataset(batches: Sequence[tuple[int, ...]]) -> Any:
     return Dataset.from_dict({"groups": [list(batch) for batch in batches]})
 
 
+def _targets(spec: TrainSpec, model: Any) -> list[str] | str:
+    """The projections that get an adapter; every linear layer where the model's are named otherwise (Phi)."""
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    default = type(spec.lora)().targets
+    return "all-linear" if spec.lora.targets == default and not names.issuperset(default) else list(spec.lora.targets)
+
+
 def _lora(spec: TrainSpec, model: Any) -> Any:
     from peft import LoraConfig
 
@@ -198,7 +205,7 @@ def _lora(spec: TrainSpec, model: Any) -> Any:
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
-        target_modules=list(spec.lora.targets),
+        target_modules=_targets(spec, model),
         layers_to_transform=None if spec.lora.layers is None else list(range(max(0, last - spec.lora.layers), last)),
         use_dora=spec.lora.dora,
         use_rslora=spec.lora.rslora,

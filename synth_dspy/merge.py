@@ -1,6 +1,6 @@
-"""`python -m synth_dspy.rehearse`; see `synth_dspy.cli.rehearse`."""
+"""`python -m synth_dspy.merge`; see `synth_dspy.cli.merge`."""
 
-from synth_dspy.cli.rehearse import main
+from synth_dspy.cli.merge import main
 
 __all__ = ["main"]
 

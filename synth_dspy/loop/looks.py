@@ -1,0 +1,194 @@
+"""Compares a cycle's challenger with the champion, and looks at the gate, again where people have labelled more.
+
+The numbers of items at the looks are fixed by the first one: each further look takes place at twice as many. An item
+that earlier cycles were decided on weighs less (`gate.freshest`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from synth_dspy.core.invocation import command
+from synth_dspy.core.io.files import limit_access
+from synth_dspy.core.text import counted
+from synth_dspy.loop import comparison, watch
+from synth_dspy.loop.cycle import Cycle, Cycles, Outcome
+from synth_dspy.loop.gate import Pair, decide, freshest
+from synth_dspy.loop.proposing import FILE
+from synth_dspy.loop.rows import LABELLED, propose_questions, write_labelled
+from synth_dspy.loop.store import now
+from synth_dspy.loop.work import DOCUMENTS, Work, read_documents
+from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline.saved_files import Saved
+
+PAIRS = "pairs.jsonl"
+"""In a cycle's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What both answer.
+
+    Attributes:
+        held_out: items of the cycle's run that neither has learned from.
+        seen: how many others there are, that one of them has learned from.
+        labelled: items that people labelled.
+        why_not: why some of these cannot be used.
+    """
+
+    held_out: list[Any]
+    seen: int
+    labelled: list[Any]
+    why_not: str | None
+
+    @property
+    def all(self) -> list[Any]:
+        """Both, each once."""
+        return list({str(item.id): item for item in (*self.held_out, *self.labelled)}.values())
+
+
+def compare(work: Work, cycle: Cycle) -> Outcome:
+    """Let champion and challenger answer the same items: held-out ones, and those that people labelled since."""
+    if cycle.memory["challenger"] is None:
+        return Outcome("compared", "There is nothing to compare.", {"pairs": 0})
+    items = _items(work, cycle, LABELLED)
+    pairs, cheaper, crossed = _answer(work, cycle, items)
+    memory = cycle.memory
+    rest = f" (one of them has learned from {counted(items.seen, 'other')})" if items.seen else ""
+    more = f"; in the folds of their runs, their arms answered {counted(crossed, 'item')}" if crossed else ""
+    reason = (
+        f"{memory['champion']} and {memory['challenger']} answered {counted(len(items.held_out), 'held-out item')}"
+        f"{rest} and {counted(len(items.labelled), 'item')} that people labelled{more}."
+    )
+    evidence: dict[str, Any] = {
+        "pairs": len(pairs),
+        "crossed": crossed,
+        "cheaper": cheaper,
+        "held_out": len(items.held_out),
+        "labelled": len(items.labelled),
+    }
+    if items.why_not:
+        evidence["labels_not_used"] = items.why_not
+        reason = f"{reason} People's labels were not all used: {items.why_not}"
+    return Outcome("compared", reason, evidence)
+
+
+def look(work: Work, cycle: Cycle) -> Outcome | None:
+    """The gate. Undecided, it waits for as many items again, and looks once more."""
+    memory, policy = cycle.memory, work.plan.policy
+    if memory["challenger"] is None:
+        return Outcome("decided", "There is no challenger.", {"verdict": "reject"})
+    looks = [each for each in cycle.transitions if each.before == each.after == "compared"]
+    cheaper = memory["cheaper"]
+    if looks:
+        if (moved := watch.champion_moved(work, cycle)) is not None:
+            return moved
+        name = f"labelled-{len(looks) + 1}.jsonl"
+        write_labelled(work, work.cycle_folder(cycle), name)
+        items = _items(work, cycle, name)
+        missing = memory["items_wanted"] - len(items.all) - memory["crossed"]
+        if missing > 0:
+            if now() - looks[-1].at < timedelta(hours=work.plan.patience_h):
+                return None
+            reason = f"{counted(missing, 'item')} that the next look needs were not labelled. {looks[-1].reason}"
+            return Outcome("decided", reason, {"verdict": "undecided"})
+        _, cheaper, _ = _answer(work, cycle, items)
+    every = comparison.read_pairs(work.cycle_folder(cycle) / PAIRS)
+    pairs, uses = freshest(every, _uses(work, cycle, every), policy)
+    number = len(looks) + 1
+    decision = decide(pairs, policy, cheaper=cheaper, look=number, uses=uses)
+    evidence = {"verdict": decision.verdict, "look": number, "uses": uses, "items": len(pairs), **decision.evidence()}
+    reason = decision.reason
+    if uses:
+        reason += f" {counted(uses, 'earlier cycle')} decided on some of these items, so the interval is wider."
+    if len(pairs) < len(every):
+        reason += f" {counted(len(every) - len(pairs), 'item')} that earlier cycles decided on are left out."
+    if not every:
+        reason += (
+            f" {memory['champion']} has learned from all that is labelled: label questions that are new to it, or "
+            "compile the champion with --splits.folds 1."
+        )
+    if decision.verdict != "undecided" or number == policy.looks or not work.plan.patience_h or not _can_label(work):
+        return Outcome("decided", reason, evidence)
+    wanted = max(2 * int(memory["items_wanted"] if looks else len(every)), policy.fewest_labels)
+    return _wait(work, cycle, reason, evidence, len(every), wanted)
+
+
+def _wait(work: Work, cycle: Cycle, reason: str, evidence: Mapping[str, Any], have: int, wanted: int) -> Outcome:
+    """Ask people for labels, and say where."""
+    path = work.folder / FILE
+    missing = max(wanted - have, 1)
+    propose_questions(work, str(cycle.memory["champion"]), most=missing)
+    where = f"review the proposed ones with {command(f'label {path}')}" if path.is_file() else "rate or correct answers"
+    text = (
+        f"{reason} The next look, of {work.plan.policy.looks}, is at {wanted:,} items: {missing:,} more questions that "
+        f"neither has learned from ({where}), within {work.plan.patience_h:g} hours."
+    )
+    return Outcome("compared", text, {**evidence, "items_wanted": wanted})
+
+
+def _uses(work: Work, cycle: Cycle, pairs: Sequence[Pair]) -> Mapping[str, int]:
+    """How many earlier cycles were decided on each item; all of them on one whose file is not there any more."""
+    uses: Counter[str] = Counter()
+    for earlier in Cycles(work.registry.store, {}).all():
+        if earlier.id == cycle.id:
+            break
+        if not any(each.before == "compared" for each in earlier.transitions) or not earlier.memory.get("pairs"):
+            continue
+        path = work.cycle_folder(earlier) / PAIRS
+        used = comparison.read_pairs(path) if path.is_file() else pairs
+        uses.update({pair.item for pair in used})
+    return uses
+
+
+def _can_label(work: Work) -> bool:
+    return hasattr(work.declared()[0].source, "read_labelled")
+
+
+def _programs(work: Work, cycle: Cycle) -> dict[str, Saved]:
+    versions = {side: cycle.memory[side] for side in (comparison.CHAMPION, comparison.CHALLENGER)}
+    return {side: work.saved(work.registry.version(name)) for side, name in versions.items()}
+
+
+def _items(work: Work, cycle: Cycle, labelled: str) -> Items:
+    programs = _programs(work, cycle)
+    task, config = work.declared()
+    held_out = comparison.read_items(work.run_folder(cycle), "test")
+    new = comparison.unseen(held_out, programs.values(), groups=True)
+    given, why_not = comparison.labelled_items(task, config.limit, work.cycle_folder(cycle) / labelled)
+    return Items(new, len(held_out) - len(new), comparison.unseen(given, programs.values(), groups=False), why_not)
+
+
+def _answer(work: Work, cycle: Cycle, items: Items) -> tuple[list[Pair], bool, int]:
+    """Write the pairs of the answers to items.
+
+    Returns:
+        The pairs, whether the challenger costs less, and how many of the pairs are answers in folds.
+    """
+    folder, programs = work.cycle_folder(cycle), _programs(work, cycle)
+    old = _unchanged(programs[comparison.CHAMPION].run / datasets.DOCUMENTS, folder / DOCUMENTS)
+    asked = items.all
+    predictions = comparison.answers(work, programs, asked, folder / "comparison") if asked else []
+    folds = {side: comparison.cross_fitted(program, old) for side, program in programs.items()}
+    crossed = all(folds.values())
+    if crossed:
+        predictions += [{**row, "arm": side} for side, rows in folds.items() for row in rows]
+    pairs = comparison.pair_up(predictions, old)
+    limit_access(share=False)
+    comparison.write_pairs(folder / PAIRS, pairs)
+    same_model = len({program.config.models.student for program in programs.values()}) == 1
+    cheaper = comparison.is_cheaper(predictions, same_model=same_model)
+    return pairs, cheaper, len(pairs) - len(asked) if crossed else 0
+
+
+def _unchanged(before: Path, today: Path) -> frozenset[str] | None:
+    """The documents, or other groups, that are in both files with one hash; None where one was not written."""
+    earlier, later = read_documents(before), read_documents(today)
+    if earlier is None or later is None:
+        return None
+    return frozenset(name for name, value in later.items() if earlier.get(name) == value)

@@ -1,0 +1,1 @@
+"""Trainings in training jobs of Amazon SageMaker: `--training.backend sagemaker`."""
