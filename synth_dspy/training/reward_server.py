@@ -61,7 +61,8 @@ def _accept(listener: Listener, scorer: Scorer, context: contextvars.Context, en
         with suppress(OSError, EOFError, AuthenticationError), listener.accept() as connection:
             request = json.loads(connection.recv_bytes())
             try:
-                reply: dict[str, Any] = {"rewards": list(context.copy().run(scorer, request["rows"], request["replies"]))}
+                rewards = context.copy().run(scorer, request["rows"], request["replies"])
+                reply: dict[str, Any] = {"rewards": list(rewards)}
             except Exception as error:
                 reply = {"error": str(error) or type(error).__name__}
             connection.send_bytes(json.dumps(reply).encode())
