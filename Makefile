@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Further flags of the run: make compile ARGS=--quick
 ARGS =
 
-.PHONY: compile test check audit weights clean
+.PHONY: compile test check audit weights notebooks clean
 
 compile: weights
 	$(BIN)/python -m synth_dspy.compile contract_qa $(ARGS)
@@ -18,6 +18,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Executes the notebooks in order and writes them with their outputs: make notebooks NAMES="02_rag 03_optimize"
+notebooks: weights
+	$(BIN)/python notebooks/execute.py $(NAMES)
 
 # Known vulnerabilities of the pinned packages; needs the network, and an environment of its own for its own packages.
 AUDITED = $(VENV)/audit/report.txt

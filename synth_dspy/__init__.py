@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
+from synth_dspy.core.errors import AwaitingReview, ModelError, SetupError, SynthDspyError
 
 if TYPE_CHECKING:
     from synth_dspy.core.config import DatabaseUrl
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from synth_dspy.evaluation import metrics
     from synth_dspy.evaluation.judges import Factuality, FactualityJudge, ReferenceJudge, make_judge
     from synth_dspy.evaluation.view import Results
+    from synth_dspy.loop import api as loop_tools
     from synth_dspy.models.adapter import PlainAdapter
     from synth_dspy.models.roles import lm_for
     from synth_dspy.pipeline.compile import Run, compile_task
@@ -62,6 +63,7 @@ _NAMESPACES = {
     "assistant_tools": "domains.assistant.api",
     "document_tools": "domains.documents.api",
     "function_tools": "domains.functions.api",
+    "loop_tools": "loop.api",
     "metrics": "evaluation.metrics",
     "recipes": "training.recipes",
     "table_tools": "domains.tables.api",
@@ -69,11 +71,11 @@ _NAMESPACES = {
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "RAG", "Candidate", "DatabaseUrl", "Document", "Documents", "Examples", "Factuality", "FactualityJudge", "Filter",
-    "Item", "Judge", "Knowledge", "LocalProvider", "Metric", "ModelError", "Optimizer", "PlainAdapter",
-    "ReferenceJudge", "Resources", "Results", "Rows", "Run", "SetupError", "Source", "SynthDspyError", "Task",
-    "Verdict", "assistant_tools", "compile_task", "document_tools", "evaluate_program", "function_tools", "lm_for",
-    "load", "make_judge", "metrics", "recipes", "table_tools", "task",
+    "RAG", "AwaitingReview", "Candidate", "DatabaseUrl", "Document", "Documents", "Examples", "Factuality",
+    "FactualityJudge", "Filter", "Item", "Judge", "Knowledge", "LocalProvider", "Metric", "ModelError", "Optimizer",
+    "PlainAdapter", "ReferenceJudge", "Resources", "Results", "Rows", "Run", "SetupError", "Source", "SynthDspyError",
+    "Task", "Verdict", "assistant_tools", "compile_task", "document_tools", "evaluate_program", "function_tools",
+    "lm_for", "load", "loop_tools", "make_judge", "metrics", "recipes", "table_tools", "task",
 ]  # fmt: skip
 
 

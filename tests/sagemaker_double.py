@@ -255,8 +255,8 @@ class Machine:
         for line in process.stdout:
             lines.append(line)
             event = json.loads(line) if line.startswith("{") else {}
-            interrupted = interrupted or event.get("step") == after
             if after is not None and event.get("step") == after:
+                interrupted = True
                 process.terminate()
             if job["TrainingJobStatus"] == "Stopping":
                 process.terminate()

@@ -14,7 +14,8 @@ from servers import Behaviour, serving
 
 from synth_dspy.core import run as runs
 from synth_dspy.core.config import CompileConfig
-from synth_dspy.core.io.files import limit_access_to
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.files import limit_access_to, restoring_umask
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall
 from synth_dspy.training.provider import prepare
@@ -68,6 +69,19 @@ def test_a_run_is_private_or_shared_as_it_says_whatever_the_umask(
     limit_access_to(run.folder, share=share)
     run.write_text("report.md", "new")
     assert modes(run.folder) == expected
+
+
+def test_the_umask_is_restored_after_a_call_that_fails_too(under: Callable[[int], int], tmp_path: Path) -> None:
+    @restoring_umask()
+    def call() -> None:
+        limit_access_to(tmp_path, share=False)
+        raise SetupError("on purpose")
+
+    under(0o022)
+    for _ in range(2):
+        with pytest.raises(SetupError, match="on purpose"):
+            call()
+    assert under(0o022) == 0o022
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
     python -m synth_dspy.train spec.json              train in the spec's folder; resumes a killed training
     python -m synth_dspy.train spec.json --dry-run    print how long it would take and how much memory, and stop
+    python -m synth_dspy.train FOLDER --merged NEW     write a finished training as a Hugging Face folder
 
 The folder then holds adapter/ (PEFT), model.gguf and a Modelfile (the merged model), result.json, and train.log.
 """
@@ -42,6 +43,7 @@ class TrainConfig:
     Attributes:
         spec: The spec file, or the folder of one that is called spec.json; the folder receives the results.
         dry_run: Print an estimate of time and memory, and stop.
+        merged: Write the finished training's model to this new folder, as safetensors with its tokeniser, and stop.
         max_minutes: Stop after so many minutes; the same command goes on from the last checkpoint.
         events: Write JSON lines to standard output, for a parent process.
         trust: Import the spec's reward from a workspace other than the current folder's.
@@ -51,6 +53,7 @@ class TrainConfig:
 
     spec: tyro.conf.Positional[Path]
     dry_run: bool = False
+    merged: Path | None = None
     max_minutes: float | None = None
     events: bool = False
     trust: bool = False
@@ -70,6 +73,11 @@ def main(args: list[str]) -> int:
     from synth_dspy.training.waiting import set_wait_policy
 
     quiet_libraries()
+    if config.merged is not None:
+        from synth_dspy.training.merged_folder import write_merged
+
+        print(write_merged(config.spec.parent, config.merged))
+        return 0
     asleep = set_wait_policy()
     if not config.events:
         with _limited(config.max_minutes):
@@ -113,7 +121,7 @@ def _limited(minutes: float | None) -> Iterator[None]:
 def _refuse_foreign_reward(path: Path) -> None:
     """Refuse a reward from another workspace: somebody else may have written the spec, and its reward is executed."""
     spec = read_spec(path)
-    if spec.reward is None or spec.workspace is None:
+    if spec.reward is None or spec.workspace is None or spec.scored_by_run:
         return
     try:
         here = find_workspace()
@@ -166,7 +174,8 @@ def _summary(result: dict[str, Any], dry_run: bool) -> str:
     if dry_run:
         return (
             f"{result['rows']} rows ({result['left_out']} left out), {result['tokens']:,} tokens, {result['steps']} "
-            f"steps: about {result['estimate_s']:.0f} s of training and {result['estimate_gib']:.1f} GiB of memory\n"
+            f"steps: about {result['estimate_s']:.0f} s of training and {result['estimate_gib']:.1f} GiB of memory "
+            f"({', '.join(f'{name} {gib:g}' for name, gib in result['memory_gib'].items())})\n"
         )
     return json.dumps({**result, "loss": {key: result["loss"][key] for key in ("first", "last")}}, indent=2) + "\n"
 

@@ -1,4 +1,4 @@
-"""Progress of long steps: bars with a rate and an estimate on a terminal, lines elsewhere."""
+"""Progress of long steps: bars with a rate and an estimate on a terminal, a block in a notebook, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TextIO
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from synth_dspy.core.notebook import Block, in_notebook
 from synth_dspy.core.terminal import PipeConsole
 
 
@@ -72,19 +73,23 @@ class Bars:
 
     def __init__(self, file: TextIO | None = None, *, every_s: float = 30.0) -> None:
         stream = sys.stderr if file is None else file
-        self.console = PipeConsole(file=stream)
+        self.console = PipeConsole(file=stream, force_jupyter=False)
         # rich treats a file as a terminal if FORCE_COLOR is set, as many CI systems do.
         self._animated = self.console.is_interactive and stream.isatty()
         self._every_s = every_s
+        self._block = Block() if file is None and in_notebook() else None
 
     def say(self, sentence: str) -> None:
         """Print a line, above the bar if there is one."""
+        if self._block is not None:
+            self._block.say(sentence)
+            return
         self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def status(self, label: str) -> Iterator[None]:
         """Show what is going on while the block runs, without a count."""
-        with self.console.status(label) if self._animated else self._lines(label, None):
+        with self.console.status(label) if self._animated else self.bar(label, None):
             yield
 
     @contextmanager
@@ -95,6 +100,10 @@ class Bars:
             label: a short description of the step.
             total: number of units; None if unknown.
         """
+        if self._block is not None:
+            with self._updated(self._block, label, total) as bar:
+                yield bar
+            return
         if not self._animated:
             with self._lines(label, total) as bar:
                 yield bar
@@ -111,6 +120,14 @@ class Bars:
             yield Bar(total, lambda done, total: progress.update(shown, completed=done, total=total))
 
     @contextmanager
+    def _updated(self, block: Block, label: str, total: int | None) -> Iterator[Bar]:
+        """Show in a notebook's block how far the step is, and add a line to it at the end."""
+        bar, started = Bar(total, lambda done, total: block.show(f"{label}{bar}")), time.monotonic()
+        block.show(label, at_once=True)
+        yield bar
+        block.say(f"{label}: {_in_seconds(time.monotonic() - started)}{bar}")
+
+    @contextmanager
     def _lines(self, label: str, total: int | None) -> Iterator[Bar]:
         """Print a line when the block starts, every `every_s` seconds while it runs, and when it ends."""
         bar, started, ended = Bar(total), time.monotonic(), threading.Event()
@@ -121,7 +138,7 @@ class Bars:
             seconds, (then, before) = time.monotonic() - started, last
             ahead = bar.outlook(before, started + seconds - then) if running else ""
             last = (started + seconds, bar.done)
-            self.say(f"{label}: {state} {seconds:.{1 if seconds < 10 else 0}f} s{bar}{ahead}")
+            self.say(f"{label}: {state} {_in_seconds(seconds)}{bar}{ahead}")
 
         def beat() -> None:  # in a thread: many steps count nothing
             while not ended.wait(self._every_s):
@@ -140,3 +157,7 @@ class Bars:
             ended.set()
             thread.join()
         line("took")
+
+
+def _in_seconds(seconds: float) -> str:
+    return f"{seconds:.{1 if seconds < 10 else 0}f} s"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from synth_dspy.evaluation.finished_runs import read_run
 from synth_dspy.evaluation.records import ArmMeasured, ArmRecord, ClassificationRecord, ComparisonRecord, EstimateRecord
-from synth_dspy.evaluation.report.charts import arms_chart
+from synth_dspy.evaluation.report.charts import arms_chart, differences_chart, on_its_own, yield_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
 from synth_dspy.evaluation.report.judge import agreement_sentence
 from synth_dspy.evaluation.report.verdict import is_measured
@@ -106,6 +106,16 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart of the report, which a notebook shows; empty if the run has no figures for it."""
+
+    html: str = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """The results of a run.
 
@@ -162,15 +172,27 @@ class Results:
         """A `pandas.DataFrame`, one row per arm."""
         return _frame([_row(arm) for arm in self.arms]).set_index("arm")
 
+    def figure(self, name: Literal["arms", "differences", "yield"] = "arms") -> Figure:
+        """A chart of the report: the arms' scores, their differences from the baseline, or what synthesis yielded."""
+        record = read_run(self.folder).results
+        if name == "yield":
+            chart = yield_chart(record["synthesis"]) if record["synthesis"] else None
+        else:
+            chart = {"arms": arms_chart, "differences": differences_chart}[name](record)
+        return Figure(str(on_its_own(chart)) if chart else "")
+
     def __str__(self) -> str:
         return self.verdict
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the table, and the chart of the report."""
-        run = read_run(self.folder)
-        table = self.to_pandas().to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
+        table = (
+            self.to_pandas()
+            .dropna(axis="columns", how="all")
+            .to_html(float_format=lambda value: f"{value:.3g}", na_rep="–", border=0)
+        )
         judge = f"<p>{html.escape(self.judge)}</p>" if self.judge else ""
-        return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{arms_chart(run.results)}"
+        return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{self.figure().html}"
 
 
 def _frame(values: Any) -> Any:

@@ -24,7 +24,7 @@ from synth_dspy.core import workspace as workspaces
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import CALL, command
-from synth_dspy.core.io.files import limit_access, limit_access_to
+from synth_dspy.core.io.files import limit_access, limit_access_to, restoring_umask
 from synth_dspy.core.ledger_file import LEDGER, copy_answers
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.s3.address import Address, address_of
@@ -103,6 +103,7 @@ class Run:
         return self.results._repr_html_()
 
 
+@restoring_umask()
 def compile_task(
     task: str | Task | None = None,
     /,

@@ -21,7 +21,7 @@ from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
-from synth_dspy.core.io.files import limit_access, limit_access_to
+from synth_dspy.core.io.files import limit_access, limit_access_to, restoring_umask
 from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.ledger_file import LEDGER
@@ -216,6 +216,7 @@ def predict(
     return predictions, task, judge
 
 
+@restoring_umask()
 def evaluate_program(
     programs: Path | str | Sequence[Path | str],
     items: Path | str,

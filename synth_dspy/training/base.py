@@ -20,6 +20,7 @@ def load_base(
     precision: Literal["fp32", "bf16"] = "fp32",
     quantize: bool = False,
     adapters: Sequence[Path] = (),
+    attention: str = "sdpa",
 ) -> tuple[Any, Any]:
     """A causal language model ready for training, and its tokeniser with its own chat template.
 
@@ -29,6 +30,7 @@ def load_base(
         quantize: Quantise the linear layers to 4 bits: NF4 with double quantisation, Dettmers et al., "QLoRA", arXiv:
             2305.14314. Needs CUDA and bitsandbytes.
         adapters: Adapters to merge into the weights, in order, before quantisation.
+        attention: The attention implementation.
 
     Returns:
         (model, tokenizer). The model is in evaluation mode, on the GPU if there is one.
@@ -40,7 +42,7 @@ def load_base(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from synth_dspy.models.embedded.torch_model import attention
+    from synth_dspy.models.embedded.torch_model import attention as attention_of
 
     cuda = torch.cuda.is_available()
     quantization = _four_bits(cuda) if quantize else None
@@ -49,7 +51,7 @@ def load_base(
     tokenizer = load_tokenizer(model)
     options: dict[str, Any] = {
         "dtype": torch.bfloat16 if precision == "bf16" or quantize else torch.float32,
-        "attn_implementation": attention(config),
+        "attn_implementation": attention if attention != "sdpa" else attention_of(config),
         "use_safetensors": True,
         "local_files_only": True,
     }

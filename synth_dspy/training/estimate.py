@@ -1,27 +1,30 @@
 """Estimates the time and memory of a training before it starts.
 
-The FLOPs are counted from the rows' tokens and the model's shape. The speed is that of one matrix product of the
-model's size, measured here in a tenth of a second, times the share of it that training reaches (measured on the
-embedded model). Expect the estimate to be right within a factor of 1.5 on an otherwise idle machine.
+The FLOPs are counted from the rows' tokens and the model's shape. The speed is measured here, on the loaded model: one
+micro-batch of middle size forward and backward with a new adapter, and one step of the optimizer, both in a second or
+two. Memory is a formula, see `memory.py`. Expect both within 20 % on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from synth_dspy.training.data import TokenRows, fill_steps
-from synth_dspy.training.sequences import CHUNK, Group
+from synth_dspy.training.memory import Shape, memory
+from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import ONLINE, TrainSpec
 
-# Share of the speed of a bare matrix product. In bf16 products are so fast that everything else takes as long.
-_SHARE = {("cpu", False): 0.55, ("cpu", True): 0.32, ("cuda", False): 0.4, ("cuda", True): 0.4}
-_PROBE_S = 0.1
-_VALUES_HIDDEN, _VALUES_INNER = 16, 6  # activations kept for the backward pass, in multiples of the model's widths
-_LIBRARIES_GIB = 0.75  # resident memory after the imports
+_TRIAL_S = 0.6
+"""Seconds to repeat the measurement for, after a first pass that also warms up."""
+_TRIAL_TOKENS = 384
+"""Longest prompt to measure with on a CPU."""
+_STEP_S = 0.012
+"""The Trainer's own work per step: callbacks, logs and batches."""
 _DECODE = 20  # cost of a sampled token in prompt tokens: decoding is bound by memory bandwidth
 
 
@@ -36,6 +39,7 @@ class Estimate:
         steps: Optimizer steps.
         estimate_s: Seconds of training, without loading, merging and the parity check.
         estimate_gib: Peak memory of the process, or of the GPU.
+        memory_gib: The same by part.
     """
 
     rows: int
@@ -44,31 +48,11 @@ class Estimate:
     steps: int
     estimate_s: float
     estimate_gib: float
+    memory_gib: dict[str, float]
 
     def asdict(self) -> dict[str, Any]:
         """As plain values."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """The shape of a Llama-like model and its adapter."""
-
-    hidden: int
-    inner: int
-    depth: int
-    vocabulary: int
-    attention: int
-    """Weights of one layer's four attention matrices."""
-    adapted_layers: int
-    """Layers with an adapter."""
-    adapter: int
-    """Weights of the adapter."""
-
-    @property
-    def layers(self) -> int:
-        """Weights of all layers' matrices."""
-        return self.depth * (self.attention + 3 * self.hidden * self.inner)
 
 
 def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Estimate:
@@ -80,41 +64,46 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
         model: the loaded base, on its device.
         bf16: whether training computes in bfloat16.
     """
-    shape = _shape(spec, model.config)
+    shape = Shape.of(spec, model.config)
     groups = [_read(spec, group) for group in train.groups]
     if spec.method in ONLINE:
         groups = fill_steps(groups, spec.batch)
-    rate = _matmul_rate(model, shape, bf16) * _SHARE.get((model.device.type, bf16), 0.4)
-    seconds = sum(_flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
+    rate, step_s = _trial(spec, shape, train.groups, model, bf16)
+    seconds = sum(flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
     if spec.method in ONLINE:
         sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
         seconds += sampled * _DECODE * 2 * shape.layers / rate
+    steps = math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs)
+    peak = memory(
+        spec,
+        shape,
+        tokens=largest(spec, train.groups)[0],
+        predicted=largest(spec, train.groups)[1],
+        bf16=bf16,
+        device=model.device.type,
+        weights=sum(int(weight.numel()) * int(weight.element_size()) for weight in model.parameters()),
+    )
     return Estimate(
         rows=len(train.groups),
         left_out=train.left_out,
         tokens=round(sum(read for read, _ in groups) * spec.epochs),
-        steps=math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs),
-        estimate_s=round(seconds, 3),
-        estimate_gib=round(_bytes(spec, model, shape, groups, bf16) / 2**30, 2),
+        steps=steps,
+        estimate_s=round(seconds + steps * step_s, 3),
+        estimate_gib=round(peak.total / 2**30, 2),
+        memory_gib=peak.gib(),
     )
 
 
-def _shape(spec: TrainSpec, config: Any) -> _Shape:
-    hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
-    inner, depth = int(config.intermediate_size), int(config.num_hidden_layers)
-    head = int(getattr(config, "head_dim", None) or hidden // heads)
-    q, kv = heads * head, int(getattr(config, "num_key_value_heads", None) or heads) * head
-    sides = {"q_proj": hidden + q, "k_proj": hidden + kv, "v_proj": hidden + kv, "o_proj": hidden + q}
-    adapted_layers = min(spec.lora.layers or depth, depth)
-    return _Shape(
-        hidden=hidden,
-        inner=inner,
-        depth=depth,
-        vocabulary=int(config.vocab_size),
-        attention=2 * hidden * (q + kv),
-        adapted_layers=adapted_layers,
-        adapter=adapted_layers * spec.lora.rank * sum(sides.get(name, hidden + inner) for name in spec.lora.targets),
-    )
+def largest(spec: TrainSpec, groups: Sequence[Group]) -> tuple[int, int]:
+    """(tokens, predicted tokens) of the largest micro-batch."""
+    from synth_dspy.training.trainers import micro_batches
+
+    reads = [_read(spec, group) for group in groups]
+    each = [
+        tuple(map(sum, zip(*(reads[index] for index in batch), strict=True))) for batch in micro_batches(spec, groups)
+    ]
+    tokens, predicted = max(each)
+    return (2 * tokens, 2 * predicted) if spec.method == "kto" else (tokens, predicted)
 
 
 def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
@@ -127,52 +116,86 @@ def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
     return (group.tokens + predicted, 2 * predicted) if spec.method == "kto" else (group.tokens, predicted)
 
 
-def _flops(spec: TrainSpec, shape: _Shape, read: int, predicted: int) -> float:
-    """FLOPs of one row in one epoch: forward, backward through the adapted layers, and the reference pass if any."""
+def flops(spec: TrainSpec, shape: Shape, read: int, predicted: int, *, learning: bool = False) -> float:
+    """FLOPs of one row in one epoch: forward, backward through the adapted layers, and the reference pass if any.
+
+    Args:
+        spec: what to train.
+        shape: the model and its adapter.
+        read: tokens read.
+        predicted: tokens predicted.
+        learning: without the reference pass.
+    """
     share = shape.adapted_layers / shape.depth
     attention = 2 * shape.hidden * read * shape.depth  # per token, causal
     output = predicted * 2 * shape.hidden * shape.vocabulary
     forward = read * (2 * shape.layers + attention) + output
     backward = read * (2 * shape.layers + 2 * attention) * share + output
-    again = share if spec.gradient_checkpointing else 0.0
-    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", *ONLINE) else 0.0
+    again = share if spec.gradient_checkpointing is True else 0.0
+    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", *ONLINE) and not learning else 0.0
     return (1 + again + reference) * forward + backward + 6 * read * shape.adapter
 
 
-def _bytes(spec: TrainSpec, model: Any, shape: _Shape, groups: Sequence[tuple[int, int]], bf16: bool) -> float:
-    """Peak memory in bytes."""
-    size = 2.5 if bf16 else 4  # mean bytes per value; under autocast some stay in float32
-    weights = sum(int(parameter.numel()) * int(parameter.element_size()) for parameter in model.parameters())
-    read, predicted = max(groups)
-    if spec.packing and spec.method == "sft":
-        read = spec.max_tokens
-        predicted = round(read * sum(each for _, each in groups) / sum(each for each, _ in groups))
-    if spec.method == "kto":
-        read, predicted = 2 * read, 2 * predicted
-    values = _VALUES_HIDDEN * shape.hidden + _VALUES_INNER * shape.inner  # per token and layer
-    adapted = shape.adapted_layers
-    layers = adapted * shape.hidden + values if spec.gradient_checkpointing else adapted * values
-    logits = min(predicted, 2 * CHUNK) * shape.vocabulary * 12  # logits, softmax and gradient
-    libraries = _LIBRARIES_GIB * 2**30 if model.device.type == "cpu" else 2**29
-    return weights + 16 * shape.adapter + read * layers * size + logits + libraries
-
-
-def _matmul_rate(model: Any, shape: _Shape, bf16: bool) -> float:
-    """FLOP/s of a matrix product of the model's size."""
+def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, bf16: bool) -> tuple[float, float]:
+    """(FLOP/s of training, seconds of an optimizer step), measured with a new adapter that is then removed."""
     import torch
+    from peft import get_peft_model
 
-    kind = torch.bfloat16 if bf16 else torch.float32
-    rows = 320
-    left = torch.ones(rows, shape.hidden, dtype=kind, device=model.device)
-    right = torch.ones(shape.inner, shape.hidden, dtype=kind, device=model.device)
+    from synth_dspy.training.sequences import completion_logps, pack
+    from synth_dspy.training.trainers import lora_config, micro_batches
 
-    def time_product() -> float:
-        started = time.perf_counter()
-        (left @ right.T)[0, 0].item()  # reading the value synchronises with a GPU
-        return time.perf_counter() - started
+    batches = sorted(micro_batches(spec, groups), key=lambda batch: sum(groups[index].tokens for index in batch))
+    chosen = [groups[index] for index in batches[len(batches) // 2]]
+    if model.device.type == "cpu":
+        chosen = [Group(group.prompt[-_TRIAL_TOKENS:], group.completions) for group in chosen[:2]]
+    if spec.method == "grpo":  # it has no completions before it samples
+        chosen = [Group(group.prompt[:-1], [group.prompt[-1:]]) for group in chosen]
+    packed = pack(chosen).to(model.device)
+    again = spec.gradient_checkpointing is True
+    frozen = [parameter.requires_grad for parameter in model.parameters()]
+    with torch.random.fork_rng():
+        tuned = get_peft_model(model, lora_config(spec, model))
+    try:
+        tuned.train()
+        if again:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        weights = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
 
-    time_product()
-    best, end = math.inf, time.perf_counter() + _PROBE_S
-    while time.perf_counter() < end:
-        best = min(best, time_product())
-    return 2.0 * rows * shape.hidden * shape.inner / best
+        def learn() -> None:
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                loss = -completion_logps(tuned, packed).sum()
+            loss.backward()
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        work = sum(
+            flops(spec, shape, group.tokens, sum(map(len, group.completions)), learning=True) for group in chosen
+        )
+        rate = work / _fastest(learn)
+        optimizer = torch.optim.AdamW(weights)
+        step_s = _fastest(optimizer.step) + _STEP_S
+        optimizer.zero_grad()
+    finally:
+        if again:
+            model.gradient_checkpointing_disable()
+            model.disable_input_require_grads()
+        tuned.unload()
+        with suppress(AttributeError):
+            del model.peft_config  # PEFT's mark of a model with an adapter
+        model.eval()
+        for parameter, trains in zip(model.parameters(), frozen, strict=True):
+            parameter.requires_grad_(trains)
+    return rate, step_s
+
+
+def _fastest(work: Callable[[], Any]) -> float:
+    """Seconds of the fastest of three calls, or of fewer if they take long."""
+    best, end = math.inf, time.perf_counter() + _TRIAL_S
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began)
+        if time.perf_counter() > end:
+            break
+    return best

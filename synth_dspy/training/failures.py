@@ -33,8 +33,7 @@ def as_user_error(error: BaseException, spec: TrainSpec, folder: Path) -> SynthD
         return error
     import torch
 
-    message = str(error).lower()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in message:
+    if is_out_of_memory(error):
         cuda, where = torch.cuda.is_available(), f"training.options.{spec.method}"
         more_advice = f", set {where}.quantize" if cuda and not spec.quantize else ""
         more_advice += "" if spec.gradient_checkpointing else f", set {where}.gradient_checkpointing"
@@ -45,6 +44,13 @@ def as_user_error(error: BaseException, spec: TrainSpec, folder: Path) -> SynthD
             "memory",
         )
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that main memory or the GPU's has run out."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error).lower()
 
 
 def out_of_room(error: BaseException) -> bool:

@@ -6,7 +6,6 @@ Recipes for weights and for prompts are interchangeable and can be chained: a re
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import random
 from collections import Counter
@@ -23,6 +22,7 @@ from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.models.weights import registry
 from synth_dspy.training.feedback import BY_METHOD, human_rows
+from synth_dspy.training.large import EXAMPLES, gpu_settings
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
 from synth_dspy.training.spec import PROMPTS, Method
@@ -95,13 +95,16 @@ class WeightOptimizer(Teleprompter):
     cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
-    """Settings for Llama 3 8B on one GPU of 24 GB or more."""
+    """Settings for a large model on a GPU, besides those of `large.py`."""
 
     def __post_init__(self) -> None:
         configured = self.resources.training.get(self.method, {})
         own = attributes(type(self))
         for name in own & configured.keys():
             object.__setattr__(self, name, configured[name])
+        if self.on_gpu():  # as many rows as there are, where a recipe for few cores stops at some dozens
+            for name in own & {"examples", "most"} - configured.keys():
+                object.__setattr__(self, name, EXAMPLES)
         settings = {name: value for name, value in configured.items() if name not in own}
         object.__setattr__(self, "settings", {**self.settings, **settings})
 
@@ -153,7 +156,7 @@ class WeightOptimizer(Teleprompter):
         }
         log.info("%s: %s", self.method, counts)
         held_out = list(valset or ())[:PROMPTS]
-        options = {"counts": counts, "seed": self.resources.seed, **self.options()}
+        options = {"counts": counts, "seed": self.resources.seed, **self.options(len(rows))}
         options["prompts"] = prompts(program, held_out, self.resources.executor)[:PROMPTS]
         if options.get("patience"):
             options["dev"] = self.rows(self.traced(program, self.with_evidence(program, held_out))).rows
@@ -185,14 +188,14 @@ class WeightOptimizer(Teleprompter):
         """Its description in the report."""
         return (type(self).__doc__ or "").splitlines()[0]
 
-    def options(self) -> dict[str, Any]:
-        """`TrainSpec` fields: the recipe's for this machine and student, overridden by `settings`."""
-        own = self.gpu if has_gpu() and is_large(self.resources.student.model) else self.cpu
-        options = {"minutes": self.resources.minutes, **own, **self.settings}
-        if options.get("quantize") and importlib.util.find_spec("bitsandbytes") is None:
-            log.warning("bitsandbytes is not installed: the base is not quantised (pip install 'synth_dspy[gpu]')")
-            options["quantize"] = False
-        return options
+    def on_gpu(self) -> bool:
+        """Whether the student is a large model, and there is a GPU to train it on."""
+        return has_gpu() and is_large(self.resources.student.model)
+
+    def options(self, rows: int) -> dict[str, Any]:
+        """`TrainSpec` fields: those for this machine, student and number of rows, overridden by `settings`."""
+        own = {**self.gpu, **gpu_settings(self.method, rows)} if self.on_gpu() else self.cpu
+        return {"minutes": self.resources.minutes, **own, **self.settings}
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
         """The traces of the program on the examples, with the student's samples."""

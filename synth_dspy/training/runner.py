@@ -36,7 +36,7 @@ from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokeniz
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import as_user_error
 from synth_dspy.training.reward_server import JudgeReward
-from synth_dspy.training.spec import ADAPTER, JUDGE, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
 
 if TYPE_CHECKING:
     from synth_dspy.training.estimate import Estimate
@@ -85,6 +85,8 @@ class _Training:
 
     def __init__(self, spec: TrainSpec, folder: Path, emit: Emit) -> None:
         self.spec = spec
+        self.written = spec
+        """As in the file, whose `auto` stands for what this machine has room for."""
         self.folder = folder
         self.emit = emit
         self.checkpoints = folder / CHECKPOINTS
@@ -101,27 +103,33 @@ class _Training:
         import torch
         from transformers import set_seed
 
-        from synth_dspy.training.base import load_base
+        from synth_dspy.training.base import load_base, load_tokenizer
         from synth_dspy.training.estimate import estimate
+        from synth_dspy.training.savers import attention, uses_liger
 
-        _begin_peak()
+        begin_peak()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         set_seed(spec.seed)
         bf16 = uses_bf16(spec)
+        uses_liger(spec)  # refuses what cannot be had before the model is loaded
+        if "auto" in (spec.quantize, spec.gradient_checkpointing, spec.optimizer):
+            spec = self.spec = self._resolved(spec, self._tokens(rows, load_tokenizer(spec.model)), bf16)
         model, tokenizer = load_base(
             spec.model,
             # On a CPU the weights stay in fp32, and autocast computes in bf16: faster than bf16 weights.
             precision="bf16" if bf16 and torch.cuda.is_available() else "fp32",
-            quantize=spec.quantize,
+            quantize=spec.quantize is True,
             adapters=spec.adapters,
+            attention=attention(spec, bf16=bf16),
         )
+        patch_kernels(spec, model)
         tokenizer = self._marked(model, tokenizer)
         every_row = self._tokens(rows, tokenizer)
         dev_rows = self._tokens(dev, tokenizer) if dev else None
         whole = estimate(spec, every_row, model, bf16=bf16)
         if not dry_run:
-            _prepare_checkpoints(self.checkpoints, _fingerprint(spec))
+            _prepare_checkpoints(self.checkpoints, _fingerprint(self.written))
         plan = self._plan(whole, len(every_row.rows), keep=not dry_run)
         train_rows = every_row.first(plan["rows"])
         expected = {
@@ -152,6 +160,11 @@ class _Training:
         self._save(trained)
         trainer.accelerator.free_memory()
         del trainer
+        if spec.quantize:
+            # What is served is the 16-bit base with the adapter, so compare with that; one model in memory at a time.
+            del model, trained
+            release()
+            trained = self._merged()
         release()  # memory for the served model, which the parity check loads next
         failed = None
         # A short training gets a short check: its weights are compared in any case.
@@ -163,8 +176,7 @@ class _Training:
             from synth_dspy.training.unmerged import REPLIES, write_replies
 
             # vLLM is compared with these replies once this process has released the GPU.
-            served = (self._merged() if spec.quantize else trained).eval()
-            write_replies(self.folder / REPLIES, served, tokenizer, prompts, max_tokens=spec.completion_tokens)
+            write_replies(self.folder / REPLIES, trained.eval(), tokenizer, prompts, max_tokens=spec.completion_tokens)
         result |= _peak()
         if failed is not None:
             result["failed"] = failed
@@ -173,6 +185,18 @@ class _Training:
         if failed is not None:
             raise ArmError(failed)
         return result
+
+    def _resolved(self, spec: TrainSpec, rows: TokenRows, bf16: bool) -> TrainSpec:
+        """The spec for this machine: what saves memory is decided before any weights are loaded."""
+        from transformers import AutoConfig
+
+        from synth_dspy.training.base import base_folder
+        from synth_dspy.training.estimate import largest
+        from synth_dspy.training.savers import free_memory, resolve_savers
+
+        tokens, predicted = largest(spec, rows.groups)
+        config = AutoConfig.from_pretrained(base_folder(spec.model), local_files_only=True)
+        return resolve_savers(spec, config, tokens=tokens, predicted=predicted, bf16=bf16, free=free_memory())
 
     def _plan(self, whole: Estimate, rows: int, *, keep: bool) -> dict[str, Any]:
         """How many rows to train on within the time limit: `rows`, `available`, `all_rows_s`."""
@@ -218,7 +242,7 @@ class _Training:
         seconds = steps[-1]["seconds"]
         extra = [name for name in ("accuracy", "margin", "divergence", "reward") if name in steps[-1]]
         return {
-            "fingerprint": _fingerprint(self.spec),
+            "fingerprint": _fingerprint(self.written),
             "method": self.spec.method,
             "rows": len(rows.rows),
             "left_out": rows.left_out,
@@ -233,6 +257,7 @@ class _Training:
             "parity": None,
             "stopped": "early" if state.global_step < state.max_steps else "finished",
             "precision": "bf16" if bf16 else "fp32",
+            "savers": {name: getattr(self.spec, name) for name in ("quantize", "gradient_checkpointing", "optimizer")},
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "versions": {**versions(), **_library_versions()},
@@ -272,9 +297,6 @@ class _Training:
         kinds: list[Literal["Q8_0", "F16"]] = [spec.gguf] if spec.gguf == "F16" else ["Q8_0", "F16"]
         facts: dict[str, Any] = {}
         failure = None
-        if spec.quantize:
-            # The adapter is merged into the 16-bit base, so compare with that, not with the 4-bit one.
-            trained = self._merged()
         if self._unmerged():
             from synth_dspy.training.unmerged import concatenate_adapters
 
@@ -350,11 +372,11 @@ def _reward(spec: TrainSpec, folder: Path) -> Any:
     from synth_dspy.core.workspace import import_from
 
     where = f"training.options.{spec.method}.reward"
-    module, _, name = (spec.reward or "").partition(":")
-    if module == JUDGE:
+    if spec.scored_by_run:
         return JudgeReward(folder)
     if spec.reward is None or spec.workspace is None:
         raise SetupError(f"{spec.method} needs {where}, a function of the workspace as module:function.")
+    module, _, name = spec.reward.partition(":")
     own = module.startswith("synth_dspy.")
     reward = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
     if not callable(reward):
@@ -363,16 +385,42 @@ def _reward(spec: TrainSpec, folder: Path) -> Any:
 
 
 def release() -> None:
-    """Return freed memory to the system."""
+    """Return freed memory to the system, and the GPU's to other processes."""
+    import torch
+
     gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _begin_peak() -> None:
+def patch_kernels(spec: TrainSpec, model: Any) -> None:
+    """Use Liger's kernels in a loaded model, if the spec and the machine say so."""
+    from synth_dspy.training.savers import uses_liger
+
+    if uses_liger(spec):
+        from transformers.integrations.liger import apply_liger_kernel
+
+        # Not the losses: the output layer runs only where a completion is predicted, see `sequences.py`.
+        apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})
+
+
+def begin_peak() -> None:
     """Reset the peak memory of this process; if the system cannot, the peak is that of all its trainings."""
+    import torch
+
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> float:
+    """Peak memory since `begin_peak` in bytes: of the GPU, if there is one, else of the process."""
+    import torch
+
+    return float(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 1024 * _peak_rss())
 
 
 def _peak() -> dict[str, Any]:
@@ -386,7 +434,7 @@ def _peak() -> dict[str, Any]:
 
 
 def _peak_rss() -> int:
-    """Peak memory since `_begin_peak`, in KiB."""
+    """Peak memory since `begin_peak`, in KiB."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])

@@ -104,10 +104,12 @@ def token_logps(model: Any, packed: Packed) -> torch.Tensor:
     from torch.utils.checkpoint import checkpoint
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # Flash attention takes no mask: it starts anew where positions do (see `savers.attention`).
+    mask = None if base.config._attn_implementation == "flash_attention_2" else _masks(base, packed)
     states = base.base_model(
         input_ids=packed.input_ids,
         position_ids=packed.position_ids,
-        attention_mask=_masks(base, packed),
+        attention_mask=mask,
         use_cache=False,
     ).last_hidden_state[0]
     head = base.get_output_embeddings()

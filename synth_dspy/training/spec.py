@@ -89,11 +89,18 @@ class TrainSpec(Settings):
     """Longest row; longer rows are left out and counted."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on a GPU that supports it; on a CPU the serving precision, see `models/embedded/precision.py`."""
-    quantize: bool = False
-    """Quantise the base to 4 bits (QLoRA; needs CUDA and bitsandbytes)."""
-    gradient_checkpointing: bool = False
+    quantize: bool | Literal["auto"] = False
+    """Quantise the base to 4 bits (QLoRA; needs CUDA and bitsandbytes); `auto`: only if it does not fit otherwise."""
+    gradient_checkpointing: bool | Literal["auto"] = False
+    """Compute activations again instead of keeping them; `auto`: only if they do not fit (on a GPU)."""
+    optimizer: Literal["adamw", "adamw_8bit", "auto"] = "adamw"
+    """AdamW, with moments of 8 bits (needs CUDA and bitsandbytes); `auto`: only if 32 bits do not fit."""
+    kernels: Literal["auto", "liger", "none"] = "auto"
+    """Fused kernels for norms, RoPE and SwiGLU; `auto`: Liger's, where they are installed, on a GPU."""
     packing: bool = False
-    """Pack short rows into one sequence (sft on a GPU)."""
+    """Fill micro-batches with rows up to `micro_tokens`, without padding (all methods but kto and grpo)."""
+    micro_tokens: int | None = Field(default=None, ge=16)
+    """Tokens per micro-batch with `packing`; None: `max_tokens`."""
     save_steps: int = Field(default=10, ge=1)
     """Optimizer steps between checkpoints."""
     eval_steps: int = Field(default=5, ge=1)
@@ -119,6 +126,11 @@ class TrainSpec(Settings):
     precision; 0 accepts any server that has the trained weights."""
     threads: int | None = Field(default=None, ge=1)
 
+    @property
+    def scored_by_run(self) -> bool:
+        """Whether the reward is the judge of the run that started the training."""
+        return self.reward is not None and self.reward.partition(":")[0] == JUDGE
+
     def fingerprint(self) -> str:
         """A hash of everything that determines the adapter, sixteen hexadecimal digits; paths do not count."""
         settings = self.model_dump(
@@ -128,7 +140,7 @@ class TrainSpec(Settings):
         inputs += [
             path / name for path in self.adapters for name in ("adapter_config.json", "adapter_model.safetensors")
         ]
-        if self.reward is not None and self.workspace is not None and self.reward.partition(":")[0] != JUDGE:
+        if self.reward is not None and self.workspace is not None and not self.scored_by_run:
             inputs.append(self.workspace.joinpath(*self.reward.partition(":")[0].split(".")).with_suffix(".py"))
         digest = hashlib.sha256(json.dumps(settings | {"losses": LOSSES}, sort_keys=True).encode())
         for path in inputs:
@@ -153,6 +165,12 @@ def check_training_options(method: str, options: Mapping[str, Any], also: Iterab
     reserved = sorted(set(options) & RESERVED)
     if reserved:
         raise SetupError(f"{where}.{reserved[0]} cannot be set: it follows from the run.")
+    if options.get("gguf") == "none":
+        raise SetupError(
+            f"{where}.gguf = none would serve the tuned model by vLLM on the GPU, and the student that it is compared "
+            "with by another engine: their scores and latencies could not be compared. Set it to Q8_0 or F16; adapters "
+            "stay as they are either way, and lm.finetune of your own code takes none."
+        )
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:

@@ -32,15 +32,15 @@ def metric(example: Any, prediction: Any, trace: Any = None) -> float:
 def test_the_configuration_goes_before_the_task_and_the_task_before_the_recipe() -> None:
     made = LoraDpo(run(dpo={"most": 3, "epochs": 2}), metric, settings={"epochs": 5, "beta": 0.5})
     assert (made.most, made.examples) == (3, 512)
-    assert made.options() == {**LoraDpo.cpu, "minutes": None, "epochs": 2, "beta": 0.5}
-    assert LoraSft(run(dpo={"epochs": 2}), metric).options() == {**LoraSft.cpu, "minutes": None}
+    assert made.options(8) == {**LoraDpo.cpu, "minutes": None, "epochs": 2, "beta": 0.5}
+    assert LoraSft(run(dpo={"epochs": 2}), metric).options(8) == {**LoraSft.cpu, "minutes": None}
 
 
 def test_a_task_s_own_settings_go_before_the_recipe_s_and_reach_the_one_that_it_begins_with() -> None:
     ours = LoraDpo.with_settings(dpo={"most": 3, "beta": 0.5}).with_settings(sft={"examples": 9})
     assert isinstance(ours(run(), metric), LoraDpo)
     made = ours(run(dpo={"beta": 0.2}), metric)
-    assert (made.most, made.options()) == (3, {**LoraDpo.cpu, "minutes": None, "beta": 0.2})
+    assert (made.most, made.options(8)) == (3, {**LoraDpo.cpu, "minutes": None, "beta": 0.2})
     assert made._sft().examples == 9
     assert ours(run(sft={"examples": 4}), metric)._sft().examples == 4
     assert LoraDpo(run(), metric).most is None, "the recipe itself stays as it is"
@@ -49,7 +49,7 @@ def test_a_task_s_own_settings_go_before_the_recipe_s_and_reach_the_one_that_it_
 def test_a_recipe_for_other_resources_is_set_anew() -> None:
     made = replace(LoraSft(run(), metric), resources=run(sft={"examples": 5, "parity": 0.5}))
     assert made.examples == made.bound() == 5
-    assert made.options()["parity"] == 0.5
+    assert made.options(8)["parity"] == 0.5
 
 
 def test_a_quick_run_traces_an_eighth() -> None:

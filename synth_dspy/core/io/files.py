@@ -27,6 +27,17 @@ def limit_access(*, share: bool) -> None:
     os.umask(SHARED if share else PRIVATE)
 
 
+@contextmanager
+def restoring_umask() -> Iterator[None]:
+    """Undo `limit_access` at the end: the process may be a notebook, whose own files are none of a run's business."""
+    before = os.umask(PRIVATE)
+    os.umask(before)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def limit_access_to(folder: Path, *, share: bool) -> None:
     """`limit_access`, also for what a folder already contains: a copy or an older version may have left it open.
 

@@ -7,8 +7,11 @@ dark theme, and work with a screen reader. All text passes through `Markup.forma
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -93,6 +96,20 @@ def yield_chart(synthesis: YieldTable) -> Markup:
         )
     counts = "; ".join(f"{name}: {n}" for name, n in steps)
     return _svg("Synthesis yield", f"Candidates left: {counts}.", 8 + height * len(steps), body)
+
+
+def on_its_own(chart: Markup) -> Markup:
+    """A chart with its part of the report's style sheet, for pages that lack it, such as a notebook."""
+    return Markup('<div class="synth-dspy"><style>{}</style>{}</div>').format(_style(), chart)
+
+
+@cache
+def _style() -> Markup:
+    sheet = (Path(__file__).with_name("templates") / "style.css").read_text(encoding="utf-8")
+    colours = sheet[: sheet.index("* {")].replace(":root", ".synth-dspy")
+    rules = "\n".join(re.findall(r"^\.chart.*$", sheet, re.MULTILINE)).replace(".chart", ".synth-dspy .chart")
+    panel = ".synth-dspy { max-width: 500px; padding: 8px 12px; background: var(--paper); font-family: sans-serif; }"
+    return Markup(f"\n{colours}{panel}\n{rules}\n")  # noqa: S704 - the package's own file
 
 
 def _intervals(

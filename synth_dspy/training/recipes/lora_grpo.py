@@ -43,7 +43,7 @@ class LoraGrpo(AfterSft):
 
     method: ClassVar[Method] = "grpo"
     cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-5, "beta": 0.04, "patience": 0}
-    gpu: ClassVar[Settings] = {**AfterSft.gpu, "learning_rate": 1e-5, "beta": 0.04, "generations": 8, "patience": 0}
+    gpu: ClassVar[Settings] = {**AfterSft.gpu, "beta": 0.04, "generations": 8, "patience": 0}
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return grpo_rows(traces)

@@ -36,14 +36,6 @@ class LoraSft(WeightOptimizer):
         "lora": {"layers": 15},
         "gguf": "F16",
     }
-    gpu: ClassVar[Settings] = {
-        "learning_rate": 2e-4,
-        "epochs": 2,
-        "batch": 16,
-        "quantize": True,
-        "gradient_checkpointing": True,
-        "packing": True,
-    }
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return sft_rows(traces, abstentions=self.abstentions)

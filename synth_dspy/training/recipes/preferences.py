@@ -60,15 +60,7 @@ class AfterSft(WeightOptimizer):
         "warmup_steps": 1,
         "patience": 2,
     }
-    gpu: ClassVar[Settings] = {
-        "learning_rate": 5e-5,  # ten times that of full weights: Schulman et al., "LoRA Without Regret", 2025
-        "epochs": 1,
-        "batch": 16,
-        "beta": 0.1,
-        "quantize": True,
-        "gradient_checkpointing": True,
-        "patience": 2,
-    }
+    gpu: ClassVar[Settings] = {"beta": 0.1, "patience": 2}
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None

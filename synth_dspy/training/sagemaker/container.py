@@ -113,8 +113,7 @@ def prepare(container: Container) -> None:
     if spec.get("adapters"):
         folder = container.channel(ADAPTERS)
         spec["adapters"] = [str(folder / str(number)) for number in range(len(spec["adapters"]))]
-    spec.pop("workspace", None)
-    if spec.get("reward") is not None:
+    if spec.pop("workspace", None) is not None and spec.get("reward") is not None:
         spec["workspace"] = str(container.channel(WORKSPACE))
     (work / SPEC).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
     expected, actual = container.config("hyperparameters").get(FINGERPRINT), read_spec(work / SPEC).fingerprint()

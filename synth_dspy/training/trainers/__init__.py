@@ -15,6 +15,8 @@ from synth_dspy.training.spec import ONLINE, TrainSpec
 if TYPE_CHECKING:
     from synth_dspy.training.trainers.grpo import Reward
 
+PACKED = ("sft", "dpo", "orpo")
+"""Methods whose micro-batches may hold several rows."""
 WITH_REFERENCE = ("dpo", "kto")
 """Methods with a reference model, the model before training."""
 _WARM_UP = 10
@@ -77,9 +79,15 @@ def build(
             weight for part in (train, dev) if part for weight in label_weights([row["label"] for row in part.rows])
         ]
     if spec.method in WITH_REFERENCE:
-        values["reference"] = reference_logps(model, groups, bf16=bf16, store=folder / "reference.json")
+        values["reference"] = reference_logps(
+            model,
+            groups,
+            bf16=bf16,
+            store=folder / "reference.json",
+            most=(spec.micro_tokens or spec.max_tokens) if spec.packing else 0,
+        )
     own = range(len(train.groups))
-    batches = bins(train.groups, spec.max_tokens) if spec.packing and spec.method == "sft" else [(i,) for i in own]
+    batches = micro_batches(spec, train.groups)
     extra: dict[str, Any] = {} if spec.method == "sft" else {"beta": spec.beta}
     micro = 1
     if spec.method == "kto":
@@ -95,12 +103,29 @@ def build(
         train_dataset=_dataset(batches),
         eval_dataset=_dataset([(i,) for i in range(len(own), len(groups))]) if dev else None,
         processing_class=tokenizer,
-        peft_config=_lora(spec, model),
+        peft_config=lora_config(spec, model),
     )
 
 
-def reference_logps(model: Any, groups: Sequence[Group], *, bf16: bool, store: Path) -> list[list[float]]:
-    """Log-probability of every completion under the reference model, cached in a file."""
+def micro_batches(spec: TrainSpec, groups: Sequence[Group]) -> list[tuple[int, ...]]:
+    """The groups of each micro-batch, by index."""
+    if spec.packing and spec.method in PACKED:
+        return bins(groups, spec.micro_tokens or spec.max_tokens)
+    return [(index,) for index in range(len(groups))]
+
+
+def reference_logps(
+    model: Any, groups: Sequence[Group], *, bf16: bool, store: Path, most: int = 0
+) -> list[list[float]]:
+    """Log-probability of every completion under the reference model, cached in a file.
+
+    Args:
+        model: the model without its adapter.
+        groups: the groups.
+        bf16: whether to compute in bfloat16.
+        store: the file.
+        most: tokens to read at once; a single group may be longer.
+    """
     import torch
 
     from synth_dspy.training.checkpoints import write_json
@@ -110,8 +135,13 @@ def reference_logps(model: Any, groups: Sequence[Group], *, bf16: bool, store: P
         kept: list[list[float]] = json.loads(store.read_text(encoding="utf-8"))
         return kept
     model.eval()
+    logps: list[list[float]] = [[] for _ in groups]
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        logps = [completion_logps(model, pack([group]).to(model.device)).tolist() for group in groups]
+        for batch in bins(groups, most) if most else [(index,) for index in range(len(groups))]:
+            chosen = [groups[index] for index in batch]
+            values = completion_logps(model, pack(chosen).to(model.device)).tolist()
+            for index, group in zip(batch, chosen, strict=True):
+                logps[index], values = values[: len(group.completions)], values[len(group.completions) :]
     write_json(store, logps)
     return logps
 
@@ -143,7 +173,7 @@ def _online(
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=_lora(spec, model),
+        peft_config=lora_config(spec, model),
     )
 
 
@@ -164,10 +194,10 @@ def _arguments(
         "lr_scheduler_type": "linear",
         # The first warm-up step has a learning rate of 0, which would be all of a one-step training.
         "warmup_steps": min(spec.warmup_steps, steps // _WARM_UP),
-        "optim": "adamw_torch",
+        "optim": "adamw_bnb_8bit" if spec.optimizer == "adamw_8bit" else "adamw_torch",
         "bf16": bf16,
         "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": spec.gradient_checkpointing,
+        "gradient_checkpointing": spec.gradient_checkpointing is True,
         "seed": spec.seed,
         "data_seed": spec.seed,
         "save_strategy": "steps",
@@ -197,7 +227,8 @@ def _targets(spec: TrainSpec, model: Any) -> list[str] | str:
     return "all-linear" if spec.lora.targets == default and not names.issuperset(default) else list(spec.lora.targets)
 
 
-def _lora(spec: TrainSpec, model: Any) -> Any:
+def lora_config(spec: TrainSpec, model: Any) -> Any:
+    """PEFT's configuration of a spec's adapter."""
     from peft import LoraConfig
 
     last = model.config.num_hidden_layers

@@ -89,6 +89,11 @@ class LeanTrainer(Trainer):
             logps = completion_logps(model, packed).view(-1, 2)
         return logps - inputs["reference"]
 
+    def _averaged(self, losses: Any) -> Any:
+        """The loss of a micro-batch from those of its groups, (n,): each counts the same, however they are packed."""
+        dataset = self.train_dataset if self.model.training else self.eval_dataset
+        return losses.sum() / (sum(map(len, dataset["groups"])) / len(dataset))
+
     def _note(self, **values: float) -> None:
         """Record values, whose means go into the next entry of the history: of the training, or of an evaluation."""
         notes = self._notes if self.model.training else self._dev_notes

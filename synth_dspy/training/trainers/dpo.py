@@ -22,4 +22,4 @@ class Dpo(LeanTrainer, DPOTrainer):
         chosen, rejected = (self.beta * self._gains(model, inputs)).unbind(1)
         margins = chosen - rejected
         self._note(margin=margins.mean().item(), accuracy=(margins > 0).float().mean().item())
-        return -functional.logsigmoid(margins).mean()
+        return self._averaged(-functional.logsigmoid(margins))

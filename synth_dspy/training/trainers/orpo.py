@@ -27,7 +27,7 @@ class Orpo(LeanTrainer, ORPOTrainer):
         chosen, rejected = (logps / logps.new_tensor(packed.lengths)).view(-1, 2).unbind(1)
         preference, *_ = self.odds_ratio_loss(chosen, rejected)
         self._note(margin=(chosen - rejected).mean().item(), accuracy=(chosen > rejected).float().mean().item())
-        return -chosen.mean() - preference.mean()
+        return self._averaged(-chosen - preference)
 
     def tokenize_row(self, feature: Any, model: Any = None) -> Any:
         return feature
