@@ -59,9 +59,9 @@ def without_paths(text: str) -> str:
         tempfile.gettempdir(): "/tmp",  # noqa: S108 - nothing is written there
         str(Path.home()): "~",
     }
-    for path, shown in replaced.items():
-        if path and path != "/":
-            text = text.replace(path, shown)
+    for path in sorted(filter(None, replaced), key=len, reverse=True):  # a path in another's goes first
+        if path != "/":
+            text = text.replace(path, replaced[path])
     return text
 
 

@@ -8,6 +8,7 @@ A running service follows within a second or two, without a restart.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -76,5 +77,10 @@ def register_arm(registry: Registry, runs: Path, name: str, note: str = "") -> V
     described = read_json_object(about) if about.is_file() else {}
     if described.get("task", registry.store.task) != registry.store.task:
         raise SetupError(f"The run {folder} is of the task {described['task']}, not of {registry.store.task}.")
+    if not (folder / "results.json").is_file():
+        print(
+            f"warning: the run {folder} is not finished, so {arm} was not scored.",
+            file=sys.stderr,
+        )
     seed = (described.get("config") or {}).get("seed")
     return registry.register(folder, arm, seeds={} if seed is None else {"run": seed}, note=note)

@@ -13,7 +13,6 @@ state; the store takes a transition's number once, so one of them makes the tran
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -189,8 +188,3 @@ class Cycles:
             )
         )  # False: another process made this transition, and its outcome counts
         return self.cycle(cycle.id)
-
-
-def new_id() -> str:
-    """An id of a request or of feedback."""
-    return secrets.token_hex(16)

@@ -100,8 +100,6 @@ class Registry:
         if not program.is_file():
             arms = ", ".join(sorted(path.parent.name for path in run.glob(f"programs/*/{PROGRAM}")))
             raise SetupError(f"The run {run} has no program of {arm!r}; it has {arms or 'none: it is not finished'}.")
-        if not (run / "results.json").is_file():
-            raise SetupError(f"The run {run} is not finished, so nothing is known of {arm!r}: resume it first.")
         folder = str(run.resolve())
         for _ in range(_TRIES):
             versions = self.versions()

@@ -19,6 +19,7 @@ from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
 from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.models.prices import given_price
+from synth_dspy.models.remote_embedder import RemoteEmbedder
 
 if TYPE_CHECKING:
     import dspy
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.protocols import Embedder
     from synth_dspy.models.cluster.cluster import Cluster
-    from synth_dspy.models.embedder import Vectors
 
 EMBEDDED = "embedded/"
 OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
@@ -218,53 +218,29 @@ def embedder_for(model: str, *, api_base: str | None = None, allow_http: bool = 
     return HostedEmbedder(model, api_base=api_base)
 
 
-class HostedEmbedder:
+class HostedEmbedder(RemoteEmbedder):
     """An embedding model behind an OpenAI-compatible server, or of any provider that LiteLLM supports."""
 
+    remedy = "correct --models.embedder or its server"
+
     def __init__(self, model: str, *, api_base: str | None = None) -> None:
-        self.name = model
+        super().__init__(model)
         self._client = {"api_base": api_base} if api_base else {}
         if api_base and "OPENAI_API_KEY" not in os.environ:
             self._client["api_key"] = "none"  # the client library requires a key even if the server does not
-        self._dimension: int | None = None
 
-    @property
-    def dimension(self) -> int:
-        """Length of a vector; makes a call if unknown."""
-        if self._dimension is None:
-            self.embed(["dimension"])
-        assert self._dimension is not None
-        return self._dimension
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of `texts`, float32, shape (texts, dimension).
-
-        Raises:
-            SetupError: the model cannot be reached or used.
-        """
-        import numpy as np
-
-        if not texts:
-            return np.zeros((0, self.dimension), dtype=np.float32)
+    def _vectors(self, texts: Sequence[str]) -> Any:
         quiet_libraries()
         import dspy
 
         try:
-            vectors = dspy.Embedder(self.name, caching=False, **self._client)(list(texts))
+            return dspy.Embedder(self.name, caching=False, **self._client)(list(texts))
         except Exception as error:  # LiteLLM has different types for each provider
             why = mask_message(" ".join(str(error)[:8000].split()), url_secrets(self._client.get("api_base", "")))[:300]
             raise SetupError(
                 f"The embedder {self.name} could not be used: {why}. "
                 "Correct --models.embedder or the address, or set the provider's key in the environment."
             ) from error
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            raise SetupError(
-                f"The embedder {self.name} returned vectors of shape {vectors.shape} for {len(texts)} texts, or values "
-                "that are not finite: correct --models.embedder or its server."
-            )
-        self._dimension = int(vectors.shape[1])
-        unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return unit
 
 
 def check(lm: dspy.LM) -> None:

@@ -35,7 +35,7 @@ from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.results import write_results
-from synth_dspy.evaluation.spending import spending_of
+from synth_dspy.evaluation.spending import Spending, spending_of
 from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.pipeline import compile as compiled
@@ -141,11 +141,9 @@ def rescore(
         raise SetupError(f"The folder of results {run.folder} cannot be made: {error.strerror or error}.") from error
     log_to(run)
     bars.say(_plan(programs, len(items), config))
-    predictions, task, judge = predict(
+    predictions, task, judge, spending = predict(
         dict(zip(names, programs, strict=True)), items, task, config, run, bars, caller, command, budget
     )
-    with Ledger(run.folder / LEDGER, read_only=True) as ledger:
-        spending = spending_of(ledger)
     arms = [_arm_facts(program, name) for name, program in zip(names, programs, strict=True)]
     facts = RunFacts(
         baseline=_baseline(task, programs, names),
@@ -171,7 +169,7 @@ def predict(
     caller: Caller,
     command: str = "",
     budget: Budget | None = None,
-) -> tuple[list[Prediction], CompleteTask, Judge]:
+) -> tuple[list[Prediction], CompleteTask, Judge, list[Spending]]:
     """Answers of saved programs to items, scored by the task's judge and metrics.
 
     Args:
@@ -186,7 +184,7 @@ def predict(
         budget: limits of money and time.
 
     Returns:
-        The answers, the task with its resources, and the judge.
+        The answers, the task with its resources, the judge, and what the calls cost by role.
 
     Raises:
         SetupError: a program or a model cannot be opened, or the ledger is damaged.
@@ -213,7 +211,7 @@ def predict(
                 )
         ledger.budget.check_refused()
         ledger.snapshot()  # raises, before any result is written, if the ledger is damaged
-    return predictions, task, judge
+        return predictions, task, judge, spending_of(ledger)
 
 
 @restoring_umask()

@@ -2,7 +2,7 @@
 
 The FLOPs are counted from the rows' tokens and the model's shape. The speed is measured here, on the loaded model: one
 micro-batch of middle size forward and backward with a new adapter, and one step of the optimizer, both in a second or
-two. Memory is a formula, see `memory.py`. Expect both within 20 % on an otherwise idle machine.
+two. Memory is a formula, see `memory.py`. docs/performance.md has both beside what was measured.
 """
 
 from __future__ import annotations
@@ -190,12 +190,12 @@ def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, b
 
 
 def _fastest(work: Callable[[], Any]) -> float:
-    """Seconds of the fastest of three calls, or of fewer if they take long."""
+    """Seconds of the fastest of three calls, or of two if they take long; the first one also warms up."""
     best, end = math.inf, time.perf_counter() + _TRIAL_S
-    for _ in range(3):
+    for repetition in range(3):
         began = time.perf_counter()
         work()
         best = min(best, time.perf_counter() - began)
-        if time.perf_counter() > end:
+        if repetition and time.perf_counter() > end:
             break
     return best

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import Agreement
-from synth_dspy.evaluation.records import ComparisonRecord, Prediction, ReferenceRecord
+from synth_dspy.evaluation.records import ComparisonRecord, ReferenceRecord
 from synth_dspy.evaluation.report import verdict
-from synth_dspy.evaluation.report.figures import HEADLINE, PROMPTS, TRIVIAL, is_cross_fitted, is_yes_no, score
+from synth_dspy.evaluation.report.figures import (
+    HEADLINE,
+    PROMPTS,
+    TRIVIAL,
+    Labels,
+    Rows,
+    is_cross_fitted,
+    is_yes_no,
+    score,
+)
 from synth_dspy.evaluation.report.judge import corrected_comparison
 from synth_dspy.evaluation.scores import label_of
-
-Labels = Mapping[str, str]
-Rows = Mapping[str, Sequence[Prediction]]
 
 
 def comparisons(

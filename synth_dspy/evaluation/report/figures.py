@@ -14,6 +14,10 @@ from synth_dspy.evaluation.records import EstimateRecord, Outcome, OutcomeRecord
 
 Cost = Literal["latency_s", "prompt_tokens", "completion_tokens", "cpu_s", "cost_usd"]
 
+Labels = Mapping[str, str]
+"""Display names of scores."""
+Rows = Mapping[str, Sequence[Prediction]]
+"""Predictions by arm."""
 HEADLINE = "judged"
 """The headline score, which every answer has."""
 RIGHT = 0.5

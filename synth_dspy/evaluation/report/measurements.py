@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.facts import ArmFacts, Circumstances, RunFacts
-from synth_dspy.evaluation.records import ArmMeasured, MachineRecord, Measurements, Prediction, StationRecord
+from synth_dspy.evaluation.records import ArmMeasured, MachineRecord, Measurements, StationRecord
 from synth_dspy.evaluation.report import tuning
-from synth_dspy.evaluation.report.figures import mean
-
-Rows = Mapping[str, Sequence[Prediction]]
+from synth_dspy.evaluation.report.figures import Rows, mean
 
 
 def measurements(

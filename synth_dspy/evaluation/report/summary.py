@@ -11,7 +11,7 @@ one-word answers inflate similarity scores.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,6 +35,8 @@ from synth_dspy.evaluation.report.comparisons import compare_references, compari
 from synth_dspy.evaluation.report.figures import (
     HEADLINE,
     RIGHT,
+    Labels,
+    Rows,
     estimate,
     is_cross_fitted,
     is_yes_no,
@@ -45,9 +47,6 @@ from synth_dspy.evaluation.report.figures import (
 from synth_dspy.evaluation.report.judge import agreement_of, corrected_share, verdicts
 from synth_dspy.evaluation.report.measurements import measurements
 from synth_dspy.evaluation.scores import label_of
-
-Labels = Mapping[str, str]
-Rows = Mapping[str, Sequence[Prediction]]
 
 _BREAKDOWN_RESAMPLES = 2_000  # many small cells, which are shown but not tested
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synth_dspy.core import aws
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.bedrock.calls import model_id, retrying
-
-if TYPE_CHECKING:
-    from synth_dspy.models.embedder import Vectors
+from synth_dspy.models.remote_embedder import RemoteEmbedder
 
 _CONCURRENT = 16
 _ATTEMPTS = 8
@@ -21,7 +19,7 @@ _TITAN_CHARACTERS = 50_000
 """The longest text that Titan takes; the rest of a longer one is not embedded."""
 
 
-class BedrockEmbedder:
+class BedrockEmbedder(RemoteEmbedder):
     """An embedding model of the families Titan and Cohere.
 
     Args:
@@ -32,8 +30,10 @@ class BedrockEmbedder:
         SetupError: it is of another family, or boto3 or a region is missing.
     """
 
+    remedy = "name another with --models.embedder"
+
     def __init__(self, model: str, *, endpoint: str | None = None) -> None:
-        self.name = model
+        super().__init__(model)
         self._id = model_id(model)
         self._cohere = "cohere.embed" in self._id
         if not self._cohere and "amazon.titan-embed-text" not in self._id:
@@ -42,39 +42,14 @@ class BedrockEmbedder:
                 "bedrock/amazon.titan-embed-text-v2:0 or bedrock/cohere.embed-multilingual-v3."
             )
         self._runtime = aws.client("bedrock-runtime", endpoint=endpoint, connections=_CONCURRENT, attempts=1)
-        self._dimension: int | None = None
 
-    @property
-    def dimension(self) -> int:
-        """Length of a vector; makes a call if unknown."""
-        if self._dimension is None:
-            self.embed(["dimension"])
-        assert self._dimension is not None
-        return self._dimension
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of `texts`, float32, shape (texts, dimension).
-
-        Raises:
-            SetupError: the model cannot be used.
-            ModelError: every attempt failed.
-        """
+    def _vectors(self, texts: Sequence[str]) -> Any:
         import numpy as np
 
-        if not texts:
-            return np.zeros((0, self.dimension), dtype=np.float32)
         bodies = list(self._bodies([text if text.strip() else "(empty)" for text in texts]))
         with ThreadPoolExecutor(min(_CONCURRENT, len(bodies))) as pool:
             rows = [row for part in pool.map(self._request, bodies) for row in part]
-        vectors = np.asarray(rows, dtype=np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            raise SetupError(
-                f"The embedder {self.name} returned vectors of shape {vectors.shape} for {len(texts)} texts, or values "
-                "that are not finite: name another with --models.embedder."
-            )
-        self._dimension = int(vectors.shape[1])
-        unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return unit
+        return np.asarray(rows, dtype=np.float32)
 
     def _bodies(self, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not self._cohere:

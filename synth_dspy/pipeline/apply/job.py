@@ -144,6 +144,7 @@ def apply_program(
     bars = bars or Bars()
     writer = check_output(job.output, force=job.force)
     folder = job_folder(saved, job)
+    saved = _with_settings(saved, job, price)
     limit_access(share=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +153,7 @@ def apply_program(
     with Ledger(folder / LEDGER, resume_command=command, budget=budget) as ledger:
         with bars.status("reading the input"):
             table = open_table(job.input, job.query, folder / "input")
-        program = rebuild(_with_settings(saved, job, price), caller)
+        program = rebuild(saved, caller)
         attach_ledger(program, ledger)
         inputs = Inputs.of(program, table, job)
         _check_outputs(table, job)
@@ -160,7 +161,7 @@ def apply_program(
         try:
             answers.forget_failures()
             bars.say(_plan(saved, program, max(0, table.count - answers.count()), job, folder))
-            executor = open_executor(_with_settings(saved, job, price).config, spare=True)
+            executor = open_executor(saved.config, spare=True)
             work = _Work(program, inputs, table, job, answers, ledger, saved.arm, executor)
             began = time.perf_counter()
             try:
