@@ -14,6 +14,8 @@ from synth_dspy.training.spec import ONLINE, Method
 
 EXAMPLES = 5000
 """Training examples to trace, and rows to make of them, where a recipe for few cores stops at some dozens."""
+LORA_RATE = 10
+"""How many times the learning rate of all weights LoRA's is, see above."""
 STEPS = 60
 """Steps to make at least, as far as rows in three epochs go."""
 BATCH = 16

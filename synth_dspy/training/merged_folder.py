@@ -14,11 +14,10 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import SPEC
+from synth_dspy.models.weights.trained import SPEC, WHOLE
 from synth_dspy.training.adapters import check_adapter, identity_of, modules, read_adapter_config, scaling
+from synth_dspy.training.full import OTHER_WEIGHTS, model_of
 from synth_dspy.training.spec import ADAPTER, read_spec
-
-_OTHER_WEIGHTS = (".bin", ".gguf", ".pth", ".pt", ".safetensors")
 
 
 def write_merged(training: Path, target: Path) -> Path:
@@ -43,15 +42,22 @@ def write_merged(training: Path, target: Path) -> Path:
     from synth_dspy.training.call_token import find
 
     spec = read_spec(training / SPEC)
-    if not (training / ADAPTER).is_dir():
-        raise SetupError(f"{training} holds no adapter yet: train it first, python -m synth_dspy.train {training}.")
+    if not (training / (WHOLE if spec.full else ADAPTER)).is_dir():
+        raise SetupError(
+            f"{training} holds nothing trained yet: train it first, python -m synth_dspy.train {training}."
+        )
     if target.exists():
         raise SetupError(f"{target} exists: name a new folder for the merged model.")
-    base = base_folder(spec.model)
+    model, adapters = model_of(training)
+    base = base_folder(model)
     shards = sorted(base.glob("*.safetensors"))
     config = AutoConfig.from_pretrained(base, local_files_only=True)
     token = spec.call_token
-    if token is not None and find(load_tokenizer(base), token, config.vocab_size).replaces is not None:
+    if (
+        token is not None
+        and not spec.full
+        and find(load_tokenizer(base), token, config.vocab_size).replaces is not None
+    ):
         raise SetupError(f"The training gave the base a token {token!r}, which only its merged GGUF has: use that.")
     shapes, norms = {}, []
     for shard in shards:
@@ -62,14 +68,14 @@ def write_merged(training: Path, target: Path) -> Path:
                     norms.append((name, file.get_tensor(name)))
     fingerprint = identity_of(SimpleNamespace(config=config, named_parameters=lambda: norms))
     changes = []
-    for adapter in (*spec.adapters, training / ADAPTER):
+    for adapter in adapters:
         matrices = modules(adapter)
         check_adapter(adapter, matrices, shapes, fingerprint)
         changes.append((read_adapter_config(adapter), matrices))
     with publish(target) as part:
         part.mkdir()
         for path in base.iterdir():
-            if path.is_file() and path.suffix not in _OTHER_WEIGHTS:
+            if path.is_file() and path.suffix not in OTHER_WEIGHTS:
                 shutil.copy(path, part / path.name)
         for shard in shards:
             with safe_open(shard, framework="pt") as file:

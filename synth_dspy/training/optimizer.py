@@ -22,10 +22,10 @@ from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.models.weights import registry
 from synth_dspy.training.feedback import BY_METHOD, human_rows
-from synth_dspy.training.large import EXAMPLES, gpu_settings
+from synth_dspy.training.large import EXAMPLES, LORA_RATE, gpu_settings
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
-from synth_dspy.training.spec import PROMPTS, Method
+from synth_dspy.training.spec import NO_LORA, PROMPTS, Method
 from synth_dspy.training.traces import Trace, collect, is_unanswered, prompts
 
 log = logging.getLogger("synth_dspy.training")
@@ -195,7 +195,8 @@ class WeightOptimizer(Teleprompter):
     def options(self, rows: int) -> dict[str, Any]:
         """`TrainSpec` fields: those for this machine, student and number of rows, overridden by `settings`."""
         own = {**self.gpu, **gpu_settings(self.method, rows)} if self.on_gpu() else self.cpu
-        return {"minutes": self.resources.minutes, **own, **self.settings}
+        full = {"learning_rate": own["learning_rate"] / LORA_RATE} if self.settings.get("lora") == NO_LORA else {}
+        return {"minutes": self.resources.minutes, **own, **full, **self.settings}
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
         """The traces of the program on the examples, with the student's samples."""

@@ -34,9 +34,10 @@ from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.cluster.cluster import Cluster
-from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, read_result
+from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, WHOLE, read_result
 from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.facts import TrainingFacts
+from synth_dspy.training.full import model_of
 from synth_dspy.training.job import Cancelled, Progress, Training, TrainingProcess
 from synth_dspy.training.reward_server import serving
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
@@ -280,8 +281,9 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
 
 
 def _tuned(folder: Path) -> Path:
-    """What is served of a finished training: the merged file, the concatenated adapters, or the adapter."""
-    return next((folder / name for name in (MERGED, CONCATENATED) if (folder / name).exists()), folder / ADAPTER)
+    """What is served of a finished training: a merged file, adapters in one, all weights, or the adapter."""
+    parts = (MERGED, CONCATENATED, WHOLE)
+    return next((folder / name for name in parts if (folder / name).exists()), folder / ADAPTER)
 
 
 def has_weights(model: str) -> bool:
@@ -297,8 +299,7 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
     """
     folder = training_of(model)
     if folder is not None:
-        spec = read_spec(folder / SPEC)
-        return spec.model, (*spec.adapters, folder / ADAPTER)
+        return model_of(folder)
     if not model.startswith(PREFIX):
         raise SetupError(
             f"Only embedded models are trained here, and the student is {model}: name embedded/<name or path>."
@@ -364,7 +365,7 @@ def training_facts(folder: Path) -> TrainingFacts:
             "minutes": spec.minutes,
             "method": spec.method,
             "learning_rate": spec.learning_rate,
-            "rank": spec.lora.rank,
+            "rank": spec.lora.rank or None,
             "adapters": [adapter.parent.name for adapter in spec.adapters],
             **(json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}),
         }

@@ -61,6 +61,8 @@ def resolve_savers(
     shape = Shape.of(spec, config)
     smallest = None
     for step in LADDER:
+        if spec.full and step["quantize"]:
+            continue
         chosen = spec.model_copy(update={name: step[name] for name in names})
         if not four_bits and any(step[name] != LADDER[0][name] for name in names if name in BITS):
             continue

@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from synth_dspy.core.config import METHODS, Settings
 from synth_dspy.core.errors import SetupError
@@ -21,11 +21,15 @@ from synth_dspy.core.validation import describe_error
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo"]
 ONLINE = ("grpo", "rloo")
+FULL = ("sft", "dpo", "orpo")
+"""Methods that can train all weights."""
 """Methods that sample replies while they train, and score them with a reward."""
 JUDGE = "judge"
 """In `TrainSpec.reward`, alone or followed by a colon and the judge's name: the run scores the replies."""
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
 """Fields that a run sets."""
+NO_LORA = "none"
+"""In `TrainSpec.lora`: train all weights."""
 PLAN = "plan.json"
 """The number of rows to train on: decided once, since another estimate on a busy machine would differ."""
 ADAPTER = "adapter"
@@ -41,7 +45,8 @@ PROMPTS = 32
 class Lora(Settings):
     """The adapter's shape. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=0)
+    """0: no adapter."""
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -54,6 +59,10 @@ class Lora(Settings):
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank, for high ranks. Kalajdzievski, "A Rank Stabilization Scaling
     Factor for Fine-Tuning with LoRA", arXiv:2312.03732."""
+
+
+def _rank_of_none(value: Any) -> Any:
+    return {"rank": 0} if value == NO_LORA else value
 
 
 class TrainSpec(Settings):
@@ -76,7 +85,8 @@ class TrainSpec(Settings):
     seed: int = 0
     minutes: float | None = Field(default=None, gt=0)
     """Time limit: train on as many of the first rows as are estimated to fit; None: all rows."""
-    lora: Lora = Lora()
+    lora: Annotated[Lora, BeforeValidator(_rank_of_none)] = Lora()
+    """The adapter; `none`, which is rank 0: train all weights, where memory allows (sft, dpo, orpo)."""
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     batch: int = Field(default=4, ge=1)
@@ -116,8 +126,8 @@ class TrainSpec(Settings):
     completion_tokens: int = Field(default=48, ge=1)
     """Longest reply, for sampled ones (grpo, rloo) and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
-    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM. A
-    base that transformers serves keeps its adapter unmerged in any case."""
+    """Type of the merged model's tuned and converted tensors (F16 where all weights are trained); `none` leaves the
+    adapter unmerged, for vLLM. A base that transformers serves keeps its adapter unmerged in any case."""
     call_token: str | None = None
     """A string, such as `<tool_call>`, that becomes one token and begins the function calls in replies. In a model
     without it, it replaces an unused token of the vocabulary."""
@@ -125,6 +135,23 @@ class TrainSpec(Settings):
     """Minimum share of the served model's reply tokens that must agree with the trained model, up to the noise of the
     precision; 0 accepts any server that has the trained weights."""
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_full(self) -> TrainSpec:
+        if not self.full:
+            return self
+        if self.method not in FULL:
+            raise ValueError(f"lora = none, all weights, is for {', '.join(FULL)}; {self.method} trains an adapter")
+        if self.quantize is True:
+            raise ValueError("lora = none trains all weights, which 4-bit weights do not allow; set quantize = false")
+        if self.gguf == "none":
+            raise ValueError("lora = none leaves no adapter, so gguf cannot be none; set it to F16")
+        return self
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights are trained, without an adapter."""
+        return self.lora.rank == 0
 
     @property
     def scored_by_run(self) -> bool:

@@ -86,9 +86,12 @@ def build(
             store=folder / "reference.json",
             most=(spec.micro_tokens or spec.max_tokens) if spec.packing else 0,
         )
+    model.requires_grad_(spec.full)  # PEFT sets those of an adapter
     own = range(len(train.groups))
     batches = micro_batches(spec, train.groups)
     extra: dict[str, Any] = {} if spec.method == "sft" else {"beta": spec.beta}
+    if spec.full and spec.method == "dpo":
+        extra["precompute_ref_log_probs"] = True  # no second model: `reference` has them
     micro = 1
     if spec.method == "kto":
         micro, extra["train_sampling_strategy"] = 2, "sequential"
@@ -228,8 +231,11 @@ def _targets(spec: TrainSpec, model: Any) -> list[str] | str:
 
 
 def lora_config(spec: TrainSpec, model: Any) -> Any:
-    """PEFT's configuration of a spec's adapter."""
+    """PEFT's configuration of a spec's adapter; None to train all weights."""
     from peft import LoraConfig
+
+    if spec.full:
+        return None
 
     last = model.config.num_hidden_layers
     return LoraConfig(

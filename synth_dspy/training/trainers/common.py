@@ -111,8 +111,9 @@ class LeanTrainer(Trainer):
         publish_checkpoint(staging / place.name, place)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # The adapter alone: no tokeniser, no pickled arguments.
-        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+        # The adapter or the weights alone: no tokeniser, no pickled arguments.
+        adapter = {"save_embedding_layers": False} if hasattr(self.model, "peft_config") else {}
+        self.model.save_pretrained(output_dir, **adapter)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
