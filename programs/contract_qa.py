@@ -80,6 +80,8 @@ def contract_qa(
             "rloo": recipes.LoraRloo.with_settings(**CONTRACTS),
             "together": recipes.Together.with_settings(**CONTRACTS),
             "distill": recipes.Distill.with_settings(**CONTRACTS),
+            "cpt": recipes.Cpt,
+            "cpt_sft": recipes.CptSft.with_settings(**CONTRACTS),
         },
         objective="f1",  # it rewards short answers, which the judge does not require
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),

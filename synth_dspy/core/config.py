@@ -70,12 +70,14 @@ MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
 Config = TypeVar("Config", bound="CompileConfig")
 
-METHODS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
+FROM_ANSWERS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
+"""Training methods that learn from answers."""
+METHODS = (*FROM_ANSWERS, "cpt")
+"""Training methods."""
 WITHOUT_PPO = (
     "There is no ppo: TRL, which trains here, has removed it; take rloo or grpo, which reward sampled answers as PPO "
     "does, without its value model."
 )
-"""Training methods."""
 
 
 class Settings(BaseModel):

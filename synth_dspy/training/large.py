@@ -20,7 +20,15 @@ STEPS = 60
 """Steps to make at least, as far as rows in three epochs go."""
 BATCH = 16
 _EPOCHS = ((500, 3), (3000, 2))  # up to so many rows, so many epochs; else one
-_RATES: dict[Method, float] = {"sft": 2e-4, "dpo": 2e-5, "orpo": 5e-5, "kto": 2e-5, "grpo": 2e-5, "rloo": 2e-5}
+_RATES: dict[Method, float] = {
+    "sft": 2e-4,
+    "dpo": 2e-5,
+    "orpo": 5e-5,
+    "kto": 2e-5,
+    "grpo": 2e-5,
+    "rloo": 2e-5,
+    "cpt": 2e-4,
+}
 
 
 def gpu_settings(method: Method, rows: int) -> dict[str, Any]:

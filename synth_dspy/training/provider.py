@@ -346,8 +346,10 @@ def trained_sources(folder: Path) -> frozenset[str]:
     """Ids of the examples whose rows a finished training was trained on, within its time limit."""
     spec, result = read_spec(folder / SPEC), read_result(folder) or {}
     lines = spec.rows.read_text(encoding="utf-8").splitlines()
+    if spec.method != "cpt":  # whose result counts blocks
+        lines = lines[: result.get("rows", len(lines))]
     # This may include a few rows that were too long, which does no harm.
-    return frozenset(str(json.loads(line).get("source")) for line in lines[: result.get("rows", len(lines))])
+    return frozenset(str(json.loads(line).get("source")) for line in lines)
 
 
 def training_facts(folder: Path) -> TrainingFacts:

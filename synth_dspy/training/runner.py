@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 _LEAST_PROMPTS = 8
+_BEGINNING = 400
 WAIT_S = 20.0
 """How long to wait for another process that is finishing the same training."""
 
@@ -98,7 +99,7 @@ class _Training:
         rows = read_rows(spec.rows, spec.method)
         dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method not in ONLINE else []
         held_out = read_prompts(spec.prompts)[:PROMPTS] if spec.prompts is not None else []
-        prompts = _pad_prompts(held_out, [row["prompt"] for row in rows])
+        prompts = _pad_prompts(held_out, [_prompt_of(row) for row in rows])
         reward = _reward(spec, self.folder) if spec.method in ONLINE else None
 
         import torch
@@ -348,6 +349,11 @@ def _pad_prompts(prompts: list[Any], training_prompts: list[Any]) -> list[Any]:
         if prompt not in padded:
             padded.append(prompt)
     return padded
+
+
+def _prompt_of(row: dict[str, Any]) -> Any:
+    """A row's prompt; of a text, its beginning."""
+    return row["prompt"] if "prompt" in row else [{"role": "user", "content": row["text"][:_BEGINNING]}]
 
 
 def uses_bf16(spec: TrainSpec) -> bool:

@@ -108,5 +108,5 @@ def attention(spec: TrainSpec, *, bf16: bool) -> str:
     """
     import torch
 
-    possible = spec.method == "sft" and bf16 and torch.cuda.is_available()
+    possible = spec.method in ("sft", "cpt") and bf16 and torch.cuda.is_available()
     return "flash_attention_2" if possible and importlib.util.find_spec("flash_attn") is not None else "sdpa"

@@ -19,9 +19,9 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json
 from synth_dspy.core.validation import describe_error
 
-Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo"]
+Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo", "cpt"]
 ONLINE = ("grpo", "rloo")
-FULL = ("sft", "dpo", "orpo")
+FULL = ("sft", "dpo", "orpo", "cpt")
 """Methods that can train all weights."""
 """Methods that sample replies while they train, and score them with a reward."""
 JUDGE = "judge"
@@ -76,7 +76,8 @@ class TrainSpec(Settings):
     rows: Path
     """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
     `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo and rloo: `prompt`, and the fields that the reward
-    reads. Each has an `id` and a `source` (the id of its example), and `reply_tokens` if replies are cut."""
+    reads; cpt: `text`. Each has an `id` and a `source` (the id of its example, or of its document), and `reply_tokens`
+    if replies are cut."""
     dev: Path | None = None
     """Rows of the same form for early stopping; None: no early stopping."""
     prompts: Path | None = None
@@ -86,7 +87,7 @@ class TrainSpec(Settings):
     minutes: float | None = Field(default=None, gt=0)
     """Time limit: train on as many of the first rows as are estimated to fit; None: all rows."""
     lora: Annotated[Lora, BeforeValidator(_rank_of_none)] = Lora()
-    """The adapter; `none`, which is rank 0: train all weights, where memory allows (sft, dpo, orpo)."""
+    """The adapter; `none`, which is rank 0: train all weights, where memory allows (sft, dpo, orpo, cpt)."""
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     batch: int = Field(default=4, ge=1)
@@ -96,7 +97,7 @@ class TrainSpec(Settings):
     beta: float = Field(default=0.1, gt=0)
     """Weight of the reference model (dpo, kto, grpo, rloo), or of the odds ratio (orpo)."""
     max_tokens: int = Field(default=2048, ge=16)
-    """Longest row; longer rows are left out and counted."""
+    """Longest row; longer rows are left out and counted. cpt: length of a block, into which all texts are packed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on a GPU that supports it; on a CPU the serving precision, see `models/embedded/precision.py`."""
     quantize: bool | Literal["auto"] = False

@@ -67,7 +67,14 @@ def make(base: Path, tmp_path: Path) -> Make:
         for file in ("rows.jsonl", *(["dev.jsonl"] if "dev" in settings else [])):
             (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows(method)))
         spec = {"method": method, "model": str(base), "rows": "rows.jsonl", "precision": "fp32", "threads": 1}
-        spec |= {"lora": "none", "learning_rate": 1e-3, "gguf": "F16", "parity": 0.0, "completion_tokens": 8, **settings}
+        spec |= {
+            "lora": "none",
+            "learning_rate": 1e-3,
+            "gguf": "F16",
+            "parity": 0.0,
+            "completion_tokens": 8,
+            **settings,
+        }
         (folder / SPEC).write_text(json.dumps(spec))
         return folder / SPEC
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from synth_dspy.core.task import Arm
 from synth_dspy.training.recipes.bootstrap import Bootstrap
+from synth_dspy.training.recipes.cpt import Cpt, CptSft
 from synth_dspy.training.recipes.distill import Distill
 from synth_dspy.training.recipes.gepa import Gepa
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
@@ -30,13 +31,15 @@ RECIPES: dict[str, Arm] = {
     "rloo": LoraRloo,
     "together": Together,
     "distill": Distill,
+    "cpt": Cpt,
+    "cpt_sft": CptSft,
     "route": Route,
 }
 DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
-    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Distill", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto", "LoraOrpo", "LoraRloo",
-    "LoraSft", "Mipro", "RandomSearch", "Route", "Together", "as_declared", "without_rules",
+    "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Cpt", "CptSft", "Distill", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto",
+    "LoraOrpo", "LoraRloo", "LoraSft", "Mipro", "RandomSearch", "Route", "Together", "as_declared", "without_rules",
 ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def build(
     if spec.method in ONLINE:
         assert reward is not None
         return _online(spec, model, tokenizer, train, folder, bf16, reward)
-    if spec.method == "sft":
+    if spec.method in ("sft", "cpt"):
         from trl import SFTConfig as Config
 
         from synth_dspy.training.trainers.sft import Sft as Trainer
@@ -89,7 +89,7 @@ def build(
     model.requires_grad_(spec.full)  # PEFT sets those of an adapter
     own = range(len(train.groups))
     batches = micro_batches(spec, train.groups)
-    extra: dict[str, Any] = {} if spec.method == "sft" else {"beta": spec.beta}
+    extra: dict[str, Any] = {} if spec.method in ("sft", "cpt") else {"beta": spec.beta}
     if spec.full and spec.method == "dpo":
         extra["precompute_ref_log_probs"] = True  # no second model: `reference` has them
     micro = 1
