@@ -278,6 +278,14 @@ def test_few_labels_are_cross_fitted_where_the_time_allows(
     assert ("by cross-fitting: 36 are scored, not 8" in report) is ("training" in more)
 
 
+def test_where_all_folds_would_take_long_there_are_fewer(
+    server: Server, embedded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synth_dspy.pipeline.folds.SOON", 0.0)
+    results = results_of(compile_tickets(server, tmp_path, embedded, 36))
+    assert (results["items"]["n"], [fold["test"] for fold in results["folds"]]) == (36, [18, 18])
+
+
 def test_hosted_models_are_not_paid_for_unless_asked(server: Server, tmp_path: Path) -> None:
     run = compile_tickets(server, tmp_path, hosted(server, arms=["bootstrap"]), 36)
     assert results_of(run)["items"]["n"] == 8

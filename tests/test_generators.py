@@ -21,6 +21,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run
 from synth_dspy.core.task import Task
 from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.defaults import complete
 from synth_dspy.pipeline.experiment import Experiment
@@ -65,6 +66,12 @@ class Answers(dspy.Module):
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "open_embedder", lambda config: WordEmbedder())
     monkeypatch.setattr("synth_dspy.pipeline.resources.open_embedder", lambda config: WordEmbedder())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unloaded() -> Iterator[None]:
+    yield
+    pool().close()
 
 
 def by_model(body: dict[str, Any]) -> str:

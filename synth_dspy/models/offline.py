@@ -21,6 +21,7 @@ _QUIET = {
     "OTEL_SDK_DISABLED": "true",  # Chroma carries an OpenTelemetry exporter
     "TOKENIZERS_PARALLELISM": "false",  # else it warns after a fork, and its threads fight the model's for the cores
     "TRANSFORMERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",  # its version is pinned
     "WANDB_DISABLED": "true",
 }
 # Set if only embedded models are used: then the model hub is never needed.

@@ -32,6 +32,10 @@ FEWEST_GROUPS = 3
 """Labelled groups that cross-fitting needs."""
 FEW_GROUPS = 8
 """With fewer labelled groups than this, a single split holds out one or two."""
+CHOICES = (FOLDS, 3, 2)
+"""Folds to choose from. With more of them, programs learn from more, and it takes longer."""
+SOON = 15.0
+"""Minutes within which the most folds are taken; if none are so quick, the fewest."""
 CHOICE = "folds.json"
 """Notes in a run's folder how many folds it has, so that it has as many when it goes on."""
 _TOKENS_A_WORD, _WORDS_BESIDES = 1.6, 100  # legal English; instructions, question and answer
@@ -88,7 +92,7 @@ def plan_folds(context: Context, knowledge: Knowledge, single: Splits, names: Se
     if not fits and asked in (None, 1):
         return Plan([single])
     cost = _Cost.of(context, len(labelled), names)
-    folds = _chosen(context, min(FOLDS, groups), cost) if asked is None else asked
+    folds = _chosen(context, groups, cost) if asked is None else asked
     if folds == 1:
         return Plan([single], labelled=min(len(labelled), most))
     *parts, final = datasets.cross_splits(knowledge, context.config.seed, folds, most)
@@ -110,16 +114,18 @@ def _is_few(context: Context, labelled: Sequence[object], single: Splits, groups
     return groups < FEW_GROUPS or held_out < SMALL_SAMPLE <= len(labelled)
 
 
-def _chosen(context: Context, wanted: int, cost: _Cost) -> int:
+def _chosen(context: Context, groups: int, cost: _Cost) -> int:
     """The number of folds where none is set: kept in the run's folder, for it depends on the machine."""
     path = context.run.folder / CHOICE
+    possible = [folds for folds in CHOICES if folds <= groups]
     if path.exists() or (context.run.folder / "datasets" / "train.jsonl").exists():
         try:
             folds = parse_json(read_part(path))["folds"]
-            return folds if folds in (1, wanted) else 1
+            return folds if folds in (1, *possible) else 1
         except (OSError, ValueError, LookupError, TypeError):
             return 1
-    folds = wanted if cost.is_allowed(wanted) else 1
+    allowed = [folds for folds in possible if cost.is_allowed(folds)]
+    folds = next((folds for folds in allowed if cost.is_within(SOON, folds)), allowed[-1] if allowed else 1)
     context.run.write_json(CHOICE, {"folds": folds})
     return folds
 
@@ -133,7 +139,8 @@ class _Cost:
         arms: all of them.
         calls: model calls of making the rows and the arms.
         minutes: that each training may take.
-        seconds_training: that one is expected to take; None where models are hosted, whose speed and price are unknown.
+        seconds_training: that one on all rows is expected to take, but for its start; None where models are hosted,
+            whose speed and price are unknown.
         seconds_call: that a model call is expected to take.
     """
 
@@ -149,7 +156,7 @@ class _Cost:
         models, task = context.config.models, context.task
         trainings = sum(trains_weights(task.optimizers[name]) for name in names)
         written = context.bound("candidates") if task.synthesizer is not None else 0
-        rows = labelled * (1 - 1 / FOLDS) + written
+        rows = labelled + written
         # Of each arm but the baseline: about a call for each row that is traced or chosen on.
         calls = written + (len(names) - 1) * (min(labelled + written, 32) + min(context.bound("validation"), labelled))
         minutes, training, call = context.config.training.minutes, None, 0.0
@@ -161,7 +168,7 @@ class _Cost:
             tokens = _TOKENS_A_WORD * ((context.config.words or task.words) + _WORDS_BESIDES)
             seconds = tokens * _weights(models.student) / _SMALL / parallel
             call = seconds / _ANSWERED
-            training = min(rows * _EPOCHS * seconds / _TRAINED, 60 * minutes) + _START_S
+            training = min(rows * _EPOCHS * seconds / _TRAINED, 60 * minutes)
         return cls(trainings, len(names), calls, minutes, training, call)
 
     def total_minutes(self, folds: int, scored: int) -> float | None:
@@ -169,12 +176,18 @@ class _Cost:
         if self.seconds_training is None:
             return None
         calls = (folds + 1) * self.calls + self.arms * scored
-        return ((folds + 1) * self.trainings * self.seconds_training + calls * self.seconds_call) / 60
+        # A fold's training is on the rows of the other folds, the last one on all: as many as `folds` times all.
+        trained = self.trainings * (folds * self.seconds_training + (folds + 1) * _START_S)
+        return (trained + calls * self.seconds_call) / 60
 
     def is_allowed(self, folds: int) -> bool:
         """Whether the time is within twice what the settings allow the trainings of a single split."""
+        return self.is_within(2 * self.minutes * max(1, self.trainings), folds)
+
+    def is_within(self, most: float, folds: int) -> bool:
+        """Whether it is expected to take at most so many minutes."""
         minutes = self.total_minutes(folds, SMALL_SAMPLE)
-        return minutes is not None and minutes <= 2 * self.minutes * max(1, self.trainings)
+        return minutes is not None and minutes <= most
 
     def sentence(self, folds: int, scored: int) -> str:
         """What cross-fitting takes, in words."""

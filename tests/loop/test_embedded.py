@@ -171,7 +171,7 @@ def test_a_training_on_feedback_gains_over_the_base(tmp_path: Path, monkeypatch:
         lines = "".join(json.dumps(saying(n)) + "\n" for n in range(60))
         (tmp_path / "data" / "tickets.jsonl").write_text(lines)
         config = compile_settings(task_file(tmp_path, "tickets"))()
-        config = config.model_copy(update={"training": config.training.model_copy(update={"minutes": 0.4})})
+        config = config.model_copy(update={"training": config.training.model_copy(update={"minutes": 5})})
         made = Rehearsal(tmp_path, "tickets", config, tmp_path / "curve", say=lambda text: None)
         curve = Curve(made)
         (point,) = curve.run(sizes=(32, 512), methods=("sft",))

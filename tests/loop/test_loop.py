@@ -326,7 +326,7 @@ def test_a_cycle_trains_the_embedded_model_and_promotes_it(tmp_path: Path, monke
         )
         task.registry.register(start(tmp_path, "tickets", config).folder, "zero_shot")
         task.registry.promote("v2", "person:ann", "the embedded model")
-        cycle = task.loop(promote="auto", arms=("sft",), minutes=0.4).turn(by="person:ann")
+        cycle = task.loop(promote="auto", arms=("sft",), minutes=5).turn(by="person:ann")
         assert cycle is not None
         assert cycle.memory["verdict"] == "promote", cycle.transitions[-1].reason
         version = task.registry.version("champion")

@@ -66,6 +66,7 @@ def test_a_model_is_estimated_at_what_it_was_seen_to_take(tmp_path: Path) -> Non
         path = default_student(tmp_path / f"{blocks.name}.gguf", blocks)
         assert estimate_gib(path, settings) == pytest.approx(weights + 2, abs=0.02)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "openvino_model.xml").touch()
     (tmp_path / "folder" / "openvino_model.bin").write_bytes(bytes(1 << 20))
     assert estimate_gib(tmp_path / "folder", settings) == 2.25 + 2 / 1024
 
