@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from synth_dspy.models.weights.gguf import rewrite, values_of
 from synth_dspy.training.adapters import record_base
 from synth_dspy.training.base import apply_adapters, base_folder, load_base, load_tokenizer
 from synth_dspy.training.merge import merge, write_modelfile
+from synth_dspy.training.merged_folder import write_merged
+from synth_dspy.training.unmerged import concatenate_adapters
 
 Types = gguf.GGMLQuantizationType
 
@@ -68,6 +71,12 @@ def test_dora_is_merged_as_peft_does_and_the_file_is_the_trained_model(family: s
                 values.mul_(1.1)
     trained.save_pretrained(tmp_path / "dora", save_embedding_layers=False)
     ours = _weights(apply_adapters(load_base(base)[0], [tmp_path / "dora"]))
+    training = tmp_path / "training"
+    shutil.copytree(tmp_path / "dora", training / "adapter")
+    (training / "spec.json").write_text(json.dumps({"method": "sft", "model": str(base), "rows": "rows.jsonl"}))
+    folder = _weights(load_base(write_merged(training, tmp_path / "merged"))[0])
+    with pytest.raises(ArmError, match="is a DoRA adapter, which cannot be put into one adapter with others"):
+        concatenate_adapters([tmp_path / "dora", tmp_path / "dora"], tmp_path / "one")
     merge(base, [tmp_path / "dora"], tmp_path / "model.gguf", "F16")
     assert check_weights(trained, tmp_path / "model.gguf") > 14
     merge(base, [], tmp_path / "untrained.gguf", "F16")
@@ -77,6 +86,7 @@ def test_dora_is_merged_as_peft_does_and_the_file_is_the_trained_model(family: s
     theirs = _weights(trained.merge_and_unload())
     for name, expected in theirs.items():
         np.testing.assert_allclose(ours[name], expected, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(folder[name], expected, atol=1e-5, err_msg=name)
         np.testing.assert_allclose(read_back[name], expected, atol=5e-3, err_msg=name)  # float16
 
 

@@ -165,6 +165,19 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
     return {module: (pair["A"], pair["B"]) for module, pair in sorted(pairs.items())}
 
 
+def plain_modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
+    """`modules` of an adapter that is to be joined with others.
+
+    Raises:
+        ArmError: It is of DoRA, whose change is more than B·A, or damaged.
+    """
+    if read_adapter_config(adapter).get("use_dora"):
+        raise ArmError(
+            f"{adapter} is a DoRA adapter, which cannot be put into one adapter with others: train without lora.dora."
+        )
+    return modules(adapter)
+
+
 def magnitudes(adapter: Path) -> dict[str, Any]:
     """A DoRA adapter's magnitude of every row, shape (rows,), by module; empty for a plain LoRA.
 

@@ -16,7 +16,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.models.weights.cache import publish
 from synth_dspy.models.weights.trained import SPEC, WHOLE
-from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS, modules, read_adapter_config
+from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS, modules, plain_modules, read_adapter_config
 from synth_dspy.training.spec import ADAPTER, read_spec
 
 How = Literal["linear", "ties", "dare_linear", "dare_ties"]
@@ -145,7 +145,7 @@ def _with_rank(adapter: Path, rank: int, target: Path) -> Path:
     from synth_dspy.training.adapters import scaling
 
     config, tensors = read_adapter_config(adapter), {}
-    for module, (a, b) in modules(adapter).items():
+    for module, (a, b) in plain_modules(adapter).items():
         missing = rank - len(a)
         scaled = (b * scaling(config, module, len(a))).astype(np.float32)
         tensors[f"base_model.model.{module}.lora_A.weight"] = np.pad(a, ((0, missing), (0, 0))).astype(np.float32)

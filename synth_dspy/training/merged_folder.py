@@ -15,7 +15,15 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.weights.cache import publish
 from synth_dspy.models.weights.trained import SPEC, WHOLE
-from synth_dspy.training.adapters import check_adapter, identity_of, modules, read_adapter_config, scaling
+from synth_dspy.training.adapters import (
+    adapted,
+    check_adapter,
+    identity_of,
+    magnitudes,
+    modules,
+    read_adapter_config,
+    scaling,
+)
 from synth_dspy.training.full import OTHER_WEIGHTS, model_of
 from synth_dspy.training.spec import ADAPTER, read_spec
 
@@ -71,7 +79,7 @@ def write_merged(training: Path, target: Path) -> Path:
     for adapter in adapters:
         matrices = modules(adapter)
         check_adapter(adapter, matrices, shapes, fingerprint)
-        changes.append((read_adapter_config(adapter), matrices))
+        changes.append((read_adapter_config(adapter), matrices, magnitudes(adapter)))
     with publish(target) as part:
         part.mkdir()
         for path in base.iterdir():
@@ -84,15 +92,16 @@ def write_merged(training: Path, target: Path) -> Path:
     return target
 
 
-def _merged(name: str, weight: Any, changes: list[tuple[dict[str, Any], dict[str, Any]]]) -> Any:
+def _merged(name: str, weight: Any, changes: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]) -> Any:
     """A tensor with every adapter's change, in its own type, rounded once."""
     import torch
 
     module = name.removesuffix(".weight")
-    own = [(config, *matrices[module]) for config, matrices in changes if module in matrices]
+    own = [(config, *matrices[module], sizes.get(module)) for config, matrices, sizes in changes if module in matrices]
     if not own:
         return weight
     total = weight.float()
-    for config, a, b in own:
-        total += torch.from_numpy(b) @ torch.from_numpy(a) * scaling(config, module, len(a))
+    for config, a, b, magnitude in own:
+        change = torch.from_numpy(b) @ torch.from_numpy(a) * scaling(config, module, len(a))
+        total = adapted(total, change, None if magnitude is None else torch.from_numpy(magnitude))
     return total.to(weight.dtype)

@@ -261,8 +261,10 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
             if values:
                 _write_jsonl(new / f"{name}.jsonl", [_row(value, number) for number, value in enumerate(values)])
                 options[name] = Path(f"{name}.jsonl")
-        # Paths of adapters are relative to the spec's final folder.
+        # Paths of earlier trainings are relative to the spec's final folder.
         options["adapters"] = tuple(Path(os.path.relpath(adapter, home / "x")) for adapter in adapters)
+        if Path(base).name == WHOLE and Path(base).resolve().is_relative_to(home.resolve()):
+            base = os.path.relpath(base, home / "x")
         try:
             spec = TrainSpec(model=base, **options)
         except ValidationError as error:

@@ -144,6 +144,7 @@ def test_a_tuned_lm_answers_and_is_tuned_further_by_an_adapter(base: Path, tmp_p
     preferred = training_of(second.model)
     assert preferred is not None
     assert read_spec(preferred / SPEC).model == str(trained / WHOLE)
+    assert json.loads((preferred / SPEC).read_text())["model"] == f"../{trained.name}/{WHOLE}"  # a run can be moved
     assert learned_ids(preferred) == {f"s{number}" for number in range(8)}
     merged = write_merged(trained, tmp_path / "merged")
     one, other = weights(trained / WHOLE), weights(merged)
