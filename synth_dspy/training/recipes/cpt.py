@@ -30,6 +30,8 @@ PIECE = 2000
 class Cpt(WeightOptimizer):
     """LoRA continued pre-training on the documents of the training questions.
 
+    `examples` is the maximum number of documents; None: all.
+
     Attributes:
         replay: a file of general text to mix in: plain text, or JSON lines with `text`; none comes with the project.
         replay_share: share of the text that is replayed, as far as the file goes.
