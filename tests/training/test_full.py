@@ -162,7 +162,7 @@ def test_too_little_memory_is_said_before_anything_is_loaded(make: Make, monkeyp
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("kto", {}, "training.options.kto: lora = none, all weights, is for sft, dpo, orpo, cpt; kto trains an adapter"),
+        ("kto", {}, "kto: lora = none, all weights, is for sft, dpo, orpo, cpt; kto trains an adapter"),
         ("sft", {"quantize": True}, "which 4-bit weights do not allow"),
         ("sft", {"lora": {"rnk": 3}}, r"training\.options\.sft\.lora\.rnk does not exist: did you mean rank\?"),
     ],
