@@ -9,7 +9,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.config import METHODS, Settings, compile_settings, read_toml
+from synth_dspy.core.config import FROM_ANSWERS, Settings, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RehearseConfig(Settings):
     """With --embedded: answers of a challenger in shadow, then with a share of the traffic, then under watch, each."""
     curve: bool = False
     """With --embedded: in place of cycles, how much each training method gains from more and more feedback."""
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = FROM_ANSWERS
     """With --curve: the training methods."""
     sizes: tuple[int, ...] = (8, 32, 128, 512)
     """With --curve: records of feedback."""

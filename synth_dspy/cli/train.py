@@ -28,7 +28,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.spec import ERRORS, FROM_STDIN, read_spec
+from synth_dspy.training.spec import ERRORS, FROM_STDIN, ONLINE, read_spec
 
 LOG = "train.log"
 FAILED = 2
@@ -121,7 +121,7 @@ def _limited(minutes: float | None) -> Iterator[None]:
 def _refuse_foreign_reward(path: Path) -> None:
     """Refuse a reward from another workspace: somebody else may have written the spec, and its reward is executed."""
     spec = read_spec(path)
-    if spec.reward is None or spec.workspace is None:
+    if spec.reward is None or spec.workspace is None or spec.scored_by_run:
         return
     try:
         here = find_workspace()
@@ -242,4 +242,4 @@ def _stays(config: TrainConfig, spec: Path) -> bool:
     import torch
 
     trained = read_spec(spec)
-    return config.stay and not torch.cuda.is_available() and trained.method != "grpo" and trained.threads is None
+    return config.stay and not torch.cuda.is_available() and trained.method not in ONLINE and trained.threads is None

@@ -20,6 +20,7 @@ from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.ai_feedback import make_rater
 from synth_dspy.evaluation.facts import ArmFacts, ReferenceFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
@@ -48,7 +49,7 @@ from synth_dspy.pipeline.folds import (
 from synth_dspy.pipeline.generators import with_generators
 from synth_dspy.pipeline.proposals import proposes, with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
-from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
+from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_questions, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import Training, TrainingProcess, start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
@@ -216,7 +217,12 @@ class Experiment(Context):
         resources = replace(resources, evidence_by_id={})
         with self.run.station("synthesis"):
             rows, row_facts = collect_rows(context, knowledge, splits, resources)
-        resources = replace(resources, feedback=collect_feedback(context, rows, splits))
+        resources = replace(
+            resources,
+            feedback=collect_feedback(context, rows, splits),
+            questions=collect_questions(context, rows, splits),
+            rater=make_rater(resources) if self.config.training.questions else None,
+        )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
             programs, arms = compile_arms(context, names, rows, resources, objective, self.provider, self.generators.of)
