@@ -21,9 +21,11 @@ pytestmark = pytest.mark.slow
 HELLO = [{"role": "user", "content": "Who is the buyer?"}]
 
 
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNTH_DSPY_PRECISION", "f32")
+@pytest.fixture(autouse=True, scope="module")
+def exact() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:  # before the model of the module is loaded
+        patch.setenv("SYNTH_DSPY_PRECISION", "f32")
+        yield
 
 
 @pytest.fixture(scope="module")

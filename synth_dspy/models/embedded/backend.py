@@ -172,6 +172,7 @@ def _engine(model: Path) -> tuple[Engine, str]:
     asked = os.environ.get(ENGINE, "")
     if asked not in ("", "openvino", "transformers"):
         raise SetupError(f"{ENGINE} is {asked!r}: set it to openvino or transformers, or leave it out.")
+    import_torch()  # before transformers does
     why = obstacle(model, read_json_object(model / "config.json", "The model's"))
     if asked == "openvino" and why:
         raise SetupError(f"{ENGINE} is openvino, but {model} cannot be converted for it: {why}.")
