@@ -44,6 +44,7 @@ class Plan:
         patience_h: hours that each of these steps waits for traffic, and the gate for labels.
         canaries: questions that the champion is asked again each day; None: 20 where its model is hosted, else none.
         limits: `max_usd` and `max_minutes` of a cycle's run, and of the comparison that follows it.
+        raters: people who judge each pair of answers that the gate asks about.
     """
 
     promote: Literal["ask", "auto"] = "ask"
@@ -58,6 +59,7 @@ class Plan:
     patience_h: float = 168.0
     canaries: int | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    raters: int = 1
 
 
 @dataclass
