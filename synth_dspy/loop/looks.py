@@ -135,21 +135,13 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
     wanted = max(2 * int(memory["items_wanted"] if looks else len(whole)), policy.fewest_labels)
     evidence |= {"items_wanted": wanted, JUDGING: None if drawn is None else str(drawn.folder.resolve())}
     ways = _ways(work, cycle, drawn, wanted, len(whole))
-    text = (
-        f"{reason} It looks again, at most {policy.looks} times in all, {ways}, within {work.plan.patience_h:g} hours."
-    )
+    text = f"{reason} The next look, of {policy.looks}, is {ways}, within {work.plan.patience_h:g} hours."
     return Outcome("compared", text, evidence)
 
 
 def _ways(work: Work, cycle: Cycle, drawn: Judging | None, wanted: int, have: int) -> str:
     """Ask people for verdicts and labels, and say where."""
     ways = []
-    if drawn is not None:
-        pairs = counted(drawn.shown, "pair")
-        ways.append(
-            f"when people have judged {pairs} of answers (blind, on the service's page {PAGE}, or with "
-            f"{command(f'blind page {drawn.folder}')})"
-        )
     if _can_label(work):
         path = work.folder / FILE
         missing = max(wanted - have, 1)
@@ -157,6 +149,12 @@ def _ways(work: Work, cycle: Cycle, drawn: Judging | None, wanted: int, have: in
         review = f"review the proposed ones with {command(f'label {path}')}"
         where = review if path.is_file() else "rate or correct answers"
         ways.append(f"at {wanted:,} items: {missing:,} more questions that neither has learned from ({where})")
+    if drawn is not None:
+        pairs = counted(drawn.shown, "pair")
+        ways.append(
+            f"when people have judged {pairs} of answers (blind, on the service's page {PAGE} or with "
+            f"{command(f'blind page {drawn.folder}')})"
+        )
     return ", or ".join(ways)
 
 
