@@ -82,6 +82,9 @@ class LoopConfig(MoveConfig):
     """Hours that each of these steps waits for traffic, and an undecided gate for people's verdicts or labels."""
     raters: int = Field(default=1, ge=1)
     """People who judge each pair of answers that an undecided gate asks about; the majority counts."""
+    verdicts: Literal["undecided", "always"] = "undecided"
+    """Whether people are asked to judge pairs of answers where the gate is undecided, or always: then nothing is
+    decided by the judge alone."""
     canaries: int | None = Field(default=None, ge=0)
     """Questions that the champion is asked again each day; by default 20 where its model is hosted, else none."""
     trust: bool = False
@@ -167,6 +170,7 @@ def _loop(args: list[str]) -> None:
         config.canaries,
         {"max_usd": config.max_usd, "max_minutes": config.max_minutes},
         config.raters,
+        config.verdicts,
     )
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     work = Work(find_workspace(), runs_of(config, config.task), registry, plan, caller, _say)

@@ -113,9 +113,16 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
     pairs, uses = freshest(every, _uses(work, cycle, every), policy)
     number = len(looks) + 1
     decision = decide(pairs, policy, cheaper=cheaper, look=number, uses=uses)
-    evidence = {"verdict": decision.verdict, "look": number, "uses": uses, "items": len(pairs), **decision.evidence()}
+    evidence: dict[str, Any] = {
+        "verdict": decision.verdict,
+        "look": number,
+        "uses": uses,
+        "items": len(pairs),
+        **decision.evidence(),
+    }
     reason = decision.reason
-    if judging is not None and any(pair.labelled_gain is not None for pair in pairs):
+    by_people = any(pair.labelled_gain is not None for pair in pairs)
+    if judging is not None and by_people:
         evidence["people"], said = _correction(judging, pairs, decision, policy)
         reason += said
     if uses:
@@ -127,7 +134,10 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
             f" {memory['champion']} has learned from all that is labelled: label questions that are new to it, or "
             "compile the champion with --splits.folds 1."
         )
-    if decision.verdict != "undecided" or number == policy.looks or not work.plan.patience_h:
+    if work.plan.verdicts == "always" and not by_people:
+        evidence["verdict"] = "undecided"
+        reason += " By the judge alone nothing is decided (--verdicts always)."
+    if evidence["verdict"] != "undecided" or number == policy.looks or not work.plan.patience_h:
         return Outcome("decided", reason, evidence)
     drawn = _draw(work, folder, number, whole)
     if drawn is None and not _can_label(work):

@@ -45,6 +45,8 @@ class Plan:
         canaries: questions that the champion is asked again each day; None: 20 where its model is hosted, else none.
         limits: `max_usd` and `max_minutes` of a cycle's run, and of the comparison that follows it.
         raters: people who judge each pair of answers that the gate asks about.
+        verdicts: whether people are asked where the gate is undecided, or always: then nothing is decided by the judge
+            alone.
     """
 
     promote: Literal["ask", "auto"] = "ask"
@@ -60,6 +62,7 @@ class Plan:
     canaries: int | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
     raters: int = 1
+    verdicts: Literal["undecided", "always"] = "undecided"
 
 
 @dataclass

@@ -81,6 +81,7 @@ def judge_on_page(client: httpx.Client, name: str, choose: Callable[[str, list[s
     while 'name="turn"' in page and judged < most:
         for secret in ("champion", "challenger", "bootstrap", "zero_shot", "v1", "v2", "judging", "-c1", "errs"):
             assert secret not in page, secret
+        assert re.findall(r'accesskey="([^bcn])"', page)[-5:] == ["1", "2", "r", "w", "s"]
         question = re.findall(r'<p class="text answer">(.*?)</p>', page, re.S)[0]
         outputs = re.findall(r'<div class="text">(.*?)</div>', page, re.S)
         form = {name: hidden(page, name) for name in ("token", "turn")}
@@ -143,12 +144,14 @@ def test_people_stop_what_the_judge_is_fond_of(task: Production) -> None:
     def worse(body: dict[str, Any]) -> str:
         text = json.dumps(body["messages"])
         numbers, examples = re.findall(r"word(\d+)x0", text), len(re.findall(r"It is about my", text)) > 1
-        wrong = examples and int(numbers[-1]) % 6 == 1  # about a card
+        wrong = examples and int(numbers[-1]) % 3 == 1  # about a card
         return json.dumps({"team": "login" if wrong else "card"})
 
     task.server.behaviour.respond = worse
-    cycle = undecided(task, raters=3)
-    assert cycle.memory["difference"]["mean"] > 0
+    cycle = undecided(task, raters=3, verdicts="always")
+    reason = cycle.transitions[-1].reason
+    assert reason.startswith("The challenger is better")
+    assert "By the judge alone nothing is decided" in reason
     sheets = Review(Path(cycle.memory["judging"]))
     assert sheets.raters == 3
     for rater, choose in (("ann", rightly), ("bob", rightly), ("careless", lambda *_: "both")):
@@ -163,7 +166,7 @@ def test_people_stop_what_the_judge_is_fond_of(task: Production) -> None:
     people = after.memory["people"]
     assert len(people["raters"]) == 3
     assert after.memory["difference"]["mean"] < 0 < people["by_judge"]
-    assert after.memory["verdict"] in ("reject", "undecided")
+    assert (after.state, after.memory["verdict"]) == ("closed", "reject")
 
 
 def test_a_loop_and_a_rater_killed_in_the_middle_lose_nothing(
