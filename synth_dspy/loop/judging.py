@@ -159,7 +159,10 @@ def read_judging(folder: Path, look: int) -> Judging | None:
 def progress(folder: Path) -> str:
     """How many of the pairs in a folder of sheets people have judged: "12 of 40 judged"."""
     judging = read_judging(folder.parent, int(folder.name.rpartition("-")[2]))
-    return f"{judging.done} of {judging.shown} judged" if judging is not None else f"in {folder}, which is not there"
+    if judging is None:
+        return f"in {folder}, which is not on this machine"
+    rest = ", which count at the next look" if judging.complete else ""
+    return f"{judging.done} of {judging.shown} judged{rest}"
 
 
 def _verdicts(folder: Path, look: int) -> dict[str, Verdict]:
