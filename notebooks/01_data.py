@@ -67,7 +67,7 @@ settings = {
     "name": "handbook",
     "runs_folder": here.runs / "01_data",
     "evaluation": {"held_out": 4 if here.quick else 24},
-    "synthesis": {"candidates": 6 if here.quick else 24},
+    "synthesis": {"candidates": 12 if here.quick else 24},
     "retention": {"prompts": 0},
     "splits": {"folds": 1},
 }
@@ -92,8 +92,8 @@ questions.to_pandas()[["question", "answer", "document"]].head(8)
 # questions and adds one that the page does not answer. Programs must be able to say so.
 
 # %%
-long = [place for place, row in enumerate(questions) if len(row["question"].split()) > 16]
-questions.accept(*(place for place in range(len(questions)) if place not in long))
+long = [number for number, row in enumerate(questions) if len(row["question"].split()) > 16]
+questions.accept(*(number for number in range(len(questions)) if number not in long))
 questions.reject(*long)
 questions.add("Which colour are the parking tickets?", answer="", document=questions[0]["document"])
 questions.save()
@@ -116,13 +116,23 @@ def rows(name):
     return [json.loads(line) for line in (run.folder / "datasets" / name).read_text().splitlines()]
 
 
-candidates = pd.DataFrame(rows("candidates-train.jsonl"))
-candidates[["question", "answer", "group"]].head(6)
+def dropped(candidate):
+    """The filter that dropped a candidate, and why."""
+    verdict = candidate["verdicts"][-1]
+    return "" if candidate["kept"] else f"{verdict['filter']}: {verdict['why']}".removesuffix(": ")
+
+
+candidates = rows("candidates-train.jsonl")
+pd.DataFrame(candidates)[["question", "answer", "group"]].assign(dropped=[dropped(each) for each in candidates]).head(8)
 
 # %% [markdown]
+# The small teacher often writes no question at all, and is found out by the first filter; others drop what was asked
+# already, what its page does not answer, and what is too close to a held-out question. Some candidates ask on purpose
+# for what a page does not say: the right answer is then to say so.
+#
 # ## What was left
 #
-# The funnel: candidates that the teacher wrote, and how many each filter let pass.
+# The funnel: candidates that were written, and how many each filter let pass.
 
 # %%
 run.results.figure("yield")

@@ -27,7 +27,7 @@ run = synth_dspy.compile_task(
     "doc_qa",
     arms=["rag"],
     runs_folder=here.runs / "02_rag",
-    evaluation={"held_out": 6 if here.quick else 40},
+    evaluation={"held_out": 16 if here.quick else 40},
     synthesis={"candidates": 0},
     retention={"prompts": 0},
     splits={"folds": 1},
@@ -60,16 +60,17 @@ pd.DataFrame({"passage": [passage[:110] + " …" for passage in answer.passages]
 # ## Retrieval or reading?
 #
 # The answers, by whether the gold passage was looked up. Where it was and the answer is wrong, the model failed to
-# read; no better search would help.
+# read; no better search would help. That is what the notebooks 3 to 5 work on.
 
 # %%
 predictions = pd.read_json(run.folder / "predictions.jsonl", lines=True)
 rag = predictions[predictions["arm"] == "rag"]
 scores = pd.DataFrame(list(rag["scores"]))[["recall", "judged"]].dropna()
-pd.crosstab(
+table = pd.crosstab(
     (scores["recall"] > 0).map({True: "gold passage found", False: "not found"}).rename("search"),
     (scores["judged"] >= 0.5).map({True: "right", False: "wrong"}).rename("answer"),
 )
+table.reindex(index=["gold passage found", "not found"], columns=["right", "wrong"], fill_value=0)
 
 # %% [markdown]
 # ## The judge on trial

@@ -76,7 +76,12 @@ def contract_qa(
             "dpo": recipes.LoraDpo.with_settings(**CONTRACTS),
             "orpo": recipes.LoraOrpo.with_settings(**CONTRACTS),
             "kto": recipes.LoraKto.with_settings(**CONTRACTS),
-            "grpo": recipes.LoraGrpo.with_settings(**CONTRACTS, grpo={"reward": "eval.metrics:reward_f1"}),
+            "grpo": recipes.LoraGrpo.with_settings(**CONTRACTS),
+            "rloo": recipes.LoraRloo.with_settings(**CONTRACTS),
+            "together": recipes.Together.with_settings(**CONTRACTS),
+            "distill": recipes.Distill.with_settings(**CONTRACTS),
+            "cpt": recipes.Cpt,
+            "cpt_sft": recipes.CptSft.with_settings(**CONTRACTS),
         },
         objective="f1",  # it rewards short answers, which the judge does not require
         arms=("rag", "bootstrap", "sft", "dpo", "orpo"),

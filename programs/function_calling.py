@@ -13,7 +13,7 @@ from typing import Literal
 from synth_dspy import SetupError, Task, function_tools, recipes, task
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"
-METHODS = ("sft", "dpo", "orpo")
+METHODS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
 
 
 @task
@@ -64,7 +64,13 @@ def function_calling(
             "sft": recipes.LoraSft.with_settings(**training),
             "dpo": recipes.LoraDpo.with_settings(**training),
             "orpo": recipes.LoraOrpo.with_settings(**training),
+            "kto": recipes.LoraKto.with_settings(**training),
+            "grpo": recipes.LoraGrpo.with_settings(**training),
+            "rloo": recipes.LoraRloo.with_settings(**training),
+            "together": recipes.Together.with_settings(**training),
+            "distill": recipes.Distill.with_settings(**training),
         },
+        arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         noun="function",
         labels="--task.functions PATH --task.examples FILE",
         words=150,

@@ -68,7 +68,13 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
             "sft": recipes.LoraSft,
             "dpo": recipes.LoraDpo,
             "orpo": recipes.LoraOrpo,
+            "kto": recipes.LoraKto,
+            "grpo": recipes.LoraGrpo,
+            "rloo": recipes.LoraRloo,
+            "together": recipes.Together,
+            "distill": recipes.Distill,
         },
+        arms=("zero_shot", "bootstrap", "sft", "dpo", "orpo"),
         objective="f1",  # the judge only rewards the right meaning; the words of people's comments also teach the style
         noun="table",
         labels="--task.tables FILE",

@@ -78,4 +78,4 @@ def workspace_with_program(folder: Path, model: str = "openai/mock", task: str =
     resources = open_saved(config, built)
     program = built.program(resources)
     program.set_lm(resources.student)
-    return save(run, "zero_shot", program, config, folder)
+    return save(run, "zero_shot", program, config, folder, declared=program)

@@ -268,6 +268,7 @@ class Machine:
         job = self.job
         if job["TrainingJobStatus"] == "Stopping":
             job |= {"TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped"}
+            job |= {"TrainingTimeInSeconds": 60, "BillableTimeInSeconds": 60}
         elif status:
             failure = root / "output" / "failure"
             reason = failure.read_text() if failure.is_file() else ""

@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import databases
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from applied import ROOT, workspace_with_program
 from servers import CHAT_REPLY, Behaviour, Server, command, serving
 
 from synth_dspy.cli import apply as cli
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import BudgetReached, SetupError
+from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.apply.job import Applied, Job, apply_program
 from synth_dspy.pipeline.saved_files import read_saved
 from synth_dspy.pipeline.trust import Caller
@@ -39,6 +42,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server() -> Iterator[Server]:
     with serving(Behaviour(prompt_tokens=2000, completion_tokens=500)) as server:  # $0.0006 a call
         yield server
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    folder = databases.programs()
+    if folder is None:
+        pytest.skip("no PostgreSQL server, or no psycopg, is installed")
+    with databases.serving(folder) as url:
+        yield url
 
 
 def run(
@@ -171,6 +183,16 @@ def test_what_does_not_fit_is_one_sentence(
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_a_missing_column_is_named_before_the_program_is_opened(
+    program: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved, "rebuild", lambda *_: pytest.fail("the program was opened"))
+    with pytest.raises(SetupError, match=r"has no column 'question'"):
+        run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv")
+    with pytest.raises(SetupError, match=r"has no column 'qq': did you mean q"):
+        run(program, server, tmp_path / "rows.csv", tmp_path / "out.csv", columns={"question": "qq"})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
@@ -266,3 +288,28 @@ def test_a_database_without_a_query_is_documented(tmp_path: Path, server: Server
     assert done.rows == len(out) == 15
     assert [row["column_name"] for row in out[:3]] == ["", "id", "placed_0"]
     assert all(row["answer"] for row in out)
+
+
+def test_the_rows_of_a_postgresql_query_are_answered(
+    program: Path, server: Server, postgres: str, tmp_path: Path
+) -> None:
+    engine = sa.create_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table asked (id serial, q text, price numeric(8, 2), at timestamptz)"))
+        rows = [{"q": question} for question in QUESTIONS]
+        connection.execute(sa.text("insert into asked (q, price, at) values (:q, 1.5, '2024-01-31 12:00+00')"), rows)
+    job: dict[str, Any] = {"columns": {"question": "q"}}
+    done = run(program, server, postgres, tmp_path / "out.csv", query="asked", **job)
+    assert (done.rows, done.distinct, done.failed) == (4, 3, 0)
+    written = read_csv(tmp_path / "out.csv")
+    assert [row["q"] for row in written] == QUESTIONS
+    assert {row["price"] for row in written} == {"1.50"}
+    plain = postgres.replace("+psycopg", "")
+    done = run(
+        program, server, plain, tmp_path / "two.jsonl", query="select q, id from asked where id > 2 order by id", **job
+    )
+    assert (done.rows, done.run_now) == (2, 2)
+    with pytest.raises(SetupError, match=r"The query cannot be run on .*relation \"nothing\" does not exist"):
+        run(program, server, plain, tmp_path / "three.jsonl", query="nothing", **job)
+    with pytest.raises(SetupError, match=r"The query cannot be run on postgresql://.*127.0.0.1:9/y \(connection"):
+        run(program, server, "postgresql://x@127.0.0.1:9/y", tmp_path / "four.jsonl", query="nothing", **job)

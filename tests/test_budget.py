@@ -18,6 +18,7 @@ from synth_dspy.core.errors import BudgetReached, SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall, Unit
 from synth_dspy.models.prices import given_price, list_price
+from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.plan import Rate, Step, describe, measured_rate
 
 KIND = ("student", "openai/gpt-4o-mini")
@@ -101,6 +102,24 @@ def test_a_plan_has_the_rates_of_a_former_run(tmp_path: Path) -> None:
     assert "30 s" in text
     assert tmp_path.name in text
     assert "default rates" in describe([Step("apply", 10, Rate())])
+
+
+def test_a_compile_whose_time_is_up_loads_no_model_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = tmp_path / "work"
+    workspace_with_program(workspace)
+    monkeypatch.chdir(workspace)
+    models = [word for role in ("student", "teacher") for word in (f"--models.{role}", KIND[1])]
+    with serving(Behaviour()) as server:
+        models += ["--models.api-base", server.url, "--evaluation.arms", "bootstrap"]
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, "open_role", lambda *_: pytest.fail("a model was opened"))
+            with pytest.raises(BudgetReached, match=r"of 1e-06 minutes .*--resume \S+ with a higher") as stopped:
+                cli.main(["ask", *models, "--max-minutes", "1e-6"])
+        (run,) = (word.strip("'`") for word in str(stopped.value).split() if "/runs/ask/" in word)
+        assert cli.main(["ask", "--resume", run, "--max-minutes", "60"]) == 0
+    assert (Path(run) / "results.json").is_file()
 
 
 def test_a_compile_stops_at_its_budget_and_goes_on_with_more(

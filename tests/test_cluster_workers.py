@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,30 @@ def test_a_killed_worker_costs_the_calls_that_it_had_under_way(
     killer.join()
     assert (done.run_now, done.failed, len(keys(tmp_path))) == (80, 0, 80)
     assert server.asked.total() <= 80 + 2 * 4
+
+
+def test_answers_under_way_when_a_ledger_is_closed_are_kept_and_no_more_are_asked(
+    cluster: Cluster, server: Server, tmp_path: Path
+) -> None:
+    server.behaviour.latency_s = 0.3
+
+    def ask_twice(number: int) -> None:
+        lm(f"Question {number}")
+        with suppress(Exception):  # the run has been stopped
+            lm(f"Question {number}, again")
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        lm = roles.lm_for("openai/mock", role="student", ledger=ledger, cluster=cluster, api_base=server.url)
+        lm("Hello")
+        threads = [threading.Thread(target=ask_twice, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        while server.asked.total() < 1 + 4:
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert len(ledger.calls()) == server.asked.total() >= 1 + 4
 
 
 def test_embedded_models_say_the_same_in_a_worker(cluster: Cluster, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from synth_dspy.core.aws_record import FILE
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.run import Run
+from synth_dspy.core.s3.objects import addresses_in, read_lines
 from synth_dspy.core.workspace import task_file
 from synth_dspy.models import roles
 from synth_dspy.models.weights.hf_folder import write_gguf
@@ -104,11 +105,11 @@ def test_a_tuned_model_is_imported_and_answers_in_its_program(
     deploy_cli.main(words)  # finds the model
     assert len(stack.calls("CreateModelImportJob")) == 1
 
-    uploaded = aws.list_s3(f"{S3}/run-1/weights/{name}/")
+    uploaded = addresses_in(f"{S3}/run-1/weights/{name}/")
     assert {uri.rpartition("/")[2] for uri in uploaded} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
     }  # fmt: skip
-    texts = {uri.rpartition("/")[2]: "\n".join(aws.read_lines(uri)) for uri in uploaded if uri.endswith(".json")}
+    texts = {uri.rpartition("/")[2]: "\n".join(read_lines(uri)) for uri in uploaded if uri.endswith(".json")}
     config = json.loads(texts["config.json"])
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]  # for readers of transformers 4
     assert json.loads(texts["tokenizer_config.json"])["chat_template"] == load_tokenizer(base).chat_template
@@ -116,7 +117,7 @@ def test_a_tuned_model_is_imported_and_answers_in_its_program(
     aws_cli.main(["clean", str(run)])
     assert capsys.readouterr().out.endswith("nothing is left\n")
     assert not stack.models
-    assert not aws.list_s3(S3)
+    assert not addresses_in(S3)
     assert (run / FILE).read_text() == ""
     with pytest.raises(SetupError, match=r"imported-model/.* does not exist in us-east-1"):
         load(printed[0])(**QUESTION)
@@ -150,7 +151,7 @@ def test_a_stopped_import_is_taken_up_and_a_failed_one_says_why(
     assert deploy(program, backend, S3, said.append).name == "sft-bedrock"
     assert len(stack.imports) == jobs
     assert clean(run, said.append) == 2
-    assert not aws.list_s3(S3)
+    assert not addresses_in(S3)
 
 
 def test_what_cannot_be_deployed_is_one_sentence(stack: Bedrock, base: Path, workspace: Path, tmp_path: Path) -> None:

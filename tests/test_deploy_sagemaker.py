@@ -20,6 +20,7 @@ from synth_dspy.cli import deploy as deploy_cli
 from synth_dspy.core import aws
 from synth_dspy.core.aws_record import FILE, Made, record, recorded
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.s3.objects import addresses_in, write_text
 from synth_dspy.pipeline.cloud import sagemaker as endpoints
 from synth_dspy.pipeline.cloud import sagemaker_removal
 from synth_dspy.pipeline.cloud.deploy import deploy
@@ -90,7 +91,7 @@ def test_a_tuned_model_answers_in_its_program_from_an_endpoint(
     aws_cli.main(["clean", str(run)])
     assert capsys.readouterr().out.endswith("nothing is left\n")
     assert not any((stack.endpoints, stack.configs, stack.models))
-    assert not aws.list_s3(S3)
+    assert not addresses_in(S3)
     with pytest.raises(SetupError, match=r"The endpoint of sagemaker/contract-qa-sft-\w+ does not exist in us-east-1"):
         load(folder)(question="Who lets it?", document="lease")
 
@@ -125,7 +126,7 @@ def test_a_named_endpoint_is_updated_and_an_alarm_rolls_it_back(
     assert set(stack.endpoints) == {"contracts"}
     aws_cli.main(["clean", str(second)])
     assert not any((stack.endpoints, stack.configs, stack.models, stack.alarms))
-    assert not aws.list_s3(S3)
+    assert not addresses_in(S3)
 
 
 def test_what_cannot_be_hosted_is_one_sentence(
@@ -184,13 +185,13 @@ def _policies(text: str) -> list[str]:
 
 
 def test_what_somebody_else_noted_is_removed_only_with_trust(stack: SageMaker, tmp_path: Path, capsys: Any) -> None:
-    aws.put_text("s3://bucket/precious/data.csv", "mine")
+    write_text("s3://bucket/precious/data.csv", "mine")
     (tmp_path / FILE).write_text('{"kind": "s3", "name": "s3://bucket/precious/", "region": "us-east-1"}\n')
     with pytest.raises(SetupError, match=r"(?s)--trust allows it.*s3 s3://bucket/precious/ in us-east-1: is removed"):
         aws_cli.main(["clean", str(tmp_path)])
-    assert aws.list_s3("s3://bucket/precious")
+    assert addresses_in("s3://bucket/precious")
     aws_cli.main(["clean", str(tmp_path), "--trust"])
-    assert not aws.list_s3("s3://bucket/precious")
+    assert not addresses_in("s3://bucket/precious")
     record(tmp_path, Made("s3", "s3://bucket/mine/", "us-east-1"))
     copy = tmp_path / "copy"
     copy.mkdir()

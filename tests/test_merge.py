@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from synth_dspy.models.weights.gguf import rewrite, values_of
 from synth_dspy.training.adapters import record_base
 from synth_dspy.training.base import apply_adapters, base_folder, load_base, load_tokenizer
 from synth_dspy.training.merge import merge, write_modelfile
+from synth_dspy.training.merged_folder import write_merged
+from synth_dspy.training.unmerged import concatenate_adapters
 
 Types = gguf.GGMLQuantizationType
 
@@ -46,6 +49,45 @@ def _weights(model: Any) -> dict[str, np.ndarray]:
 
 def _tensors(path: Path) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_dora_is_merged_as_peft_does_and_the_file_is_the_trained_model(family: str, tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from synth_dspy.training.weight_check import check_weights
+
+    base = tiny_model(tmp_path / "base", family=family)
+    trained = get_peft_model(
+        load_base(base)[0], LoraConfig(r=4, lora_alpha=8, use_dora=True, use_rslora=True, target_modules="all-linear")
+    ).eval()
+    with torch.no_grad():
+        for name, values in trained.named_parameters():
+            if "lora_B" in name:
+                values.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+            elif "magnitude" in name:
+                values.mul_(1.1)
+    trained.save_pretrained(tmp_path / "dora", save_embedding_layers=False)
+    ours = _weights(apply_adapters(load_base(base)[0], [tmp_path / "dora"]))
+    training = tmp_path / "training"
+    shutil.copytree(tmp_path / "dora", training / "adapter")
+    (training / "spec.json").write_text(json.dumps({"method": "sft", "model": str(base), "rows": "rows.jsonl"}))
+    folder = _weights(load_base(write_merged(training, tmp_path / "merged"))[0])
+    with pytest.raises(ArmError, match="is a DoRA adapter, which cannot be put into one adapter with others"):
+        concatenate_adapters([tmp_path / "dora", tmp_path / "dora"], tmp_path / "one")
+    merge(base, [tmp_path / "dora"], tmp_path / "model.gguf", "F16")
+    assert check_weights(trained, tmp_path / "model.gguf") > 14
+    merge(base, [], tmp_path / "untrained.gguf", "F16")
+    with pytest.raises(ArmError, match="not the trained model"):
+        check_weights(trained, tmp_path / "untrained.gguf")
+    read_back = _weights(_transformers_reads(tmp_path / "model.gguf"))
+    theirs = _weights(trained.merge_and_unload())
+    for name, expected in theirs.items():
+        np.testing.assert_allclose(ours[name], expected, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(folder[name], expected, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(read_back[name], expected, atol=5e-3, err_msg=name)  # float16
 
 
 # --- the same weights as PEFT's own merging --------------------------------------------------------------------------
@@ -184,7 +226,11 @@ def test_an_adapter_for_another_base_of_the_same_shape_is_refused(base: Path, tm
 
 @pytest.mark.parametrize(
     ("config", "reason"),
-    [({"use_dora": True}, "use_dora"), ({"bias": "all"}, "bias all"), ({"peft_type": "IA3"}, "IA3")],
+    [
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias all"),
+        ({"peft_type": "IA3"}, "IA3"),
+    ],
 )
 def test_other_kinds_of_adapters_are_refused(config: dict[str, Any], reason: str, base: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", base, **config)

@@ -125,14 +125,53 @@ def test_a_run_that_is_missing_is_named(tmp_path: Path) -> None:
         place.Place("here", tmp_path, False).latest("04_tune")
 
 
-@pytest.mark.slow
-def test_the_least_of_a_notebook_runs_and_holds_what_it_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others take longer than the suite has; `make notebooks` executes all."""
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the least of each notebook writes its runs to."""
     monkeypatch.setenv("QUICK", "1")
     monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_first_notebook_runs_and_holds_what_it_checks(quick: Path) -> None:
+    """The others that call a language model take longer than the suite has: see `test_all_run_in_their_order_...`."""
     executed = execute.execute(NOTEBOOKS / "01_data.py", timeout_s=300)
     assert "answers stand in their documents" in executed.cells[-1].outputs[-1].data["text/plain"]
-    assert (tmp_path / "01_data" / "handbook" / "questions.proposed.jsonl").is_file()
+    assert (quick / "01_data" / "handbook" / "questions.proposed.jsonl").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("better", "verdict"), [("sft", "promote"), ("rag", "reject")])
+def test_the_loop_s_notebook_holds_what_it_checks_whichever_program_is_better(
+    quick: Path, better: str, verdict: str
+) -> None:
+    contracts = (ROOT / "data" / "contracts" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [json.loads(line)["question"] for line in contracts[::9]]
+    rows = [
+        row(arm, number, float(arm == better), question=question)
+        for arm in ("rag", "sft")
+        for number, question in enumerate(questions)
+    ]
+    run = make_run(quick / "04_tune" / "contract_qa" / "20260101-000000-0000", rows)
+    for arm in ("rag", "sft"):
+        (run / "programs" / arm).mkdir(parents=True)
+        for name in ("program.json", "about.json"):
+            (run / "programs" / arm / name).write_text("{}", encoding="utf-8")
+    checked = execute.execute(NOTEBOOKS / "06_loop.py", timeout_s=120).cells[-1].outputs[-1].data["text/plain"]
+    assert "no false alarm" in checked
+    assert f"the gate: {verdict}" in checked
+
+
+@pytest.mark.slow  # so that `-m "not slow"`, which replaces the default, leaves it out too
+@pytest.mark.notebooks
+@pytest.mark.timeout(3600)
+def test_all_run_in_their_order_and_hold_what_they_check(quick: Path) -> None:
+    for source in SOURCES:
+        executed = execute.execute(source, timeout_s=1800)
+        assert cells(executed) == cells(jupytext.read(source))
+        assert executed.cells[-1].outputs[-1].output_type == "execute_result", source.stem
+    assert {path.name for path in quick.iterdir()} >= {source.stem for source in SOURCES}
 
 
 # In a kernel

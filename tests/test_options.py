@@ -21,6 +21,7 @@ from synth_dspy.training.spec import RESERVED, Lora, TrainSpec
     [
         (["--training.options.sft.examples", "200"], {"sft": {"examples": 200}}),
         (["--training.options.sft.lora.layers", "8"], {"sft": {"lora": {"layers": 8, "rank": 4}}}),
+        (["--training.options.sft.lora", "none"], {"sft": {"lora": "none"}}),
         (["--training.options.dpo.learning-rate=1e-4"], {"dpo": {"learning_rate": 1e-4}}),
         (["--training.options.sft.gguf", "F16"], {"sft": {"gguf": "F16"}}),
         (["--training.options.sft.packing", "True"], {"sft": {"packing": True}}),
@@ -82,6 +83,6 @@ def test_help_names_every_option_of_a_training_and_loads_no_library_for_it(works
     ).stdout
     assert "heavy: []" in completed
     assert "--training.options.METHOD.NAME VALUE" in completed
-    names = {*TrainSpec.model_fields} - RESERVED - {"lora"} | {f"lora.{name}" for name in Lora.model_fields}
+    names = {*TrainSpec.model_fields} - RESERVED | {f"lora.{name}" for name in Lora.model_fields}
     listed = completed.partition("NAME is ")[2].partition(" (TrainSpec")[0].replace("\n", " ").split(", ")
     assert {name.strip() for name in listed} == names

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import TEMPLATE, tiny_adapter, tiny_model
 
@@ -108,6 +109,27 @@ def test_a_wrong_merge_is_found_however_few_the_prompts(
     assert check_weights(trained, tmp_path / "right.gguf") == 20
     with pytest.raises(ArmError, match=r"not the trained model.*(differs by|of the change)"):
         check_parity(trained, tokenizer, tmp_path / "wrong.gguf", PROMPTS[:prompts], max_tokens=TOKENS)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:peft")
+@pytest.mark.parametrize("kind", ["Q8_0", "F16"])
+@pytest.mark.parametrize("std", [1e-3, 1e-4, 1e-5])
+def test_a_change_below_the_rounding_of_the_file_is_no_fault(kind: Any, std: float, base: Path, tmp_path: Path) -> None:
+    """Of a very small training; some of the base's weights lie on the steps of the type, and some do not."""
+    from peft import PeftModel
+    from safetensors.numpy import load_file, save_file
+
+    mixed = Path(shutil.copytree(base, tmp_path / "mixed"))
+    weights = load_file(mixed / "model.safetensors")
+    for values in weights.values():
+        if values.ndim == 2:
+            values[::2] = values[::2].astype(np.float16)
+    save_file(weights, mixed / "model.safetensors", metadata={"format": "pt"})
+    adapter = tiny_adapter(tmp_path / "adapter", mixed, std=std)
+    model, _ = load_base(mixed)
+    trained = PeftModel.from_pretrained(model, adapter).eval()
+    merge(mixed, [adapter], tmp_path / "right.gguf", kind)
+    assert check_weights(trained, tmp_path / "right.gguf") == 20
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "F16"])

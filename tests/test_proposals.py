@@ -109,6 +109,9 @@ def test_questions_are_proposed_reviewed_and_scored_on(
     folder = pages(tmp_path / "halls")
     with pytest.raises(AwaitingReview) as waiting:
         compile_(folder, server)
+    plan = capsys.readouterr().err
+    assert "proposing questions, teacher: 120 calls" in plan
+    assert "evaluation" not in plan
     file = folder / "questions.proposed.jsonl"
     number = len(document_tools.proposed_questions(folder))
     assert number >= 30
@@ -121,17 +124,24 @@ def test_questions_are_proposed_reviewed_and_scored_on(
     assert len(server.requests) == asked, "what was proposed is not proposed again"
 
     first = document_tools.proposed_questions(folder)[0]
-    typed(monkeypatch, "?", "a", "r", "s", "e", "", "€ 1", "w", "Is there a lift?", "-", *["a"] * 40)
+    reviewed = ["?", "a", "r", "s", "e", "", "€ 1", "n", "e", "", "€ 1", "y"]
+    typed(monkeypatch, *reviewed, "w", "Is there a lift?", "-", *["a"] * 40)
     label.main([str(folder)])
     shown = capsys.readouterr().out
     assert first["passage"] in shown
     assert first["question"] in shown
     assert "Type a, e, r, w, s or q." in shown
+    assert "Nothing was changed." in shown
     questions = document_tools.proposed_questions(folder)
     assert dict(questions.counts) == {"proposed": 1, "accepted": number - 2, "edited": 1, "rejected": 1}
     assert questions[3]["answer"] == "€ 1"
 
+    capsys.readouterr()
     run = compile_(folder, server)
+    shown = capsys.readouterr().err
+    assert "questions.proposed.jsonl, line 4: the answer '€ 1' is not in '" in shown
+    assert shown.count("line 4") == shown.count(" is not in ") == 1
+    assert "evaluation, student" in shown
     test = rows_of(run, "test")
     assert len(test) == number - 1
     assert {row["document"] for row in test} <= questions.documents
@@ -290,6 +300,34 @@ def test_what_an_editor_changes_meanwhile_is_kept(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("builtins.input", read)
     label.main([str(folder)])
     assert statuses(folder) == ["accepted", "proposed", "rejected"]
+
+
+def test_an_answer_that_the_document_does_not_hold_is_kept_only_if_the_person_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = propose(pages(tmp_path / "halls"), 3)
+    prompts: list[str] = []
+    lines = iter(
+        (
+            *("e", "", "Dancers pay €999", "", "e", "", "€ 101", "y"),  # the first edit is dropped, the second kept
+            *("w", "How much do painters pay?", "€103", "w", "Do they pay?", "yes", "w", "May dogs come?", "-"),
+            *("w", "How much do divers pay?", "€104,5", "no", "q"),
+        )
+    )
+
+    def read(prompt: str = "") -> str:
+        prompts.append(prompt)
+        return next(lines)
+
+    monkeypatch.setattr("builtins.input", read)
+    label.main([str(folder)])
+    confirmations = [prompt for prompt in prompts if "keep it?" in prompt]
+    assert len(confirmations) == 3
+    assert confirmations[0].startswith("That is not in alder (the nearest there is: Dancers pay Alder €100")
+    rows = {row["question"]: row["answer"] for row in document_tools.proposed_questions(folder)}
+    assert "€ 101" in rows.values()
+    assert not any("€999" in answer for answer in rows.values())
+    assert {rows[question] for question in list(rows)[3:]} == {"€103", "yes", ""}
 
 
 class TestFile:

@@ -15,7 +15,7 @@ import pytest
 from s3_server import BUCKET, Refusal, Store, serving
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.s3 import transfer
+from synth_dspy.core.s3 import objects, transfer
 from synth_dspy.core.s3.address import Address, address_of, is_address
 from synth_dspy.core.s3.client import open_store
 from synth_dspy.core.s3.reading import local
@@ -241,9 +241,31 @@ def test_requester_pays_and_kms_are_sent_with_every_request(
     assert {headers.get("x-amz-request-payer") for _, _, headers in server.requests} == {"requester"}
     (tmp_path / "file").write_text("text")
     transfer.upload(open_store(), Address(BUCKET, "paid/file"), tmp_path / "file")
-    (headers,) = [headers for method, _, headers in server.requests if method == "PUT"]
-    assert headers["x-amz-server-side-encryption"] == "aws:kms"
-    assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "alias/runs"
+    objects.upload_file(tmp_path / "file", f"{address}/job/rows.jsonl")
+    objects.write_text(f"{address}/job/input.jsonl", "one\ntwo\n")
+    written = [headers for method, _, headers in server.requests if method == "PUT"]
+    assert len(written) == 3
+    assert {headers.get("x-amz-server-side-encryption") for headers in written} == {"aws:kms"}
+    assert {headers.get("x-amz-server-side-encryption-aws-kms-key-id") for headers in written} == {"alias/runs"}
+    assert list(objects.read_lines(f"{address}/job/input.jsonl")) == ["one", "two"]
+    objects.download_file(f"{address}/job/rows.jsonl", tmp_path / "new" / "rows.jsonl")
+    assert (tmp_path / "new" / "rows.jsonl").read_text() == "text"
+    assert objects.remove_folder(f"{address}/job") == 2
+    assert objects.addresses_in(address) == [f"{address}/file", f"{address}/page.txt"]
+    assert {headers.get("x-amz-request-payer") for _, _, headers in server.requests} == {"requester"}
+
+
+def test_what_cannot_be_copied_is_one_sentence(s3: Any, server: Store, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"^Could not copy .*/missing to s3://bucket/job/missing: No such file"):
+        objects.upload_file(tmp_path / "missing", "s3://bucket/job/missing")
+    with pytest.raises(SetupError, match=r"^Could not read s3://bucket/job/gone: there is nothing at that address"):
+        objects.download_file("s3://bucket/job/gone", tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
+    server.refusals.append(Refusal("AccessDenied", 403, "PUT"))
+    with pytest.raises(SetupError, match=r"^Could not write s3://bucket/job/file: access is denied"):
+        objects.write_text("s3://bucket/job/file", "text")
+    with pytest.raises(SetupError, match=r"'bucket/job' is not an address on S3: write s3://bucket/folder"):
+        objects.addresses_in("bucket/job")
 
 
 def test_without_boto3_the_extra_is_named(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,13 +85,13 @@ def main(args: list[str]) -> None:
     config = parse(ApplyConfig, verb="apply", description=(__doc__ or "").partition("\n")[0], args=args)
     columns, outputs = _pairs("--columns", config.columns), _pairs("--outputs", config.outputs, lone=True)
     folder = _program(config)
+    from synth_dspy.core.budget import Budget
     from synth_dspy.core.progress import Bars
     from synth_dspy.models.offline import quiet_libraries
 
     quiet_libraries()
-    bars = Bars()
+    bars, budget = Bars(), Budget(config.max_usd, config.max_minutes)
     with bars.status("loading libraries"):
-        from synth_dspy.core.budget import Budget
         from synth_dspy.pipeline.apply.job import Job, apply_program
         from synth_dspy.pipeline.saved_files import read_saved
     logging.getLogger("dspy").setLevel(logging.ERROR)  # a row's failure is in its error column
@@ -111,7 +111,6 @@ def main(args: list[str]) -> None:
         config.force,
     )
     typed = mask_message(f"{command('apply')} {shlex.join(args)}")
-    budget = Budget(config.max_usd, config.max_minutes)
     done = apply_program(saved, job, caller=caller, budget=budget, bars=bars, price=config.price, command=typed)
     print(done)
 

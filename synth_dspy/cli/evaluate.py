@@ -127,6 +127,7 @@ def main(args: list[str]) -> None:
 
 
 def _programs(config: EvaluateConfig, typed: str) -> None:
+    from synth_dspy.core.budget import Budget
     from synth_dspy.core.progress import Bars
     from synth_dspy.core.terminal import standard_output
     from synth_dspy.models.offline import quiet_libraries
@@ -143,9 +144,8 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
     if config.out is not None:  # a stopped evaluation has no results yet, and is resumed
         refuse_to_overwrite([config.out / "results.json"], force=config.force)
     quiet_libraries()
-    bars = Bars()
+    bars, budget = Bars(), Budget(config.max_usd, config.max_minutes)
     with bars.status("loading libraries"):
-        from synth_dspy.core.budget import Budget
         from synth_dspy.evaluation.report.render import failures, summary_table
         from synth_dspy.pipeline.rescore import rescore
     caller = Caller(
@@ -158,7 +158,7 @@ def _programs(config: EvaluateConfig, typed: str) -> None:
         bars=bars,
         command=mask_message(typed),
         caller=caller,
-        budget=Budget(config.max_usd, config.max_minutes),
+        budget=budget,
     )
     console = standard_output()
     for part in (summary_table(results, measurements), *failures(results)):

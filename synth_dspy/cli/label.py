@@ -16,6 +16,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
+from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def review(path: Path, *, read: Callable[[str], str], console: Console) -> None:
     """
     from synth_dspy.domains.documents.proposals import PROPOSED, ProposedQuestions
 
-    questions = ProposedQuestions.read(path)
+    questions, texts = ProposedQuestions.read(path), _Texts(path.parent)
     waiting = [row["id"] for row in questions if row["status"] == PROPOSED]
     done = len(questions) - len(waiting)
     for number, name in enumerate(waiting, start=1):
@@ -97,7 +98,7 @@ def review(path: Path, *, read: Callable[[str], str], console: Console) -> None:
         _show(console, row, done + number, len(questions))
         while True:
             try:
-                decision = _decide(row, read, console)
+                decision = _decide(row, read, console, texts)
             except EOFError:
                 return
             if decision.stop:
@@ -119,7 +120,37 @@ class _Decision:
     stop: bool = False
 
 
-def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console) -> _Decision:
+class _Texts:
+    """The documents' texts, which are read when an answer is typed for the first time.
+
+    Args:
+        folder: of the documents.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._texts: dict[str, str] | None = None
+
+    def confirmed(self, answer: str | None, document: str, read: Callable[[str], str]) -> bool:
+        """Whether a typed answer is to be kept: its document holds it, or the person says so."""
+        from synth_dspy.domains.documents.documents import read_folder
+        from synth_dspy.domains.documents.labelled import holds, nearest
+
+        if not answer:
+            return True
+        if self._texts is None:
+            self._texts = {}
+            with suppress(SetupError):  # the questions may have been moved away from the documents
+                self._texts = {each.id: each.text for each in read_folder(self._folder)[0]}
+        text = self._texts.get(document)
+        if text is None or holds(text, [answer]):
+            return True
+        near = nearest(text, answer)
+        hint = f" (the nearest there is: {visible(near)})" if near else ""
+        return read(f"That is not in {document}{hint}; keep it? [y/N] ").strip().casefold() in ("y", "yes")
+
+
+def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console, texts: _Texts) -> _Decision:
     name, choice = str(row["id"]), read(f"\n{CHOICES}: ").strip().casefold()
     if choice in ("a", "accept"):
         return _Decision(lambda questions: questions.accept(name))
@@ -132,10 +163,16 @@ def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console
     if choice in ("e", "edit"):
         question = read("Question (empty: as it is): ").strip() or None
         answer = _answer(read("Answer (empty: as it is; - where the document does not say): "))
+        if not texts.confirmed(answer, str(row.get("document")), read):
+            console.print("Nothing was changed.")
+            return _Decision(next=False)
         return _Decision(lambda questions: questions.edit(name, question=question, answer=answer))
     if choice in ("w", "write"):
         own = read(f"Your question about {row['document']} (empty: none): ").strip()
         answer = _answer(read("Its answer (- where the document does not say): ")) if own else None
+        if answer is not None and not texts.confirmed(answer, str(row.get("document")), read):
+            console.print("Nothing was added.")
+            return _Decision(next=False)
         if answer is not None:
             right = answer
             return _Decision(lambda questions: questions.add(own, right, str(row["document"])), next=False)

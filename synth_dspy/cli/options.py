@@ -66,12 +66,12 @@ def options_help() -> str:
     """The description of the options for `--help`."""
     from synth_dspy.training.spec import RESERVED, Lora, TrainSpec
 
-    names = [name for name in TrainSpec.model_fields if name not in {*RESERVED, "lora"}]
+    names = [name for name in TrainSpec.model_fields if name not in RESERVED]
     names += [f"lora.{name}" for name in Lora.model_fields]
     return (
         f"Trainings: --training.options.METHOD.NAME VALUE, where METHOD is {', '.join(METHODS)}, and NAME is "
         f"{', '.join(names)} (TrainSpec in synth_dspy/training/spec.py), or what the recipe in "
-        "optimizers/lora_METHOD.py has, such as examples and samples.\n\n"
+        "optimizers/lora_METHOD.py has, such as examples and samples; lora none trains all weights.\n\n"
         "Models: --models.options.ROLE.NAME VALUE, where ROLE is student, teacher or judge, and NAME is temperature, "
         "max_tokens, or another argument of dspy.LM."
     )

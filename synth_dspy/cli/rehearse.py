@@ -9,7 +9,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
-from synth_dspy.core.config import METHODS, Settings, compile_settings, read_toml
+from synth_dspy.core.config import FROM_ANSWERS, Settings, compile_settings, read_toml
 from synth_dspy.core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RehearseConfig(Settings):
     """With --embedded: answers of a challenger in shadow, then with a share of the traffic, then under watch, each."""
     curve: bool = False
     """With --embedded: in place of cycles, how much each training method gains from more and more feedback."""
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = FROM_ANSWERS
     """With --curve: the training methods."""
     sizes: tuple[int, ...] = (8, 32, 128, 512)
     """With --curve: records of feedback."""
@@ -86,6 +86,7 @@ def main(args: list[str]) -> None:
         _with_models(config)
         return
 
+    from synth_dspy.core.progress import Bars
     from synth_dspy.core.terminal import standard_output
     from synth_dspy.core.workspace import find_workspace, task_file
     from synth_dspy.loop.rehearsal.challengers import CHALLENGERS
@@ -110,17 +111,18 @@ def main(args: list[str]) -> None:
         source = f"{len(questions.texts):,} replayed from {config.questions.name}, embedded by {config.embedder}"
     judge, users = Judge(config.sensitivity, config.specificity), _users(config)
     console = standard_output()
-    rehearsal = rehearse(
-        config.seeds or 200,
-        first=config.first_seed,
-        setting=Setting(config.quality, judge, users, config.rate),
-        questions=questions,
-        source=source,
-        events=() if config.only == "challengers" else tuple(EVENTS),
-        challengers=() if config.only == "events" else tuple(CHALLENGERS),
-        processes=config.processes,
-        progress=lambda done, of: console.print(f"{done} of {of}") if done % max(1, of // 10) == 0 else None,
-    )
+    with Bars(every_s=10.0).bar("rehearsal", None) as bar:
+        rehearsal = rehearse(
+            config.seeds or 200,
+            first=config.first_seed,
+            setting=Setting(config.quality, judge, users, config.rate),
+            questions=questions,
+            source=source,
+            events=() if config.only == "challengers" else tuple(EVENTS),
+            challengers=() if config.only == "events" else tuple(CHALLENGERS),
+            processes=config.processes,
+            progress=bar.reach,
+        )
     for path in write_report(rehearsal, config.out or workspace / "runs" / config.task / "rehearsal"):
         console.print(str(path), soft_wrap=True)
 

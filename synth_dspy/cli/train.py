@@ -28,7 +28,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.spec import ERRORS, FROM_STDIN, read_spec
+from synth_dspy.training.spec import ERRORS, FROM_STDIN, ONLINE, read_spec
 
 LOG = "train.log"
 FAILED = 2
@@ -69,8 +69,8 @@ def main(args: list[str]) -> int:
     sent = config.stay and config.events and str(config.spec) == FROM_STDIN
     if not sent and not config.spec.is_file():
         raise SetupError(f"There is no training spec {config.spec}: check the path.")
+    from synth_dspy.core.waiting import set_wait_policy
     from synth_dspy.models.offline import quiet_libraries
-    from synth_dspy.training.waiting import set_wait_policy
 
     quiet_libraries()
     if config.merged is not None:
@@ -121,7 +121,7 @@ def _limited(minutes: float | None) -> Iterator[None]:
 def _refuse_foreign_reward(path: Path) -> None:
     """Refuse a reward from another workspace: somebody else may have written the spec, and its reward is executed."""
     spec = read_spec(path)
-    if spec.reward is None or spec.workspace is None:
+    if spec.reward is None or spec.workspace is None or spec.scored_by_run:
         return
     try:
         here = find_workspace()
@@ -186,7 +186,7 @@ def _specs(config: TrainConfig, asleep: bool | None) -> Iterator[Path]:
     This process stops when its standard input ends, if that is a pipe: then the parent is gone. It also stops if no
     spec comes for a while, or if its threads would now better wait the other way.
     """
-    from synth_dspy.training.waiting import busy
+    from synth_dspy.core.waiting import busy
 
     sent: SimpleQueue[str] = SimpleQueue()
 
@@ -242,4 +242,4 @@ def _stays(config: TrainConfig, spec: Path) -> bool:
     import torch
 
     trained = read_spec(spec)
-    return config.stay and not torch.cuda.is_available() and trained.method != "grpo" and trained.threads is None
+    return config.stay and not torch.cuda.is_available() and trained.method not in ONLINE and trained.threads is None

@@ -1,4 +1,4 @@
-"""Clients of AWS's services, what their errors mean, and S3 addresses.
+"""Clients of AWS's services, and what their errors mean. Objects on S3 are the matter of `core.s3`.
 
 Credentials come from boto3's standard chain only (environment, profile, SSO, role of the machine): none is read, kept
 or passed on here. boto3 is imported when a client is made, and making one sends nothing.
@@ -11,11 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
-from synth_dspy.core.io.files import replacing
 from synth_dspy.core.masking import mask_message
 
 THROTTLED = frozenset(
@@ -177,90 +175,6 @@ def text_of(error: BaseException) -> str:
 def region_of(made: Any) -> str:
     """The region of a client."""
     return str(made.meta.region_name)
-
-
-def split_s3(uri: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://bucket/prefix`, the prefix without slashes at its ends.
-
-    Raises:
-        SetupError: it is no such address.
-    """
-    scheme, _, rest = uri.partition("://")
-    bucket, _, prefix = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise SetupError(f"{uri!r} is not an address on S3: write s3://bucket/folder.")
-    return bucket, prefix.strip("/")
-
-
-def upload(path: Path, uri: str) -> None:
-    """Copy a file to `s3://bucket/key`, in parts if it is large.
-
-    Raises:
-        SetupError: it cannot be read, or not be written there.
-    """
-    bucket, key = split_s3(uri)
-    with explained(f"The upload to {uri}"):
-        client("s3").upload_file(str(path), bucket, key)
-
-
-def download(uri: str, path: Path) -> None:
-    """Copy `s3://bucket/key` to a file, whose folder is made; a file that is there is replaced at the end.
-
-    Raises:
-        SetupError: it cannot be read, or not be written here.
-    """
-    bucket, key = split_s3(uri)
-    with explained(f"The download of {uri}"), replacing(path) as part:
-        client("s3").download_file(bucket, key, str(part))
-
-
-def put_text(uri: str, text: str) -> None:
-    """Write UTF-8 text to `s3://bucket/key`.
-
-    Raises:
-        SetupError: it cannot be written there.
-    """
-    bucket, key = split_s3(uri)
-    with explained(f"The upload to {uri}"):
-        client("s3").put_object(Bucket=bucket, Key=key, Body=text.encode())
-
-
-def list_s3(uri: str) -> list[str]:
-    """Addresses of all objects below `s3://bucket/folder`.
-
-    Raises:
-        SetupError: it cannot be listed.
-    """
-    bucket, prefix = split_s3(uri)
-    with explained(f"The folder {uri}"):
-        pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-        return [f"s3://{bucket}/{each['Key']}" for page in pages for each in page.get("Contents", ())]
-
-
-def read_lines(uri: str) -> Iterator[str]:
-    """Lines of a text on S3, one after the other.
-
-    Raises:
-        SetupError: it cannot be read.
-    """
-    bucket, key = split_s3(uri)
-    with explained(f"The file {uri}"):
-        for line in client("s3").get_object(Bucket=bucket, Key=key)["Body"].iter_lines():
-            yield line.decode("utf-8", "replace")
-
-
-def delete_s3(uri: str) -> int:
-    """Remove all objects below `s3://bucket/folder`; their number.
-
-    Raises:
-        SetupError: one cannot be removed.
-    """
-    objects = list_s3(uri)
-    with explained(f"The folder {uri}"):
-        for each in objects:
-            bucket, key = split_s3(each)
-            client("s3").delete_object(Bucket=bucket, Key=key)
-    return len(objects)
 
 
 @contextmanager

@@ -70,8 +70,14 @@ MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
 Config = TypeVar("Config", bound="CompileConfig")
 
-METHODS = ("sft", "dpo", "orpo", "kto", "grpo")
+FROM_ANSWERS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
+"""Training methods that learn from answers."""
+METHODS = (*FROM_ANSWERS, "cpt")
 """Training methods."""
+WITHOUT_PPO = (
+    "There is no ppo: TRL, which trains here, has removed it; take rloo or grpo, which reward sampled answers as PPO "
+    "does, without its value model."
+)
 
 
 class Settings(BaseModel):
@@ -190,6 +196,9 @@ class Training(Settings):
     feedback: Path | None = None
     """People's feedback, as JSON lines: the program's inputs, with `chosen` and `rejected` answers (for dpo and orpo),
     or with one `answer` that is `good`: true or false (for kto; sft learns the good ones)."""
+    questions: Path | None = None
+    """Questions without answers, as JSON lines with the program's inputs: the judge model compares the student's own
+    answers to them (for dpo, orpo and kto), or rewards them (for grpo and rloo)."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the recipe and the training by method, for example `[training.options.sft] examples = 200,
     epochs = 2`."""
@@ -197,6 +206,8 @@ class Training(Settings):
     @field_validator("options")
     @classmethod
     def _options_by_method(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if "ppo" in options:
+            raise ValueError(WITHOUT_PPO)
         unknown = sorted(set(options) - set(METHODS))
         if unknown:
             raise ValueError(f"{unknown[0]} is not a training method; the methods are {', '.join(METHODS)}")
@@ -305,7 +316,8 @@ class CompileConfig(Settings):
     workers: int | None = Field(default=None, ge=1)
     """Workers on the Ray cluster; by default one for each of its machines, and two on this machine alone."""
     max_usd: float | None = Field(default=None, ge=0)
-    """Stop once the calls of the run, those of earlier starts included, have cost so many US dollars."""
+    """Stop once the calls and training jobs of the run, those of earlier starts included, have cost so many US
+    dollars."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop after so many minutes; a resumed run gets as many anew."""
     runs: Path = Path("runs")

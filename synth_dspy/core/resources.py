@@ -35,6 +35,8 @@ class Resources:
         training: settings by training method, from the run's configuration.
         minutes: time limit of each training; None: no limit.
         feedback: people's feedback: the program's inputs, with `chosen` and `rejected`, or `answer` and `good`.
+        questions: questions without references: the program's inputs, with `unanswered` set.
+        rater: scores answers to these, in [0, 1]; None if nothing can.
         scored: whether programs will be scored on what is synthesised: only the surest questions will do.
         evidence: see `Task.evidence`.
         noun: see `Task.noun`.
@@ -61,6 +63,8 @@ class Resources:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minutes: float | None = None
     feedback: Sequence[dspy.Example] = ()
+    questions: Sequence[dspy.Example] = ()
+    rater: Metric | None = None
     scored: bool = False
     evidence: Metric | None = None
     noun: str = "document"

@@ -29,6 +29,8 @@ PRICES: Mapping[str, float] = {
     "ml.g5.12xlarge": 7.09,
 }
 """On-demand US dollars an hour of an instance, for training and for endpoints alike."""
+START_MINUTES = 10.0
+"""Billed minutes of a training job beside its training: the image, the package, the weights; an estimate."""
 PRICES_AS_OF = "us-east-1, 2025"
 
 

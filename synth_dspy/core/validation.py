@@ -32,7 +32,7 @@ def describe_error(
     """
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
-    key = within + ".".join(where)
+    key = (within + ".".join(where)).rstrip(".")
     if first["type"] == "extra_forbidden" and where[-1] == "api_key":
         return f"{key} does not exist: put the key into an environment variable and name that with api_key_name."
     if first["type"] == "extra_forbidden":

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+from synth_dspy.core.budget import TRAINING
 from synth_dspy.core.ledger import Ledger
-
-TRAINING = "training"
 
 
 class Spending(TypedDict):
@@ -25,7 +24,7 @@ class Spending(TypedDict):
 
 
 def spending_of(ledger: Ledger, training_s: float = 0.0) -> list[Spending]:
-    """The spending of a ledger's run, by role, and of its trainings if there were any.
+    """The spending of a ledger's run, by role, and of its trainings if there were any; training jobs have a cost.
 
     Args:
         ledger: of the run.
@@ -43,17 +42,17 @@ def spending_of(ledger: Ledger, training_s: float = 0.0) -> list[Spending]:
         for row in ledger.totals("role")
         if row["calls"]
     ]
-    if training_s:
-        spent.append(
-            {
-                "role": TRAINING,
-                "calls": 0,
-                "input_tokens": 0,
-                "output_tokens": 0,
-                "seconds": training_s,
-                "cost_usd": None,
-            }
-        )
+    jobs = next((each for each in spent if each["role"] == TRAINING), None)
+    if training_s or jobs:
+        trainings: Spending = {
+            "role": TRAINING,
+            "calls": 0,
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "seconds": training_s or (jobs["seconds"] if jobs else 0.0),
+            "cost_usd": jobs["cost_usd"] if jobs else None,
+        }
+        spent = [*(each for each in spent if each is not jobs), trainings]
     return spent
 
 
@@ -64,6 +63,6 @@ def spending_lines(spent: Sequence[Spending]) -> list[str]:
         cost = "" if each["cost_usd"] is None else f", ${each['cost_usd']:.4f}"
         what = f"{each['seconds']:,.0f} s"
         if each["role"] != TRAINING:
-            what = f"{each['calls']:,} calls, {each['input_tokens']:,} + {each['output_tokens']:,} tokens{cost}"
-        lines.append(f"{each['role']}: {what}")
+            what = f"{each['calls']:,} calls, {each['input_tokens']:,} + {each['output_tokens']:,} tokens"
+        lines.append(f"{each['role']}: {what}{cost}")
     return lines

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import dspy
 from pydantic import Field, TypeAdapter, ValidationError
 
-from synth_dspy.core.config import METHODS
+from synth_dspy.core.config import METHODS, WITHOUT_PPO
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
@@ -54,6 +54,8 @@ def arm_names(task: CompleteTask, student: str, requested: Sequence[str] = ()) -
     named = [name.strip() for names in requested for name in names.split(",") if name.strip()]
     names = named or task.arms or declared
     for name in names:
+        if name == "ppo" and name not in declared:
+            raise SetupError(WITHOUT_PPO)
         if name not in declared:
             raise SetupError(f"There is no arm {name!r}; this task has {', '.join(declared)}.")
     baseline = declared[0]
@@ -205,7 +207,7 @@ def _compile_arm(
             if saved.tuned_model(compiled, resources.student) is None:
                 _refuse_tuned_elsewhere(compiled)
                 compiled.set_lm(resources.student)
-            saved.save(context.run, name, compiled, config, context.workspace)
+            saved.save(context.run, name, compiled, config, context.workspace, declared=program)
             program = compiled
             if (wrong := getattr(objective, "failure", None)) is not None:
                 raise wrong

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from synth_dspy.core import run as runs
 from synth_dspy.core import workspace as workspaces
+from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
 from synth_dspy.core.errors import AwaitingReview, SetupError
 from synth_dspy.core.invocation import CALL, command
@@ -346,9 +347,9 @@ def _finish(
 
 def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, typed: str, copy: Address | None) -> Run:
     bars = Bars()
+    budget = Budget(config.max_usd, config.max_minutes)  # first: loading libraries and models takes of its time
     quiet_libraries()
     with bars.status("loading libraries"):
-        from synth_dspy.core.budget import Budget
         from synth_dspy.core.ledger import Ledger
         from synth_dspy.core.s3.mirror import mirrored
         from synth_dspy.models.ledger_lm import keep_no_calls
@@ -358,7 +359,6 @@ def _run(here: Path, run: runs.Run, config: CompileConfig, task: Task | None, ty
 
         whole = build_task(here, run.task, config) if task is None else complete(task, _workspace_of(here))
     runs.log_to(run)  # after the imports: DSPy sets up logging of its own
-    budget = Budget(config.max_usd, config.max_minutes)
     with ExitStack() as stack:
         # Outside the ledger, so that what is answered while it closes is copied too.
         mirror = None

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from synth_dspy.core.config import Models
+from synth_dspy.core.config import Models, Training
 from synth_dspy.core.ledger_file import LEDGER
+from synth_dspy.core.sagemaker import START_MINUTES, hourly_price
 from synth_dspy.core.task import CompleteTask
+from synth_dspy.core.text import counted
+from synth_dspy.domains.documents.proposals import ROUNDS
 from synth_dspy.models.prices import Price, given_price, list_price
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline.arms import trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.pipeline.generators import Generator, Outside
-from synth_dspy.pipeline.plan import Rate, Step, describe, former_rate
+from synth_dspy.pipeline.plan import Rate, Step, Trainings, describe, former_rate
+from synth_dspy.pipeline.proposals import WANTED
 
 CALLS_PER_PROMPT_ARM = 4
 """Answers to each validation question while prompts are chosen, where no former run says otherwise."""
@@ -74,7 +78,31 @@ def describe_compile(
     if config.models.judge != "reference":
         rate = former_rate(runs, station="evaluation", role="judge")
         steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))
-    return describe(steps, len(weights) * rounds * config.training.minutes)
+    return describe(steps, _trainings(config.training, len(weights) * rounds))
+
+
+def describe_proposing(context: Context) -> str:
+    """The plan of a compile that proposes questions, and then waits until somebody has reviewed them."""
+    rate = former_rate(former_runs(context.run.folder), station="synthesis", role="teacher")
+    price = price_of(context.config.models, "teacher")
+    step = Step("proposing questions, teacher", ROUNDS[0] * WANTED, rate, price, context.config.concurrency)
+    plan = describe([step])
+    return f"{plan}\n  then the questions wait for your review; the next compile shows the plan of the comparison"
+
+
+def _trainings(settings: Training, number: int) -> Trainings:
+    """So many trainings, at their limits of time."""
+    minutes = number * settings.minutes
+    if settings.backend == "local" or not number:
+        return Trainings(minutes)
+    machine = settings.sagemaker
+    price, source = hourly_price(machine.instance, machine.price)
+    minutes += number * START_MINUTES
+    where = f"{counted(number, 'job')} on {machine.instance} with {START_MINUTES:g} minutes of start each"
+    if price is None:
+        return Trainings(minutes, f"{where}, at a price that is not known here (training.sagemaker.price)")
+    where += f", ${price:g} an hour ({source}){', less on spot' if machine.spot else ''}"
+    return Trainings(minutes, where, price * minutes / 60)
 
 
 def price_of(models: Models, role: str) -> Price | None:

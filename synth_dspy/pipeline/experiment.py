@@ -15,11 +15,12 @@ from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation import runner
+from synth_dspy.evaluation.ai_feedback import make_rater
 from synth_dspy.evaluation.facts import ArmFacts, ReferenceFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.reference_rows import Reference, trivial_answers, under_dspy_adapter
@@ -33,7 +34,7 @@ from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import datasets, saved
 from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
-from synth_dspy.pipeline.compile_plan import describe_compile
+from synth_dspy.pipeline.compile_plan import describe_compile, describe_proposing
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
 from synth_dspy.pipeline.folds import (
@@ -46,9 +47,9 @@ from synth_dspy.pipeline.folds import (
     plan_folds,
 )
 from synth_dspy.pipeline.generators import with_generators
-from synth_dspy.pipeline.proposals import with_proposed
+from synth_dspy.pipeline.proposals import proposes, with_proposed
 from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
-from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_rows, read_knowledge
+from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_questions, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import Training, TrainingProcess, start_idle_worker, stop_idle_worker
 from synth_dspy.training.provider import LocalProvider
@@ -110,7 +111,11 @@ class Experiment(Context):
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
         again, others = plan.final is not None, self.generators.of
-        self.say(describe_compile(self, names, scored, again=again, generators=others))
+        if proposes(self, knowledge) and not self.config.unreviewed:
+            self.say(describe_proposing(self))
+        else:
+            self.say(describe_compile(self, names, scored, again=again, generators=others))
+        self._check_budget()
         self._start_trainer(names)
         with self.run.station("models"):
             resources = self._models()
@@ -212,7 +217,12 @@ class Experiment(Context):
         resources = replace(resources, evidence_by_id={})
         with self.run.station("synthesis"):
             rows, row_facts = collect_rows(context, knowledge, splits, resources)
-        resources = replace(resources, feedback=collect_feedback(context, rows, splits))
+        resources = replace(
+            resources,
+            feedback=collect_feedback(context, rows, splits),
+            questions=collect_questions(context, rows, splits),
+            rater=make_rater(resources) if self.config.training.questions else None,
+        )
         objective = judge if self.task.objective == "judged" else self.task.metrics[self.task.objective]
         with self.run.station("arms"):
             programs, arms = compile_arms(context, names, rows, resources, objective, self.provider, self.generators.of)
@@ -235,13 +245,25 @@ class Experiment(Context):
 
         assert aws.s3 is not None  # checked with the settings
         assert aws.role is not None
-        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say)
+        return SageMakerJobs(settings.sagemaker, aws.s3, aws.role, self.run.folder, self.say, ledger=self.ledger)
 
     def _start_trainer(self, names: Sequence[str]) -> None:
         """Start the training process, unless no arm trains weights or a resumed run may have trained them already."""
         here = self.config.executor == LOCAL and self.provider.is_local and not self.provider.home().exists()
         if here and any(trains_weights(self.task.optimizers[name]) for name in names):
             start_idle_worker()
+
+    def _check_budget(self) -> None:
+        """Stop before something that takes long, if the time is up.
+
+        Raises:
+            BudgetReached: it is. The run stays, even without a call, since the message says how to go on with it.
+        """
+        try:
+            self.ledger.budget.check()
+        except BudgetReached:
+            self.run.begun = True
+            raise
 
     def _models(self) -> Resources:
         """Open every role's model, so that a wrong name fails now and not after an hour of work."""
@@ -259,6 +281,7 @@ class Experiment(Context):
                     provider = self.provider if role == "student" else None
                     lms[role] = lm = open_role(self.config, role, self.ledger, provider)
                     roles.check(lm)
+                    self._check_budget()
                     if role == "student" and (engine := roles.describe_engine(lm)) is not None:
                         self.bars.say(engine)
                 advance(1)
@@ -269,6 +292,7 @@ class Experiment(Context):
             embedder = open_embedder(self.config)
             embedder.embed(["ready?"])
             advance(1)
+        self._check_budget()
         return Resources(
             student=lms["student"],
             teacher=lms["teacher"],

@@ -22,8 +22,9 @@ from synth_dspy.core.task import Arm, CompleteTask
 from synth_dspy.domains.documents.steps import is_capable
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import MERGED, SPEC
+from synth_dspy.models.weights.trained import MERGED, SPEC, WHOLE
 from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS
+from synth_dspy.training.full import model_of
 from synth_dspy.training.merged_adapter import SOURCES, learned_ids
 from synth_dspy.training.provider import has_weights, origin, tuned_lm
 from synth_dspy.training.spec import ADAPTER, read_spec
@@ -141,6 +142,7 @@ def with_generators(
         path = Path(where)
         if path.is_absolute() and not path.exists():
             raise SetupError(f"The arm {name} is in {path}, where nothing is: correct --arm {name}=...")
+        path = path / WHOLE if (path / WHOLE).is_dir() else path
         adapters = _adapters(path) if path.is_dir() else []
         if adapters:
             bases = [model for model in (student, *compared) if model.startswith(EMBEDDED)]
@@ -153,7 +155,7 @@ def with_generators(
             model = f"{EMBEDDED}{path}" if path.is_absolute() else where
             outside = Outside("As declared.")
             of[name] = generators.setdefault(model, Generator(model, _config_of(config, model, where)))
-            learned[name] = learned_ids(path.parent) if path.name == MERGED else frozenset()
+            learned[name] = learned_ids(path.parent) if path.name in (MERGED, WHOLE) else frozenset()
         optimizers[name] = outside
         listed.append(name)
     listed.sort(key=lambda name: is_last(optimizers[name]))
@@ -195,7 +197,7 @@ def _adapters(folder: Path) -> list[Path]:
                 f"{folder} was trained with the marker {spec.call_token!r}, which the base lacks: name the merged "
                 f"model, {training / MERGED}."
             )
-        return [*spec.adapters, training / ADAPTER]
+        return list(model_of(training)[1])
     return [folder] if (folder / CONFIG).is_file() else []
 
 

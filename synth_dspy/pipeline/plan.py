@@ -75,20 +75,36 @@ class Step:
         return self.calls * (self.rate.input_tokens * price_in + self.rate.output_tokens * price_out)
 
 
-def describe(steps: Sequence[Step], training_minutes: float = 0.0) -> str:
+@dataclass(frozen=True, slots=True)
+class Trainings:
+    """The trainings of a plan.
+
+    Attributes:
+        minutes: of all, at most.
+        where: how they are run, where that is not on this machine.
+        usd: what they cost, if all take so long; None: nothing is charged, or the price is unknown.
+    """
+
+    minutes: float = 0.0
+    where: str = ""
+    usd: float | None = None
+
+
+def describe(steps: Sequence[Step], trainings: Trainings | None = None) -> str:
     """The plan as a paragraph: a total, then a line for each step.
 
     Args:
         steps: with calls.
-        training_minutes: of trainings, at most.
+        trainings: if weights are trained.
     """
-    priced = any(step.price for step in steps)
+    trainings = trainings or Trainings()
+    priced = any(step.price for step in steps) or trainings.usd is not None
     steps = [step for step in steps if step.calls]
-    minutes = sum(step.minutes for step in steps) + training_minutes
+    minutes = sum(step.minutes for step in steps) + trainings.minutes
     measured = next((step.rate.measured for step in steps if step.rate.measured), "")
     tokens = sum(step.calls * (step.rate.input_tokens + step.rate.output_tokens) for step in steps)
     basis = f"rates of {measured}" if measured else "no former run: default rates"
-    usd = sum(step.usd for step in steps)
+    usd = sum(step.usd for step in steps) + (trainings.usd or 0.0)
     money = f"${usd:,.2f}" if priced else "no price in the list"
     lines = [
         f"plan: about {counted(round(sum(step.calls for step in steps)), 'call')}, {_short(tokens)} tokens, "
@@ -98,8 +114,10 @@ def describe(steps: Sequence[Step], training_minutes: float = 0.0) -> str:
         each = f"{step.rate.input_tokens:,.0f} + {step.rate.output_tokens:,.0f} tokens each"
         cost = f", ${step.usd:,.2f}" if step.price else ""
         lines.append(f"  {step.name}: {counted(round(step.calls), 'call')}, {each}{cost}")
-    if training_minutes:
-        lines.append(f"  training: at most {_minutes(training_minutes)}")
+    if trainings.minutes:
+        cost = "" if trainings.usd is None else f", ${trainings.usd:,.2f}"
+        where = f", {trainings.where}" if trainings.where else ""
+        lines.append(f"  training: at most {_minutes(trainings.minutes)}{where}{cost}")
     return "\n".join(lines)
 
 

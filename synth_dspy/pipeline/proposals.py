@@ -35,6 +35,8 @@ FEWEST, MOST = 0.4, 0.5
 """Shares of the documents that are held out for proposed questions: the second if the first has too little text."""
 WORDS_A_QUESTION = 250
 """Words of documents that are held out for each question that is wanted."""
+NAMED = 3
+"""Answers that are named at most, of those that their documents do not hold."""
 SILENT = 0.15
 """At most this share of the proposed questions is not answered by its document."""
 
@@ -74,8 +76,15 @@ def with_reviewed(context: Context, knowledge: Knowledge) -> Knowledge:
     read = {row["id"] for row in rows if row["status"] in REVIEWED}
     labelled = [e if e.id in read else e.copy(origin=SYNTHETIC) for e in examples]
     _describe(context, questions, len(read))
+    _warn_of_others_words(context, questions.not_held(knowledge.documents, context.task.abstain))
     every = questions.documents if _are_held_out(questions, knowledge) else frozenset()
     return replace(knowledge, labelled=labelled, held_out=every)
+
+
+def proposes(context: Context, knowledge: Knowledge) -> bool:
+    """Whether a compile proposes questions, since nobody has labelled any."""
+    missing = _file(context, knowledge) is not None and not knowledge.labelled
+    return missing and context.task.synthesizer is not None and not context.config.quick
 
 
 def with_proposed(context: Context, knowledge: Knowledge, resources: Resources) -> Knowledge:
@@ -85,10 +94,10 @@ def with_proposed(context: Context, knowledge: Knowledge, resources: Resources) 
         AwaitingReview: they are in their file, and wait for a person.
         SetupError: no question that the teacher wrote passed the filters, or the file cannot be written.
     """
-    path = _file(context, knowledge)
-    if path is None or knowledge.labelled or context.task.synthesizer is None or context.config.quick:
+    path, make = _file(context, knowledge), context.task.synthesizer
+    if path is None or make is None or not proposes(context, knowledge):
         return knowledge
-    make, task, bars = context.task.synthesizer, context.task, context.bars
+    task, bars = context.task, context.bars
     held_out = _held_out(knowledge, context.config.seed)
     shown = replace(resources, seeds=tuple(knowledge.prompts), learned=(), scored=True)
 
@@ -188,6 +197,14 @@ def _describe(context: Context, questions: ProposedQuestions, read: int) -> None
         context.say(f"{counts[PROPOSED]} proposed questions in {questions.path} are not reviewed and are left out.")
     reviewed = "reviewed by a person" if read else "reviewed by nobody"
     context.note(f"The held-out questions were proposed by the teacher and {reviewed} ({counted}).")
+
+
+def _warn_of_others_words(context: Context, sentences: Sequence[str]) -> None:
+    """Name answers that their documents do not hold: each may be a slip, or right in other words."""
+    for sentence in sentences[:NAMED]:
+        context.say(sentence)
+    if len(sentences) > NAMED:
+        context.say(f"{len(sentences) - NAMED} further answers are not in their {context.task.noun}s.")
 
 
 def _label(path: Path) -> str:

@@ -190,8 +190,10 @@ def predict(
         SetupError: a program or a model cannot be opened, or the ledger is damaged.
     """
     with Ledger(run.folder / LEDGER, resume_command=command, budget=budget) as ledger:
+        ledger.budget.check()
         executor = open_executor(config)
         resources = _resources(task, config, executor, ledger)
+        ledger.budget.check()
         task = with_resources(task, resources)
         judge = task.judge(resources)
         predictions: list[Prediction] = []

@@ -5,8 +5,9 @@ Held-out rows come first, because training rows are checked against them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import dspy
 
@@ -15,6 +16,7 @@ from synth_dspy.core.io.jsonl import FILLED, GIVEN, Check, one_of
 from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.text import counted
+from synth_dspy.evaluation.ai_feedback import NO_RATER
 from synth_dspy.evaluation.facts import HeldOut, RowFacts, SplitFacts
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
@@ -22,7 +24,7 @@ from synth_dspy.pipeline.proposals import unread, with_reviewed
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.synthesis.text import tokens
-from synth_dspy.training.feedback import read_feedback
+from synth_dspy.training.feedback import read_feedback, read_questions
 
 _SHOWN = 3
 
@@ -127,17 +129,19 @@ def _split(rows: Sequence[dspy.Example], available: Sequence[dspy.Example]) -> S
 
 
 def check_feedback(context: Context, knowledge: Knowledge) -> None:
-    """Check the file of people's feedback before the synthesis, after which it is used.
+    """Check the files of people's feedback and of questions before the synthesis, after which they are used.
 
     Raises:
         SetupError: it cannot be read, or a line lacks an answer or an input, or names an unknown group; names the line
-            and the field.
+            and the field. Nothing can judge answers to the questions.
     """
-    path = context.config.training.feedback
-    if path is None:
-        return
+    if context.config.training.questions and context.config.models.judge == "reference" and not knowledge.documents:
+        raise SetupError(NO_RATER)
+    training = context.config.training
     checks = feedback_checks(knowledge, context.task.noun)
-    read_feedback(path, list(checks), checks=checks)
+    for path, read in ((training.feedback, read_feedback), (training.questions, read_questions)):
+        if path is not None:
+            read(path, list(checks), checks=checks)
 
 
 def feedback_checks(knowledge: Knowledge, noun: str) -> dict[str, Check]:
@@ -169,9 +173,45 @@ def collect_feedback(
     path, train = context.config.training.feedback, rows["train"]
     if path is None or not train:
         return ()
+    feedback = _unseen(context, rows, splits, path, "feedback", read_feedback)
+    groups = {str(example.group) for example in train} | set(splits["train"].groups)
+    written = []
+    for number, example in enumerate(feedback, start=1):
+        group = next((value for value in example.inputs().values() if str(value) in groups), None)
+        written.append({"id": f"human-{number}", "group": group, **example.toDict()})
+    context.run.write_jsonl("datasets/feedback.jsonl", written)
+    return feedback
+
+
+def collect_questions(
+    context: Context, rows: Mapping[str, Sequence[dspy.Example]], splits: datasets.Splits
+) -> Sequence[dspy.Example]:
+    """Questions without references, without those about held-out groups and those that are held out themselves.
+
+    Args:
+        context: of the run.
+        rows: of every split, as `collect_rows` returns them.
+        splits: of the knowledge.
+    """
+    path = context.config.training.questions
+    if path is None or not rows["train"]:
+        return ()
+    return _unseen(context, rows, splits, path, "questions", read_questions)
+
+
+def _unseen(
+    context: Context,
+    rows: Mapping[str, Sequence[dspy.Example]],
+    splits: datasets.Splits,
+    path: Path,
+    noun: str,
+    read: Callable[..., tuple[list[dspy.Example], int]],
+) -> list[dspy.Example]:
+    """What a file of the user's says about training groups and questions; notes what is left out."""
+    train = rows["train"]
     inputs = sorted(train[0].inputs().keys())
     unseen = {group for name in ("dev", "test") for group in splits[name].groups}
-    given, naming = read_feedback(path, inputs, unseen, _types(inputs, train))
+    given, naming = read(path, inputs, unseen, _types(inputs, train))
     asked = {
         name: {_asked(example, inputs) for example in (*rows[name], *splits[name].labelled)}
         for name in ("train", "dev", "test")
@@ -180,15 +220,9 @@ def collect_feedback(
     feedback = [example for example in given if _asked(example, inputs) not in questions]
     reasons = {f"name a held-out {context.task.noun}": naming, "ask a held-out question": len(given) - len(feedback)}
     for why, count in reasons.items():
-        sentence = f"Of the feedback in {path.name}, {counted(count, 'line')} left out: they {why}."
+        sentence = f"Of the {noun} in {path.name}, {counted(count, 'line')} left out: they {why}."
         if count and sentence not in context.notes:  # folds share their notes
             context.note(sentence)
-    groups = {str(example.group) for example in train} | set(splits["train"].groups)
-    written = []
-    for number, example in enumerate(feedback, start=1):
-        group = next((value for value in example.inputs().values() if str(value) in groups), None)
-        written.append({"id": f"human-{number}", "group": group, **example.toDict()})
-    context.run.write_jsonl("datasets/feedback.jsonl", written)
     return feedback
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,7 @@ from synth_dspy.core.s3.reading import local
 from synth_dspy.core.validation import describe_error
 from synth_dspy.core.workspace import explain_errors, find_workspace, import_from, task_file
 from synth_dspy.evaluation.answers import place_of
-from synth_dspy.pipeline.saved_files import ABOUT, IN_MEMORY, PROGRAM, Saved, models_in, read_saved
+from synth_dspy.pipeline.saved_files import ABOUT, IN_MEMORY, INPUTS, PROGRAM, Saved, models_in, read_saved
 from synth_dspy.pipeline.trust import SAMPLING, Caller
 
 if TYPE_CHECKING:
@@ -100,8 +101,24 @@ def index_folder(workspace: Path, name: str, config: CompileConfig, task: Comple
     return workspace / config.runs_here / name / INDEXES / fingerprint({"task": knowledge, "limit": config.limit})
 
 
-def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, workspace: Path | None = None) -> Path:
+def save(
+    run: Run,
+    arm: str,
+    program: dspy.Module,
+    config: CompileConfig,
+    workspace: Path | None = None,
+    *,
+    declared: dspy.Module | None = None,
+) -> Path:
     """Write a compiled program into its run, signed for the workspace, by default the current folder's.
+
+    Args:
+        run: the run.
+        arm: the arm's name.
+        program: of the arm.
+        config: the run's.
+        workspace: signs it.
+        declared: the program that it was compiled from, whose inputs `apply` looks for before it loads anything.
 
     Returns:
         The folder that `load` takes.
@@ -109,11 +126,15 @@ def save(run: Run, arm: str, program: dspy.Module, config: CompileConfig, worksp
     import dspy
 
     from synth_dspy.domains.documents.search import retriever_of, tuned
+    from synth_dspy.pipeline.program_inputs import declared_inputs
     from synth_dspy.training.recipes.route import Routed
 
     state = program.dump_state() | {"metadata": {"dependency_versions": {"dspy": dspy.__version__}}}
     run.write_json(f"programs/{arm}/{PROGRAM}", state)
     about: dict[str, Any] = {"task": run.task, "arm": arm, "config": config.model_dump(mode="json")}
+    if declared is not None:
+        with suppress(IndexError, NameError, TypeError, ValueError):  # a `forward` that does not tell
+            about[INPUTS] = sorted(declared_inputs(declared)[1])
     if run.in_memory:
         about[IN_MEMORY] = True
     retriever = retriever_of(program)

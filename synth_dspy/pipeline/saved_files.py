@@ -24,6 +24,8 @@ from synth_dspy.pipeline.trust import Caller, find_trusted_workspace, restrict_c
 
 PROGRAM = "program.json"
 ABOUT = "about.json"
+INPUTS = "inputs"
+"""In `about.json`: the inputs that the program needs; runs of earlier versions do not have it."""
 IN_MEMORY = "in_memory"
 """Key in `about.json`: no task file declares the program."""
 MAX_BYTES = 64_000_000

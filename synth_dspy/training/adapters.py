@@ -27,8 +27,9 @@ CONFIG = ADAPTER_CONFIG
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(re.escape(_PREFIX) + r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_MAGNITUDE = re.compile(re.escape(_PREFIX) + r"(?P<module>.+)\.lora_magnitude_vector(\.weight)?")
 # LoRA variants that change a weight by more than B·A, or change more than weights.
-_NOT_PLAIN = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "target_parameters", "fan_in_fan_out")
+_NOT_PLAIN = ("modules_to_save", "lora_bias", "layer_replication", "target_parameters", "fan_in_fan_out")
 
 
 def _module_pattern(pattern: str) -> str:
@@ -147,6 +148,8 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
 
     pairs: dict[str, dict[str, Any]] = {}
     for key, values in tensors_of(adapter / WEIGHTS):
+        if _MAGNITUDE.fullmatch(key):
+            continue
         if values.ndim != 2 or not np.isfinite(values).all():
             raise ArmError(
                 f"The adapter {adapter} is damaged: {key} is not a matrix of finite numbers; train it again."
@@ -161,6 +164,54 @@ def modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
         if not len(pair["A"]) or len(pair["A"]) != pair["B"].shape[1]:
             raise ArmError(f"The adapter {adapter} is damaged: the two matrices of {module} differ in rank.")
     return {module: (pair["A"], pair["B"]) for module, pair in sorted(pairs.items())}
+
+
+def plain_modules(adapter: Path) -> dict[str, tuple[Any, Any]]:
+    """`modules` of an adapter that is to be joined with others.
+
+    Raises:
+        ArmError: It is of DoRA, whose change is more than B·A, or damaged.
+    """
+    if read_adapter_config(adapter).get("use_dora"):
+        raise ArmError(
+            f"{adapter} is a DoRA adapter, which cannot be put into one adapter with others: train without lora.dora."
+        )
+    return modules(adapter)
+
+
+def magnitudes(adapter: Path) -> dict[str, Any]:
+    """A DoRA adapter's magnitude of every row, shape (rows,), by module; empty for a plain LoRA.
+
+    Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", arXiv:2402.09353.
+
+    Raises:
+        ArmError: its configuration and its weights disagree.
+    """
+    import numpy as np
+
+    from synth_dspy.models.weights.hf_folder import tensors_of
+
+    matched = ((_MAGNITUDE.fullmatch(key), values) for key, values in tensors_of(adapter / WEIGHTS))
+    by_module = {match["module"]: values.reshape(-1) for match, values in matched if match is not None}
+    if bool(read_adapter_config(adapter).get("use_dora")) != bool(by_module):
+        raise ArmError(f"The adapter {adapter} is damaged: only one of its configuration and its weights is of DoRA.")
+    if not all(np.isfinite(values).all() for values in by_module.values()):
+        raise ArmError(f"The adapter {adapter} is damaged: a magnitude is not a finite number; train it again.")
+    return by_module
+
+
+def adapted(weights: Any, change: Any, magnitude: Any) -> Any:
+    """Weights with an adapter merged; NumPy arrays or torch tensors.
+
+    Args:
+        weights: (rows, columns).
+        change: B·A·scale, of the same shape.
+        magnitude: of every row for DoRA, shape (rows,); None for a plain LoRA.
+    """
+    merged = weights + change
+    if magnitude is None:
+        return merged
+    return merged * (magnitude / (merged * merged).sum(1) ** 0.5).reshape(-1, 1)
 
 
 def identity_of(model: Any) -> str:

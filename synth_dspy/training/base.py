@@ -123,19 +123,28 @@ def apply_adapters(model: Any, adapters: Sequence[Path]) -> Any:
     """
     import torch
 
-    from synth_dspy.training.adapters import check_adapter, identity_of, modules, read_adapter_config, scaling
+    from synth_dspy.training.adapters import (
+        adapted,
+        check_adapter,
+        identity_of,
+        magnitudes,
+        modules,
+        read_adapter_config,
+        scaling,
+    )
 
     if adapters and getattr(model, "is_quantized", False):
         raise SetupError("an adapter cannot be merged into 4-bit weights; pass the adapters to load_base")
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     for adapter in adapters:
-        config, matrices = read_adapter_config(adapter), modules(adapter)
+        config, matrices, sizes = read_adapter_config(adapter), modules(adapter), magnitudes(adapter)
         check_adapter(adapter, matrices, shapes, identity_of(model))
         with torch.no_grad():
             for name, (a, b) in matrices.items():
                 weight = model.get_parameter(f"{name}.weight")
                 delta = torch.from_numpy(b).to(weight.device) @ torch.from_numpy(a).to(weight.device)
-                weight.copy_(weight.float() + delta * scaling(config, name, len(a)))
+                size = torch.from_numpy(sizes[name]).to(weight.device) if name in sizes else None
+                weight.copy_(adapted(weight.float(), delta * scaling(config, name, len(a)), size))
     return model
 
 

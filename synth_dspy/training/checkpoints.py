@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,24 +44,32 @@ def write_json(place: Path, value: Any) -> None:
         sync(part)
 
 
-def save_best(folder: Path, weights: dict[str, torch.Tensor], *, loss: float, step: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Where the loss on the dev rows was best: the loss, the step, and the reward accuracy there if it is known."""
+
+    loss: float
+    step: int
+    accuracy: float | None = None
+
+
+def save_best(folder: Path, weights: dict[str, torch.Tensor], best: Best) -> None:
     """Save the adapter's weights with the best loss on the dev rows so far."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with publish(folder / BEST) as part:
-        save_file(tensors, part, metadata={"loss": repr(loss), "step": str(step)})
+        save_file(tensors, part, metadata={"best": json.dumps(asdict(best))})
 
 
-def read_best(folder: Path) -> tuple[float, int] | None:
-    """Loss and step of the best weights so far; None if there are none."""
+def read_best(folder: Path) -> Best | None:
+    """The evaluation that gave the best weights so far; None if there was none."""
     from safetensors import safe_open
 
     if not (folder / BEST).is_file():
         return None
     with safe_open(folder / BEST, framework="pt") as file:
-        metadata = file.metadata()
-    return float(metadata["loss"]), int(metadata["step"])
+        return Best(**json.loads(file.metadata()["best"]))
 
 
 def load_best(folder: Path) -> dict[str, torch.Tensor]:

@@ -32,6 +32,8 @@ SIDES: Mapping[Method, tuple[str, ...]] = {
     "orpo": ("chosen", "rejected"),
     "kto": ("completion",),
     "grpo": (),
+    "rloo": (),
+    "cpt": (),
 }
 """The fields that hold an assistant's reply."""
 
@@ -70,6 +72,8 @@ def read_rows(path: Path, method: Method) -> list[Row]:
     Raises:
         SetupError: the file cannot be read, or a row lacks a field; names file, line and field.
     """
+    if method == "cpt":
+        return jsonl.read_rows(path, {"text": jsonl.FILLED})
     fields: dict[str, Callable[[Any], str | None]] = {"prompt": _chat, **dict.fromkeys(SIDES[method], _reply)}
     if method == "kto":
         fields["label"] = jsonl.BOOL
@@ -100,6 +104,8 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
     Raises:
         ArmError: no row is short enough.
     """
+    if method == "cpt":
+        return _blocks(rows, tokenizer, max_tokens)
     kept: list[tuple[Row, Group]] = []
     for row in rows:
         replies = [reply_ids(tokenizer, row["prompt"], row[side])[: row.get("reply_tokens")] for side in SIDES[method]]
@@ -112,6 +118,17 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
             "shorten the prompts."
         )
     return TokenRows(tuple(row for row, _ in kept), tuple(group for _, group in kept), len(rows) - len(kept))
+
+
+def _blocks(rows: Sequence[Row], tokenizer: Any, size: int) -> TokenRows:
+    """Texts one after another, each with an end-of-text token, cut into blocks of `size` tokens.
+
+    All tokens of a block but its first are predicted. The last block may be shorter.
+    """
+    ids = [token for row in rows for token in (*_encode(tokenizer, row["text"]), tokenizer.eos_token_id)]
+    blocks = [ids[start : start + size] for start in range(0, len(ids), size)]
+    groups = tuple(Group(block[:1], [block[1:]]) for block in blocks if len(block) > 1)
+    return TokenRows(tuple({"id": f"block-{number}"} for number in range(len(groups))), groups)
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 from synth_dspy.training.data import TokenRows, fill_steps
 from synth_dspy.training.memory import Shape, memory
 from synth_dspy.training.sequences import Group
-from synth_dspy.training.spec import TrainSpec
+from synth_dspy.training.spec import ONLINE, TrainSpec
 
 _TRIAL_S = 0.6
 """Seconds to repeat the measurement for, after a first pass that also warms up."""
@@ -66,11 +66,11 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     """
     shape = Shape.of(spec, model.config)
     groups = [_read(spec, group) for group in train.groups]
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         groups = fill_steps(groups, spec.batch)
     rate, step_s = _trial(spec, shape, train.groups, model, bf16)
     seconds = sum(flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
         seconds += sampled * _DECODE * 2 * shape.layers / rate
     steps = math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs)
@@ -108,7 +108,7 @@ def largest(spec: TrainSpec, groups: Sequence[Group]) -> tuple[int, int]:
 
 def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
     """(tokens read, tokens predicted) of a row."""
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         sampled = spec.generations * spec.completion_tokens
         return spec.generations * len(group.prompt) + sampled, sampled
     predicted = sum(map(len, group.completions))
@@ -132,8 +132,9 @@ def flops(spec: TrainSpec, shape: Shape, read: int, predicted: int, *, learning:
     forward = read * (2 * shape.layers + attention) + output
     backward = read * (2 * shape.layers + 2 * attention) * share + output
     again = share if spec.gradient_checkpointing is True else 0.0
-    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", "grpo") and not learning else 0.0
-    return (1 + again + reference) * forward + backward + 6 * read * shape.adapter
+    reference = 1 / max(spec.epochs, 1) if spec.method in ("dpo", "kto", *ONLINE) and not learning else 0.0
+    own = 2 * read * shape.layers + output if spec.full else 6 * read * shape.adapter  # gradients of what is trained
+    return (1 + again + reference) * forward + backward + own
 
 
 def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, bf16: bool) -> tuple[float, float]:
@@ -154,7 +155,7 @@ def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, b
     again = spec.gradient_checkpointing is True
     frozen = [parameter.requires_grad for parameter in model.parameters()]
     with torch.random.fork_rng():
-        tuned = get_peft_model(model, lora_config(spec, model))
+        tuned = model.requires_grad_() if spec.full else get_peft_model(model, lora_config(spec, model))
     try:
         tuned.train()
         if again:
@@ -173,16 +174,17 @@ def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, b
             flops(spec, shape, group.tokens, sum(map(len, group.completions)), learning=True) for group in chosen
         )
         rate = work / _fastest(learn)
-        optimizer = torch.optim.AdamW(weights)
+        optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=0.0)  # the weights stay as they are
         step_s = _fastest(optimizer.step) + _STEP_S
         optimizer.zero_grad()
     finally:
         if again:
             model.gradient_checkpointing_disable()
             model.disable_input_require_grads()
-        tuned.unload()
-        with suppress(AttributeError):
-            del model.peft_config  # PEFT's mark of a model with an adapter
+        if not spec.full:
+            tuned.unload()
+            with suppress(AttributeError):
+                del model.peft_config  # PEFT's mark of a model with an adapter
         model.eval()
         for parameter, trains in zip(model.parameters(), frozen, strict=True):
             parameter.requires_grad_(trains)

@@ -27,6 +27,7 @@ class TrainingFacts:
         dropped: number of dropped candidates for rows, by reason.
         adapters: folders or names of the adapters that it was trained on top of.
         dev_loss: loss on the dev rows.
+        dev_accuracy: reward accuracy on the dev rows: the share of pairs or labels that the model orders right.
         tokens: tokens trained on in all.
         epochs: passes over the rows.
         steps: optimizer steps.
@@ -52,6 +53,7 @@ class TrainingFacts:
     dropped: Mapping[str, int] | None = None
     adapters: Sequence[str] | None = None
     dev_loss: float | None = None
+    dev_accuracy: float | None = None
     tokens: int | None = None
     epochs: float | None = None
     steps: int | None = None

@@ -35,12 +35,12 @@ def as_user_error(error: BaseException, spec: TrainSpec, folder: Path) -> SynthD
 
     if is_out_of_memory(error):
         cuda, where = torch.cuda.is_available(), f"training.options.{spec.method}"
+        rank = f"leave out {where}.lora = none" if spec.full else f"{where}.lora.rank (now {spec.lora.rank})"
         more_advice = f", set {where}.quantize" if cuda and not spec.quantize else ""
         more_advice += "" if spec.gradient_checkpointing else f", set {where}.gradient_checkpointing"
         return TrainingError(
             f"Memory ran out{' on the GPU' if cuda else ''} while training with {spec.method}: lower "
-            f"{where}.max_tokens (now {spec.max_tokens}) or {where}.lora.rank (now {spec.lora.rank}){more_advice}, or "
-            "take a smaller model.",
+            f"{where}.max_tokens (now {spec.max_tokens}) or {rank}{more_advice}, or take a smaller model.",
             "memory",
         )
     return None

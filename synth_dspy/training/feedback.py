@@ -76,6 +76,36 @@ def read_feedback(
     return examples, left_out
 
 
+def read_questions(
+    path: Path, inputs: Collection[str], held_out: Collection[str] = (), checks: Mapping[str, Check] | None = None
+) -> tuple[list[dspy.Example], int]:
+    """Read a file of questions without references: JSON lines with the program's inputs, and perhaps an `id`.
+
+    Args:
+        path: the file.
+        inputs: names of the program's inputs.
+        held_out: held-out groups (documents); lines that name one are left out.
+        checks: of inputs, in place of "a text that is not empty".
+
+    Returns:
+        An example for each line that is used, with `unanswered` set, and the number of lines left out.
+
+    Raises:
+        SetupError: the file cannot be read, or a line lacks an input; names the line and the field.
+    """
+    fields = dict.fromkeys(inputs, FILLED) | dict(checks or {})
+    optional = {} if "id" in fields else {"id": ID}
+    examples, left_out = [], 0
+    for number, (_, line) in enumerate(placed_rows(path, fields, optional=optional), start=1):
+        if any(isinstance(line[name], str) and line[name] in held_out for name in inputs):
+            left_out += 1
+            continue
+        values = {name: line[name] for name in inputs}
+        values = {"id": str(line.get("id") or f"question-{number}"), "unanswered": True, **values}
+        examples.append(dspy.Example(**values).with_inputs(*inputs))
+    return examples, left_out
+
+
 def _sides(line: Mapping[str, Any], place: str) -> tuple[str, ...]:
     """The names of a line's answers: of a preference, or of a rated answer."""
     paired, rated = ([name for name in names if line.get(name) is not None] for names in (SIDES, RATED))

@@ -10,15 +10,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from synth_dspy.training.spec import Method
+from synth_dspy.training.spec import ONLINE, Method
 
 EXAMPLES = 5000
 """Training examples to trace, and rows to make of them, where a recipe for few cores stops at some dozens."""
+LORA_RATE = 10
+"""How many times the learning rate of all weights LoRA's is, see above."""
 STEPS = 60
 """Steps to make at least, as far as rows in three epochs go."""
 BATCH = 16
 _EPOCHS = ((500, 3), (3000, 2))  # up to so many rows, so many epochs; else one
-_RATES: dict[Method, float] = {"sft": 2e-4, "dpo": 2e-5, "orpo": 5e-5, "kto": 2e-5, "grpo": 2e-5}
+_RATES: dict[Method, float] = {
+    "sft": 2e-4,
+    "dpo": 2e-5,
+    "orpo": 5e-5,
+    "kto": 2e-5,
+    "grpo": 2e-5,
+    "rloo": 2e-5,
+    "cpt": 2e-4,
+}
 
 
 def gpu_settings(method: Method, rows: int) -> dict[str, Any]:
@@ -28,7 +38,7 @@ def gpu_settings(method: Method, rows: int) -> dict[str, Any]:
     steps = rows * epochs // batch
     return {
         "learning_rate": _RATES[method],
-        "epochs": 1 if method == "grpo" else epochs,
+        "epochs": 1 if method in ONLINE else epochs,
         "batch": batch,
         "warmup_steps": min(20, steps // 10),
         "save_steps": 50,

@@ -89,7 +89,7 @@ class Memory:
     Attributes:
         weights: The base.
         copies: bf16 copies of float32 weights under autocast.
-        adapter: The adapter, its gradient and the optimizer's moments.
+        adapter: The adapter, its gradient and the optimizer's moments; of all weights, gradients and moments.
         activations: Values kept for the backward pass.
         transient: The larger of the logits with their gradient, and of one layer's gradients.
         libraries: The process without a model.
@@ -127,7 +127,7 @@ def memory(
         weights: Bytes of the loaded base; None: from the shape.
     """
     quantize = spec.quantize is True
-    halves = bf16 and device == "cuda"  # on a CPU the weights stay in float32
+    halves = bf16 and device == "cuda" and not spec.full  # on a CPU the weights stay in float32
     width = 2 if halves else 4
     if weights is None:
         weights = shape.layers * (FOUR_BITS if quantize else width) + shape.embeddings * (2 if quantize else width)
@@ -146,10 +146,12 @@ def memory(
     logits = min(predicted, CHUNK) * shape.vocabulary * (16 if bf16 else 12)
     layer = tokens * (3 * shape.inner + 4 * shape.hidden) * (2 if bf16 else 4)
     dequantized = 2 * shape.hidden * shape.inner if quantize else 0
+    moments = OPTIMIZER["adamw_8bit" if spec.optimizer == "adamw_8bit" else "adamw"]
+    trained = weights / 4 * (moments - 4) if spec.full else shape.adapter * moments  # the weights are counted already
     return Memory(
         weights=weights,
         copies=copied + (2.0 * shape.vocabulary * shape.hidden if copied else 0.0),
-        adapter=shape.adapter * OPTIMIZER["adamw_8bit" if spec.optimizer == "adamw_8bit" else "adamw"],
+        adapter=trained,
         activations=activations,
         transient=max(logits, layer) + dequantized,
         libraries=LIBRARIES.get(device, LIBRARIES["cuda"]),

@@ -15,11 +15,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.training.adapters import check_adapter, identity, modules, read_adapter_config, scaling
+from synth_dspy.training.adapters import (
+    adapted,
+    check_adapter,
+    identity,
+    magnitudes,
+    modules,
+    read_adapter_config,
+    scaling,
+)
 from synth_dspy.training.call_token import CallToken
 
 MODELFILE = "Modelfile"
-_Product = tuple[Any, Any, float]
+_Product = tuple[Any, Any, float, Any]
 _KINDS = {"F16": 1, "Q8_0": 8}
 _UNQUANTISED = (0, 1)
 _LAYER_NORM = re.compile(r"blk\.\d+\.(attn|ffn)_norm\.weight")
@@ -77,7 +85,7 @@ def _merge(source: Path, adapters: Sequence[Path], target: Path, kind: str, toke
 
     def change(tensor: Any) -> tuple[int, Any] | None:
         if tensor.name in deltas.targets:
-            return _KINDS[kind], lambda each: values_of(each) + deltas.of(each.name)
+            return _KINDS[kind], lambda each: deltas.merged(each.name, values_of(each))
         if token is not None and changes(token, tensor.name):
             whole = "F16" if tensor.tensor_type in _UNQUANTISED else "Q8_0"
             return _KINDS[whole], lambda each: gguf_values(token, each.name, values_of(each))
@@ -91,7 +99,7 @@ class _Deltas:
     """The changes that a sequence of adapters makes to a GGUF file.
 
     Attributes:
-        targets: (A, B, scale) of every adapter in order, by GGUF's name of the tensor.
+        targets: (A, B, scale, DoRA's magnitude or None) of every adapter in order, by GGUF's name of the tensor.
     """
 
     def __init__(self, source: Path, reader: Any, adapters: Sequence[Path]) -> None:
@@ -115,21 +123,27 @@ class _Deltas:
         names = gguf.get_tensor_name_map(arch, layers)
         self.targets: dict[str, list[_Product]] = {}
         for adapter in adapters:
-            config, matrices = read_adapter_config(adapter), modules(adapter)
+            config, matrices, sizes = read_adapter_config(adapter), modules(adapter), magnitudes(adapter)
             gguf_names = {m: str(names.get_name(f"{m}.weight", try_suffixes=(".weight",))) for m in matrices}
             target_shapes = {f"{m}.weight": shapes[name] for m, name in gguf_names.items() if name in shapes}
             check_adapter(adapter, matrices, target_shapes, fingerprint)
             for module, name in gguf_names.items():
                 a, b = matrices[module]
-                self.targets.setdefault(name, []).append((a, b, scaling(config, module, len(a))))
+                self.targets.setdefault(name, []).append((a, b, scaling(config, module, len(a)), sizes.get(module)))
 
-    def of(self, name: str) -> Any:
-        """The sum of B·A·scale for one tensor, [rows, columns] in the file's order."""
+    def merged(self, name: str, values: Any) -> Any:
+        """A tensor's values with all adapters merged, [rows, columns] in the file's order."""
         from synth_dspy.models.weights.hf_folder import interleaved
 
-        delta = sum((b @ a) * scale for a, b, scale in self.targets[name])
         heads = self.heads.get(name.split(".")[-2])
-        return interleaved(delta, heads) if heads else delta
+
+        def ordered(rows: Any) -> Any:
+            return interleaved(rows, heads) if heads else rows
+
+        for a, b, scale, magnitude in self.targets[name]:
+            size = None if magnitude is None else ordered(magnitude[:, None])[:, 0]
+            values = adapted(values, ordered((b @ a) * scale), size)
+        return values
 
 
 # --- for Ollama ----------------------------------------------------------------------------------------------------

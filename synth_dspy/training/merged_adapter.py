@@ -15,8 +15,8 @@ from typing import Literal, get_args
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS, modules, read_adapter_config
+from synth_dspy.models.weights.trained import SPEC, WHOLE
+from synth_dspy.training.adapters import BASE, CONFIG, WEIGHTS, modules, plain_modules, read_adapter_config
 from synth_dspy.training.spec import ADAPTER, read_spec
 
 How = Literal["linear", "ties", "dare_linear", "dare_ties"]
@@ -61,6 +61,8 @@ def merge_adapters(
     if len(weights) != len(trainings):
         raise SetupError(f"There are {len(weights)} weights for {len(trainings)} adapters: give one for each.")
     specs = [read_spec(training / SPEC) for training in trainings]
+    if full := next((folder for spec, folder in zip(specs, trainings, strict=True) if spec.full), None):
+        raise SetupError(f"{full.name} trained all weights: only adapters of one base can be merged.")
     chains = [[*spec.adapters, folder / ADAPTER] for spec, folder in zip(specs, trainings, strict=True)]
     if marked := next((spec.call_token for spec in specs if spec.call_token is not None), None):
         raise SetupError(f"These adapters were trained with the marker {marked!r}, which a merged one would lack.")
@@ -113,8 +115,10 @@ def learned_ids(folder: Path) -> frozenset[str] | None:
 
 def _all(trainings: Sequence[Path]) -> list[Path]:
     """Trainings, with those that they started from."""
-    chained = [adapter.parent for training in trainings for adapter in read_spec(training / SPEC).adapters]
-    return [*trainings, *chained]
+    specs = [read_spec(training / SPEC) for training in trainings]
+    chained = [adapter.parent for spec in specs for adapter in spec.adapters]
+    bases = [Path(spec.model).parent for spec in specs if Path(spec.model).name == WHOLE]
+    return [*trainings, *chained, *(_all([base for base in bases if (base / SPEC).is_file()]) if bases else ())]
 
 
 def _check_alike(trainings: Sequence[Path], adapters: Sequence[Path]) -> None:
@@ -141,7 +145,7 @@ def _with_rank(adapter: Path, rank: int, target: Path) -> Path:
     from synth_dspy.training.adapters import scaling
 
     config, tensors = read_adapter_config(adapter), {}
-    for module, (a, b) in modules(adapter).items():
+    for module, (a, b) in plain_modules(adapter).items():
         missing = rank - len(a)
         scaled = (b * scaling(config, module, len(a))).astype(np.float32)
         tensors[f"base_model.model.{module}.lora_A.weight"] = np.pad(a, ((0, missing), (0, 0))).astype(np.float32)

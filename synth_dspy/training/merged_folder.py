@@ -14,11 +14,18 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import SPEC
-from synth_dspy.training.adapters import check_adapter, identity_of, modules, read_adapter_config, scaling
+from synth_dspy.models.weights.trained import SPEC, WHOLE
+from synth_dspy.training.adapters import (
+    adapted,
+    check_adapter,
+    identity_of,
+    magnitudes,
+    modules,
+    read_adapter_config,
+    scaling,
+)
+from synth_dspy.training.full import OTHER_WEIGHTS, model_of
 from synth_dspy.training.spec import ADAPTER, read_spec
-
-_OTHER_WEIGHTS = (".bin", ".gguf", ".pth", ".pt", ".safetensors")
 
 
 def write_merged(training: Path, target: Path) -> Path:
@@ -43,15 +50,22 @@ def write_merged(training: Path, target: Path) -> Path:
     from synth_dspy.training.call_token import find
 
     spec = read_spec(training / SPEC)
-    if not (training / ADAPTER).is_dir():
-        raise SetupError(f"{training} holds no adapter yet: train it first, python -m synth_dspy.train {training}.")
+    if not (training / (WHOLE if spec.full else ADAPTER)).is_dir():
+        raise SetupError(
+            f"{training} holds nothing trained yet: train it first, python -m synth_dspy.train {training}."
+        )
     if target.exists():
         raise SetupError(f"{target} exists: name a new folder for the merged model.")
-    base = base_folder(spec.model)
+    model, adapters = model_of(training)
+    base = base_folder(model)
     shards = sorted(base.glob("*.safetensors"))
     config = AutoConfig.from_pretrained(base, local_files_only=True)
     token = spec.call_token
-    if token is not None and find(load_tokenizer(base), token, config.vocab_size).replaces is not None:
+    if (
+        token is not None
+        and not spec.full
+        and find(load_tokenizer(base), token, config.vocab_size).replaces is not None
+    ):
         raise SetupError(f"The training gave the base a token {token!r}, which only its merged GGUF has: use that.")
     shapes, norms = {}, []
     for shard in shards:
@@ -62,14 +76,14 @@ def write_merged(training: Path, target: Path) -> Path:
                     norms.append((name, file.get_tensor(name)))
     fingerprint = identity_of(SimpleNamespace(config=config, named_parameters=lambda: norms))
     changes = []
-    for adapter in (*spec.adapters, training / ADAPTER):
+    for adapter in adapters:
         matrices = modules(adapter)
         check_adapter(adapter, matrices, shapes, fingerprint)
-        changes.append((read_adapter_config(adapter), matrices))
+        changes.append((read_adapter_config(adapter), matrices, magnitudes(adapter)))
     with publish(target) as part:
         part.mkdir()
         for path in base.iterdir():
-            if path.is_file() and path.suffix not in _OTHER_WEIGHTS:
+            if path.is_file() and path.suffix not in OTHER_WEIGHTS:
                 shutil.copy(path, part / path.name)
         for shard in shards:
             with safe_open(shard, framework="pt") as file:
@@ -78,15 +92,16 @@ def write_merged(training: Path, target: Path) -> Path:
     return target
 
 
-def _merged(name: str, weight: Any, changes: list[tuple[dict[str, Any], dict[str, Any]]]) -> Any:
+def _merged(name: str, weight: Any, changes: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]) -> Any:
     """A tensor with every adapter's change, in its own type, rounded once."""
     import torch
 
     module = name.removesuffix(".weight")
-    own = [(config, *matrices[module]) for config, matrices in changes if module in matrices]
+    own = [(config, *matrices[module], sizes.get(module)) for config, matrices, sizes in changes if module in matrices]
     if not own:
         return weight
     total = weight.float()
-    for config, a, b in own:
-        total += torch.from_numpy(b) @ torch.from_numpy(a) * scaling(config, module, len(a))
+    for config, a, b, magnitude in own:
+        change = torch.from_numpy(b) @ torch.from_numpy(a) * scaling(config, module, len(a))
+        total = adapted(total, change, None if magnitude is None else torch.from_numpy(magnitude))
     return total.to(weight.dtype)

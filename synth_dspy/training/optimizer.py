@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -22,11 +22,11 @@ from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources, bounded
 from synth_dspy.models.weights import registry
 from synth_dspy.training.feedback import BY_METHOD, human_rows
-from synth_dspy.training.large import EXAMPLES, gpu_settings
+from synth_dspy.training.large import EXAMPLES, LORA_RATE, gpu_settings
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
-from synth_dspy.training.spec import PROMPTS, Method
-from synth_dspy.training.traces import Trace, collect, prompts
+from synth_dspy.training.spec import NO_LORA, PROMPTS, Method
+from synth_dspy.training.traces import Trace, collect, is_unanswered, prompts
 
 log = logging.getLogger("synth_dspy.training")
 
@@ -78,6 +78,7 @@ class WeightOptimizer(Teleprompter):
         metric: scores answers, in [0, 1].
         examples: maximum number of training examples to trace; None: all. Fewer in a quick run.
         samples: sampled answers of the student to each.
+        temperature: sampling temperature of these.
         settings: `TrainSpec` fields that override the recipe's own.
     """
 
@@ -85,6 +86,7 @@ class WeightOptimizer(Teleprompter):
     metric: Metric
     examples: int | None = None
     samples: int = 0
+    temperature: float = 0.8
     settings: Settings = field(default_factory=dict)
 
     trains_weights: ClassVar[bool] = True
@@ -138,7 +140,7 @@ class WeightOptimizer(Teleprompter):
                 "The program gets no evidence for the answer of any training row: raise --words, or check the search."
             )
         program = bare(self.start(student, trainset, valset))
-        generated = self.rows(self.traced(program, self.chosen(program, supported)))
+        generated = self.rows(self.traced(program, [*self.chosen(program, supported), *self.unanswered()]))
         human = self.human(program)
         rows = spread_evenly(generated.rows, human.rows)
         self.check(rows)
@@ -154,11 +156,37 @@ class WeightOptimizer(Teleprompter):
         }
         log.info("%s: %s", self.method, counts)
         held_out = list(valset or ())[:PROMPTS]
-        checked = prompts(program, held_out, self.resources.executor)[:PROMPTS]
-        options = self.options(len(rows))
+        options = {"counts": counts, "seed": self.resources.seed, **self.options(len(rows))}
+        options["prompts"] = prompts(program, held_out, self.resources.executor)[:PROMPTS]
         if options.get("patience"):
             options["dev"] = self.rows(self.traced(program, self.with_evidence(program, held_out))).rows
-        return train(program, self.method, rows, counts=counts, prompts=checked, seed=self.resources.seed, **options)
+        return self.fit(program, rows, options, held_out)
+
+    def fit(
+        self,
+        program: dspy.Module,
+        rows: Sequence[Mapping[str, Any]],
+        options: dict[str, Any],
+        held_out: Sequence[dspy.Example],
+    ) -> dspy.Module:
+        """Train the program's LM on the rows.
+
+        Args:
+            program: a copy of the program to start from.
+            rows: all rows, generated ones and people's.
+            options: further arguments of `train`.
+            held_out: dev examples.
+        """
+        return train(program, self.method, rows, **options)
+
+    def unanswered(self) -> Sequence[dspy.Example]:
+        """Questions without references that the method can learn from."""
+        return ()
+
+    @property
+    def description(self) -> str:
+        """Its description in the report."""
+        return (type(self).__doc__ or "").splitlines()[0]
 
     def on_gpu(self) -> bool:
         """Whether the student is a large model, and there is a GPU to train it on."""
@@ -167,12 +195,19 @@ class WeightOptimizer(Teleprompter):
     def options(self, rows: int) -> dict[str, Any]:
         """`TrainSpec` fields: those for this machine, student and number of rows, overridden by `settings`."""
         own = {**self.gpu, **gpu_settings(self.method, rows)} if self.on_gpu() else self.cpu
-        return {"minutes": self.resources.minutes, **own, **self.settings}
+        full = {"learning_rate": own["learning_rate"] / LORA_RATE} if self.settings.get("lora") == NO_LORA else {}
+        return {"minutes": self.resources.minutes, **own, **full, **self.settings}
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
         """The traces of the program on the examples, with the student's samples."""
-        executor = self.resources.executor
-        return collect(program, examples, executor=executor, score=self.score(), samples=self.samples)
+        return collect(
+            program,
+            examples,
+            executor=self.resources.executor,
+            score=self.score(),
+            samples=self.samples,
+            temperature=self.temperature,
+        )
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
@@ -204,15 +239,23 @@ class WeightOptimizer(Teleprompter):
         """The number of examples to trace; None: all."""
         if not self.resources.quick:
             return self.examples
-        return QUICK_EXAMPLES if self.examples is None else self.bounded(self.examples)
+        return QUICK_EXAMPLES if self.examples is None else min(QUICK_EXAMPLES, self.bounded(self.examples))
 
     def bounded(self, number: int) -> int:
         """The number of examples or rows; an eighth of it in a quick run."""
         return bounded(number, self.resources)
 
     def score(self) -> Metric:
-        """The metric for the student's answers: the judge, if there is one."""
-        return self.resources.judge or self.metric
+        """The metric for the student's answers: the judge, if there is one; for questions without references, AI
+        feedback."""
+        judge, rater = self.resources.judge or self.metric, self.resources.rater
+        if rater is None:
+            return judge
+
+        def score(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
+            return (rater if is_unanswered(example) else judge)(example, prediction)
+
+        return score
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         """The method's rows."""
@@ -242,12 +285,12 @@ class Configured:
             starts from.
     """
 
-    recipe: type[WeightOptimizer]
+    recipe: Callable[..., Any]
     settings: Mapping[str, Settings] = field(default_factory=dict)
 
     trains_weights: ClassVar[bool] = True
 
-    def __call__(self, resources: Resources, metric: Metric) -> WeightOptimizer:
+    def __call__(self, resources: Resources, metric: Metric) -> Any:
         """Make the recipe for a run."""
         return self.recipe(replace(resources, training=merged(self.settings, resources.training)), metric)
 

@@ -34,10 +34,12 @@ from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.cluster.cluster import Cluster
-from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, read_result
+from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, WHOLE, read_result
 from synth_dspy.training.adapters import CONFIG
 from synth_dspy.training.facts import TrainingFacts
+from synth_dspy.training.full import model_of
 from synth_dspy.training.job import Cancelled, Progress, Training, TrainingProcess
+from synth_dspy.training.reward_server import serving
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 from synth_dspy.training.unmerged import PARITY, SERVED, serve, with_server_engine
 from synth_dspy.training.vllm import executable, servers
@@ -155,7 +157,7 @@ class LocalProvider(Provider):
             train_data: rows as described at `TrainSpec.rows`, or DSPy's chat rows (`messages`, the reply last).
             train_data_format: DSPy's name of the format; ignored, as it follows from the rows.
             train_kwargs: `method` and other `TrainSpec` fields; `dev` and `prompts` as lists of rows; `counts`, the
-                counts of rows for the report.
+                counts of rows for the report; `scorer`, the reward of replies where `reward` is `judge`.
 
         Returns:
             The model string of the tuned model.
@@ -166,14 +168,21 @@ class LocalProvider(Provider):
         """
         from synth_dspy.models.embedded.pool import pool
 
-        folder = prepare(self.home(), model, train_data, {**self.settings, **(train_kwargs or {})})
+        options = {**self.settings, **(train_kwargs or {})}
+        scorer = options.pop("scorer", None)
+        if scorer is not None and not self.is_local:
+            raise ArmError(
+                "The judge that rewards this training runs here, which the machines that train cannot reach: train it "
+                "on this machine, or set reward to a function of the workspace as module:function."
+            )
+        folder = prepare(self.home(), model, train_data, options)
         process = job.begin(folder, self._start)
         if self.is_local and read_result(folder) is None:
             pool().close()  # frees memory and cores for the training; a concurrent call reloads its model
             servers().stop()
         try:
             # Two arms that run side by side may need the same training.
-            with self._folders[folder], _stopping(process, self.budget.remaining_s):
+            with self._folders[folder], serving(scorer, folder), _stopping(process, self.budget.remaining_s):
                 process.run(self.progress)
             if read_spec(folder / SPEC).gguf != "none":
                 return f"{PREFIX}{_tuned(folder)}"
@@ -252,8 +261,10 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
             if values:
                 _write_jsonl(new / f"{name}.jsonl", [_row(value, number) for number, value in enumerate(values)])
                 options[name] = Path(f"{name}.jsonl")
-        # Paths of adapters are relative to the spec's final folder.
+        # Paths of earlier trainings are relative to the spec's final folder.
         options["adapters"] = tuple(Path(os.path.relpath(adapter, home / "x")) for adapter in adapters)
+        if Path(base).name == WHOLE and Path(base).resolve().is_relative_to(home.resolve()):
+            base = os.path.relpath(base, home / "x")
         try:
             spec = TrainSpec(model=base, **options)
         except ValidationError as error:
@@ -272,8 +283,9 @@ def prepare(home: Path, model: str, rows: Sequence[Row], settings: Mapping[str, 
 
 
 def _tuned(folder: Path) -> Path:
-    """What is served of a finished training: the merged file, the concatenated adapters, or the adapter."""
-    return next((folder / name for name in (MERGED, CONCATENATED) if (folder / name).exists()), folder / ADAPTER)
+    """What is served of a finished training: a merged file, adapters in one, all weights, or the adapter."""
+    parts = (MERGED, CONCATENATED, WHOLE)
+    return next((folder / name for name in parts if (folder / name).exists()), folder / ADAPTER)
 
 
 def has_weights(model: str) -> bool:
@@ -289,8 +301,7 @@ def origin(model: str) -> tuple[str, tuple[Path, ...]]:
     """
     folder = training_of(model)
     if folder is not None:
-        spec = read_spec(folder / SPEC)
-        return spec.model, (*spec.adapters, folder / ADAPTER)
+        return model_of(folder)
     if not model.startswith(PREFIX):
         raise SetupError(
             f"Only embedded models are trained here, and the student is {model}: name embedded/<name or path>."
@@ -337,8 +348,10 @@ def trained_sources(folder: Path) -> frozenset[str]:
     """Ids of the examples whose rows a finished training was trained on, within its time limit."""
     spec, result = read_spec(folder / SPEC), read_result(folder) or {}
     lines = spec.rows.read_text(encoding="utf-8").splitlines()
+    if spec.method != "cpt":  # whose result counts blocks
+        lines = lines[: result.get("rows", len(lines))]
     # This may include a few rows that were too long, which does no harm.
-    return frozenset(str(json.loads(line).get("source")) for line in lines[: result.get("rows", len(lines))])
+    return frozenset(str(json.loads(line).get("source")) for line in lines)
 
 
 def training_facts(folder: Path) -> TrainingFacts:
@@ -356,7 +369,7 @@ def training_facts(folder: Path) -> TrainingFacts:
             "minutes": spec.minutes,
             "method": spec.method,
             "learning_rate": spec.learning_rate,
-            "rank": spec.lora.rank,
+            "rank": spec.lora.rank or None,
             "adapters": [adapter.parent.name for adapter in spec.adapters],
             **(json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}),
         }

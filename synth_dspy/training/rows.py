@@ -72,7 +72,8 @@ def preference_rows(
 ) -> Rows:
     """Pairs of a chosen and a rejected answer to the same prompt.
 
-    Each wrong sample is paired with the reference, and with the best sample if that is right.
+    The reference and the best sample are each paired with worse samples, the worst first. Without a reference, pairs
+    are of the student's own answers: the judge's preference is all there is.
 
     Args:
         traces: traces of the trainset, with samples.
@@ -148,10 +149,11 @@ def grpo_rows(traces: Iterable[Trace]) -> Rows:
     rows = []
     dropped: Counter[str] = Counter()
     for trace in traces:
-        if trace.reference is None or not trace.reference.calls:
+        attempt = next((each for each in (trace.reference, *trace.samples) if each is not None and each.calls), None)
+        if attempt is None:
             dropped["no prompt"] += 1
             continue
-        number, call = len(trace.reference.calls) - 1, trace.reference.calls[-1]
+        number, call = len(attempt.calls) - 1, attempt.calls[-1]
         fields = {key: value for key, value in trace.example.toDict().items() if isinstance(value, str | list)}
         rows.append({**fields, **_row(trace, call, number, _origin(trace))})
     return Rows(tuple(rows), dropped)
@@ -171,7 +173,7 @@ def _bounded(rows: Sequence[dict[str, Any]], most: int | None, dropped: Counter[
 
 
 def _origin(trace: Trace) -> str:
-    return str(trace.example.get("origin") or "gold")
+    return "ai" if trace.reference is None else str(trace.example.get("origin") or "gold")
 
 
 def _row(trace: Trace, call: PredictorCall, number: int, origin: str, **values: Any) -> dict[str, Any]:

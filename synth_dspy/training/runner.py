@@ -24,7 +24,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.versions import versions
 from synth_dspy.models.embedded.precision import precision
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import CONCATENATED, MERGED, RESULT
+from synth_dspy.models.weights.trained import CONCATENATED, MERGED, RESULT, WHOLE
 from synth_dspy.training.call_token import CallToken
 from synth_dspy.training.checkpoints import (
     last_checkpoint,
@@ -35,13 +35,16 @@ from synth_dspy.training.checkpoints import (
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import as_user_error
-from synth_dspy.training.spec import ADAPTER, PLAN, PROMPTS, TrainSpec, read_spec
+from synth_dspy.training.full import set_trained_weights
+from synth_dspy.training.reward_server import JudgeReward
+from synth_dspy.training.spec import ADAPTER, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
 
 if TYPE_CHECKING:
     from synth_dspy.training.estimate import Estimate
 
 CHECKPOINTS = "checkpoints"
 _LEAST_PROMPTS = 8
+_BEGINNING = 400
 WAIT_S = 20.0
 """How long to wait for another process that is finishing the same training."""
 
@@ -94,10 +97,10 @@ class _Training:
     def run(self, dry_run: bool) -> dict[str, Any]:
         spec = self.spec
         rows = read_rows(spec.rows, spec.method)
-        dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method != "grpo" else []
+        dev = read_rows(spec.dev, spec.method) if spec.dev is not None and spec.method not in ONLINE else []
         held_out = read_prompts(spec.prompts)[:PROMPTS] if spec.prompts is not None else []
-        prompts = _pad_prompts(held_out, [row["prompt"] for row in rows])
-        reward = _reward(spec) if spec.method == "grpo" else None
+        prompts = _pad_prompts(held_out, [_prompt_of(row) for row in rows])
+        reward = _reward(spec, self.folder) if spec.method in ONLINE else None
 
         import torch
         from transformers import set_seed
@@ -112,12 +115,12 @@ class _Training:
         set_seed(spec.seed)
         bf16 = uses_bf16(spec)
         uses_liger(spec)  # refuses what cannot be had before the model is loaded
-        if "auto" in (spec.quantize, spec.gradient_checkpointing, spec.optimizer):
+        if spec.full or "auto" in (spec.quantize, spec.gradient_checkpointing, spec.optimizer):
             spec = self.spec = self._resolved(spec, self._tokens(rows, load_tokenizer(spec.model)), bf16)
         model, tokenizer = load_base(
             spec.model,
             # On a CPU the weights stay in fp32, and autocast computes in bf16: faster than bf16 weights.
-            precision="bf16" if bf16 and torch.cuda.is_available() else "fp32",
+            precision="bf16" if bf16 and torch.cuda.is_available() and not spec.full else "fp32",
             quantize=spec.quantize is True,
             adapters=spec.adapters,
             attention=attention(spec, bf16=bf16),
@@ -152,11 +155,9 @@ class _Training:
         result = self._result(trainer, train_rows, bf16) | {key: plan[key] for key in ("available", "all_rows_s")}
         trained = trainer.model
         if (best := read_best(self.checkpoints)) is not None:
-            from peft import set_peft_model_state_dict
-
-            result |= {"dev_loss": best[0], "best_step": best[1]}
-            set_peft_model_state_dict(trained, load_best(self.checkpoints))
-        self._save(trained)
+            result |= {"dev_loss": best.loss, "best_step": best.step, "dev_accuracy": best.accuracy}
+            set_trained_weights(trained, load_best(self.checkpoints))
+        self._save(trained, tokenizer)
         trainer.accelerator.free_memory()
         del trainer
         if spec.quantize:
@@ -191,11 +192,21 @@ class _Training:
 
         from synth_dspy.training.base import base_folder
         from synth_dspy.training.estimate import largest
+        from synth_dspy.training.full import check_room, free_ram
+        from synth_dspy.training.memory import Shape, memory
         from synth_dspy.training.savers import free_memory, resolve_savers
 
         tokens, predicted = largest(spec, rows.groups)
         config = AutoConfig.from_pretrained(base_folder(spec.model), local_files_only=True)
-        return resolve_savers(spec, config, tokens=tokens, predicted=predicted, bf16=bf16, free=free_memory())
+        gpu = free_memory()
+        resolved = resolve_savers(spec, config, tokens=tokens, predicted=predicted, bf16=bf16, free=gpu)
+        if spec.full:
+            device = "cpu" if gpu is None else "cuda"
+            need = memory(
+                resolved, Shape.of(spec, config), tokens=tokens, predicted=predicted, bf16=bf16, device=device
+            )
+            check_room(spec, need, free=free_ram() if gpu is None else gpu, device=device)
+        return resolved
 
     def _plan(self, whole: Estimate, rows: int, *, keep: bool) -> dict[str, Any]:
         """How many rows to train on within the time limit: `rows`, `available`, `all_rows_s`."""
@@ -228,7 +239,7 @@ class _Training:
 
     def _tokens(self, rows: list[dict[str, Any]], tokenizer: Any) -> TokenRows:
         spec = self.spec
-        sampled = spec.completion_tokens if spec.method == "grpo" else 0
+        sampled = spec.completion_tokens if spec.method in ONLINE else 0
         return tokenize(rows, spec.method, tokenizer, max_tokens=spec.max_tokens, sampled=sampled)
 
     def _result(self, trainer: Any, rows: TokenRows, bf16: bool) -> dict[str, Any]:
@@ -262,9 +273,15 @@ class _Training:
             "versions": {**versions(), **_library_versions()},
         }
 
-    def _save(self, trained: Any) -> None:
+    def _save(self, trained: Any, tokenizer: Any) -> None:
         from synth_dspy.training.adapters import record_base
+        from synth_dspy.training.base import base_folder
+        from synth_dspy.training.full import write_folder
 
+        if self.spec.full:
+            changed = self.token is not None and self.token.replaces is not None
+            write_folder(trained, tokenizer if changed else None, base_folder(self.spec.model), self.folder / WHOLE)
+            return
         with publish(self.folder / ADAPTER) as part:
             trained.save_pretrained(part, save_embedding_layers=False)
             (part / "README.md").unlink(missing_ok=True)  # PEFT's template
@@ -288,6 +305,7 @@ class _Training:
 
     def _serve(self, trained: Any, tokenizer: Any, prompts: list[Any]) -> tuple[dict[str, Any], str | None]:
         """Merge, and compare the served with the trained model: (facts about parity, the failure or None)."""
+        from synth_dspy.models.weights.hf_folder import write_gguf
         from synth_dspy.training.merge import merge, write_modelfile
         from synth_dspy.training.parity import check_parity, explain_failure
 
@@ -296,6 +314,15 @@ class _Training:
         kinds: list[Literal["Q8_0", "F16"]] = [spec.gguf] if spec.gguf == "F16" else ["Q8_0", "F16"]
         facts: dict[str, Any] = {}
         failure = None
+        if spec.full:
+            whole = self.folder / WHOLE
+            if not self._unmerged():
+                with publish(target) as part:
+                    write_gguf(whole, part)
+                write_modelfile(target)
+                whole = target
+            parity = check_parity(trained.eval(), tokenizer, whole, prompts, max_tokens=spec.completion_tokens)
+            return {**parity.asdict(), "gguf": "F16"}, explain_failure(parity, spec)
         if self._unmerged():
             from synth_dspy.training.unmerged import concatenate_adapters
 
@@ -322,6 +349,11 @@ def _pad_prompts(prompts: list[Any], training_prompts: list[Any]) -> list[Any]:
         if prompt not in padded:
             padded.append(prompt)
     return padded
+
+
+def _prompt_of(row: dict[str, Any]) -> Any:
+    """A row's prompt; of a text, its beginning."""
+    return row["prompt"] if "prompt" in row else [{"role": "user", "content": row["text"][:_BEGINNING]}]
 
 
 def uses_bf16(spec: TrainSpec) -> bool:
@@ -367,16 +399,19 @@ def _prepare_checkpoints(checkpoints: Path, fingerprint: str) -> None:
         part.write_text(fingerprint, encoding="ascii")
 
 
-def _reward(spec: TrainSpec) -> Any:
+def _reward(spec: TrainSpec, folder: Path) -> Any:
     from synth_dspy.core.workspace import import_from
 
+    where = f"training.options.{spec.method}.reward"
+    if spec.scored_by_run:
+        return JudgeReward(folder)
     if spec.reward is None or spec.workspace is None:
-        raise SetupError("grpo needs training.options.grpo.reward, a function of the workspace as module:function.")
+        raise SetupError(f"{spec.method} needs {where}, a function of the workspace as module:function.")
     module, _, name = spec.reward.partition(":")
     own = module.startswith("synth_dspy.")
     reward = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
     if not callable(reward):
-        raise SetupError(f"training.options.grpo.reward is {spec.reward!r}, and {module} has no function {name!r}.")
+        raise SetupError(f"{where} is {spec.reward!r}, and {module} has no function {name!r}.")
     return reward
 
 

@@ -61,6 +61,8 @@ def resolve_savers(
     shape = Shape.of(spec, config)
     smallest = None
     for step in LADDER:
+        if spec.full and step["quantize"]:
+            continue
         chosen = spec.model_copy(update={name: step[name] for name in names})
         if not four_bits and any(step[name] != LADDER[0][name] for name in names if name in BITS):
             continue
@@ -106,5 +108,5 @@ def attention(spec: TrainSpec, *, bf16: bool) -> str:
     """
     import torch
 
-    possible = spec.method == "sft" and bf16 and torch.cuda.is_available()
+    possible = spec.method in ("sft", "cpt") and bf16 and torch.cuda.is_available()
     return "flash_attention_2" if possible and importlib.util.find_spec("flash_attn") is not None else "sdpa"

@@ -10,18 +10,26 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from synth_dspy.core.config import METHODS, Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json
 from synth_dspy.core.validation import describe_error
 
-Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
+Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo", "cpt"]
+ONLINE = ("grpo", "rloo")
+FULL = ("sft", "dpo", "orpo", "cpt")
+"""Methods that can train all weights."""
+"""Methods that sample replies while they train, and score them with a reward."""
+JUDGE = "judge"
+"""In `TrainSpec.reward`, alone or followed by a colon and the judge's name: the run scores the replies."""
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
 """Fields that a run sets."""
+NO_LORA = "none"
+"""In `TrainSpec.lora`: train all weights."""
 PLAN = "plan.json"
 """The number of rows to train on: decided once, since another estimate on a busy machine would differ."""
 ADAPTER = "adapter"
@@ -37,13 +45,24 @@ PROMPTS = 32
 class Lora(Settings):
     """The adapter's shape. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=0)
+    """0: no adapter."""
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the projections that get an adapter."""
     layers: int | None = Field(default=None, ge=1)
     """Adapt only this many of the last layers, so that no gradients are computed below them. None: all layers."""
+    dora: bool = False
+    """Learn the magnitude of every row too. Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation",
+    arXiv:2402.09353."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank, for high ranks. Kalajdzievski, "A Rank Stabilization Scaling
+    Factor for Fine-Tuning with LoRA", arXiv:2312.03732."""
+
+
+def _rank_of_none(value: Any) -> Any:
+    return {"rank": 0} if value == NO_LORA else value
 
 
 class TrainSpec(Settings):
@@ -56,8 +75,9 @@ class TrainSpec(Settings):
     """Adapters to merge into the base before training, in order: preferences are trained on top of SFT."""
     rows: Path
     """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
-    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo: `prompt`, and the fields that the reward reads.
-    Each has an `id` and a `source` (the id of its example), and `reply_tokens` if replies are cut."""
+    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo and rloo: `prompt`, and the fields that the reward
+    reads; cpt: `text`. Each has an `id` and a `source` (the id of its example, or of its document), and `reply_tokens`
+    if replies are cut."""
     dev: Path | None = None
     """Rows of the same form for early stopping; None: no early stopping."""
     prompts: Path | None = None
@@ -66,7 +86,8 @@ class TrainSpec(Settings):
     seed: int = 0
     minutes: float | None = Field(default=None, gt=0)
     """Time limit: train on as many of the first rows as are estimated to fit; None: all rows."""
-    lora: Lora = Lora()
+    lora: Annotated[Lora, BeforeValidator(_rank_of_none)] = Lora()
+    """The adapter; `none`, which is rank 0: train all weights, where memory allows (sft, dpo, orpo, cpt)."""
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     batch: int = Field(default=4, ge=1)
@@ -74,9 +95,9 @@ class TrainSpec(Settings):
     warmup_steps: int = Field(default=3, ge=0)
     """Warm-up steps of the learning rate; at most a tenth of all steps."""
     beta: float = Field(default=0.1, gt=0)
-    """Weight of the reference model (dpo, kto, grpo), or of the odds ratio (orpo)."""
+    """Weight of the reference model (dpo, kto, grpo, rloo), or of the odds ratio (orpo)."""
     max_tokens: int = Field(default=2048, ge=16)
-    """Longest row; longer rows are left out and counted."""
+    """Longest row; longer rows are left out and counted. cpt: length of a block, into which all texts are packed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on a GPU that supports it; on a CPU the serving precision, see `models/embedded/precision.py`."""
     quantize: bool | Literal["auto"] = False
@@ -97,16 +118,17 @@ class TrainSpec(Settings):
     patience: int = Field(default=0, ge=0)
     """Evaluations on `dev` without a better loss before training stops; 0: no early stopping."""
     reward: str | None = None
-    """For grpo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`."""
+    """For grpo and rloo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`; `judge`, or `judge:` and
+    its name: the run that started the training scores the replies."""
     workspace: Path | None = None
     """The folder that `reward` is imported from."""
     generations: int = Field(default=4, ge=2)
-    """Samples per prompt (grpo)."""
+    """Samples per prompt (grpo, rloo)."""
     completion_tokens: int = Field(default=48, ge=1)
-    """Longest reply, for grpo's samples and for the parity check."""
+    """Longest reply, for sampled ones (grpo, rloo) and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
-    """Type of the merged model's tuned and converted tensors; `none` leaves the adapter unmerged, for vLLM. A
-    base that transformers serves keeps its adapter unmerged in any case."""
+    """Type of the merged model's tuned and converted tensors (F16 where all weights are trained); `none` leaves the
+    adapter unmerged, for vLLM. A base that transformers serves keeps its adapter unmerged in any case."""
     call_token: str | None = None
     """A string, such as `<tool_call>`, that becomes one token and begins the function calls in replies. In a model
     without it, it replaces an unused token of the vocabulary."""
@@ -114,6 +136,28 @@ class TrainSpec(Settings):
     """Minimum share of the served model's reply tokens that must agree with the trained model, up to the noise of the
     precision; 0 accepts any server that has the trained weights."""
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_full(self) -> TrainSpec:
+        if not self.full:
+            return self
+        if self.method not in FULL:
+            raise ValueError(f"lora = none, all weights, is for {', '.join(FULL)}; {self.method} trains an adapter")
+        if self.quantize is True:
+            raise ValueError("lora = none trains all weights, which 4-bit weights do not allow; set quantize = false")
+        if self.gguf == "none":
+            raise ValueError("lora = none leaves no adapter, so gguf cannot be none; set it to F16")
+        return self
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights are trained, without an adapter."""
+        return self.lora.rank == 0
+
+    @property
+    def scored_by_run(self) -> bool:
+        """Whether the reward is the judge of the run that started the training."""
+        return self.reward is not None and self.reward.partition(":")[0] == JUDGE
 
     def fingerprint(self) -> str:
         """A hash of everything that determines the adapter, sixteen hexadecimal digits; paths do not count."""
@@ -124,7 +168,7 @@ class TrainSpec(Settings):
         inputs += [
             path / name for path in self.adapters for name in ("adapter_config.json", "adapter_model.safetensors")
         ]
-        if self.reward is not None and self.workspace is not None:
+        if self.reward is not None and self.workspace is not None and not self.scored_by_run:
             inputs.append(self.workspace.joinpath(*self.reward.partition(":")[0].split(".")).with_suffix(".py"))
         digest = hashlib.sha256(json.dumps(settings | {"losses": LOSSES}, sort_keys=True).encode())
         for path in inputs:

@@ -48,7 +48,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The runs of one example. `reference` is None if the program failed."""
+    """The runs of one example. `reference` is None if the program failed, or nobody has answered the question."""
 
     example: dspy.Example
     reference: Attempt | None
@@ -72,7 +72,8 @@ def collect(
         examples: examples with the known values of output fields, under the signatures' names.
         executor: runs the examples concurrently.
         score: scores a prediction against its example.
-        samples: number of sampled runs per example.
+        samples: number of sampled runs per example; a question that nobody has answered (see `is_unanswered`) also
+            gets the student's greedy answer as one.
         temperature: sampling temperature.
         progress: called with the number of examples done since the last call.
 
@@ -81,9 +82,10 @@ def collect(
     """
 
     def trace(example: dspy.Example) -> Trace:
-        reference = _attempt(program, example, score, None)
+        first = _attempt(program, example, score, None)
         sampled = [_sampled(program, example, score, temperature, index) for index in range(samples)]
-        return Trace(example, reference, tuple(attempt for attempt in sampled if attempt is not None))
+        reference, attempts = (None, [first, *sampled]) if is_unanswered(example) else (first, sampled)
+        return Trace(example, reference, tuple(attempt for attempt in attempts if attempt is not None))
 
     outcomes = executor.map(trace, examples, progress=progress)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -95,6 +97,29 @@ def collect(
         Trace(example, None) if outcome.error is not None else outcome.unwrap()
         for example, outcome in zip(examples, outcomes, strict=True)
     ]
+
+
+def is_unanswered(example: dspy.Example) -> bool:
+    """Whether a question has no reference, which differs from one whose right answer is to abstain."""
+    return bool(example.get("unanswered"))
+
+
+def prediction_of(program: dspy.Module, example: dspy.Example, predictor: str, reply: str) -> dspy.Prediction | None:
+    """What the program makes of a model's reply to one of its predictors; None if it cannot read it.
+
+    Other predictors ask their LMs.
+    """
+    from dspy.utils.exceptions import AdapterParseError
+
+    own = program.deepcopy()
+    recorder = _Replay({id(each): name for name, each in own.named_predictors()}, example, predictor, reply)
+    for each, theirs in zip(own.predictors(), program.predictors(), strict=True):
+        each.lm = _forced(theirs.lm, recorder)
+    try:
+        with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
+            return own(**example.inputs())
+    except AdapterParseError:
+        return None
 
 
 def prompts(program: dspy.Module, examples: Sequence[dspy.Example], executor: Executor) -> list[tuple[Message, ...]]:
@@ -214,3 +239,14 @@ class _Recorder(BaseCallback):
     def on_adapter_format_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         if self._open and exception is None:
             self._open[-1].messages = tuple(dict(message) for message in outputs)
+
+
+class _Replay(_Recorder):
+    """Gives one predictor a reply; see `prediction_of`."""
+
+    def __init__(self, predictors: dict[int, str], example: dspy.Example, predictor: str, reply: str) -> None:
+        super().__init__(predictors, example)
+        self._predictor, self._reply = predictor, reply
+
+    def reference(self, limit: int | None) -> str | None:
+        return self._reply if self._open and self._open[-1].predictor == self._predictor else None

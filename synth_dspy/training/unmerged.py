@@ -19,7 +19,7 @@ from typing import Any
 from synth_dspy.core.errors import ArmError
 from synth_dspy.models.weights.cache import publish
 from synth_dspy.models.weights.trained import CONCATENATED, SPEC
-from synth_dspy.training.adapters import CONFIG, WEIGHTS, modules, read_adapter_config, scaling
+from synth_dspy.training.adapters import CONFIG, WEIGHTS, plain_modules, read_adapter_config, scaling
 from synth_dspy.training.checkpoints import write_json
 from synth_dspy.training.data import read_prompts
 from synth_dspy.training.job import Cancelled, Progress
@@ -105,7 +105,7 @@ def concatenate_adapters(adapters: Sequence[Path], target: Path) -> Path:
     import numpy as np
     from safetensors.numpy import save_file
 
-    parts = [(read_adapter_config(adapter), modules(adapter)) for adapter in adapters]
+    parts = [(read_adapter_config(adapter), plain_modules(adapter)) for adapter in adapters]
     rank = sum(max(len(a) for a, _ in matrices.values()) for _, matrices in parts)
     tensors = {}
     for module in sorted(set().union(*(matrices for _, matrices in parts))):

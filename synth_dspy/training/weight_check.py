@@ -25,6 +25,10 @@ OTHER_ERROR = {"float32": 1e-3, "float16": 2e-3, "bfloat16": 6e-3}
 SHARE_TOLERANCE = 0.04
 """How far from 1 the share of the change may be, besides the noise of rounding."""
 _SIGMAS = 5.0
+ADVICE = (
+    "Training again would give the same file: set gguf to the other of Q8_0 and F16, or take the model's Hugging Face "
+    "folder as the base."
+)
 
 
 def check_weights(model: Any, served: Path) -> int:
@@ -50,7 +54,7 @@ def check_weights(model: Any, served: Path) -> int:
     config = model.config
     names = dict(tensor_names(architecture, int(config.num_hidden_layers)))
     heads = {"q_proj": int(config.num_attention_heads), "k_proj": int(config.num_key_value_heads)}
-    parameters, adapted = _parts(model)
+    parameters, modules = _parts(model)
     arrivals = []
     for tensor in reader.tensors:
         name = names.get(tensor.name)
@@ -59,17 +63,17 @@ def check_weights(model: Any, served: Path) -> int:
         values = values_of(tensor)
         if architecture == "llama" and name.split(".")[-2] in heads:
             values = deinterleaved(values, heads[name.split(".")[-2]])
-        module = adapted.get(name)
-        change = None if module is None else _change(module)  # one at a time, to save memory
+        module = modules.get(name)
+        change = None if module is None else _change(module, parameters[name])  # one at a time, to save memory
         problem, arrival = _compare(values, parameters[name], change, kind=tensor.tensor_type.name)
         if arrival is not None:
             arrivals.append(arrival)
             problem = problem or _explain_missing([arrival])
         if problem is not None:
-            raise ArmError(f"The merged file is not the trained model: {name} {problem}. Remove {served}, train again.")
+            raise ArmError(f"The merged file is not the trained model: {name} {problem}. {ADVICE}")
     # All tensors together can reveal an error that is below the noise of each.
     if (problem := _explain_missing(arrivals)) is not None:
-        raise ArmError(f"The merged file is not the trained model: it {problem}. Remove {served}, train again.")
+        raise ArmError(f"The merged file is not the trained model: it {problem}. {ADVICE}")
     return len(reader.tensors)
 
 
@@ -81,13 +85,24 @@ def _parts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name, parameter in base.named_parameters()
         if ".lora_" not in name
     }
-    adapted = {f"{name}.weight": module for name, module in base.named_modules() if hasattr(module, "lora_A")}
-    return parameters, adapted
+    modules = {f"{name}.weight": module for name, module in base.named_modules() if hasattr(module, "lora_A")}
+    return parameters, modules
 
 
-def _change(module: Any) -> Any:
+def _change(module: Any, weights: Any) -> Any:
     """The change that a module's active adapters make to its weights."""
-    return sum(module.get_delta_weight(key) for key in module.active_adapters if key in module.lora_A)
+    import torch
+
+    from synth_dspy.training.adapters import adapted
+
+    with torch.no_grad():
+        before = weights.detach().float()
+        after = before
+        for key in module.active_adapters:
+            if key in module.lora_A:
+                size = module.lora_magnitude_vector[key].weight if key in module.lora_magnitude_vector else None
+                after = adapted(after, module.get_delta_weight(key).float(), size)
+        return after - before
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +112,16 @@ class _Arrival:
     Attributes:
         change: sum of the squares of the change.
         arrived: sum of the products of the change and the file's actual change.
-        rounded: the same for the expected weights after rounding: a change below the step size gets lost where the
-            weights themselves lie on the steps.
+        least: the same for the expected weights after rounding, as far as it gets lost. A change of less than half a
+            step gets lost where the weights lie on the steps of the type, and arrives in the mean where they do not.
+            Which 16-bit steps they lie on is unknown, since the base's file may have had more digits than the weights
+            in memory, or fewer: this is the sum if they all do.
         noise: variance of `arrived`, from the file's error.
     """
 
     change: float
     arrived: float
-    rounded: float
+    least: float
     noise: float
 
 
@@ -113,9 +130,9 @@ def _explain_missing(arrivals: Sequence[_Arrival]) -> str | None:
     size = sum(each.change for each in arrivals)
     if not size:
         return None
-    share, rounded = sum(each.arrived for each in arrivals) / size, sum(each.rounded for each in arrivals) / size
+    share, least = (sum(values) / size for values in zip(*((a.arrived, a.least) for a in arrivals), strict=True))
     slack = SHARE_TOLERANCE + _SIGMAS * math.sqrt(sum(each.noise for each in arrivals)) / size
-    if min(abs(share - 1), abs(share - rounded)) <= slack:
+    if min(least, 1.0) - slack <= share <= max(least, 1.0) + slack:
         return None
     return f"has {share:.0%} of the change that was trained"
 
@@ -141,11 +158,25 @@ def _compare(values: Any, weights: Any, change: Any, *, kind: str) -> tuple[str 
         if change is None:
             return None, None
         change = change.float()
-        rounded = expected.half().float() if kind == "F16" else expected
+        steps = _rounded(before, kind) if kind == "F16" else before
         squares = float((change * change).sum())
         return None, _Arrival(
             change=squares,
             arrived=float(((served - before) * change).sum()),
-            rounded=float(((rounded - before) * change).sum()),
+            least=float(((_rounded(steps + change, kind) - steps) * change).sum()),
             noise=error**2 / served.numel() * squares,
         )
+
+
+def _rounded(weights: Any, kind: str) -> Any:
+    """Weights as a file of this type holds them."""
+    if kind == "F16":
+        return weights.half().float()
+    if kind != "Q8_0":
+        return weights
+    import gguf
+    import torch
+
+    quantised = gguf.quants.quantize(weights.cpu().numpy(), gguf.GGMLQuantizationType.Q8_0)
+    values = gguf.quants.dequantize(quantised, gguf.GGMLQuantizationType.Q8_0)
+    return torch.from_numpy(values).to(weights.device)

@@ -1,11 +1,13 @@
-"""How fast the embedded server is: against itself one request at a time, and against llama.cpp's server.
+"""How fast the embedded server is: against itself one request at a time, llama.cpp's server, and transformers.
 
     pip install xllamacpp          # llama.cpp's server, for the second part only
-    python tests/benchmarks/serving.py [--short 48] [--long 8]
+    python tests/benchmarks/serving.py [--short 48] [--long 8] [--engines 16]
 
 1. `--short` distinct short requests through `dspy.LM`: all at once against one at a time.
 2. `--long` distinct prompts of about 1,000 tokens with 32 output tokens: this server against llama.cpp's, the same
    GGUF file, in the same run, on the same cores, both with their default settings and 8 slots for llama.cpp.
+3. `--engines` of the long prompts: the same folder of safetensors served by OpenVINO and by transformers, in the same
+   precision, with the share of tokens that are equal up to the first that differs in each reply.
 
 No two prompts share more than the chat template's opening, so prefix caching helps neither side; real prompts share
 instructions and demonstrations, and gain by it. Ratios are of requests a second; CPU seconds stand beside them, for
@@ -15,6 +17,7 @@ machines that do other work meanwhile.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -110,14 +113,58 @@ def against_llama(count: int) -> float:
     return theirs[0] / ours[0]
 
 
+def engines(count: int) -> float:
+    """Part 3; returns the ratio of the throughputs."""
+    from synth_dspy.models.embedded import backend
+    from synth_dspy.models.embedded.generation import Sampling
+    from synth_dspy.models.embedded.server import ModelServer
+    from synth_dspy.training.base import base_folder
+
+    inputs, replies, walls = prompts(count, 800, seed=4), [], []
+    for engine in ("openvino", "transformers"):
+        os.environ[backend.ENGINE] = engine
+        choice = backend.choose(base_folder(MODEL))
+        assert choice.engine == engine
+        server = ModelServer(choice.path)
+        sampling = Sampling(max_tokens=OUTPUT_TOKENS)
+
+        def work(prompt: str, server: ModelServer = server, sampling: Sampling = sampling) -> tuple[list[int], int]:
+            rendered = server.render([{"role": "user", "content": prompt}])
+            reply = server.submit(rendered, sampling).result()
+            return list(reply.token_ids), reply.prompt_tokens + reply.output_tokens
+
+        work("Hello")
+        wall, cpu = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(count) as executor:
+            done = list(executor.map(work, inputs))
+        walls.append(time.perf_counter() - wall)
+        cpu = time.process_time() - cpu
+        server.close()
+        replies.append([ids for ids, _ in done])
+        tokens = sum(each for _, each in done)
+        print(
+            f"{engine:12}: {tokens / walls[-1]:6.0f} tokens a second, {cpu / count:.2f} CPU s each, {choice.path.name}"
+        )
+    equal = sum(_agreeing(one, other) for one, other in zip(*replies, strict=True))
+    print(f"equal tokens: {equal / sum(map(len, replies[0])):.1%}; OpenVINO is {walls[1] / walls[0]:.1f} times as fast")
+    return walls[1] / walls[0]
+
+
+def _agreeing(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens before the first that differs."""
+    return next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+
+
 def main() -> None:
-    """Run both parts."""
+    """Run the parts; 0 leaves one out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", type=int, default=48)
     parser.add_argument("--long", type=int, default=8)
+    parser.add_argument("--engines", type=int, default=16)
     options = parser.parse_args()
-    concurrency(options.short)
-    against_llama(options.long)
+    for part, count in ((concurrency, options.short), (against_llama, options.long), (engines, options.engines)):
+        if count:
+            part(count)
 
 
 if __name__ == "__main__":

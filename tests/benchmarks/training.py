@@ -65,7 +65,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 def ours(path: Path, epochs: float, out: Path) -> dict[str, Any]:
     """Our runner, as `python -m synth_dspy.train` builds it."""
-    from synth_dspy.training.waiting import set_wait_policy
+    from synth_dspy.core.waiting import set_wait_policy
 
     set_wait_policy()  # as the verb does, before torch is there
     from synth_dspy.training.base import load_base

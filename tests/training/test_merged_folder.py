@@ -41,5 +41,5 @@ def test_a_chain_of_adapters_is_merged_on_demand(tmp_path: Path) -> None:
 
 def test_what_is_not_trained_is_not_merged(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(json.dumps({"method": "sft", "model": "m", "rows": "rows.jsonl"}))
-    with pytest.raises(SetupError, match="holds no adapter yet"):
+    with pytest.raises(SetupError, match="holds nothing trained yet"):
         write_merged(tmp_path, tmp_path / "merged")

@@ -63,6 +63,18 @@ def address_of(value: str | Path | None) -> Address | None:
     return Address(match["bucket"], match["key"].strip("/"))
 
 
+def require_address(value: str) -> Address:
+    """The address that a text is.
+
+    Raises:
+        SetupError: it is not one, or names no bucket.
+    """
+    address = address_of(value)
+    if address is None:
+        raise SetupError(f"{value!r} is not an address on S3: write s3://bucket/folder.")
+    return address
+
+
 def relative_name(key: str, folder: Address) -> str:
     """The path of an object in the local copy of a folder.
 

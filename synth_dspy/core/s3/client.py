@@ -43,6 +43,11 @@ class Store:
     max_bytes: float = MAX_GB * 1e9
 
     @property
+    def kms_key(self) -> str | None:
+        """The key that encrypts what is written."""
+        return self.encryption.get("SSEKMSKeyId")
+
+    @property
     def endpoint(self) -> str:
         """The server's address, which is part of a local copy's identity."""
         return str(self.client.meta.endpoint_url)

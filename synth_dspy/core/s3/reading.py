@@ -28,7 +28,7 @@ from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.s3.address import Address, address_of, relative_name
 from synth_dspy.core.s3.client import Store, explained, open_store
 from synth_dspy.core.s3.runs import is_run, pull
-from synth_dspy.core.s3.transfer import ChangedError, Remote, download, refuse_too_much
+from synth_dspy.core.s3.transfer import ChangedError, Remote, download, list_objects, refuse_too_much
 
 _DEPTH = 3
 """Folders above an address that may be the run that it is in, as in `<run>/programs/<arm>`."""
@@ -163,12 +163,9 @@ def _listed(address: Address, store: Store) -> dict[str, Remote]:
             if each["Key"] == address.key:
                 return {"": Remote(each["Key"], each["Size"], each["ETag"])}
     objects: dict[str, Remote] = {}
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=address.inside, **store.payer)
-    for page in pages:
-        for each in page.get("Contents", ()):
-            if each["Key"].endswith("/"):  # a console's marker of an empty folder
-                continue
-            objects[relative_name(each["Key"], address)] = Remote(each["Key"], each["Size"], each["ETag"])
+    for remote in list_objects(store, address):
+        if not remote.key.endswith("/"):  # a console's marker of an empty folder
+            objects[relative_name(remote.key, address)] = remote
         if len(objects) > MOST_OBJECTS:
             raise SetupError(f"{address} holds more than {MOST_OBJECTS:,} objects: name a folder with fewer.")
     for name in objects:

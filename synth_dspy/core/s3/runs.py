@@ -29,7 +29,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import remove, sha256_of, write_whole
 from synth_dspy.core.s3.address import Address, relative_name
 from synth_dspy.core.s3.client import Store, explained
-from synth_dspy.core.s3.transfer import Remote, download, refuse_too_much, upload
+from synth_dspy.core.s3.transfer import Remote, download, list_objects, refuse_too_much, upload
 
 MANIFEST = "manifest.json"
 OBJECTS = "objects"
@@ -159,13 +159,11 @@ class RunCopy:
     def remove_leftovers(self) -> None:
         """Remove the objects of uploads that a killed process did not finish."""
         used = {each.sha256 for each in self.manifest.files.values()} if self.manifest else set()
-        inside = (self.address / OBJECTS).inside
+        folder = self.address / OBJECTS
         with suppress(SetupError), explained(self.address, "clean up"):
-            pages = self.store.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.address.bucket, Prefix=inside, **self.store.payer):
-                for each in page.get("Contents", ()):
-                    if each["Key"].removeprefix(inside) not in used:
-                        self._delete(Address(self.address.bucket, each["Key"]))
+            for each in list_objects(self.store, folder):
+                if each.key.removeprefix(folder.inside) not in used:
+                    self._delete(Address(folder.bucket, each.key))
 
     def _replace(self, manifest: Manifest) -> None:
         from botocore.exceptions import ClientError

@@ -38,6 +38,19 @@ class ChangedError(Exception):
         self.name = name
 
 
+def list_objects(store: Store, folder: Address) -> Iterator[Remote]:
+    """The objects in a folder, in the order of their keys.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: a request failed.
+        botocore.exceptions.ClientError: S3 refused a request.
+    """
+    pages = store.client.get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=folder.bucket, Prefix=folder.inside, **store.payer):
+        for each in page.get("Contents", ()):
+            yield Remote(each["Key"], each["Size"], each["ETag"])
+
+
 def refuse_too_much(address: Address, objects: Iterable[Remote], folder: Path, store: Store) -> None:
     """Refuse to fetch more than is allowed, or than the disk holds.
 

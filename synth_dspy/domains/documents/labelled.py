@@ -33,6 +33,9 @@ from synth_dspy.synthesis.text import tokens
 
 _SHOWN: Final = 120
 """Characters of a document that a message quotes."""
+_NO_ANSWER: Final = (
+    "{place}: has neither 'answer' nor 'references'; add one of them (references: [] where the document does not say)."
+)
 _ALIKE: Final = {"'": "['’‘]", "’": "['’‘]", '"': '["“”]', "“": '["“”]', "”": '["“”]', "-": "[-–—]", "–": "[-–—]"}
 
 
@@ -54,6 +57,17 @@ def read_labels(path: Path, documents: Sequence[Document], abstain: str = "") ->
     labels = Labels(documents, abstain)
     rows = placed_rows(path, {"question": FILLED}, optional=labels.checks, unique="id")
     return [labels.complete(row, place) for place, row in rows]
+
+
+def check_labels(path: Path) -> None:
+    """Refuse a file that cannot be labelled questions, before the documents are read, which may take minutes.
+
+    Raises:
+        SetupError: as `read_labels`, except for what depends on the documents.
+    """
+    for place, row in placed_rows(path, {"question": FILLED}, unique="id"):
+        if row.get("references", row.get("answer")) is None:
+            raise SetupError(_NO_ANSWER.format(place=place))
 
 
 class Labels:
@@ -122,10 +136,7 @@ class Labels:
     def _references(self, row: Mapping[str, Any], place: str) -> list[str]:
         answers = row.get("references", row.get("answer"))
         if answers is None:
-            raise SetupError(
-                f"{place}: has neither 'answer' nor 'references'; add one of them (references: [] where the document "
-                "does not say)."
-            )
+            raise SetupError(_NO_ANSWER.format(place=place))
         given = [one for one in _texts(answers) if one.strip()]
         return [one for one in given if not (self._silent and normalize_answer(one) == self._silent)]
 
@@ -180,6 +191,12 @@ def find_span(text: str, wording: str, question: str = "") -> str | None:
 
     best = max(matches, key=shared)
     return excerpt(text, *best.span())
+
+
+def holds(text: str, answers: Collection[str], abstain: str = "") -> bool:
+    """Whether a text holds one of the accepted answers, or none of them has to be there: yes, no, or no answer."""
+    said = [answer for answer in answers if normalize_answer(answer) != normalize_answer(abstain)]
+    return answer_type(said) != "answer" or any(find_span(text, answer) is not None for answer in said)
 
 
 def nearest(text: str, wording: str) -> str:

@@ -24,7 +24,7 @@ from synth_dspy.core.protocols import Filter
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import one_line
 from synth_dspy.domains.documents.documents import PROPOSALS
-from synth_dspy.domains.documents.labelled import Labels
+from synth_dspy.domains.documents.labelled import Labels, holds, nearest
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 
 if TYPE_CHECKING:
@@ -110,10 +110,12 @@ class ProposedQuestions:
     Args:
         path: the file.
         rows: its lines.
+        places: where each stands, for messages.
     """
 
-    def __init__(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, path: Path, rows: Sequence[dict[str, Any]], places: Sequence[str] = ()) -> None:
         self.path = path
+        self._places = {row["id"]: place for row, place in zip(rows, places, strict=False)}
         self.rows = list(rows)
         self._read = _content(path)
 
@@ -130,7 +132,8 @@ class ProposedQuestions:
                 f"{path.parent} proposes some."
             )
         placed = placed_rows(path, _FIELDS, optional=_OPTIONAL, unique="id")
-        return cls(path, [{**row, "id": str(row.get("id") or _id(row))} for _, row in placed])
+        rows = [{**row, "id": str(row.get("id") or _id(row))} for _, row in placed]
+        return cls(path, rows, [place for place, _ in placed])
 
     @classmethod
     def of(cls, path: Path, examples: Sequence[dspy.Example], teacher: str) -> ProposedQuestions:
@@ -258,6 +261,19 @@ class ProposedQuestions:
             if row["status"] in statuses and row.get("document") in known
         ]
 
+    def not_held(self, documents: Sequence[Document], abstain: str) -> list[str]:
+        """Sentences about reviewed answers that their documents do not hold, word for word, with the nearest there."""
+        texts = {document.id: document.text for document in documents}
+        sentences = []
+        for row in self.rows:
+            text, answers = texts.get(str(row.get("document"))), _answers(row)
+            if row["status"] in REVIEWED and text is not None and not holds(text, answers, abstain):
+                near = nearest(text, answers[0])
+                hint = f"the nearest there is {near!r}" if near else "nothing there is like it"
+                place = self._places.get(row["id"], f"{self.path}, question {row['id']}")
+                sentences.append(f"{place}: the answer {answers[0]!r} is not in {row['document']!r}; {hint}.")
+        return sentences
+
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, one row a question."""
         import pandas  # type: ignore[import-untyped]
@@ -269,6 +285,10 @@ class ProposedQuestions:
         counted = ", ".join(f"{self.counts[status]} {status}" for status in STATUSES)
         table = self.to_pandas().drop(columns="id").to_html(border=0)
         return f"<p>{html.escape(str(self.path))}: {counted}</p>{table}"
+
+
+def _answers(row: Mapping[str, Any]) -> list[str]:
+    return [text for text in row.get("references") or [row.get("answer") or ""] if text.strip()]
 
 
 def _id(row: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from synth_dspy.domains.documents.chunks import Chunk, chunk_document
 from synth_dspy.domains.documents.contract_synthesis import DOCUMENTS
 from synth_dspy.domains.documents.cuad import read_cuad
 from synth_dspy.domains.documents.documents import read_folder
-from synth_dspy.domains.documents.labelled import read_labels
+from synth_dspy.domains.documents.labelled import check_labels, read_labels
 from synth_dspy.domains.documents.proposals import proposals_file
 from synth_dspy.domains.documents.reader_process import Limits
 from synth_dspy.domains.documents.synthesis import DocumentSynthesis
@@ -63,13 +63,14 @@ class Documents:
         """
         if self.max_mib < 1:
             raise SetupError(f"--task.max-mib is {self.max_mib}, and no document is that small: make it 1 or more.")
+        path = None
+        if self.labelled is not None:
+            path = Path(self.folder).expanduser().resolve().parent / Path(self.labelled).expanduser()
+            check_labels(path)
         every, skipped = read_folder(Path(self.folder).expanduser(), Limits(file_bytes=self.max_mib * 2**20))
         documents = _limited(every, limit)
         chunks = _chunks(documents)
-        labelled: list[dspy.Example] = []
-        if self.labelled is not None:
-            path = Path(self.folder).expanduser().resolve().parent / Path(self.labelled).expanduser()
-            labelled = self._examples(path, every, chunks)
+        labelled = [] if path is None else self._examples(path, every, chunks)
         return Knowledge(
             items=_items(chunks),
             labelled=labelled,
@@ -84,6 +85,7 @@ class Documents:
         Raises:
             SetupError: a line is not as it should be, or is about a document that is not read; names line and field.
         """
+        check_labels(path)
         documents = self.read(limit).documents
         return self._examples(path, documents, _chunks(documents))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import dspy
 
-from synth_dspy.core.config import METHODS
+from synth_dspy.core.config import FROM_ANSWERS
 from synth_dspy.core.errors import ArmError, SetupError, message_of
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import write_whole
@@ -56,15 +56,15 @@ class Curve:
         """Why points are missing, in sentences."""
 
     def run(
-        self, sizes: Sequence[int] = SIZES, methods: Sequence[str] = METHODS, seeds: Sequence[int] = (0,)
+        self, sizes: Sequence[int] = SIZES, methods: Sequence[str] = FROM_ANSWERS, seeds: Sequence[int] = (0,)
     ) -> list[Point]:
         """Make the points that are not there yet.
 
         Raises:
             SetupError: there are fewer records than the smallest size, or a method does not exist.
         """
-        if unknown := sorted(set(methods) - set(METHODS)):
-            raise SetupError(f"--methods names {unknown[0]}; the training methods are {', '.join(METHODS)}.")
+        if unknown := sorted(set(methods) - set(FROM_ANSWERS)):
+            raise SetupError(f"--methods names {unknown[0]}; the training methods are {', '.join(FROM_ANSWERS)}.")
         rehearsal = self.rehearsal
         rehearsal.launch()
         rehearsal.world.write(LABELLED)
@@ -126,6 +126,8 @@ class Curve:
             if not rows:
                 raise ArmError("its records have nothing that this method learns from.")
             options = {**RECIPES[method].cpu, "minutes": config.training.minutes, "seed": seed}
+            if method == "grpo":
+                options["reward"] = "synth_dspy.evaluation.metrics:reward_f1"
             program = train(program, method, rows, counts={"rows": len(rows)}, **options)  # type: ignore[arg-type]
         seconds = time.monotonic() - began
         name = f"{method}-{len(records)}-{seed}" if method else "base"

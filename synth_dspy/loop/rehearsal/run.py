@@ -70,6 +70,7 @@ def rehearse(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = processes or cores
     work = [(name, seed) for name in (*events, *challengers) for seed in range(first, first + seeds)]
+    progress(0, len(work))
     one = partial(_one, setting=setting, gate=gate)
     results: list[Outcome | Decided] = []
     before = {name: os.environ.get(name) for name in THREADS}

@@ -28,6 +28,8 @@ from synth_dspy.core.aws_record import Made, record
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.s3.address import require_address
+from synth_dspy.core.s3.objects import addresses_in, read_lines, write_text
 from synth_dspy.core.usage import ModelCall
 from synth_dspy.models.bedrock.calls import model_id
 from synth_dspy.models.bedrock.converse import from_converse, structure_of, to_converse
@@ -103,7 +105,7 @@ class BatchEngine:
         poll_s: float = 30.0,
         minimum: int = MINIMUM,
     ) -> None:
-        aws.split_s3(s3)
+        require_address(s3)
         self.engine, self.s3, self.role = engine, s3.rstrip("/"), role
         self.quiet_s, self.poll_s, self.minimum = quiet_s, poll_s, minimum
         self.supports_function_calling = engine.supports_function_calling
@@ -197,7 +199,7 @@ class BatchEngine:
         ]
         record(job.run, Made("s3", f"{job.place}/", aws.region_of(self._control)))
         text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
-        aws.put_text(f"{job.place}/input.jsonl", text)
+        write_text(f"{job.place}/input.jsonl", text)
 
     def _adopt(self, ledger: Ledger) -> None:
         """Wait for the jobs of an earlier process. The lock is held."""
@@ -278,9 +280,9 @@ class BatchEngine:
             return str(self._control.create_model_invocation_job(**request)["jobArn"])
 
     def _rows(self, output: str) -> Iterator[dict[str, Any]]:
-        for uri in aws.list_s3(output):
+        for uri in addresses_in(output):
             if uri.endswith(".jsonl.out"):
-                for line in aws.read_lines(uri):
+                for line in read_lines(uri):
                     with suppress(ValueError):
                         yield json.loads(line)
 

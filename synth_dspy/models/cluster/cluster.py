@@ -18,10 +18,12 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from dspy import lm15
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall
 from synth_dspy.core.versions import versions
 from synth_dspy.models.cluster.connecting import LOCAL, address_of, connect, import_ray, line_of, new_folder
@@ -30,6 +32,8 @@ DEATHS = 3
 """After so many deaths of workers, one after the other, a call or a worker is not tried again."""
 START_S = 180.0
 """How long workers may take to start: Python and the libraries are imported, perhaps from a slow disk."""
+FINISH_S = 10.0
+"""How long a run that stops waits for answers that are under way."""
 _WORKERS_HERE = 2
 _SAME = ("synth_dspy", "dspy", "openvino-genai")
 """Packages that determine the answers or the protocol between driver and worker."""
@@ -70,6 +74,8 @@ class Cluster:
         self._failures = 0
         self._last_failure = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._closing: WeakKeyDictionary[Ledger, bool] = WeakKeyDictionary()
         try:
             connect(place, workers or _WORKERS_HERE, self._folder)
             self.size = workers or (_WORKERS_HERE if self._folder else len(self.machines()))
@@ -87,9 +93,34 @@ class Cluster:
         """`run` for callers that do not wait. What has begun is finished even if its caller gives up."""
 
         async def finish() -> Result:
-            return await asyncio.shield(asyncio.ensure_future(coroutine))
+            task = asyncio.ensure_future(coroutine)
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+            return await asyncio.shield(task)
 
         return asyncio.run_coroutine_threadsafe(finish(), self._loop)
+
+    def finish_before_close(self, ledger: Ledger) -> None:
+        """Wait, before a ledger is closed, for answers that are under way: a stopped run need not ask them again.
+
+        Raises:
+            SetupError: it is being closed; a thread of the stopped run asks for more.
+        """
+        if ledger not in self._closing:
+            self._closing[ledger] = False
+            ledger.on_close(lambda: self._finish_calls(ledger))
+        if self._closing[ledger]:
+            raise SetupError("The run is being stopped, so this call is not made.")
+
+    def _finish_calls(self, ledger: Ledger) -> None:
+        async def wait() -> None:
+            if self._calls:
+                await asyncio.wait(self._calls, timeout=FINISH_S)
+
+        self._closing[ledger] = True
+        if self._thread.is_alive():
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C: these answers are lost
+                self.run(wait())
 
     async def answer(
         self, spec: str, keys: Mapping[str, str], weights: str | None, request: lm15.Request, call: ModelCall

@@ -60,6 +60,8 @@ class ClusterEngine:
                 ledger.record(answered)
             return answered
 
+        if ledger is not None:
+            self.cluster.finish_before_close(ledger)
         return self.cluster.submit(answer())
 
     def check(self, model: str) -> None:

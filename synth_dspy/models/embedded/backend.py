@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
+from synth_dspy.core.waiting import import_torch
 from synth_dspy.models.embedded.generation import Sampling, ServerSettings
 from synth_dspy.models.weights.trained import ADAPTER_CONFIG
 
@@ -185,6 +186,4 @@ def _engine(model: Path) -> tuple[Engine, str]:
 
 @cache
 def _gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
+    return bool(import_torch().cuda.is_available())

@@ -12,8 +12,10 @@ MERGED = "model.gguf"
 ADAPTER = "adapter"
 ADAPTER_CONFIG = "adapter_config.json"
 CONCATENATED = "served"
-TUNED = frozenset({MERGED, ADAPTER, CONCATENATED})
-"""What may be served of a training: the merged file, or the adapter, alone or with those before it in one."""
+WHOLE = "weights"
+"""The model folder of a training of all weights."""
+TUNED = frozenset({MERGED, ADAPTER, CONCATENATED, WHOLE})
+"""What may be served of a training: the merged file, all weights, or the adapter, alone or with those before it."""
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -303,7 +303,8 @@ def _postgres_rows(url: str, sql: str) -> Iterator[Mapping[str, Any]]:
     except ImportError as error:
         raise SetupError("Reading PostgreSQL needs its driver: pip install 'synth_dspy[postgres]'.") from error
     try:
-        with psycopg.connect(url) as connection:
+        # SQLAlchemy's form of the URL names the driver, which libpq does not know.
+        with psycopg.connect(re.sub(r"^(\w+)\+\w+://", r"\1://", url)) as connection:
             connection.read_only = True
             with connection.cursor("synth_dspy_apply") as cursor:  # named: rows come in batches
                 cursor.execute(sql.encode())

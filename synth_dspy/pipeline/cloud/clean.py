@@ -8,6 +8,7 @@ from pathlib import Path
 from synth_dspy.core import aws
 from synth_dspy.core.aws_record import FILE, Made, forget, is_own, recorded
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.s3.objects import addresses_in, remove_folder
 from synth_dspy.pipeline.cloud import sagemaker_removal
 from synth_dspy.pipeline.trust import Caller, untrusted
 
@@ -41,8 +42,8 @@ def clean(run: Path, say: Callable[[str], None], *, trust: bool = False) -> int:
 
 
 def _remove_objects(made: Made) -> str:
-    count = aws.delete_s3(made.name)
-    if left := aws.list_s3(made.name):
+    count = remove_folder(made.name)
+    if left := addresses_in(made.name):
         raise SetupError(f"{left[0]} is still there after its removal: something else writes into {made.name}.")
     return f"{count} objects removed"
 

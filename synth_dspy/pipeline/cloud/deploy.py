@@ -20,6 +20,8 @@ from synth_dspy.core import aws, signing
 from synth_dspy.core.aws_record import Made, record
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import write_whole
+from synth_dspy.core.s3.address import require_address
+from synth_dspy.core.s3.objects import addresses_in, upload_file
 from synth_dspy.domains.documents.steps import is_capable
 from synth_dspy.pipeline.cloud.weights import digest, export_weights
 from synth_dspy.pipeline.resources import EMBEDDED_OPTIONS
@@ -81,7 +83,7 @@ def deploy(program: Path, backend: Backend, s3: str, say: Say) -> Path:
     Raises:
         SetupError: it has no weights, they cannot be served there, or AWS refuses something.
     """
-    aws.split_s3(s3)
+    require_address(s3)
     saved = read_saved(program, Caller(), roles=("student", "embedder"))
     region = aws.region_of(aws.client(backend.service))
     with tempfile.TemporaryDirectory(prefix="deploy-") as scratch:
@@ -94,11 +96,11 @@ def deploy(program: Path, backend: Backend, s3: str, say: Say) -> Path:
         name = f"{_plain(saved.about['task'], saved.arm)}-{digest(folder)}"
         uri = f"{s3.rstrip('/')}/{saved.run.name}/weights/{name}/"
         record(saved.run, Made("s3", uri, region))
-        present = set(aws.list_s3(uri))
+        present = set(addresses_in(uri))
         for path in sorted(folder.iterdir(), key=lambda each: each.name == "config.json"):  # last: it says all is there
             if f"{uri}{path.name}" not in present:
                 say(f"{path.name} ({path.stat().st_size / 1e6:.0f} MB) to {uri}")
-                aws.upload(path, f"{uri}{path.name}")
+                upload_file(path, f"{uri}{path.name}")
     model = backend.serve(Upload(name, uri, str(stated[0]), saved.run), say)
     return plug_back(saved, model, f"{saved.arm}-{backend.name}")
 

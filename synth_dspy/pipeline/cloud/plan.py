@@ -12,6 +12,8 @@ from typing import Any
 
 from synth_dspy.core import aws
 from synth_dspy.core.config import CompileConfig
+from synth_dspy.core.s3.address import require_address
+from synth_dspy.core.s3.client import open_store
 from synth_dspy.models.bedrock.calls import PREFIX, model_id
 from synth_dspy.models.prices import list_price, model_facts
 
@@ -145,14 +147,18 @@ def allow(actions: Sequence[str], resources: Sequence[str], condition: Mapping[s
 
 def on_s3(uri: str, *, writes: bool = False) -> list[Statement]:
     """Statements on a folder of S3: to read it, or also to write and remove there."""
-    bucket, prefix = aws.split_s3(uri)
+    folder = require_address(uri)
     partition, _ = _where()
-    inside = f"{prefix}/*" if prefix else "*"
+    inside = f"{folder.inside}*"
     actions = ["s3:GetObject", *(["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"] if writes else [])]
-    return [
-        allow(["s3:ListBucket"], [f"arn:{partition}:s3:::{bucket}"], {"StringLike": {"s3:prefix": [inside]}}),
-        allow(actions, [f"arn:{partition}:s3:::{bucket}/{inside}"]),
+    statements = [
+        allow(["s3:ListBucket"], [f"arn:{partition}:s3:::{folder.bucket}"], {"StringLike": {"s3:prefix": [inside]}}),
+        allow(actions, [f"arn:{partition}:s3:::{folder.bucket}/{inside}"]),
     ]
+    if (key := open_store().kms_key) is not None:  # a policy names keys by their ARN only
+        uses = ["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])]
+        statements.append(allow(uses, [key if key.startswith("arn:") else "*"]))
+    return statements
 
 
 def pass_role(role: str, service: str) -> Statement:

@@ -10,11 +10,10 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.weights.cache import publish
-from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.training.base import base_folder, load_base
+from synth_dspy.training.full import model_of
 from synth_dspy.training.provider import PREFIX
-from synth_dspy.training.spec import ADAPTER, read_spec
 
 FILES = ("tokenizer.json", "tokenizer.model", "special_tokens_map.json", "generation_config.json")
 
@@ -54,8 +53,8 @@ def export_weights(saved: Saved, target: Path) -> Path:
 
 def _export_adapter(training: Path, target: Path) -> Path:
     """Merge the adapters of a training whose model vLLM serves unmerged."""
-    spec = read_spec(training / SPEC)
-    model, tokenizer = load_base(spec.model, precision="bf16", adapters=[*spec.adapters, training / ADAPTER])
+    base, adapters = model_of(training)
+    model, tokenizer = load_base(base, precision="bf16", adapters=adapters)
     with publish(target) as part:
         part.mkdir(parents=True)
         model.save_pretrained(part)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from synth_dspy.training.optimizer import Method
 from synth_dspy.training.recipes.preferences import AfterSft
-from synth_dspy.training.rows import Rows, kto_rows, need_both_labels
+from synth_dspy.training.rows import ACCEPT, Rows, kto_rows, need_both_labels
 from synth_dspy.training.traces import Trace
 
 
@@ -19,12 +19,11 @@ from synth_dspy.training.traces import Trace
 class LoraKto(AfterSft):
     """LoRA Kahneman-Tversky optimisation on single answers labelled right or wrong, after SFT."""
 
-    most: int = 64
-
     method: ClassVar[Method] = "kto"
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
-        return kto_rows(traces, most=self.bounded(self.most))
+        # A judge has a threshold of its own, from which an answer is right.
+        return kto_rows(traces, accept=getattr(self.resources.judge, "threshold", ACCEPT), most=self.limit())
 
     def check(self, rows: Sequence[Mapping[str, Any]]) -> None:
         need_both_labels(rows)

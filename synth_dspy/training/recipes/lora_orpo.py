@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from synth_dspy.training.optimizer import Method, Settings
+from synth_dspy.training.optimizer import Method
 from synth_dspy.training.recipes.preferences import AfterSft
 
 
@@ -17,4 +17,3 @@ class LoraOrpo(AfterSft):
     """LoRA odds-ratio preference optimisation on the same pairs, after SFT."""
 
     method: ClassVar[Method] = "orpo"
-    cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-4}

@@ -18,6 +18,7 @@ import dspy
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.training.optimizer import Configured, Settings, WeightOptimizer, bare
+from synth_dspy.training.recipes.together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Short:
         optimizer: the recipe of a run.
     """
 
-    optimizer: WeightOptimizer
+    optimizer: WeightOptimizer | Together
 
     @property
     def name(self) -> str:
@@ -38,7 +39,7 @@ class Short:
     @property
     def description(self) -> str:
         """Its description in the report."""
-        return f"{(type(self.optimizer).__doc__ or '').splitlines()[0]} Rules are left out of the prompt."
+        return f"{self.optimizer.description} Rules are left out of the prompt."
 
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
@@ -57,7 +58,9 @@ class WithoutRules(Configured):
         return Short(super().__call__(resources, metric))
 
 
-def without_rules(recipe: type[WeightOptimizer], settings: Mapping[str, Settings] | None = None) -> WithoutRules:
+def without_rules(
+    recipe: type[WeightOptimizer] | type[Together], settings: Mapping[str, Settings] | None = None
+) -> WithoutRules:
     """The recipe for a program without its rules.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth_dspy.core import aws
+from synth_dspy.core.s3.objects import addresses_in, upload_file
 from synth_dspy.models.weights.registry import resolve
 from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.training.sagemaker.contract import ADAPTERS, CODE, MODEL, ROWS, TRAINING, WORKSPACE
@@ -78,10 +78,10 @@ def send_inputs(folder: Path, spec: TrainSpec, place: Place) -> dict[str, str]:
         wheel = build_wheel(Path(scratch))
         channels[CODE] = f"{place.home}/code/{_digest(wheel)}/"
         files[f"{channels[CODE]}{wheel.name}"] = wheel
-        present = {uri for channel in channels.values() for uri in aws.list_s3(channel)}
+        present = {uri for channel in channels.values() for uri in addresses_in(channel)}
         for uri, path in files.items():
             if uri not in present:
-                aws.upload(path, uri)
+                upload_file(path, uri)
     return channels
 
 

@@ -23,9 +23,12 @@ from synth_dspy.core.aws_record import Made, record
 from synth_dspy.core.config import SageMaker
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io.files import write_whole
-from synth_dspy.core.sagemaker import hourly_price
+from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.s3.address import require_address
+from synth_dspy.core.s3.objects import addresses_in, download_file
 from synth_dspy.models.weights.trained import RESULT, SPEC, read_result
 from synth_dspy.training.job import Cancelled, Progress, require_success
+from synth_dspy.training.sagemaker.cost import Costs
 from synth_dspy.training.sagemaker.inputs import Place, send_inputs
 from synth_dspy.training.sagemaker.logs import JobLog, progress_of
 from synth_dspy.training.sagemaker.request import training_job
@@ -53,7 +56,11 @@ class SageMakerJobs:
         role: ARN of the role that jobs take.
         run: the run's folder.
         say: receives lines for the user.
-        poll_s: seconds between two looks at a job.
+        ledger: the run's, which keeps what jobs have cost; its budget limits what they may cost.
+        poll_s: seconds between two looks at a job; the first ones are closer, so that what fails at once is soon seen.
+
+    Raises:
+        SetupError: the address is none, or the budget is limited and the price of the machine is not known.
     """
 
     def __init__(
@@ -64,10 +71,12 @@ class SageMakerJobs:
         run: Path,
         say: Callable[[str], None] = log.info,
         *,
+        ledger: Ledger | None = None,
         poll_s: float = 15.0,
     ) -> None:
-        aws.split_s3(s3)
+        require_address(s3)
         self.settings, self.role, self.run, self.say, self.poll_s = settings, role, run, say, poll_s
+        self.costs = Costs(settings, ledger)
         self.home = f"{s3.rstrip('/')}/{run.name}/sagemaker"
 
     def __call__(self, folder: Path) -> SageMakerTraining:
@@ -84,6 +93,7 @@ class SageMakerTraining:
         self._place = Place(jobs.home, folder.name)
         self._client = aws.client("sagemaker")
         self._cancelled = threading.Event()
+        self._looks = 0
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
         """Train, unless the folder has a result; a job that is under way is waited for.
@@ -101,12 +111,15 @@ class SageMakerTraining:
         spec = read_spec(self.folder / SPEC)
         with aws.explained(f"The training job of {self.folder.name}"):
             name, state = self._adopted()
-            if state is None:
-                name, state = self._create(name, spec)
-            state = self._follow(name, state, progress)
-        self._say_cost(name, state)
+            with self._jobs.costs.affordable(state) as seconds:
+                if state is None:
+                    name, state = self._create(name, spec, seconds)
+                state = self._follow(name, state, progress)
+                self._count_cost(name, state)
         self._note().unlink(missing_ok=True)
         if state["TrainingJobStatus"] != "Completed":
+            if self._jobs.costs.ended_by_budget(state):  # spot may have cost less than was held
+                return self.run(progress)
             raise ArmError(explain_end(name, state))
         return self._fetch(name, state, spec)
 
@@ -147,18 +160,19 @@ class SageMakerTraining:
             if state["TrainingJobStatus"] not in ("Stopping", "Stopped", "Deleting"):
                 self._jobs.say(f"waiting for the training job {name}, which was made before")
                 return name, state
-            self._wait_until_stopped(name, state)
+            self._count_cost(name, self._wait_until_stopped(name, state))
         return f"synth-dspy-{self.folder.name[:32]}-{uuid.uuid4().hex[:8]}", None
 
-    def _wait_until_stopped(self, name: str, state: dict[str, Any] | None) -> None:
-        """Wait for the last checkpoint of a job that is being stopped."""
-        while state is not None and state["TrainingJobStatus"] == "Stopping":
-            self._pause(name)
-            state = self._describe(name)
+    def _wait_until_stopped(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the last checkpoint of a job that is being stopped; its last state."""
+        while state["TrainingJobStatus"] == "Stopping":
+            self._pause()
+            state = self._describe(name) or {"TrainingJobStatus": "Stopped"}
+        return state
 
-    def _create(self, name: str, spec: TrainSpec) -> tuple[str, dict[str, Any]]:
+    def _create(self, name: str, spec: TrainSpec, seconds: int) -> tuple[str, dict[str, Any]]:
         jobs = self._jobs
-        self._jobs.say(f"{self.folder.name}: {cost_before(jobs.settings, spec)}")
+        jobs.say(f"{self.folder.name}: {jobs.costs.before(spec, seconds)}")
         region = aws.region_of(self._client)
         record(jobs.run, Made("s3", f"{jobs.home}/", region))
         channels = send_inputs(self.folder, spec, self._place)
@@ -168,7 +182,7 @@ class SageMakerTraining:
         record(jobs.run, Made("sagemaker-training", name, region))
         request = training_job(
             name, jobs.settings, jobs.role, self._place, channels,
-            fingerprint=spec.fingerprint(), run=jobs.run, region=region,
+            seconds=seconds, fingerprint=spec.fingerprint(), run=jobs.run, region=region,
         )  # fmt: skip
         self._client.create_training_job(**request)
         jobs.say(f"training job {name}: waits for {jobs.settings.instance}")
@@ -185,7 +199,7 @@ class SageMakerTraining:
 
     def _follow(self, name: str, state: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
         """Pass on a job's progress until it has ended; its last state."""
-        lines, shown = JobLog(name), ""
+        lines, shown, self._looks = JobLog(name), "", 0
         while True:
             for line in lines.lines():
                 steps = progress_of(line)
@@ -198,31 +212,33 @@ class SageMakerTraining:
                 log.info("training job %s: %s", name, phase)
             if state["TrainingJobStatus"] in ENDED:
                 return state
-            self._pause(name)
+            self._pause()
             state = self._describe(name) or {"TrainingJobStatus": "Stopped", "SecondaryStatus": "Deleted"}
 
-    def _pause(self, name: str) -> None:
-        if self._cancelled.wait(self._jobs.poll_s):
+    def _pause(self) -> None:
+        self._looks += 1
+        if self._cancelled.wait(min(self._jobs.poll_s, self._looks)):
             raise Cancelled(f"The training {self.folder.name} was cancelled; start it again to resume.")
 
-    def _say_cost(self, name: str, state: Mapping[str, Any]) -> None:
-        text = cost_after(self._jobs.settings, state)
-        if text is not None:
-            self._jobs.say(f"training job {name}: {text}")
+    def _count_cost(self, name: str, state: Mapping[str, Any]) -> None:
+        """Tell what an ended job has cost, and keep it."""
+        if state.get("BillableTimeInSeconds"):
+            self._jobs.say(f"training job {name}: {self._jobs.costs.after(state)}")
+            self._jobs.costs.count(name, self.folder.name, state)
 
     def _fetch(self, name: str, state: Mapping[str, Any], spec: TrainSpec) -> dict[str, Any]:
         """Bring the finished training's folder here; its result last, which says that it is complete."""
         source = str(state["ModelArtifacts"]["S3ModelArtifacts"]).rstrip("/")
-        files = aws.list_s3(source)
+        files = addresses_in(source)
         for uri in sorted(files, key=lambda each: each.endswith(f"/{RESULT}")):
             inside = uri.removeprefix(f"{source}/")
             if Path(inside).is_absolute() or ".." in Path(inside).parts:
                 raise SetupError(f"{uri} leads out of the training's folder: something else writes into {source}.")
             if inside == RESULT:
                 # Not under its own name before it is known to be this spec's.
-                aws.download(uri, self.folder / f".{RESULT}")
+                download_file(uri, self.folder / f".{RESULT}")
             else:
-                aws.download(uri, self.folder / inside)
+                download_file(uri, self.folder / inside)
         received = self.folder / f".{RESULT}"
         if not received.is_file():
             raise ArmError(f"The training job {name} ended without a result in {source}; see its log in CloudWatch.")
@@ -244,25 +260,3 @@ def explain_end(name: str, state: Mapping[str, Any]) -> str:
         return f"The training job {name} failed: {match[1] if match else reason}"
     why = LIMITS.get(str(state.get("SecondaryStatus")), "not by this command")
     return f"The training job {name} was stopped ({why}); the same command goes on from its last checkpoint."
-
-
-def cost_before(settings: SageMaker, spec: TrainSpec) -> str:
-    """What a job may cost."""
-    price, source = hourly_price(settings.instance, settings.price)
-    what = f"a training job on {settings.instance}{' (spot)' if settings.spot else ''}"
-    minutes = "" if spec.minutes is None else f", {spec.minutes:g} minutes of training and the machine's start"
-    if price is None:
-        return f"{what}{minutes}; its price is not known here: set training.sagemaker.price"
-    most = f"at most ${price * settings.max_hours:.2f} ({settings.max_hours:g} hours at ${price:g}, {source})"
-    return f"{what}{minutes}; {most}{', less on spot' if settings.spot else ''}"
-
-
-def cost_after(settings: SageMaker, state: Mapping[str, Any]) -> str | None:
-    """What a job has cost, None if it was not billed. Billed seconds are at the on-demand price, also on spot."""
-    billed, trained = state.get("BillableTimeInSeconds"), state.get("TrainingTimeInSeconds")
-    if not billed:
-        return None
-    price, source = hourly_price(settings.instance, settings.price)
-    saved = f" of {trained} (spot saved {1 - billed / trained:.0%})" if trained and trained > billed else ""
-    cost = "at a price that is not known here" if price is None else f"about ${price * billed / 3600:.2f} ({source})"
-    return f"{billed} seconds billed{saved}, {cost}"

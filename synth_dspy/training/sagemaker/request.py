@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import SageMaker
+from synth_dspy.core.s3.client import open_store
 from synth_dspy.core.sagemaker import TRAINING_IMAGE, image_address
 from synth_dspy.training.sagemaker.contract import FINGERPRINT, NAME, STANDARD_ROOT
 from synth_dspy.training.sagemaker.inputs import Place
@@ -27,6 +28,7 @@ def training_job(
     place: Place,
     channels: Mapping[str, str],
     *,
+    seconds: int,
     fingerprint: str,
     run: Path,
     region: str,
@@ -39,14 +41,14 @@ def training_job(
         role: ARN of the role that the job takes.
         place: where the training's files lie.
         channels: the folder of each input channel.
+        seconds: how long it may run.
         fingerprint: of the spec.
         run: the run's folder.
         region: where the job runs.
     """
-    limit = round(3600 * settings.max_hours)
-    stopping = {"MaxRuntimeInSeconds": limit}
+    stopping = {"MaxRuntimeInSeconds": seconds}
     if settings.spot:
-        stopping["MaxWaitTimeInSeconds"] = limit + round(3600 * settings.wait_hours)
+        stopping["MaxWaitTimeInSeconds"] = seconds + round(3600 * settings.wait_hours)
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
@@ -77,6 +79,8 @@ def training_job(
         "EnableManagedSpotTraining": settings.spot,
         "Tags": [{"Key": "made-by", "Value": "synth-dspy"}, {"Key": "run", "Value": run.name}],
     }  # fmt: skip
+    if (key := open_store().kms_key) is not None:
+        request["OutputDataConfig"]["KmsKeyId"] = key
     if settings.subnets:
         request["VpcConfig"] = {"Subnets": [*settings.subnets], "SecurityGroupIds": [*settings.security_groups]}
     return request

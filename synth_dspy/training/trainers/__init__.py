@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_dspy.training.data import TokenRows, bins, fill_steps
 from synth_dspy.training.sequences import Group
-from synth_dspy.training.spec import TrainSpec
+from synth_dspy.training.spec import ONLINE, TrainSpec
 
 if TYPE_CHECKING:
     from synth_dspy.training.trainers.grpo import Reward
@@ -44,12 +44,12 @@ def build(
         dev: dev rows, for early stopping.
         folder: the folder for checkpoints and cached reference log-probabilities.
         bf16: whether to compute in bfloat16.
-        reward: the reward of a sampled reply, for grpo.
+        reward: the reward of a sampled reply, for grpo and rloo.
     """
-    if spec.method == "grpo":
+    if spec.method in ONLINE:
         assert reward is not None
-        return _grpo(spec, model, tokenizer, train, folder, bf16, reward)
-    if spec.method == "sft":
+        return _online(spec, model, tokenizer, train, folder, bf16, reward)
+    if spec.method in ("sft", "cpt"):
         from trl import SFTConfig as Config
 
         from synth_dspy.training.trainers.sft import Sft as Trainer
@@ -86,9 +86,12 @@ def build(
             store=folder / "reference.json",
             most=(spec.micro_tokens or spec.max_tokens) if spec.packing else 0,
         )
+    model.requires_grad_(spec.full)  # PEFT sets those of an adapter
     own = range(len(train.groups))
     batches = micro_batches(spec, train.groups)
-    extra: dict[str, Any] = {} if spec.method == "sft" else {"beta": spec.beta}
+    extra: dict[str, Any] = {} if spec.method in ("sft", "cpt") else {"beta": spec.beta}
+    if spec.full and spec.method == "dpo":
+        extra["precompute_ref_log_probs"] = True  # no second model: `reference` has them
     micro = 1
     if spec.method == "kto":
         micro, extra["train_sampling_strategy"] = 2, "sequential"
@@ -146,26 +149,28 @@ def reference_logps(
     return logps
 
 
-def _grpo(
+def _online(
     spec: TrainSpec, model: Any, tokenizer: Any, train: TokenRows, folder: Path, bf16: bool, reward: Reward
 ) -> Any:
     from datasets import Dataset
-    from trl import GRPOConfig
+    from trl import GRPOConfig, RLOOConfig
 
-    from synth_dspy.training.trainers.grpo import Grpo, scored_by
+    from synth_dspy.training.trainers.grpo import Grpo, Rloo, scored_by
+
+    trainer, config = (Grpo, GRPOConfig) if spec.method == "grpo" else (Rloo, RLOOConfig)
 
     rows = [
         {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)}
         for row in fill_steps(train.rows, spec.batch)
     ]
     steps = math.ceil(len(rows) / spec.batch * spec.epochs)
-    arguments = GRPOConfig(
+    arguments = config(
         **_arguments(spec, folder, bf16, spec.generations, spec.batch, steps, False),
         beta=spec.beta,
         num_generations=spec.generations,
         max_completion_length=spec.completion_tokens,
     )
-    return Grpo(
+    return trainer(
         model=model,
         reward_funcs=scored_by(reward),
         args=arguments,
@@ -181,7 +186,7 @@ def _arguments(
     """Training arguments common to all methods."""
     import torch
 
-    own: dict[str, Any] = {} if spec.method == "grpo" else {"max_length": None}
+    own: dict[str, Any] = {} if spec.method in ONLINE else {"max_length": None}
     return own | {
         "output_dir": str(folder),
         "per_device_train_batch_size": micro,
@@ -226,8 +231,11 @@ def _targets(spec: TrainSpec, model: Any) -> list[str] | str:
 
 
 def lora_config(spec: TrainSpec, model: Any) -> Any:
-    """PEFT's configuration of a spec's adapter."""
+    """PEFT's configuration of a spec's adapter; None to train all weights."""
     from peft import LoraConfig
+
+    if spec.full:
+        return None
 
     last = model.config.num_hidden_layers
     return LoraConfig(
@@ -236,6 +244,8 @@ def lora_config(spec: TrainSpec, model: Any) -> Any:
         lora_dropout=spec.lora.dropout,
         target_modules=_targets(spec, model),
         layers_to_transform=None if spec.lora.layers is None else list(range(max(0, last - spec.lora.layers), last)),
+        use_dora=spec.lora.dora,
+        use_rslora=spec.lora.rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )

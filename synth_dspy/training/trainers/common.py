@@ -54,14 +54,16 @@ class LeanTrainer(Trainer):
             last: Mapping[str, float] = next((entry for entry in reversed(state.log_history) if "tokens" in entry), {})
             self.tokens, self.seconds = int(last.get("tokens", 0)), float(last.get("seconds", 0.0))
         self._notes: dict[str, list[float]] = {}
+        self._dev_notes: dict[str, list[float]] = {}
         self._began = time.perf_counter()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the progress to every entry of the history, from which a resumed training continues."""
         if "loss" in logs:
-            logs |= {name: sum(values) / len(values) for name, values in self._notes.items()}
-            self._notes.clear()
+            logs |= _means(self._notes)
+        if "eval_loss" in logs:
+            logs |= {f"eval_{name}": value for name, value in _means(self._dev_notes).items()}
         logs["tokens"] = self.tokens
         logs["seconds"] = self.seconds + time.perf_counter() - self._began
         super().log(logs, start_time)
@@ -93,10 +95,10 @@ class LeanTrainer(Trainer):
         return losses.sum() / (sum(map(len, dataset["groups"])) / len(dataset))
 
     def _note(self, **values: float) -> None:
-        """Record training values, whose means go into the next entry of the history."""
-        if self.model.training:
-            for name, value in values.items():
-                self._notes.setdefault(name, []).append(value)
+        """Record values, whose means go into the next entry of the history: of the training, or of an evaluation."""
+        notes = self._notes if self.model.training else self._dev_notes
+        for name, value in values.items():
+            notes.setdefault(name, []).append(value)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         place = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -109,8 +111,9 @@ class LeanTrainer(Trainer):
         publish_checkpoint(staging / place.name, place)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # The adapter alone: no tokeniser, no pickled arguments.
-        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+        # The adapter or the weights alone: no tokeniser, no pickled arguments.
+        adapter = {"save_embedding_layers": False} if hasattr(self.model, "peft_config") else {}
+        self.model.save_pretrained(output_dir, **adapter)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -120,3 +123,10 @@ class LeanTrainer(Trainer):
 
     def _send_telemetry(self) -> None:
         """No telemetry."""
+
+
+def _means(notes: dict[str, list[float]]) -> dict[str, float]:
+    """The means of the values, which are then forgotten."""
+    means = {name: sum(values) / len(values) for name, values in notes.items()}
+    notes.clear()
+    return means

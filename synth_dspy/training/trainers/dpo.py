@@ -1,4 +1,4 @@
-"""Direct preference optimisation; the reference is the model without the adapter.
+"""Direct preference optimisation; the reference is the model before training.
 
 Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", arXiv:2305.18290.
 """
@@ -23,3 +23,6 @@ class Dpo(LeanTrainer, DPOTrainer):
         margins = chosen - rejected
         self._note(margin=margins.mean().item(), accuracy=(margins > 0).float().mean().item())
         return self._averaged(-functional.logsigmoid(margins))
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # they are in `reference`

@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from synth_dspy.training.checkpoints import read_best, save_best
+from synth_dspy.training.checkpoints import Best, read_best, save_best
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import TrainingError
+from synth_dspy.training.full import trained_weights
 
 
 class Watch(TrainerCallback):
@@ -57,12 +58,12 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **rest: Any) -> None:
         """After every evaluation on the dev rows."""
-        from peft import get_peft_model_state_dict
-
+        # By the loss, not by reward accuracy: with few pairs that is 1 long before the answers change.
         loss, step = metrics["eval_loss"], state.global_step
         best = read_best(self.folder)
-        if best is None or loss < best[0]:
-            weights = get_peft_model_state_dict(self.trainer.model, save_embedding_layers=False)
-            save_best(self.folder, weights, loss=loss, step=step)
-        elif self.patience and step - best[1] >= self.patience * args.eval_steps:
+        if best is None or loss < best.loss:
+            weights = trained_weights(self.trainer.model)
+            accuracy = next((entry.get("eval_accuracy") for entry in reversed(state.log_history)), None)
+            save_best(self.folder, weights, Best(loss, step, accuracy))
+        elif self.patience and step - best.step >= self.patience * args.eval_steps:
             control.should_training_stop = True

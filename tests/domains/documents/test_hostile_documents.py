@@ -146,7 +146,7 @@ def test_large_hostile_files_end(name: str, make: object, tmp_path: Path) -> Non
     assert callable(make)
     (tmp_path / name).write_bytes(make())
     (tmp_path / "zz.txt").write_text(SENTENCE)
-    documents, skipped = read_folder(tmp_path)
+    documents, skipped = read_folder(tmp_path, Limits(seconds=3))
     if name == "words.txt":
         assert [len(document.text) for document in documents] == [19_000_000, len(SENTENCE)]
     else:

@@ -10,7 +10,9 @@ import pytest
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Document
+from synth_dspy.domains.documents import source
 from synth_dspy.domains.documents.labelled import read_labels
+from synth_dspy.domains.documents.source import Documents
 
 LEASE = """# Lease
 
@@ -139,3 +141,16 @@ def test_other_failures_are_sentences(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(SetupError, match="is empty"):
         read_labels(tmp_path / "empty.jsonl", DOCUMENTS)
+
+
+def test_a_header_without_questions_is_refused_before_the_documents_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "read_folder", lambda *_: pytest.fail("the documents were read"))
+    labelled = tmp_path / "labelled.csv"
+    for header, sentence in (("questio,answer", "'question'"), ("question,anser", "neither 'answer' nor 'references'")):
+        labelled.write_text(f"{header}\nWhen?,now\n")
+        with pytest.raises(SetupError, match=sentence):
+            Documents(tmp_path, labelled).read()
+        with pytest.raises(SetupError, match=sentence):
+            Documents(tmp_path).read_labelled(labelled)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from synth_dspy.training.waiting import SETTINGS, set_wait_policy
+from synth_dspy.core.waiting import SETTINGS, set_wait_policy
 
 
 def _machine(proc: Path, *, others: float, parent: float = 0.0) -> dict[str, str]:
@@ -78,3 +80,22 @@ def test_the_systems_own_count_is_read() -> None:
     environment: dict[str, str] = {}
     set_wait_policy(environment, sleep=work)
     assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_the_environment_of_children_is_not_changed_by_importing_torch() -> None:
+    code = (
+        "import os, synth_dspy.core.waiting as waiting\n"
+        "waiting.busy = lambda *args: True\n"
+        "import_torch = waiting.import_torch\n"
+        "import sys, types\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'torch':\n"
+        "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "import_torch()\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["PASSIVE", "None"]
