@@ -123,8 +123,8 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
     reason = decision.reason
     by_people = any(pair.labelled_gain is not None for pair in pairs)
     if judging is not None and by_people:
-        evidence["people"], said = _correction(judging, pairs, decision, policy)
-        reason += said
+        evidence["people"], sentence = _correction(judging, pairs, decision, policy)
+        reason += sentence
     if uses:
         reason += f" {counted(uses, 'earlier cycle')} decided on some of these items, so the interval is wider."
     if len(pairs) < len(every):

@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 import production as workplace
 import pytest
+from finished_runs import row
 from production import TEAMS, Production, production
 from served import Program, serving_from
+from test_loop import twice
 
 from synth_dspy.cli import blind
 from synth_dspy.cli import loop as cli
@@ -24,6 +26,7 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.evaluation.blind.review import Review
 from synth_dspy.loop.cycle import Cycle
 from synth_dspy.loop.gate import Pair, Policy, decide
+from synth_dspy.loop.judging import Judging, draw_pairs, read_judging
 
 ERRS = '''
 
@@ -97,7 +100,7 @@ def hidden(page: str, name: str) -> str:
 
 
 def undecided(task: Production, **plan: Any) -> Cycle:
-    cycle = task.loop(**plan).turn(by="person:ann")
+    cycle = twice(task.loop(**plan)).turn(by="person:ann")
     assert cycle is not None
     assert (cycle.state, cycle.memory["verdict"]) == ("compared", "undecided"), cycle.transitions[-1].reason
     return cycle
@@ -200,6 +203,55 @@ def test_a_loop_and_a_rater_killed_in_the_middle_lose_nothing(
     assert people["raters"] == ["ann", "bob"]
     assert 3 <= people["pairs"] <= 4
     assert "labelled items are too few to correct the judge" in " ".join(each.reason for each in after.transitions)
+
+
+def test_pairs_are_drawn_once_and_the_labelled_ones_are_a_random_part_of_all(tmp_path: Path) -> None:
+    names = [str(number) for number in range(60)]
+    pairs = [Pair(0.5, 0.75, name, item=name) for name in names]
+    answers = {
+        side: {
+            name: row(side, int(name), id=name, prediction="the same" if int(name) % 3 else f"{side} {name}")
+            for name in names
+        }
+        for side in ("champion", "challenger")
+    }
+
+    def draw(look: int, most: int) -> Judging | None:
+        return draw_pairs(tmp_path / "c1", look, pairs, answers, task="tickets", most=most, raters=1)  # type: ignore[arg-type]
+
+    def judge(drawn: Judging, most: int) -> set[str]:
+        review, seen = Review(drawn.folder, repeats=0), set[str]()
+        while len(seen) < most and (turn := review.turn("ann")) is not None:
+            place = [output.split()[0] for output in turn.outputs].index("challenger")
+            assert review.vote("ann", turn.token, place + 1)
+            seen.add(turn.outputs[place].split()[1])
+        return seen
+
+    first = draw(1, 30)
+    assert first is not None
+    assert first.shown + len(first.alike) == len(first.drawn) == 30
+    half = judge(first, first.shown // 2)
+    again = draw(1, 30)  # by a loop that was killed
+    assert again is not None
+    assert (again.drawn, again.done, again.complete) == (first.drawn, len(half), False)
+    labelled = [pair for pair in again.label(pairs) if pair.labelled_gain is not None]
+    assert {pair.item for pair in labelled} - again.alike == half
+    assert {pair.labelled_gain for pair in labelled if pair.item in half} == {1.0}
+    assert {pair.labelled_gain for pair in labelled if pair.item not in half} == {0.0}
+    assert len(labelled) == pytest.approx(30 * len(half) / first.shown, abs=1)  # of the same answers as large a share
+    judge(again, first.shown)
+    second = draw(2, 60)
+    assert second is not None
+    assert second.drawn[:30] == first.drawn
+    assert second.shown == 20 - first.shown  # what has been judged is not shown again
+    assert not second.begun
+    judge(second, second.shown)
+    last = read_judging(tmp_path / "c1", 2)
+    assert last is not None
+    assert last.complete
+    assert sum(pair.labelled_gain == 1 for pair in last.label(pairs)) == 20
+    assert sum(pair.labelled_gain == 0 for pair in last.label(pairs)) == 40
+    assert draw(3, 60) is None  # nothing is left to say
 
 
 def test_a_few_labels_in_a_slice_do_not_outvote_the_judge() -> None:
