@@ -255,6 +255,7 @@ def test_files_are_merged_and_the_last_vote_counts(
         ({"choice": 3}, "the choice is 3, but the sheets show 2 outputs"),
         ({"item": 99}, "there is no item '99' on the sheets"),
         ({"study": "study-0"}, "the vote is on other sheets"),
+        ({"choice": "both"}, "the choice is both, but the sheets ask which output is better"),
         ({"choice": "skip"}, "hold no choice"),
         ({"rater": " "}, "field 'rater' is"),
         ({"positions": [1, "x"]}, "make it a list of whole numbers"),

@@ -63,8 +63,9 @@ class PageConfig(ComparisonConfig):
     out: Path | None = None
     """Folder of the comparison and its votes; by default `blind` in the first run's folder. A comparison that is there
     already goes on; its folder may be named instead of the run's."""
-    raters: int = Field(default=2, ge=1)
-    """Votes that each item is to get, each by another rater."""
+    raters: int | None = Field(default=None, ge=1)
+    """Votes that each item is to get, each by another rater; by default two, and for the pairs of the loop as many as
+    it was told."""
     repeats: int | None = Field(default=None, ge=0)
     """Items that every rater gets a second time, without being told; by default one in ten."""
     host: str = "127.0.0.1"
@@ -198,7 +199,7 @@ def _comparison(config: PageConfig) -> Path:
 
 
 def _rate(args: list[str]) -> None:
-    from synth_dspy.evaluation.blind.sheets import read_sheet
+    from synth_dspy.evaluation.blind.sheets import RIGHT, read_sheet
     from synth_dspy.evaluation.blind.terminal import ask
     from synth_dspy.evaluation.blind.votes import VoteFile
 
@@ -213,6 +214,8 @@ def _rate(args: list[str]) -> None:
         print(f"{votes.rater} has voted on all {len(rows)} items: {config.votes}")
         return
     if config.judge is not None:
+        if rows[0].get("asks") == RIGHT:
+            raise SetupError("People judge these pairs, and correct the judge by it: name yourself with --rater.")
         failed = _judge(config, remaining, votes)
     else:
         failed = ask(remaining, votes, total=len(rows), read=input, console=_console())

@@ -36,7 +36,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.loop.cycle import Cycles
-from synth_dspy.loop.status import answer_cycle, latest_readings
+from synth_dspy.loop.status import PAGE, answer_cycle, judging_folder, latest_readings
 
 if TYPE_CHECKING:
     from synth_dspy.loop.turn import Loop
@@ -79,7 +79,12 @@ class LoopConfig(MoveConfig):
     share: float = Field(default=0.2, gt=0, le=1)
     """Share of the traffic that a challenger gets after the shadow."""
     patience_hours: float = Field(default=168.0, ge=0)
-    """Hours that each of these steps waits for traffic, and an undecided gate for labels."""
+    """Hours that each of these steps waits for traffic, and an undecided gate for people's verdicts or labels."""
+    raters: int = Field(default=1, ge=1)
+    """People who judge each pair of answers that an undecided gate asks about; the majority counts."""
+    verdicts: Literal["undecided", "always"] = "undecided"
+    """Whether people are asked to judge pairs of answers where the gate is undecided, or always: then nothing is
+    decided by the judge alone."""
     canaries: int | None = Field(default=None, ge=0)
     """Questions that the champion is asked again each day; by default 20 where its model is hosted, else none."""
     trust: bool = False
@@ -164,6 +169,8 @@ def _loop(args: list[str]) -> None:
         config.patience_hours,
         config.canaries,
         {"max_usd": config.max_usd, "max_minutes": config.max_minutes},
+        config.raters,
+        config.verdicts,
     )
     caller = Caller(config.trust, config.api_base, config.api_key_name, config.allow_http, flags=True)
     work = Work(find_workspace(), runs_of(config, config.task), registry, plan, caller, _say)
@@ -189,7 +196,7 @@ def _turn(loop: Loop, by: str | None, reason: str) -> None:
     elif cycle.state == "waiting":
         _say(f"{cycle.id} waits: {command(f'loop approve {task}')} or {command(f'loop reject {task}')}.")
     elif cycle.state == "compared":
-        _say(f"{cycle.id} waits for labels: {command(f'loop status {task}')} says how many.")
+        _say(f"{cycle.id} waits for people's verdicts or labels: {command(f'loop status {task}')} says where.")
     elif cycle.state != "closed":
         _say(f"{cycle.id} waits for traffic ({cycle.state}).")
 
@@ -231,6 +238,11 @@ def _status(args: list[str]) -> None:
             )
     if cycles[-1].state == "waiting":
         print(f"\nwaits for you: {command(f'loop approve {config.task}')} or {command(f'loop reject {config.task}')}")
+    if (folder := judging_folder(cycles[-1])) is not None:
+        from synth_dspy.loop.judging import progress
+
+        print(f"\nwaits for people's verdicts on answers, {progress(folder)}: {command(f'blind page {folder}')}")
+        print(f"(or the page {PAGE} of the service)")
 
 
 def _answer(args: list[str], *, approve: bool) -> None:

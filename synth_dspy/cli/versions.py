@@ -6,6 +6,7 @@ python -m synth_dspy.versions contract_qa v3      its run, data and seeds, its a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
@@ -86,6 +87,13 @@ def main(args: list[str]) -> None:
     print_aliases(registry)
 
 
+def _of_whom(feedback: Sequence[Feedback]) -> str:
+    raters = {each.rater for each in feedback if each.source == "person" and each.rater is not None}
+    by_ai = sum(each.source == "ai" for each in feedback)
+    more = f", {by_ai:,} of them by models" if by_ai else ""
+    return f"{counted(len(feedback), 'record')}{more}, {counted(len(raters), 'person', 'people')} by name"
+
+
 def _acceptance(registry: Registry) -> dict[str, Acceptance]:
     if not registry.store.count(Feedback, kind="acceptance"):
         return {}
@@ -104,6 +112,9 @@ def _print_lineage(registry: Registry, name: str) -> None:
         ("created", f"{version.created:%Y-%m-%d %H:%M:%S}Z"),
         ("program", version.program),
         ("weights", version.weights or "the student's own"),
+        *((f"rows: {name}", f"{count:,}") for name, count in lineage.rows.items()),
+        *([("documents", f"{len(lineage.documents):,}")] if lineage.documents else []),
+        *([("feedback", _of_whom(lineage.feedback))] if lineage.feedback else []),
         *((f"data: {name}", digest) for name, digest in version.data.items()),
         *((f"seed: {name}", str(seed)) for name, seed in version.seeds.items()),
         ("ancestors", ", ".join(each.id for each in lineage.ancestors) or "none"),

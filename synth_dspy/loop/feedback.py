@@ -31,7 +31,7 @@ from synth_dspy.core.io.jsonl import Check
 from synth_dspy.core.io.reading import parse_json, read_text
 from synth_dspy.core.run import jsonl_text
 from synth_dspy.loop.records import GRADER, Deletion, Feedback, Reading, Request, Version
-from synth_dspy.loop.registry import Registry
+from synth_dspy.loop.registry import Registry, learned_from
 from synth_dspy.loop.store import Store
 from synth_dspy.training.feedback import RATED, SIDES
 
@@ -239,15 +239,6 @@ def current_grader(store: Store) -> str | None:
     """The name of the grader that agrees with people enough to be used; None where the latest one does not."""
     readings = store.read(Reading, signal=GRADER, last=1)
     return str(readings[0].evidence["grader"]) if readings and not readings[0].alarm else None
-
-
-def learned_from(run: Path) -> frozenset[str]:
-    """The ids of the feedback that a run was trained on; empty where it had none."""
-    path = run / "datasets" / "feedback.jsonl"
-    if not path.is_file():
-        return frozenset()
-    rows = [parse_json(line) for line in read_text(path).split("\n") if line.strip()]
-    return frozenset(str(record) for row in rows for record in row.get("feedback") or ())
 
 
 def learned_deleted(registry: Registry, deletion: Deletion) -> list[Version]:

@@ -45,11 +45,13 @@ class Policy:
         margin: how much worse a cheaper challenger may be.
         slice_margin: how much worse a protected slice may be, by a one-sided 75 % bound, before more labels are asked
             for; a point estimate alone would let through what a few labels cannot show.
-        slice_items: a slice of fewer items is not protected: it cannot show anything.
+        slice_items: a slice of fewer items is not protected: it cannot show anything. With fewer labels in it, the
+            judge is taken at its word there.
         looks: how often one challenger may be looked at.
         labels: labelled items at the last look; at each one before, half as many as at the next. The numbers are fixed
             here because looking just when a difference seems large would find one in chance alone.
-        fewest_labels: with fewer labels, but some, nothing is decided: the judge cannot be corrected by them.
+        fewest_labels: with fewer labels, but some, nothing is decided, unless these are of all items: the judge cannot
+            be corrected by them.
     """
 
     margin: float = 0.02
@@ -187,12 +189,17 @@ def decide(
     by_slice = {
         name: [pair for pair in pairs if name in pair.slices] for name in sorted({s for p in pairs for s in p.slices})
     }
-    slices = {name: _difference(part, level) for name, part in by_slice.items() if len(part) >= policy.slice_items}
+    slices = {
+        name: _difference(part, level, policy.slice_items)
+        for name, part in by_slice.items()
+        if len(part) >= policy.slice_items
+    }
     if whole.mean is None or whole.low is None or whole.high is None or whole.n < 2:
         return Decision("undecided", "There are no items that both answered.", whole, slices)
     labelled = sum(pair.labelled_gain is not None for pair in pairs)
-    if 0 < labelled < policy.fewest_labels:
-        missing = policy.fewest_labels - labelled
+    fewest = min(policy.fewest_labels, len(pairs))
+    if 0 < labelled < fewest:
+        missing = fewest - labelled
         reason = f"{labelled} labelled items are too few to correct the judge: at least {missing} more are needed."
         return Decision("undecided", reason, whole, slices, missing)
     interval = f"{100 * level:.3g} % interval {100 * whole.low:+.1f} to {100 * whole.high:+.1f}"
@@ -234,10 +241,10 @@ def _normal(p: float) -> float:
     return float(norm.ppf(p))
 
 
-def _difference(pairs: Sequence[Pair], level: float) -> Estimate:
+def _difference(pairs: Sequence[Pair], level: float, fewest: int = 2) -> Estimate:
     gains, groups = [pair.gain for pair in pairs], [pair.group for pair in pairs]
     labelled = [(pair, gain) for pair in pairs if (gain := pair.labelled_gain) is not None]
-    if len(labelled) < 2:
+    if len(labelled) < fewest:
         return stats.estimate(gains, groups, bounds=(-1.0, 1.0), level=level)
     return prediction_powered_mean(
         [gain for _, gain in labelled],

@@ -1,33 +1,37 @@
-"""Compares a cycle's challenger with the champion, and looks at the gate, again where people have labelled more.
+"""Compares a cycle's challenger with the champion, and looks at the gate, again where people have said more.
 
-The numbers of items at the looks are fixed by the first one: each further look takes place at twice as many. An item
-that earlier cycles were decided on weighs less (`gate.freshest`).
+People may label more questions, or judge the pairs of answers that are there (`judging`). When a further look takes
+place is fixed by the one before it: at twice as many items, or when all drawn pairs have been judged. An item that
+earlier cycles were decided on weighs less (`gate.freshest`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import limit_access
+from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
 from synth_dspy.core.text import counted
 from synth_dspy.loop import comparison, watch
 from synth_dspy.loop.cycle import Cycle, Cycles, Outcome
-from synth_dspy.loop.gate import Pair, decide, freshest
+from synth_dspy.loop.gate import Decision, Pair, Policy, decide, freshest
+from synth_dspy.loop.judging import Judging, draw_pairs, read_judging
 from synth_dspy.loop.proposing import FILE
-from synth_dspy.loop.rows import LABELLED, propose_questions, write_labelled
+from synth_dspy.loop.rows import LABELLED, propose_questions, write_labelled, write_rows
+from synth_dspy.loop.status import JUDGING, PAGE
 from synth_dspy.loop.store import now
 from synth_dspy.loop.work import DOCUMENTS, Work, read_documents
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.saved_files import Saved
 
-PAIRS = "pairs.jsonl"
-"""In a cycle's folder."""
+PAIRS, ANSWERS = "pairs.jsonl", "answers.jsonl"
+"""In a cycle's folder: the scores, and the answers that have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +83,48 @@ def compare(work: Work, cycle: Cycle) -> Outcome:
 
 
 def look(work: Work, cycle: Cycle) -> Outcome | None:
-    """The gate. Undecided, it waits for as many items again, and looks once more."""
+    """The gate. Undecided, it waits for as many items again or for people's verdicts on pairs, and looks once more."""
     memory, policy = cycle.memory, work.plan.policy
     if memory["challenger"] is None:
         return Outcome("decided", "There is no challenger.", {"verdict": "reject"})
     looks = [each for each in cycle.transitions if each.before == each.after == "compared"]
-    cheaper = memory["cheaper"]
+    cheaper, folder = memory["cheaper"], work.cycle_folder(cycle)
+    judging = read_judging(folder, len(looks))
+    # Once people have begun to judge pairs, the rest of these is waited for, and not more items.
+    current = judging is not None and judging.look == len(looks) and judging.begun
     if looks:
         if (moved := watch.champion_moved(work, cycle)) is not None:
             return moved
         name = f"labelled-{len(looks) + 1}.jsonl"
-        write_labelled(work, work.cycle_folder(cycle), name)
+        write_labelled(work, folder, name)
         items = _items(work, cycle, name)
         missing = memory["items_wanted"] - len(items.all) - memory["crossed"]
-        if missing > 0:
-            if now() - looks[-1].at < timedelta(hours=work.plan.patience_h):
-                return None
+        waits = not judging.complete if judging is not None and current else missing > 0
+        if waits and now() - looks[-1].at < timedelta(hours=work.plan.patience_h):
+            return None
+        if waits and not current:
             reason = f"{counted(missing, 'item')} that the next look needs were not labelled. {looks[-1].reason}"
             return Outcome("decided", reason, {"verdict": "undecided"})
         _, cheaper, _ = _answer(work, cycle, items)
-    every = comparison.read_pairs(work.cycle_folder(cycle) / PAIRS)
+    whole = every = comparison.read_pairs(folder / PAIRS)
+    if judging is not None:
+        drawn_from = [pair for pair in whole if pair.item in judging.compared] if current else whole
+        every = judging.label(drawn_from)
     pairs, uses = freshest(every, _uses(work, cycle, every), policy)
     number = len(looks) + 1
     decision = decide(pairs, policy, cheaper=cheaper, look=number, uses=uses)
-    evidence = {"verdict": decision.verdict, "look": number, "uses": uses, "items": len(pairs), **decision.evidence()}
+    evidence: dict[str, Any] = {
+        "verdict": decision.verdict,
+        "look": number,
+        "uses": uses,
+        "items": len(pairs),
+        **decision.evidence(),
+    }
     reason = decision.reason
+    by_people = any(pair.labelled_gain is not None for pair in pairs)
+    if judging is not None and by_people:
+        evidence["people"], sentence = _correction(judging, pairs, decision, policy)
+        reason += sentence
     if uses:
         reason += f" {counted(uses, 'earlier cycle')} decided on some of these items, so the interval is wider."
     if len(pairs) < len(every):
@@ -113,23 +134,68 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
             f" {memory['champion']} has learned from all that is labelled: label questions that are new to it, or "
             "compile the champion with --splits.folds 1."
         )
-    if decision.verdict != "undecided" or number == policy.looks or not work.plan.patience_h or not _can_label(work):
+    if work.plan.verdicts == "always" and not by_people:
+        evidence["verdict"] = "undecided"
+        reason += " By the judge alone nothing is decided (--verdicts always)."
+    if evidence["verdict"] != "undecided" or number == policy.looks or not work.plan.patience_h:
         return Outcome("decided", reason, evidence)
-    wanted = max(2 * int(memory["items_wanted"] if looks else len(every)), policy.fewest_labels)
-    return _wait(work, cycle, reason, evidence, len(every), wanted)
+    drawn = _draw(work, folder, number, whole)
+    if drawn is None and not _can_label(work):
+        return Outcome("decided", reason, evidence)
+    wanted = max(2 * int(memory["items_wanted"] if looks else len(whole)), policy.fewest_labels)
+    evidence |= {"items_wanted": wanted, JUDGING: None if drawn is None else str(drawn.folder.resolve())}
+    ways = _ways(work, cycle, drawn, wanted, len(whole))
+    text = f"{reason} The next look, of {policy.looks}, is {ways}, within {work.plan.patience_h:g} hours."
+    return Outcome("compared", text, evidence)
 
 
-def _wait(work: Work, cycle: Cycle, reason: str, evidence: Mapping[str, Any], have: int, wanted: int) -> Outcome:
-    """Ask people for labels, and say where."""
-    path = work.folder / FILE
-    missing = max(wanted - have, 1)
-    propose_questions(work, str(cycle.memory["champion"]), most=missing)
-    where = f"review the proposed ones with {command(f'label {path}')}" if path.is_file() else "rate or correct answers"
-    text = (
-        f"{reason} The next look, of {work.plan.policy.looks}, is at {wanted:,} items: {missing:,} more questions that "
-        f"neither has learned from ({where}), within {work.plan.patience_h:g} hours."
+def _ways(work: Work, cycle: Cycle, drawn: Judging | None, wanted: int, have: int) -> str:
+    """Ask people for verdicts and labels, and say where."""
+    ways = []
+    if _can_label(work):
+        path = work.folder / FILE
+        missing = max(wanted - have, 1)
+        propose_questions(work, str(cycle.memory["champion"]), most=missing)
+        review = f"review the proposed ones with {command(f'label {path}')}"
+        where = review if path.is_file() else "rate or correct answers"
+        ways.append(f"at {wanted:,} items: {missing:,} more questions that neither has learned from ({where})")
+    if drawn is not None:
+        pairs = counted(drawn.shown, "pair")
+        ways.append(
+            f"when people have judged {pairs} of answers (blind, on the service's page {PAGE} or with "
+            f"{command(f'blind page {drawn.folder}')})"
+        )
+    return ", or ".join(ways)
+
+
+def _draw(work: Work, folder: Path, look: int, pairs: Sequence[Pair]) -> Judging | None:
+    """Draw pairs for people to judge: after each look as many as the gate has labels at."""
+    if not (folder / ANSWERS).is_file():  # a version before this one compared them
+        return None
+    answers: dict[str, dict[str, Any]] = {side: {} for side in (comparison.CHAMPION, comparison.CHALLENGER)}
+    for row in read_rows(folder / ANSWERS, {"id": ID, "arm": FILLED}):
+        answers[row["arm"]][str(row["id"])] = row
+    limit_access(share=False)
+    plan = work.plan
+    return draw_pairs(
+        folder, look, pairs, answers, task=work.task, most=plan.policy.labels_at(look), raters=plan.raters
     )
-    return Outcome("compared", text, {**evidence, "items_wanted": wanted})
+
+
+def _correction(
+    judging: Judging, pairs: Sequence[Pair], decision: Decision, policy: Policy
+) -> tuple[dict[str, Any], str]:
+    """How many pairs people judged, and what that did to the judge's figure: as evidence, and as a sentence."""
+    unlabelled = [replace(pair, champion_label=None, challenger_label=None) for pair in pairs]
+    alone, corrected = decide(unlabelled, policy).difference.mean or 0.0, decision.difference.mean or 0.0
+    people = judging.evidence(pairs)
+    alike = f", and {people['alike']} more have the same answer twice" if people["alike"] else ""
+    raters, judged = counted(len(people["raters"]), "person", "people"), counted(people["pairs"], "pair")
+    text = (
+        f" {raters} judged {judged} blind{alike}; by that the judge's {100 * alone:+.1f} points became "
+        f"{100 * corrected:+.1f}."
+    )
+    return {**people, "by_judge": alone, "correction": corrected - alone}, text
 
 
 def _uses(work: Work, cycle: Cycle, pairs: Sequence[Pair]) -> Mapping[str, int]:
@@ -181,6 +247,7 @@ def _answer(work: Work, cycle: Cycle, items: Items) -> tuple[list[Pair], bool, i
     pairs = comparison.pair_up(predictions, old)
     limit_access(share=False)
     comparison.write_pairs(folder / PAIRS, pairs)
+    write_rows(folder, ANSWERS, predictions)
     same_model = len({program.config.models.student for program in programs.values()}) == 1
     cheaper = comparison.is_cheaper(predictions, same_model=same_model)
     return pairs, cheaper, len(pairs) - len(asked) if crossed else 0

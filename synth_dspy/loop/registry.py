@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.jsonl import read_rows
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.loop.records import Alias, AliasMove, Deletion, Version
+from synth_dspy.loop.records import Alias, AliasMove, Deletion, Feedback, Version
 from synth_dspy.loop.store import Store, now
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM
 
 ROLLBACK = "rollback"
 """In the evidence of a move back to the previous champion."""
 _TRIES = 20
+_DOCUMENTS = "documents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,21 @@ class Lineage:
     """Where a version comes from.
 
     Attributes:
+        version: with its run, hashes and seeds.
         ancestors: its parent, that one's parent, and so on.
         moves: of the aliases to it and away from it.
+        rows: how many lines each data set of its run has, by name; the lines are in the run's `datasets`.
+        documents: SHA-256 of each document, or other group, that its run read.
+        feedback: what it learned from, without what was deleted since.
         forgotten: deletions since it was made of feedback that it learned from.
     """
 
     version: Version
     ancestors: tuple[Version, ...]
     moves: tuple[AliasMove, ...]
+    rows: Mapping[str, int]
+    documents: Mapping[str, str]
+    feedback: tuple[Feedback, ...]
     forgotten: tuple[Deletion, ...]
 
 
@@ -168,14 +177,39 @@ class Registry:
         return self.promote("previous", by, reason, {**(evidence or {}), ROLLBACK: True})
 
     def lineage(self, name: str) -> Lineage:
-        """A version with all that it comes from."""
+        """A version with all that it comes from; of its run's files, what is still there.
+
+        Raises:
+            SetupError: there is no such version, or a file of its run is damaged.
+        """
         version = self.version(name)
         by_id = {each.id: each for each in self.versions()}
         ancestors: list[Version] = []
         while (parent := (ancestors[-1] if ancestors else version).parent) is not None:
             ancestors.append(by_id[parent])
         moves = [move for move in self.moves() if version.id in (move.version, move.before)]
-        return Lineage(version, tuple(ancestors), tuple(moves), tuple(self.store.read(Deletion, since=version.created)))
+        sets = {path.stem: _lines(path) for path in sorted(Path(version.run).glob("datasets/*.jsonl"))}
+        documents = {str(row["id"]): str(row["sha256"]) for row in sets.pop(_DOCUMENTS, ())}
+        learned = learned_from(Path(version.run))
+        return Lineage(
+            version,
+            tuple(ancestors),
+            tuple(moves),
+            {name: len(lines) for name, lines in sets.items()},
+            documents,
+            tuple(record for record in self.store.read(Feedback) if record.id in learned) if learned else (),
+            tuple(each for each in self.store.read(Deletion, since=version.created) if learned & {*each.feedback}),
+        )
+
+
+def learned_from(run: Path) -> frozenset[str]:
+    """The ids of the feedback that a run was trained on; empty where it had none."""
+    rows = _lines(run / "datasets" / "feedback.jsonl")
+    return frozenset(str(record) for row in rows for record in row.get("feedback") or ())
+
+
+def _lines(path: Path) -> list[Any]:
+    return read_rows(path, {}) if path.is_file() and path.stat().st_size else []
 
 
 def sha256(path: Path) -> str:

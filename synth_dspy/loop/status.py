@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from synth_dspy.core.errors import SetupError
 from synth_dspy.loop.cycle import Cycle, Cycles
 from synth_dspy.loop.records import GRADER, Reading
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
+
+JUDGING = "judging"
+"""In a cycle's evidence: the folder of the pairs that people judge; None where there are none."""
+PAGE = "/review"
+"""Of the service, where they do."""
+
+
+def judging_folder(cycle: Cycle | None) -> Path | None:
+    """The folder of the pairs that a cycle waits for people to judge; None where it does not."""
+    if cycle is None or cycle.state != "compared":
+        return None
+    folder = cycle.memory.get(JUDGING)
+    return Path(folder) if folder else None
 
 
 def latest_readings(store: Store) -> list[Reading]:

@@ -44,6 +44,9 @@ class Plan:
         patience_h: hours that each of these steps waits for traffic, and the gate for labels.
         canaries: questions that the champion is asked again each day; None: 20 where its model is hosted, else none.
         limits: `max_usd` and `max_minutes` of a cycle's run, and of the comparison that follows it.
+        raters: people who judge each pair of answers that the gate asks about.
+        verdicts: whether people are asked where the gate is undecided, or always: then nothing is decided by the judge
+            alone.
     """
 
     promote: Literal["ask", "auto"] = "ask"
@@ -58,6 +61,8 @@ class Plan:
     patience_h: float = 168.0
     canaries: int | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    raters: int = 1
+    verdicts: Literal["undecided", "always"] = "undecided"
 
 
 @dataclass

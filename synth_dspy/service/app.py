@@ -25,7 +25,7 @@ from synth_dspy.service.chat import chat_routes
 from synth_dspy.service.feedback import Intake, feedback_routes
 from synth_dspy.service.pages.ask import ask_routes
 from synth_dspy.service.pages.login import login_routes
-from synth_dspy.service.pages.loop import loop_routes
+from synth_dspy.service.pages.loop import judging_routes, loop_routes
 from synth_dspy.service.pages.protected import protect
 from synth_dspy.service.pages.session import Sessions
 from synth_dspy.service.pages.site import Site
@@ -153,4 +153,5 @@ def make_app(service: Service) -> FastAPI:
         suggestion_routes(site, intake, store, named=_SUGGESTED in programs.champion.program.shape.names)
     )
     app.include_router(loop_routes(site, service.registry))
+    app.include_router(judging_routes(site, service.registry))
     return app

@@ -13,10 +13,10 @@ from scripted import scripted_lm
 
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.jsonl import FILLED, one_of
-from synth_dspy.loop.feedback import current_grader, feedback_rows, learned_deleted, learned_from
+from synth_dspy.loop.feedback import current_grader, feedback_rows, learned_deleted
 from synth_dspy.loop.grader import AnswerRater, fit_grader, grade_unrated
 from synth_dspy.loop.records import Feedback, Reading, Request
-from synth_dspy.loop.registry import Registry
+from synth_dspy.loop.registry import Registry, learned_from
 from synth_dspy.loop.rewriting import Rewriter
 from synth_dspy.loop.store import Store, now
 from synth_dspy.training.feedback import read_feedback

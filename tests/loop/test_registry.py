@@ -105,17 +105,28 @@ def request(store: Store, name: str, person: str) -> Request:
 
 
 def test_a_person_s_requests_and_feedback_can_be_deleted(registry: Registry, tmp_path: Path) -> None:
-    version = registry.register(finished_run(tmp_path / "run", "rag"), "rag")
+    other = registry.register(finished_run(tmp_path / "other", "rag"), "rag")
+    run = finished_run(tmp_path / "run", "rag")
+    (run / "datasets" / "feedback.jsonl").write_text('{"feedback": ["f1", "f3"]}\n{"feedback": ["f3"]}\n')
+    (run / "datasets" / "documents.jsonl").write_text('{"id": "lease", "sha256": "0f"}\n')
+    version = registry.register(run, "rag", seeds={"run": 3})
     store = registry.store
     for name, person in (("r1", "ann"), ("r2", "bob")):
         request(store, name, person)
     store.add(Feedback("f1", now(), "r1", "thumb", True, rater="bob"))
     store.add(Feedback("f2", now(), "r2", "correction", "no", rater="ann"))
+    store.add(Feedback("f3", now(), "r2", "thumb", False, rater="bob"))
+    lineage = registry.lineage(version.id)
+    assert [each.id for each in lineage.feedback] == ["f1", "f3"]
+    assert (lineage.rows, lineage.documents) == ({"feedback": 2, "train": 1}, {"lease": "0f"})
+    assert (lineage.version.seeds, lineage.forgotten) == ({"run": 3}, ())
     deletion = store.delete("asked to", "person:operator", person="ann")
     assert (deletion.requests, set(deletion.feedback)) == (("r1",), {"f1", "f2"})
     assert [each.id for each in store.read(Request)] == ["r2"]
-    assert store.read(Feedback) == []
-    assert registry.lineage(version.id).forgotten == (deletion,)
+    assert [each.id for each in store.read(Feedback)] == ["f3"]
+    lineage = registry.lineage(version.id)
+    assert ([each.id for each in lineage.feedback], lineage.forgotten) == (["f3"], (deletion,))
+    assert registry.lineage(other.id).forgotten == ()  # which learned from none of it
 
 
 def test_old_requests_are_forgotten_but_those_with_feedback(registry: Registry) -> None:

@@ -21,10 +21,13 @@ from pathlib import Path
 from threading import RLock
 
 from synth_dspy.core.io.reading import Json
-from synth_dspy.evaluation.blind.sheets import KEY, read_key, read_sheet
-from synth_dspy.evaluation.blind.tally import check_votes, tally_votes
+from synth_dspy.evaluation.blind.sheets import KEY, RIGHT, read_key, read_sheet
+from synth_dspy.evaluation.blind.tally import check_votes, tally_votes, unfit_words
 from synth_dspy.evaluation.blind.votes import SKIP, VOTES, Choice, Vote, VoteFile, read_whole_votes
 
+RATERS = "raters"
+"""In a key: the votes that each item is to get."""
+_TWO = 2
 REPEATED = 10
 """One item in so many comes back, by default."""
 _APART = 5
@@ -41,7 +44,7 @@ class Turn:
     Attributes:
         number: from 1, as this rater counts.
         token: names the turn in a form.
-        choice: what the rater chose, a position in `outputs`, tie or skip; None before that.
+        choice: what the rater chose, a position in `outputs` or a word; None before that.
     """
 
     number: int
@@ -59,18 +62,18 @@ class Review:
 
     Args:
         folder: of the comparison.
-        raters: votes that each item is to get; skipped items do not count.
+        raters: votes that each item is to get; skipped items do not count. None: as the key says, else two.
         repeats: items that are shown to a rater twice; None: one in `REPEATED`.
 
     Raises:
         SetupError: the folder holds no comparison, its files are damaged, or it holds votes on other sheets.
     """
 
-    def __init__(self, folder: Path, raters: int, repeats: int | None = None) -> None:
+    def __init__(self, folder: Path, raters: int | None = None, repeats: int | None = None) -> None:
         self.folder = folder
-        self.raters = raters
         self._rows = {str(row["item"]): row for row in read_sheet(folder)}
         self._key = read_key(folder)
+        self.raters: int = raters or self._key.get(RATERS) or _TWO
         self._secret = hashlib.sha256((folder / KEY).read_bytes()).digest()  # raters do not have the key
         self._path = folder / VOTES
         self._repeats = round(len(self._rows) / REPEATED) if repeats is None else min(repeats, len(self._rows))
@@ -86,6 +89,11 @@ class Review:
     def outputs(self) -> int:
         """Outputs of each item."""
         return len(self._key["arms"])
+
+    @property
+    def asks_right(self) -> bool:
+        """Whether raters say which outputs are right, and not which one is better."""
+        return bool(self._key.get("asks") == RIGHT)
 
     def secret(self, purpose: str) -> str:
         """A text that only whoever has the comparison's key can know, and that a restart does not change."""
@@ -115,11 +123,11 @@ class Review:
         Args:
             rater: the name.
             token: of the turn.
-            choice: a position in the turn's outputs, tie or skip.
+            choice: a position in the turn's outputs, or a word.
             comment: the rater's remark.
 
         Returns:
-            False where the turn is not this rater's.
+            False where the turn is not this rater's, or the choice is no answer to what the sheets ask.
 
         Raises:
             SetupError: it cannot be written.
@@ -127,7 +135,9 @@ class Review:
         with self._lock:
             history = self._history(rater)
             shown = self._tokens_of(rater).get(token)
-            if shown is None or (isinstance(choice, int) and not 1 <= choice <= self.outputs):
+            if choice in unfit_words(self._key) or (isinstance(choice, int) and not 1 <= choice <= self.outputs):
+                return False
+            if shown is None:
                 return False
             item, repeat = shown
             order = self._order(rater, shown)

@@ -25,10 +25,22 @@ from synth_dspy.evaluation.finished_runs import Arm, as_written, common_items, w
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
 NOTHING = "(no answer)"
 
+RIGHT = "right"
+"""What a sheet asks where each output is right or wrong; otherwise it asks which one is better."""
+
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, references: bool = True) -> Json:
+def make_sheets(
+    arms: Sequence[Arm],
+    folder: Path,
+    *,
+    items: int,
+    seed: int,
+    references: bool = True,
+    asks: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> Json:
     """Draw items and write sheets and key.
 
     Items that not all arms answered are left out, and so are those with the same output from all arms, where there is
@@ -40,6 +52,8 @@ def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, ref
         items: at most this many items.
         seed: of the drawing.
         references: whether raters see the accepted answers.
+        asks: `RIGHT`, of two arms, or "": which output is better.
+        more: what else the key keeps.
 
     Returns:
         The key's counts: `left_out`, `identical`, `eligible`, `shown`.
@@ -61,7 +75,7 @@ def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, ref
             f"There is no item that {', '.join(arm.name for arm in arms)} all answered: name arms of the same held-out "
             "items."
         )
-    differing = [item for item in common if len({_output(arm, item) for arm in arms}) > 1]
+    differing = [item for item in common if len({output_of(arm, item) for arm in arms}) > 1]
     if not differing:
         raise SetupError(f"The arms gave the same output to all {len(common)} items: there is nothing to choose.")
     rng = random.Random(seed)
@@ -75,16 +89,18 @@ def make_sheets(arms: Sequence[Arm], folder: Path, *, items: int, seed: int, ref
                 "item": number,
                 "question": str(row.get("question") or ""),
                 "references": [str(r) for r in row.get("references") or []] if references else [],
-                "outputs": [_output(arm, item) for arm in order],
+                "outputs": [output_of(arm, item) for arm in order],
                 "passages": _passages(arms, item),
             }
         )
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
     study = f"study-{digest[:12]}"  # a bare "12e45678" would become a number in a spreadsheet
-    rows = [{"study": study, **row} for row in rows]
+    rows = [{"study": study, **row, **({"asks": asks} if asks else {})} for row in rows]
     counts = {"left_out": left_out, "identical": len(common) - len(differing), "eligible": len(differing)}
     counts["shown"] = len(drawn)
     key = {
+        **(more or {}),
+        **({"asks": asks} if asks else {}),
         "study": study,
         "task": arms[0].run.results.get("task"),
         "seed": seed,
@@ -118,7 +134,7 @@ def read_sheet(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() == ".csv":
         raise SetupError(f"{path} is for spreadsheets: rate {path.with_name(SHEETS)}, or fill in its column choice.")
     fields: Mapping[str, Check] = {"study": FILLED, "item": ID, "question": TEXT, "references": TEXTS, "outputs": TEXTS}
-    rows = read_rows(path, fields, optional={"passages": TEXTS}, unique="item")
+    rows = read_rows(path, fields, optional={"passages": TEXTS, "asks": TEXT}, unique="item")
     for row in rows:
         if len(row["outputs"]) < 2 or row["study"] != rows[0]["study"]:
             raise SetupError(f"{path} is not as `sheets` wrote it (item {row['item']}): make the sheets again.")
@@ -150,7 +166,7 @@ def read_key(folder: Path) -> dict[str, Any]:
     return key
 
 
-def _output(arm: Arm, item: str) -> str:
+def output_of(arm: Arm, item: str) -> str:
     return str(arm.rows[item].get("prediction") or "").strip() or NOTHING
 
 

@@ -18,7 +18,8 @@ from synth_dspy.core.text import counted
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import position_p, rater_agreement
 from synth_dspy.evaluation.blind.powered import judge_alignment, powered_rate
-from synth_dspy.evaluation.blind.votes import SKIP, TIE, Vote, merge
+from synth_dspy.evaluation.blind.sheets import RIGHT
+from synth_dspy.evaluation.blind.votes import BOTH, NEITHER, SKIP, TIE, Vote, merge
 from synth_dspy.evaluation.report.figures import plain
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
 
@@ -105,16 +106,26 @@ def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:
         raise SetupError(f"{vote.place}: {len(vote.shown)} outputs were shown, but the sheets have {arms}; correct it.")
     if isinstance(vote.choice, int) and vote.choice > arms:
         raise SetupError(f"{vote.place}: the choice is {vote.choice}, but the sheets show {arms} outputs; correct it.")
+    if vote.choice in unfit_words(key):
+        raise SetupError(
+            f"{vote.place}: the choice is {vote.choice}, but the sheets ask which output is "
+            f"{key.get('asks') or 'better'}; correct it."
+        )
+
+
+def unfit_words(key: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words that are no answer to what the sheets ask."""
+    return (TIE,) if key.get("asks") == RIGHT else (BOTH, NEITHER)
 
 
 def _label(vote: Vote, key: Mapping[str, Any]) -> str:
-    """The arm that was chosen, or a tie."""
-    return _TIED if vote.choice == TIE else str(key["items"][vote.item]["order"][int(vote.choice) - 1])
+    """The arm that was chosen, or a tie, as of two outputs that are both right."""
+    return _TIED if isinstance(vote.choice, str) else str(key["items"][vote.item]["order"][int(vote.choice) - 1])
 
 
 def _named(vote: Vote, key: Mapping[str, Any]) -> str:
     """The choice in words."""
-    return str(vote.choice) if vote.choice in (TIE, SKIP) else _label(vote, key)
+    return vote.choice if isinstance(vote.choice, str) else _label(vote, key)
 
 
 def _repeats(

@@ -11,7 +11,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.blind.votes import VoteFile, parse_choice
+from synth_dspy.evaluation.blind.sheets import RIGHT
+from synth_dspy.evaluation.blind.votes import BOTH, NEITHER, TIE, VoteFile, parse_choice
 
 
 def ask(
@@ -39,16 +40,23 @@ def ask(
             console.print(Text(f"\n[{i}]", style="bold cyan"))
             console.print(Text(visible(output)))
         numbers = "/".join(map(str, range(1, n + 1)))
+        asks_right = row.get("asks") == RIGHT
+        question = (
+            f"Which is right? {numbers} (that one alone), r (both right), w (both wrong)"
+            if asks_right
+            else f"Which is better? {numbers}, t (tie)"
+        )
+        unfit = (TIE,) if asks_right else (BOTH, NEITHER)
         while True:
             try:
-                answer = read(f"\nWhich is better? {numbers}, t (tie), s (skip), q (quit): ").strip()
+                answer = read(f"\n{question}, s (skip), q (quit): ").strip()
             except EOFError:
                 return len(rows) - number
             if answer.casefold() in ("q", "quit"):
                 return len(rows) - number
             choice = parse_choice(answer)
-            if choice is not None and (isinstance(choice, str) or choice <= n):
+            if choice is not None and choice not in unfit and (isinstance(choice, str) or choice <= n):
                 votes.add(str(row["item"]), choice, at=datetime.now(UTC).isoformat(timespec="seconds"))
                 break
-            console.print(Text(f"Type {numbers}, t, s or q."))
+            console.print(Text(f"Type {numbers}, {'r, w' if asks_right else 't'}, s or q."))
     return 0

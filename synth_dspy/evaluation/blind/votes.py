@@ -31,11 +31,13 @@ VOTES = "votes.jsonl"
 """The file of the review page's votes, in the folder of the comparison."""
 
 Choice = int | str
-"""A position, from 1, or `tie`, or `skip`."""
+"""A position, from 1, or a word."""
 
-TIE, SKIP = "tie", "skip"
+TIE, BOTH, NEITHER, SKIP = "tie", "both", "neither", "skip"
+"""A tie is for sheets that ask which output is better; both or neither are for those that ask which are right."""
 _LONGEST = 1 << 20  # bytes of a line
-_CHOICES = "make it a position such as 1 or 2, or tie, or skip"
+_CHOICES = "make it a position such as 1 or 2, or tie, or skip (both or neither where sheets ask which is right)"
+_WORDS = {word: word for word in (TIE, BOTH, NEITHER, SKIP)} | {"t": TIE, "r": BOTH, "w": NEITHER, "s": SKIP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +200,13 @@ def _end_last_line(file: IO[bytes]) -> None:
 
 
 def parse_choice(value: Any) -> Choice | None:
-    """A position, `tie` or `skip`, as people write them (`t`, `s`, "2"); None for anything else."""
+    """A position or a word, as people write them ("2", `t` for tie, `s` for skip, `r` for both being right, `w` for
+    neither, which are both wrong); None for anything else."""
     if isinstance(value, bool):
         return None
     text = str(value).strip().casefold()
-    if text in (TIE, "t"):
-        return TIE
-    if text in (SKIP, "s"):
-        return SKIP
+    if text in _WORDS:
+        return _WORDS[text]
     return int(text) if re.fullmatch(r"[1-9]\d{0,3}", text) else None
 
 

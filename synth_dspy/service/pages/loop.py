@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from synth_dspy.core.invocation import command
+from synth_dspy.evaluation.blind.review import Review
+from synth_dspy.evaluation.blind.sheets import KEY
 from synth_dspy.loop.cycle import Cycles, State
 from synth_dspy.loop.monitor import DOCUMENTS, describe
 from synth_dspy.loop.records import AliasMove, Reading
 from synth_dspy.loop.registry import Registry
-from synth_dspy.loop.status import answer_cycle, latest_readings
+from synth_dspy.loop.status import PAGE, answer_cycle, judging_folder, latest_readings
 from synth_dspy.service.errors import ServiceError
+from synth_dspy.service.pages.review import review_routes
 from synth_dspy.service.pages.site import Site, fields, is_name
 
 MOVES = 20
@@ -70,6 +76,9 @@ def loop_routes(site: Site, registry: Registry) -> APIRouter:
             readings=[(each, _says(each)) for each in latest_readings(registry.store)],
             cycles=cycles[::-1],
             current=current,
+            judging=judging_folder(current),
+            page=PAGE,
+            command=command("blind page"),
             watches=SIGNALS,
             doing=NOW,
             note=DONE.get(request.query_params.get("done", ""), ""),
@@ -92,6 +101,26 @@ def loop_routes(site: Site, registry: Registry) -> APIRouter:
         return site.redirect(f"/loop?done={verdict}")
 
     return router
+
+
+def judging_routes(site: Site, registry: Registry) -> APIRouter:
+    """The route `/review`: the pairs that the open cycle waits for people to judge."""
+    opened: dict[Path, Review] = {}
+
+    def open_review() -> Review:
+        folder = judging_folder(Cycles(registry.store, {}).current())
+        if folder is None:
+            raise ServiceError(404, "No cycle waits for people to judge its answers; the page Loop says what it does.")
+        if not (folder / KEY).is_file():
+            raise ServiceError(
+                404, f"The answers to judge are not on this machine: judge them where {folder} is, with `blind page`."
+            )
+        if folder not in opened:
+            opened.clear()
+            opened[folder] = Review(folder)
+        return opened[folder]
+
+    return review_routes(site, open_review)
 
 
 def _says(reading: Reading) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import shlex
+from collections.abc import Callable
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,7 +42,7 @@ def review_app(review: Review, keys: tuple[str, ...], limits: Limits) -> FastAPI
     site = Site("Blind review", Sessions(keys))
     protect(app, site, limits, Metrics())
     app.include_router(login_routes(site))
-    app.include_router(review_routes(site, review))
+    app.include_router(review_routes(site, lambda: review))
 
     @app.exception_handler(SetupError)
     async def refuse(request: Request, error: SetupError) -> Response:
@@ -59,17 +60,20 @@ def results_path(review: Review) -> str:
     return f"{RESULTS}?key={review.secret('organiser')}"
 
 
-def review_routes(site: Site, review: Review) -> APIRouter:
-    """The routes `/review` and below."""
+def review_routes(site: Site, open_review: Callable[[], Review]) -> APIRouter:
+    """The routes `/review` and below, of the comparison that `open_review` gives at the time."""
     router = APIRouter()
 
-    async def page(request: Request, turn: Turn, status: int = 200, problem: str = "", comment: str = "") -> Response:
+    async def page(
+        request: Request, review: Review, turn: Turn, status: int = 200, problem: str = "", comment: str = ""
+    ) -> Response:
         done, total = await run_in_threadpool(review.progress, site.rater(request))
         return site.render(
             request,
             "review.html.j2",
             status,
             turn=turn,
+            right=review.asks_right,
             question=visible(turn.question),
             references=[visible(text) for text in turn.references],
             outputs=[visible(text) for text in turn.outputs],
@@ -81,13 +85,14 @@ def review_routes(site: Site, review: Review) -> APIRouter:
         )
 
     @router.get(PATH)
-    async def begin(request: Request) -> Response:
+    async def begin(request: Request, review: Review = Depends(open_review)) -> Response:
         rater = site.rater(request) if VISITOR in request.cookies else "a visitor without a name"
         done, total = await run_in_threadpool(review.progress, rater)
-        return site.render(request, "review_start.html.j2", rater=rater, done=done, total=total, outputs=review.outputs)
+        about = {"outputs": review.outputs, "right": review.asks_right}
+        return site.render(request, "review_start.html.j2", rater=rater, done=done, total=total, **about)
 
     @router.get(RESULTS)
-    async def results(request: Request) -> Response:
+    async def results(request: Request, review: Review = Depends(open_review)) -> Response:
         given = request.query_params.get("key", "")
         if not hmac.compare_digest(given.encode(), review.secret("organiser").encode()):
             raise ServiceError(404, "The results have an address of their own, which was printed at the start.")
@@ -108,27 +113,27 @@ def review_routes(site: Site, review: Review) -> APIRouter:
         return response
 
     @router.get(f"{PATH}/next")
-    async def go_on(request: Request) -> Response:
+    async def go_on(request: Request, review: Review = Depends(open_review)) -> Response:
         if VISITOR not in request.cookies:  # the first page sets it
             return site.redirect(PATH)
         turn = await run_in_threadpool(review.turn, site.rater(request))
         return site.redirect(f"{PATH}/done" if turn is None else f"{PATH}/{turn.number}")
 
     @router.get(f"{PATH}/done")
-    async def end(request: Request) -> Response:
+    async def end(request: Request, review: Review = Depends(open_review)) -> Response:
         done, _ = await run_in_threadpool(review.progress, site.rater(request))
         return site.render(request, "review_done.html.j2", done=done)
 
     @router.get(f"{PATH}/{{number:int}}")
-    async def show(request: Request, number: int) -> Response:
+    async def show(request: Request, number: int, review: Review = Depends(open_review)) -> Response:
         has_visited = VISITOR in request.cookies
         turn = await run_in_threadpool(review.turn, site.rater(request), number) if has_visited else None
         if turn is None or turn.number != number:
             return site.redirect(f"{PATH}/next")
-        return await page(request, turn)
+        return await page(request, review, turn)
 
     @router.post(f"{PATH}/{{number:int}}")
-    async def keep(request: Request, number: int) -> Response:
+    async def keep(request: Request, number: int, review: Review = Depends(open_review)) -> Response:
         rater = site.rater(request)
         token, given, comment = fields(await site.form(request), "turn", "choice", "comment")
         comment = visible(comment)
@@ -137,9 +142,10 @@ def review_routes(site: Site, review: Review) -> APIRouter:
         before = shown.choice if shown is not None else None
         choice = parse_choice(given) if given else before  # a comment may be added later
         if shown is not None and len(comment) > _LONGEST:
-            return await page(request, shown, 422, f"A comment has at most {_LONGEST:,} characters.", comment)
+            return await page(request, review, shown, 422, f"A comment has at most {_LONGEST:,} characters.", comment)
         if shown is not None and choice is None:
-            return await page(request, shown, 422, "Choose an output, or say that neither is better.", comment)
+            other = "both are right or both wrong" if review.asks_right else "neither is better"
+            return await page(request, review, shown, 422, f"Choose an output, or say that {other}.", comment)
         if choice is None or not await run_in_threadpool(review.vote, rater, token, choice, comment):
             raise ServiceError(409, "This vote is another rater's, or of another comparison: it was not kept.")
         return site.redirect(f"{PATH}/next")
