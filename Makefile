@@ -12,7 +12,7 @@ compile: weights
 	$(BIN)/python -m synth_dspy.compile contract_qa $(ARGS)
 
 test: weights check
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

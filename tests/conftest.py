@@ -20,9 +20,14 @@ def _take_own_cores() -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if not worker or not hasattr(os, "sched_setaffinity"):
         return
-    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    if own := sorted(os.sched_getaffinity(0))[int(worker.removeprefix("gw")) :: workers]:
-        os.sched_setaffinity(0, own)
+    number, workers = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[number::workers] or [cores[number % len(cores)]])
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, since many tests wait for a process or a clock; at most 4, for their memory."""
+    return min(4, len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 2)
 
 
 _take_own_cores()

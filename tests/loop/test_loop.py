@@ -322,6 +322,7 @@ def test_a_cycle_trains_the_embedded_model_and_promotes_it(tmp_path: Path, monke
                 "evaluation": {"arms": ("zero_shot",)},
                 "splits": {"folds": 1},
                 "retention": {"prompts": 0},
+                "training": {"options": {"sft": {"examples": 28}}},
             }
         )
         task.registry.register(start(tmp_path, "tickets", config).folder, "zero_shot")
