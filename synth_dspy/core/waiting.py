@@ -51,7 +51,7 @@ def import_torch() -> Any:
         try:
             import torch
         finally:
-            del os.environ["OMP_WAIT_POLICY"]
+            os.environ.pop("OMP_WAIT_POLICY", None)
     import torch
 
     return torch

@@ -108,8 +108,10 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
         _, cheaper, _ = _answer(work, cycle, items)
     whole = every = comparison.read_pairs(folder / PAIRS)
     if judging is not None:
-        drawn_from = [pair for pair in whole if pair.item in judging.compared] if current else whole
-        every = judging.label(drawn_from)
+        # Only of the pairs that these were drawn from are they a random part.
+        labelled = judging.label([pair for pair in whole if pair.item in judging.compared])
+        if current or any(pair.labelled_gain is not None for pair in labelled):
+            every = labelled
     pairs, uses = freshest(every, _uses(work, cycle, every), policy)
     number = len(looks) + 1
     decision = decide(pairs, policy, cheaper=cheaper, look=number, uses=uses)
@@ -139,7 +141,7 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
         reason += " By the judge alone nothing is decided (--verdicts always)."
     if evidence["verdict"] != "undecided" or number == policy.looks or not work.plan.patience_h:
         return Outcome("decided", reason, evidence)
-    drawn = _draw(work, folder, number, whole)
+    drawn = _draw(work, folder, number, pairs if len(every) == len(whole) else whole)
     if drawn is None and not _can_label(work):
         return Outcome("decided", reason, evidence)
     wanted = max(2 * int(memory["items_wanted"] if looks else len(whole)), policy.fewest_labels)

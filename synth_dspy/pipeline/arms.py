@@ -28,6 +28,7 @@ from synth_dspy.pipeline.generators import Generator
 from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
+from synth_dspy.training.recipes.cpt import check_replay
 from synth_dspy.training.spec import check_training_options
 
 log = logging.getLogger("synth_dspy.pipeline.arms")
@@ -100,6 +101,8 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
             continue
         for name in sorted(own & method_options.keys()):
             _check_attribute(recipe, name, method_options[name], f"training.options.{method}.{name}")
+        if method == "cpt":
+            check_replay(method_options)
         factory = task.optimizers[method]
         task_token = factory.settings.get(method, {}).get("call_token") if isinstance(factory, Configured) else None
         if task_token is not None and method_options.get("call_token", task_token) != task_token:

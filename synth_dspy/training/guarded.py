@@ -6,8 +6,8 @@ Length Correlations in RLHF", arXiv:2310.03716). So the score of an answer is
 
 - 0 for an empty answer, and for one that is nothing but words to the judge;
 - at most the score of the same answer without the sentences that speak to a judge;
-- multiplied by allowed / written words where it is longer than allowed: twice the longest reference, or twice the
-  median answer of the student before training where there is no reference;
+- multiplied by allowed / written words where it is longer than allowed: twice the longest reference, or where there is
+  none, twice the median reference of the run's other questions (GRPO and RLOO);
 - calibrated: the judge's threshold, from which an answer is right, is mapped to one half.
 """
 

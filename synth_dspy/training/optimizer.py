@@ -96,6 +96,8 @@ class WeightOptimizer(Teleprompter):
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
     """Settings for a large model on a GPU, besides those of `large.py`."""
+    large: ClassVar[Settings] = {}
+    """Attributes of the recipe for a large model on a GPU, beside as many rows as there are."""
 
     def __post_init__(self) -> None:
         configured = self.resources.training.get(self.method, {})
@@ -103,8 +105,10 @@ class WeightOptimizer(Teleprompter):
         for name in own & configured.keys():
             object.__setattr__(self, name, configured[name])
         if self.on_gpu():  # as many rows as there are, where a recipe for few cores stops at some dozens
-            for name in own & {"examples", "most"} - configured.keys():
-                object.__setattr__(self, name, EXAMPLES)
+            most = dict.fromkeys(own & {"examples", "most"}, EXAMPLES)
+            for name, value in {**most, **self.large}.items():
+                if name not in configured:
+                    object.__setattr__(self, name, value)
         settings = {name: value for name, value in configured.items() if name not in own}
         object.__setattr__(self, "settings", {**self.settings, **settings})
 
@@ -195,7 +199,9 @@ class WeightOptimizer(Teleprompter):
     def options(self, rows: int) -> dict[str, Any]:
         """`TrainSpec` fields: those for this machine, student and number of rows, overridden by `settings`."""
         own = {**self.gpu, **gpu_settings(self.method, rows)} if self.on_gpu() else self.cpu
-        full = {"learning_rate": own["learning_rate"] / LORA_RATE} if self.settings.get("lora") == NO_LORA else {}
+        lora = self.settings.get("lora")
+        trains_all = lora == NO_LORA or (isinstance(lora, Mapping) and lora.get("rank") == 0)
+        full = {"learning_rate": own["learning_rate"] / LORA_RATE} if trains_all else {}
         return {"minutes": self.resources.minutes, **own, **full, **self.settings}
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:

@@ -50,8 +50,9 @@ def serving(scorer: Scorer | None, folder: Path) -> Iterator[None]:
     finally:
         ended.set()
         path.unlink(missing_ok=True)
-        with suppress(OSError, EOFError, AuthenticationError):  # wakes the thread that waits for a connection
-            Client(listener.address, authkey=key).close()
+        with suppress(OSError, EOFError, AuthenticationError):
+            if thread.is_alive():  # wakes it: it waits for a connection
+                Client(listener.address, authkey=key).close()
         listener.close()
 
 
@@ -59,11 +60,11 @@ def _accept(listener: Listener, scorer: Scorer, context: contextvars.Context, en
     """Answer one request after the other, each on a connection of its own, so that no process holds up another."""
     while not ended.is_set():
         with suppress(OSError, EOFError, AuthenticationError), listener.accept() as connection:
-            request = json.loads(connection.recv_bytes())
             try:
+                request = json.loads(connection.recv_bytes())
                 rewards = context.copy().run(scorer, request["rows"], request["replies"])
-                reply: dict[str, Any] = {"rewards": list(rewards)}
-            except Exception as error:
+                reply: dict[str, Any] = {"rewards": [float(reward) for reward in rewards]}
+            except BaseException as error:  # whatever it is, the training is told, and this thread goes on
                 reply = {"error": str(error) or type(error).__name__}
             connection.send_bytes(json.dumps(reply).encode())
 

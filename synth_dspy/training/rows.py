@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.training.traces import Attempt, Message, PredictorCall, Trace
+from synth_dspy.training.traces import Attempt, Message, PredictorCall, Trace, is_unanswered
 
 ACCEPT = 0.5
 """Minimum score of a right answer."""
@@ -43,7 +43,8 @@ def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, abstentions: fl
 
     Args:
         traces: traces of the trainset.
-        accept: minimum score of an answer to train on.
+        accept: minimum score of an answer to train on; `ACCEPT` for questions that nobody has answered, where an
+            abstention is not trained on, since nothing says whether it is right.
         abstentions: maximum share of examples whose right answer is to abstain.
     """
     rows: list[dict[str, Any]] = []
@@ -56,10 +57,11 @@ def sft_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, abstentions: fl
         if id(trace) in excess:
             dropped["abstentions beyond their share"] += 1
             continue
-        origin, attempt = _origin(trace), trace.reference
-        if attempt is None or attempt.score < accept:
-            origin, attempt = "ai", max(trace.samples, key=lambda sample: sample.score, default=None)
-        if attempt is None or attempt.score < accept:
+        origin, attempt, least = _origin(trace), trace.reference, ACCEPT if is_unanswered(trace.example) else accept
+        if attempt is None or attempt.score < least:
+            samples = [sample for sample in trace.samples if not _is_unjudged(trace, sample)]
+            origin, attempt = "ai", max(samples, key=lambda sample: sample.score, default=None)
+        if attempt is None or attempt.score < least:
             dropped["no accepted answer"] += 1
             continue
         for number, call in enumerate(attempt.calls):
@@ -116,18 +118,27 @@ def kto_rows(traces: Iterable[Trace], *, accept: float = ACCEPT, most: int | Non
         if trace.reference is not None:
             attempts.insert(0, (_origin(trace), trace.reference))
         seen: set[tuple[str, str]] = set()
+        least = ACCEPT if is_unanswered(trace.example) else accept
         for origin, attempt in attempts:
+            if _is_unjudged(trace, attempt):
+                dropped["abstention"] += 1
+                continue
             for number, call in enumerate(attempt.calls):
                 if (call.predictor, call.reply) in seen:
                     dropped["equal"] += 1
                     continue
                 seen.add((call.predictor, call.reply))
-                label = attempt.score >= accept
+                label = attempt.score >= least
                 rows.append(_row(trace, call, number, origin, completion=assistant_message(call.reply), label=label))
     right, wrong = ([row for row in rows if row["label"] is label] for label in (True, False))
     half = None if most is None else max(1, most // 2)  # of each label, so that both remain
     kept = (*_bounded(right, half, dropped).rows, *_bounded(wrong, half, dropped).rows)
     return Rows(tuple({**row, "id": f"{row['id']}/{'right' if row['label'] else 'wrong'}"} for row in kept), dropped)
+
+
+def _is_unjudged(trace: Trace, attempt: Attempt) -> bool:
+    """Whether an attempt abstains from a question that nobody has answered: nothing says whether that is right."""
+    return attempt.abstained and is_unanswered(trace.example)
 
 
 def need_both_labels(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -21,9 +21,9 @@ from synth_dspy.core.validation import describe_error
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo", "cpt"]
 ONLINE = ("grpo", "rloo")
+"""Methods that sample replies while they train, and score them with a reward."""
 FULL = ("sft", "dpo", "orpo", "cpt")
 """Methods that can train all weights."""
-"""Methods that sample replies while they train, and score them with a reward."""
 JUDGE = "judge"
 """In `TrainSpec.reward`, alone or followed by a colon and the judge's name: the run scores the replies."""
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
@@ -199,6 +199,8 @@ def check_training_options(method: str, options: Mapping[str, Any], also: Iterab
             "with by another engine: their scores and latencies could not be compared. Set it to Q8_0 or F16; adapters "
             "stay as they are either way, and lm.finetune of your own code takes none."
         )
+    if method in ONLINE and options.get("patience"):
+        raise SetupError(f"{where}.patience cannot be set: {method} has no loss on dev rows that could stop it early.")
     try:
         TrainSpec.model_validate({**options, "method": method, "model": "model", "rows": "rows.jsonl"})
     except ValidationError as error:

@@ -40,10 +40,11 @@ class PredictorCall:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of the program: its calls in order, and the score of its prediction, in [0, 1]."""
+    """One run of the program: its calls in order, the score of its prediction, in [0, 1], and whether it abstained."""
 
     calls: tuple[PredictorCall, ...]
     score: float
+    abstained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def _attempt(
             prediction = own(**example.inputs())
     except AdapterParseError:  # an empty or malformed reply
         return None
-    return Attempt(tuple(recorder.calls), float(score(example, prediction)))
+    return Attempt(tuple(recorder.calls), float(score(example, prediction)), bool(prediction.get("abstained")))
 
 
 def _forced(lm: dspy.LM, recorder: _Recorder) -> dspy.LM:

@@ -15,8 +15,9 @@ from scripted import scripted_lm, scripted_resources
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.models.chat import open_tokenizer
 from synth_dspy.training.data import tokenize
-from synth_dspy.training.recipes import Cpt
+from synth_dspy.training.recipes.cpt import Cpt, check_replay
 from synth_dspy.training.runner import train
+from synth_dspy.training.spec import check_training_options
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,12 @@ def test_a_task_without_documents_and_a_replay_that_cannot_be_read_are_one_sente
     resources = scripted_resources(scripted_lm(lambda text: "now"), retriever=Lease(), training=options)
     with pytest.raises(SetupError, match=r"training\.options\.cpt\.replay is .*gone\.txt', which cannot be read"):
         Cpt(resources, lambda *_: 1.0).compile(program, trainset=rows, valset=[])
+    with pytest.raises(SetupError, match=r"gone\.txt', which cannot be read"):
+        check_replay(options["cpt"])  # before any work
+    with pytest.raises(SetupError, match=r"replay_share is 1: it must be less than 1"):
+        check_replay({"replay_share": 1.0})
+    with pytest.raises(SetupError, match=r"grpo\.patience cannot be set"):
+        check_training_options("grpo", {"patience": 2})
 
 
 @pytest.mark.slow

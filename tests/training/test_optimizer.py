@@ -31,7 +31,7 @@ def metric(example: Any, prediction: Any, trace: Any = None) -> float:
 
 def test_the_configuration_goes_before_the_task_and_the_task_before_the_recipe() -> None:
     made = LoraDpo(run(dpo={"most": 3, "epochs": 2}), metric, settings={"epochs": 5, "beta": 0.5})
-    assert (made.most, made.examples) == (3, 512)
+    assert (made.most, made.examples) == (3, 64)
     assert made.options(8) == {**LoraDpo.cpu, "minutes": None, "epochs": 2, "beta": 0.5}
     assert LoraSft(run(dpo={"epochs": 2}), metric).options(8) == {**LoraSft.cpu, "minutes": None}
 
@@ -43,7 +43,7 @@ def test_a_task_s_own_settings_go_before_the_recipe_s_and_reach_the_one_that_it_
     assert (made.most, made.options(8)) == (3, {**LoraDpo.cpu, "minutes": None, "beta": 0.2})
     assert made._sft().examples == 9
     assert ours(run(sft={"examples": 4}), metric)._sft().examples == 4
-    assert LoraDpo(run(), metric).most is None, "the recipe itself stays as it is"
+    assert LoraDpo(run(), metric).most == 40, "the recipe itself stays as it is"
 
 
 def test_a_recipe_for_other_resources_is_set_anew() -> None:

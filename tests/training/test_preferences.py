@@ -19,7 +19,7 @@ from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.feedback import read_questions
 from synth_dspy.training.guarded import calibrated, guarded
 from synth_dspy.training.recipes import LoraDpo
-from synth_dspy.training.rows import grpo_rows, preference_rows, sft_rows
+from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
 from synth_dspy.training.traces import collect
 from synth_dspy.training.trials import Answers, Trial, best_of
 
@@ -135,11 +135,39 @@ def test_of_trials_the_dev_score_decides_then_the_reward_accuracy() -> None:
     assert best_of([first, trial(0.5, math.nan)]) is first
 
 
-def test_all_pairs_are_taken_unless_a_bound_is_set() -> None:
+def test_all_pairs_are_taken_of_questions_that_were_given_to_learn_from() -> None:
     lm = scripted_lm(lambda text: text)
-    recipe = LoraDpo(scripted_resources(lm), lambda *args: 1.0)
-    assert recipe.limit() is None
-    assert LoraDpo(scripted_resources(lm, training={"dpo": {"most": 3}}), lambda *args: 1.0).limit() == 3
+
+    def limit(**more: Any) -> int | None:
+        return LoraDpo(scripted_resources(lm, **more), lambda *args: 1.0).limit()
+
+    assert limit() == LoraDpo.most
+    assert limit(training={"dpo": {"most": 0}}) is None
+    assert limit(questions=(question(),)) is None
+    assert limit(questions=(question(),), training={"dpo": {"most": 3}}) == 3
+
+
+def test_an_abstention_from_a_question_that_nobody_answered_is_not_learned_as_right() -> None:
+    replies = iter(["It is silent.", "Cusco"])
+
+    class Cautious(Program):
+        def forward(self, country: str) -> dspy.Prediction:
+            answer = super().forward(country).answer
+            return dspy.Prediction(answer=answer, abstained=answer == "It is silent.")
+
+    program = Cautious()
+    program.set_lm(scripted_lm(lambda text: next(replies)))
+    traces = collect(
+        program,
+        [question()],
+        executor=Executor(1),
+        score=lambda example, prediction, trace=None: 0.5 if prediction.abstained else 0.1,
+        samples=1,
+    )
+    assert not sft_rows(traces).rows
+    assert [(row["completion"][0]["content"], row["label"]) for row in kto_rows(traces).rows] == [("Cusco", False)]
+    (pair,) = preference_rows(traces, margin=0.3).rows
+    assert pair["chosen"][0]["content"] == "It is silent."
 
 
 @pytest.mark.slow

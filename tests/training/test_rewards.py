@@ -59,6 +59,19 @@ def test_a_judge_that_fails_stops_the_training_and_a_killed_one_blocks_nobody(tm
             JudgeReward(tmp_path)(ROW, "a")
 
 
+@pytest.mark.parametrize("returned", [SystemExit("interrupted"), [object()]], ids=["an exit", "not a number"])
+def test_whatever_goes_wrong_in_scoring_is_told_and_ends_nothing_else(tmp_path: Path, returned: Any) -> None:
+    def scorer(rows: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:
+        if isinstance(returned, BaseException):
+            raise returned
+        return list(returned)
+
+    with serving(scorer, tmp_path):
+        for _ in range(2):
+            with pytest.raises(ArmError, match=r"interrupted|must be"):
+                JudgeReward(tmp_path)(ROW, "a")
+
+
 class Program(dspy.Module):
     def __init__(self) -> None:
         super().__init__()

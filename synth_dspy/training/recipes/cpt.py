@@ -8,15 +8,15 @@ questions stand for the documents to come, which the program only looks things u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import dspy
 
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.core.io import jsonl
+from synth_dspy.core.s3.reading import local
 from synth_dspy.training.optimizer import Method, Settings, WeightOptimizer, bare, spread_evenly, train, trainable_lm
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.spec import PROMPTS
@@ -101,9 +101,7 @@ class Cpt(WeightOptimizer):
         """
         if self.replay is None or self.replay_share <= 0:
             return []
-        if self.replay_share >= 1:
-            raise SetupError(f"training.options.cpt.replay_share is {self.replay_share:g}: it must be less than 1.")
-        text = _read(Path(self.replay).expanduser())[: int(size * self.replay_share / (1 - self.replay_share))]
+        text = _read(self.replay)[: int(size * self.replay_share / (1 - self.replay_share))]
         pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
         return [
             {"id": f"replay-{number}", "source": "replay", "origin": "replay", "text": piece}
@@ -125,12 +123,25 @@ class CptSft(LoraSft):
         return Cpt(self.resources, self.metric).compile(student, trainset=trainset, valset=valset)
 
 
-def _read(path: Path) -> str:
-    """The text of a file.
+def check_replay(options: Mapping[str, Any]) -> None:
+    """Check the settings of cpt's replay, before any work is done.
+
+    Raises:
+        SetupError: the share is not below 1, or the file cannot be read; names it.
+    """
+    if (share := options.get("replay_share", 0.0)) >= 1:
+        raise SetupError(f"training.options.cpt.replay_share is {share:g}: it must be less than 1.")
+    if (replay := options.get("replay")) is not None:
+        _read(replay)
+
+
+def _read(name: str) -> str:
+    """The text of a file, by path or `s3://` address.
 
     Raises:
         SetupError: it cannot be read; names it.
     """
+    path = local(name).expanduser()
     if path.suffix == ".jsonl":
         return "\n\n".join(row["text"] for row in jsonl.read_rows(path, {"text": jsonl.FILLED}))
     try:

@@ -38,12 +38,11 @@ class LoraGrpo(AfterSft):
     """
 
     samples: int = 0
-    rates: Sequence[float] = (1.0,)
-    betas: Sequence[float] = (1.0,)
 
     method: ClassVar[Method] = "grpo"
-    cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-5, "beta": 0.04, "patience": 0}
+    cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-5, "beta": 0.04}
     gpu: ClassVar[Settings] = {**AfterSft.gpu, "beta": 0.04, "generations": 8, "patience": 0}
+    large: ClassVar[Settings] = {}
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return grpo_rows(traces)
@@ -61,7 +60,8 @@ class LoraGrpo(AfterSft):
         return super().fit(program, rows, options, held_out)
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
-        object.__setattr__(self, "_examples", {str(example.id): example for example in examples})
+        kept = {**getattr(self, "_examples", {}), **{str(example.id): example for example in examples}}
+        object.__setattr__(self, "_examples", kept)  # of the dev questions, too
         return super().traced(program, examples)
 
     def _scorer(self, program: dspy.Module, rows: Sequence[Mapping[str, Any]]) -> Scorer:
@@ -83,8 +83,8 @@ class LoraGrpo(AfterSft):
                 shown = prediction if text == answer else dspy.Prediction(**{**prediction.toDict(), "answer": text})
                 return float(judge(example, shown))
 
-            if is_unanswered(example):
-                return score(answer)  # guarded already
+            if is_unanswered(example):  # against forgery it is guarded already
+                return guarded(score, answer, expected_words=usual)
             if is_structured(answer, example.get("expected")):
                 return score(answer)  # compared part by part: nothing in it is read as words
             expected = max((len(reference.split()) for reference in _references(example)), default=usual)

@@ -22,6 +22,8 @@ from synth_dspy.training.trials import Trial, answer_all, best_of, dev_accuracy
 
 DEV_ROWS = 24
 """At most so many dev rows are evaluated during a training: they take time from it."""
+QUESTIONS = 512
+"""At most so many questions without references are learned from."""
 EVALUATIONS = 6
 """Number of evaluations on the dev rows in a training."""
 
@@ -30,27 +32,28 @@ EVALUATIONS = 6
 class AfterSft(WeightOptimizer):
     """A recipe that starts from the result of `LoraSft`, whose training is not repeated if it has been done.
 
-    Several trainings are tried, and the one whose greedy answers to the dev questions score best is kept: first the
+    Where several trainings are tried, the one whose greedy answers to the dev questions score best is kept: first the
     highest learning rate, then lower ones, then other values of beta at the best rate. Each stops early by the loss on
-    dev rows. If the first leaves all greedy answers as they were, no other is tried.
+    dev rows. If the first leaves all greedy answers as they were, no other is tried. By default a large model on a GPU
+    is searched, and a small one on a few cores, where it would take most of a run's time, is not.
 
     Attributes:
         warm: start from the SFT model; False: from the student as it is.
-        most: maximum number of rows; None: all there are.
+        most: maximum number of rows; 0: all there are, as with questions that a run was given to learn from.
         margin: minimum difference of two answers' scores that makes a preference.
         per_example: maximum number of pairs per question.
         rates: multiples of `learning_rate` to try, where the run or the task does not set that.
         betas: multiples of `beta` to try, where neither sets that.
     """
 
-    examples: int | None = 512
-    samples: int = 4
+    examples: int | None = 64
+    samples: int = 2
     warm: bool = True
-    most: int | None = None
+    most: int = 40
     margin: float = 0.5
     per_example: int = 2
-    rates: Sequence[float] = (1.0, 0.3)
-    betas: Sequence[float] = (1.0, 0.3)
+    rates: Sequence[float] = (1.0,)
+    betas: Sequence[float] = (1.0,)
 
     cpu: ClassVar[Settings] = {
         **LoraSft.cpu,
@@ -58,9 +61,9 @@ class AfterSft(WeightOptimizer):
         "batch": 4,
         "beta": 0.1,
         "warmup_steps": 1,
-        "patience": 2,
     }
     gpu: ClassVar[Settings] = {"beta": 0.1, "patience": 2}
+    large: ClassVar[Settings] = {"samples": 4, "rates": (1.0, 0.3), "betas": (1.0, 0.3)}
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
@@ -75,14 +78,16 @@ class AfterSft(WeightOptimizer):
     def unanswered(self) -> list[dspy.Example]:
         if self.resources.rater is None:
             return []
-        return self.ordered(self.resources.questions)[: self.bound()]
+        return self.ordered(self.resources.questions)[: self.bounded(QUESTIONS)]
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         return preference_rows(traces, margin=self.margin, per_example=self.per_example, most=self.limit())
 
     def limit(self) -> int | None:
         """Maximum number of rows; None: all."""
-        return None if self.most is None else self.bounded(self.most)
+        if self.most == 0 or (self.resources.questions and "most" not in self.resources.training.get(self.method, {})):
+            return None
+        return self.bounded(self.most)
 
     def fit(
         self,

@@ -116,12 +116,18 @@ class SageMakerTraining:
                     name, state = self._create(name, spec, seconds)
                 state = self._follow(name, state, progress)
                 self._count_cost(name, state)
-        self._note().unlink(missing_ok=True)
         if state["TrainingJobStatus"] != "Completed":
+            self._note().unlink(missing_ok=True)
             if self._jobs.costs.ended_by_budget(state):  # spot may have cost less than was held
                 return self.run(progress)
             raise ArmError(explain_end(name, state))
-        return self._fetch(name, state, spec)
+        try:
+            result = self._fetch(name, state, spec)
+        except ArmError:  # what it made is of no use, so another job may be made
+            self._note().unlink(missing_ok=True)
+            raise
+        self._note().unlink(missing_ok=True)
+        return result
 
     def cancel(self) -> bool:
         """Stop the job; False if it has ended. Its checkpoint stays on S3."""
