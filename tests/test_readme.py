@@ -28,13 +28,15 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
     example = EXAMPLE.search((workspace / "README.md").read_text(encoding="utf-8"))
     assert example is not None
     flags = ["--evaluation.arms", "rag", "--synthesis.candidates", "0", "--retention.prompts", "0"]
+    flags += ["--evaluation.held-out", "8"]
     command = [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *flags, "--runs", str(tmp_path)]
     subprocess.run(command, cwd=workspace, check=True, capture_output=True, timeout=400)
     (run,) = tmp_path.glob("contract_qa/*/results.json")
     held_out = [json.loads(line) for line in (run.parent / "datasets" / "test.jsonl").read_text().splitlines()]
-    items = [
-        row for row in held_out if (row["question"], row["document"]) == (example["question"], example["document"])
-    ]
+    assert example["document"] in {row["document"] for row in held_out}
+    labelled = (workspace / "data" / "contracts" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = (example["question"], example["document"])
+    items = [row for row in map(json.loads, labelled) if (row["question"], row["document"]) == asked]
     assert [row["references"][0] for row in items] == [example["answer"]]
     program = load(run.parent / "programs" / "rag", workspace=workspace)
     answer = program(question=example["question"], document=example["document"]).answer
