@@ -39,7 +39,6 @@ SOON = 15.0
 CHOICE = "folds.json"
 """Notes in a run's folder how many folds it has, so that it has as many when it goes on."""
 _TOKENS_A_WORD, _WORDS_BESIDES = 1.6, 100  # legal English; instructions, question and answer
-_EPOCHS = 2
 _START_S = 45.0  # of a training: loading, merging and comparing the answers
 _SMALL = 135e6  # weights of the model that these two were measured with, on two cores
 _TRAINED, _ANSWERED = 150.0, 500.0  # tokens a second and core
@@ -168,7 +167,7 @@ class _Cost:
             tokens = _TOKENS_A_WORD * ((context.config.words or task.words) + _WORDS_BESIDES)
             seconds = tokens * _weights(models.student) / _SMALL / parallel
             call = seconds / _ANSWERED
-            training = min(rows * _EPOCHS * seconds / _TRAINED, 60 * minutes)
+            training = min(rows * seconds / _TRAINED, 60 * minutes)
         return cls(trainings, len(names), calls, minutes, training, call)
 
     def total_minutes(self, folds: int, scored: int) -> float | None:
