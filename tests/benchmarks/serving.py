@@ -142,9 +142,7 @@ def engines(count: int) -> float:
         server.close()
         replies.append([ids for ids, _ in done])
         tokens = sum(each for _, each in done)
-        print(
-            f"{engine:12}: {tokens / walls[-1]:6.0f} tokens a second, {cpu / count:.2f} CPU s each, {choice.path.name}"
-        )
+        print(f"{engine:12}: {tokens / walls[-1]:6.0f} tokens a second, {cpu / count:.2f} CPU s each")
     equal = sum(_agreeing(one, other) for one, other in zip(*replies, strict=True))
     print(f"equal tokens: {equal / sum(map(len, replies[0])):.1%}; OpenVINO is {walls[1] / walls[0]:.1f} times as fast")
     return walls[1] / walls[0]
