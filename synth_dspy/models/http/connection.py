@@ -103,10 +103,13 @@ class Connection:
 
     def _receive(self, frame: dict[str, Any]) -> None:
         with self._lock:
-            future, error = self._pending.pop(frame["id"])
+            waiting = self._pending.pop(frame["id"], None)
         answered_call = ModelCall.from_dict(frame["call"]) if "call" in frame else None
         if answered_call and self._ledger:
             self._ledger.mark_recorded(answered_call.key)
+        if waiting is None:
+            return  # given up when the connection was closed, while this answer was on its way
+        future, error = waiting
         if not future.set_running_or_notify_cancel():
             return  # its caller was cancelled, but the answer is in the ledger
         if answered_call:
