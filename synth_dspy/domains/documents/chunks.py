@@ -27,7 +27,7 @@ _ABBREVIATIONS: Final = re.compile(
     re.I,
 )
 _BOUNDARY: Final = re.compile(r"([.!?][\"'”’)\]]*|[;:])\s+(?=[\"'“‘(\[]?[A-Z0-9(\[“\"])")
-_LAST_WORD: Final = re.compile(r"([A-Za-z.]+?)[.!?]?[\"'”’)\]]*\s*$")
+_LAST_WORD: Final = re.compile(r"(?<!['’])([A-Za-z.]+?)[.!?]?[\"'”’)\]]*\s*$")
 _NUMBERED: Final = re.compile(r"\s*(?:section|article|clause)?\s*\d{1,3}(?:\.\d{1,3})*[.)]?\s*$", re.I)
 # The beginning of a section, matched in every sentence, since conversions often put several sections on one line.
 _SECTION: Final = re.compile(

@@ -21,7 +21,8 @@ POINTING: Final = re.compile(
     r"|[\[\]|<>{}*#•]|https?:|\.\."
 )
 POINTING_ANSWER: Final = re.compile(
-    r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b|\w+ (?:it|them|this|these|so)[.!]?$",
+    r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
+    r"|\w+ (?:it|them|this|these|so|then)[.!]?$",
     re.I,
 )
 """An answer that points elsewhere: "see Appendix C", "use them"."""
@@ -95,13 +96,14 @@ GIVEN_TO: Final = re.compile(r"[A-Z]\w+ (?:an?|the|to|all|any|its|their|with)\b|
 
 ADJUNCT: Final = re.compile(
     r" (?P<word>(?:only |but only )?(?:if|when|until|before|after|once|upon)|because|so that|in order to|"
-    r"by(?= [a-z]+ing\b)|using) "
+    r"by(?= [a-z]+ing\b)|using) (?!(?:by|and|or)\b)"
 )
+ENDS_IN_TIME: Final = re.compile(r"\b(?:minutes?|hours?|days?|weeks?|months?|quarters?|years?)$")
 ASKED_BY_ADJUNCT: Final = {
     "because": "Why", "so that": "Why", "in order to": "Why", "by": "How", "using": "How", "until": "Until when",
 }  # fmt: skip
 NOT_BEFORE_ADJUNCT: Final = words(
-    "see check determine know ask asks decide verify even as or and whether specify long soon just only "
+    "see check determine know ask asks decide verify even as at or and whether specify long soon just only merely "
     "shortly immediately than commencing based effective conditioned made "
     "binding contingent dependent incumbent except agreed"
 )
@@ -159,7 +161,9 @@ _FIRM_END: Final = (
     r"(?:Inc|LLC|L\.L\.C|Ltd|Limited|Corp|Corporation|Company|GmbH|AG|AB|B\.V|N\.V|S\.A|LLP|L\.P|plc|PLC|INC|LTD|CORP|"
     r"Bank)\b\.?"
 )
-FIRM: Final = re.compile(rf"(?P<firm>[A-Z][\w&'’.-]*(?:,? (?:[A-Z&][\w&'’.-]*|of|and|the|de))*?,? {_FIRM_END})")
+FIRM: Final = re.compile(
+    rf"(?P<firm>(?!The Company\b)[A-Z][\w&'’.-]*(?:,? (?:[A-Z&][\w&'’.-]*|of|and|the|de))*?,? {_FIRM_END})"
+)
 
 _CALLED: Final = (
     "Agreement|Contract|Lease|Licen[cs]e|Policy|Handbook|Guide|Manual|Plan|Addendum|Amendment|Code|Charter|Procedure|"

@@ -115,6 +115,8 @@ class StatementQuestions:
 
     def _actions(self, lead: str, subject: str, modal: str, no: str, rest: str) -> Iterator[Statement]:
         """What somebody must, may or will do."""
+        if grammar.STARTS_AS_CLAUSE.match(rest):  # "not, during the term, sell": the verb comes later
+            return
         asked, after = f"{modal} {subject}{no}", f" {_small(lead)}" if lead else ""
         for ask, before in (("Within what period", "within"), ("For how long", "for(?: an? (?:period|term) of)?")):
             if (not lead or rest.startswith("be ")) and (tail := self._period_at_end(rest, before)):
@@ -207,7 +209,7 @@ class StatementQuestions:
             before, end = body[end : match.start()], match.end()
             firms, role = [firm["firm"].strip() for firm in grammar.FIRM.finditer(before)], match["role"].split()
             plain = not role[-1].endswith("s") and not frozenset(role) & grammar.GENERIC_ROLES
-            if len(firms) == 1 and self.name and plain and role[0] not in firms[0].split():
+            if len(firms) == 1 and self.name and plain and role[0].lower() not in re.findall(r"\w+", firms[0].lower()):
                 yield Statement("role", f"Who is the {match['role']} in the {self.name}", firms[0], kind="party")
 
     # Parts
@@ -385,6 +387,8 @@ def _adjuncts(asked: str, rest: str) -> Iterator[Statement]:
     head, word = rest[: match.start()].rstrip(","), match["word"]
     shortest = 1 if re.match(grammar.PARTICIPLE, head) else 2 if head.startswith("be ") else 3
     if len(head.split()) < shortest or head.split()[-1] in grammar.NOT_BEFORE_ADJUNCT or grammar.FINITE.search(head):
+        return
+    if word in ("before", "after", "upon") and grammar.ENDS_IN_TIME.search(head):  # "within a month after": one phrase
         return
     ask = "Under what condition" if word.endswith("if") else grammar.ASKED_BY_ADJUNCT.get(word, "When")
     yield Statement("adjunct", f"{ask} {asked} {head}", rest[match.start() + 1 :])

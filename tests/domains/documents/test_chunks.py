@@ -51,6 +51,7 @@ def test_sentence_ends() -> None:
         "Acme, Inc. of 4 St. James St. in the U.S. owes Mr. B. Smith $1.5 million.",
         "It pays.",
     ]
+    assert sentences("The name is Athlete's. Company may use it.") == ["The name is Athlete's.", "Company may use it."]
     assert sentences("The parties agree as follows: 1. Definitions. In this Agreement (a) means b.") == [
         "The parties agree as follows:",
         "1. Definitions.",

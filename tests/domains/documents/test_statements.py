@@ -111,6 +111,12 @@ def test_a_sentence_is_turned_round(sentence: str, question: str, answer: str) -
         "You should see below what to do if the page is empty.",
         "The fee is set forth in Schedule B.",
         "He or she may bring a guest if the host agrees.",
+        "Sellers shall not, during the term and for ten months after it, sell bolts in the town.",
+        "Small guests are looked after by the house.",
+        "The keys shall be handed over at the desk within a week after the sale of the house.",
+        "The company may end the lease at once if a guest is hurt.",
+        "Workers will be paid for work done until then.",
+        "Awards may be refused merely because the form is late.",
     ],
 )
 def test_what_is_not_understood_alone_is_left_alone(sentence: str) -> None:
