@@ -333,13 +333,15 @@ def test_a_killed_run_waits_for_its_job_when_it_is_resumed(double: Bedrock, s3: 
     assert len(double.calls("Converse")) == 2  # new, and too few for a job
 
 
-def test_a_failed_job_is_one_sentence_and_the_next_run_makes_another(double: Bedrock, batched: Any) -> None:
-    _, make = batched
+def test_a_failed_job_is_one_sentence_and_the_next_run_makes_another(double: Bedrock, s3: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
     double.job_status = "Failed"
-    with pytest.raises(SetupError, match=r"ended as Failed \(the double's reason\): mend that and resume the run"):
-        ask(make(), 12)
+    told = r"ended as Failed \(the double's reason\): mend that and resume the run"
+    with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger, pytest.raises(SetupError, match=told):
+        ask(batch_lm(double, ledger, s3), 12)
     double.job_status = "Completed"
-    assert ask(make(), 12) == [f"upstream: q{n}" for n in range(12)]
+    with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+        assert ask(batch_lm(double, ledger, s3), 12) == [f"upstream: q{n}" for n in range(12)]
     assert len(double.calls("CreateModelInvocationJob")) == 2
 
 
