@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from urllib.parse import unquote
 import boto3
 import httpx
 from aiohttp import web
+from servers import running
 
 ACCOUNT = "arn:aws:bedrock:us-east-1:123456789012"
 
@@ -210,37 +210,18 @@ def _summary(job: dict[str, Any]) -> dict[str, Any]:
 def bedrock(upstream: str = "") -> Iterator[Bedrock]:
     """Run the double."""
     double = Bedrock(upstream)
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        application = web.Application(client_max_size=1 << 26)
-        add = application.router
-        add.add_post("/model/{model}/converse", double.converse)
-        add.add_post("/model/{model}/invoke", double.invoke)
-        add.add_post("/model-import-jobs", double.create_import)
-        add.add_get("/model-import-jobs", double.list_imports)
-        add.add_get("/model-import-jobs/{job}", double.get_import)
-        add.add_get("/imported-models/{model}", double.get_model)
-        add.add_delete("/imported-models/{model}", double.delete_model)
-        add.add_post("/model-invocation-job", double.create_job)
-        add.add_get("/model-invocation-jobs", double.list_jobs)
-        add.add_get("/model-invocation-job/{job}", double.get_job)
-        add.add_post("/model-invocation-job/{job}/stop", double.stop_job)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        double.port = runner.addresses[0][1]
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    application = web.Application(client_max_size=1 << 26)
+    add = application.router
+    add.add_post("/model/{model}/converse", double.converse)
+    add.add_post("/model/{model}/invoke", double.invoke)
+    add.add_post("/model-import-jobs", double.create_import)
+    add.add_get("/model-import-jobs", double.list_imports)
+    add.add_get("/model-import-jobs/{job}", double.get_import)
+    add.add_get("/imported-models/{model}", double.get_model)
+    add.add_delete("/imported-models/{model}", double.delete_model)
+    add.add_post("/model-invocation-job", double.create_job)
+    add.add_get("/model-invocation-jobs", double.list_jobs)
+    add.add_get("/model-invocation-job/{job}", double.get_job)
+    add.add_post("/model-invocation-job/{job}/stop", double.stop_job)
+    with running(application) as double.port:
         yield double
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()

@@ -15,13 +15,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from nanio.app import build_app
 from nanio.auth.credentials import StaticCredentialResolver
 from nanio.config import Settings
 from nanio.errors import S3Error
+
+if TYPE_CHECKING:
+    import pytest
 
 KEY, SECRET = "AKIAEXAMPLE", "an example of a secret key"
 BUCKET = "bucket"
@@ -116,6 +119,26 @@ def s3_server(folder: Path, bucket: str = BUCKET) -> Iterator[str]:
     """Run the server with one bucket; its address."""
     with serving(folder, bucket) as store:
         yield store.environment["AWS_ENDPOINT_URL_S3"]
+
+
+@contextlib.contextmanager
+def account(**addresses: str) -> Iterator[pytest.MonkeyPatch]:
+    """This process's AWS account, with services at these addresses: `account(S3=..., BEDROCK_RUNTIME=...)`."""
+    import pytest
+
+    from synth_dspy.core import aws
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_REGION", "us-east-1")
+        for service, address in addresses.items():
+            patch.setenv(f"AWS_ENDPOINT_URL_{service}", address)
+        aws._client.cache_clear()
+        yield patch
+        aws._client.cache_clear()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ OpenAI-compatible server. Every request is checked against botocore's model of t
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import json
@@ -29,6 +28,7 @@ import botocore.session
 import httpx
 from aiohttp import web
 from botocore.validate import ParamValidator
+from servers import running
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs", "GraniteServiceVersion20100801": "cloudwatch"}
@@ -336,29 +336,12 @@ def _json(value: Any, status: int = 200) -> web.Response:
 def sagemaker(upstream: str = "") -> Iterator[SageMaker]:
     """Run the double."""
     double = SageMaker(upstream)
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        application = web.Application(client_max_size=1 << 26)
-        application.router.add_post("/", double.answer)
-        application.router.add_post("/endpoints/{endpoint}/invocations", double.invoke)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        double.port = runner.addresses[0][1]
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield double
-    finally:
-        for machine in double.machines:
-            machine.join(130)
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
+    application = web.Application(client_max_size=1 << 26)
+    application.router.add_post("/", double.answer)
+    application.router.add_post("/endpoints/{endpoint}/invocations", double.invoke)
+    with running(application) as double.port:
+        try:
+            yield double
+        finally:
+            for machine in double.machines:
+                machine.join(130)

@@ -172,6 +172,23 @@ def serving(behaviour: Behaviour | None = None) -> Iterator[Server]:
         loop.close()
 
 
+@contextlib.contextmanager
+def running(application: web.Application) -> Iterator[int]:
+    """An application in a thread of this process; its port."""
+    loop, runner = asyncio.new_event_loop(), web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
 def command(behaviour: Behaviour) -> list[str]:
     """The command that serves in a process of its own."""
     return [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(behaviour))]

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 from bedrock_double import Bedrock, bedrock
-from s3_server import KEY, SECRET, s3_server
+from s3_server import account, s3_server
 from servers import Behaviour, serving
 from tiny import tiny_model
 
 from synth_dspy import load
 from synth_dspy.cli import aws as aws_cli
 from synth_dspy.cli import deploy as deploy_cli
-from synth_dspy.core import aws
 from synth_dspy.core.aws_record import FILE
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
@@ -45,19 +44,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bedrock]:
         serving(Behaviour(reply="Oregon")) as server,
         bedrock(server.url) as double,
         s3_server(tmp_path_factory.mktemp("s3")) as storage,
-        pytest.MonkeyPatch.context() as patch,
+        account(S3=storage, BEDROCK=double.url, BEDROCK_RUNTIME=double.url),
     ):
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL_S3", storage)
-        patch.setenv("AWS_ENDPOINT_URL_BEDROCK", double.url)
-        patch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", double.url)
-        aws._client.cache_clear()
         yield double
-        aws._client.cache_clear()
 
 
 @pytest.fixture(scope="module")

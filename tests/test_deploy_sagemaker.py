@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_server import KEY, SECRET, s3_server
+from s3_server import account, s3_server
 from sagemaker_double import SageMaker, sagemaker
 from servers import Behaviour, serving
 from test_deploy import make_run
@@ -17,7 +17,6 @@ from tiny import tiny_model
 from synth_dspy import load
 from synth_dspy.cli import aws as aws_cli
 from synth_dspy.cli import deploy as deploy_cli
-from synth_dspy.core import aws
 from synth_dspy.core.aws_record import FILE, Made, record, recorded
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.s3.objects import addresses_in, write_text
@@ -40,22 +39,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMaker]:
         sagemaker(server.url) as double,
         bedrock(server.url) as embeddings,
         s3_server(tmp_path_factory.mktemp("s3")) as storage,
-        pytest.MonkeyPatch.context() as patch,
+        account(
+            S3=storage,
+            BEDROCK_RUNTIME=embeddings.url,
+            **dict.fromkeys(("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH"), double.url),
+        ) as patch,
     ):
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL_S3", storage)
-        patch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", embeddings.url)
-        for service in ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH"):
-            patch.setenv(f"AWS_ENDPOINT_URL_{service}", double.url)
         patch.setattr(endpoints.SageMakerEndpoint.__init__, "__kwdefaults__", {"poll_s": 0.01})
         patch.setattr(sagemaker_removal, "POLL_S", 0.01)
-        aws._client.cache_clear()
         yield double
-        aws._client.cache_clear()
 
 
 @pytest.fixture(scope="module")

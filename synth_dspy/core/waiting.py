@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 BUSY = 0.2
 """Mean number of cores in use by others up to which a machine counts as idle."""
@@ -42,19 +41,16 @@ def set_wait_policy(
     return asleep
 
 
-def import_torch() -> Any:
-    """torch, whose waiting threads sleep if others use the cores when it is first imported.
+def import_torch() -> None:
+    """Import torch; its waiting threads sleep if others use the cores when that is first done.
 
     This process's environment, and so that of its children, stays as it was.
     """
     if "torch" not in sys.modules and set_wait_policy():
         try:
-            import torch
+            import torch  # noqa: F401
         finally:
             os.environ.pop("OMP_WAIT_POLICY", None)
-    import torch
-
-    return torch
 
 
 def busy(proc: Path = Path("/proc"), sleep: Callable[[float], None] = time.sleep) -> bool:

@@ -112,7 +112,8 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
         labelled = judging.label([pair for pair in whole if pair.item in judging.compared])
         if current or any(pair.labelled_gain is not None for pair in labelled):
             every = labelled
-    pairs, uses = freshest(every, _uses(work, cycle, every), policy)
+    used = _uses(work, cycle, whole)
+    pairs, uses = freshest(every, used, policy)
     number = len(looks) + 1
     decision = decide(pairs, policy, cheaper=cheaper, look=number, uses=uses)
     evidence: dict[str, Any] = {
@@ -141,7 +142,7 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
         reason += " By the judge alone nothing is decided (--verdicts always)."
     if evidence["verdict"] != "undecided" or number == policy.looks or not work.plan.patience_h:
         return Outcome("decided", reason, evidence)
-    drawn = _draw(work, folder, number, pairs if len(every) == len(whole) else whole)
+    drawn = _draw(work, folder, number, freshest(whole, used, policy)[0])
     if drawn is None and not _can_label(work):
         return Outcome("decided", reason, evidence)
     wanted = max(2 * int(memory["items_wanted"] if looks else len(whole)), policy.fewest_labels)

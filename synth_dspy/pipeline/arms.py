@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import dspy
 from pydantic import Field, TypeAdapter, ValidationError
 
-from synth_dspy.core.config import METHODS, WITHOUT_PPO
+from synth_dspy.core.config import METHODS, WITHOUT_PPO, CompileConfig
 from synth_dspy.core.errors import ArmError, SetupError, explain_failure
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
@@ -26,7 +26,15 @@ from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.generators import Generator
 from synth_dspy.training.facts import TrainingFacts
-from synth_dspy.training.optimizer import Configured, WeightOptimizer, attributes, without_weights
+from synth_dspy.training.optimizer import (
+    Configured,
+    WeightOptimizer,
+    attributes,
+    has_gpu,
+    is_large,
+    merged,
+    without_weights,
+)
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
 from synth_dspy.training.recipes.cpt import check_replay
 from synth_dspy.training.spec import check_training_options
@@ -72,9 +80,19 @@ def arm_names(task: CompleteTask, student: str, requested: Sequence[str] = ()) -
 
 def trains_weights(factory: Callable[..., Any]) -> bool:
     """Whether an arm's factory declares that its optimizer trains the student's weights; see `Task.optimizers`."""
-    while isinstance(factory, partial):
-        factory = factory.func
-    return bool(getattr(factory, "trains_weights", False))
+    return bool(getattr(_unwrapped(factory), "trains_weights", False))
+
+
+def most_trainings(task: CompleteTask, names: Sequence[str], config: CompileConfig) -> int:
+    """The most trainings that one compile of these arms makes: each its own, and once what several begin with."""
+    large = has_gpu() and is_large(config.models.student)
+    own, first = 0, set[str | None]()
+    for factory in (task.optimizers[name] for name in names if trains_weights(task.optimizers[name])):
+        recipe, declared = _recipe(factory), factory.settings if isinstance(factory, Configured) else {}
+        settings = merged(declared, config.training.options).get(getattr(recipe, "method", ""), {})
+        own += recipe.most_trainings(settings, large=large)
+        first.add(recipe.begins_with)
+    return own + len(first - {None, *names})
 
 
 def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]]) -> None:
@@ -116,7 +134,7 @@ def _check_fields(
     task: CompleteTask, method: str, settings: Mapping[str, Any]
 ) -> tuple[type[WeightOptimizer] | None, frozenset[str]]:
     """Check that a method's settings are `TrainSpec` fields or its recipe's own; return the recipe and those names."""
-    recipe = _recipe(task, method) if method in task.optimizers else None
+    recipe = _recipe(task.optimizers[method]) if method in task.optimizers else None
     own = attributes(recipe) if recipe else frozenset()
     check_training_options(method, {name: value for name, value in settings.items() if name not in own}, own)
     return recipe, own
@@ -253,10 +271,17 @@ def _description(optimizer: Any) -> str:
     return str(getattr(optimizer, "description", (type(optimizer).__doc__ or "").split("\n")[0]))
 
 
-def _recipe(task: CompleteTask, method: str) -> type[WeightOptimizer]:
-    """The class of a method's recipe."""
-    factory: Any = task.optimizers[method]
+def _unwrapped(factory: Any) -> Any:
+    while isinstance(factory, partial):
+        factory = factory.func
+    return factory
+
+
+def _recipe(factory: Callable[..., Any]) -> type[WeightOptimizer]:
+    """The class of the recipe that a factory makes, or of its step that trains weights; the base class if unknown."""
+    factory = _unwrapped(factory)
     factory = factory.recipe if isinstance(factory, Configured) else factory
+    factory = getattr(factory, "weights", factory)
     return factory if isinstance(factory, type) and issubclass(factory, WeightOptimizer) else WeightOptimizer
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from synth_dspy.core.config import Models, Training
 from synth_dspy.core.ledger_file import LEDGER
@@ -14,7 +13,7 @@ from synth_dspy.core.text import counted
 from synth_dspy.domains.documents.proposals import ROUNDS
 from synth_dspy.models.prices import Price, given_price, list_price
 from synth_dspy.models.roles import EMBEDDED
-from synth_dspy.pipeline.arms import trains_weights
+from synth_dspy.pipeline.arms import most_trainings, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.pipeline.generators import Generator, Outside
@@ -79,7 +78,7 @@ def describe_compile(
     if config.models.judge != "reference":
         rate = former_rate(runs, station="evaluation", role="judge")
         steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))
-    return describe(steps, _trainings(config.training, most_trainings(weights, config.training.options) * rounds))
+    return describe(steps, _trainings(config.training, most_trainings(task, names, config) * rounds))
 
 
 def describe_proposing(context: Context) -> str:
@@ -89,13 +88,6 @@ def describe_proposing(context: Context) -> str:
     step = Step("proposing questions, teacher", ROUNDS[0] * WANTED, rate, price, context.config.concurrency)
     plan = describe([step])
     return f"{plan}\n  then the questions wait for your review; the next compile shows the plan of the comparison"
-
-
-def most_trainings(arms: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> int:
-    """The most trainings of arms: each its own and those of its search, and once what several of them start from."""
-    searched = sum(len(options.get(arm, {}).get(name, (1.0,))) - 1 for arm in arms for name in ("rates", "betas"))
-    starts = {"cpt_sft": "cpt"} | dict.fromkeys(("dpo", "orpo", "kto", "grpo", "rloo"), "sft")
-    return len({*arms, *(starts[arm] for arm in arms if arm in starts)}) + searched
 
 
 def _trainings(settings: Training, number: int) -> Trainings:

@@ -22,7 +22,7 @@ from synth_dspy.evaluation.results import cores
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.models.weights import registry
 from synth_dspy.pipeline import datasets
-from synth_dspy.pipeline.arms import trains_weights
+from synth_dspy.pipeline.arms import most_trainings
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.training.optimizer import has_gpu
@@ -134,7 +134,7 @@ class _Cost:
     """What one compile of all arms takes, roughly.
 
     Attributes:
-        trainings: arms that train weights.
+        trainings: the most trainings of all arms.
         arms: all of them.
         calls: model calls of making the rows and the arms.
         minutes: that each training may take.
@@ -153,7 +153,7 @@ class _Cost:
     @classmethod
     def of(cls, context: Context, labelled: int, names: Sequence[str]) -> _Cost:
         models, task = context.config.models, context.task
-        trainings = sum(trains_weights(task.optimizers[name]) for name in names)
+        trainings = most_trainings(task, names, context.config)
         written = context.bound("candidates") if task.synthesizer is not None else 0
         rows = labelled + written
         # Of each arm but the baseline: about a call for each row that is traced or chosen on.
@@ -192,10 +192,7 @@ class _Cost:
         """What cross-fitting takes, in words."""
         parts = [f"up to about {(folds + 1) * self.calls + self.arms * scored:,} model calls"]
         if self.trainings:
-            times = (
-                f"({folds} folds and once on all labels, for {self.trainings} arm{'s' if self.trainings > 1 else ''})"
-            )
-            parts.insert(0, f"{(folds + 1) * self.trainings} trainings {times}")
+            parts.insert(0, f"up to {(folds + 1) * self.trainings} trainings ({folds} folds and once on all labels)")
         minutes = self.total_minutes(folds, scored)
         if minutes is not None:
             parts.append(f"about {max(1, math.ceil(minutes))} minutes on this machine")

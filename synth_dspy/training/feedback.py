@@ -96,12 +96,13 @@ def read_questions(
     fields = dict.fromkeys(inputs, FILLED) | dict(checks or {})
     optional = {} if "id" in fields else {"id": ID}
     examples, left_out = [], 0
-    for number, (_, line) in enumerate(placed_rows(path, fields, optional=optional), start=1):
+    for number, (_, line) in enumerate(placed_rows(local(path), fields, optional=optional), start=1):
         if any(isinstance(line[name], str) and line[name] in held_out for name in inputs):
             left_out += 1
             continue
         values = {name: line[name] for name in inputs}
-        values = {"id": str(line.get("id") or f"question-{number}"), "unanswered": True, **values}
+        # An id of its own: a training question may have the same.
+        values = {"id": f"question-{line.get('id') or number}", "unanswered": True, **values}
         examples.append(dspy.Example(**values).with_inputs(*inputs))
     return examples, left_out
 

@@ -16,14 +16,10 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.weights.cache import publish
 from synth_dspy.models.weights.trained import SPEC, WHOLE
-from synth_dspy.training.memory import GIB, Memory
+from synth_dspy.training.memory import GIB, USABLE, Memory
 from synth_dspy.training.spec import ADAPTER, TrainSpec, read_spec
 
 OTHER_WEIGHTS = (".bin", ".gguf", ".pth", ".pt", ".safetensors")
-USABLE = 0.92
-"""Share of the free memory to plan with: the rest is for fragmentation."""
-_CGROUP = Path("/sys/fs/cgroup")
-_LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 def model_of(training: Path) -> tuple[str, tuple[Path, ...]]:
@@ -105,16 +101,3 @@ def check_room(spec: TrainSpec, need: Memory, *, free: float, device: str) -> No
         f"leave out {where}.lora = none to train an adapter, lower {where}.max_tokens (now {spec.max_tokens}), or take "
         "a smaller model."
     )
-
-
-def free_ram() -> float:
-    """Bytes of main memory that this process can take; a container's limit counts."""
-    import psutil  # type: ignore[import-untyped]
-
-    free = float(psutil.virtual_memory().available)
-    for limit, used in _LIMITS:
-        try:
-            free = min(free, float((_CGROUP / limit).read_text()) - float((_CGROUP / used).read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return free

@@ -20,6 +20,8 @@ from synth_dspy.training.sequences import CHUNK
 from synth_dspy.training.spec import TrainSpec
 
 GIB = 2**30
+USABLE = 0.92
+"""Share of the free memory to plan with: the rest is for fragmentation."""
 LIBRARIES = {"cpu": 0.85 * GIB, "cuda": 0.6 * GIB}
 """Resident memory after the imports; on a GPU its context, kernels and work space."""
 FOUR_BITS = 0.516

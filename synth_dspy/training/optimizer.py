@@ -25,7 +25,7 @@ from synth_dspy.training.feedback import BY_METHOD, human_rows
 from synth_dspy.training.large import EXAMPLES, LORA_RATE, gpu_settings
 from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
 from synth_dspy.training.rows import Rows
-from synth_dspy.training.spec import NO_LORA, PROMPTS, Method
+from synth_dspy.training.spec import PROMPTS, Method, is_full
 from synth_dspy.training.traces import Trace, collect, is_unanswered, prompts
 
 log = logging.getLogger("synth_dspy.training")
@@ -92,6 +92,8 @@ class WeightOptimizer(Teleprompter):
     trains_weights: ClassVar[bool] = True
     """Marks an arm that trains weights, so that this is known before any work; see `Task.optimizers`."""
     method: ClassVar[Method]
+    begins_with: ClassVar[Method | None] = None
+    """The method whose training comes before its own, once for all arms of a run."""
     cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
@@ -111,6 +113,16 @@ class WeightOptimizer(Teleprompter):
                     object.__setattr__(self, name, value)
         settings = {name: value for name, value in configured.items() if name not in own}
         object.__setattr__(self, "settings", {**self.settings, **settings})
+
+    @classmethod
+    def most_trainings(cls, settings: Settings, *, large: bool) -> int:
+        """The most trainings of its own that it makes.
+
+        Args:
+            settings: of its method, as in `[training.options.<method>]`.
+            large: whether a large model is trained on a GPU.
+        """
+        return 1
 
     @classmethod
     def with_settings(cls, **by_method: Settings) -> Configured:
@@ -190,7 +202,7 @@ class WeightOptimizer(Teleprompter):
     @property
     def description(self) -> str:
         """Its description in the report."""
-        return (type(self).__doc__ or "").splitlines()[0]
+        return described(self)
 
     def on_gpu(self) -> bool:
         """Whether the student is a large model, and there is a GPU to train it on."""
@@ -199,9 +211,7 @@ class WeightOptimizer(Teleprompter):
     def options(self, rows: int) -> dict[str, Any]:
         """`TrainSpec` fields: those for this machine, student and number of rows, overridden by `settings`."""
         own = {**self.gpu, **gpu_settings(self.method, rows)} if self.on_gpu() else self.cpu
-        lora = self.settings.get("lora")
-        trains_all = lora == NO_LORA or (isinstance(lora, Mapping) and lora.get("rank") == 0)
-        full = {"learning_rate": own["learning_rate"] / LORA_RATE} if trains_all else {}
+        full = {"learning_rate": own["learning_rate"] / LORA_RATE} if is_full(self.settings.get("lora")) else {}
         return {"minutes": self.resources.minutes, **own, **full, **self.settings}
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
@@ -303,6 +313,16 @@ class Configured:
     def with_settings(self, **by_method: Settings) -> Configured:
         """The same with further settings, which override these."""
         return replace(self, settings=merged(self.settings, by_method))
+
+
+def described(recipe: Any) -> str:
+    """A recipe's first line, and what `note_outcome` said of its last compile."""
+    return " ".join(filter(None, ((type(recipe).__doc__ or "").splitlines()[0], getattr(recipe, "_outcome", ""))))
+
+
+def note_outcome(recipe: Any, outcome: str) -> None:
+    """Keep a sentence about what a recipe, which is frozen, has made, for the report."""
+    object.__setattr__(recipe, "_outcome", outcome)
 
 
 def merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:

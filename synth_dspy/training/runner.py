@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.memory import available_memory
 from synth_dspy.core.versions import versions
 from synth_dspy.models.embedded.precision import precision
 from synth_dspy.models.weights.cache import publish
@@ -192,7 +193,7 @@ class _Training:
 
         from synth_dspy.training.base import base_folder
         from synth_dspy.training.estimate import largest
-        from synth_dspy.training.full import check_room, free_ram
+        from synth_dspy.training.full import check_room
         from synth_dspy.training.memory import Shape, memory
         from synth_dspy.training.savers import free_memory, resolve_savers
 
@@ -205,7 +206,7 @@ class _Training:
             need = memory(
                 resolved, Shape.of(spec, config), tokens=tokens, predicted=predicted, bf16=bf16, device=device
             )
-            check_room(spec, need, free=free_ram() if gpu is None else gpu, device=device)
+            check_room(spec, need, free=available_memory() if gpu is None else gpu, device=device)
         return resolved
 
     def _plan(self, whole: Estimate, rows: int, *, keep: bool) -> dict[str, Any]:

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.training.memory import GIB, Shape, memory
+from synth_dspy.training.memory import GIB, USABLE, Shape, memory
 from synth_dspy.training.spec import TrainSpec
 
-USABLE = 0.92
-"""Share of the free memory to plan with: the rest is for fragmentation."""
 BITS = ("quantize", "optimizer")
 """Savers that need bitsandbytes."""
 LADDER: Sequence[dict[str, Any]] = (

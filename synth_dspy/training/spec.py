@@ -65,6 +65,12 @@ def _rank_of_none(value: Any) -> Any:
     return {"rank": 0} if value == NO_LORA else value
 
 
+def is_full(lora: Any) -> bool:
+    """Whether a setting of `lora`, as somebody gave it, means all weights."""
+    lora = _rank_of_none(lora)
+    return isinstance(lora, Mapping) and lora.get("rank") == 0
+
+
 class TrainSpec(Settings):
     """One training of one adapter. Paths are absolute, or relative to the spec's folder."""
 

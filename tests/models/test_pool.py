@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from synth_dspy.core import memory
 from synth_dspy.core.errors import SetupError
 from synth_dspy.models.embedded import pool
 from synth_dspy.models.embedded.generation import ServerSettings
@@ -23,7 +24,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with 48 GiB, and the folder in which its kernel says what a container may have."""
     monkeypatch.delenv(MEMORY, raising=False)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=48 * GIB))
-    monkeypatch.setattr(pool, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.models import roles
 from synth_dspy.models.embedded.pool import pool
 from synth_dspy.models.weights.trained import MERGED, RESULT, SPEC, WHOLE
-from synth_dspy.training import full
+from synth_dspy.training import runner
 from synth_dspy.training.base import load_base
 from synth_dspy.training.merged_adapter import learned_ids, merge_adapters
 from synth_dspy.training.merged_folder import write_merged
@@ -154,7 +154,7 @@ def test_a_tuned_lm_answers_and_is_tuned_further_by_an_adapter(base: Path, tmp_p
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full, "free_ram", lambda: 2.0**29)
+    monkeypatch.setattr(runner, "available_memory", lambda: 2**29)
     with pytest.raises(SetupError, match=r"Training all weights of .* needs 0\.\d GiB of memory, and 0\.5 GiB can be"):
         train(make(), lambda event: None)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
 from scripted import scripted_lm, scripted_resources
 
+from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.resources import Resources
+from synth_dspy.pipeline.arms import most_trainings
 from synth_dspy.training import optimizer
+from synth_dspy.training.recipes import CptSft, Together
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 
@@ -84,3 +88,24 @@ def test_what_the_program_was_given_no_evidence_for_is_not_learned() -> None:
     assert LoraDpo(resources, metric).with_evidence(program, rows) == kept
     assert sorted(searched) == sorted(replies)  # once for all recipes of a run
     assert LoraSft(run(), metric).with_evidence(program, rows) == rows
+
+
+def test_the_plan_counts_every_training_that_arms_may_make() -> None:
+    optimizers = {
+        "rag": lambda resources, metric: None,
+        "sft": LoraSft,
+        "ours": LoraDpo.with_settings(dpo={"most": 3}),
+        "searched": LoraDpo.with_settings(dpo={"rates": [1.0, 0.3]}),
+        "read": CptSft,
+        "by turns": Together,
+    }
+    task: Any = SimpleNamespace(optimizers=optimizers)
+
+    def most(*names: str, **options: Any) -> int:
+        return most_trainings(task, names, CompileConfig.model_validate({"training": {"options": options}}))
+
+    assert [most("rag"), most("rag", "sft"), most("sft", "ours")] == [0, 1, 2]
+    assert [most("ours"), most("read"), most("by turns")] == [2, 2, 2], "with the one that each begins with"
+    assert most("ours", "read", "by turns") == 5
+    assert most("searched") == 3
+    assert most("sft", "ours", dpo={"betas": [1.0, 0.3, 0.1]}) == 4

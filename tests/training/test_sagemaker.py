@@ -11,11 +11,10 @@ from typing import Any
 
 import dspy
 import pytest
-from s3_server import KEY, SECRET, s3_server
+from s3_server import account, s3_server
 from sagemaker_double import SageMaker, sagemaker
 
 import synth_dspy
-from synth_dspy.core import aws
 from synth_dspy.core.aws_record import recorded
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import SageMaker as Settings
@@ -37,19 +36,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMaker]:
     with (
         sagemaker() as double,
         s3_server(tmp_path_factory.mktemp("s3")) as storage,
-        pytest.MonkeyPatch.context() as patch,
+        account(S3=storage, SAGEMAKER=double.url, CLOUDWATCH_LOGS=double.url),
     ):
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL_S3", storage)
-        patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", double.url)
-        patch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", double.url)
-        aws._client.cache_clear()
         yield double
-        aws._client.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from pathlib import Path
 from threading import RLock
 
 from synth_dspy.core.io.reading import Json
-from synth_dspy.evaluation.blind.sheets import KEY, RIGHT, read_key, read_sheet
-from synth_dspy.evaluation.blind.tally import check_votes, tally_votes, unfit_words
+from synth_dspy.evaluation.blind.sheets import KEY, RIGHT, read_key, read_sheet, unfit_words
+from synth_dspy.evaluation.blind.tally import check_votes, tally_votes
 from synth_dspy.evaluation.blind.votes import SKIP, VOTES, Choice, Vote, VoteFile, read_whole_votes
 
 RATERS = "raters"

@@ -20,6 +20,7 @@ from synth_dspy.core.io.jsonl import FILLED, ID, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.io.reading import Json, read_json_object
 from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.blind.powered import SCORED, judge_scores
+from synth_dspy.evaluation.blind.votes import BOTH, NEITHER, TIE
 from synth_dspy.evaluation.finished_runs import Arm, as_written, common_items, write
 
 SHEETS, CSV, KEY = "sheets.jsonl", "sheets.csv", "key.json"
@@ -164,6 +165,11 @@ def read_key(folder: Path) -> dict[str, Any]:
     if not whole:
         raise SetupError(f"{path} is damaged (its orders do not match its arms): make the sheets again.")
     return key
+
+
+def unfit_words(asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words that are no answer to what a key, or a row of a sheet, asks."""
+    return (TIE,) if asked.get("asks") == RIGHT else (BOTH, NEITHER)
 
 
 def output_of(arm: Arm, item: str) -> str:

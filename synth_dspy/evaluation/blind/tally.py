@@ -18,8 +18,8 @@ from synth_dspy.core.text import counted
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.agreement import position_p, rater_agreement
 from synth_dspy.evaluation.blind.powered import judge_alignment, powered_rate
-from synth_dspy.evaluation.blind.sheets import RIGHT
-from synth_dspy.evaluation.blind.votes import BOTH, NEITHER, SKIP, TIE, Vote, merge
+from synth_dspy.evaluation.blind.sheets import unfit_words
+from synth_dspy.evaluation.blind.votes import SKIP, Vote, merge
 from synth_dspy.evaluation.report.figures import plain
 from synth_dspy.evaluation.report.verdict import ALPHA, p_value, percent
 
@@ -111,11 +111,6 @@ def _check(vote: Vote, key: Mapping[str, Any], arms: int) -> None:
             f"{vote.place}: the choice is {vote.choice}, but the sheets ask which output is "
             f"{key.get('asks') or 'better'}; correct it."
         )
-
-
-def unfit_words(key: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words that are no answer to what the sheets ask."""
-    return (TIE,) if key.get("asks") == RIGHT else (BOTH, NEITHER)
 
 
 def _label(vote: Vote, key: Mapping[str, Any]) -> str:

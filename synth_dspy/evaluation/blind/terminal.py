@@ -11,8 +11,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from synth_dspy.core.printable import visible
-from synth_dspy.evaluation.blind.sheets import RIGHT
-from synth_dspy.evaluation.blind.votes import BOTH, NEITHER, TIE, VoteFile, parse_choice
+from synth_dspy.evaluation.blind.sheets import RIGHT, unfit_words
+from synth_dspy.evaluation.blind.votes import VoteFile, parse_choice
 
 
 def ask(
@@ -46,7 +46,6 @@ def ask(
             if asks_right
             else f"Which is better? {numbers}, t (tie)"
         )
-        unfit = (TIE,) if asks_right else (BOTH, NEITHER)
         while True:
             try:
                 answer = read(f"\n{question}, s (skip), q (quit): ").strip()
@@ -55,7 +54,7 @@ def ask(
             if answer.casefold() in ("q", "quit"):
                 return len(rows) - number
             choice = parse_choice(answer)
-            if choice is not None and choice not in unfit and (isinstance(choice, str) or choice <= n):
+            if choice is not None and choice not in unfit_words(row) and (isinstance(choice, str) or choice <= n):
                 votes.add(str(row["item"]), choice, at=datetime.now(UTC).isoformat(timespec="seconds"))
                 break
             console.print(Text(f"Type {numbers}, {'r, w' if asks_right else 't'}, s or q."))

@@ -165,14 +165,15 @@ def _engine(model: Path) -> tuple[Engine, str]:
         return "openvino", f"it is a GGUF file of a {family} model"
     if (model / OPENVINO_MODEL).exists():
         return "openvino", "it is an OpenVINO model"
-    if (model / ADAPTER_CONFIG).is_file():
-        return "transformers", "it is an adapter, which is applied to its base without merging"
-    if not (model / "config.json").is_file():
+    adapter = (model / ADAPTER_CONFIG).is_file()
+    if not adapter and not (model / "config.json").is_file():
         raise SetupError(f"{model} is not a model folder: it has no config.json; name a GGUF file or one")
+    import_torch()  # before anything else imports it
+    if adapter:
+        return "transformers", "it is an adapter, which is applied to its base without merging"
     asked = os.environ.get(ENGINE, "")
     if asked not in ("", "openvino", "transformers"):
         raise SetupError(f"{ENGINE} is {asked!r}: set it to openvino or transformers, or leave it out.")
-    import_torch()  # before transformers does
     why = obstacle(model, read_json_object(model / "config.json", "The model's"))
     if asked == "openvino" and why:
         raise SetupError(f"{ENGINE} is openvino, but {model} cannot be converted for it: {why}.")
@@ -187,4 +188,6 @@ def _engine(model: Path) -> tuple[Engine, str]:
 
 @cache
 def _gpu() -> bool:
-    return bool(import_torch().cuda.is_available())
+    import torch
+
+    return bool(torch.cuda.is_available())

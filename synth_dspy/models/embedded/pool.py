@@ -12,10 +12,11 @@ import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.memory import total_memory
 from synth_dspy.models.embedded.backend import OPENVINO_MODEL
 from synth_dspy.models.embedded.generation import ServerSettings
 from synth_dspy.models.embedded.server import ModelServer
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 GIB = 1 << 30
 MEMORY = "SYNTH_DSPY_MODEL_MEMORY_GIB"
 """Environment variable for the memory limit of all loaded models."""
-_CGROUP = Path("/sys/fs/cgroup")
 _BUFFERS_GIB = 0.25
 _LEAST_GIB = 4.5
 
@@ -148,19 +148,9 @@ def estimate_gib(path: Path, settings: ServerSettings) -> float:
 def _memory_gib() -> float:
     value = os.environ.get(MEMORY)
     try:
-        return float(value) if value else _share_of_memory()
+        return float(value) if value else max(_LEAST_GIB, total_memory() / GIB / 6)
     except ValueError:
         raise SetupError(f"{MEMORY} is {value!r}: set it to a number of GiB, such as 6, or leave it out.") from None
-
-
-def _share_of_memory() -> float:
-    import psutil  # type: ignore[import-untyped]
-
-    total = int(psutil.virtual_memory().total)
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # a container's limit, which psutil ignores
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            total = min(total, int((_CGROUP / name).read_text()))
-    return max(_LEAST_GIB, total / GIB / 6)
 
 
 _POOL: ModelPool | None = None

@@ -11,7 +11,6 @@ from typing import Any
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
-from synth_dspy.core.waiting import import_torch
 from synth_dspy.models.weights.trained import ADAPTER_CONFIG, SPEC
 
 _BASES: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
@@ -101,7 +100,8 @@ def attention(config: Any) -> str:
 
 def place() -> tuple[str, str]:
     """The device, and the type of weights and products there, as torch names it."""
-    torch = import_torch()
+    import torch
+
     if torch.cuda.is_available():
         return "cuda", "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     from synth_dspy.models.embedded.precision import precision

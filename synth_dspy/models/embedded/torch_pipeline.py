@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.waiting import import_torch
 from synth_dspy.models import chat
 from synth_dspy.models.embedded.generation import Sampling, ServerSettings
 from synth_dspy.models.embedded.torch_model import base_of, load_model, stop_ids, window
@@ -54,7 +53,6 @@ class TransformersPipeline:
     """`backend.Pipeline` by transformers. Raises `SetupError` for a model that it cannot serve."""
 
     def __init__(self, path: Path, settings: ServerSettings) -> None:
-        import_torch()  # before transformers does
         from transformers import GenerationConfig, LogitsProcessorList
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 

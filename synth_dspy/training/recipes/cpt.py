@@ -117,6 +117,8 @@ class CptSft(LoraSft):
     The settings are those of cpt and of sft.
     """
 
+    begins_with: ClassVar[Method | None] = "cpt"
+
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
     ) -> dspy.Module:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import dspy
 
-from synth_dspy.training.optimizer import Settings, WeightOptimizer, bare, learned_sources, train
+from synth_dspy.training.optimizer import Method, Settings, WeightOptimizer, bare, learned_sources, note_outcome, train
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.rows import Rows, preference_rows
 from synth_dspy.training.traces import Trace
@@ -55,6 +55,7 @@ class AfterSft(WeightOptimizer):
     rates: Sequence[float] = (1.0,)
     betas: Sequence[float] = (1.0,)
 
+    begins_with: ClassVar[Method | None] = "sft"
     cpu: ClassVar[Settings] = {
         **LoraSft.cpu,
         "learning_rate": 2e-4,
@@ -64,6 +65,11 @@ class AfterSft(WeightOptimizer):
     }
     gpu: ClassVar[Settings] = {"beta": 0.1, "patience": 2}
     large: ClassVar[Settings] = {"samples": 4, "rates": (1.0, 0.3), "betas": (1.0, 0.3)}
+
+    @classmethod
+    def most_trainings(cls, settings: Settings, *, large: bool) -> int:
+        chosen = {"rates": cls.rates, "betas": cls.betas, **(cls.large if large else {}), **settings}
+        return len(chosen["rates"]) + len(chosen["betas"]) - 1
 
     def start(
         self, student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None
@@ -112,16 +118,18 @@ class AfterSft(WeightOptimizer):
                 break  # at the highest learning rate; a lower one would not change them either
         best = best_of(tried)
         if best.answers.texts == before.texts and before.texts:
-            self._say(
+            note_outcome(
+                self,
                 f"Its training on {len(rows)} rows left all {len(before.texts)} greedy answers to the dev questions as "
-                "they were, so the arm is the model that it started from."
+                "they were, so the arm is the model that it started from.",
             )
             return program
         if before.texts:
-            self._say(
+            note_outcome(
+                self,
                 f"Of {len(tried)} trainings, the one with learning rate {best.options['learning_rate']:g} and beta "
                 f"{best.options['beta']:g} was chosen on the dev questions: mean score {before.mean:.3f} before and "
-                f"{best.answers.mean:.3f} after."
+                f"{best.answers.mean:.3f} after.",
             )
         return best.program
 
@@ -138,13 +146,6 @@ class AfterSft(WeightOptimizer):
             yield {"learning_rate": rate * factor, "beta": beta * betas[0]}
         for factor in () if quick else betas[1:]:
             yield {"learning_rate": best_of(tried).options["learning_rate"], "beta": beta * factor}
-
-    def _say(self, outcome: str) -> None:
-        object.__setattr__(self, "_outcome", outcome)
-
-    @property
-    def description(self) -> str:
-        return " ".join(filter(None, (super().description, getattr(self, "_outcome", ""))))
 
     def _sft(self) -> LoraSft:
         return LoraSft(self.resources, self.metric)

@@ -15,7 +15,7 @@ from dspy.teleprompt import Teleprompter
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.resources import Resources
 from synth_dspy.training import prompting
-from synth_dspy.training.optimizer import Configured, Settings, WeightOptimizer
+from synth_dspy.training.optimizer import Configured, Settings, WeightOptimizer, described, note_outcome
 from synth_dspy.training.recipes.bootstrap import Bootstrap
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 
@@ -84,10 +84,10 @@ class Together:
                 raise step.error
         chosen = best.candidate_programs[0]["strategy"] or "no step"
         best.candidate_programs = []  # whole programs with their demonstrations: not part of the arm
-        object.__setattr__(self, "_outcome", f"The program after {chosen} was the best on the dev questions.")
+        note_outcome(self, f"The program after {chosen} was the best on the dev questions.")
         return best
 
     @property
     def description(self) -> str:
         """Its description in the report."""
-        return " ".join(filter(None, ((type(self).__doc__ or "").splitlines()[0], getattr(self, "_outcome", ""))))
+        return described(self)
