@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.knowledge import Skipped
+from synth_dspy.core.training_facts import TrainingFacts
 from synth_dspy.evaluation.facts import (
     ArmFacts,
     Circumstances,
@@ -22,7 +23,6 @@ from synth_dspy.evaluation.metrics import abstention, exact_match, retrieval_mrr
 from synth_dspy.evaluation.report.summary import summarise as summarise_run
 from synth_dspy.evaluation.retention.measure import Followed, Perplexity, Retained
 from synth_dspy.evaluation.scores import scores_of
-from synth_dspy.training.facts import TrainingFacts
 
 SCORES = scores_of(
     {

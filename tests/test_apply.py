@@ -26,7 +26,8 @@ from synth_dspy.cli import apply as cli
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import BudgetReached, SetupError
 from synth_dspy.pipeline import saved
-from synth_dspy.pipeline.apply.job import Applied, Job, apply_program
+from synth_dspy.pipeline.apply.job import Applied, apply_program
+from synth_dspy.pipeline.apply.settings import Job
 from synth_dspy.pipeline.saved_files import read_saved
 from synth_dspy.pipeline.trust import Caller
 

@@ -20,8 +20,8 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall
 from synth_dspy.core.versions import versions
-from synth_dspy.models import roles
 from synth_dspy.models.cluster.cluster import Cluster, open_cluster
+from synth_dspy.models.cluster.engine import lm_on
 from synth_dspy.models.cluster.process import at_once, reserved_by
 from synth_dspy.models.cluster.worker import Worker
 from synth_dspy.pipeline.saved_files import read_saved
@@ -155,7 +155,7 @@ def test_a_worker_with_another_version_is_refused(fake: FakeRay) -> None:
 def test_a_call_of_which_every_worker_dies(fake: FakeRay, workers: int, tmp_path: Path) -> None:
     cluster = Cluster("ray", workers)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        lm = roles.lm_for("openai/mock", role="student", ledger=ledger, cluster=cluster, api_base="http://127.0.0.1:1")
+        lm = lm_on(cluster, "openai/mock", role="student", ledger=ledger, api_base="http://127.0.0.1:1")
         with pytest.raises(
             SetupError, match=r"^3 workers of the Ray cluster died, .* \(MemoryError: .*no answered call"
         ):

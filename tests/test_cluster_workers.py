@@ -23,9 +23,11 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.models import roles
 from synth_dspy.models.cluster.cluster import Cluster, close_cluster, open_cluster
+from synth_dspy.models.cluster.engine import lm_on
 from synth_dspy.models.cluster.process import RemoteProcess
 from synth_dspy.models.embedded.pool import pool
-from synth_dspy.pipeline.apply.job import Applied, Job, apply_program
+from synth_dspy.pipeline.apply.job import Applied, apply_program
+from synth_dspy.pipeline.apply.settings import Job
 from synth_dspy.pipeline.saved_files import read_saved
 from synth_dspy.pipeline.trust import Caller
 
@@ -129,7 +131,7 @@ def test_answers_under_way_when_a_ledger_is_closed_are_kept_and_no_more_are_aske
             lm(f"Question {number}, again")
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        lm = roles.lm_for("openai/mock", role="student", ledger=ledger, cluster=cluster, api_base=server.url)
+        lm = lm_on(cluster, "openai/mock", role="student", ledger=ledger, api_base=server.url)
         lm("Hello")
         threads = [threading.Thread(target=ask_twice, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -147,7 +149,7 @@ def test_embedded_models_say_the_same_in_a_worker(cluster: Cluster, tmp_path: Pa
     said = []
     for name, where in (("here", None), ("there", cluster)):
         with Ledger(tmp_path / f"{name}.sqlite") as ledger:
-            lm = roles.lm_for(model, role="student", ledger=ledger, cluster=where, max_tokens=8, temperature=0.7)
+            lm = lm_on(where, model, role="student", ledger=ledger, max_tokens=8, temperature=0.7)
             roles.check(lm)
             replies = [lm(f"Question {number}", n=2, rollout_id=1) for number in range(3)]
             said.append((replies, [call.key for call in ledger.calls()]))
@@ -159,9 +161,7 @@ def test_embedded_models_say_the_same_in_a_worker(cluster: Cluster, tmp_path: Pa
 
 def test_errors_keep_their_types_and_are_counted(cluster: Cluster, server: Server, tmp_path: Path) -> None:
     with serving(Behaviour(script=["404", "context"])) as failing, Ledger(tmp_path / "ledger.sqlite") as ledger:
-        lm = roles.lm_for(
-            "openai/mock", role="teacher", ledger=ledger, cluster=cluster, api_base=failing.url, attempts=1
-        )
+        lm = lm_on(cluster, "openai/mock", role="teacher", ledger=ledger, api_base=failing.url, attempts=1)
         with pytest.raises(Exception, match="has no model 'mock'") as raised:
             lm("Hello")
         assert type(raised.value).__name__ == "SetupError"
@@ -190,7 +190,7 @@ def test_keys_reach_the_workers_but_not_the_logs(
     cluster: Cluster, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_KEY", KEY)
-    lm = roles.lm_for("openai/mock", role="student", cluster=cluster, api_base=server.url, api_key_name="A_KEY")
+    lm = lm_on(cluster, "openai/mock", role="student", api_base=server.url, api_key_name="A_KEY")
 
     async def ask(number: int) -> Any:
         return await lm.acall(f"Question {number}")

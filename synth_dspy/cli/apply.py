@@ -92,7 +92,8 @@ def main(args: list[str]) -> None:
     quiet_libraries()
     bars, budget = Bars(), Budget(config.max_usd, config.max_minutes)
     with bars.status("loading libraries"):
-        from synth_dspy.pipeline.apply.job import Job, apply_program
+        from synth_dspy.pipeline.apply.job import apply_program
+        from synth_dspy.pipeline.apply.settings import Job
         from synth_dspy.pipeline.saved_files import read_saved
     logging.getLogger("dspy").setLevel(logging.ERROR)  # a row's failure is in its error column
     caller = Caller(

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import dspy
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.guarded import guarded
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.text import as_text
 from synth_dspy.evaluation.grader import Grader
 from synth_dspy.evaluation.groundedness.judges import groundedness_judge, passage_texts
 from synth_dspy.evaluation.metrics import is_abstention
-from synth_dspy.training.guarded import guarded
 
 NO_RATER = "--training.questions needs a judge model, since the answers have no references: add --models.judge MODEL."
 

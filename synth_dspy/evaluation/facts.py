@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from synth_dspy.core.knowledge import Skipped
+from synth_dspy.core.training_facts import TrainingFacts
 from synth_dspy.evaluation.records import JudgeRecord
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.scores import Score
 from synth_dspy.evaluation.spending import Spending
 from synth_dspy.synthesis.pipeline import YieldTable
-from synth_dspy.training.facts import TrainingFacts
 
 HeldOut = Literal["human-labelled", "synthetic"]
 ReferenceKind = Literal["silent", "frequent", "prompts"]

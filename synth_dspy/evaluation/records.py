@@ -102,7 +102,7 @@ class AbstentionRecord(TypedDict):
 
 
 class TrainingRecord(TypedDict):
-    """How an arm's weights were tuned; see `training.facts`."""
+    """How an arm's weights were tuned; see `core.training_facts`."""
 
     method: str | None
     learning_rate: float | None

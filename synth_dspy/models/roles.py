@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from synth_dspy.core.ledger import Ledger
     from synth_dspy.core.protocols import Embedder
-    from synth_dspy.models.cluster.cluster import Cluster
 
 EMBEDDED = "embedded/"
 OWN_API = ("anthropic", "azure", "bedrock", "gemini", "ollama", "ollama_chat", "sagemaker", "vertex_ai")
@@ -46,16 +45,13 @@ def embedded_options() -> frozenset[str]:
     return EmbeddedEngine.supported_params | {"n", "rollout_id"} | set(SERVER_SETTINGS)
 
 
-def lm_for(
-    model: str, *, role: str, ledger: Ledger | None = None, cluster: Cluster | None = None, **params: Any
-) -> dspy.LM:
+def lm_for(model: str, *, role: str, ledger: Ledger | None = None, **params: Any) -> dspy.LM:
     """The LM of a role; its calls go through `ledger`.
 
     Args:
         model: the model string.
         role: student, teacher or judge, recorded with every call.
         ledger: None: no caching.
-        cluster: whose workers make the calls; None: this process does.
         params: arguments of `dspy.LM` (`temperature`, `max_tokens`, `provider`, ...). For servers also `api_base`,
             `api_key_name` (the environment variable that holds the key), `allow_http` (whether a key may be sent
             unencrypted to another machine), `timeout` in seconds, `connections` (maximum concurrent requests),
@@ -84,17 +80,11 @@ def lm_for(
         make = _aws_lm
     else:
         make = _dspy_lm
-    sent = {name: value for name, value in params.items() if name != "provider"}  # which trains, and stays here
     try:
-        lm = make(model, role, ledger, params)
+        return make(model, role, ledger, params)
     except (LMError, ValueError) as error:
         why = mask_message(" ".join(str(error).split()))
         raise SetupError(f"The {role} model {model} cannot be set up: {why}.") from error
-    if cluster is not None and "batch" not in sent:  # a batch job is one for all calls
-        from synth_dspy.models.cluster.engine import ClusterEngine
-
-        lm.engine.inner = ClusterEngine(cluster, lm.engine.inner, model, role, sent)
-    return lm
 
 
 def _embedded_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any]) -> dspy.LM:

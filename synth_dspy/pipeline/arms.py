@@ -18,6 +18,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
+from synth_dspy.core.training_facts import TrainingFacts
 from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.models.cluster.process import at_once
@@ -25,7 +26,6 @@ from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.generators import Generator
-from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.optimizer import (
     Configured,
     WeightOptimizer,

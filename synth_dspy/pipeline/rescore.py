@@ -31,6 +31,7 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
+from synth_dspy.core.training_facts import TrainingFacts
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
@@ -46,7 +47,6 @@ from synth_dspy.pipeline.plan import Step, describe, former_rate
 from synth_dspy.pipeline.resources import open_executor, open_role, open_saved
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller, refuse_links
-from synth_dspy.training.facts import TrainingFacts
 
 log = logging.getLogger("synth_dspy.pipeline.rescore")
 

@@ -20,6 +20,7 @@ from synth_dspy.domains.documents.opening import Collection
 from synth_dspy.domains.documents.retrieval import Retriever
 from synth_dspy.models import roles
 from synth_dspy.models.cluster.cluster import open_cluster
+from synth_dspy.models.cluster.engine import lm_on
 
 if TYPE_CHECKING:
     import dspy
@@ -65,9 +66,7 @@ def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider:
             options.setdefault(name, getattr(config.models, name))
     if role == "teacher" and config.aws.batch:
         options["batch"] = {"s3": config.aws.s3, "role": config.aws.role}
-    return roles.lm_for(
-        model, role=role, ledger=ledger, cluster=open_cluster(config.executor, config.workers), **options
-    )
+    return lm_on(open_cluster(config.executor, config.workers), model, role=role, ledger=ledger, **options)
 
 
 def open_executor(config: CompileConfig, *, spare: bool = False) -> Executor:

@@ -346,8 +346,8 @@ def _load_state(program: dspy.Module, saved: Saved) -> None:
 
 def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: str) -> None:
     """Open the models that a trusted program names for its predictors, other than the student."""
-    from synth_dspy.models import roles
     from synth_dspy.models.cluster.cluster import open_cluster
+    from synth_dspy.models.cluster.engine import lm_on
 
     named = models_in(saved.state)
     for key, predictor in program.named_predictors():
@@ -356,7 +356,7 @@ def _open_models(program: dspy.Module, saved: Saved, caller: Caller, student: st
             options |= {"api_base": caller.api_base, "api_key_name": caller.api_key_name}
             options["allow_http"] = caller.allow_http
             cluster = open_cluster(saved.config.executor, saved.config.workers)
-            predictor.lm = roles.lm_for(named[key]["model"], role="student", cluster=cluster, **options)
+            predictor.lm = lm_on(cluster, named[key]["model"], role="student", **options)
 
 
 def _weights(folder: Path, name: str) -> Path:

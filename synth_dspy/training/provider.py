@@ -32,11 +32,11 @@ from pydantic import ValidationError
 from synth_dspy.core.budget import UNLIMITED
 from synth_dspy.core.config import METHODS
 from synth_dspy.core.errors import ArmError, SetupError
+from synth_dspy.core.training_facts import TrainingFacts
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.cluster.cluster import Cluster
 from synth_dspy.models.weights.trained import CONCATENATED, MERGED, SPEC, TUNED, WHOLE, read_result
 from synth_dspy.training.adapters import CONFIG
-from synth_dspy.training.facts import TrainingFacts
 from synth_dspy.training.full import model_of
 from synth_dspy.training.job import Cancelled, Progress, Training, TrainingProcess
 from synth_dspy.training.reward_server import serving

@@ -80,15 +80,14 @@ def _measured(plan: Measure, workers: int, address: str) -> dict[str, float]:
 
     from synth_dspy.core.executor import Executor
     from synth_dspy.core.ledger import Ledger
-    from synth_dspy.models import roles
     from synth_dspy.models.cluster.cluster import open_cluster
+    from synth_dspy.models.cluster.engine import lm_on
 
     began = time.perf_counter()
     cluster = open_cluster("ray" if workers else "local", workers or None)
     start_s = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
-        lm = roles.lm_for(
-            "openai/mock", role="student", ledger=ledger, cluster=cluster, api_base=address,
+        lm = lm_on(cluster, "openai/mock", role="student", ledger=ledger, api_base=address,
             connections=plan.concurrency,
         )  # fmt: skip
         program = dspy.Predict("question -> answer")

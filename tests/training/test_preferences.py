@@ -14,10 +14,10 @@ from scripted import scripted_lm, scripted_resources
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
+from synth_dspy.core.guarded import calibrated, guarded
 from synth_dspy.evaluation.ai_feedback import make_rater
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.feedback import read_questions
-from synth_dspy.training.guarded import calibrated, guarded
 from synth_dspy.training.recipes import LoraDpo
 from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
 from synth_dspy.training.traces import collect

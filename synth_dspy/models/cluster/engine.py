@@ -15,12 +15,24 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+import dspy
 from dspy import lm15
 
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall
+from synth_dspy.models import roles
 from synth_dspy.models.cluster.cluster import Cluster
 from synth_dspy.models.embedded.fingerprint import PREFIX, names_in_keys
+
+
+def lm_on(cluster: Cluster | None, model: str, *, role: str, ledger: Ledger | None = None, **params: Any) -> dspy.LM:
+    """`roles.lm_for`, with calls that a cluster's workers make; None: this process does."""
+    lm = roles.lm_for(model, role=role, ledger=ledger, **params)
+    sent = {name: value for name, value in params.items() if value is not None}
+    sent.pop("provider", None)  # which trains, and stays here
+    if cluster is not None and "batch" not in sent:  # a batch job is one for all calls
+        lm.engine.inner = ClusterEngine(cluster, lm.engine.inner, model, role, sent)
+    return lm
 
 
 class ClusterEngine:

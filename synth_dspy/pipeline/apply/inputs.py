@@ -16,7 +16,7 @@ from synth_dspy.pipeline.apply.tables import Table
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.pipeline.apply.job import Job
+    from synth_dspy.pipeline.apply.settings import Job
 
 
 def check_columns(required: Iterable[str], table: Table, job: Job) -> None:

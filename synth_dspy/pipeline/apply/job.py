@@ -10,8 +10,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from synth_dspy.core.usage import measure
 from synth_dspy.evaluation.spending import Spending, spending_lines, spending_of
 from synth_dspy.pipeline.apply.answers import Answers, row_key
 from synth_dspy.pipeline.apply.inputs import Inputs, check_columns
+from synth_dspy.pipeline.apply.settings import Job
 from synth_dspy.pipeline.apply.tables import Table, open_table
 from synth_dspy.pipeline.apply.work import Work
 from synth_dspy.pipeline.apply.writers import check_output, write
@@ -42,33 +43,6 @@ if TYPE_CHECKING:
 APPLIED = "applied"
 REPORT = "report.json"
 log = logging.getLogger("synth_dspy.pipeline.apply")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is applied to what.
-
-    Attributes:
-        input: a path, or the URL of a database.
-        output: file or Delta table to write; its extension decides the format.
-        query: for a database.
-        columns: the program's inputs and the columns that they are read from, where the names differ.
-        outputs: fields of the program's predictions, and the columns that they are written to.
-        error_column: the column for the error of a row that failed.
-        concurrency: rows under way at once.
-        stop_after: failures in a row after which the job stops.
-        force: replace an existing output.
-    """
-
-    input: str
-    output: Path
-    query: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=lambda: {"answer": "answer"})
-    error_column: str = "error"
-    concurrency: int = 64
-    stop_after: int = 100
-    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

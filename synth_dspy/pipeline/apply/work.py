@@ -21,7 +21,7 @@ from synth_dspy.pipeline.apply.tables import Batch, Table
 if TYPE_CHECKING:
     import dspy
 
-    from synth_dspy.pipeline.apply.job import Job
+    from synth_dspy.pipeline.apply.settings import Job
 
 
 class _RowError(Exception):

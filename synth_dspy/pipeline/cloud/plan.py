@@ -7,52 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from synth_dspy.core import aws
 from synth_dspy.core.config import CompileConfig
-from synth_dspy.core.s3.address import require_address
-from synth_dspy.core.s3.client import open_store
 from synth_dspy.models.bedrock.calls import PREFIX, model_id
 from synth_dspy.models.prices import list_price, model_facts
+from synth_dspy.pipeline.cloud.policy import STORAGE, Plan, allow, on_s3, pass_role, where
+from synth_dspy.pipeline.cloud.sagemaker_plan import add_training
 
 _PROFILE = re.compile(r"(global|us-gov|us|eu|apac|jp|au|ca|sa|me|af)\.")
 """Begins the name of an inference profile, which sends calls to several regions."""
 _UNKNOWN = "not in LiteLLM's price list"
-STORAGE = "S3's storage price"
-
-Statement = dict[str, Any]
-
-
-@dataclass
-class Plan:
-    """What something needs on AWS.
-
-    Attributes:
-        resources: (what it is for, its name, its price).
-        statements: of the policy of whoever runs the command.
-        role: of the policy of the role that a service takes, if one is needed.
-        principals: the services that take it.
-    """
-
-    resources: list[tuple[str, str, str]] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
-    role: list[Statement] = field(default_factory=list)
-    principals: list[str] = field(default_factory=list)
-
-    def policies(self) -> dict[str, Any]:
-        """The policies as IAM takes them, by whose they are."""
-        found: dict[str, Any] = {"yours": policy(self.statements)}
-        if self.role:
-            trust = {"Effect": "Allow", "Principal": {"Service": self.principals}, "Action": "sts:AssumeRole"}
-            found |= {"the role's": policy(self.role), "who may take the role": policy([trust])}
-        return found
-
-
-def policy(statements: Sequence[Statement]) -> dict[str, Any]:
-    """A policy document."""
-    return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
 def plan_run(config: CompileConfig) -> Plan:
@@ -72,8 +37,6 @@ def plan_run(config: CompileConfig) -> Plan:
     if config.aws.batch and config.aws.s3 and config.aws.role:
         _add_batch(plan, config.models.teacher, config.aws.s3, config.aws.role)
     if config.training.backend == "sagemaker":
-        from synth_dspy.pipeline.cloud.sagemaker_plan import add_training
-
         add_training(plan, config)
     for address in dict.fromkeys(_addresses(config.model_dump(mode="json"))):
         if address != config.aws.s3:
@@ -132,49 +95,17 @@ def model_arns(model: str) -> list[str]:
     name = model_id(model)
     if name.startswith("arn:"):
         return [name]
-    partition, region = _where()
+    partition, region = where()
     if not _PROFILE.match(name):
         return [f"arn:{partition}:bedrock:{region}::foundation-model/{name}"]
     foundation = name.partition(".")[2]
     return [_own(f"inference-profile/{name}"), f"arn:{partition}:bedrock:*::foundation-model/{foundation}"]
 
 
-def allow(actions: Sequence[str], resources: Sequence[str], condition: Mapping[str, Any] | None = None) -> Statement:
-    """A statement of a policy."""
-    statement: Statement = {"Effect": "Allow", "Action": [*actions], "Resource": [*resources]}
-    return {**statement, "Condition": dict(condition)} if condition else statement
-
-
-def on_s3(uri: str, *, writes: bool = False) -> list[Statement]:
-    """Statements on a folder of S3: to read it, or also to write and remove there."""
-    folder = require_address(uri)
-    partition, _ = _where()
-    inside = f"{folder.inside}*"
-    actions = ["s3:GetObject", *(["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"] if writes else [])]
-    statements = [
-        allow(["s3:ListBucket"], [f"arn:{partition}:s3:::{folder.bucket}"], {"StringLike": {"s3:prefix": [inside]}}),
-        allow(actions, [f"arn:{partition}:s3:::{folder.bucket}/{inside}"]),
-    ]
-    if (key := open_store().kms_key) is not None:  # a policy names keys by their ARN only
-        uses = ["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])]
-        statements.append(allow(uses, [key if key.startswith("arn:") else "*"]))
-    return statements
-
-
-def pass_role(role: str, service: str) -> Statement:
-    """The statement that lets a service take a role."""
-    return allow(["iam:PassRole"], [role], {"StringEquals": {"iam:PassedToService": service}})
-
-
 def _own(resource: str) -> str:
     """ARN of a resource of Bedrock in the account of whoever runs the command."""
-    partition, region = _where()
+    partition, region = where()
     return f"arn:{partition}:bedrock:{region}:*:{resource}"
-
-
-def _where() -> tuple[str, str]:
-    meta = aws.client("bedrock").meta
-    return str(meta.partition), str(meta.region_name)
 
 
 def _price(model: str) -> str:

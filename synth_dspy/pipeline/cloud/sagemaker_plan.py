@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from synth_dspy.core import aws
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.sagemaker import SERVING_IMAGE, TRAINING_IMAGE, hourly_price, image_address
-from synth_dspy.pipeline.cloud.plan import STORAGE, Plan, Statement, allow, on_s3, pass_role
+from synth_dspy.pipeline.cloud.policy import STORAGE, Plan, Statement, allow, on_s3, pass_role
 from synth_dspy.pipeline.cloud.sagemaker import Hosting
 from synth_dspy.training.sagemaker.logs import GROUP
 from synth_dspy.training.sagemaker.request import IMAGE_SETTING

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import dspy
 
+from synth_dspy.core.guarded import guarded
 from synth_dspy.core.text import as_text
-from synth_dspy.training.guarded import guarded
 from synth_dspy.training.optimizer import Method, Settings
 from synth_dspy.training.recipes.preferences import AfterSft
 from synth_dspy.training.reward_server import Scorer
@@ -33,7 +33,7 @@ class LoraGrpo(AfterSft):
     """LoRA group relative policy optimisation with the judge as reward, after SFT.
 
     The reward is the score of the program's answer by the run's judge (for questions without references, by the judge
-    model), calibrated, and guarded against what raises a score without a better answer; see `training/guarded.py`. The
+    model), calibrated, and guarded against what raises a score without a better answer; see `core/guarded.py`. The
     setting `reward` names a function of the workspace instead, of a row and a reply.
     """
 

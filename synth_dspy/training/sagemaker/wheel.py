@@ -8,7 +8,6 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import synth_dspy
 from synth_dspy.core.errors import SetupError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -36,7 +35,7 @@ def build_wheel(folder: Path) -> Path:
             "A training job needs the package's requirements, and it is not installed here: `pip install -e .` in its "
             "folder."
         ) from None
-    root = Path(synth_dspy.__file__).parent
+    root = Path(__file__).parents[2]
     files = {
         f"synth_dspy/{path.relative_to(root).as_posix()}": path.read_bytes()
         for path in sorted(root.rglob("*"))
