@@ -8,17 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import synth_dspy
+from synth_dspy.cli import compile as cli
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.models.embedded.pool import pool
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tiny_model(tmp_path_factory.mktemp("tiny") / "tiny")
+    pool().close()
 
 
 def toss_ups(folder: Path) -> Path:
@@ -42,8 +50,8 @@ def start(base: Path, runs: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
-def test_tuned_arms_are_killed_in_dpo_resumed_compared_loaded_and_moved(tmp_path: Path) -> None:
-    base, runs = tiny_model(tmp_path / "tiny"), tmp_path / "runs"
+def test_tuned_arms_are_killed_in_dpo_resumed_compared_loaded_and_moved(tmp_path: Path, tiny: Path) -> None:
+    base, runs = tiny, tmp_path / "runs"
     process = start(base, runs)
     try:
         ends = time.monotonic() + 300
@@ -107,19 +115,16 @@ def calls(run: Path) -> list[str]:
 
 @pytest.mark.parametrize("task", ["contract_qa", "function_calling", "scoped_assistant", "table_docs"])
 def test_every_task_is_rewarded_by_its_judge_and_goes_from_prompt_to_weights_to_prompt(
-    task: str, tmp_path: Path
+    task: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = f"embedded/{tiny_model(tmp_path / 'tiny')}"
+    monkeypatch.chdir(ROOT)
+    model = f"embedded/{tiny}"
     config = tmp_path / "run.toml"
     loose = "parity = 0.0\nlearning_rate = 0.01\ncompletion_tokens = 8\ngenerations = 2\nexamples = 16\n"
     config.write_text("".join(f"[training.options.{name}]\n{loose}" for name in ("sft", "dpo", "grpo")))
     options = ["--models.student", model, "--models.teacher", model, "--synthesis.candidates", "0", "--words", "30"]
     options += ["--quick", "--evaluation.held-out", "4", "--evaluation.validation", "4", "--config", str(config)]
-    command = [sys.executable, "-m", "synth_dspy.compile", task, *options, "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(
-        [*command, "--evaluation.arms", "grpo", "together"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    cli.main([task, *options, "--runs", str(tmp_path / "runs"), "--evaluation.arms", "grpo", "together"])
     (results,) = (tmp_path / "runs").glob("*/*/results.json")
     arms = {arm["name"]: arm for arm in json.loads(results.read_text())["arms"]}
     assert arms["grpo"]["failed"] is None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import dspy
 import pytest
 from scripted import scripted_lm, scripted_resources
 
+from synth_dspy.cli import compile as cli
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.models.chat import open_tokenizer
 from synth_dspy.training.data import tokenize
@@ -85,7 +84,7 @@ def test_a_task_without_documents_and_a_replay_that_cannot_be_read_are_one_sente
 
 @pytest.mark.slow
 def test_compile_reads_the_documents_of_training_questions_and_then_learns_answers_in_all_weights(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = f"embedded/{tiny_model(tmp_path / 'tiny')}"
     (tmp_path / "general.txt").write_text("The sun rises in the east, and rivers run to the sea. " * 4000)
@@ -97,9 +96,8 @@ def test_compile_reads_the_documents_of_training_questions_and_then_learns_answe
     options = ["--models.student", model, "--models.teacher", model, "--synthesis.candidates", "0", "--words", "30"]
     options += ["--quick", "--evaluation.held-out", "4", "--evaluation.validation", "4", "--config", str(config)]
     options += ["--training.options.sft.lora", "none", "--evaluation.arms", "cpt", "cpt_sft"]
-    command = [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *options, "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(ROOT)
+    cli.main(["contract_qa", *options, "--runs", str(tmp_path / "runs")])
     (results,) = (tmp_path / "runs").glob("*/*/results.json")
     arms = {arm["name"]: arm for arm in json.loads(results.read_text())["arms"]}
     assert [arms[name]["failed"] for name in ("rag", "cpt", "cpt_sft")] == [None, None, None]
