@@ -36,6 +36,18 @@ def phone() -> Iterator[WebDriver]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options, Service(shutil.which("chromedriver"))) as browser:
-        screen = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        set_screen(browser, 360, 740)
         yield browser
+
+
+@pytest.fixture
+def zoomed(phone: WebDriver) -> Iterator[WebDriver]:
+    """The browser with what 400 % zoom leaves of a screen of 1280 by 1024 pixels (WCAG's criterion 1.4.10)."""
+    set_screen(phone, 320, 256)
+    yield phone
+    set_screen(phone, 360, 740)
+
+
+def set_screen(browser: WebDriver, width: int, height: int) -> None:
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)

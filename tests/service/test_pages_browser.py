@@ -30,13 +30,10 @@ def with_control(browser: WebDriver, key: str) -> None:
 
 def wait_for(browser: WebDriver, text: str) -> None:
     """Wait until a page says something; it must fit the screen."""
-    WebDriverWait(browser, 20, 0.02).until(
-        lambda _: (
-            browser.execute_script("return document.readyState === 'complete' && document.body.innerText").find(text)
-            >= 0
-        )
-    )
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    script = "return document.readyState === 'complete' && document.body.innerText || ''"
+    WebDriverWait(browser, 20, 0.02).until(lambda _: text in browser.execute_script(script))
+    width = browser.execute_script("return window.innerWidth")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def focused(browser: WebDriver) -> str:

@@ -9,15 +9,23 @@ from pathlib import Path
 import httpx
 import pytest
 from finished_runs import make_run, row
-from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.support.ui import WebDriverWait
-from served import running
+from selenium.webdriver.remote.webelement import WebElement
+from served import Serve, running
+from test_pages_browser import press, wait_for
 
 from synth_dspy.cli import blind
 from synth_dspy.evaluation.blind.review import Review
-from synth_dspy.evaluation.blind.votes import read_votes
+from synth_dspy.evaluation.blind.votes import Choice, read_votes
+from synth_dspy.loop.comparison import CHALLENGER, CHAMPION
+from synth_dspy.loop.gate import Pair
+from synth_dspy.loop.judging import Judging, draw_pairs, read_judging
+from synth_dspy.loop.records import Transition
+from synth_dspy.loop.registry import Registry
+from synth_dspy.loop.status import JUDGING
+from synth_dspy.loop.store import now
 from synth_dspy.service.pages.review import results_path, review_app
 from synth_dspy.service.settings import Limits
 
@@ -196,28 +204,112 @@ def test_a_full_disk_loses_no_vote_in_silence(review: Review, place: str, monkey
         assert "send your vote again." in vote(client, page, "1")
 
 
+def chosen(folder: Path) -> list[Choice]:
+    """Every vote so far as the rater gave it: the position on the page, or the word."""
+    return [
+        vote.shown.index(vote.choice) + 1 if vote.shown and isinstance(vote.choice, int) else vote.choice
+        for vote in read_votes(folder / "votes.jsonl")
+    ]
+
+
 def test_votes_by_keyboard_alone(review: Review, place: str, phone: WebDriver) -> None:
-    def press(key: str, then: str) -> None:
-        ActionChains(phone).send_keys(key).perform()
+    def vote_with(key: str, then: str) -> None:
+        press(phone, key)
         wait_for(phone, then)
 
     phone.get(place)
-    press("g", f"1 of {N + 2}")
-    ActionChains(phone).send_keys("c").perform()
-    ActionChains(phone).send_keys("1 t s", Keys.ESCAPE).perform()  # typed, not chosen
+    vote_with("g", f"1 of {N + 2}")
+    press(phone, "c")
+    press(phone, "1 t s", Keys.ESCAPE)  # typed, not chosen
     for number, key in enumerate(("1", "2", "t", "s", "1"), start=2):
-        press(key, f"{number} of {N + 2}")
-    press("b", f"5 of {N + 2}")
-    press("2", f"6 of {N + 2}")
-    votes = read_votes(review.folder / "votes.jsonl")
-    assert [vote.shown.index(vote.choice) + 1 if vote.shown and isinstance(vote.choice, int) else vote.choice
-            for vote in votes] == [1, 2, "tie", "skip", 1, 2]  # fmt: skip
-    assert votes[0].comment == "1 t s"
+        vote_with(key, f"{number} of {N + 2}")
+    vote_with("b", f"5 of {N + 2}")
+    vote_with("2", f"6 of {N + 2}")
+    assert chosen(review.folder) == [1, 2, "tie", "skip", 1, 2]
+    assert read_votes(review.folder / "votes.jsonl")[0].comment == "1 t s"
     assert phone.get_log("browser") == []
 
 
-def wait_for(browser: WebDriver, words: str) -> None:
-    """Wait until the page says something; it must fit the screen."""
-    script = "return document.readyState === 'complete' && document.body.innerText || ''"
-    WebDriverWait(browser, 20, 0.02).until(lambda _: words in browser.execute_script(script))
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+VERDICTS: dict[str, Choice] = {
+    "Only 1 is right 1": 1,
+    "Only 2 is right 2": 2,
+    "Both right r": "both",
+    "Both wrong w": "neither",
+    "Skip s": "skip",
+}
+"""What each button says, its key last, and what it stands for."""
+WORDS = {CHAMPION: "Two years", CHALLENGER: "Three years"}
+
+
+@pytest.fixture
+def judging(tmp_path: Path, registry: Registry) -> Judging:
+    """As many pairs of answers as there are verdicts, which a cycle waits for people to judge."""
+    items = [f"item-{i:03d}" for i in range(len(VERDICTS))]
+    answers = {
+        arm: {item: row(arm, i, prediction=f"{text} {i}. " + "And so on. " * 40) for i, item in enumerate(items)}
+        for arm, text in WORDS.items()
+    }
+    pairs = [Pair(0.5, 0.5, item, item=item) for item in items]
+    drawn = draw_pairs(tmp_path / "c1", 1, pairs, answers, task="contract_qa", most=len(items), raters=1)  # type: ignore[arg-type]
+    assert drawn is not None
+    registry.store.add(Transition("c1", "", "compared", now(), "loop", "undecided", {JUDGING: str(drawn.folder)}))
+    return drawn
+
+
+@pytest.mark.parametrize("by", ["key", "button"])
+def test_verdicts_on_the_answers_of_a_cycle(judging: Judging, serve: Serve, phone: WebDriver, by: str) -> None:
+    right: dict[str, dict[str, float]] = {}
+    with serve() as service:
+        phone.get(f"{service.url}/review")
+        wait_for(phone, "Say of each whether it is right")
+        press(phone, "g")
+        for number, (button, choice) in enumerate(VERDICTS.items(), start=1):
+            wait_for(phone, f"{number} of {len(VERDICTS)}")
+            shown = outputs(phone)
+            press(phone, "t")  # a tie, which is no answer here
+            phone.refresh()
+            wait_for(phone, f"{number} of {len(VERDICTS)}")
+            assert outputs(phone) == shown
+            buttons = {each.accessible_name: each for each in phone.find_elements(By.NAME, "choice")}
+            assert [*buttons] == [*VERDICTS]
+            assert all(is_within_reach(each) for each in buttons.values())
+            for secret in (CHAMPION, CHALLENGER, "v1", "v2", "first", "second", JUDGING):
+                assert secret not in phone.page_source
+            right[f"item-00{shown[0].split('.')[0][-1]}"] = {
+                arm: float(choice == "both" or (isinstance(choice, int) and shown[choice - 1].startswith(text)))
+                for arm, text in WORDS.items()
+                if choice != "skip"
+            }
+            if by == "key":
+                press(phone, button[-1])
+            else:
+                buttons[button].click()
+        wait_for(phone, "nothing is left for you")
+    assert chosen(judging.folder) == [*VERDICTS.values()]
+    judged = read_judging(judging.folder.parent, 1)
+    assert judged is not None
+    assert {item: verdict.right for item, verdict in judged.verdicts.items()} == right
+    assert phone.get_log("browser") == []
+
+
+def test_zoomed_in_the_buttons_leave_room_for_the_outputs(judging: Judging, serve: Serve, zoomed: WebDriver) -> None:
+    with serve() as service:
+        zoomed.get(f"{service.url}/review")
+        press(zoomed, "g")
+        wait_for(zoomed, f"1 of {len(VERDICTS)}")
+        zoomed.execute_script("document.querySelector('.columns').scrollIntoView({behavior: 'instant'})")
+        top, screen = zoomed.execute_script(
+            "return [document.querySelector('.votes').getBoundingClientRect().top, innerHeight]"
+        )
+        assert top > screen / 2  # room to read
+
+
+def outputs(browser: WebDriver) -> list[str]:
+    return [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".columns .text")]
+
+
+def is_within_reach(button: WebElement) -> bool:
+    """Whether a thumb hits a button without scrolling: 44 px each way, as WCAG's criterion 2.5.5 has it."""
+    box = button.rect
+    bottom = button.parent.execute_script("return window.scrollY + window.innerHeight")
+    return min(box["width"], box["height"]) >= 44 and box["y"] + box["height"] <= bottom
