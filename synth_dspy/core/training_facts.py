@@ -76,5 +76,18 @@ class TrainingFacts:
         return cls(**present)
 
 
+@dataclass(frozen=True, slots=True)
+class DiscardedTraining:
+    """A training whose result an arm does not use: the arm is the model that the training started from.
+
+    Attributes:
+        training: facts about it.
+        why: the reason, as a clause about the arm: "its training changed no answer".
+    """
+
+    training: TrainingFacts
+    why: str
+
+
 def _select(figures: Mapping[str, Any] | None, keys: Sequence[str]) -> Figures | None:
     return None if figures is None else {key: figures.get(key) for key in keys}

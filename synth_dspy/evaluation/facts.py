@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from synth_dspy.core.knowledge import Skipped
-from synth_dspy.core.training_facts import TrainingFacts
+from synth_dspy.core.training_facts import DiscardedTraining, TrainingFacts
 from synth_dspy.evaluation.records import JudgeRecord
 from synth_dspy.evaluation.retention.measure import Retained
 from synth_dspy.evaluation.scores import Score
@@ -62,6 +62,8 @@ class ArmFacts:
         failed: the error, if it could not be made.
         training: how its weights were tuned; None for a prompt arm.
         model: the model string of its generator, if that is not the run's student.
+        discarded: its own training, if it is the model that this started from.
+        same_as: the arm that has the same program, if its training was discarded.
     """
 
     name: str
@@ -72,6 +74,8 @@ class ArmFacts:
     failed: str | None = None
     training: TrainingFacts | None = None
     model: str | None = None
+    discarded: DiscardedTraining | None = None
+    same_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
 
 
 def find_arms(runs: Sequence[FinishedRun], names: Sequence[str] = ()) -> list[Arm]:
-    """The named arms, in that order; without names all arms that have answers, without variants.
+    """The named arms, in that order; without names all arms that have answers and programs of their own, no variants.
 
     A bare name means that arm in every run; `<run>/<arm>` means one of them.
 
@@ -139,7 +139,7 @@ def find_arms(runs: Sequence[FinishedRun], names: Sequence[str] = ()) -> list[Ar
         order = [name for name in declared if name in by_arm] + [name for name in by_arm if name not in declared]
         arms += [Arm(f"{run.name}/{name}" if several else name, name, run, by_arm[name]) for name in order]
     if not names:
-        return [arm for arm in arms if arm.record]
+        return [arm for arm in arms if arm.record and "same_as" not in arm.record]
     chosen: dict[str, Arm] = {}
     for name in names:
         matching = [arm for arm in arms if name in (arm.name, arm.arm)]

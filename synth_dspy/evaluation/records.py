@@ -121,6 +121,13 @@ class TrainingRecord(TypedDict):
     parity: dict[str, float | None] | None
 
 
+class DiscardedRecord(TypedDict):
+    """A training whose result the arm does not use, and why; see `core.training_facts.DiscardedTraining`."""
+
+    training: TrainingRecord
+    why: str
+
+
 class ScoredRecord(TypedDict):
     """Scores of answers; `corrected` is the share of right ones, where the judge's errors were measured."""
 
@@ -129,7 +136,11 @@ class ScoredRecord(TypedDict):
 
 
 class ArmRecord(ScoredRecord):
-    """An arm: how it was made, its scores by kind, and counts of its answers."""
+    """An arm: how it was made, its scores by kind, and counts of its answers.
+
+    `training` is that of the weights that it has. If its own was `discarded`, these are those of the model that it
+    started from; `same_as` is the arm with the same program, whose comparisons are its own too.
+    """
 
     name: str
     optimizer: str | None
@@ -137,6 +148,8 @@ class ArmRecord(ScoredRecord):
     demos: int | None
     failed: str | None
     training: TrainingRecord | None
+    discarded: NotRequired[DiscardedRecord]
+    same_as: NotRequired[str]
     model: NotRequired[str]
     n: int
     errors: int

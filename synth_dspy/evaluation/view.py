@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from synth_dspy.core.printable import visible
 from synth_dspy.evaluation.finished_runs import read_run
 from synth_dspy.evaluation.records import ArmMeasured, ArmRecord, ClassificationRecord, ComparisonRecord, EstimateRecord
 from synth_dspy.evaluation.report.charts import arms_chart, differences_chart, on_its_own, yield_chart
 from synth_dspy.evaluation.report.figures import HEADLINE
 from synth_dspy.evaluation.report.judge import agreement_sentence
-from synth_dspy.evaluation.report.verdict import is_measured
+from synth_dspy.evaluation.report.verdict import is_measured, p_value
 
+REPORT = "report.html"
 OTHER = "(other)"
 """The name of all other answers in a confusion matrix."""
 
@@ -58,6 +60,7 @@ class ArmResult:
         name: the arm's.
         score: the headline's score, from 0 to 1; the share judged right if a judge gives it.
         corrected: that share, corrected for the judge's errors; None if these were not measured on such answers.
+        same_as: the arm with the same program, if the arm's own training was discarded.
         scores: the task's other scores by name.
         failed: the error, if it could not be made.
         latency_p50_s: median seconds of an answer, with concurrent calls.
@@ -73,6 +76,7 @@ class ArmResult:
     tokens: tuple[float | None, float | None]
     cost_usd: float | None
     corrected: Estimate | None = None
+    same_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,23 @@ class Results:
         return Figure(str(on_its_own(chart)) if chart else "")
 
     def __str__(self) -> str:
-        return self.verdict
+        """The verdict, a table of the arms, and the report's path."""
+        tested = {each.arm: each for each in self.comparisons}
+        corrected = any(arm.corrected for arm in self.arms)
+        rows = [["arm", "n", "score %", *(["corrected %"] if corrected else []), "95 % interval", "p (Holm)"]]
+        for arm in self.arms:
+            best, versus = arm.corrected or arm.score, tested.get(arm.name)
+            shown = [_percent(arm.score.mean), *([_percent(best.mean)] if corrected else [])]
+            p = p_value(versus.p).removeprefix("p ").removeprefix("= ") if versus else ""
+            interval = "failed" if arm.failed and not arm.score.n else f"{_percent(best.low)} to {_percent(best.high)}"
+            name = f"{arm.name} = {arm.same_as}" if arm.same_as else arm.name
+            rows.append([name, str(arm.score.n), *shown, interval, p])
+        first, *others = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = [
+            "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
+            for row in rows
+        ]
+        return visible("\n".join([self.verdict, "", *map(str.rstrip, table), "", f"Report: {self.folder / REPORT}"]))
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the table, and the chart of the report."""
@@ -193,6 +213,10 @@ class Results:
         )
         judge = f"<p>{html.escape(self.judge)}</p>" if self.judge else ""
         return f"<p>{html.escape(self.verdict)}</p>{table}{judge}{self.figure().html}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _frame(values: Any) -> Any:
@@ -216,6 +240,7 @@ def _arm(arm: ArmRecord, measured: ArmMeasured | None) -> ArmResult:
         tokens=(arm["tokens"]["prompt"], arm["tokens"]["completion"]),
         cost_usd=measured["cost_usd_per_item"] if measured else None,
         corrected=_estimate(arm["corrected"]) if "corrected" in arm else None,
+        same_as=arm.get("same_as"),
     )
 
 

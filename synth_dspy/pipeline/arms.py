@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import dspy
@@ -199,7 +200,21 @@ def compile_arms(
             with context.bars.bar(f"arm: {name}", None) as bar:
                 compile_one(name, bar.reach)
     programs = {name: program for name in names if (program := made[name][0]) is not None}
-    return programs, [made[name][1] for name in names]
+    facts = [made[name][1] for name in names]
+    return programs, [replace(arm, same_as=_same_as(arm, facts, context.run.folder)) for arm in facts]
+
+
+def _same_as(arm: ArmFacts, arms: Sequence[ArmFacts], run: Path) -> str | None:
+    """The arm whose saved program an arm has whose training was discarded; of several such arms, the first is named."""
+    if arm.discarded is None:
+        return None
+    same = [
+        other
+        for other in arms
+        if not other.failed and saved.is_same(run / "programs" / arm.name, run / "programs" / other.name)
+    ]
+    first = min(same, key=lambda other: other.discarded is not None)
+    return None if first.name == arm.name else first.name
 
 
 def _compile_arm(
@@ -250,6 +265,7 @@ def _compile_arm(
         failed=failed,
         training=None if failed else _training(program, resources.student),
         model=None if other is None else other.model,
+        discarded=optimizer.discarded if isinstance(optimizer, WeightOptimizer) and not failed else None,
     )
     return (None if failed else program), facts
 

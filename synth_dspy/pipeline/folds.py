@@ -251,7 +251,8 @@ def merge_arms(folds: Sequence[Sequence[ArmFacts]], final: Sequence[ArmFacts]) -
             )
         seconds = math.fsum(arm.compile_seconds or 0.0 for arm in (*made, facts))
         why = made[0].failed if len(failed) == len(made) else None
-        merged.append(replace(facts, failed=why, compile_seconds=seconds))
+        same_as = facts.same_as if all(arm.same_as == facts.same_as for arm in made) else None
+        merged.append(replace(facts, failed=why, compile_seconds=seconds, same_as=same_as))
     return merged, sentences
 
 

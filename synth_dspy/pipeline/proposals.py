@@ -75,7 +75,7 @@ def with_reviewed(context: Context, knowledge: Knowledge) -> Knowledge:
     examples = as_examples(rows, chunks, context.task.abstain)
     read = {row["id"] for row in rows if row["status"] in REVIEWED}
     labelled = [e if e.id in read else e.copy(origin=SYNTHETIC) for e in examples]
-    _describe(context, questions, len(read))
+    _describe(context, questions, len(read), len(rows))
     _warn_of_others_words(context, questions.not_held(knowledge.documents, context.task.abstain))
     every = questions.documents if _are_held_out(questions, knowledge) else frozenset()
     return replace(knowledge, labelled=labelled, held_out=every)
@@ -189,14 +189,22 @@ def _waiting(context: Context, questions: ProposedQuestions, knowledge: Knowledg
     )
 
 
-def _describe(context: Context, questions: ProposedQuestions, read: int) -> None:
-    """Say on the console and in the report where the held-out questions come from."""
+def _describe(context: Context, questions: ProposedQuestions, read: int, used: int) -> None:
+    """Say on the console and in the report where the held-out questions come from.
+
+    Args:
+        context: the run.
+        questions: all in the file.
+        read: how many of the used ones a person has reviewed.
+        used: how many are used.
+    """
     counts = questions.counts
     counted = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     if counts[PROPOSED] and not context.config.unreviewed:
         context.say(f"{counts[PROPOSED]} proposed questions in {questions.path} are not reviewed and are left out.")
-    reviewed = "reviewed by a person" if read else "reviewed by nobody"
-    context.note(f"The held-out questions were proposed by the teacher and {reviewed} ({counted}).")
+    part = "them all" if read == used else f"{read} of the {used}" if read else ""
+    reviewed = f"a person has reviewed {part}" if part else "nobody has read them"
+    context.note(f"The held-out questions were proposed by the teacher, and {reviewed} ({counted}).")
 
 
 def _warn_of_others_words(context: Context, sentences: Sequence[str]) -> None:

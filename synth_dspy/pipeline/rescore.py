@@ -31,7 +31,7 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
-from synth_dspy.core.training_facts import TrainingFacts
+from synth_dspy.core.training_facts import DiscardedTraining, TrainingFacts
 from synth_dspy.evaluation import runner
 from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
@@ -144,7 +144,8 @@ def rescore(
     predictions, task, judge, spending = predict(
         dict(zip(names, programs, strict=True)), items, task, config, run, bars, caller, command, budget
     )
-    arms = [_arm_facts(program, name) for name, program in zip(names, programs, strict=True)]
+    named = {(program.run, program.arm): name for name, program in zip(names, programs, strict=True)}
+    arms = [_arm_facts(program, named) for program in programs]
     facts = RunFacts(
         baseline=_baseline(task, programs, names),
         arms=arms,
@@ -381,16 +382,18 @@ def _baseline(task: CompleteTask, programs: Sequence[Saved], names: Sequence[str
     return next((name for name, program in zip(names, programs, strict=True) if program.arm == first), names[0])
 
 
-def _arm_facts(program: Saved, name: str) -> ArmFacts:
+def _arm_facts(program: Saved, names: Mapping[tuple[Path, str], str]) -> ArmFacts:
     """Facts about an arm from its run's results, under its name here."""
     record: Mapping[str, Any] = next((arm for arm in _arms(program.run) if arm["name"] == program.arm), {})
-    training = record.get("training")
+    training, discarded = record.get("training"), record.get("discarded")
     return ArmFacts(
-        name=name,
+        name=names[program.run, program.arm],
         optimizer=record.get("optimizer"),
         description=record.get("description"),
         demos=record.get("demos"),
         training=TrainingFacts.of(training) if training else None,
+        discarded=DiscardedTraining(TrainingFacts.of(discarded["training"]), discarded["why"]) if discarded else None,
+        same_as=names.get((program.run, str(record.get("same_as")))),
     )
 
 

@@ -27,6 +27,8 @@ from synth_dspy.synthesis.text import tokens
 from synth_dspy.training.feedback import read_feedback, read_questions
 
 _SHOWN = 3
+MOSTLY = 0.5
+"""The report warns if at least this share of the labelled training rows are duplicates of held-out ones."""
 
 
 def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
@@ -66,7 +68,7 @@ def collect_rows(
     Where no group is held out, nothing is scored.
 
     Raises:
-        SetupError: there are no held-out rows.
+        SetupError: there are no held-out rows, or every training row is a copy of one.
     """
     wanted = context.bound("candidates")
     dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
@@ -85,6 +87,7 @@ def collect_rows(
             else f"No labelled {context.task.noun} is in the held-out split: add some."
         )
     gold, contamination = decontaminate(splits["train"].labelled, (*dev, *test), resources.embedder.embed)
+    _warn_of_copies(context, len(splits["train"].labelled), len(gold))
     prompts, train_on = tuple(knowledge.prompts), context.config.synthesis.train_on
     learned = tuple(datasets.training_rows(gold, (), train_on)) or prompts
     shown = replace(resources, seeds=gold or prompts, learned=learned, held_out=(*dev, *test))
@@ -118,6 +121,28 @@ def collect_rows(
         context.run.write_jsonl(f"datasets/{name}.jsonl", map(datasets.as_row, examples))
     context.run.write_jsonl(datasets.DOCUMENTS, datasets.hash_rows(datasets.hash_knowledge(knowledge)))
     return rows, facts
+
+
+def _warn_of_copies(context: Context, labelled: int, kept: int) -> None:
+    """Note that most labelled training rows are copies of held-out ones.
+
+    Raises:
+        SetupError: all are, and none can be generated.
+    """
+    copies = labelled - kept
+    if copies < MOSTLY * labelled or not copies:
+        return
+    if not kept and context.task.synthesizer is None:
+        raise SetupError(
+            f"All {labelled} training rows are duplicates of held-out ones, so none is left to learn from, and a score "
+            "on rows that repeat means little: give rows that differ from each other."
+        )
+    sentence = (
+        f"{copies} of {counted(labelled, 'labelled training row')} were removed as duplicates of held-out rows: rows "
+        "that repeat so often make a score mean little."
+    )
+    if sentence not in context.notes:  # folds share their notes
+        context.note(sentence)
 
 
 def _split(rows: Sequence[dspy.Example], available: Sequence[dspy.Example]) -> SplitFacts:

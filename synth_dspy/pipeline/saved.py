@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from synth_dspy.core.task import CompleteTask, Task
 
 __all__ = [
-    "ABOUT", "INDEXES", "PROGRAM", "Saved", "build_task", "fingerprint", "index_folder", "load", "open_program",
-    "read_saved", "rebuild", "save", "tuned_model",
+    "ABOUT", "INDEXES", "PROGRAM", "Saved", "build_task", "fingerprint", "index_folder", "is_same", "load",
+    "open_program", "read_saved", "rebuild", "save", "tuned_model",
 ]  # fmt: skip
 
 INDEXES = "indexes"
@@ -152,6 +152,16 @@ def save(
         about["signature"] = None
     run.write_json(f"programs/{arm}/{ABOUT}", about)
     return run.folder / "programs" / arm
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two folders of saved programs of a run hold the same program, under different names."""
+
+    def state(folder: Path) -> tuple[Any, Any]:
+        about, program = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (ABOUT, PROGRAM))
+        return {key: value for key, value in about.items() if key not in ("arm", "signature")}, program
+
+    return state(one) == state(other)
 
 
 def tuned_model(program: dspy.Module, student: dspy.LM | None = None) -> Path | None:

@@ -20,10 +20,11 @@ from dspy.teleprompt import Teleprompter
 from synth_dspy.core.errors import ArmError
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources, bounded
+from synth_dspy.core.training_facts import DiscardedTraining
 from synth_dspy.models.weights import registry
 from synth_dspy.training.feedback import BY_METHOD, human_rows
 from synth_dspy.training.large import EXAMPLES, LORA_RATE, gpu_settings
-from synth_dspy.training.provider import has_weights, origin, trained_sources, training_of
+from synth_dspy.training.provider import has_weights, origin, trained_sources, training_facts, training_of
 from synth_dspy.training.rows import Rows
 from synth_dspy.training.spec import PROMPTS, Method, is_full
 from synth_dspy.training.traces import Trace, collect, is_unanswered, prompts
@@ -204,6 +205,11 @@ class WeightOptimizer(Teleprompter):
         """Its description in the report."""
         return described(self)
 
+    @property
+    def discarded(self) -> DiscardedTraining | None:
+        """The training of its last compile, if the program it started from was returned instead."""
+        return getattr(self, "_discarded", None)
+
     def on_gpu(self) -> bool:
         """Whether the student is a large model, and there is a GPU to train it on."""
         return has_gpu() and is_large(self.resources.student.model)
@@ -320,9 +326,16 @@ def described(recipe: Any) -> str:
     return " ".join(filter(None, ((type(recipe).__doc__ or "").splitlines()[0], getattr(recipe, "_outcome", ""))))
 
 
-def note_outcome(recipe: Any, outcome: str) -> None:
-    """Keep a sentence about what a recipe, which is frozen, has made, for the report."""
+def note_outcome(recipe: Any, outcome: str, discarded: DiscardedTraining | None = None) -> None:
+    """Keep what the report says of what a recipe, which is frozen, has made.
+
+    Args:
+        recipe: the recipe.
+        outcome: a sentence.
+        discarded: its training, if that was discarded.
+    """
     object.__setattr__(recipe, "_outcome", outcome)
+    object.__setattr__(recipe, "_discarded", discarded)
 
 
 def merged(below: Mapping[str, Settings], above: Mapping[str, Settings]) -> dict[str, Settings]:
@@ -343,11 +356,20 @@ def attributes(recipe: type) -> frozenset[str]:
 
 def learned_sources(program: dspy.Module) -> frozenset[str]:
     """Ids of the examples that the program's LM was last trained on; empty if it was not trained."""
-    for predictor in program.predictors():
-        folder = None if predictor.lm is None else training_of(predictor.lm.model)
-        if folder is not None:
-            return trained_sources(folder)
-    return frozenset()
+    folder = training_folder(program)
+    return frozenset() if folder is None else trained_sources(folder)
+
+
+def training_folder(program: dspy.Module) -> Path | None:
+    """The folder of the training that a program's LM comes from; None if it was not trained."""
+    models = [predictor.lm.model for predictor in program.predictors() if predictor.lm is not None]
+    return next((folder for model in models if (folder := training_of(model)) is not None), None)
+
+
+def discarded_training(program: dspy.Module, why: str) -> DiscardedTraining | None:
+    """The training that a program's LM comes from, which an arm does not use; None if it was not trained."""
+    folder = training_folder(program)
+    return None if folder is None else DiscardedTraining(training_facts(folder), why)
 
 
 def bare(program: dspy.Module) -> dspy.Module:

@@ -13,7 +13,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.text import as_text
 from synth_dspy.models.weights.trained import read_result
-from synth_dspy.training.provider import training_of
+from synth_dspy.training.optimizer import training_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,5 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 def dev_accuracy(program: dspy.Module) -> float:
     """Reward accuracy on the dev rows of the training that a program's LM comes from; NaN if it has none."""
-    for predictor in program.predictors():
-        folder = None if predictor.lm is None else training_of(predictor.lm.model)
-        if folder is not None:
-            return float((read_result(folder) or {}).get("dev_accuracy") or math.nan)
-    return math.nan
+    folder = training_folder(program)
+    return math.nan if folder is None else float((read_result(folder) or {}).get("dev_accuracy") or math.nan)

@@ -35,6 +35,29 @@ def test_a_quick_run_is_to_be_run_whole_and_too_few_items_are_to_be_more(
     assert "takes about 90 held-out items, not 8" in everything.sentence
 
 
+def test_a_quick_run_is_followed_by_one_step_to_all_items_and_one_to_more(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any]
+) -> None:
+    facts["command"] = "python -m synth_dspy.compile contract_qa --quick --evaluation.held-out 6"
+    facts |= {"splits": {"test": {"groups": 4, "items": 8, "available": 83}}}
+    facts["labels"] = "--task.documents FOLDER --task.labelled FILE"
+    whole, more = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
+    assert whole.command == "python -m synth_dspy.compile contract_qa"
+    assert whole.sentence.endswith("run it in full, on all 83 held-out items.")
+    assert more.command == "python -m synth_dspy.compile contract_qa --documents FOLDER --labelled FILE"
+    assert more.sentence.startswith("Label more questions (") and "not 83." in more.sentence
+
+
+def test_rows_are_added_where_too_few_are_there(tmp_path: Path, answers: Rows, facts: dict[str, Any]) -> None:
+    """Also after a quick run that a folder's configuration declares: its command says that it is to be a full one."""
+    facts |= {"command": "", "noun": "row", "splits": {"test": {"groups": 8, "items": 8, "available": 12}}}
+    (tmp_path / "config.toml").write_text("quick = true\n")
+    whole, other = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
+    assert whole.command == f"python -m synth_dspy.compile contract_qa --config {tmp_path}/config.toml --no-quick"
+    assert "run it in full, on all 12 held-out items. Add rows" in whole.sentence and "not 12." in whole.sentence
+    assert "all 12" not in other.sentence
+
+
 def test_two_steps_never_share_a_command_or_a_reason(tmp_path: Path, answers: Rows, facts: dict[str, Any]) -> None:
     facts |= {"command": "python -m synth_dspy.compile my_task --limit 9", "labels": "--task.labelled FILE"}
     facts["splits"] = {"test": {"groups": 4, "items": 8, "available": 20}}
@@ -47,10 +70,13 @@ def test_two_steps_never_share_a_command_or_a_reason(tmp_path: Path, answers: Ro
 @pytest.mark.parametrize(
     ("given", "advised"),
     [
-        ("", "--task.documents FOLDER --task.labelled FILE"),
-        ("--task.cuad CUAD.json --seed 3", "--seed 3 --task.documents FOLDER --task.labelled FILE"),
-        ("--task.documents mine", "--task.documents mine --task.labelled FILE"),
-        ("--task.documents=mine --task.labelled=a.jsonl", "--task.documents=mine --task.labelled=a.jsonl"),
+        ("", "--documents FOLDER --labelled FILE"),
+        ("--task.cuad CUAD.json --seed 3", "--seed 3 --documents FOLDER --labelled FILE"),
+        ("--cuad CUAD.json --trust --seed 3", "--trust --seed 3 --documents FOLDER --labelled FILE"),
+        ("--task.documents mine", "--documents mine --labelled FILE"),
+        ("--documents mine", "--documents mine --labelled FILE"),
+        ("--task.documents=mine --labelled=a.jsonl", "--documents=mine --labelled=a.jsonl"),
+        ("--task.limit 3 --documents mine --labelled a", "--task.limit 3 --documents mine --labelled a"),
     ],
 )
 def test_labels_are_advised_in_flags_that_go_together(

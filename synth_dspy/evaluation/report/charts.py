@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from synth_dspy.evaluation.records import Results
 from synth_dspy.evaluation.report.judge import best_estimate
-from synth_dspy.evaluation.report.verdict import capitalised, headline_name, points
+from synth_dspy.evaluation.report.verdict import capitalised, headline_name, points, same_as
 from synth_dspy.synthesis.pipeline import YieldTable
 
 WIDTH = 480
@@ -47,7 +47,7 @@ def arms_chart(results: Results) -> Markup:
         mean, low, high = score["mean"], score["low"], score["high"]
         if mean is not None and low is not None and high is not None:
             style = "reference" if arm in references else "base" if arm["name"] == results["baseline"] else "arm"
-            marks.append(Mark(arm["name"], mean, low, high, f"{100 * mean:.1f} %", style))
+            marks.append(Mark(same_as(arm), mean, low, high, f"{100 * mean:.1f} %", style))
     if not marks:
         return Markup("")
     line = next((m.value for m in marks if m.style == "base"), None)

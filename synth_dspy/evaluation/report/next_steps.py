@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.invocation import CALL
 from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.core.splits import FOLDS
@@ -25,6 +27,8 @@ MOST_ROWS = 0.8
 """An arm that was trained on less than this share of the available rows might gain from the others."""
 _SPREAD = 0.5
 """The assumed standard deviation of paired differences where there are too few to estimate it."""
+_NO_SETTINGS = ("config", "resume", "trust", "allow_http", "api_base", "api_key_name")
+"""Flags of `compile` that are no settings, as fields are written."""
 _LONGEST_QUESTION = 300
 """Characters of the longest question that is put on a command line."""
 
@@ -77,17 +81,25 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
     verdict, baseline = results["verdict"], results["baseline"]
     again = _command(results, measurements, folder)
     n, best = results["items"]["headline"], verdict["best"]
-    if "--quick" in shlex.split(measurements.get("command") or ""):
-        yield Step("A quick run only shows that everything works: run it in full, on every held-out item.", again)
-    elif (measurements.get("command") or "") == f"{CALL}quick=True)":
+    quick = _is_quick(measurements, folder)
+    scored = n
+    if quick:  # in full it scores all
+        again = _without(again, "--evaluation.held-out")
+        test = results["splits"].get("test")
+        scored = (test.get("available") if test else None) or n
+    few = n < SMALL_SAMPLE or (best is None and needed_items(results) > n)
+    more = list(_more_items(results, again, scored, every=quick)) if few else []
+    if (measurements.get("command") or "") == f"{CALL}quick=True)":
         yield Step("A quick run only shows that everything works: make the call without quick=True.", f"{CALL}...)")
+    elif quick:
+        items = f"all {scored} held-out items" if scored > n else "every held-out item"
+        also = " ".join(step.sentence for step in more if step.command == again)
+        yield Step(f"A quick run only shows that everything works: run it in full, on {items}. {also}".strip(), again)
     if best is not None and best != baseline:
         yield from _use(best, folder)
     if (labelled := results.get("labelled")) is not None:
         yield _cross_fitting(labelled, n, measurements, again)
-    few = n < SMALL_SAMPLE
-    if few or (best is None and needed_items(results) > n):
-        yield from _more_items(results, again, n)
+    yield from more
     yield from _more_rows(results, measurements, again)
     if best is None and trivial_sentences(results, [baseline]):
         yield Step(
@@ -100,7 +112,7 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
             "Training rows are only as good as the model that writes them: name a stronger teacher.",
             f"{_without(again, '--models.teacher')} --models.teacher openai/gpt-5-mini",
         )
-    arms = [arm["name"] for arm in results["arms"] if arm["n"]]
+    arms = [arm["name"] for arm in results["arms"] if arm["n"] and "same_as" not in arm]
     if len(arms) > 1:
         ranked = [*(name for name in (best, verdict["highest"]) if name), *arms]
         pair = [baseline, next(a for a in ranked if a != baseline)] if baseline in arms else arms[:2]
@@ -152,15 +164,22 @@ def _example_arguments(folder: Path) -> str:
     return "..."
 
 
-def _more_items(results: Results, again: str, n: int) -> Iterator[Step]:
-    """Ways to more held-out items; only the first says what they are for."""
+def _more_items(results: Results, again: str, n: int, *, every: bool) -> Iterator[Step]:
+    """Ways to more held-out items; only the first says what they are for.
+
+    Args:
+        results: the run's.
+        again: the command for the same run.
+        n: how many items that scores.
+        every: whether these are all that there are.
+    """
     test = results["splits"].get("test")
     needed, available = needed_items(results), (test.get("available") if test else None) or 0
     purpose = (
         f"detecting a difference of {100 * TARGET_DIFFERENCE:.0f} points takes about {needed} held-out items, not {n}"
     )
     ways = []
-    if test and available > test["items"]:
+    if test and available > test["items"] and not every:
         command = f"{_without(again, '--evaluation.held-out')} --evaluation.held-out {available}"
         ways.append((f"Score all {available} held-out items", command))
     if available < needed and "--limit" in _flags(again):
@@ -171,6 +190,7 @@ def _more_items(results: Results, again: str, n: int) -> Iterator[Step]:
         divided = share and not results.get("folds")
         part = f" (one {results['noun']} in {max(2, round(1 / share))} is held out)" if divided else ""
         label = "Label questions by hand" if results["held_out"] == "synthetic" else "Label more questions"
+        label = "Add rows" if results["noun"] == "row" else label
         ways.append((f"{label}{part}", _with_labels(again, results.get("labels") or "")))
     for i, (sentence, command) in enumerate(ways):
         yield Step(f"{sentence}: {purpose}." if i == 0 else f"{sentence}.", command)
@@ -206,10 +226,45 @@ def _command(results: Results, measurements: Measurements, folder: Path) -> str:
     """The command for the same run in full: the one that was typed, or one with the run's configuration."""
     typed = shlex.split(measurements.get("command") or "")
     if typed and "--resume" not in typed and not any(word.startswith("--resume=") for word in typed):
-        return shlex.join(word for word in typed if word != "--quick")
+        return _short(shlex.join(word for word in typed if word != "--quick"))
     task = results.get("task") or "TASK"
     config = folder / "config.toml"
-    return f"python -m synth_dspy.compile {task}" + (f" --config {_quoted(config)}" if config.exists() else "")
+    words = ["python", "-m", "synth_dspy.compile", task]
+    if config.exists():
+        words += ["--config", str(config), *(["--no-quick"] if _is_quick(measurements, folder) else [])]
+    return shlex.join(words)
+
+
+def _is_quick(measurements: Measurements, folder: Path) -> bool:
+    """Whether the run was a quick one, by the command that was typed or by its configuration."""
+    command = measurements.get("command") or ""
+    if command.startswith(CALL):
+        return command == f"{CALL}quick=True)"
+    try:
+        configured = bool(tomllib.loads(read_part(folder / "config.toml")).get("quick"))
+    except (OSError, ValueError):
+        configured = False
+    return configured or "--quick" in shlex.split(command)
+
+
+def _short(command: str) -> str:
+    """A command with the task's own flags as people type them: `--documents` for `--task.documents`."""
+    return shlex.join(
+        f"--{word.removeprefix('--task.')}"
+        if word.startswith("--task.") and _field(word.removeprefix("--task.")) not in CompileConfig.model_fields
+        else word
+        for word in shlex.split(command)
+    )
+
+
+def _field(flag: str) -> str:
+    return flag.partition("=")[0].removeprefix("--").replace("-", "_").removeprefix("no_")
+
+
+def _is_of_task(flag: str) -> bool:
+    """Whether a flag is one of the task's own, in full or short."""
+    name = _field(flag)
+    return name.startswith("task.") or not ("." in name or name in CompileConfig.model_fields or name in _NO_SETTINGS)
 
 
 def _with_labels(command: str, labels: str) -> str:
@@ -217,11 +272,12 @@ def _with_labels(command: str, labels: str) -> str:
 
     A command that has them all is returned as it is: more items are labelled in the same file.
     """
+    labels = _short(labels)
     label_flags = _flags(labels)
     if label_flags <= _flags(command):
         return command
     for flag in _flags(command) - label_flags:
-        command = _without(command, flag) if flag.startswith("--task.") else command
+        command = _without(command, flag) if _is_of_task(flag) else command
     words = shlex.split(labels)
     missing = [word for i, word in enumerate(words) if words[i - i % 2] not in _flags(command)]
     return f"{command} {' '.join(missing)}"

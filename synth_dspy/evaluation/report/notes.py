@@ -25,6 +25,10 @@ SUBSTANTIAL_KAPPA = 0.6  # "substantial agreement" begins here (Landis & Koch 19
 PREFERENCES = ("dpo", "orpo", "kto")
 FEW_PREFERENCES = 32
 """Below this many preferences, training makes only a few steps."""
+FALLING = ("sft", "cpt", *PREFERENCES)
+"""Methods whose loss falls when they learn."""
+RISEN = 1.1
+"""A loss has risen above this multiple of its first value: a few rows differ by some per cent."""
 _HUMAN = "human: "
 """Prefix of the reasons for which people's preferences were dropped, in a training's counts."""
 
@@ -54,7 +58,9 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
         f"{listed(names)} gave the same answer to every item compared: these items cannot tell them apart."
         for names in results["alike"]
     ]
+    sentences += _discarded(arms)
     sentences += _few_preferences(arms)
+    sentences += _risen_loss(arms)
     sentences += _unused_feedback(arms)
     judged = [a["name"] for a in arms if a["n"] and _learned_from_judge(a["training"])]
     if judged and not is_measured(results):
@@ -124,11 +130,47 @@ def _judge(results: Results) -> list[str]:
     return sentences
 
 
+def own_training(arm: ArmRecord) -> TrainingRecord | None:
+    """The training that was the arm's own, also a discarded one; None for a prompt arm."""
+    return arm["discarded"]["training"] if "discarded" in arm else arm["training"]
+
+
+def has_risen(training: TrainingRecord) -> bool:
+    """Whether the loss is higher at the end of a training than at its beginning; a reward's loss says nothing."""
+    first, last = ((training["loss"] or {}).get(name) for name in ("first", "last"))
+    falling = training["method"] in FALLING
+    return falling and first is not None and last is not None and last > RISEN * first
+
+
+def _discarded(arms: Sequence[ArmRecord]) -> list[str]:
+    """Which arms are the model that they started from."""
+    reasons = [((arm["discarded"]["why"], arm.get("same_as")), arm["name"]) for arm in arms if "discarded" in arm]
+    return [
+        f"{listed(names)} = {same}: {why} and was discarded. {'It' if len(names) == 1 else 'Each'} is the same program "
+        f"as {same}, and is not compared with other arms a second time."
+        if same
+        else f"{listed(names)} {'is' if len(names) == 1 else 'are'} the model that the training started from: {why} "
+        "and was discarded."
+        for (why, same), names in _group_names(reasons)
+    ]
+
+
+def _risen_loss(arms: Sequence[ArmRecord]) -> list[str]:
+    """Which trainings ended with a higher loss on their rows than they began with."""
+    return [
+        f"The loss of {arm['name']} rose over its {counted(training['steps'] or 0, 'step')}, from "
+        f"{training['loss']['first']:.3f} to {training['loss']['last']:.3f}: it may not have learned its rows. "
+        f"Lower its learning rate (--training.options.{training['method']}.learning_rate), or give it more rows."
+        for arm in arms
+        if (training := own_training(arm)) and training["loss"] and has_risen(training)
+    ]
+
+
 def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:
     """Why arms that learn from preferences had few of them."""
     reasons = []
     for arm in arms:
-        training = arm["training"]
+        training = own_training(arm)
         if training is None:
             continue
         rows, dropped = training["rows"] or 0, training["dropped"]
@@ -179,7 +221,8 @@ def _prompts(results: Results) -> list[str]:
 def _unused_feedback(arms: Sequence[ArmRecord]) -> list[str]:
     unused: Counter[str] = Counter()
     for a in arms:  # all have the same preferences
-        dropped = a["training"]["dropped"].items() if a["training"] else ()
+        training = own_training(a)
+        dropped = training["dropped"].items() if training else ()
         unused |= Counter({why.removeprefix(_HUMAN): count for why, count in dropped if why.startswith(_HUMAN)})
     if not unused:
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,7 @@ from synth_dspy.evaluation.records import (
 from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, outcome_of
 from synth_dspy.evaluation.report.judge import agreement_sentence, agreement_words, best_estimate, threshold
 from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.notes import has_risen, own_training
 from synth_dspy.evaluation.report.passages import retrieval_note, support_note
 from synth_dspy.evaluation.report.verdict import (
     capitalised,
@@ -35,6 +36,7 @@ from synth_dspy.evaluation.report.verdict import (
     is_measured,
     p_value,
     points,
+    same_as,
     score_name,
 )
 
@@ -102,6 +104,7 @@ def render(run: FinishedRun) -> dict[str, str]:
             "agreement": agreement_sentence(results["judge"]),
             "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
+            "trainings": list(_trainings(results["arms"])),
             "next": next_steps(results, measurements, run.folder),
             "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
         }
@@ -112,6 +115,18 @@ def render(run: FinishedRun) -> dict[str, str]:
             }
         except jinja2.TemplateRuntimeError as error:
             raise KeyError(str(error)) from error
+
+
+def _trainings(arms: Iterable[ArmRecord]) -> Iterator[dict[str, Any]]:
+    """Every arm's own training, `t`, and how it ended; an arm whose training was discarded has another's weights."""
+    for arm in arms:
+        training = own_training(arm)
+        if training is not None:
+            ended = "early, by the dev loss" if training["stopped"] == "early" else "as planned"
+            ended += ", but the loss rose" if has_risen(training) else ""
+            if "discarded" in arm:
+                ended = f"discarded: {arm['discarded']['why']}"
+            yield {"name": arm["name"], "t": training, "ended": ended}
 
 
 def summary_table(results: Results, measurements: Measurements) -> Table:
@@ -135,9 +150,19 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
     if references:
         scores = [f"{row['name']} {_percent(best_estimate(row)['mean'])} %" for row in references]
         lines.append(f"For comparison: {', '.join(scores)}.")
+    lines += [
+        f"{same_as(arm)}: {arm['discarded']['why']}."
+        for arm in results["arms"]
+        if "same_as" in arm and "discarded" in arm
+    ]
     corrected = any("corrected" in arm for arm in results["arms"])
     if corrected:
-        lines.append("corr.: corrected for the judge's errors, and so are the interval and the difference.")
+        lines.append(
+            "corr.: the judged share corrected for the judge's errors, as are interval and difference; it depends on "
+            "how many answers the judge decided (an abstention needs no judge), so equal judged shares may differ."
+        )
+    if results["comparisons"]:
+        lines.append(f"p Holm: p value against {results['baseline']}, raised for the number of arms compared.")
     if not is_measured(results):
         lines.append(f"Judge: {agreement_words(results['judge'])}.")
     table.caption, table.caption_justify = shown("\n".join(lines)), "left"
@@ -189,7 +214,7 @@ def summary_table(results: Results, measurements: Measurements) -> Table:
         ]
         bold = "bold" if arm["name"] == verdict["best"] else ""
         table.add_row(
-            shown(arm["name"], style=bold),
+            shown(same_as(arm), style=bold),
             *[shown(c, style=style if i == 2 + corrected else "") for i, c in enumerate(cells)],
         )
     return table
@@ -307,6 +332,7 @@ def _environment() -> jinja2.Environment:
         "counts": lambda counts: _listed(counts, {}),
         "origins": lambda counts: _listed(counts, ORIGINS),
         "top": _top,
+        "same_as": same_as,
         "loss": _loss,
         "parity": _parity,
         "clip": lambda v, most=600: v if len(v := str(v or "")) <= most else v[: most - 1].rstrip() + "…",

@@ -56,9 +56,9 @@ def summarise(
 ) -> tuple[Results, Measurements]:
     """Aggregate one row per arm and item into `(results, measurements)`, whatever the order of the rows.
 
-    Each arm is compared with the baseline, or every pair of arms is. Holm's correction is applied to the headline's
-    score and to the task's own scores (those of whole answers, and its objective) separately; within each, comparisons
-    with the baseline are one family and all others another.
+    Each arm is compared with the baseline, or every pair of arms is; of arms with the same program, one is. Holm's
+    correction is applied to the headline's score and to the task's own scores (those of whole answers, and its
+    objective) separately; within each, comparisons with the baseline are one family and all others another.
 
     Args:
         predictions: rows of the arms, their variants and the reference rows.
@@ -86,11 +86,13 @@ def summarise(
     scored = [arm.name for arm in arms if rows.get(arm.name)]
     headline = {name: [r for r in rows[name] if not is_yes_no(r)] for name in scored}
     yes_no = {name: [r for r in rows[name] if is_yes_no(r)] for name in scored}
+    same = _same([arm for arm in arms if arm.name in scored], baseline)
+    distinct = {name: answered for name, answered in headline.items() if name not in same}
     own = _own_scores(scores, headline, task.objective)
     first = (HEADLINE, *scores.answer[:1])
     references = _references(run.references, every, scores, agreement, seed)
-    compared_trivial, compared_prompts = compare_references(references, every, headline, baseline, agreement, seed)
-    compare = partial(comparisons, headline, baseline, run.every_pair, scores.labels, agreement, seed)
+    compared_trivial, compared_prompts = compare_references(references, every, distinct, baseline, agreement, seed)
+    compare = partial(comparisons, distinct, baseline, run.every_pair, scores.labels, agreement, seed)
     results: Results = {
         "task": task.name,
         "noun": task.noun,
@@ -120,10 +122,11 @@ def summarise(
                 scores,
                 agreement,
                 seed,
+                same.get(arm.name),
             )
             for arm in arms
         ],
-        "alike": _alike(headline),
+        "alike": _alike(distinct),
         "comparisons": compare((HEADLINE,)),
         "comparisons_own": compare(own) if own else [],
         "reference_rows": references,
@@ -131,7 +134,7 @@ def summarise(
         "comparisons_prompts": compared_prompts,
         "variants": tuning.variants(run.variants, every, first, seed),
         "tokens_saved": tuning.tokens_saved(arms, rows),
-        "retention": tuning.retention(run.retained, seed),
+        "retention": tuning.retention({k: v for k, v in run.retained.items() if k not in same}, seed),
         "majority_yes_no": _majority(yes_no),
         "breakdown": {
             "answer": _breakdown(headline, lambda r: "answerable" if r["references"] else "must abstain", first, seed),
@@ -243,6 +246,7 @@ def _arm(
     scores: _Scores,
     agreement: Agreement | None,
     seed: int,
+    same_as: str | None,
 ) -> ArmRecord:
     whole = (HEADLINE, *scores.answer)
     record: ArmRecord = {
@@ -251,7 +255,7 @@ def _arm(
         "description": arm.description,
         "demos": arm.demos,
         "failed": arm.failed,
-        "training": tuning.training(arm),
+        "training": tuning.training(arm.training),
         "n": len(rows),
         "errors": sum(bool(r.get("error")) for r in rows),
         "scores": {name: estimate(headline, name, seed, whole=True) for name in whole},
@@ -264,6 +268,10 @@ def _arm(
     }
     if arm.model is not None:
         record["model"] = arm.model
+    if arm.discarded is not None and (discarded := tuning.training(arm.discarded.training)) is not None:
+        record["discarded"] = {"training": discarded, "why": arm.discarded.why}
+    if same_as is not None:
+        record["same_as"] = same_as
     if agreement is not None:
         record["corrected"] = corrected_share(headline, agreement, seed)
     return record
@@ -292,6 +300,18 @@ def _abstention(rows: Sequence[Prediction], seed: int) -> AbstentionRecord:
         "recall": right / len(must) if must else None,
         "accuracy": correct / len(rows) if rows else None,
     }
+
+
+def _same(arms: Sequence[ArmFacts], baseline: str) -> dict[str, str]:
+    """For each arm with another's program, that arm: the baseline if it is among them, else the trained one."""
+    programs: dict[str, list[str]] = {}
+    for arm in arms:
+        programs.setdefault(arm.same_as or arm.name, []).append(arm.name)
+    same: dict[str, str] = {}
+    for trained, names in programs.items():
+        first = next((name for name in (baseline, trained) if name in names), names[0])
+        same |= {name: first for name in names if name != first}
+    return same
 
 
 def _alike(rows: Rows) -> list[list[str]]:

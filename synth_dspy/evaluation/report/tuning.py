@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
+from synth_dspy.core.training_facts import TrainingFacts
 from synth_dspy.evaluation import stats
 from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.evaluation.records import (
@@ -32,14 +33,13 @@ _PART = 64
 """Tokens in a resampled block of the general text: losses of neighbouring tokens are correlated."""
 
 
-def training(arm: ArmFacts) -> TrainingRecord | None:
-    """How an arm's weights were tuned, without what differs between two equal trainings; None for a prompt arm.
+def training(facts: TrainingFacts | None) -> TrainingRecord | None:
+    """How weights were tuned, without what differs between two equal trainings; None for a prompt arm.
 
     `rows` is the number of rows trained on: as many of the `available` ones as the time allowed. A recipe counts its
     rows (`by_origin`, `rows`) before rows that are too long are left out; a training without a recipe has no
     `by_origin`, and its `rows` exclude them.
     """
-    facts = arm.training
     if facts is None:
         return None
     rows, left_out = facts.rows, facts.left_out or 0
@@ -64,8 +64,8 @@ def training(arm: ArmFacts) -> TrainingRecord | None:
 
 
 def measured(arm: ArmFacts) -> TrainingMeasured | None:
-    """Time, speed and memory of an arm's training; None for a prompt arm."""
-    facts = arm.training
+    """Time, speed and memory of an arm's own training, also a discarded one; None for a prompt arm."""
+    facts = arm.discarded.training if arm.discarded else arm.training
     if facts is None:
         return None
     return {

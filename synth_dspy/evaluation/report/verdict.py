@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from synth_dspy.evaluation.records import ArmRecord, ComparisonRecord, JudgeRecord, PairRecord, Results, VerdictRecord
+from synth_dspy.evaluation.records import (
+    ArmRecord,
+    ComparisonRecord,
+    JudgeRecord,
+    PairRecord,
+    Results,
+    VerdictRecord,
+)
 from synth_dspy.evaluation.report.figures import HEADLINE
 from synth_dspy.evaluation.report.judge import best_estimate, threshold
 from synth_dspy.evaluation.scores import label_of
@@ -79,7 +86,8 @@ def verdict(results: Results) -> VerdictRecord:
     `highest` is the arm with the highest score. `best` is an arm only with evidence that it beats the baseline (or that
     the baseline beats all others), else None.
     """
-    scored = {a["name"]: a for a in results["arms"] if a["scores"][HEADLINE]["mean"] is not None}
+    every = {a["name"]: a for a in results["arms"] if a["scores"][HEADLINE]["mean"] is not None}
+    scored = {name: arm for name, arm in every.items() if "same_as" not in arm}
     means = {name: best_estimate(arm)["mean"] or 0.0 for name, arm in scored.items()}
     baseline = results["baseline"]
     if not scored:
@@ -92,7 +100,9 @@ def verdict(results: Results) -> VerdictRecord:
         judged = f"Too few items to say how good {highest} is (n = {n})"
         if n >= SMALL_SAMPLE:
             judged = f"{highest}: {_accuracy(scored[highest], results)}"
-        why = f"the baseline {baseline} was not scored" if baseline not in scored else "no other arm was scored"
+        others = [same_as(arm) for arm in every.values() if "same_as" in arm]
+        alone = f"there is no other program ({listed(others)})" if others else "no other arm was scored"
+        why = f"the baseline {baseline} was not scored" if baseline not in scored else alone
         return {
             "best": None,
             "highest": highest,
@@ -121,7 +131,7 @@ def verdict(results: Results) -> VerdictRecord:
             "highest": highest,
             "outcome": TOO_FEW if few else LEVEL,
             "headline": missing_evidence(baseline, n),
-            "detail": _detectable_detail(against.get(highest), against),
+            "detail": _detectable_detail(against.get(highest), against, results),
         }
     further = own_score_sentences(results, record["best"])
     headline = [record["headline"], *([] if record["outcome"] == "baseline" else _far_below(against)), *further[:1]]
@@ -155,6 +165,17 @@ def trivial_sentences(results: Results, names: Iterable[str]) -> list[str]:
         f"There is no evidence that {listed(level, 'or')} does better than the same answer to every question: "
         f"{trivial!r} scores {percent(score)} %."
     ]
+
+
+def same_as(arm: Mapping[str, object]) -> str:
+    """ "orpo = sft", for an arm that has another's program; else its name."""
+    return " = ".join(str(arm.get(key)) for key in ("name", "same_as") if key in arm)
+
+
+def _with_same(name: str, results: Results) -> str:
+    """An arm's name, with those that have the same program: "sft (= orpo)"."""
+    same = [arm["name"] for arm in results["arms"] if arm.get("same_as") == name]
+    return f"{name} (= {', '.join(same)})" if same else name
 
 
 def headline_name(results: Results) -> str:
@@ -337,21 +358,33 @@ def _judge_error(judge: JudgeRecord) -> str:
     )
 
 
-def _detectable_detail(nearest: ComparisonRecord | None, against: Mapping[str, ComparisonRecord]) -> str:
-    """The difference observed, and the smallest that would have been detected."""
+def _detectable_detail(
+    nearest: ComparisonRecord | None, against: Mapping[str, ComparisonRecord], results: Results
+) -> str:
+    """The largest difference observed, with all arms that have it, and the smallest that would have been detected."""
     nearest = nearest or max(against.values(), key=lambda c: c["difference"] if c["difference"] is not None else -2)
     if nearest["difference"] is None:
         return str(nearest["sentence"])
-    gap = "scores the same" if is_zero(nearest["difference"]) else f"differs by {points(nearest['difference'])}"
+    tied = [c for c in against.values() if abs((c["difference"] or 0.0) - nearest["difference"]) < 1e-9]
+    several = len(tied) > 1
+    names = [_with_same(c["arm"], results) for c in tied]
+    subject = f"other arms, {listed(names)}, tied," if several else f"other arm, {names[0]},"
+    gap, s = points(nearest["difference"]), "" if several else "s"
+    predicate = f"score{s} the same" if is_zero(nearest["difference"]) else f"differ{s} by {gap}"
+    of = "" if len({(c["low"], c["high"], c["p_holm"]) for c in tied}) == 1 else f"for {nearest['arm']}: "
     difference = (
-        f"The highest-scoring other arm, {nearest['arm']}, {gap}{_corrected(nearest)} (95 % interval "
+        f"The highest-scoring {subject} {predicate}{_corrected(nearest)} ({of}95 % interval "
         f"{points(nearest['low'], unit=False)} to {points(nearest['high'])}, {p_value(nearest['p_holm'])} after "
         "Holm's correction)."
     )
     least = nearest["smallest_detectable"]
     if least is None:
         same = abs(nearest["difference"]) < 1e-9 and nearest["n"] > 1
-        reason = "The two have the same score on every item." if same else "That is too few items to show anything."
+        reason = (
+            f"{'They' if several else 'The two'} have the same score on every item."
+            if same
+            else "That is too few items to show anything."
+        )
         return f"{difference} {reason}"
     return f"{difference} {_detectable_sentence(least, nearest['n'])}"
 

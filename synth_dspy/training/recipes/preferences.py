@@ -14,11 +14,21 @@ from typing import Any, ClassVar
 
 import dspy
 
-from synth_dspy.training.optimizer import Method, Settings, WeightOptimizer, bare, learned_sources, note_outcome, train
+from synth_dspy.core.text import counted
+from synth_dspy.training.optimizer import (
+    Method,
+    Settings,
+    WeightOptimizer,
+    bare,
+    discarded_training,
+    learned_sources,
+    note_outcome,
+    train,
+)
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.rows import Rows, preference_rows
 from synth_dspy.training.traces import Trace
-from synth_dspy.training.trials import Trial, answer_all, best_of, dev_accuracy
+from synth_dspy.training.trials import Answers, Trial, answer_all, best_of, dev_accuracy
 
 DEV_ROWS = 24
 """At most so many dev rows are evaluated during a training: they take time from it."""
@@ -34,7 +44,9 @@ class AfterSft(WeightOptimizer):
 
     Where several trainings are tried, the one whose greedy answers to the dev questions score best is kept: first the
     highest learning rate, then lower ones, then other values of beta at the best rate. Each stops early by the loss on
-    dev rows. If the first leaves all greedy answers as they were, no other is tried. By default a large model on a GPU
+    dev rows. If the first leaves all greedy answers as they were, no other is tried. If even the best scores lower on
+    the dev questions than the model that it started from, or changes none of its answers, the arm is that model: no
+    training is one of the choices, as in early stopping. By default a large model on a GPU
     is searched, and a small one on a few cores, where it would take most of a run's time, is not.
 
     Attributes:
@@ -117,11 +129,12 @@ class AfterSft(WeightOptimizer):
             if before.texts and after.texts == before.texts:
                 break  # at the highest learning rate; a lower one would not change them either
         best = best_of(tried)
-        if best.answers.texts == before.texts and before.texts:
+        if why := _reason_to_discard(best.answers, before):
             note_outcome(
                 self,
-                f"Its training on {len(rows)} rows left all {len(before.texts)} greedy answers to the dev questions as "
-                "they were, so the arm is the model that it started from.",
+                f"Of {counted(len(tried), 'training')} on {counted(len(rows), 'row')}, even the best was discarded, as "
+                f"{why[1]}, so the arm is the model that it started from.",
+                discarded_training(best.program, why[0]),
             )
             return program
         if before.texts:
@@ -149,3 +162,16 @@ class AfterSft(WeightOptimizer):
 
     def _sft(self) -> LoraSft:
         return LoraSft(self.resources, self.metric)
+
+
+def _reason_to_discard(after: Answers, before: Answers) -> tuple[str, str] | None:
+    """Why a model is not better than the one before its training on the dev questions, in short and in full."""
+    n = len(before.texts)
+    if n and after.texts == before.texts:
+        return "its training changed no answer", f"it left all {n} greedy answers to the dev questions as they were"
+    if n and after.mean < before.mean - 1e-9:
+        return (
+            "its training made the dev answers worse",
+            f"it lowered the mean score on the {counted(n, 'dev question')} from {before.mean:.3f} to {after.mean:.3f}",
+        )
+    return None
