@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.knowledge import Skipped
-from synth_dspy.core.training_facts import TrainingFacts
+from synth_dspy.core.training_facts import DiscardedTraining, TrainingFacts
 from synth_dspy.evaluation.facts import (
     ArmFacts,
     Circumstances,
@@ -96,10 +96,7 @@ def make_run(
 
 def summarise(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> tuple[Any, Any]:
     """`results` and `measurements` of rows and of what is known of their run, without the parts that facts are in."""
-    arms = [
-        ArmFacts(**{**arm, "training": TrainingFacts.of(arm["training"]) if arm.get("training") else None})
-        for arm in facts.get("arms") or []
-    ]
+    arms = [ArmFacts(**{**arm, **_trainings(arm)}) for arm in facts.get("arms") or []]
     retained = {
         name: Retained(
             Followed(**each["ifeval"]) if each.get("ifeval") else None,
@@ -134,6 +131,16 @@ def summarise(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> tu
         machine=Machine(**facts["machine"]) if facts.get("machine") else None,
     )
     return summarise_run(rows, declared, run, circumstances)  # type: ignore[arg-type]
+
+
+def _trainings(arm: Mapping[str, Any]) -> dict[str, Any]:
+    training, discarded = arm.get("training"), arm.get("discarded")
+    return {
+        "training": TrainingFacts.of(training) if training else None,
+        "discarded": DiscardedTraining(TrainingFacts.of(discarded["training"]), discarded["why"])
+        if discarded
+        else None,
+    }
 
 
 def _part(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_questions_are_proposed_reviewed_and_scored_on(
     assert rejected not in {(row["question"], row["document"]) for row in test}
     assert not re.search(r"\bcontracts?\b", json.dumps(server.requests), re.I)
     assert "Nobody has read" not in run.results.verdict
-    assert "reviewed by a person" in run.report.read_text(encoding="utf-8")
+    assert "and a person has reviewed them all" in run.report.read_text(encoding="utf-8")
 
 
 def test_below_thirty_reviewed_questions_there_are_figures_and_no_verdict(tmp_path: Path, server: Server) -> None:
@@ -181,9 +181,11 @@ def test_unreviewed_goes_on_and_the_headline_says_that_nobody_has_read_the_quest
     questions.accept(0, 1)
     questions.reject(2)
     questions.save()
-    results = compile_(folder, server, unreviewed=True).results
-    assert results.n == len(questions) - 1
-    assert f"Nobody has read {len(questions) - 3} of the {len(questions) - 1} questions." in results.verdict
+    run = compile_(folder, server, unreviewed=True)
+    used = len(questions) - 1
+    assert run.results.n == used
+    assert f"Nobody has read {used - 2} of the {used} questions." in run.results.verdict
+    assert f"and a person has reviewed 2 of the {used} (" in run.report.read_text(encoding="utf-8")
 
 
 def test_where_half_of_the_documents_say_too_little_each_is_held_out_in_turn(tmp_path: Path, server: Server) -> None:

@@ -12,7 +12,7 @@ import synth_dspy
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.workspace import task_file
-from synth_dspy.pipeline.saved import ABOUT, PROGRAM, build_task, fingerprint, index_folder
+from synth_dspy.pipeline.saved import ABOUT, PROGRAM, build_task, fingerprint, index_folder, is_same
 
 
 def write(folder: Path, lm: Any) -> Path:
@@ -54,6 +54,17 @@ def test_a_damaged_program_is_named(tmp_path: Path) -> None:
     (write(tmp_path / "program", None) / PROGRAM).write_text("{")
     with pytest.raises(SetupError, match=r"program\.json is not JSON .*; copy it again"):
         synth_dspy.load(tmp_path / "program")
+
+
+def test_programs_are_the_same_under_whatever_name(tmp_path: Path) -> None:
+    sft, orpo, rag = (write(tmp_path / name, {"model": lm}) for name, lm in (("sft", "a"), ("orpo", "a"), ("rag", "b")))
+    for folder in (sft, orpo, rag):
+        about = json.loads((folder / ABOUT).read_text()) | {"arm": folder.name, "signature": f"of {folder.name}"}
+        (folder / ABOUT).write_text(json.dumps(about))
+    assert is_same(sft, orpo)
+    assert not is_same(sft, rag)
+    (orpo / ABOUT).write_text(json.dumps(about | {"weights": "adapters/orpo/model.gguf"}))
+    assert not is_same(sft, orpo)
 
 
 def test_fingerprints_do_not_depend_on_order() -> None:

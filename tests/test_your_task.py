@@ -290,6 +290,23 @@ class TestProgram:
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
         assert again(question="What is 1?").answer == "card"
 
+    def test_rows_that_are_all_the_same_leave_nothing_to_learn_from(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        same, program = self.rows(1) * 30, dspy.Predict("question -> answer")
+        given: dict[str, Any] = {"program": program, "workspace": tmp_path, **settings(server)}
+        with pytest.raises(
+            SetupError, match=r"All \d+ training rows are duplicates of held-out ones, .* give rows that"
+        ):
+            synth_dspy.compile_task(trainset=same, metric=lambda example, prediction, trace=None: True, **given)
+        run = synth_dspy.compile_task(
+            trainset=[*same, *self.rows(12)[1:]], metric=lambda example, prediction, trace=None: True, **given
+        )
+        assert re.search(
+            r"\d+ of \d+ labelled training rows were removed as duplicates of held-out rows: rows that repeat so often "
+            "make a score mean little",
+            run.report.read_text(encoding="utf-8"),
+        )
+
     @pytest.mark.slow
     def test_the_programs_of_a_run_are_asked_after_it(self, tmp_path: Path) -> None:
         """On a real model, whose calls went through the run's ledger, which is closed by then."""

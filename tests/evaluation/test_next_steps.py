@@ -45,7 +45,8 @@ def test_a_quick_run_is_followed_by_one_step_to_all_items_and_one_to_more(
     assert whole.command == "python -m synth_dspy.compile contract_qa"
     assert whole.sentence.endswith("run it in full, on all 83 held-out items.")
     assert more.command == "python -m synth_dspy.compile contract_qa --documents FOLDER --labelled FILE"
-    assert more.sentence.startswith("Label more questions (") and "not 83." in more.sentence
+    assert more.sentence.startswith("Label more questions (")
+    assert "not 83." in more.sentence
 
 
 def test_rows_are_added_where_too_few_are_there(tmp_path: Path, answers: Rows, facts: dict[str, Any]) -> None:
@@ -54,7 +55,8 @@ def test_rows_are_added_where_too_few_are_there(tmp_path: Path, answers: Rows, f
     (tmp_path / "config.toml").write_text("quick = true\n")
     whole, other = steps(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts, tmp_path)
     assert whole.command == f"python -m synth_dspy.compile contract_qa --config {tmp_path}/config.toml --no-quick"
-    assert "run it in full, on all 12 held-out items. Add rows" in whole.sentence and "not 12." in whole.sentence
+    assert "run it in full, on all 12 held-out items. Add rows" in whole.sentence
+    assert "not 12." in whole.sentence
     assert "all 12" not in other.sentence
 
 

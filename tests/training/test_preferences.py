@@ -135,6 +135,29 @@ def test_of_trials_the_dev_score_decides_then_the_reward_accuracy() -> None:
     assert best_of([first, trial(0.5, math.nan)]) is first
 
 
+@pytest.mark.parametrize(("after", "kept"), [("No, Lima", True), ("Lima", True), ("Cusco", False)])
+def test_a_training_that_lowers_the_dev_score_is_discarded(
+    monkeypatch: pytest.MonkeyPatch, after: str, kept: bool
+) -> None:
+    """No training is one of the choices on the dev questions; an equal score with other answers keeps the training."""
+    before, tuned = scripted_lm(lambda text: "It is Lima"), scripted_lm(lambda text: after)
+    program = Program()
+    program.set_lm(before)
+
+    def train(program: dspy.Module, *args: Any, **options: Any) -> dspy.Module:
+        program.set_lm(tuned)
+        return program
+
+    def judge(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float("Lima" in prediction.answer)
+
+    monkeypatch.setattr("synth_dspy.training.recipes.preferences.train", train)
+    recipe = LoraDpo(scripted_resources(before, executor=Executor(1)), judge)
+    made = recipe.fit(program, [{}] * 8, {"learning_rate": 1e-3, "beta": 0.1, "batch": 4}, [question()])
+    assert (made.ask.lm is tuned) == kept
+    assert ("lowered the mean score on the 1 dev question from 1.000 to 0.000" in recipe.description) != kept
+
+
 def test_all_pairs_are_taken_of_questions_that_were_given_to_learn_from() -> None:
     lm = scripted_lm(lambda text: text)
 
@@ -204,10 +227,13 @@ def test_a_training_that_changes_no_answer_says_so_and_another_is_chosen_on_dev(
         still, same = compiled(learning_rate=1e-9)
         assert same.ask.lm.model == model
         assert "left all 4 greedy answers to the dev questions as they were" in still.description
+        assert still.discarded is not None
+        assert (still.discarded.why, still.discarded.training.method) == ("its training changed no answer", "dpo")
         assert len(list((tmp_path / "adapters").glob("dpo-*"))) == 1  # no further training is tried
         moved, tuned = compiled(learning_rate=3e-2, betas=[1.0])
         assert tuned.ask.lm.model != model
         assert "learning rate 0.03" in moved.description
+        assert moved.discarded is None
     finally:
         pool().close()
         stop_idle_worker()

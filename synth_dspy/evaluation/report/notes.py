@@ -132,12 +132,12 @@ def _judge(results: Results) -> list[str]:
 
 def own_training(arm: ArmRecord) -> TrainingRecord | None:
     """The training that was the arm's own, also a discarded one; None for a prompt arm."""
-    return arm["discarded"]["training"] if "discarded" in arm else arm["training"]
+    return arm["discarded"]["training"] if "discarded" in arm else arm.get("training")
 
 
 def has_risen(training: TrainingRecord) -> bool:
     """Whether the loss is higher at the end of a training than at its beginning; a reward's loss says nothing."""
-    first, last = ((training["loss"] or {}).get(name) for name in ("first", "last"))
+    first, last = ((training.get("loss") or {}).get(name) for name in ("first", "last"))
     falling = training["method"] in FALLING
     return falling and first is not None and last is not None and last > RISEN * first
 

@@ -122,7 +122,7 @@ def _trainings(arms: Iterable[ArmRecord]) -> Iterator[dict[str, Any]]:
     for arm in arms:
         training = own_training(arm)
         if training is not None:
-            ended = "early, by the dev loss" if training["stopped"] == "early" else "as planned"
+            ended = "early, by the dev loss" if training.get("stopped") == "early" else "as planned"
             ended += ", but the loss rose" if has_risen(training) else ""
             if "discarded" in arm:
                 ended = f"discarded: {arm['discarded']['why']}"
