@@ -108,6 +108,25 @@ def test_tuned_arms_are_killed_in_dpo_resumed_compared_loaded_and_moved(tmp_path
     assert not runs.exists()
 
 
+def test_an_arm_whose_training_changes_nothing_is_the_arm_that_it_began_with(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    model = f"embedded/{tiny}"
+    options = ["--models.student", model, "--models.teacher", model, "--synthesis.candidates", "0", "--words", "30"]
+    options += ["--quick", "--evaluation.held-out", "6", "--evaluation.validation", "4", "--retention.prompts", "0"]
+    options += ["--evaluation.arms", "sft", "dpo", "--config", str(toss_ups(tmp_path))]
+    cli.main(
+        ["contract_qa", *options, "--training.options.dpo.learning_rate", "1e-9", "--runs", str(tmp_path / "runs")]
+    )
+    (folder,) = (tmp_path / "runs").glob("contract_qa/2*")
+    arms = {arm["name"]: arm for arm in json.loads((folder / "results.json").read_text())["arms"]}
+    assert arms["dpo"]["same_as"] == "sft"
+    assert arms["dpo"]["discarded"]["training"]["method"] == "dpo"
+    assert arms["dpo"]["training"] == arms["sft"]["training"]
+    assert "dpo = sft: its training changed no answer and was discarded" in (folder / "report.md").read_text()
+
+
 def calls(run: Path) -> list[str]:
     with Ledger(run / "ledger.sqlite") as ledger:
         return [call.key for call in ledger.calls()]

@@ -135,11 +135,11 @@ def test_of_trials_the_dev_score_decides_then_the_reward_accuracy() -> None:
     assert best_of([first, trial(0.5, math.nan)]) is first
 
 
-@pytest.mark.parametrize(("after", "kept"), [("No, Lima", True), ("Lima", True), ("Cusco", False)])
+@pytest.mark.parametrize(("after", "kept"), [("No, Lima", True), ("Perhaps Lima", True), ("Cusco", False)])
 def test_a_training_that_lowers_the_dev_score_is_discarded(
     monkeypatch: pytest.MonkeyPatch, after: str, kept: bool
 ) -> None:
-    """No training is one of the choices on the dev questions; an equal score with other answers keeps the training."""
+    """No training is one of the choices on the dev questions; about the same score with other answers keeps it."""
     before, tuned = scripted_lm(lambda text: "It is Lima"), scripted_lm(lambda text: after)
     program = Program()
     program.set_lm(before)
@@ -149,7 +149,7 @@ def test_a_training_that_lowers_the_dev_score_is_discarded(
         return program
 
     def judge(example: Any, prediction: Any, trace: Any = None) -> float:
-        return float("Lima" in prediction.answer)
+        return float("Lima" in prediction.answer) - 0.01 * ("Perhaps" in prediction.answer)
 
     monkeypatch.setattr("synth_dspy.training.recipes.preferences.train", train)
     recipe = LoraDpo(scripted_resources(before, executor=Executor(1)), judge)

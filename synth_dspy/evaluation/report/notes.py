@@ -146,13 +146,17 @@ def _discarded(arms: Sequence[ArmRecord]) -> list[str]:
     """Which arms are the model that they started from."""
     reasons = [((arm["discarded"]["why"], arm.get("same_as")), arm["name"]) for arm in arms if "discarded" in arm]
     return [
-        f"{listed(names)} = {same}: {why} and was discarded. {'It' if len(names) == 1 else 'Each'} is the same program "
-        f"as {same}, and is not compared with other arms a second time."
+        f"{listed([f'{name} = {same}' for name in names])}: {_why_discarded(why, names)}. The same program is not "
+        "compared a second time."
         if same
-        else f"{listed(names)} {'is' if len(names) == 1 else 'are'} the model that the training started from: {why} "
-        "and was discarded."
+        else f"{listed(names)} {'is' if len(names) == 1 else 'are'} the model that the training started from: "
+        f"{_why_discarded(why, names)}."
         for (why, same), names in _group_names(reasons)
     ]
+
+
+def _why_discarded(why: str, names: Sequence[str]) -> str:
+    return f"{why} and was discarded" if len(names) == 1 else f"of each, {why} and was discarded"
 
 
 def _risen_loss(arms: Sequence[ArmRecord]) -> list[str]:

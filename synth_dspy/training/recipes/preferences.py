@@ -34,6 +34,8 @@ DEV_ROWS = 24
 """At most so many dev rows are evaluated during a training: they take time from it."""
 QUESTIONS = 512
 """At most so many questions without references are learned from."""
+TOLERATED = 0.02
+"""A mean dev score that falls by no more than this says nothing: a judge scores wrong answers a little above 0."""
 EVALUATIONS = 6
 """Number of evaluations on the dev rows in a training."""
 
@@ -45,9 +47,9 @@ class AfterSft(WeightOptimizer):
     Where several trainings are tried, the one whose greedy answers to the dev questions score best is kept: first the
     highest learning rate, then lower ones, then other values of beta at the best rate. Each stops early by the loss on
     dev rows. If the first leaves all greedy answers as they were, no other is tried. If even the best scores lower on
-    the dev questions than the model that it started from, or changes none of its answers, the arm is that model: no
-    training is one of the choices, as in early stopping. By default a large model on a GPU
-    is searched, and a small one on a few cores, where it would take most of a run's time, is not.
+    the dev questions than the model that it started from (by more than `TOLERATED`), or changes none of its answers,
+    the arm is that model: no training is one of the choices, as in early stopping. By default a large model on a GPU is
+    searched, and a small one on a few cores, where it would take most of a run's time, is not.
 
     Attributes:
         warm: start from the SFT model; False: from the student as it is.
@@ -132,8 +134,8 @@ class AfterSft(WeightOptimizer):
         if why := _reason_to_discard(best.answers, before):
             note_outcome(
                 self,
-                f"Of {counted(len(tried), 'training')} on {counted(len(rows), 'row')}, even the best was discarded, as "
-                f"{why[1]}, so the arm is the model that it started from.",
+                f"{'Its training' if len(tried) == 1 else f'The best of its {len(tried)} trainings'} on "
+                f"{counted(len(rows), 'row')} was discarded, as {why[1]}: the arm is the model that it started from.",
                 discarded_training(best.program, why[0]),
             )
             return program
@@ -169,7 +171,7 @@ def _reason_to_discard(after: Answers, before: Answers) -> tuple[str, str] | Non
     n = len(before.texts)
     if n and after.texts == before.texts:
         return "its training changed no answer", f"it left all {n} greedy answers to the dev questions as they were"
-    if n and after.mean < before.mean - 1e-9:
+    if n and after.mean < before.mean - TOLERATED:
         return (
             "its training made the dev answers worse",
             f"it lowered the mean score on the {counted(n, 'dev question')} from {before.mean:.3f} to {after.mean:.3f}",
