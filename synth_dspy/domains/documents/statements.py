@@ -183,7 +183,8 @@ class StatementQuestions:
         elif not lead and not second and re.match(r"(?:an?|the|one of) [a-z]|to [a-z]+ ", rest):
             is_specific = len(content(subject)) > 1 or re.search(r"[`A-Z0-9]", subject)
             named = " of " in subject if rest.startswith("to ") else is_specific or rest.startswith("a")
-            if named and not re.search(r", (?:and|but|so) |; | one$", rest):
+            is_one = not re.match(r"(?:every|each|all|any|some|most|many|few|no|both|other)\b", subject)
+            if named and is_one and not re.search(r", (?:and|but|so) |; | one$", rest):
                 yield Statement("definition", f"What {be} {subject}", rest)
 
     def _passives(self, asked: str, after: str, what: str, to: str, thing: str) -> Iterator[Statement]:

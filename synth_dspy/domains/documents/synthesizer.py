@@ -48,6 +48,8 @@ from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 SHOT_WORDS = 30
 CONSIDERED = 3
 """Items considered per requested candidate."""
+CELLS = 3
+"""Most cells of tables that are asked for in one document."""
 SAMPLING = {"temperature": 0.3, "top_p": 0.9}
 
 
@@ -182,6 +184,8 @@ class Synthesizer(dspy.Module):
             turn: Counter[str] = Counter()
             for item, statement in made:
                 if asked[statement.question] > 1:  # two sentences answer it
+                    continue
+                if statement.rule == "table" and turn["table"] == CELLS:
                     continue
                 choice = Choice("", -float(turn[statement.rule]), ())
                 turn[statement.rule] += 1
