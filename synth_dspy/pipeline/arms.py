@@ -19,7 +19,7 @@ from synth_dspy.core.executor import Executor
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.task import CompleteTask
-from synth_dspy.core.training_facts import TrainingFacts
+from synth_dspy.core.training_facts import DiscardedTraining, TrainingFacts
 from synth_dspy.core.validation import as_clause
 from synth_dspy.evaluation.facts import ArmFacts
 from synth_dspy.models.cluster.process import at_once
@@ -256,6 +256,7 @@ def _compile_arm(
             failed = explain_failure(error)
             log.warning("arm %s failed", name, exc_info=error)
             context.bars.say(f"{name} failed: {failed}")
+    discarded = getattr(optimizer, "discarded", None)
     facts = ArmFacts(
         name=name,
         optimizer=getattr(optimizer, "name", type(optimizer).__name__) if optimizer else "none",
@@ -265,7 +266,7 @@ def _compile_arm(
         failed=failed,
         training=None if failed else _training(program, resources.student),
         model=None if other is None else other.model,
-        discarded=optimizer.discarded if isinstance(optimizer, WeightOptimizer) and not failed else None,
+        discarded=discarded if isinstance(discarded, DiscardedTraining) and not failed else None,
     )
     return (None if failed else program), facts
 

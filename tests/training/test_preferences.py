@@ -15,10 +15,13 @@ from scripted import scripted_lm, scripted_resources
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.guarded import calibrated, guarded
+from synth_dspy.core.training_facts import DiscardedTraining, TrainingFacts
 from synth_dspy.evaluation.ai_feedback import make_rater
 from synth_dspy.models.adapter import PlainAdapter
 from synth_dspy.training.feedback import read_questions
+from synth_dspy.training.optimizer import note_outcome
 from synth_dspy.training.recipes import LoraDpo
+from synth_dspy.training.recipes.without_rules import without_rules
 from synth_dspy.training.rows import grpo_rows, kto_rows, preference_rows, sft_rows
 from synth_dspy.training.traces import collect
 from synth_dspy.training.trials import Answers, Trial, best_of
@@ -156,6 +159,15 @@ def test_a_training_that_lowers_the_dev_score_is_discarded(
     made = recipe.fit(program, [{}] * 8, {"learning_rate": 1e-3, "beta": 0.1, "batch": 4}, [question()])
     assert (made.ask.lm is tuned) == kept
     assert ("lowered the mean score on the 1 dev question from 1.000 to 0.000" in recipe.description) != kept
+
+
+def test_a_recipe_without_rules_says_that_its_training_was_discarded() -> None:
+    lm = scripted_lm(lambda text: "Lima")
+    recipe = without_rules(LoraDpo)(scripted_resources(lm), lambda *args: 1.0)
+    assert recipe.discarded is None
+    note_outcome(recipe.optimizer, "It learned nothing.", DiscardedTraining(TrainingFacts(method="dpo"), "no change"))
+    assert recipe.discarded.why == "no change"
+    assert "It learned nothing." in recipe.description
 
 
 def test_all_pairs_are_taken_of_questions_that_were_given_to_learn_from() -> None:

@@ -17,6 +17,7 @@ import dspy
 
 from synth_dspy.core.protocols import Metric
 from synth_dspy.core.resources import Resources
+from synth_dspy.core.training_facts import DiscardedTraining
 from synth_dspy.training.optimizer import Configured, Settings, WeightOptimizer, bare
 from synth_dspy.training.recipes.together import Together
 
@@ -40,6 +41,11 @@ class Short:
     def description(self) -> str:
         """Its description in the report."""
         return f"{self.optimizer.description} Rules are left out of the prompt."
+
+    @property
+    def discarded(self) -> DiscardedTraining | None:
+        """Its recipe's training, if the program it started from was returned instead."""
+        return getattr(self.optimizer, "discarded", None)
 
     def compile(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
