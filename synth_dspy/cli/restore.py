@@ -41,7 +41,9 @@ def main(args: list[str]) -> None:
     folder = find_run(config.folder)
     ledger = folder / LEDGER
     if not ledger.is_file() and not snapshots.snapshot_of(ledger).is_file():
-        raise SetupError(f"There is no {LEDGER} in {folder}, nor a snapshot of one: name the id or the folder of a run.")
+        raise SetupError(
+            f"There is no {LEDGER} in {folder}, nor a snapshot of one: name the id or the folder of a run."
+        )
     lock = lock_run(ledger)
     try:
         answers, later, damaged = snapshots.restore(ledger)

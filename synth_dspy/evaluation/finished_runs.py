@@ -66,8 +66,8 @@ def read_run(folder: Path, name: str = "") -> FinishedRun:
             texts[part] = read_part(folder / part)
         except (OSError, UnicodeDecodeError):
             raise SetupError(
-                f"{folder} is not a finished run: it has no readable {part}; name a run by its id or its folder runs/<task>/<id>, or finish "
-                "the run with compile's --resume."
+                f"{folder} is not a finished run: it has no readable {part}; name a run by its id or its folder "
+                "runs/<task>/<id>, or finish the run with compile's --resume."
             ) from None
     return parse_run(folder, texts, name)
 

@@ -7,17 +7,20 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 import httpx
 import pytest
+from scripted import scripted_lm
 from served import Program, Running, Serve, running
 
 from synth_dspy.domains.documents.proposals import ProposedQuestions
+from synth_dspy.evaluation.answers import answer_type
 from synth_dspy.loop.records import Reading, Transition
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import now
+from synth_dspy.pipeline.answering import Answering
 from synth_dspy.service import pages
 from synth_dspy.service.inputs import Shape
 from synth_dspy.service.pages.entries import entries
@@ -42,6 +45,26 @@ def send(client: httpx.Client, page: httpx.Response, action: str, **fields: str)
 def ask(service: Running, question: str = "Why?", **more: str) -> httpx.Response:
     """Ask on the page; returns the page with the answer."""
     return send(service.client, service.client.get("/", headers=HTML), "/", **{"in.question": question, **more})
+
+
+class Triage(dspy.Signature):
+    """Say which problem a message is about."""
+
+    question: str = dspy.InputField()
+    kind: Literal["pest", "water"] = dspy.OutputField()
+
+
+def test_a_corrected_label_is_chosen_from_those_that_the_output_may_have(serve: Serve) -> None:
+    predict = dspy.Predict(Triage)
+    predict.set_lm(scripted_lm(lambda prompt: '{"kind": "pest"}'))
+    program = Answering(predict, answer_type(predict), "", dspy.JSONAdapter())
+    with serve({"first": program}) as service:
+        page = ask(service)
+        assert re.findall(r"<option( selected)?>(\w+)</option>", page.text) == [(" selected", "pest"), ("", "water")]
+        refused = send(service.client, page, "/rate", kind="correction", value="banana")
+        assert refused.status_code == 422
+        assert "is not a value of the output kind: make it one of pest, water." in refused.text
+        assert "kept" in send(service.client, page, "/rate", kind="correction", value="water").text
 
 
 def test_an_answer_is_shown_and_rated_in_every_way(serve: Serve) -> None:
