@@ -67,6 +67,28 @@ def test_a_corrected_label_is_chosen_from_those_that_the_output_may_have(serve: 
         assert "kept" in send(service.client, page, "/rate", kind="correction", value="water").text
 
 
+def test_a_question_of_a_row_task_is_labelled_with_one_of_the_possible_answers(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    row = {"status": "proposed", "question": "Dry", "answer": "sun", "document": "", "passage": "", "id": "asked-1"}
+    path.write_text(json.dumps({**row, "inputs": {"message": "Dry"}, "choices": ["pest", "water"]}) + "\n")
+    with running(label_app(path, Limits()), Limits()) as url, httpx.Client(base_url=url) as client:
+        page = client.get("/label", headers=HTML)
+        assert '<dt>message</dt><dd class="text">Dry</dd>' in page.text
+        assert "Possible answers: pest, water" in page.text
+        assert "Passage" not in page.text
+        refused = client.post("/label", data={**hidden(page), "verdict": "accept"}, headers=HTML)
+        assert refused.status_code == 422
+        assert "is not an answer that the program can give: choose one of pest, water." in refused.text
+        fields = {**hidden(page), "verdict": "edit", "question": "Dry", "answer": "water"}
+        assert "The loop scores" in client.post("/label", data=fields, headers=HTML, follow_redirects=True).text
+        assert [(each["status"], each["answer"]) for each in ProposedQuestions.read(path)] == [("edited", "water")]
+
+
+def hidden(page: httpx.Response) -> dict[str, str]:
+    """The hidden fields of a page's forms."""
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text))
+
+
 def test_an_answer_is_shown_and_rated_in_every_way(serve: Serve) -> None:
     with serve() as service:
         page = ask(service)
