@@ -186,10 +186,9 @@ def _where(work: Work, path: Path, waiting: int, missing: int) -> str:
     if len(names) > 1 and not set(names) <= set(given):
         given["inputs"] = dict.fromkeys(names, "...")
     line = json.dumps({"status": "accepted", **given, "answer": "..."})
-    return (
-        f"{f'{review}; for the other {missing - waiting:,}, ' if waiting else 'none is proposed yet: '}have more answers "
-        f"rated or corrected, of which one in {HELD_BACK} is kept for scoring, or add lines {line} to {path}"
-    )
+    first = f"{review}; for the other {missing - waiting:,}, " if waiting else "none is proposed yet: "
+    rated = f"have more answers rated or corrected, of which one in {HELD_BACK} is kept for scoring"
+    return f"{first}{rated}, or add lines {line} to {path}"
 
 
 def _draw(work: Work, folder: Path, look: int, pairs: Sequence[Pair]) -> Judging | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from embedders import WordEmbedder
-from production import TEAMS, production, ticket, ticket
+from production import TEAMS, production, ticket
 
 from synth_dspy.domains.documents.proposals import ProposedQuestions, proposed_questions
 from synth_dspy.loop.gate import Pair, Policy, decide, freshest
