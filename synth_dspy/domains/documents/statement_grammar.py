@@ -14,9 +14,10 @@ VOID: Final = words(
     "thereof thereto therein thereunder so now therefore aforesaid said either neither which who whom whose what"
 )
 """Words that point at something outside the sentence: a question with one of them is not understood alone."""
-OPENING: Final = re.compile(r"(?:Under what condition|Within what period|\w+)\b")
+OPENING: Final = re.compile(r"(?:Under what condition|Within what period|At what rate|\w+)\b")
 POINTING: Final = re.compile(
-    r"\b(?:below|above|following|as follows|foregoing|here|aforementioned|aforesaid|e\.?g|i\.?e)\b"
+    r"\b(?:(?:below|above)(?! (?:\d|[$€£]|the\b|an?\b))\b|following|as follows|foregoing|here|aforementioned|"
+    r"aforesaid|e\.?g|i\.?e)\b"
     r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"
     r"|[\[\]|<>{}*#•]|https?:|\.\."
 )
@@ -47,7 +48,9 @@ VAGUE_SUBJECT: Final = re.compile(
     r"(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b|[a-z]+ly\b", re.I
 )
 UNFINISHED: Final = words("and or of to also thus then not")
-DETERMINERS: Final = words("The A An Each Any All Every Both Your")
+DETERMINERS: Final = words(
+    "The A An Each Any All Every Both Your Everyone Everybody Other Others New Most Many Some Several Few No Two Three"
+)
 
 MODAL: Final = r"(?:must|shall|should|may|can|will)"
 BE: Final = r"(?:is|are|was|were|(?:must|shall|should|may|can|will) be)"
@@ -74,8 +77,8 @@ IMPERATIVE: Final = re.compile(
 )
 _VERBS: Final = words(
     "allow apply cause check consist contain control cover create define depend describe determine enable ensure "
-    "generate grant handle include indicate install list need offer own prevent produce protect provide receive refer "
-    "remove replace represent require return show specify store support warrant"
+    "generate get grant handle include indicate install list need offer own prevent produce protect provide receive "
+    "refer remove replace represent require return show specify store support warrant"
 )
 TRANSITIVE: Final = _VERBS | words(
     "acquire appoint assign bear bring carry collect deliver disclose display furnish implement inspect keep maintain "

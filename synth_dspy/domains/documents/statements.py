@@ -17,6 +17,14 @@ from itertools import pairwise
 
 from synth_dspy.domains.documents import statement_grammar as grammar
 from synth_dspy.domains.documents.chunks import sentences
+from synth_dspy.domains.documents.statement_facts import (
+    INSTANT,
+    Fact,
+    facts,
+    split_predicates,
+    table_facts,
+    with_subject,
+)
 from synth_dspy.synthesis.text import content
 
 LONGEST_ANSWER = 25
@@ -62,6 +70,10 @@ class StatementQuestions:
         self.name = _own_name(document)
         self._lower = frozenset(re.findall(r"(?<![\w'’])[a-z][\w'’-]*", document))
         self._names = frozenset(re.findall(r"(?<=[a-z,] )[A-Z][\w'’-]*", document))
+        self._kinds = frozenset(patterns)
+        self._rows: dict[str, list[Fact]] = {}
+        for fact, row in table_facts([line for line in document.split("\n") if len(line) <= _LONGEST_TEXT]):
+            self._rows.setdefault(row, []).append(fact)
         self._spans = {kind: patterns[kind] for kind in ("amount", "period", "date") if kind in patterns}
 
     def of(self, text: str) -> list[Statement]:
@@ -69,26 +81,34 @@ class StatementQuestions:
         made: dict[str, Statement] = {}
         for line, following in pairwise([*text.split("\n"), ""]):
             of_layout = (*_labels(line), *_asking_headings(line, following)) if len(line) <= _LONGEST_TEXT else ()
+            of_layout += tuple(
+                Statement(fact.rule, fact.question, fact.answer, line) for fact in self._rows.get(line, ())
+            )
             for statement in (*of_layout, *self._of_line(line)):
                 if complete := self._complete(statement):
                     made.setdefault(complete.question, complete)
         return list(made.values())
 
     def _of_line(self, line: str) -> Iterator[Statement]:
-        follows_end = True  # otherwise the sentence is an item of a list
+        follows_end, before = True, ""  # otherwise the sentence is an item of a list
         for sentence in sentences(line):
             is_text = len(sentence) <= _LONGEST_TEXT and len(sentence.split()) <= _LONGEST_SENTENCE
             if follows_end and sentence.endswith(".") and is_text:
-                body = grammar.CAPTION.sub("", grammar.ITEM.sub("", sentence)).strip()[:-1]
+                body, source = grammar.CAPTION.sub("", grammar.ITEM.sub("", sentence)).strip()[:-1], sentence
+                if whole := with_subject(body, before):
+                    body, source = whole, f"{before} {sentence}"
                 if body and (body[0].isalpha() or body[0] in grammar.QUOTES) and not _is_odd(body):
-                    for made in self._of_sentence(body):
-                        yield Statement(made.rule, made.question, made.answer, sentence, made.kind)
-            follows_end = sentence.rstrip("\"'”’)").endswith((".", "!", "?"))
+                    for predicate in split_predicates(body):
+                        for made in self._of_sentence(predicate):
+                            yield Statement(made.rule, made.question, made.answer, source, made.kind)
+            follows_end, before = sentence.rstrip("\"'”’)").endswith((".", "!", "?")), sentence
 
     def _of_sentence(self, body: str) -> Iterator[Statement]:
         yield from self._definitions(body)
         yield from self._roles(body)
         yield from _instructions(body)
+        for fact in facts(body, self._subject):
+            yield Statement(fact.rule, fact.question, fact.answer, kind=fact.kind if fact.kind in self._kinds else "")
         lead, main = _split_lead(body)
         if main:
             yield from list(self._of_clause(lead, main)) or _outcomes(lead, main)
@@ -163,12 +183,13 @@ class StatementQuestions:
         elif not lead and not second and re.match(r"(?:an?|the|one of) [a-z]|to [a-z]+ ", rest):
             is_specific = len(content(subject)) > 1 or re.search(r"[`A-Z0-9]", subject)
             named = " of " in subject if rest.startswith("to ") else is_specific or rest.startswith("a")
-            if named and not re.search(r", (?:and|but|so) |; | one$", rest):
+            is_one = not re.match(r"(?:every|each|all|any|some|most|many|few|no|both|other)\b", subject)
+            if named and is_one and not re.search(r", (?:and|but|so) |; | one$", rest):
                 yield Statement("definition", f"What {be} {subject}", rest)
 
     def _passives(self, asked: str, after: str, what: str, to: str, thing: str) -> Iterator[Statement]:
         period, date = self._spans.get("period"), self._spans.get("date")
-        if grammar.IDLE.match(thing) or grammar.IDLE.match(what):
+        if grammar.IDLE.match(thing) or grammar.IDLE.match(what) or re.match(INSTANT, thing):
             return
         if what == "governed" and (law := grammar.LAW.search(thing)):
             subject = asked.split(" ", 1)[1].removesuffix(" be")
@@ -228,7 +249,8 @@ class StatementQuestions:
         if not others and first.capitalize() in (*grammar.DETERMINERS, "You"):
             return "you" if first.capitalize() == "You" else ""
         is_common = first.lower() in self._lower and (first not in self._names or parts[-1].islower())
-        begins_small = first in grammar.DETERMINERS or (is_common and first[1:].islower())
+        is_plural = first.endswith("s") and first not in self._names and all(word.islower() for word in others)
+        begins_small = first in grammar.DETERMINERS or ((is_common or is_plural) and first[1:].islower())
         return " ".join([first.lower() if begins_small else first, *others])
 
     def _period_at_end(self, rest: str, before: str) -> re.Match[str] | None:
@@ -334,7 +356,7 @@ def _instructions(body: str) -> Iterator[Statement]:
     """Of "Run x to update y": how y is updated."""
     if not grammar.IMPERATIVE.match(body) or not body[0].isupper():
         return
-    when = re.fullmatch(r"(?P<act>[^,;:]+?),? (?P<when>(?:before|after|if|when|once|until|unless|while) .+)", body)
+    when = re.fullmatch(r"(?P<act>[^,;:]+?),? (?P<when>(?:before|after|if|when|once|until|unless|while) [^,;:]+)", body)
     if when:
         idle = re.match(r"(?:when|if) (?:necessary|possible|any)\b", when["when"])
         if _is_phrase(when["act"]) and not idle and when["act"].split()[-1] not in grammar.NOT_BEFORE_ADJUNCT:

@@ -26,7 +26,10 @@ from synth_dspy.synthesis.cues import Cues
 from synth_dspy.synthesis.decontaminate import Decontaminated
 from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, TopicInSource, WellFormedQuestion, common_words
+from synth_dspy.synthesis.text import content
 
+_OF_RULES = frozenset(content("the period and the rate, the name of, what the table gives under, what you should do"))
+"""Words that the rules for statements put into questions."""
 STATED = 0.5
 """Share of the questions to learn from that are made by rule."""
 
@@ -65,7 +68,8 @@ class DocumentSynthesis:
             resources.embedder.embed,
             abstention=abstention,
             free=_is_capable(resources) if free is None else free,
-            **({} if abstention and self._may_be_silent(resources) else {"unanswerable": 0.0}),
+            **({} if abstention else {"unanswerable": 0.0}),
+            like_seeds=self._are_like_seeds(resources),
             count=3,
             samples=2,
             search=_passages(resources),
@@ -117,17 +121,17 @@ class DocumentSynthesis:
             return [*filters, AnswerRoundTrip(answer)]
         return [*filters, ReverseQuery(ask, embed, 0.5)]
 
-    def _may_be_silent(self, resources: Resources) -> bool:
-        """Whether seeds' questions about other documents make unanswerable questions about these.
-
-        Seeds of another corpus do so only for documents of one kind.
-        """
-        if self.transferred_share or resources.retriever is None:
+    def _are_like_seeds(self, resources: Resources) -> bool:
+        """Whether the documents are of the seeds' kind: contracts are, and pages are if they are of one corpus."""
+        document = resources.retriever.text if resources.retriever is not None else None
+        if self.transferred_share or document is None:
             return True
-        return any(resources.retriever.text(group) for group in {example.group for example in resources.seeds})
+        # A short span may be in a document of the same name.
+        there = [span in document(seed.group) for seed in resources.seeds for span in seed.get("spans") or ()]
+        return 2 * sum(there) > len(there)
 
     def _checks(self, resources: Resources) -> list[Filter]:
-        common = common_words((example.group, example.question) for example in resources.seeds)
+        common = common_words((example.group, example.question) for example in resources.seeds) | _OF_RULES
         document = resources.retriever.text if resources.retriever is not None else None
         relevant = Relevance(resources.embedder.embed, 0.3)
         return [

@@ -7,7 +7,8 @@ Five kinds of candidates come out (self-instruct, Wang et al. 2023, adapted to a
 * *free* (for capable teachers): the teacher writes a question about a chunk, then answers it from the chunk;
 * *transferred* (for capable teachers): a labelled seed's question about another document, which the teacher answers
   from the passages that a search for it returns here: what users ask, not what a chunk suggests;
-* *unanswerable*: a labelled seed's question about another document that this one does not answer.
+* *unanswerable*: a question about another document, of a labelled seed or made from a statement, that this one does not
+  answer.
 
 Spans to ask about are chosen before anything is written: those whose words resemble what people asked about in other
 documents.
@@ -47,6 +48,8 @@ from synth_dspy.synthesis.samples import draw, first_passing, kept_by
 SHOT_WORDS = 30
 CONSIDERED = 3
 """Items considered per requested candidate."""
+CELLS = 3
+"""Most cells of tables that are asked for in one document."""
 SAMPLING = {"temperature": 0.3, "top_p": 0.9}
 
 
@@ -85,6 +88,7 @@ class Synthesizer(dspy.Module):
         abstention: the answer to an unanswerable question.
         free: whether the teacher writes questions about chunks instead of spans.
         unanswerable: share of unanswerable candidates.
+        like_seeds: whether the documents are of the seeds' kind, so that seeds' questions may be asked of them too.
         search: from a question and a group to the passages that a program would get; None: a capable teacher only
             writes freely.
         transferred_share: share of a capable teacher's answerable candidates that ask a seed's question.
@@ -106,6 +110,7 @@ class Synthesizer(dspy.Module):
         abstention: str,
         free: bool = False,
         unanswerable: float = 0.12,
+        like_seeds: bool = True,
         search: Callable[[str, str], Sequence[str]] | None = None,
         transferred_share: float = 0.75,
         learned: Sequence[dspy.Example] = (),
@@ -121,6 +126,7 @@ class Synthesizer(dspy.Module):
         self.abstention = abstention
         self.free = free
         self.unanswerable = unanswerable
+        self.like_seeds = like_seeds
         self.search = search
         self.transferred_share = transferred_share if search is not None else 0.0
         self.statement_share = statement_share
@@ -147,8 +153,8 @@ class Synthesizer(dspy.Module):
 
     def plan(self, items: Sequence[Item], limit: int | None) -> list[DocumentUnit]:
         """Units to write about, at most `limit`, evenly from the groups."""
-        silent = self._silent_units(items)
         statements = self._statement_units(items) if self.statement_share else []
+        silent = self._silent_units(items, self.seeds if self.like_seeds else _as_seeds(statements))
         transferred = self._transferred_units(items) if self.free and self.transferred_share else []
         if limit is None:
             return [*statements, *self._written_units(items), *transferred, *silent]
@@ -178,6 +184,8 @@ class Synthesizer(dspy.Module):
             turn: Counter[str] = Counter()
             for item, statement in made:
                 if asked[statement.question] > 1:  # two sentences answer it
+                    continue
+                if statement.rule == "table" and turn["table"] == CELLS:
                     continue
                 choice = Choice("", -float(turn[statement.rule]), ())
                 turn[statement.rule] += 1
@@ -215,11 +223,11 @@ class Synthesizer(dspy.Module):
             units.append(ChunkUnit(f"{item.id}/{ChunkUnit.mode}", item.group, item.text, "", choice))
         return units
 
-    def _silent_units(self, items: Sequence[Item]) -> list[SilentUnit]:
+    def _silent_units(self, items: Sequence[Item], seeds: Sequence[dspy.Example]) -> list[SilentUnit]:
         """For each group: seeds' questions about other groups, in categories without an answer here."""
         units = []
         for item, example in questions_of_others(
-            items, self.seeds, lambda e, group: (group, topic(e)) not in self.answered, self.seed
+            items, seeds, lambda e, group: (group, topic(e)) not in self.answered, self.seed
         ):
             choice = Choice(example.category, 0.0, ())
             units.append(SilentUnit(f"{item.id}/{example.id}", item.group, item.text, "none", choice, example))
@@ -308,6 +316,15 @@ class Synthesizer(dspy.Module):
             prediction = self.answer(text=text, question=question, demos=demos, config=self.decoding)
         reply = _one_line(prediction.answer)
         return quoted(reply, text, question) or reply
+
+
+def _as_seeds(statements: Sequence[StatementUnit]) -> list[dspy.Example]:
+    """Statements' questions as seeds that may be asked of other documents: those that do not name a place in theirs."""
+    return [
+        dspy.Example(id=unit.id, group=unit.group, question=unit.statement.question, category="")
+        for unit in statements
+        if unit.statement.rule not in ("heading", "label", "table")
+    ]
 
 
 def as_shot(example: dspy.Example, patterns: Patterns) -> Shot | None:

@@ -116,6 +116,7 @@ def test_a_sentence_is_turned_round(sentence: str, question: str, answer: str) -
         "The keys shall be handed over at the desk within a week after the sale of the house.",
         "The company may end the lease at once if a guest is hurt.",
         "Workers will be paid for work done until then.",
+        "Every step is a commit of the whole.",
         "Awards may be refused merely because the form is late.",
     ],
 )
