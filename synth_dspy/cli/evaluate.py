@@ -52,8 +52,8 @@ class EvaluateConfig(Settings):
     """What to score, or what to fit.
 
     Attributes:
-        runs: runs by their ids or folders, or single saved programs (<id>/programs/<arm>), to score on the items of
-            --seeds.
+        runs: runs by their ids or folders, or folders of single saved programs (<id>/programs/<arm>), to score on the
+            items of --seeds.
         seeds: labelled items that the saved programs are scored on, as JSON lines.
         out: folder of the saved programs' scores; by default one in the first run's evaluations.
         force: overwrite a finished evaluation in --out (its calls are not repeated), or the file of --scores.

@@ -173,10 +173,10 @@ def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console
     if choice in ("q", "quit"):
         return _Decision(stop=True)
     if choice in ("e", "edit") and is_row:
-        answer = read("Answer (empty: as it is): ").strip() or str(row.get("answer") or "")
-        if (problem := problem_with(row, answer)) is not None:
+        another = read("Answer (empty: as it is): ").strip() or str(row.get("answer") or "")
+        if (problem := problem_with(row, another)) is not None:
             return _refused(console, problem)
-        return _Decision(lambda questions: questions.edit(name, answer=answer))
+        return _Decision(lambda questions: questions.edit(name, answer=another))
     if choice in ("e", "edit"):
         question = read("Question (empty: as it is): ").strip() or None
         answer = _answer(read("Answer (empty: as it is; - where the document does not say): "))

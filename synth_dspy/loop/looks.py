@@ -182,11 +182,11 @@ def _where(work: Work, path: Path, waiting: int, missing: int) -> str:
         return review
     task, config = work.declared()
     names = sorted(feedback_checks(task.source.read(config.limit), task.noun))
-    given = {"question": "..."} | ({"document": "..."} if "document" in names else {})
+    given: dict[str, Any] = {"question": "..."} | ({"document": "..."} if "document" in names else {})
     if len(names) > 1 and not set(names) <= set(given):
         given["inputs"] = dict.fromkeys(names, "...")
     line = json.dumps({"status": "accepted", **given, "answer": "..."})
-    first = f"{review}; for the other {missing - waiting:,}, " if waiting else "none is proposed yet: "
+    first = f"{review}; for the other {missing - waiting:,}, " if waiting else "no proposed one waits: "
     rated = f"have more answers rated or corrected, of which one in {HELD_BACK} is kept for scoring"
     return f"{first}{rated}, or add lines {line} to {path}"
 

@@ -75,9 +75,9 @@ def propose(
         new = [row for name, row in rows.items() if name not in there]
         chosen = _nearest(new, like, embed)[:most]
         questions.rows += chosen
-        unlisted = [row for row in questions if row.get("inputs") and "choices" not in row] if choices else []
+        unlisted = [row for row in questions.rows if row.get("inputs") and "choices" not in row] if choices else []
         for row in unlisted:  # of a version that did not write them down
-            questions[row["id"]]["choices"] = list(choices)
+            row["choices"] = list(choices)
         try:
             if chosen or unlisted:
                 path.parent.mkdir(parents=True, exist_ok=True)
