@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,77 @@ def test_a_plan_has_the_rates_of_a_former_run(tmp_path: Path) -> None:
     assert "$12.00" in text
     assert "30 s" in text
     assert tmp_path.name in text
-    assert "default rates" in describe([Step("apply", 10, Rate())])
+    assert "no earlier run has measured any" in describe([Step("apply", 10, Rate())])
+
+
+ROWS_TASK = """
+from pathlib import Path
+from typing import Literal
+
+import dspy
+from synth_dspy import Rows, Task, task
+
+
+class Triage(dspy.Signature):
+    '''Say which problem the message is about.'''
+
+    message: str = dspy.InputField()
+    kind: Literal["pest", "water"] = dspy.OutputField()
+
+
+@task
+def garden(rows: Path = Path("rows.csv")) -> Task:
+    '''Garden messages.'''
+    return Task(program=dspy.Predict(Triage), source=Rows(rows))
+"""
+
+
+@pytest.fixture
+def garden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with a task whose answers are labels, and nothing in its runs."""
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "__init__.py").touch()
+    (tmp_path / "programs" / "garden.py").write_text(ROWS_TASK)
+    rows = [f"word{number} {kind},{kind}" for number in range(30) for kind in ("pest", "water")]
+    (tmp_path / "rows.csv").write_text("\n".join(["message,kind", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def plan_of(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """What a compile of the task says before its first model is opened."""
+    with pytest.raises(BudgetReached):
+        cli.main(["garden", "--max-minutes", "1e-6", *flags])
+    shown = capsys.readouterr().err
+    return shown[shown.index("plan: ") :]
+
+
+def test_a_plan_expects_of_trainings_what_they_took_and_not_their_limit(
+    garden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ["--evaluation.arms", "sft,dpo", "--splits.folds", "1"]
+    quick = plan_of(capsys, "--quick", *arms)
+    assert re.search(r"training: about [1-4] min, at most 20 min\n", quick)  # by the model's size
+    assert re.search(r"tokens, [1-5] min, ", quick)
+    former = garden / "runs" / "garden" / "20270101-000000-aaaa"
+    former.mkdir()
+    Ledger(former / "ledger.sqlite").close()
+    student = "embedded/smollm2-135m-instruct"
+    (former / "config.toml").write_text(f'quick = true\n[models]\nstudent = "{student}"\n')
+    trained = {"sft": (45.0, 20.0), "dpo": (0.2, 15.0)}  # dpo was resumed
+    measured = {name: {"compile_seconds": took, "training": {"seconds": s}} for name, (took, s) in trained.items()}
+    (former / "measurements.json").write_text(json.dumps({"arms": {**measured, "zero_shot": {"training": None}}}))
+    assert "training: about 60 s, at most 20 min\n" in plan_of(capsys, "--quick", *arms)
+    assert "training: about 60 s" not in plan_of(capsys, *arms)  # more rows than the former run had
+
+
+def test_where_labels_are_compared_by_equality_no_judge_is_planned(
+    garden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(capsys, "--models.judge", "openai/gpt-4o", "--evaluation.arms", "bootstrap")
+    assert "evaluation, judge" not in plan
+    assert "judge: not called, since answers are scored by equality here (openai/gpt-4o costs nothing)" in plan
+    assert "$" not in plan
 
 
 def test_a_compile_whose_time_is_up_loads_no_model_and_can_be_resumed(

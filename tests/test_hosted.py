@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,6 +15,7 @@ import pytest
 from embedders import WordEmbedder
 from servers import Server, serving
 
+from synth_dspy.cli import compile as cli
 from synth_dspy.core.config import CompileConfig, Retention, compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -280,20 +279,19 @@ def test_what_cannot_be_measured_of_an_unmerged_model_is_a_note(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["openai", "hosted_vllm"])
-def test_contract_qa_with_its_default_arms_ends_with_a_report(tmp_path: Path, server: Server, prefix: str) -> None:
+def test_contract_qa_with_its_default_arms_ends_with_a_report(
+    tmp_path: Path,
+    server: Server,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
     models = [f"--models.{role}={prefix}/mock" for role in ("student", "teacher")]
-    command = [sys.executable, "-m", "synth_dspy.compile", "contract_qa", "--quick", *models]
-    done = subprocess.run(
-        [*command, "--models.api-base", server.url, "--runs", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    cli.main(["contract_qa", "--quick", *models, "--models.api-base", server.url, "--runs", str(tmp_path)])
     (run,) = (path.parent for path in tmp_path.glob("contract_qa/*/results.json"))
     text = (run / "results.json").read_text()
     assert [arm["name"] for arm in json.loads(text)["arms"]] == ["rag", "bootstrap"]
     assert " at 0x" not in text
-    for output in (done.stderr, (run / "report.md").read_text()):
+    for output in (capsys.readouterr().err, (run / "report.md").read_text()):
         assert "The arms that train weights (sft, dpo, orpo) are left out" in output

@@ -304,6 +304,39 @@ def test_what_an_editor_changes_meanwhile_is_kept(tmp_path: Path, monkeypatch: p
     assert statuses(folder) == ["accepted", "proposed", "rejected"]
 
 
+def test_a_question_of_a_row_task_shows_its_fields_and_takes_only_answers_that_are_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "questions.jsonl"
+    lines = [
+        {
+            "status": "proposed",
+            "question": "The spade is broken",
+            "answer": guess,
+            "document": "",
+            "passage": "",
+            "id": f"asked-{guess}",
+            "inputs": {"message": "The spade is broken", "garden": "north"},
+            "choices": ["pest", "water", "tool"],
+        }
+        for guess in ("water", "spade")
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    typed = iter(["w", "e", "banana", "e", "tool", "a", "r"])
+    monkeypatch.setattr("builtins.input", lambda prompt="": next(typed))
+    label.main([str(path)])
+    shown = capsys.readouterr().out
+    assert "--- 1 of 2\nmessage: The spade is broken\ngarden: north\n\nthe program's answer: water\n" in shown
+    assert "possible answers: pest, water, tool" in shown
+    assert "all documents" not in shown
+    assert "Type a, e, r, s or q." in shown
+    assert "'banana' is not an answer that the program can give: choose one of pest, water, tool." in shown
+    assert "'spade' is not an answer" in shown
+    assert "1 edited, 1 rejected" in shown
+    assert "the loop scores on those that you accepted" in shown
+    assert [row.get("answer") for row in document_tools.proposed_questions(path)] == ["tool", "spade"]
+
+
 def test_an_answer_that_the_document_does_not_hold_is_kept_only_if_the_person_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

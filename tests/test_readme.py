@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from synth_dspy.cli import compile as cli
+
 EXAMPLE = re.compile(
     r'load\("runs/contract_qa/<id>/programs/(?P<arm>\w+)"\)\n'
     r'    program\(question="(?P<question>[^"]+)", document="(?P<document>\w+)"\)\.answer +# \'(?P<answer>[^\']+)\''
@@ -19,7 +21,9 @@ EXAMPLE = re.compile(
 
 
 @pytest.mark.slow
-def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_path: Path) -> None:
+def test_the_example_answers_a_held_out_question_rightly(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the untuned arm, which needs no training; tuned ones answer it in fewer words."""
     from synth_dspy import load
     from synth_dspy.evaluation.judges import ReferenceJudge
@@ -29,8 +33,8 @@ def test_the_example_answers_a_held_out_question_rightly(workspace: Path, tmp_pa
     assert example is not None
     flags = ["--evaluation.arms", "rag", "--synthesis.candidates", "0", "--retention.prompts", "0"]
     flags += ["--evaluation.held-out", "8"]
-    command = [sys.executable, "-m", "synth_dspy.compile", "contract_qa", *flags, "--runs", str(tmp_path)]
-    subprocess.run(command, cwd=workspace, check=True, capture_output=True, timeout=400)
+    monkeypatch.chdir(workspace)
+    cli.main(["contract_qa", *flags, "--runs", str(tmp_path)])
     (run,) = tmp_path.glob("contract_qa/*/results.json")
     held_out = [json.loads(line) for line in (run.parent / "datasets" / "test.jsonl").read_text().splitlines()]
     assert example["document"] in {row["document"] for row in held_out}

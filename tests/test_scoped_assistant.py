@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from dspy.utils import DummyLM
 from embedders import WordEmbedder
 
 from programs.scoped_assistant import ScopedAssistant, scoped_assistant
+from synth_dspy.cli import compile as cli
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
@@ -32,12 +31,14 @@ from synth_dspy.domains.assistant.small_teacher import HouseResponses
 from synth_dspy.domains.assistant.synthesis import AssistantSynthesizer, assistant_filters, assistant_synthesizer
 from synth_dspy.domains.assistant.units import QuestionUnit, SubtopicItem
 from synth_dspy.models.chat_adapter import ChatTurnsAdapter, turns
+from synth_dspy.models.embedded.pool import pool
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.chat_export import export_run
 from synth_dspy.synthesis.pipeline import synthesise
 from synth_dspy.training.optimizer import WeightOptimizer
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.without_rules import short, without_rules
+from tests.tiny import tiny_model
 
 DECLINE = "Sorry, I can't help with that. I answer questions about everyday banking at Northmoor."
 
@@ -401,20 +402,23 @@ class TestCapableTeacher:
 
 @pytest.mark.slow
 def test_compiled_without_its_rules_the_assistant_pays_for_fewer_tokens_and_its_rows_are_exported(
-    workspace: Path, tmp_path: Path
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_run = ["--quick", "--evaluation.arms", "sft", "--evaluation.held-out", "8", "--synthesis.candidates", "8"]
-    # On eight prompts one near tie is more than one in ten; whether served is trained is tested elsewhere.
-    (tmp_path / "run.toml").write_text("[training.options.sft]\nparity = 0.5\n")
-    small_run += ["--config", str(tmp_path / "run.toml"), "--runs", str(tmp_path)]
-    command = [sys.executable, "-m", "synth_dspy.compile", "scoped_assistant", *small_run]
-    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr
-    (config,) = (tmp_path / "scoped_assistant").glob("*/config.toml")
-    arms = {arm["name"]: arm for arm in json.loads((config.parent / "results.json").read_text())["arms"]}
+    tiny = tiny_model(tmp_path / "tiny")  # what is sent, and what is trained on, is the same for every model
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))  # for the long rules
+    model = f"embedded/{tiny}"
+    (tmp_path / "run.toml").write_text("[training.options.sft]\nparity = 0.0\n")
+    options = ["--quick", "--evaluation.arms", "sft", "--evaluation.held-out", "8", "--synthesis.candidates", "0"]
+    options += ["--models.student", model, "--models.teacher", model, "--config", str(tmp_path / "run.toml")]
+    monkeypatch.chdir(workspace)
+    cli.main(["scoped_assistant", *options, "--runs", str(tmp_path)])
+    pool().close()
+    (results,) = (tmp_path / "scoped_assistant").glob("*/results.json")
+    arms = {arm["name"]: arm for arm in json.loads(results.read_text())["arms"]}
     assert arms["sft"]["failed"] is None
     assert arms["sft"]["tokens"]["prompt"] < 0.3 * arms["zero_shot"]["tokens"]["prompt"]
-    splits = export_run(config.parent / "programs" / "sft", tmp_path / "chat", workspace=workspace)
+    splits = export_run(results.parent / "programs" / "sft", tmp_path / "chat", workspace=workspace)
     assert splits["train"] > 50
     rows = list(map(json.loads, (tmp_path / "chat" / "train.jsonl").read_text().splitlines()))
     assert {row["messages"][0]["content"] for row in rows} == {House(workspace / "data" / "bank").words("short")}

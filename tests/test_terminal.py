@@ -289,6 +289,24 @@ def test_without_a_terminal_each_step_says_when_it_begins_how_far_it_is_and_what
         ]
 
 
+TRAINING = """
+import time
+from synth_dspy.core.progress import Bars
+with Bars(every_s=0.05).bar("arm: sft", None, afterwards="merging and checking the model") as bar:
+    bar.reach(12, 12)
+    time.sleep(0.3)
+"""
+
+
+def test_after_the_last_unit_a_step_says_what_it_still_does_and_not_that_no_time_is_left() -> None:
+    done = run(sys.executable, "-c", TRAINING, env={**ENVIRONMENT, "TERM": "xterm"})
+    *_, running, took = plain(done.stderr).splitlines()
+    assert re.fullmatch(r"arm: sft: running for \S+ s, 12 of 12, merging and checking the model", running)
+    assert re.fullmatch(r"arm: sft: took \S+ s, 12 of 12", took)
+    _, shown = on_terminal(sys.executable, "-c", TRAINING)
+    assert "arm: sft, merging and checking the model" in plain(shown)
+
+
 def test_on_a_terminal_there_are_bars_and_a_dumb_one_gets_lines() -> None:
     _, shown = on_terminal(sys.executable, "-c", STEPS)
     assert "\x1b[" in shown

@@ -21,6 +21,7 @@ from synth_dspy.core.config import CompileConfig, ExecutorAddress, Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.masking import mask_message
+from synth_dspy.core.run_names import find_run
 from synth_dspy.pipeline.trust import Caller
 
 
@@ -118,7 +119,7 @@ def main(args: list[str]) -> None:
 
 def _program(config: ApplyConfig) -> Path:
     """The folder of the program that is named by its path, or by its task."""
-    path = Path(config.program).expanduser()
+    path = find_run(config.program)
     if path.exists() or "/" in config.program:
         return path
     from synth_dspy.cli.production import ProductionConfig, open_registry

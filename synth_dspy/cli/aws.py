@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -12,6 +11,7 @@ from synth_dspy.cli.production import print_table
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.run_names import RunPath
 
 USAGE = """usage: {aws} plan compile TASK [options of compile]
        {aws} plan train sagemaker TASK [options of compile]
@@ -25,8 +25,8 @@ USAGE = """usage: {aws} plan compile TASK [options of compile]
 class CleanConfig(Settings):
     """What is removed."""
 
-    run: Positional[Path]
-    """The run's folder, runs/<task>/<id>."""
+    run: Positional[RunPath]
+    """The run's id or folder."""
     trust: bool = False
     """Remove also what is listed in the folder of a run that somebody else made (docs/trust.md)."""
 

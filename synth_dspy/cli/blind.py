@@ -15,6 +15,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.run_names import RunPath
 from synth_dspy.core.text import counted
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ one item at a time, or has a judge model vote; a sheets.csv with the column choi
 class ComparisonConfig(Settings):
     """What to compare."""
 
-    runs: Positional[tuple[Path, ...]]
-    """Folders of finished runs of one task, runs/<task>/<id>."""
+    runs: Positional[tuple[RunPath, ...]]
+    """Finished runs of one task, by their ids or folders."""
     arms: tuple[str, ...] = ()
     """Arms to compare, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
     items: int = Field(default=40, ge=1)
@@ -94,8 +95,8 @@ class RateConfig(Settings):
 class ReportConfig(Settings):
     """What to report."""
 
-    folder: Positional[Path]
-    """Folder that the sheets were written to."""
+    folder: Positional[RunPath]
+    """Folder that the sheets were written to, such as <id>/blind."""
     votes: tuple[Path, ...] = ()
     """Files of votes (.jsonl, or .csv filled in); if a rater voted twice on an item, the last vote counts. By default
     those of the page."""

@@ -12,6 +12,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import refuse_to_overwrite
+from synth_dspy.core.run_names import RunPath
 
 NOTHING_WITHIN_LIMITS = 3
 
@@ -19,8 +20,8 @@ NOTHING_WITHIN_LIMITS = 3
 class ChooseConfig(Settings):
     """The runs to compare, and the limits of the choice."""
 
-    runs: Positional[tuple[Path, ...]]
-    """Folders of finished runs of one task, runs/<task>/<id>: of several students, if they are to be compared."""
+    runs: Positional[tuple[RunPath, ...]]
+    """Finished runs of one task, by their ids or folders: of several students, if they are to be compared."""
     arms: tuple[str, ...] = ()
     """Arms to choose from, separated by spaces or commas; of one run among several: <run>/<arm>; by default all."""
     metric: str = "judged"

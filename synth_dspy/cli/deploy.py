@@ -18,6 +18,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.production import ProductionConfig, open_registry
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.run_names import find_run
 from synth_dspy.pipeline.saved_files import PROGRAM
 
 if TYPE_CHECKING:
@@ -109,11 +110,11 @@ def find_program(config: DeployConfig) -> Path:
     Raises:
         SetupError: there is none.
     """
-    folder = Path(config.program).expanduser()
+    folder = find_run(config.program)
     if (folder / PROGRAM).is_file():
         return folder
     before, colon, after = config.program.rpartition(":")
-    run = Path(before).expanduser()
+    run = find_run(before)
     if colon and (run / "programs").is_dir():
         folder = run / "programs" / after
         if (folder / PROGRAM).is_file():

@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
+from synth_dspy.core.run_names import RunPath
 from synth_dspy.pipeline.trust import Caller
 
 
@@ -40,7 +41,7 @@ class DocumentConfig(Settings):
         allow_http: allow sending that key over http:// to another machine.
     """
 
-    program: Positional[Path]
+    program: Positional[RunPath]
     database: str
     out: Path
     force: bool = False

@@ -40,6 +40,7 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
 from synth_dspy.core.io.jsonl import BOOL, ID, LABEL, TEXT, TEXTS, Check, read_rows
 from synth_dspy.core.masking import mask_message
+from synth_dspy.core.run_names import RunPath
 from synth_dspy.core.text import counted
 from synth_dspy.pipeline.trust import Caller
 
@@ -51,7 +52,8 @@ class EvaluateConfig(Settings):
     """What to score, or what to fit.
 
     Attributes:
-        runs: runs, or folders of single saved programs, to score on the items of --seeds.
+        runs: runs by their ids or folders, or folders of single saved programs (<id>/programs/<arm>), to score on the
+            items of --seeds.
         seeds: labelled items that the saved programs are scored on, as JSON lines.
         out: folder of the saved programs' scores; by default one in the first run's evaluations.
         force: overwrite a finished evaluation in --out (its calls are not repeated), or the file of --scores.
@@ -81,7 +83,7 @@ class EvaluateConfig(Settings):
         seed: seed for everything random in the fit.
     """
 
-    runs: Positional[tuple[Path, ...]] = ()
+    runs: Positional[tuple[RunPath, ...]] = ()
     seeds: Path | None = None
     out: Path | None = None
     force: bool = False

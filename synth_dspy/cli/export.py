@@ -8,14 +8,15 @@ from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
+from synth_dspy.core.run_names import RunPath
 from synth_dspy.pipeline.trust import Caller
 
 
 class ExportConfig(Settings):
     """What can be set on the command line."""
 
-    program: Positional[Path]
-    """A saved program, runs/<task>/<id>/programs/<arm>; rows are written with its prompts."""
+    program: Positional[RunPath]
+    """A saved program, <id>/programs/<arm> or runs/<task>/<id>/programs/<arm>; rows are written with its prompts."""
     out: Path
     """Folder for train.jsonl, validation.jsonl, test.jsonl (chat messages) and the dataset card README.md."""
     force: bool = False

@@ -1,4 +1,4 @@
-"""Review the questions that a compile proposes about your documents: `python -m synth_dspy.label DIR`.
+"""Review the questions that a compile proposes about your documents, or a loop: `python -m synth_dspy.label DIR`.
 
 With `--page` they are reviewed in a browser on this machine.
 """
@@ -18,6 +18,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.printable import visible
+from synth_dspy.core.text import as_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from synth_dspy.domains.documents.proposals import ProposedQuestions
 
 CHOICES = "a (accept), e (edit), r (reject), w (write your own), s (skip), q (quit)"
+ROW_CHOICES = "a (accept), e (another answer), r (reject), s (skip), q (quit)"
+"""For a question that is not about a document."""
 
 
 class LabelConfig(Settings):
@@ -60,7 +63,11 @@ def main(args: list[str]) -> int:
     counts = proposed_questions(config.documents).counts
     counted = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     more = "the same command goes on" if counts[PROPOSED] else "all are reviewed"
-    ready = "; compile again to score on those that you accepted" if any(counts[each] for each in REVIEWED) else ""
+    asked = any(row.get("inputs") for row in proposed_questions(config.documents))
+    then = (
+        "the loop scores on those that you accepted" if asked else "compile again to score on those that you accepted"
+    )
+    ready = f"; {then}" if any(counts[each] for each in REVIEWED) else ""
     console.print(f"\n{counted}: {questions.path} ({more}{ready})", soft_wrap=True)
     return 0
 
@@ -151,8 +158,13 @@ class _Texts:
 
 
 def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console, texts: _Texts) -> _Decision:
-    name, choice = str(row["id"]), read(f"\n{CHOICES}: ").strip().casefold()
+    from synth_dspy.loop.proposing import problem_with, shown_inputs
+
+    is_row = bool(shown_inputs(row))
+    name, choice = str(row["id"]), read(f"\n{ROW_CHOICES if is_row else CHOICES}: ").strip().casefold()
     if choice in ("a", "accept"):
+        if (problem := problem_with(row, str(row.get("answer") or ""))) is not None:
+            return _refused(console, problem)
         return _Decision(lambda questions: questions.accept(name))
     if choice in ("r", "reject"):
         return _Decision(lambda questions: questions.reject(name))
@@ -160,6 +172,11 @@ def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console
         return _Decision()
     if choice in ("q", "quit"):
         return _Decision(stop=True)
+    if choice in ("e", "edit") and is_row:
+        another = read("Answer (empty: as it is): ").strip() or str(row.get("answer") or "")
+        if (problem := problem_with(row, another)) is not None:
+            return _refused(console, problem)
+        return _Decision(lambda questions: questions.edit(name, answer=another))
     if choice in ("e", "edit"):
         question = read("Question (empty: as it is): ").strip() or None
         answer = _answer(read("Answer (empty: as it is; - where the document does not say): "))
@@ -167,7 +184,7 @@ def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console
             console.print("Nothing was changed.")
             return _Decision(next=False)
         return _Decision(lambda questions: questions.edit(name, question=question, answer=answer))
-    if choice in ("w", "write"):
+    if choice in ("w", "write") and not is_row:
         own = read(f"Your question about {row['document']} (empty: none): ").strip()
         answer = _answer(read("Its answer (- where the document does not say): ")) if own else None
         if answer is not None and not texts.confirmed(answer, str(row.get("document")), read):
@@ -178,7 +195,11 @@ def _decide(row: Mapping[str, Any], read: Callable[[str], str], console: Console
             return _Decision(lambda questions: questions.add(own, right, str(row["document"])), next=False)
         console.print("A question needs an answer: nothing was added.")
         return _Decision(next=False)
-    console.print("Type a, e, r, w, s or q.")
+    return _refused(console, f"Type a, e, r, {'' if is_row else 'w, '}s or q.")
+
+
+def _refused(console: Console, why: str) -> _Decision:
+    console.print(visible(why), markup=False, highlight=False, soft_wrap=True)
     return _Decision(next=False)
 
 
@@ -191,10 +212,24 @@ def _show(console: Console, row: Mapping[str, Any], number: int, total: int) -> 
     from rich.rule import Rule
     from rich.text import Text
 
+    from synth_dspy.loop.proposing import shown_inputs
+
+    inputs, choices = shown_inputs(row), row.get("choices") or ()
+    title = f"{number} of {total}"
+    if inputs:
+        console.print(Rule(Text(title)) if console.is_terminal else Text(f"\n--- {title}"))
+        for field, value in inputs.items():
+            console.print(Text(f"{field}: ", style="dim") + Text(visible(as_text(value)), style="bold"), soft_wrap=True)
+        console.print(
+            Text("\nthe program's answer: ", style="dim") + Text(visible(str(row.get("answer"))), style="cyan")
+        )
+        if choices:
+            console.print(Text(f"possible answers: {visible(', '.join(map(str, choices)))}", style="dim"))
+        return
     passage = Text(visible(str(row.get("passage") or "")), style="dim")
     if row.get("answer"):
         passage.highlight_words([visible(str(row["answer"]))], style="bold not dim", case_sensitive=False)
-    title = f"{number} of {total}: {visible(str(row.get('document') or 'all documents'))}"
+    title = f"{title}: {visible(str(row.get('document') or 'all documents'))}"
     console.print(Rule(Text(title)) if console.is_terminal else Text(f"\n--- {title}"))
     console.print(passage, soft_wrap=not console.is_terminal)
     console.print(Text(f"\n{visible(str(row['question']))}", style="bold"))

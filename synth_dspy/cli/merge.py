@@ -15,6 +15,7 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
+from synth_dspy.core.run_names import find_run
 from synth_dspy.training.merged_adapter import How
 
 
@@ -22,7 +23,7 @@ class MergeConfig(Settings):
     """What can be set on the command line."""
 
     arms: Positional[tuple[Annotated[str, arg(metavar="RUN:ARM")], ...]]
-    """Two tuned arms or more: the folder of a run, and the arm's name."""
+    """Two tuned arms or more: the id or folder of a run, and the arm's name."""
     how: How = "linear"
     """linear: the weighted sum of the adapters' factors; ties: small values trimmed, signs elected; dare_linear,
     dare_ties: values dropped at random first."""
@@ -49,7 +50,7 @@ def main(args: list[str]) -> None:
     out = config.out
     if out is None and trainings:
         arms = "-".join(name.rpartition(":")[2] for name in config.arms)
-        out = Path(config.arms[0].rpartition(":")[0]).expanduser() / "merged" / f"{config.how}-{arms}"
+        out = find_run(config.arms[0].rpartition(":")[0]) / "merged" / f"{config.how}-{arms}"
     target = (out or Path()).expanduser().resolve()
     if out is None or target.exists():
         raise SetupError(f"There is something in {target} already: name another folder with --out.")
@@ -68,10 +69,10 @@ def training_of_arm(name: str) -> Path:
     from synth_dspy.pipeline.saved_files import ABOUT
 
     run, _, arm_name = name.rpartition(":")
-    folder = Path(run).expanduser()
+    folder = find_run(run)
     about = folder / "programs" / arm_name / ABOUT
     if not run or not about.is_file():
-        raise SetupError(f"There is no arm {arm_name!r} of a run {run!r}: write runs/<task>/<id>:ARM.")
+        raise SetupError(f"There is no arm {arm_name!r} of a run {run!r}: write <id>:ARM or runs/<task>/<id>:ARM.")
     weights = read_json_object(about).get("weights")
     training = (folder / weights).resolve().parent if isinstance(weights, str) else None
     if training is None or not (training / SPEC).is_file():

@@ -18,6 +18,8 @@ from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.production import MoveConfig, TaskName, open_registry, print_aliases, runs_of, track
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json_object
+from synth_dspy.core.run import CONFIG
+from synth_dspy.core.run_names import find_run
 from synth_dspy.loop.records import Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM
@@ -41,9 +43,12 @@ def main(args: list[str]) -> None:
     about = "Make a version, or an arm of a finished run, the champion, which answers."
     config = parse(PromoteConfig, verb="promote", description=about, args=args)
     registry = open_registry(config, config.task)
-    name = config.version
+    runs, name = runs_of(config, config.task), config.version
     if ":" in name:
-        name = register_arm(registry, runs_of(config, config.task), name, config.note).id
+        name = register_arm(registry, runs, name, config.note).id
+    elif (run := _run(name, runs)) is not None:  # a version or an alias is never named so
+        raise SetupError(f"{name} is a run: name one of its arms, {name}:ARM, {_one_of(run)}.")
+    _warn_of_quick(registry.version(name))
     reason = config.reason or "promoted by hand"
     if config.challenger:
         registry.challenge(name, config.person, reason)
@@ -59,20 +64,19 @@ def register_arm(registry: Registry, runs: Path, name: str, note: str = "") -> V
     Args:
         registry: of the task.
         runs: folder of the task's runs.
-        name: RUN:ARM, where RUN is an id or a folder.
+        name: RUN:ARM, where RUN is an id, a task and an id, or a folder.
         note: of a person's.
 
     Raises:
         SetupError: there is no such run or arm, or it is of another task.
     """
     run, _, arm = name.rpartition(":")
-    folders = [folder for folder in (runs / run, Path(run).expanduser()) if folder.is_dir()]
-    if not run or not folders:
+    folder = _run(run, runs)
+    if folder is None:
         latest = ", ".join(sorted({path.parents[2].name for path in runs.glob(f"*/programs/*/{PROGRAM}")})[-3:])
         raise SetupError(
             f"There is no run {run!r} in {runs}; {f'the latest are {latest}' if latest else 'there are none yet'}."
         )
-    folder = folders[0]
     about = folder / "programs" / arm / ABOUT
     described = read_json_object(about) if about.is_file() else {}
     if described.get("task", registry.store.task) != registry.store.task:
@@ -84,3 +88,28 @@ def register_arm(registry: Registry, runs: Path, name: str, note: str = "") -> V
         )
     seed = (described.get("config") or {}).get("seed")
     return registry.register(folder, arm, seeds={} if seed is None else {"run": seed}, note=note)
+
+
+def _run(name: str, runs: Path) -> Path | None:
+    """The folder of a run that is named by its id, its task and id, or its folder; None if there is none."""
+    own = runs / name  # the task's own comes first, whatever lies in the current folder
+    folder = own if name and own.is_dir() else find_run(name, runs.parent)
+    return folder if (folder / CONFIG).is_file() or any(folder.glob(f"programs/*/{PROGRAM}")) else None
+
+
+def _one_of(run: Path) -> str:
+    """The arms of a run that can be promoted, for a message."""
+    arms = ", ".join(sorted(path.parent.name for path in run.glob(f"programs/*/{PROGRAM}")))
+    return f"one of {arms}" if arms else "once it is finished"
+
+
+def _warn_of_quick(version: Version) -> None:
+    """Say that a version comes from a quick run, which shows only that everything works."""
+    about = Path(version.run) / "programs" / version.arm / ABOUT
+    config = read_json_object(about).get("config") if about.is_file() else None
+    if isinstance(config, dict) and config.get("quick"):
+        print(
+            f"warning: {version.id} comes from a --quick run, with few items and short training, so its scores say "
+            "little: compile in full before it answers people.",
+            file=sys.stderr,
+        )

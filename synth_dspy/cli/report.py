@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tyro.conf import Positional
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.core.config import Settings
+from synth_dspy.core.run_names import RunPath
 
 
 class ReportConfig(Settings):
     """What can be set on the command line."""
 
-    run: Positional[Path]
-    """Folder of a finished run, with results.json, measurements.json and predictions.jsonl."""
+    run: Positional[RunPath]
+    """Id or folder of a finished run, with results.json, measurements.json and predictions.jsonl."""
 
 
 def main(args: list[str]) -> None:

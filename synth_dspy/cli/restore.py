@@ -18,6 +18,7 @@ from synth_dspy.core import snapshots
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_run
 from synth_dspy.core.ledger_file import DamageError, ForeignError
+from synth_dspy.core.run_names import find_run
 
 LEDGER = "ledger.sqlite"
 
@@ -27,7 +28,7 @@ class RestoreConfig:
     """What to restore.
 
     Attributes:
-        folder: the run's folder, or that of an evaluation.
+        folder: the run's id or folder, or the folder of an evaluation.
     """
 
     folder: Positional[Path]
@@ -37,9 +38,12 @@ def main(args: list[str]) -> None:
     """Parse `args`, restore the ledger, print how many answers were kept."""
     description = (__doc__ or "").partition("\n")[0]
     config = parse(RestoreConfig, verb="restore", description=description, args=args)
-    ledger = config.folder / LEDGER
+    folder = find_run(config.folder)
+    ledger = folder / LEDGER
     if not ledger.is_file() and not snapshots.snapshot_of(ledger).is_file():
-        raise SetupError(f"There is no {LEDGER} in {config.folder}, nor a snapshot of one: name the folder of a run.")
+        raise SetupError(
+            f"There is no {LEDGER} in {folder}, nor a snapshot of one: name the id or the folder of a run."
+        )
     lock = lock_run(ledger)
     try:
         answers, later, damaged = snapshots.restore(ledger)

@@ -20,10 +20,13 @@ from synth_dspy.core.terminal import PipeConsole
 class Bar:
     """A running step: call it with the number of units done since the last call."""
 
-    def __init__(self, total: int | None, show: Callable[[int, int | None], None] | None = None) -> None:
+    def __init__(
+        self, total: int | None, show: Callable[[int, int | None], None] | None = None, *, afterwards: str = ""
+    ) -> None:
         self.done = 0
         self.total = total
         self._show = show
+        self._afterwards = afterwards
 
     def __call__(self, units: int = 1) -> None:
         self.reach(self.done + units, self.total)
@@ -41,6 +44,8 @@ class Bar:
             before: how many units were done some time ago.
             seconds: how long ago. Not since the start: a resumed step begins with what costs nothing.
         """
+        if self.total is not None and self.done >= self.total:
+            return self.rest
         if self.done <= before or not seconds:
             return ""
         rate = (self.done - before) / seconds
@@ -49,6 +54,12 @@ class Bar:
             return shown
         left = (self.total - self.done) / rate
         return f"{shown}, about {f'{left:.0f} s' if left < 120 else f'{left / 60:,.0f} min'} left"
+
+    @property
+    def rest(self) -> str:
+        """What the step does once all units are done: ", merging"; empty before that, or if it does nothing more."""
+        is_done = self.total is not None and self.done >= self.total
+        return f", {self._afterwards}" if is_done and self._afterwards else ""
 
     def __str__(self) -> str:
         """As part of a line: ", 3 of 8"; empty if nothing was counted."""
@@ -93,19 +104,20 @@ class Bars:
             yield
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Bar]:
+    def bar(self, label: str, total: int | None, *, afterwards: str = "") -> Iterator[Bar]:
         """Show one step while the block runs.
 
         Args:
             label: a short description of the step.
             total: number of units; None if unknown.
+            afterwards: what the step still does once all units are done.
         """
         if self._block is not None:
-            with self._updated(self._block, label, total) as bar:
+            with self._updated(self._block, label, total, afterwards) as bar:
                 yield bar
             return
         if not self._animated:
-            with self._lines(label, total) as bar:
+            with self._lines(label, total, afterwards) as bar:
                 yield bar
             return
         columns = (
@@ -117,20 +129,26 @@ class Bars:
         )
         with Progress(*columns, console=self.console, redirect_stdout=False, redirect_stderr=False) as progress:
             shown = progress.add_task(label, total=total)
-            yield Bar(total, lambda done, total: progress.update(shown, completed=done, total=total))
+
+            def show(done: int, total: int | None) -> None:
+                progress.update(shown, completed=done, total=total, description=f"{label}{bar.rest}")
+
+            bar = Bar(total, show, afterwards=afterwards)
+            yield bar
 
     @contextmanager
-    def _updated(self, block: Block, label: str, total: int | None) -> Iterator[Bar]:
+    def _updated(self, block: Block, label: str, total: int | None, afterwards: str) -> Iterator[Bar]:
         """Show in a notebook's block how far the step is, and add a line to it at the end."""
-        bar, started = Bar(total, lambda done, total: block.show(f"{label}{bar}")), time.monotonic()
+        started = time.monotonic()
+        bar = Bar(total, lambda done, total: block.show(f"{label}{bar}{bar.rest}"), afterwards=afterwards)
         block.show(label, at_once=True)
         yield bar
         block.say(f"{label}: {_in_seconds(time.monotonic() - started)}{bar}")
 
     @contextmanager
-    def _lines(self, label: str, total: int | None) -> Iterator[Bar]:
+    def _lines(self, label: str, total: int | None, afterwards: str) -> Iterator[Bar]:
         """Print a line when the block starts, every `every_s` seconds while it runs, and when it ends."""
-        bar, started, ended = Bar(total), time.monotonic(), threading.Event()
+        bar, started, ended = Bar(total, afterwards=afterwards), time.monotonic(), threading.Event()
         last = (started, 0)
 
         def line(state: str, *, running: bool = False) -> None:

@@ -190,6 +190,22 @@ class FieldByField(Equality):
         return max(_alike(value, _parsed(reference)) for reference in references)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFree:
+    """A task's factory of a judge that asks no model.
+
+    Attributes:
+        make: makes the judge.
+        how: how it scores, as a phrase.
+    """
+
+    make: Callable[[], Judge]
+    how: str
+
+    def __call__(self, resources: Any) -> Judge:
+        return self.make()
+
+
 class MetricJudge(Equality):
     """The user's own metric as the judge.
 

@@ -66,8 +66,8 @@ def read_run(folder: Path, name: str = "") -> FinishedRun:
             texts[part] = read_part(folder / part)
         except (OSError, UnicodeDecodeError):
             raise SetupError(
-                f"{folder} is not a finished run: it has no readable {part}; name a folder runs/<task>/<id>, or finish "
-                "the run with compile's --resume."
+                f"{folder} is not a finished run: it has no readable {part}; name a run by its id or its folder "
+                "runs/<task>/<id>, or finish the run with compile's --resume."
             ) from None
     return parse_run(folder, texts, name)
 
@@ -110,7 +110,7 @@ def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
     """
     folders = list(dict.fromkeys(path.expanduser().resolve() for path in paths))
     if not folders:
-        raise SetupError("Name the folder of a finished run, runs/<task>/<id>.")
+        raise SetupError("Name a finished run, by its id or its folder runs/<task>/<id>.")
     called = Counter(folder.name for folder in folders)
     runs = [read_run(folder, folder.name if called[folder.name] == 1 else str(folder)) for folder in folders]
     tasks = sorted({str(run.results.get("task")) for run in runs})

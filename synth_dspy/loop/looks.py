@@ -7,6 +7,7 @@ earlier cycles were decided on weighs less (`gate.freshest`).
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +19,19 @@ from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import limit_access
 from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
 from synth_dspy.core.text import counted
+from synth_dspy.domains.documents.proposals import PROPOSED, ProposedQuestions
 from synth_dspy.loop import comparison, watch
 from synth_dspy.loop.cycle import Cycle, Cycles, Outcome
 from synth_dspy.loop.gate import Decision, Pair, Policy, decide, freshest
 from synth_dspy.loop.judging import Judging, draw_pairs, read_judging
+from synth_dspy.loop.labels import HELD_BACK
 from synth_dspy.loop.proposing import FILE
 from synth_dspy.loop.rows import LABELLED, propose_questions, write_labelled, write_rows
 from synth_dspy.loop.status import JUDGING, PAGE
 from synth_dspy.loop.store import now
 from synth_dspy.loop.work import DOCUMENTS, Work, read_documents
 from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline.rows import feedback_checks
 from synth_dspy.pipeline.saved_files import Saved
 
 PAIRS, ANSWERS = "pairs.jsonl", "answers.jsonl"
@@ -159,9 +163,9 @@ def _ways(work: Work, cycle: Cycle, drawn: Judging | None, wanted: int, have: in
         path = work.folder / FILE
         missing = max(wanted - have, 1)
         propose_questions(work, str(cycle.memory["champion"]), most=missing)
-        review = f"review the proposed ones with {command(f'label {path}')}"
-        where = review if path.is_file() else "rate or correct answers"
-        ways.append(f"at {wanted:,} items: {missing:,} more questions that neither has learned from ({where})")
+        waiting = ProposedQuestions.read(path).counts[PROPOSED] if path.is_file() else 0
+        where = _where(work, path, waiting, missing)
+        ways.append(f"at {wanted:,} items: {missing:,} more labelled ones that neither has learned from ({where})")
     if drawn is not None:
         pairs = counted(drawn.shown, "pair")
         ways.append(
@@ -169,6 +173,22 @@ def _ways(work: Work, cycle: Cycle, drawn: Judging | None, wanted: int, have: in
             f"{command(f'blind page {drawn.folder}')})"
         )
     return ", or ".join(ways)
+
+
+def _where(work: Work, path: Path, waiting: int, missing: int) -> str:
+    """Where the missing labels may come from: the questions that wait for a review, and what else there is to do."""
+    review = f"review the {counted(waiting, 'proposed one')} with {command(f'label {path}')}"
+    if waiting >= missing:
+        return review
+    task, config = work.declared()
+    names = sorted(feedback_checks(task.source.read(config.limit), task.noun))
+    given: dict[str, Any] = {"question": "..."} | ({"document": "..."} if "document" in names else {})
+    if len(names) > 1 and not set(names) <= set(given):
+        given["inputs"] = dict.fromkeys(names, "...")
+    line = json.dumps({"status": "accepted", **given, "answer": "..."})
+    first = f"{review}; for the other {missing - waiting:,}, " if waiting else "no proposed one waits: "
+    rated = f"have more answers rated or corrected, of which one in {HELD_BACK} is kept for scoring"
+    return f"{first}{rated}, or add lines {line} to {path}"
 
 
 def _draw(work: Work, folder: Path, look: int, pairs: Sequence[Pair]) -> Judging | None:

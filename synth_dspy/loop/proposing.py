@@ -40,6 +40,7 @@ def propose(
     most: int = MOST,
     like: Sequence[str] = (),
     embed: Callable[[], Embed] | None = None,
+    choices: Sequence[str] = (),
 ) -> int:
     """Add questions of the latest traffic to the file, none twice, and none that people have rated answers to.
 
@@ -51,6 +52,7 @@ def propose(
         most: so many.
         like: questions; those nearest to them are taken first. Without them, they are drawn evenly.
         embed: gives the embedder for that.
+        choices: the labels that an answer can be; empty: it is not a label.
 
     Returns:
         How many were added.
@@ -65,7 +67,7 @@ def propose(
         given = {name: value for name, value in request.inputs.items() if not inputs or name in inputs}
         usable = request.route == "champion" and request.error is None and prompt_of(request) not in rated
         if usable and is_held_back(given):
-            row = _row(request, given)
+            row = _row(request, given, choices)
             rows.setdefault(row["id"], row)
     for _ in range(_TRIES):
         questions = ProposedQuestions.read(path) if path.is_file() else ProposedQuestions(path, [])
@@ -73,8 +75,11 @@ def propose(
         new = [row for name, row in rows.items() if name not in there]
         chosen = _nearest(new, like, embed)[:most]
         questions.rows += chosen
+        unlisted = [row for row in questions.rows if row.get("inputs") and "choices" not in row] if choices else []
+        for row in unlisted:  # of a version that did not write them down
+            row["choices"] = list(choices)
         try:
-            if chosen:
+            if chosen or unlisted:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 questions.save()
             return len(chosen)
@@ -103,6 +108,7 @@ def labelled_questions(
         given = dict(row.get("inputs") or {})
         if not given:  # a person's own
             given = {name: row[name] for name in ("question", "document") if row.get(name) and name in (inputs or row)}
+            given = given or (dict.fromkeys(inputs, row["question"]) if len(inputs) == 1 else {})
         elif row["question"] != row.get("asked") and (name := _question_input(given)) is not None:
             given[name] = row["question"]
         if all(check(given.get(name)) is None for name, check in checks.items()):
@@ -110,14 +116,28 @@ def labelled_questions(
     return items
 
 
+def problem_with(row: Mapping[str, Any], answer: str) -> str | None:
+    """Why a text cannot be the answer to a proposed question, as a sentence; None if it can."""
+    choices = row.get("choices") or ()
+    if not choices or answer in choices:
+        return None
+    return f"{answer!r} is not an answer that the program can give: choose one of {', '.join(map(str, choices))}."
+
+
+def shown_inputs(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a proposed question that is not about a document or a passage; empty for one that is."""
+    return {} if row.get("document") or row.get("passage") else dict(row.get("inputs") or {})
+
+
 def name_of(prompt: str) -> str:
     """The id of a prompt's question, `prompt` being as of `prompt_of`."""
     return "asked-" + hash_order(prompt)[:12]
 
 
-def _row(request: Request, given: Mapping[str, Any]) -> dict[str, Any]:
+def _row(request: Request, given: Mapping[str, Any], choices: Sequence[str]) -> dict[str, Any]:
     question = question_of(request)
     return {
+        **({"choices": list(choices)} if choices else {}),
         "status": PROPOSED,
         "question": question,
         "answer": "" if request.abstained else request.answer,

@@ -108,6 +108,7 @@ def propose_questions(work: Work, version: str, like: Sequence[str] = (), *, mos
         most=most,
         like=like,
         embed=lambda: open_embedder(config).embed,
+        choices=task.classes,
     )
 
 

@@ -129,6 +129,7 @@ def _start(work: Work, cycle: Cycle) -> None:
     update: dict[str, Any] = {
         "evaluation": config.evaluation.model_copy(update={"arms": tuple(arms)}),
         "training": config.training.model_copy(update=training),
+        "quick": False,  # a quick run's limits are for seeing that it works, not for a comparison
         "max_usd": work.plan.limits.get("max_usd"),
         "max_minutes": work.plan.limits.get("max_minutes"),
     }
@@ -136,6 +137,9 @@ def _start(work: Work, cycle: Cycle) -> None:
         update["splits"] = config.splits.model_copy(update={"folds": 1})
     if (work.workspace / config.runs_here / work.task).resolve() != work.folder.resolve():
         update["runs"] = work.folder.parent.resolve()
+    if config.quick:
+        made = f"{work.champion().id} was made by a --quick run"
+        work.say(f"{cycle.id}: {made}; this cycle trains and compares in full, with its other settings.")
     ledger = champion.run / LEDGER
     changed = cycle.memory.get("signal") == "model"  # its old answers are not those that it would give now
     start(

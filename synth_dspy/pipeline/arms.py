@@ -91,7 +91,7 @@ def most_trainings(task: CompleteTask, names: Sequence[str], config: CompileConf
     for factory in (task.optimizers[name] for name in names if trains_weights(task.optimizers[name])):
         recipe, declared = _recipe(factory), factory.settings if isinstance(factory, Configured) else {}
         settings = merged(declared, config.training.options).get(getattr(recipe, "method", ""), {})
-        own += recipe.most_trainings(settings, large=large)
+        own += 1 if config.quick else recipe.most_trainings(settings, large=large)  # which tries no second setting
         first.add(recipe.begins_with)
     return own + len(first - {None, *names})
 
@@ -197,7 +197,8 @@ def compile_arms(
                 for outcome in Executor(together).map(lambda name: compile_one(name, None), trained, progress=bar):
                     outcome.unwrap()
         else:
-            with context.bars.bar(f"arm: {name}", None) as bar:
+            afterwards = "merging and checking the model" if name in trained else ""
+            with context.bars.bar(f"arm: {name}", None, afterwards=afterwards) as bar:
                 compile_one(name, bar.reach)
     programs = {name: program for name in names if (program := made[name][0]) is not None}
     facts = [made[name][1] for name in names]

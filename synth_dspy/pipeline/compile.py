@@ -389,7 +389,7 @@ def _as_task(
 ) -> Task:
     from synth_dspy.core.task import Task
     from synth_dspy.domains.rows.source import Examples
-    from synth_dspy.evaluation.answers import MetricJudge
+    from synth_dspy.evaluation.answers import MetricJudge, ModelFree
 
     if isinstance(program, type):
         raise SetupError(f"The program is the class {program.__name__}: give an instance, {program.__name__}().")
@@ -401,7 +401,7 @@ def _as_task(
         source=Examples(tuple(trainset), answered=metric is None),
         answer=answer,
         abstain=abstain,
-        judge=None if own is None else lambda resources: own,
+        judge=None if own is None else ModelFree(lambda: own, "by the metric"),
     )
 
 

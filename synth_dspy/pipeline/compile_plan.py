@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from statistics import mean
 
-from synth_dspy.core.config import Models, Training
+from synth_dspy.core.config import CompileConfig, Models, Training
+from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_json_object, read_toml
 from synth_dspy.core.ledger_file import LEDGER
+from synth_dspy.core.run import CONFIG
 from synth_dspy.core.sagemaker import START_MINUTES, hourly_price
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
 from synth_dspy.domains.documents.proposals import ROUNDS
+from synth_dspy.evaluation.answers import ModelFree
 from synth_dspy.models.prices import Price, given_price, list_price
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline.arms import most_trainings, trains_weights
 from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
+from synth_dspy.pipeline.folds import expected_minutes
 from synth_dspy.pipeline.generators import Generator, Outside
 from synth_dspy.pipeline.plan import Rate, Step, Trainings, describe, former_rate
 from synth_dspy.pipeline.proposals import WANTED
+from synth_dspy.training.optimizer import QUICK_EXAMPLES
 
 CALLS_PER_PROMPT_ARM = 4
 """Answers to each validation question while prompts are chosen, where no former run says otherwise."""
@@ -75,10 +83,18 @@ def describe_compile(
         steps.append(Step(f"choice of prompts, {student}", len(prompts) * rounds, chosen, price, many))
         rate = former_rate(runs, station="evaluation", role="student")
         steps.append(Step(f"evaluation, {student}", len(arms[student]) * held_out, rate, price, many))
-    if config.models.judge != "reference":
+    judged = config.models.judge != "reference"
+    unused = task.judge.how if judged and isinstance(task.judge, ModelFree) else None
+    if judged and unused is None:
         rate = former_rate(runs, station="evaluation", role="judge")
         steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))
-    return describe(steps, _trainings(config.training, most_trainings(task, names, config) * rounds))
+    number = most_trainings(task, names, config) * rounds
+    rows = QUICK_EXAMPLES if config.quick else len(folds[0]["train"].labelled) + candidates if folds else candidates
+    each = _measured_minutes(runs, config) or expected_minutes(context, rows)
+    plan = describe(steps, _trainings(config.training, number, each))
+    if unused is not None:
+        plan += f"\n  judge: not called, since answers are scored {unused} here ({config.models.judge} costs nothing)"
+    return plan
 
 
 def describe_proposing(context: Context) -> str:
@@ -90,11 +106,29 @@ def describe_proposing(context: Context) -> str:
     return f"{plan}\n  then the questions wait for your review; the next compile shows the plan of the comparison"
 
 
-def _trainings(settings: Training, number: int) -> Trainings:
-    """So many trainings, at their limits of time."""
+def _measured_minutes(runs: Iterable[Path], config: CompileConfig) -> float | None:
+    """Minutes of a training in the latest run of the same student that was quick, or not, as this one is.
+
+    Loading, merging and checking the model are in it: in a quick run they take most of the time.
+    """
+    for run in runs:
+        with suppress(SetupError, LookupError, TypeError, AttributeError):
+            started = read_toml(run / CONFIG, "The settings")
+            if (started.get("quick", False), started["models"]["student"]) != (config.quick, config.models.student):
+                continue
+            arms = read_json_object(run / "measurements.json")["arms"].values()
+            # A resumed run has the training's own time, and next to none of the arm's.
+            trained = [max(arm["compile_seconds"], arm["training"]["seconds"]) for arm in arms if arm.get("training")]
+            if trained:
+                return float(mean(trained)) / 60
+    return None
+
+
+def _trainings(settings: Training, number: int, each: float) -> Trainings:
+    """So many trainings: at most at their limits of time, and of `each` minutes if they are made here."""
     minutes = number * settings.minutes
     if settings.backend == "local" or not number:
-        return Trainings(minutes)
+        return Trainings(minutes, expected=min(number * each, minutes))
     machine = settings.sagemaker
     price, source = hourly_price(machine.instance, machine.price)
     minutes += number * START_MINUTES

@@ -30,6 +30,7 @@ from synth_dspy.evaluation.answers import (
     AnswerType,
     Equality,
     FieldByField,
+    ModelFree,
     answer_type,
     is_judge,
     make_structure_metrics,
@@ -165,7 +166,7 @@ def _wrapped(
 def _judge(kind: str) -> Callable[[Resources], Judge]:
     if kind == TEXT:
         return make_judge
-    return lambda resources: Equality() if kind == LABEL else FieldByField()
+    return ModelFree(Equality, "by equality") if kind == LABEL else ModelFree(FieldByField, "field by field")
 
 
 def _metrics(kind: str, documents: bool, abstain: str) -> dict[str, Metric]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,8 +93,8 @@ class Experiment(Context):
         """
         start = time.perf_counter()
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
-        with self.bars.status("other generators"):
-            home = self.run.folder / "elsewhere"
+        home, others = self.run.folder / "elsewhere", bool(self.config.models.compare or self.config.arm)
+        with self.bars.status("preparing the compared models") if others else nullcontext():
             self.generators = with_generators(self.task, names, self.config, home, trains_weights)
         self.task, names = self.generators.task, self.generators.names
         if self.config.search:
@@ -110,11 +110,11 @@ class Experiment(Context):
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
-        again, others = plan.final is not None, self.generators.of
+        again = plan.final is not None
         if proposes(self, knowledge) and not self.config.unreviewed:
             self.say(describe_proposing(self))
         else:
-            self.say(describe_compile(self, names, scored, again=again, generators=others))
+            self.say(describe_compile(self, names, scored, again=again, generators=self.generators.of))
         self._check_budget()
         self._start_trainer(names)
         with self.run.station("models"):

@@ -163,11 +163,8 @@ class _Cost:
             model in ("reference", "") or model.startswith(EMBEDDED)
             for model in (models.student, *models.compare, models.teacher, models.judge)
         ):
-            parallel = _GPU_CORES if has_gpu() else cores()
-            tokens = _TOKENS_A_WORD * ((context.config.words or task.words) + _WORDS_BESIDES)
-            seconds = tokens * _weights(models.student) / _SMALL / parallel
-            call = seconds / _ANSWERED
-            training = min(rows * seconds / _TRAINED, 60 * minutes)
+            call = _row_s(context) / _ANSWERED
+            training = _training_s(context, rows)
         return cls(trainings, len(names), calls, minutes, training, call)
 
     def total_minutes(self, folds: int, scored: int) -> float | None:
@@ -197,6 +194,23 @@ class _Cost:
         if minutes is not None:
             parts.append(f"about {max(1, math.ceil(minutes))} minutes on this machine")
         return f"It takes {', '.join(parts)}."
+
+
+def expected_minutes(context: Context, rows: int) -> float:
+    """Minutes of a training of the student on so many rows, with its start, by the model's size and the cores here."""
+    return (_START_S + _training_s(context, rows)) / 60
+
+
+def _training_s(context: Context, rows: int) -> float:
+    """Seconds of a training, but for its start."""
+    return min(rows * _row_s(context) / _TRAINED, 60 * context.config.training.minutes)
+
+
+def _row_s(context: Context) -> float:
+    """Seconds for a row, at one token of the small model a second and core."""
+    parallel = _GPU_CORES if has_gpu() else cores()
+    tokens = _TOKENS_A_WORD * ((context.config.words or context.task.words) + _WORDS_BESIDES)
+    return tokens * _weights(context.config.models.student) / _SMALL / parallel
 
 
 def _weights(model: str) -> float:

@@ -81,6 +81,7 @@ class Trainings:
 
     Attributes:
         minutes: of all, at most.
+        expected: minutes that all are expected to take; None: that is unknown, and the most is expected.
         where: how they are run, where that is not on this machine.
         usd: what they cost, if all take so long; None: nothing is charged, or the price is unknown.
     """
@@ -88,6 +89,7 @@ class Trainings:
     minutes: float = 0.0
     where: str = ""
     usd: float | None = None
+    expected: float | None = None
 
 
 def describe(steps: Sequence[Step], trainings: Trainings | None = None) -> str:
@@ -100,10 +102,11 @@ def describe(steps: Sequence[Step], trainings: Trainings | None = None) -> str:
     trainings = trainings or Trainings()
     priced = any(step.price for step in steps) or trainings.usd is not None
     steps = [step for step in steps if step.calls]
-    minutes = sum(step.minutes for step in steps) + trainings.minutes
+    training = trainings.minutes if trainings.expected is None else trainings.expected
+    minutes = sum(step.minutes for step in steps) + training
     measured = next((step.rate.measured for step in steps if step.rate.measured), "")
     tokens = sum(step.calls * (step.rate.input_tokens + step.rate.output_tokens) for step in steps)
-    basis = f"rates of {measured}" if measured else "no former run: default rates"
+    basis = f"calls as in the run {measured}" if measured else "assumed rates, since no earlier run has measured any"
     usd = sum(step.usd for step in steps) + (trainings.usd or 0.0)
     money = f"${usd:,.2f}" if priced else "no price in the list"
     lines = [
@@ -117,7 +120,8 @@ def describe(steps: Sequence[Step], trainings: Trainings | None = None) -> str:
     if trainings.minutes:
         cost = "" if trainings.usd is None else f", ${trainings.usd:,.2f}"
         where = f", {trainings.where}" if trainings.where else ""
-        lines.append(f"  training: at most {_minutes(trainings.minutes)}{where}{cost}")
+        about = "" if trainings.expected is None else f"about {_minutes(trainings.expected)}, "
+        lines.append(f"  training: {about}at most {_minutes(trainings.minutes)}{where}{cost}")
     return "\n".join(lines)
 
 

@@ -7,15 +7,12 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-TYPES = {
-    400: "invalid_request_error",
+TYPES = {  # other errors of the caller are `invalid_request_error`, those of the service `server_error`
     401: "authentication_error",
     404: "not_found_error",
     408: "request_timeout",
     409: "conflict_error",
     413: "request_too_large",
-    415: "invalid_request_error",
-    422: "invalid_request_error",
     429: "rate_limit_error",
 }
 
@@ -38,6 +35,6 @@ class ServiceError(Exception):
 
     def response(self) -> JSONResponse:
         """The response."""
-        kind = TYPES.get(self.status, "server_error")
+        kind = TYPES.get(self.status, "invalid_request_error" if 400 <= self.status < 500 else "server_error")
         error: dict[str, Any] = {"message": self.message, "type": kind, "param": self.param, "code": None}
         return JSONResponse({"error": error}, self.status, self.headers)

@@ -96,7 +96,7 @@ class Intake:
     """Takes feedback, whether it comes from the API or from a page.
 
     Args:
-        answers: knows the latest requests.
+        answers: knows the latest requests, and the program whose answers are corrected.
         store: knows all.
         writer: keeps feedback.
         redaction: what is not kept of texts.
@@ -121,7 +121,8 @@ class Intake:
             Its id, and whether it is new.
 
         Raises:
-            ServiceError: there is no such request, the two of a comparison have other inputs, or it cannot be written.
+            ServiceError: there is no such request, the two of a comparison have other inputs, a corrected answer is not
+                of the output's type, or it cannot be written.
         """
         return (await self.take_all([given], rater))[0]
 
@@ -150,9 +151,19 @@ class Intake:
                     422, "The better of two answers needs two requests with the same inputs.", param="value"
                 )
         elif isinstance(value, str):
+            if isinstance(given, Correction | Acceptance):
+                value = value.strip()
+                await self._check(value)
             value = self._redaction.text(value)
         identifier = (given.id or uuid4()).hex
         return records.Feedback(identifier, now(), about, kind, value, rater=given.rater or rater)
+
+    async def _check(self, corrected: str) -> None:
+        """Refuse a corrected answer that is not of the type of the program's output."""
+        program = self._answers.programs.champion.program
+        problem = await asyncio.wrap_future(program.check_answer(corrected)) if program.shape.typed else None
+        if problem is not None:
+            raise ServiceError(422, problem, param="value")
 
     async def _digest(self, request: str, param: str) -> str:
         """A digest of a request's inputs."""

@@ -22,7 +22,7 @@ _SUGGESTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What there is to know of a program's inputs without its types.
+    """What there is to know of a program's inputs and its answer without their types.
 
     Attributes:
         names: of all.
@@ -30,6 +30,8 @@ class Shape:
         texts: of those that are texts.
         schema: the JSON schema; empty where a type has none.
         suggestions: values that an input may have, where they can be listed: the documents.
+        typed: whether the answer is of a type other than text, which a corrected one is checked against.
+        choices: the values that such an answer may have, where the type lists them.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,8 @@ class Shape:
     texts: frozenset[str]
     schema: Mapping[str, Any]
     suggestions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    typed: bool = False
+    choices: tuple[str, ...] = ()
 
 
 class Inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import dspy
@@ -16,6 +16,7 @@ from synth_dspy.core.executor import LEAN
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.text import as_text
 from synth_dspy.core.usage import measure
+from synth_dspy.service.corrections import Corrections
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.inputs import Inputs, Shape
 
@@ -72,6 +73,10 @@ class Opened(Protocol):
         """What it makes of a request's JSON; the future never fails."""
         ...
 
+    def check_answer(self, text: str) -> Future[str | None]:
+        """What is wrong with a corrected answer, as a sentence; the future never fails."""
+        ...
+
 
 class OpenHere:
     """A program in this process.
@@ -84,11 +89,17 @@ class OpenHere:
     def __init__(self, program: dspy.Module, threads: ThreadPoolExecutor) -> None:
         self._program, self._threads = program, threads
         self._inputs = Inputs(program)
-        self.shape = self._inputs.shape
+        corrections = Corrections(program)
+        self.problem_with = corrections.problem_with
+        self.shape = replace(self._inputs.shape, typed=corrections.typed, choices=corrections.choices)
 
     def ask(self, given: Any) -> Future[Outcome]:
         """See `Opened`."""
         return self._threads.submit(self.ask_now, given)
+
+    def check_answer(self, text: str) -> Future[str | None]:
+        """See `Opened`."""
+        return self._threads.submit(self.problem_with, text)
 
     def ask_now(self, given: Any) -> Outcome:
         """The same in the caller's thread."""

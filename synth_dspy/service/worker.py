@@ -106,6 +106,10 @@ class Worker:
         """See `Opened.ask`."""
         return self._ask("ask", version, given)
 
+    def check_answer(self, version: Version, text: str) -> Future[str | None]:
+        """See `Opened.check_answer`."""
+        return self._ask("check", version, text)
+
     def close_version(self, version: Version) -> None:
         """Let a program go that will not be asked any more."""
         with self._lock:
@@ -166,10 +170,8 @@ class Worker:
                     continue
                 del self._pending[number]
                 sentence = "The worker process ended again while it dealt with this"
-                answer: Any = (
-                    f"{sentence}." if asked.message[0] == "open" else Outcome(None, status=502, message=sentence)
-                )
-                asked.answer.set_result(answer)
+                answers = {"open": f"{sentence}.", "ask": Outcome(None, status=502, message=sentence), "check": None}
+                asked.answer.set_result(answers[asked.message[0]])
 
     def _read(self, connection: Connection) -> None:
         while True:
@@ -194,6 +196,10 @@ class OpenThere:
     def ask(self, given: Any) -> Future[Outcome]:
         """See `Opened`."""
         return self.worker.ask(self.version, given)
+
+    def check_answer(self, text: str) -> Future[str | None]:
+        """See `Opened`."""
+        return self.worker.check_answer(self.version, text)
 
 
 def main() -> None:
@@ -254,5 +260,9 @@ def main() -> None:
             opening.add_done_callback(partial(opened, number))
         elif verb == "close":
             programs.pop(version.id, None)
+        elif verb == "check":  # here, since it takes no time, and the threads may be busy for long
+            program = programs.get(version.id)
+            is_open = program is not None and program.done() and not program.exception()
+            reply(number, program.result().problem_with(*given) if program is not None and is_open else None)
         else:
             threads.submit(answer, number, version, *given)

@@ -76,7 +76,15 @@ def learner(body: dict[str, Any]) -> str:
 class Production:
     """The task `tickets`, its baseline in production."""
 
-    def __init__(self, here: Path, server: Server, rows: int = 60, folds: int = 1, judge: str = "reference") -> None:
+    def __init__(
+        self,
+        here: Path,
+        server: Server,
+        rows: int = 60,
+        folds: int = 1,
+        judge: str = "reference",
+        quick: bool = False,
+    ) -> None:
         self.here, self.server = here, server
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
@@ -95,6 +103,7 @@ class Production:
                 "evaluation": {"arms": ("bootstrap",)},
                 "splits": {"folds": folds},
                 "concurrency": 4,
+                "quick": quick,
                 "retention": {"prompts": 0},
             }
         )

@@ -78,6 +78,32 @@ def test_an_undecided_challenger_is_looked_at_again_when_people_have_labelled_mo
         assert "1 earlier cycle decided on some of these items" in again.transitions[-2].reason
 
 
+def test_the_loop_says_how_many_questions_are_proposed_and_what_else_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        task.server.behaviour.respond = slightly_better
+        asked = task.ask("v1", count=20)
+        held_back = {each.inputs["text"] for each in asked if is_held_back(each.inputs)}
+        cycle = task.loop(patience_h=1.0).turn(by="person:ann")
+        assert cycle is not None
+        missing = cycle.memory["items_wanted"] - cycle.memory["pairs"]
+        path, reason = task.folder / FILE, cycle.transitions[-1].reason
+        assert f"review the {len(held_back)} proposed ones with " in reason
+        assert f"for the other {missing - len(held_back)}, " in reason
+        (line,) = re.findall(r"add lines (\{.*\}) to ", reason)
+        added = [
+            json.dumps(json.loads(line) | {"question": ticket(n)["text"], "answer": ticket(n)["team"]})
+            for n in range(700, 700 + missing)
+        ]
+        path.write_text(path.read_text() + "".join(f"{each}\n" for each in added))
+        after = task.loop(patience_h=1.0).turn()
+        assert after is not None
+        assert after.memory["look"] == 2  # as the message says, these lines are enough
+        assert all(row["choices"] == list(TEAMS) for row in proposed_questions(path) if row.get("inputs"))
+
+
 def pairs(names: Sequence[str]) -> list[Pair]:
     return [Pair(0.0, float(place % 3 > 0), name, item=name) for place, name in enumerate(names)]
 

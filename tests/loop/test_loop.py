@@ -16,7 +16,7 @@ import pytest
 from production import Production, learner, production, saying
 
 from synth_dspy.cli import loop as cli
-from synth_dspy.cli import rollback
+from synth_dspy.cli import promote, rollback
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.locks import lock_file
@@ -27,6 +27,7 @@ from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
 from synth_dspy.pipeline.compile import start
+from synth_dspy.pipeline.context import QUICK
 from synth_dspy.pipeline.tracking import VARIABLE
 
 
@@ -144,6 +145,21 @@ def test_a_champion_of_a_cross_fitted_run_is_compared_in_its_folds(
         assert (memory["held_out"], memory["pairs"]) == (0, 18)
         assert memory["difference"]["mean"] > 0.5
         assert cycle.state == "waiting"
+
+
+def test_a_cycle_after_a_quick_run_compares_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path, quick=True) as task:
+        promote.main(["tickets", f"{task.run.name}:bootstrap"])
+        assert "v2 comes from a --quick run, with few items and short training" in capsys.readouterr().err
+        with pytest.raises(SetupError, match=rf"{task.run.name}:ARM, one of bootstrap, {task.baseline}"):
+            promote.main(["tickets", task.run.name])
+        cycle = task.loop().turn(by="person:ann")
+        assert cycle is not None
+        assert cycle.memory["held_out"] > QUICK["held_out"]
+        assert "v2 was made by a --quick run; this cycle trains and compares in full" in "\n".join(task.said)
 
 
 def test_two_loops_do_not_work_at_once(tmp_path: Path) -> None:

@@ -7,17 +7,20 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 import httpx
 import pytest
+from scripted import scripted_lm
 from served import Program, Running, Serve, running
 
 from synth_dspy.domains.documents.proposals import ProposedQuestions
+from synth_dspy.evaluation.answers import answer_type
 from synth_dspy.loop.records import Reading, Transition
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import now
+from synth_dspy.pipeline.answering import Answering
 from synth_dspy.service import pages
 from synth_dspy.service.inputs import Shape
 from synth_dspy.service.pages.entries import entries
@@ -42,6 +45,48 @@ def send(client: httpx.Client, page: httpx.Response, action: str, **fields: str)
 def ask(service: Running, question: str = "Why?", **more: str) -> httpx.Response:
     """Ask on the page; returns the page with the answer."""
     return send(service.client, service.client.get("/", headers=HTML), "/", **{"in.question": question, **more})
+
+
+class Triage(dspy.Signature):
+    """Say which problem a message is about."""
+
+    question: str = dspy.InputField()
+    kind: Literal["pest", "water"] = dspy.OutputField()
+
+
+def test_a_corrected_label_is_chosen_from_those_that_the_output_may_have(serve: Serve) -> None:
+    predict = dspy.Predict(Triage)
+    predict.set_lm(scripted_lm(lambda prompt: '{"kind": "pest"}'))
+    program = Answering(predict, answer_type(predict), "", dspy.JSONAdapter())
+    with serve({"first": program}) as service:
+        page = ask(service)
+        assert re.findall(r"<option( selected)?>(\w+)</option>", page.text) == [(" selected", "pest"), ("", "water")]
+        refused = send(service.client, page, "/rate", kind="correction", value="banana")
+        assert refused.status_code == 422
+        assert "is not a value of the output kind: make it one of pest, water." in refused.text
+        assert "kept" in send(service.client, page, "/rate", kind="correction", value="water").text
+
+
+def test_a_question_of_a_row_task_is_labelled_with_one_of_the_possible_answers(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    row = {"status": "proposed", "question": "Dry", "answer": "sun", "document": "", "passage": "", "id": "asked-1"}
+    path.write_text(json.dumps({**row, "inputs": {"message": "Dry"}, "choices": ["pest", "water"]}) + "\n")
+    with running(label_app(path, Limits()), Limits()) as url, httpx.Client(base_url=url) as client:
+        page = client.get("/label", headers=HTML)
+        assert '<dt>message</dt><dd class="text">Dry</dd>' in page.text
+        assert "Possible answers: pest, water" in page.text
+        assert "Passage" not in page.text
+        refused = client.post("/label", data={**hidden(page), "verdict": "accept"}, headers=HTML)
+        assert refused.status_code == 422
+        assert "is not an answer that the program can give: choose one of pest, water." in refused.text
+        fields = {**hidden(page), "verdict": "edit", "question": "Dry", "answer": "water"}
+        assert "The loop scores" in client.post("/label", data=fields, headers=HTML, follow_redirects=True).text
+        assert [(each["status"], each["answer"]) for each in ProposedQuestions.read(path)] == [("edited", "water")]
+
+
+def hidden(page: httpx.Response) -> dict[str, str]:
+    """The hidden fields of a page's forms."""
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text))
 
 
 def test_an_answer_is_shown_and_rated_in_every_way(serve: Serve) -> None:

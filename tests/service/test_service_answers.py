@@ -64,7 +64,8 @@ def test_a_wrong_request_is_one_sentence(serve: Serve, body: bytes, kind: str, s
 def test_paths_and_methods_that_do_not_exist(serve: Serve) -> None:
     with serve() as service:
         assert service.client.get("/nowhere").json()["error"]["message"] == "There is nothing at /nowhere."
-        assert service.client.get("/answer").status_code == 405
+        wrong_method = service.client.get("/answer")
+        assert (wrong_method.status_code, wrong_method.json()["error"]["type"]) == (405, "invalid_request_error")
         assert service.client.get("/health").json()["champion"] == "v1"
         assert set(service.client.get("/health").json()["inputs"]["properties"]) == {
             "question",

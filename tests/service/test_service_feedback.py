@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import dspy
 import pytest
+from scripted import scripted_lm
 from served import Serve
+
+from synth_dspy.evaluation.answers import answer_type
+from synth_dspy.pipeline.answering import Answering
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,50 @@ def test_wrong_feedback_is_refused(serve: Serve, change: dict[str, Any], status:
         assert response.status_code == status
         assert sentence in response.json()["error"]["message"]
         assert service.feedback() == []
+
+
+class Triage(dspy.Signature):
+    """Say which problem a message is about."""
+
+    question: str = dspy.InputField()
+    kind: Literal["pest", "water"] = dspy.OutputField()
+
+
+class Count(dspy.Signature):
+    """Count."""
+
+    question: str = dspy.InputField()
+    number: int = dspy.OutputField()
+
+
+def typed(signature: type[dspy.Signature], output: str, reply: str, abstain: str = "") -> dspy.Module:
+    program = dspy.Predict(signature)
+    program.set_lm(scripted_lm(lambda prompt: reply))
+    return Answering(program, answer_type(program, output), abstain, dspy.JSONAdapter())
+
+
+@pytest.mark.parametrize(
+    ("program", "right", "wrong", "remedy"),
+    [
+        (typed(Triage, "kind", '{"kind": "pest"}'), "water\n", "banana", "output kind: make it one of pest, water."),
+        (typed(Triage, "kind", '{"kind": "pest"}', "None."), "None.", "Water", "make it one of pest, water."),
+        (typed(Count, "number", '{"number": 3}'), "4", "four", "output number: make it int."),
+    ],
+)
+def test_a_corrected_answer_is_of_the_output_s_type(
+    serve: Serve, program: dspy.Module, right: str, wrong: str, remedy: str
+) -> None:
+    with serve({"first": program}) as service:
+        given = {"request": service.answer()["request"], "kind": "correction"}
+        refused = service.client.post("/feedback", json={**given, "value": wrong})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "value")
+        assert refused.json()["error"]["message"].startswith(f"'{wrong}' is not a value of the ")
+        assert refused.json()["error"]["message"].endswith(remedy)
+        edited = {"decisions": [{"request": given["request"], "value": wrong}]}
+        assert service.client.post("/acceptance", json=edited).status_code == 422
+        assert service.feedback() == []
+        assert service.client.post("/feedback", json={**given, "value": right}).status_code == 201
+        assert [each.value for each in service.feedback()] == [right.strip()]
 
 
 def test_the_better_of_two_needs_the_same_inputs(serve: Serve) -> None:

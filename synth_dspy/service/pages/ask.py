@@ -113,6 +113,7 @@ def ask_routes(site: Site, answers: Answers, intake: Intake, store: Store) -> AP
             note=KEPT.get(query.get("kept", ""), ""),
             form_id=str(uuid4()),
             scores=SCORES,
+            choices=answers.programs.champion.program.shape.choices,
             challenged=answers.programs.other(first.request.route)[0].version.id != first.request.version,
             as_json=lambda value: json.dumps(value, ensure_ascii=False, indent=2),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.text import as_text
 from synth_dspy.domains.documents.proposals import PROPOSED, REVIEWED, STATUSES, ProposedQuestions
+from synth_dspy.loop.proposing import problem_with, shown_inputs
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.pages.login import login_routes
 from synth_dspy.service.pages.protected import protect
@@ -77,6 +80,9 @@ def label_routes(site: Site, path: Path) -> APIRouter:
             typed=dict.fromkeys(("verdict", "question", "answer", "document"), "") | (typed or {}),
             problem=problem,
             file=str(path),
+            inputs={name: as_text(value) for name, value in shown_inputs(row or {}).items()},
+            choices=(row or {}).get("choices") or (),
+            by_loop=any(each.get("inputs") for each in questions),
         )
 
     @router.get(PATH)
@@ -108,15 +114,23 @@ def _decide(path: Path, writing: threading.Lock, form: dict[str, str]) -> dict[s
             questions.add(question, answer, document)
             row: Any = questions.rows[-1]
         elif verdict == "edit":
+            _check(questions[name], answer)
             questions.edit(name, question=question, answer=answer)
             row = questions[name]
         else:
+            if verdict == "accept":
+                _check(questions[name], str(questions[name].get("answer") or ""))
             (questions.accept if verdict == "accept" else questions.reject)(name)
             row = questions[name]
         questions.save()
     if verdict == "own":  # the question that was shown is shown again
         return {"question": name, "done": row["id"], "verdict": row["status"]} if name else {"done": row["id"]}
     return {"after": name, "done": name, "verdict": row["status"]}
+
+
+def _check(row: Mapping[str, Any], answer: str) -> None:
+    if (problem := problem_with(row, answer)) is not None:
+        raise SetupError(problem)
 
 
 def _next(questions: ProposedQuestions, after: str) -> dict[str, Any] | None:
