@@ -38,6 +38,7 @@ LEAD: Final = (
 )
 STARTS_AS_CLAUSE: Final = re.compile(
     rf"(?:{LEAD}|(?:As|Although|Though|Since|Because|While|Where|In|On|At|By|For|From|With|Under|But|And|Or|Also|Then|"
+    r"Outside|Inside|Throughout|Between|Among|Across|Along|Above|Below|Despite|Besides|Apart|"
     r"However|Note|Not|Please|Nothing|None|No one|Nobody|Provided|Notwithstanding|Subject|Instead|Otherwise|Therefore|"
     r"Thus|Additionally|Furthermore|Moreover|Finally|First|Next|Such|Who|What|Which|How|Whether|That|Of|Examples?|Let|Depending|"
     r"Whereas|Just as|Having|\w{2,}ing (?:with|to|for|from|on|in|of|at|by|the|an?|your|this))\b"
@@ -48,6 +49,9 @@ VAGUE_SUBJECT: Final = re.compile(
     r"(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b|[a-z]+ly\b", re.I
 )
 UNFINISHED: Final = words("and or of to also thus then not")
+COMMON_NOUN: Final = re.compile(r"(?:[a-rt-z]s|tion|ment|ness|ing|ance|ence|ity|ship|age|ure|port|time|fast|hol|ery)$")
+"""Endings of words for things; names of companies seldom have them."""
+POSSESSIVES: Final = words("their its his her our my")
 DETERMINERS: Final = words(
     "The A An Each Any All Every Both Your Everyone Everybody Other Others New Most Many Some Several Few No Two Three"
 )
@@ -125,6 +129,8 @@ PARTICIPLE: Final = (
 PASSIVE: Final = re.compile(
     rf"(?P<what>(?:\w+ly )?{PARTICIPLE}) (?P<to>to|by|for|from|with|into|as|in|at|on|of|until|within) (?P<object>.+)"
 )
+SOURCES: Final = words("borrowed bought collected hired rented obtained ordered returned handed picked")
+SENT: Final = words("sent given granted shown reported forwarded handed paid lent addressed assigned")
 PLACES: Final = re.compile(
     r"(?:located|documented|described|listed|found|stored|kept|published|recorded|installed|saved|shown|posted|hosted|"
     r"displayed|available|archived|deposited)$"
@@ -142,6 +148,11 @@ OBJECT: Final = re.compile(
 LAW: Final = re.compile(
     r"(?P<law>(?:the )?(?:(?:internal|substantive) )?laws? of (?:the )?[A-Z]\w+(?:(?: of| and)?(?: the)? [A-Z]\w+)*)"
 )
+NEXT_PREDICATE: Final = re.compile(
+    r",? and (?:can|cannot|may|must|shall|should|will|is|are|has|have|costs?|needs?|takes?)\b"
+    r"|(?<=\w) (?:because|, since)\b"
+)
+"""After an answer that names a thing: what else the sentence says of its subject."""
 NEXT_CLAUSE: Final = re.compile(
     r"[,;] (?:and|but|so|provided|however|in which case)"
     rf"(?= (?:[\w'’-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "

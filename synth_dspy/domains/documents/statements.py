@@ -183,6 +183,7 @@ class StatementQuestions:
         elif not lead and not second and re.match(r"(?:an?|the|one of) [a-z]|to [a-z]+ ", rest):
             is_specific = len(content(subject)) > 1 or re.search(r"[`A-Z0-9]", subject)
             named = " of " in subject if rest.startswith("to ") else is_specific or rest.startswith("a")
+            named = named and not re.fullmatch(r"the (?:most|least|only|same) [a-z-]+", rest)
             is_one = not re.match(r"(?:every|each|all|any|some|most|many|few|no|both|other)\b", subject)
             if named and is_one and not re.search(r", (?:and|but|so) |; | one$", rest):
                 yield Statement("definition", f"What {be} {subject}", rest)
@@ -206,6 +207,8 @@ class StatementQuestions:
         elif date and to in ("on", "in", "until") and date.match(thing):
             ask = "Until when" if to == "until" else "When"
             yield Statement("date", f"{ask} {asked} {what}{after}", thing, kind="date")
+        elif what in grammar.SOURCES and to in ("in", "at", "from", "to"):
+            yield Statement("place", f"Where {asked} {what}{after}", f"{to} {thing}")
         elif to in ("in", "at", "on"):
             if grammar.PLACES.search(what) and not grammar.IDIOM.match(thing):
                 yield Statement("place", f"Where {asked} {what}{after}", f"{to} {thing}")
@@ -215,7 +218,8 @@ class StatementQuestions:
             who = "What" if what in ("governed", "caused", "determined", "followed", "bound") else "Who or what"
             yield Statement("agent", f"{who} {asked} {what} by{after}", thing)
         elif to not in ("until", "within") and grammar.OBJECT.match(thing) and "reference" not in asked.lower():
-            yield Statement("relation", f"What {asked} {what} {to}{after}", thing)
+            who = "Who or what" if to == "to" and what in grammar.SENT else "What"
+            yield Statement("relation", f"{who} {asked} {what} {to}{after}", thing)
 
     def _definitions(self, body: str) -> Iterator[Statement]:
         if match := grammar.DEFINED.fullmatch(body):
@@ -238,7 +242,13 @@ class StatementQuestions:
     def _subject(self, subject: str) -> str:
         """A subject as it is written inside a question; "" if it points elsewhere, or is a clause."""
         parts = subject.split()
-        if not parts or len(parts) > _LONGEST_SUBJECT or parts[0] in ("No", "no", "-", "–") or subject[0] in '"“”„':
+        if (
+            not parts
+            or parts[0].lower() in grammar.POSSESSIVES
+            or len(parts) > _LONGEST_SUBJECT
+            or parts[0] in ("No", "no", "-", "–")
+            or subject[0] in '"“”„'
+        ):
             return ""
         shapes = (grammar.STARTS_AS_CLAUSE, grammar.VAGUE_SUBJECT, *self._spans.values())
         if any(shape.match(subject) for shape in shapes) or parts[-1] in grammar.UNFINISHED:
@@ -249,8 +259,10 @@ class StatementQuestions:
         if not others and first.capitalize() in (*grammar.DETERMINERS, "You"):
             return "you" if first.capitalize() == "You" else ""
         is_common = first.lower() in self._lower and (first not in self._names or parts[-1].islower())
-        is_plural = first.endswith("s") and first not in self._names and all(word.islower() for word in others)
-        begins_small = first in grammar.DETERMINERS or ((is_common or is_plural) and first[1:].islower())
+        # A name is in capitals inside other sentences too; most words for things end alike.
+        looks_common = all(word.islower() for word in others) if others else bool(grammar.COMMON_NOUN.search(first))
+        is_common = is_common or (looks_common and first not in self._names)
+        begins_small = first in grammar.DETERMINERS or (is_common and first[1:].islower())
         return " ".join([first.lower() if begins_small else first, *others])
 
     def _period_at_end(self, rest: str, before: str) -> re.Match[str] | None:
@@ -301,11 +313,14 @@ class StatementQuestions:
         """A question with its question mark, its answer without a clause that follows; None if it is not good alone."""
         is_definition = made.rule in ("meaning", "heading", "definition", "label")
         answer = grammar.NEXT_CLAUSE.split(" ".join(made.answer.split()))[0].strip(" ,;")
+        if made.rule not in ("condition", "instruction", "outcome", "duty", "meaning", "heading", "label", "table"):
+            answer = grammar.NEXT_PREDICATE.split(answer)[0]
         if not is_definition and made.rule != "adjunct" and grammar.SECOND_CLAUSE.search(answer):
             return None
         question = self._with_name(_plain(made.question)) + "?"
         question = question[0].upper() + question[1:]
-        if question.endswith(".?"):  # two sentences, the second begun with a small letter
+        # Two sentences, the second begun with a small letter; or a word that stands for another.
+        if question.endswith((".?", " one?", " ones?")):
             return None
         for text in (question, answer):
             if not text or grammar.POINTING.search(text) or _is_odd(text):
@@ -359,7 +374,8 @@ def _instructions(body: str) -> Iterator[Statement]:
     when = re.fullmatch(r"(?P<act>[^,;:]+?),? (?P<when>(?:before|after|if|when|once|until|unless|while) [^,;:]+)", body)
     if when:
         idle = re.match(r"(?:when|if) (?:necessary|possible|any)\b", when["when"])
-        if _is_phrase(when["act"]) and not idle and when["act"].split()[-1] not in grammar.NOT_BEFORE_ADJUNCT:
+        clear = not idle and not when["when"].startswith("unless")
+        if _is_phrase(when["act"]) and clear and when["act"].split()[-1] not in grammar.NOT_BEFORE_ADJUNCT:
             yield Statement("instruction", f"What should you do {when['when']}", when["act"])
         return
     aims = r"(?P<act>[^,;:]+?) (?:in order )?to (?P<aim>[a-z]+ (?:an?|the|your|all|any|[a-z]+s) .+)"

@@ -62,14 +62,16 @@ class DocumentSynthesis:
                 and therefore presumed capable.
         """
         abstention = resources.abstain or self.abstention
+        like_seeds = self._are_like_seeds(resources)
         return Synthesizer(
             self.patterns,
             resources.seeds,
             resources.embedder.embed,
             abstention=abstention,
             free=_is_capable(resources) if free is None else free,
-            **({} if abstention else {"unanswerable": 0.0}),
-            like_seeds=self._are_like_seeds(resources),
+            # Silence is learned from questions about other pages; few would ask them, so nothing is scored on them.
+            **({} if abstention and (like_seeds or not resources.scored) else {"unanswerable": 0.0}),
+            like_seeds=like_seeds,
             count=3,
             samples=2,
             search=_passages(resources),
