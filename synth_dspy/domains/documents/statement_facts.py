@@ -108,7 +108,8 @@ _WHOLE: Final = {
             _SUBJECT,
             "(?P<be>is|are)(?P<no>(?: not)?)",
             "(?P<what>allowed|permitted|forbidden|prohibited|sold|served|parked|situated)",
-            r"(?P<span>(?:in|on|at|near|under|behind|beside|next to|outside|inside) (?!\d)[^,;:]+)",
+            r"(?P<span>(?:in|on|at|near|under|behind|beside|next to|outside|inside) "
+            r"(?:the |an? |all |every |your |[A-Z])[^,;:]+)",
         ),
         "rate": (_SUBJECT, "(?P<be>is|are) (?P<what>paid|taxed|charged|billed) at", rf"(?P<span>{MONEY}){_REST}"),
         "count": (
@@ -116,6 +117,16 @@ _WHOLE: Final = {
             _verbs("serve seat sleep fit employ offer include contain hold get have carry allow"),
             rf"(?P<span>{_ABOUT}{_NUMBER}) {_UNIT}{_REST}(?:, (?:at|for|of|in|on) .+)?",
         ),
+        "how many": (
+            _SUBJECT,
+            rf"(?P<modal>can|may|must|should) (?P<what>[a-z]+) (?P<span>{_ABOUT}{_NUMBER}) {_UNIT}{_REST}",
+        ),
+        "how long": (
+            _SUBJECT,
+            r"(?P<modal>can|may|must|should) (?P<what>[a-z][^,;:]+?)",
+            rf"for (?P<span>{PERIOD}(?: (?:an?|per|each|every) \w+)?)",
+        ),
+        "frequency": (_SUBJECT, rf"{_ANY_VERB}(?P<what>(?: [^,;:]+?)??) (?P<span>(?:about )?{_HOW_OFTEN})(?: .+)?"),
         "measure of": (
             _SUBJECT,
             _verbs("have need require carry include get"),
@@ -145,7 +156,7 @@ _WHOLE: Final = {
         "when": (
             _SUBJECT,
             rf"{_ANY_VERB}(?P<what>(?: [^,;:]+?)??)",
-            r"(?P<span>(?:only )?(?:if|when|once|as soon as|after|before|until) (?!(?:by|and|or)\b)[^;]+)",
+            r"(?P<span>(?:only )?(?:if|when|once(?! an?\b)|as soon as|after|before|until) (?!(?:by|and|or)\b)[^;]+)",
         ),
         "within": (
             _SUBJECT,
@@ -256,7 +267,8 @@ def facts(body: str, subject_in: Callable[[str], str]) -> Iterator[Fact]:
     """
     if grammar.IMPERATIVE.match(body) or body.split(" ")[0].lower() in _BASES:
         for ask, pattern in _TO_DO.items():
-            if (match := pattern.fullmatch(body)) and not grammar.FINITE.search(match["act"]):
+            match = pattern.fullmatch(body)
+            if match and " and " not in match["act"] and not grammar.FINITE.search(match["act"]):
                 act = match["act"][0].lower() + match["act"][1:]
                 yield Fact("to do", f"{ask} should you {act}", match["span"], _KINDS.get(ask, ""))
         return
@@ -316,7 +328,20 @@ def _fact(rule: str, part: Mapping[str, str], subject: str) -> Fact | None:
             return Fact(rule, f"{ask} can {subject} {part['what']}", span)
         case "rate":
             return Fact(rule, f"At what rate {part['be']} {subject} {part['what']}{rest}", span, "amount")
+        case "how many":
+            return Fact(
+                "count",
+                f"How many {part['unit']} {part['modal']} {subject} {part['what']}{rest}",
+                f"{span} {part['unit']}",
+            )
+        case "how long":
+            return Fact(rule, f"For how long {part['modal']} {subject} {part['what']}", span, "period")
+        case "frequency":
+            return Fact(rule, f"How often {does} {base}{part['what']}", span)
         case "count":
+            is_time = re.match(r"(?:second|minute|hour|day|week|month|year)s?\b", part["unit"])
+            if re.search(r"\b(?:one|1)$", span) or (is_time and base == "have"):
+                return None
             return Fact(rule, f"How many {part['unit']} {does} {base}{rest}", f"{span} {part['unit']}", "number")
         case "measure of":
             return Fact(rule, f"What {part['what']} {does} {base}", span)

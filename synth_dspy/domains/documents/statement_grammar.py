@@ -11,7 +11,7 @@ QUOTES: Final = "\"“”„'‘’`"
 VOID: Final = words(
     "it its this that these those there they them he she him his her we us our ours i my me such here others "
     "same above below following foregoing previous preceding former latter herein hereof hereby hereunder hereto "
-    "thereof thereto therein thereunder so now therefore aforesaid said either neither which who whom whose what"
+    "thereof thereto therein thereunder so now therefore aforesaid said else either neither which who whom whose what"
 )
 """Words that point at something outside the sentence: a question with one of them is not understood alone."""
 OPENING: Final = re.compile(r"(?:Under what condition|Within what period|At what rate|\w+)\b")
@@ -19,7 +19,7 @@ POINTING: Final = re.compile(
     r"\b(?:(?:below|above)(?! (?:\d|[$€£]|the\b|an?\b))\b|following|as follows|foregoing|here|aforementioned|"
     r"aforesaid|e\.?g|i\.?e)\b"
     r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"
-    r"|[\[\]|<>{}*#•]|https?:|\.\."
+    r"|[\[\]|<>{}*#•]|https?:|\.\.|\b(?:an?|the|your|old|new|each|another) ones?\b"
 )
 POINTING_ANSWER: Final = re.compile(
     r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
@@ -97,12 +97,15 @@ PRESENT: Final = re.compile(
     r"(?: (?P<particle>to|of|on))? (?P<rest>[^?]*)"
 )
 PAYMENT: Final = re.compile(r"(?P<subject>.+?) (?P<verb>pay|cost|earn|receive|contribute)(?P<s>s)? (?P<rest>.+)")
-NO_OBJECT: Final = re.compile(r"(?:of|in|on|at|by|and|or|to|for|from|that|is|are|whether|how|what|if) ")
+NO_OBJECT: Final = re.compile(
+    r"(?:itself|themselves|yourself|of|in|on|at|by|and|or|to|for|from|that|is|are|whether|how|what|if) "
+)
 GIVEN_TO: Final = re.compile(r"[A-Z]\w+ (?:an?|the|to|all|any|its|their|with)\b|(?:\S+ ){1,6}with ")
 """After a verb of giving: first to whom, then what."""
 
 ADJUNCT: Final = re.compile(
-    r" (?P<word>(?:only |but only )?(?:if|when|until|before|after|once|upon)|because|so that|in order to|"
+    r" (?P<word>(?:only |but only )?(?:if|when|until|before|after|once(?! (?:an?|each|every|per)\b)|upon)|"
+    r"because|so that|in order to|"
     r"by(?= [a-z]+ing\b)|using) (?!(?:by|and|or)\b)"
 )
 ENDS_IN_TIME: Final = re.compile(r"\b(?:minutes?|hours?|days?|weeks?|months?|quarters?|years?)$")
@@ -110,8 +113,8 @@ ASKED_BY_ADJUNCT: Final = {
     "because": "Why", "so that": "Why", "in order to": "Why", "by": "How", "using": "How", "until": "Until when",
 }  # fmt: skip
 NOT_BEFORE_ADJUNCT: Final = words(
-    "see check determine know ask asks decide verify even as at or and whether specify long soon just only merely "
-    "shortly immediately than commencing based effective conditioned made "
+    "see check determine know ask asks decide verify even as at about or and whether specify long soon just only "
+    "merely shortly immediately than commencing based effective conditioned made "
     "binding contingent dependent incumbent except agreed"
 )
 INTENTION: Final = re.compile(
@@ -129,7 +132,7 @@ PARTICIPLE: Final = (
 PASSIVE: Final = re.compile(
     rf"(?P<what>(?:\w+ly )?{PARTICIPLE}) (?P<to>to|by|for|from|with|into|as|in|at|on|of|until|within) (?P<object>.+)"
 )
-SOURCES: Final = words("borrowed bought collected hired rented obtained ordered returned handed picked")
+SOURCES: Final = words("borrowed bought collected hired rented obtained ordered returned")
 SENT: Final = words("sent given granted shown reported forwarded handed paid lent addressed assigned")
 PLACES: Final = re.compile(
     r"(?:located|documented|described|listed|found|stored|kept|published|recorded|installed|saved|shown|posted|hosted|"
@@ -149,8 +152,9 @@ LAW: Final = re.compile(
     r"(?P<law>(?:the )?(?:(?:internal|substantive) )?laws? of (?:the )?[A-Z]\w+(?:(?: of| and)?(?: the)? [A-Z]\w+)*)"
 )
 NEXT_PREDICATE: Final = re.compile(
-    r",? and (?:can|cannot|may|must|shall|should|will|is|are|has|have|costs?|needs?|takes?)\b"
-    r"|(?<=\w) (?:because|, since)\b"
+    r",? and (?:can|cannot|may|must|shall|should|will|is|are|has|have|costs?|needs?|takes?|includes?|covers|"
+    r"gives|keeps|gets|starts|ends|opens|closes|lasts|contains|supersedes)\b"
+    r"|(?<=\w) because\b|, (?:as|which|so|but|where|although|since|while)\b|: "
 )
 """After an answer that names a thing: what else the sentence says of its subject."""
 NEXT_CLAUSE: Final = re.compile(

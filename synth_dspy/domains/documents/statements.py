@@ -19,6 +19,7 @@ from synth_dspy.domains.documents import statement_grammar as grammar
 from synth_dspy.domains.documents.chunks import sentences
 from synth_dspy.domains.documents.statement_facts import (
     INSTANT,
+    PERIOD,
     Fact,
     facts,
     split_predicates,
@@ -68,7 +69,7 @@ class StatementQuestions:
 
     def __init__(self, document: str, patterns: Mapping[str, re.Pattern[str]]) -> None:
         self.name = _own_name(document)
-        self._lower = frozenset(re.findall(r"(?<![\w'’])[a-z][\w'’-]*", document))
+        self._lower = frozenset(re.findall(r"(?<![\w'’@./-])[a-z][\w'’-]*", document))
         self._names = frozenset(re.findall(r"(?<=[a-z,] )[A-Z][\w'’-]*", document))
         self._kinds = frozenset(patterns)
         self._rows: dict[str, list[Fact]] = {}
@@ -313,7 +314,9 @@ class StatementQuestions:
         """A question with its question mark, its answer without a clause that follows; None if it is not good alone."""
         is_definition = made.rule in ("meaning", "heading", "definition", "label")
         answer = grammar.NEXT_CLAUSE.split(" ".join(made.answer.split()))[0].strip(" ,;")
-        if made.rule not in ("condition", "instruction", "outcome", "duty", "meaning", "heading", "label", "table"):
+        if made.rule == "outcome":
+            answer = answer.split(", so ")[0]
+        elif made.rule not in ("condition", "instruction", "duty", "meaning", "heading", "label", "table"):
             answer = grammar.NEXT_PREDICATE.split(answer)[0]
         if not is_definition and made.rule != "adjunct" and grammar.SECOND_CLAUSE.search(answer):
             return None
@@ -391,7 +394,7 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
     do, after = "do" if match["verb"] == verb else "does", f" {_small(lead)}" if lead else ""
     if re.search(r"\b(?:the|an?|of|in|for|with|to|by|and|or)$", subject):  # "the report": a noun after all
         return
-    if do == "do" and subject != "you" and not subject.endswith("s"):
+    if (do == "do" and subject != "you" and not subject.endswith("s")) or re.match(PERIOD, rest):
         return
     if verb == "need" and particle == "to":
         if lead and not rest.startswith("be "):
