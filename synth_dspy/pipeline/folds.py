@@ -190,10 +190,7 @@ class _Cost:
         parts = [f"up to about {(folds + 1) * self.calls + self.arms * scored:,} model calls"]
         if self.trainings:
             parts.insert(0, f"up to {(folds + 1) * self.trainings} trainings ({folds} folds and once on all labels)")
-        minutes = self.total_minutes(folds, scored)
-        if minutes is not None:
-            parts.append(f"about {max(1, math.ceil(minutes))} minutes on this machine")
-        return f"It takes {', '.join(parts)}."
+        return f"It takes {' and '.join(parts)}; how long is in the plan."
 
 
 def expected_minutes(context: Context, rows: int) -> float:
