@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from synth_dspy.core.text import MONTHS
+from synth_dspy.domains.documents.statement_grammar import MONTH
 from synth_dspy.domains.documents.synthesis import DocumentSynthesis
 from synth_dspy.synthesis.cues import Cues
 
-_MONTH = f"(?:{'|'.join(MONTHS).title()})"
 _NUMBER = (
     "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|eighteen|twenty|thirty|forty|"
     "fifty|sixty|seventy|eighty|ninety|hundred)"
@@ -33,7 +32,7 @@ PATTERNS = {
         re.M,
     ),
     "date": re.compile(
-        rf"\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:day\s+of\s+)?{_MONTH},?\s+\d{{4}}\b"
+        rf"\b{MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:day\s+of\s+)?{MONTH},?\s+\d{{4}}\b"
     ),
     "amount": re.compile(
         r"(?:\b(?:US|CAD|USD|EUR|GBP|CHF|SEK|SGD|AUD|NOK|DKK)\s?[$€£]?\s?|[$€£]\s?)\d(?:[\d,.’']*\d)?(?:\s(?:million|billion))?"
@@ -41,7 +40,7 @@ PATTERNS = {
     ),
     "period": re.compile(
         rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?(?:day|week|month|year)s?\b"
-        rf"(?! of (?:{_MONTH}))",
+        rf"(?! of (?:{MONTH}))",
         re.I,
     ),
     "law": re.compile(
@@ -113,7 +112,7 @@ DOCUMENTS = DocumentSynthesis(
         **{kind: PATTERNS[kind] for kind in ("date", "amount")},
         "period": re.compile(
             rf"\b{_NUMBERS}[\s-]+(?:(?:business|calendar|working|consecutive)\s+)?"
-            rf"(?:second|minute|hour|day|week|month|year)s?\b(?! of (?:{_MONTH}))",
+            rf"(?:second|minute|hour|day|week|month|year)s?\b(?! of (?:{MONTH}))",
             re.I,
         ),
         "number": re.compile(rf"(?<![\w.,#/:=|`-])(?!one\b|0\b){_NUMBERS} {_UNIT}(?: {_UNIT})?\b", re.I),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from synth_dspy.core.text import words
+from synth_dspy.core.text import MONTHS, words
 
 QUOTES: Final = "\"“”„'‘’`"
 VOID: Final = words(
@@ -56,6 +56,18 @@ DETERMINERS: Final = words(
     "The A An Each Any All Every Both Your Everyone Everybody Other Others New Most Many Some Several Few No Two Three"
 )
 
+MONTH: Final = f"(?:{'|'.join(MONTHS).title()})"
+
+
+def third_person(verb: str) -> str:
+    """A verb as it stands after "it", in the present tense."""
+    if verb == "have":
+        return "has"
+    if re.search(r"[^aeiou]y$", verb):
+        return f"{verb[:-1]}ies"
+    return f"{verb}es" if re.search(r"(?:s|sh|ch|x|o)$", verb) else f"{verb}s"
+
+
 MODAL: Final = r"(?:must|shall|should|may|can|will)"
 BE: Final = r"(?:is|are|was|were|(?:must|shall|should|may|can|will) be)"
 FINITE: Final = re.compile(
@@ -88,7 +100,7 @@ TRANSITIVE: Final = _VERBS | words(
     "acquire appoint assign bear bring carry collect deliver disclose display furnish implement inspect keep maintain "
     "manage obtain pay perform retain supply"
 )
-FORMS: Final = {form: verb for verb in _VERBS for form in (verb, "applies" if verb == "apply" else f"{verb}s")}
+FORMS: Final = {form: verb for verb in _VERBS for form in (verb, third_person(verb))}
 """Forms of the present tense, with the verb as a question has it after "does"."""
 PARTICLES: Final = {"apply": "to", "consist": "of", "depend": "on", "refer": "to"}
 _LONGEST_FIRST: Final = "|".join(sorted(FORMS, key=lambda form: (-len(form), form)))

@@ -17,15 +17,8 @@ from itertools import pairwise
 
 from synth_dspy.domains.documents import statement_grammar as grammar
 from synth_dspy.domains.documents.chunks import sentences
-from synth_dspy.domains.documents.statement_facts import (
-    INSTANT,
-    PERIOD,
-    Fact,
-    facts,
-    split_predicates,
-    table_facts,
-    with_subject,
-)
+from synth_dspy.domains.documents.statement_facts import Fact, facts, split_predicates, table_facts, with_subject
+from synth_dspy.domains.documents.statement_rules import INSTANT, PERIOD
 from synth_dspy.synthesis.text import content
 
 LONGEST_ANSWER = 25
