@@ -78,6 +78,7 @@ def contract_qa(
             "kto": recipes.LoraKto.with_settings(**CONTRACTS),
             "grpo": recipes.LoraGrpo.with_settings(**CONTRACTS),
             "rloo": recipes.LoraRloo.with_settings(**CONTRACTS),
+            "online_dpo": recipes.LoraOnlineDpo.with_settings(**CONTRACTS),
             "together": recipes.Together.with_settings(**CONTRACTS),
             "distill": recipes.Distill.with_settings(**CONTRACTS),
             "cpt": recipes.Cpt,

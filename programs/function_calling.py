@@ -13,7 +13,7 @@ from typing import Literal
 from synth_dspy import SetupError, Task, function_tools, recipes, task
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"
-METHODS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
+METHODS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo", "online_dpo")
 
 
 @task
@@ -67,6 +67,7 @@ def function_calling(
             "kto": recipes.LoraKto.with_settings(**training),
             "grpo": recipes.LoraGrpo.with_settings(**training),
             "rloo": recipes.LoraRloo.with_settings(**training),
+            "online_dpo": recipes.LoraOnlineDpo.with_settings(**training),
             "together": recipes.Together.with_settings(**training),
             "distill": recipes.Distill.with_settings(**training),
         },

@@ -79,6 +79,7 @@ def scoped_assistant(house: Path | None = None, questions: Path | None = None, a
             "kto": recipes.without_rules(recipes.LoraKto),
             "grpo": recipes.without_rules(recipes.LoraGrpo),
             "rloo": recipes.without_rules(recipes.LoraRloo),
+            "online_dpo": recipes.without_rules(recipes.LoraOnlineDpo),
             "together": recipes.without_rules(recipes.Together),
             "distill": recipes.without_rules(recipes.Distill),
         },

@@ -71,6 +71,7 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
             "kto": recipes.LoraKto,
             "grpo": recipes.LoraGrpo,
             "rloo": recipes.LoraRloo,
+            "online_dpo": recipes.LoraOnlineDpo,
             "together": recipes.Together,
             "distill": recipes.Distill,
         },

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from synth_dspy.core.config import FROM_ANSWERS
 from synth_dspy.core.errors import ArmError, SetupError
 from synth_dspy.training.failures import TrainingError
 from synth_dspy.training.runner import train
-from synth_dspy.training.spec import read_spec
+from synth_dspy.training.spec import ONLINE, read_spec
 from tests.tiny import tiny_model
 
 # PEFT asks transformers for properties under their old names.
@@ -28,6 +29,7 @@ pytestmark = [
 
 WORDS = "the supplier shall deliver goods within thirty days payment is due after invoice notice buyer seller"
 ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "base.json"}
+BOTH = ["chosen", "rejected"]
 Make = Callable[..., Path]
 
 
@@ -66,7 +68,7 @@ def lines(method: str, count: int, *, seed: int) -> str:
     def reply() -> list[dict[str, str]]:
         return [{"role": "assistant", "content": text(1, 6)}]
 
-    sides = {"sft": ["completion"], "kto": ["completion"], "grpo": []}.get(method, ["chosen", "rejected"])
+    sides = {"sft": ["completion"], "kto": ["completion"], "dpo": BOTH, "orpo": BOTH}.get(method, [])
     rows = [
         {
             "id": str(number),
@@ -105,17 +107,25 @@ def start(spec: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
 # --- what a training does ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "orpo", "kto", "grpo"])
+@pytest.mark.parametrize("method", FROM_ANSWERS)
 def test_every_method_trains_and_leaves_an_adapter(make: Make, tmp_path: Path, method: str) -> None:
     extra: dict[str, Any] = {}
-    if method == "grpo":  # three prompts in steps of two: the first one is taken again
-        (tmp_path / "own_rewards.py").write_text("def length(row, text):\n    return len(text) / len(row['id'] * 99)\n")
-        extra = {"reward": "own_rewards:length", "workspace": str(tmp_path), "batch": 2, "generations": 2, "rows": 3}
+    if method in ONLINE:  # three prompts in steps of two: the first one is taken again
+        (tmp_path / f"rewards_of_{method}.py").write_text(
+            "def length(row, text):\n    return len(text) / len(row['id'] * 99)\n"
+        )
+        extra = {
+            "reward": f"rewards_of_{method}:length",
+            "workspace": str(tmp_path),
+            "batch": 2,
+            "generations": 2,
+            "rows": 3,
+        }
     spec = make(method, **extra)
     result, events = run(spec)
     assert [event["event"] for event in events] == ["started", "progress", "progress"]
     assert (events[-1]["step"], events[-1]["steps"], events[-1]["remaining_s"]) == (2, 2, 0.0)
-    assert events[0]["rows"] == result["rows"] == (3 if method == "grpo" else 8)
+    assert events[0]["rows"] == result["rows"] == (3 if method in ONLINE else 8)
     assert result["tokens"] > 0
     assert result["stopped"] == "finished"
     assert result["loss"]["curve"][-1] == [2, result["loss"]["last"]]
@@ -124,6 +134,17 @@ def test_every_method_trains_and_leaves_an_adapter(make: Make, tmp_path: Path, m
     # Nothing else stays, no checkpoint and nothing that would have to be unpickled.
     left = {path.name for path in spec.parent.iterdir()} - {"rows.jsonl", "spec.json", ".lock"}
     assert left == {"adapter", "result.json", "replies.json"}  # replies: for whoever serves the adapter
+
+
+@pytest.mark.slow
+def test_samples_that_are_rewarded_become_likelier(make: Make, tmp_path: Path) -> None:
+    reward = "SCORES = []\ndef vowels(row, text):\n    SCORES.append(text.count('e') / max(1, len(text)))\n"
+    (tmp_path / "rewards.py").write_text(reward + "    return SCORES[-1]\n")
+    extra = {"reward": "rewards:vowels", "workspace": str(tmp_path), "learning_rate": 2e-2, "batch": 4}
+    run(make("online_dpo", rows=16, epochs=14, **extra))
+    scores = sys.modules["rewards"].SCORES
+    first, last = scores[: len(scores) // 4], scores[-len(scores) // 4 :]
+    assert sum(last) / len(last) > 1.5 * sum(first) / len(first), (sum(first), sum(last))
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])

@@ -70,7 +70,7 @@ MAX_REPLY_MB = 8.0
 """Default for the longest reply, in MB (10^6 bytes)."""
 Config = TypeVar("Config", bound="CompileConfig")
 
-FROM_ANSWERS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo")
+FROM_ANSWERS = ("sft", "dpo", "orpo", "kto", "grpo", "rloo", "online_dpo")
 """Training methods that learn from answers."""
 METHODS = (*FROM_ANSWERS, "cpt")
 """Training methods."""
@@ -198,7 +198,7 @@ class Training(Settings):
     or with one `answer` that is `good`: true or false (for kto; sft learns the good ones)."""
     questions: Path | None = None
     """Questions without answers, as JSON lines with the program's inputs: the judge model compares the student's own
-    answers to them (for dpo, orpo and kto), or rewards them (for grpo and rloo)."""
+    answers to them (for dpo, orpo and kto), or rewards them (for grpo, rloo and online_dpo)."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the recipe and the training by method, for example `[training.options.sft] examples = 200,
     epochs = 2`."""

@@ -33,6 +33,7 @@ SIDES: Mapping[Method, tuple[str, ...]] = {
     "kto": ("completion",),
     "grpo": (),
     "rloo": (),
+    "online_dpo": (),
     "cpt": (),
 }
 """The fields that hold an assistant's reply."""
@@ -99,7 +100,7 @@ def tokenize(rows: Sequence[Row], method: Method, tokenizer: Any, *, max_tokens:
         method: the training method.
         tokenizer: the base model's, with its chat template.
         max_tokens: maximum length of a prompt with its longest completion.
-        sampled: tokens to reserve for a sampled reply (grpo).
+        sampled: tokens to reserve for a sampled reply.
 
     Raises:
         ArmError: no row is short enough.

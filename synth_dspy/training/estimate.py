@@ -149,7 +149,7 @@ def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, b
     chosen = [groups[index] for index in batches[len(batches) // 2]]
     if model.device.type == "cpu":
         chosen = [Group(group.prompt[-_TRIAL_TOKENS:], group.completions) for group in chosen[:2]]
-    if spec.method == "grpo":  # it has no completions before it samples
+    if spec.method in ONLINE:  # it has no completions before it samples
         chosen = [Group(group.prompt[:-1], [group.prompt[-1:]]) for group in chosen]
     packed = pack(chosen).to(model.device)
     again = spec.gradient_checkpointing is True

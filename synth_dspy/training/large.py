@@ -27,6 +27,7 @@ _RATES: dict[Method, float] = {
     "kto": 2e-5,
     "grpo": 2e-5,
     "rloo": 2e-5,
+    "online_dpo": 2e-5,
     "cpt": 2e-4,
 }
 

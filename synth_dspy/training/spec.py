@@ -19,8 +19,8 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json
 from synth_dspy.core.validation import describe_error
 
-Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo", "cpt"]
-ONLINE = ("grpo", "rloo")
+Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo", "online_dpo", "cpt"]
+ONLINE = ("grpo", "rloo", "online_dpo")
 """Methods that sample replies while they train, and score them with a reward."""
 FULL = ("sft", "dpo", "orpo", "cpt")
 """Methods that can train all weights."""
@@ -81,9 +81,9 @@ class TrainSpec(Settings):
     """Adapters to merge into the base before training, in order: preferences are trained on top of SFT."""
     rows: Path
     """JSON lines. sft: `prompt` (chat messages) and `completion` (one assistant message); dpo and orpo: `prompt`,
-    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo and rloo: `prompt`, and the fields that the reward
-    reads; cpt: `text`. Each has an `id` and a `source` (the id of its example, or of its document), and `reply_tokens`
-    if replies are cut."""
+    `chosen`, `rejected`; kto: `prompt`, `completion`, `label`; grpo, rloo and online_dpo: `prompt`, and the fields that
+    the reward reads; cpt: `text`. Each has an `id` and a `source` (the id of its example, or of its document), and
+    `reply_tokens` if replies are cut."""
     dev: Path | None = None
     """Rows of the same form for early stopping; None: no early stopping."""
     prompts: Path | None = None
@@ -101,7 +101,7 @@ class TrainSpec(Settings):
     warmup_steps: int = Field(default=3, ge=0)
     """Warm-up steps of the learning rate; at most a tenth of all steps."""
     beta: float = Field(default=0.1, gt=0)
-    """Weight of the reference model (dpo, kto, grpo, rloo), or of the odds ratio (orpo)."""
+    """Weight of the reference model (dpo, kto and those with a reward), or of the odds ratio (orpo)."""
     max_tokens: int = Field(default=2048, ge=16)
     """Longest row; longer rows are left out and counted. cpt: length of a block, into which all texts are packed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -115,7 +115,7 @@ class TrainSpec(Settings):
     kernels: Literal["auto", "liger", "none"] = "auto"
     """Fused kernels for norms, RoPE and SwiGLU; `auto`: Liger's, where they are installed, on a GPU."""
     packing: bool = False
-    """Fill micro-batches with rows up to `micro_tokens`, without padding (all methods but kto and grpo)."""
+    """Fill micro-batches with rows up to `micro_tokens`, without padding (sft, dpo, orpo)."""
     micro_tokens: int | None = Field(default=None, ge=16)
     """Tokens per micro-batch with `packing`; None: `max_tokens`."""
     save_steps: int = Field(default=10, ge=1)
@@ -124,14 +124,14 @@ class TrainSpec(Settings):
     patience: int = Field(default=0, ge=0)
     """Evaluations on `dev` without a better loss before training stops; 0: no early stopping."""
     reward: str | None = None
-    """For grpo and rloo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`; `judge`, or `judge:` and
-    its name: the run that started the training scores the replies."""
+    """For grpo, rloo and online_dpo: `module:function` in the workspace, `(row, text) -> float in [0, 1]`; `judge`, or
+    `judge:` and its name: the run that started the training scores the replies."""
     workspace: Path | None = None
     """The folder that `reward` is imported from."""
     generations: int = Field(default=4, ge=2)
-    """Samples per prompt (grpo, rloo)."""
+    """Samples per prompt (grpo, rloo; online_dpo has two)."""
     completion_tokens: int = Field(default=48, ge=1)
-    """Longest reply, for sampled ones (grpo, rloo) and for the parity check."""
+    """Longest reply, for sampled ones (grpo, rloo, online_dpo) and for the parity check."""
     gguf: Literal["Q8_0", "F16", "none"] = "Q8_0"
     """Type of the merged model's tuned and converted tensors (F16 where all weights are trained); `none` leaves the
     adapter unmerged, for vLLM. A base that transformers serves keeps its adapter unmerged in any case."""

@@ -55,6 +55,14 @@ def test_it_is_named_as_the_arm_that_it_is(run: Path) -> None:
     assert results["sft"].same_as is None
 
 
+def test_its_answers_are_shown_once(run: Path) -> None:
+    page, markdown, _ = texts(run)
+    shown = markdown.partition("## Sample answers")[2].partition("## Data")[0]
+    assert "| sft (= orpo) | " in shown
+    assert "| orpo" not in shown
+    assert "<span>sft (= orpo)</span>" in page
+
+
 def test_it_is_not_tested_and_costs_no_correction(run: Path) -> None:
     results = read_run(run).results
     for comparisons in (results["comparisons"], results["comparisons_own"], results["comparisons_trivial"]):

@@ -130,4 +130,4 @@ def test_every_task_has_every_method(name: str) -> None:
     from synth_dspy.pipeline.defaults import complete
 
     arms = complete(declared(name)).optimizers.keys()
-    assert {"sft", "dpo", "orpo", "kto", "grpo", "rloo", "together"} <= arms
+    assert {"sft", "dpo", "orpo", "kto", "grpo", "rloo", "online_dpo", "together"} <= arms

@@ -38,6 +38,7 @@ from synth_dspy.evaluation.report.verdict import (
     points,
     same_as,
     score_name,
+    with_same,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def render(run: FinishedRun) -> dict[str, str]:
             "m": measurements,
             "samples": samples(
                 run.rows,
-                [a["name"] for a in results["arms"] if a["n"]],
+                [a["name"] for a in results["arms"] if a["n"] and "same_as" not in a],
                 least=least or RIGHT,
                 support=results.get("support"),
             ),
@@ -333,6 +334,7 @@ def _environment() -> jinja2.Environment:
         "origins": lambda counts: _listed(counts, ORIGINS),
         "top": _top,
         "same_as": same_as,
+        "with_same": with_same,
         "loss": _loss,
         "parity": _parity,
         "clip": lambda v, most=600: v if len(v := str(v or "")) <= most else v[: most - 1].rstrip() + "…",

@@ -172,7 +172,7 @@ def same_as(arm: Mapping[str, object]) -> str:
     return " = ".join(str(arm.get(key)) for key in ("name", "same_as") if key in arm)
 
 
-def _with_same(name: str, results: Results) -> str:
+def with_same(name: str, results: Results) -> str:
     """An arm's name, with those that have the same program: "sft (= orpo)"."""
     same = [arm["name"] for arm in results["arms"] if arm.get("same_as") == name]
     return f"{name} (= {', '.join(same)})" if same else name
@@ -367,7 +367,7 @@ def _detectable_detail(
         return str(nearest["sentence"])
     tied = [c for c in against.values() if abs((c["difference"] or 0.0) - nearest["difference"]) < 1e-9]
     several = len(tied) > 1
-    names = [_with_same(c["arm"], results) for c in tied]
+    names = [with_same(c["arm"], results) for c in tied]
     subject = f"other arms, {listed(names)}, tied," if several else f"other arm, {names[0]},"
     gap, s = points(nearest["difference"]), "" if several else "s"
     predicate = f"score{s} the same" if is_zero(nearest["difference"]) else f"differ{s} by {gap}"

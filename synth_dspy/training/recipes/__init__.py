@@ -8,7 +8,7 @@ from synth_dspy.training.recipes.cpt import Cpt, CptSft
 from synth_dspy.training.recipes.distill import Distill
 from synth_dspy.training.recipes.gepa import Gepa
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
-from synth_dspy.training.recipes.lora_grpo import LoraGrpo, LoraRloo
+from synth_dspy.training.recipes.lora_grpo import LoraGrpo, LoraOnlineDpo, LoraRloo
 from synth_dspy.training.recipes.lora_kto import LoraKto
 from synth_dspy.training.recipes.lora_orpo import LoraOrpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
@@ -29,6 +29,7 @@ RECIPES: dict[str, Arm] = {
     "kto": LoraKto,
     "grpo": LoraGrpo,
     "rloo": LoraRloo,
+    "online_dpo": LoraOnlineDpo,
     "together": Together,
     "distill": Distill,
     "cpt": Cpt,
@@ -39,7 +40,8 @@ DEFAULT_ARMS = ("bootstrap", "sft", "dpo", "orpo")
 
 __all__ = [
     "DEFAULT_ARMS", "RECIPES", "Bootstrap", "Cpt", "CptSft", "Distill", "Gepa", "LoraDpo", "LoraGrpo", "LoraKto",
-    "LoraOrpo", "LoraRloo", "LoraSft", "Mipro", "RandomSearch", "Route", "Together", "as_declared", "without_rules",
+    "LoraOnlineDpo", "LoraOrpo", "LoraRloo", "LoraSft", "Mipro", "RandomSearch", "Route", "Together", "as_declared",
+    "without_rules",
 ]  # fmt: skip
 
 

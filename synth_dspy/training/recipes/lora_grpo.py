@@ -1,8 +1,9 @@
-"""LoRA GRPO and RLOO: the student samples, the judge scores, better samples of the same prompt become likelier.
+"""LoRA GRPO, RLOO and online DPO: the student samples, the judge scores, better samples of a prompt become likelier.
 
 Shao et al., "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", arXiv:2402.03300;
 Ahmadian et al., "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
-arXiv:2402.14740. Both take the place of PPO, which TRL has removed: they need no value model.
+arXiv:2402.14740; Guo et al., "Direct Language Model Alignment from Online AI Feedback", arXiv:2402.04792. They take the
+place of PPO, which TRL has removed: they need no value model.
 """
 
 from __future__ import annotations
@@ -105,6 +106,15 @@ class LoraRloo(LoraGrpo):
     method: ClassVar[Method] = "rloo"
     cpu: ClassVar[Settings] = {**LoraGrpo.cpu, "beta": 0.05}
     gpu: ClassVar[Settings] = {**LoraGrpo.gpu, "beta": 0.05}
+
+
+@dataclass(frozen=True)
+class LoraOnlineDpo(LoraGrpo):
+    """LoRA DPO on pairs that the student samples while it is trained, with the judge as reward, after SFT."""
+
+    method: ClassVar[Method] = "online_dpo"
+    cpu: ClassVar[Settings] = {**LoraGrpo.cpu, "beta": 0.1}
+    gpu: ClassVar[Settings] = {**LoraGrpo.gpu, "beta": 0.1}
 
 
 def is_structured(answer: str, expected: Any) -> bool:

@@ -44,7 +44,7 @@ def build(
         dev: dev rows, for early stopping.
         folder: the folder for checkpoints and cached reference log-probabilities.
         bf16: whether to compute in bfloat16.
-        reward: the reward of a sampled reply, for grpo and rloo.
+        reward: the reward of a sampled reply, for grpo, rloo and online_dpo.
     """
     if spec.method in ONLINE:
         assert reward is not None
@@ -154,22 +154,28 @@ def _online(
 ) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, RLOOConfig
+    from trl.experimental.online_dpo import OnlineDPOConfig
 
-    from synth_dspy.training.trainers.grpo import Grpo, Rloo, scored_by
+    from synth_dspy.training.trainers.grpo import Grpo, OnlineDpo, Rloo, scored_by
 
-    trainer, config = (Grpo, GRPOConfig) if spec.method == "grpo" else (Rloo, RLOOConfig)
-
+    trainer, config = {
+        "grpo": (Grpo, GRPOConfig),
+        "rloo": (Rloo, RLOOConfig),
+        "online_dpo": (OnlineDpo, OnlineDPOConfig),
+    }[spec.method]
     rows = [
         {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)}
         for row in fill_steps(train.rows, spec.batch)
     ]
     steps = math.ceil(len(rows) / spec.batch * spec.epochs)
-    arguments = config(
-        **_arguments(spec, folder, bf16, spec.generations, spec.batch, steps, False),
-        beta=spec.beta,
-        num_generations=spec.generations,
-        max_completion_length=spec.completion_tokens,
-    )
+    longest = spec.completion_tokens
+    own: dict[str, Any] = {"num_generations": spec.generations, "max_completion_length": longest}
+    micro, accumulate = spec.generations, spec.batch
+    if spec.method == "online_dpo":  # whose micro-batches are counted in prompts, with two samples each
+        own = {"max_new_tokens": longest, "max_length": spec.max_tokens + longest}
+        micro = math.gcd(spec.batch, max(1, spec.generations // 2))
+        accumulate = spec.batch // micro
+    arguments = config(**_arguments(spec, folder, bf16, micro, accumulate, steps, False), beta=spec.beta, **own)
     return trainer(
         model=model,
         reward_funcs=scored_by(reward),
