@@ -406,11 +406,12 @@ def _reward(spec: TrainSpec, folder: Path) -> Any:
     where = f"training.options.{spec.method}.reward"
     if spec.scored_by_run:
         return JudgeReward(folder)
-    if spec.reward is None or spec.workspace is None:
-        raise SetupError(f"{spec.method} needs {where}, a function of the workspace as module:function.")
-    module, _, name = spec.reward.partition(":")
+    module, _, name = (spec.reward or "").partition(":")
     own = module.startswith("synth_dspy.")
-    reward = getattr(import_module(module) if own else import_from(spec.workspace.resolve(), module), name, None)
+    if not module or not (own or spec.workspace):
+        raise SetupError(f"{spec.method} needs {where}, a function of the workspace as module:function.")
+    home = "" if spec.workspace is None else spec.workspace.resolve()
+    reward = getattr(import_module(module) if own else import_from(Path(home), module), name, None)
     if not callable(reward):
         raise SetupError(f"{where} is {spec.reward!r}, and {module} has no function {name!r}.")
     return reward

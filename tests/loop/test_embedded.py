@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from production import TASK, TEAMS, production, saying
+from tiny import tiny_model
 
 from synth_dspy.cli import rehearse as cli
 from synth_dspy.core.config import compile_settings
@@ -165,20 +166,23 @@ def test_a_task_that_cannot_be_rehearsed_is_one_sentence(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_training_on_feedback_gains_over_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_are_trained_on_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with production(tmp_path, rows=9):
         lines = "".join(json.dumps(saying(n)) + "\n" for n in range(60))
         (tmp_path / "data" / "tickets.jsonl").write_text(lines)
-        config = compile_settings(task_file(tmp_path, "tickets"))()
-        config = config.model_copy(update={"training": config.training.model_copy(update={"minutes": 5})})
+        model = f"embedded/{tiny_model(tmp_path / 'tiny')}"
+        config = compile_settings(task_file(tmp_path, "tickets")).model_validate(
+            {"models": {"student": model, "options": {"student": {"max_tokens": 32}}}}
+        )
         made = Rehearsal(tmp_path, "tickets", config, tmp_path / "curve", say=lambda text: None)
         curve = Curve(made)
-        (point,) = curve.run(sizes=(32, 512), methods=("sft",))
-        assert (point.method, point.records, point.rows) == ("sft", 32, 32)
-        assert point.gain.mean is not None
-        assert point.gain.mean > 0
+        points = curve.run(sizes=(8, 512), methods=("sft", "grpo"))
+        assert [(point.method, point.records, point.rows) for point in points] == [
+            (each, 8, 8) for each in ("sft", "grpo")
+        ]
+        assert all(point.gain.mean is not None and point.seconds for point in points)
         assert curve.missing == ["Not run: 512 records; there are 48."]
         again = Curve(made)
-        assert again.run(sizes=(32,), methods=("sft",)) == [point]  # kept, not trained again
-        assert "| sft | 32 | 0 | 32 |" in write_curve(again)[1].read_text(encoding="utf-8")
+        assert again.run(sizes=(8,), methods=("sft", "grpo")) == points  # kept, not trained again
+        assert "| sft | 8 | 0 | 8 |" in write_curve(again)[1].read_text(encoding="utf-8")

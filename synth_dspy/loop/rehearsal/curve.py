@@ -2,18 +2,18 @@
 
 A record is what a person says of an answer of the untrained program: that it is right, or what would be right instead.
 So every method learns from the same records, each in its form: SFT the right answers, DPO and ORPO the preferences,
-KTO right and wrong ones, GRPO the questions, with the right answers as its reward. Each training starts from the base,
-with the settings of the method's recipe for this machine. Points are kept as they are made.
+KTO right and wrong ones; GRPO, RLOO and online DPO the questions, with the right answers as their reward. Each training
+starts from the base, with the settings of the method's recipe for this machine. Points are kept as they are made.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -28,17 +28,14 @@ from synth_dspy.loop.rehearsal.embedded import Rehearsal
 from synth_dspy.loop.rehearsal.learning import SIZES, Point, Trained, learning_curve
 from synth_dspy.loop.rehearsal.page import Page, Section, Table
 from synth_dspy.loop.rehearsal.worlds import LABELLED, Row
-from synth_dspy.models.roles import lm_for
-from synth_dspy.training import recipes
+from synth_dspy.pipeline.resources import open_role
 from synth_dspy.training.feedback import BY_METHOD, human_rows
-from synth_dspy.training.optimizer import train
+from synth_dspy.training.optimizer import WeightOptimizer, train
 from synth_dspy.training.provider import LocalProvider
+from synth_dspy.training.recipes import RECIPES
+from synth_dspy.training.spec import ONLINE
 
 POINTS = "points.jsonl"
-RECIPES: Mapping[str, Any] = {
-    "sft": recipes.LoraSft, "dpo": recipes.LoraDpo, "orpo": recipes.LoraOrpo, "kto": recipes.LoraKto,
-    "grpo": recipes.LoraGrpo,
-}  # fmt: skip
 
 
 class Curve:
@@ -119,14 +116,15 @@ class Curve:
         program, config = self.rehearsal.first_program(), self.rehearsal.config
         began, rows = time.monotonic(), []
         if method:
-            lm = lm_for(config.models.student, role="student", provider=LocalProvider(self.folder / "adapters"))
+            lm = open_role(config, "student", None, LocalProvider(self.folder / "adapters"))
             program.set_lm(lm)
             executor = Executor(config.concurrency)
             rows = method_rows(method, records, items[0].inputs().keys(), program, executor)
             if not rows:
                 raise ArmError("its records have nothing that this method learns from.")
-            options = {**RECIPES[method].cpu, "minutes": config.training.minutes, "seed": seed}
-            if method == "grpo":
+            recipe = cast(type[WeightOptimizer], RECIPES[method])
+            options = {**recipe.cpu, "minutes": config.training.minutes, "seed": seed}
+            if method in ONLINE:
                 options["reward"] = "synth_dspy.evaluation.metrics:reward_f1"
             program = train(program, method, rows, counts={"rows": len(rows)}, **options)  # type: ignore[arg-type]
         seconds = time.monotonic() - began
@@ -174,7 +172,7 @@ def method_rows(
     bad = [example(each, "bad", answer=each["answer"], good=False) for each in wrong]
     kind = BY_METHOD.get(method, "good")
     rows = list(human_rows([*pairs, *good, *bad], program, executor, kind).rows)
-    if method != "grpo":
+    if method not in ONLINE:
         return rows
     return [{**row, "references": [row["completion"][0]["content"]]} for row in rows]
 
