@@ -236,10 +236,11 @@ def _import_libraries() -> None:
 def _stays(config: TrainConfig, spec: Path) -> bool:
     """Whether this process, after training a spec, would give the same results as a new one.
 
-    On a GPU its memory is wanted for serving. A reward's module stays loaded, though its file may change, and what
-    setting the number of threads does to torch cannot be undone.
+    On a GPU its memory is wanted for serving. A reward's module stays loaded, though its file may change (the judge's
+    scores come from the run), and what setting the number of threads does to torch cannot be undone.
     """
     import torch
 
     trained = read_spec(spec)
-    return config.stay and not torch.cuda.is_available() and trained.method not in ONLINE and trained.threads is None
+    imported = trained.method in ONLINE and not trained.scored_by_run
+    return config.stay and not torch.cuda.is_available() and not imported and trained.threads is None

@@ -15,6 +15,7 @@ import pytest
 
 from synth_dspy.core.errors import ArmError
 from synth_dspy.training.job import TrainingProcess, start_idle_worker, stop_idle_worker
+from synth_dspy.training.reward_server import serving
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def folder(base: Path, path: Path, **settings: Any) -> Path:
     path.mkdir(parents=True)
     rows = [
         {"id": f"r{n}", "source": "", "prompt": [{"role": "user", "content": f"How long is notice {n}?"}],
-         "completion": [{"role": "assistant", "content": "thirty days"}]}
+         "predictor": "ask", "completion": [{"role": "assistant", "content": "thirty days"}]}
         for n in range(6)
     ]  # fmt: skip
     (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -62,6 +63,9 @@ def test_a_child_trains_again_as_a_new_one_would_until_it_fails(base: Path, tmp_
     start_idle_worker()
     warm = children()
     TrainingProcess(folder(base, tmp_path / "warm")).run()
+    judged = folder(base, tmp_path / "judged", method="grpo", reward="judge")
+    with serving(lambda rows, replies: [float(len(text)) / 999 for text in replies], judged):
+        TrainingProcess(judged).run()
     steps: list[tuple[int, int]] = []
     result = TrainingProcess(folder(base, tmp_path / "second")).run(lambda *done: steps.append(done))
     assert len(warm) == 1
