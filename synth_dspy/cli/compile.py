@@ -20,7 +20,7 @@ from synth_dspy.core.validation import describe_error
 from synth_dspy.pipeline.compile import Run, resume_run, start
 from synth_dspy.pipeline.trust import Caller
 
-USAGE = """usage: {compile} TASK [options]
+USAGE = """usage: {compile} TASK [--config FILE] [options]
        {compile} TASK --resume RUN     its id, or the path of its folder
            [--runs FOLDER] [--trust] [--api-base URL] [--api-key-name NAME] [--allow-http]
            [--max-usd DOLLARS] [--max-minutes MINUTES] [--executor ADDRESS] [--workers N]

@@ -70,8 +70,8 @@ def options_help() -> str:
     names += [f"lora.{name}" for name in Lora.model_fields]
     return (
         f"Trainings: --training.options.METHOD.NAME VALUE, where METHOD is {', '.join(METHODS)}, and NAME is "
-        f"{', '.join(names)} (TrainSpec in synth_dspy/training/spec.py), or what the recipe in "
-        "optimizers/lora_METHOD.py has, such as examples and samples; lora none trains all weights.\n\n"
+        f"{', '.join(names)} (TrainSpec in synth_dspy/training/spec.py), or what the method's "
+        "recipe in synth_dspy/training/recipes/ has, such as examples and samples; lora none trains all weights.\n\n"
         "Models: --models.options.ROLE.NAME VALUE, where ROLE is student, teacher or judge, and NAME is temperature, "
         "max_tokens, or another argument of dspy.LM."
     )

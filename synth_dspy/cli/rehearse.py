@@ -30,7 +30,8 @@ class RehearseConfig(Settings):
     reference: int = Field(default=160, ge=32)
     """With --embedded: requests before each event."""
     requests: int = Field(default=80, ge=10)
-    """With --embedded: answers of a challenger in shadow, then with a share of the traffic, then under watch, each."""
+    """With --embedded: answers of a challenger in shadow, then with a share of the traffic, each; eight times as many
+    under watch."""
     curve: bool = False
     """With --embedded: in place of cycles, how much each training method gains from more and more feedback."""
     methods: tuple[str, ...] = FROM_ANSWERS

@@ -184,7 +184,7 @@ class SageMaker(Settings):
 
 
 class Training(Settings):
-    """Training settings; they override those of the recipes in `optimizers/`."""
+    """Training settings; they override those of the recipes."""
 
     backend: Literal["local", "sagemaker"] = "local"
     """Where weights are trained: in a process here, or in training jobs of Amazon SageMaker, which need --aws.s3 and

@@ -58,7 +58,7 @@ class Scale:
     Attributes:
         reference: requests before anything is planted.
         patience: requests that a change is waited for to be noticed.
-        requests: in shadow and with a share, each; twice as many under watch.
+        requests: in shadow and with a share, each; eight times as many under watch.
         after: requests after a cycle, for the figures.
         share: of the traffic, that a challenger gets.
         new: share of the questions that are of new kinds, once people ask these.

@@ -35,8 +35,8 @@ def _setting(rehearsal: Rehearsal) -> list[str]:
         f"{_percent(users.noise)}, and correct {_percent(users.corrections)} of the answers that they think wrong. "
         "They draw from questions that are never labelled, and never held out for the figures.",
         f"Traffic: {scale.reference} requests before each event; {_percent(scale.new)} of the later questions are of "
-        f"new kinds; {scale.requests} answers in shadow, with a share of "
-        f"{_percent(scale.share)}, and under watch. Signals are looked at every 32 requests.",
+        f"new kinds; {scale.requests} answers in shadow, as many with a share of {_percent(scale.share)}, and "
+        "eight times as many under watch. Signals are looked at every 32 requests.",
         f"Gate: slices of fewer than {scale.slice_items} held-out items are not protected.",
         f"Took {sum(each.minutes for each in rehearsal.rounds) + rehearsal.launch_minutes:.1f} minutes.",
     ]
