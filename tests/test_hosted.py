@@ -28,11 +28,12 @@ from synth_dspy.core.workspace import task_file
 from synth_dspy.models import roles
 from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline import tuned_arms as tuned
-from synth_dspy.pipeline.arms import arm_names, trains_weights
+from synth_dspy.pipeline.arms import arm_names, arms_again, trains_weights
 from synth_dspy.pipeline.experiment import Experiment
 from synth_dspy.pipeline.saved import build_task
 from synth_dspy.training import optimizer, vllm
 from synth_dspy.training.optimizer import WeightOptimizer
+from synth_dspy.training.recipes import RECIPES, as_declared
 from synth_dspy.training.recipes.lora_dpo import LoraDpo
 from synth_dspy.training.recipes.lora_sft import LoraSft
 from synth_dspy.training.recipes.without_rules import without_rules
@@ -164,6 +165,23 @@ def test_every_task_here_has_prompt_arms_for_a_hosted_student_and_all_for_an_emb
     assert [each for each in everything if each not in names] == ["sft", "dpo", "orpo"]
     assert left_out is not None
     assert "(sft, dpo, orpo)" in left_out
+
+
+@pytest.mark.parametrize(
+    ("arm", "arms"),
+    [
+        ("dpo", ("dpo",)),
+        ("dpo (qwen)", ("dpo",)),
+        ("search", ("search",)),
+        ("route", ("sft", "dpo", "route")),
+        ("zero_shot", ("sft", "dpo", "route")),
+        ("zero_shot (qwen)", ("sft", "dpo", "route")),
+    ],
+)
+def test_an_arm_is_made_again_by_these(arm: str, arms: tuple[str, ...]) -> None:
+    settings = {"search": "retrieval", "evaluation": {"arms": ("sft", "dpo", "route")}}
+    config = CompileConfig.model_validate(settings)
+    assert arms_again(declared({"zero_shot": as_declared, **RECIPES}), config, arm) == arms
 
 
 def test_what_is_not_marked_is_an_arm_for_any_student() -> None:

@@ -55,7 +55,7 @@ def test_the_search_is_an_arm(server: Server, tmp_path: Path) -> None:
     run = synth_dspy.compile_task(
         task,
         search="retrieval",
-        arms=["rag"],
+        arms=["search"],
         quick=True,
         models={"student": "openai/mock", "teacher": "openai/mock", "api_base": server.url},
         synthesis={"candidates": 0},

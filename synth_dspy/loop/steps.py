@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_dspy.core.config import absolute
+from synth_dspy.core.errors import SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.io.files import limit_access
 from synth_dspy.core.ledger_file import LEDGER
@@ -23,6 +24,7 @@ from synth_dspy.loop.rows import FEEDBACK, collect_rows, propose_questions, writ
 from synth_dspy.loop.signals.documents import document_changes
 from synth_dspy.loop.work import DOCUMENTS, Work, cycle_name, read_documents, read_program
 from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline.arms import arms_again
 from synth_dspy.pipeline.compile import resume_run, start
 from synth_dspy.pipeline.saved import open_program
 
@@ -63,8 +65,12 @@ def _index(work: Work, cycle: Cycle) -> Outcome:
     folder = work.cycle_folder(cycle)
     limit_access(share=False)
     write_rows(folder, DOCUMENTS, datasets.hash_rows(now))
-    open_program(work.saved(champion).folder, work.caller)  # which updates the index that the champion searches
     evidence = {"champion": champion.id, "documents_now": len(now)}
+    try:
+        _arms(work)
+    except SetupError as error:
+        return Outcome("closed", f"{champion.id} stays the champion. {error}", evidence)
+    open_program(work.saved(champion).folder, work.caller)  # which updates the index that the champion searches
     if changes is None:
         return Outcome("indexed", f"{champion.id} was made before runs noted which documents they read.", evidence)
     kinds = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
@@ -121,13 +127,12 @@ def _train(work: Work, cycle: Cycle) -> Outcome:
 
 def _start(work: Work, cycle: Cycle) -> None:
     champion = work.saved(work.champion())
-    config, baseline = champion.config, next(iter(work.declared()[0].optimizers))
-    arms = work.plan.arms or (config.evaluation.arms if champion.arm == baseline else (champion.arm,))
+    config, arms = champion.config, _arms(work)
     feedback = work.cycle_folder(cycle) / FEEDBACK
     training: dict[str, Any] = {"feedback": feedback if cycle.memory.get("feedback_rows") else None}
     training |= {"minutes": work.plan.minutes} if work.plan.minutes is not None else {}
     update: dict[str, Any] = {
-        "evaluation": config.evaluation.model_copy(update={"arms": tuple(arms)}),
+        "evaluation": config.evaluation.model_copy(update={"arms": arms}),
         "training": config.training.model_copy(update=training),
         "quick": False,  # a quick run's limits are for seeing that it works, not for a comparison
         "max_usd": work.plan.limits.get("max_usd"),
@@ -149,6 +154,12 @@ def _start(work: Work, cycle: Cycle) -> None:
         identifier=cycle_name(cycle),
         answers=ledger if ledger.is_file() and not changed else None,
     )
+
+
+def _arms(work: Work) -> tuple[str, ...]:
+    """The arms to train: the plan's, else those that make the champion's arm again."""
+    task, config = work.declared()
+    return tuple(work.plan.arms) or arms_again(task, config, work.champion().arm)
 
 
 def _go_on(work: Work, cycle: Cycle) -> Outcome:

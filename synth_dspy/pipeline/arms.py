@@ -26,7 +26,8 @@ from synth_dspy.models.cluster.process import at_once
 from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.generators import Generator
+from synth_dspy.pipeline.defaults import with_search
+from synth_dspy.pipeline.generators import Generator, is_last
 from synth_dspy.training.optimizer import (
     Configured,
     WeightOptimizer,
@@ -77,6 +78,30 @@ def arm_names(task: CompleteTask, student: str, requested: Sequence[str] = ()) -
     if named or baseline in untrainable:
         raise SetupError(f"{listed} cannot run: {without_weights(student)}.")
     return [name for name in names if name not in untrainable], f"{listed} are left out: {without_weights(student)}."
+
+
+def arms_again(task: CompleteTask, config: CompileConfig, arm: str) -> tuple[str, ...]:
+    """The arms to request of a run that is to make a saved arm again.
+
+    Args:
+        task: declares the arms.
+        config: saved with the arm; of a compared model, it names that model as the student.
+        arm: the arm's name, perhaps with a compared model's label: `sft (qwen)`.
+
+    Returns:
+        The names; all of the former run's for its baseline and for an arm that is made of the others.
+
+    Raises:
+        SetupError: the arm was made elsewhere.
+    """
+    optimizers = (with_search(task) if config.search else task).optimizers
+    name = arm if arm in optimizers else arm.rpartition(" (")[0]
+    if name not in optimizers:
+        raise SetupError(
+            f"The arm {arm} was made elsewhere, and no training here makes it again: name the arms to train with "
+            f"--arms, of {', '.join(list(optimizers)[1:])}, and open a cycle with --now."
+        )
+    return config.evaluation.arms if name == next(iter(optimizers)) or is_last(optimizers[name]) else (name,)
 
 
 def trains_weights(factory: Callable[..., Any]) -> bool:

@@ -124,10 +124,9 @@ def with_resources(task: CompleteTask, resources: Resources) -> CompleteTask:
     return replace(task, metrics=metrics)
 
 
-def with_search(task: CompleteTask, names: Sequence[str]) -> tuple[CompleteTask, list[str]]:
-    """The task, and the names of the arms to run, with the arm that searches for the best retrieval."""
-    optimizers = {**task.optimizers, SEARCH: task.optimizers.get(SEARCH, SearchRetrieval)}
-    return replace(task, optimizers=optimizers), list(dict.fromkeys([*names, SEARCH]))
+def with_search(task: CompleteTask) -> CompleteTask:
+    """The task with the arm that searches for the best retrieval."""
+    return replace(task, optimizers={**task.optimizers, SEARCH: task.optimizers.get(SEARCH, SearchRetrieval)})
 
 
 def no_filters(resources: Resources) -> Sequence[Filter]:

@@ -36,7 +36,7 @@ from synth_dspy.pipeline import tuned_arms as tuned
 from synth_dspy.pipeline.arms import arm_names, check_training, compile_arms, trains_weights
 from synth_dspy.pipeline.compile_plan import describe_compile, describe_proposing
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.defaults import judge_of, with_resources, with_search
+from synth_dspy.pipeline.defaults import SEARCH, judge_of, with_resources, with_search
 from synth_dspy.pipeline.folds import (
     Plan,
     fold_context,
@@ -92,13 +92,17 @@ class Experiment(Context):
             `results` and `measurements`, as written to the run's folder.
         """
         start = time.perf_counter()
+        if self.config.search:
+            self.task = with_search(self.task)
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
+        if self.config.search:  # the first student searches, whichever models are compared
+            names = [name for name in names if name != SEARCH]
         home, others = self.run.folder / "elsewhere", bool(self.config.models.compare or self.config.arm)
         with self.bars.status("preparing the compared models") if others else nullcontext():
             self.generators = with_generators(self.task, names, self.config, home, trains_weights)
         self.task, names = self.generators.task, self.generators.names
         if self.config.search:
-            self.task, names = with_search(self.task, names)
+            names = [*names, SEARCH]
         check_training(self.task, self.config.training.options)
         check_model_options(self.config.models)
         if self.bound("retention"):

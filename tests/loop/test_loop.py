@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,9 +27,11 @@ from synth_dspy.loop.cycle import STATES, Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
 from synth_dspy.loop.turn import LOCK, Loop
+from synth_dspy.loop.work import read_program
 from synth_dspy.pipeline.compile import start
 from synth_dspy.pipeline.context import QUICK
 from synth_dspy.pipeline.tracking import VARIABLE
+from synth_dspy.pipeline.trust import Caller
 
 
 def twice(loop: Loop) -> Loop:
@@ -325,6 +328,39 @@ def test_a_mistake_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     with production(tmp_path), pytest.raises(SetupError, match=sentence):
         cli.main(args)
+
+
+def test_a_champion_of_a_compared_model_is_trained_again_and_one_made_elsewhere_needs_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        settings = read_program(task.run, task.baseline, Caller()).config.model_dump()
+        settings["models"]["compare"] = ["openai/other"]
+        settings["arm"] = ["mine=openai/elsewhere"]
+        config = compile_settings(task_file(tmp_path, "tickets")).model_validate(settings)
+        run = start(tmp_path, "tickets", config).folder
+        task.registry.register(run, "bootstrap (other)")
+        task.registry.promote("v2", "person:ann", "the other model")
+        cycle = task.loop().turn(by="person:ann")
+        assert cycle is not None
+        challenger = task.registry.version(cycle.memory["challenger"])
+        assert (challenger.arm, challenger.parent) == ("bootstrap", "v2")
+        assert read_program(Path(challenger.run), "bootstrap", Caller()).config.models.student == "openai/other"
+
+        task.registry.register(run, "mine")
+        task.registry.promote("v4", "person:ann", "made elsewhere")
+        task.write(72)
+        assert cycle.state == "compared"  # people are asked: the two are equally good
+        task.loop().cycles.answer(cycle.id, "person:ann", approve=False)
+        cycle = task.loop().turn()
+        assert cycle is not None
+        assert cycle.state == "closed"
+        assert re.search("arm mine was made elsewhere.*with --arms, of bootstrap", cycle.transitions[-1].reason)
+        assert task.loop().turn() is None  # it is said once
+        cycle = task.loop(arms=("bootstrap",)).turn(by="person:ann")
+        assert cycle is not None
+        assert task.registry.version(cycle.memory["challenger"]).parent == "v4"
 
 
 @pytest.mark.slow
