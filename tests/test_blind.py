@@ -550,6 +550,22 @@ def test_a_judges_votes_are_written_and_its_failures_asked_again(run: Path, tmp_
     assert results["positions"]["n"] == 0
 
 
+def test_a_judge_s_key_is_named_and_goes_over_plain_http_only_if_allowed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_KEY", "secret")
+    monkeypatch.setattr("synth_dspy.core.addresses.is_this_machine", lambda address: False)
+    out, path = sheets(tmp_path / "out", run, items=2), tmp_path / "votes.jsonl"
+    args = ["rate", str(out / "sheets.jsonl"), "--judge", "openai/x", "--votes", str(path)]
+    reply = "[[ ## better ## ]]\nsecond\n\n[[ ## completed ## ]]"
+    with serving(Behaviour(reply=reply, models=["x"])) as server:
+        args += ["--api-base", server.url, "--api-key-name", "GATEWAY_KEY"]
+        with pytest.raises(SetupError, match="GATEWAY_KEY would be sent unencrypted .*else --allow-http"):
+            blind.main(args)
+        blind.main([*args, "--allow-http"])
+    assert len(read_votes(path)) == 2
+
+
 def test_a_hosted_judge_votes_and_goes_on(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, path = sheets(tmp_path / "out", run, items=3), tmp_path / "votes.jsonl"
     study = read_sheet(out)[0]["study"]

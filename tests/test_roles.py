@@ -127,7 +127,9 @@ def test_an_endpoint_that_is_not_there(ledger: Ledger) -> None:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
     lm = roles.lm_for("openai/mock", role="teacher", ledger=ledger, api_base=address, attempts=2)
-    with pytest.raises(SetupError, match=rf"{address} .*could not be reached.*--models.api-base"):
+    with pytest.raises(
+        SetupError, match=rf"{address} .*could not be reached.*--models.api-base when compiling, else --api-base"
+    ):
         predictor(lm)(question="a")
     began = time.monotonic()
     with pytest.raises(SetupError, match="could not be reached"):
@@ -137,7 +139,10 @@ def test_an_endpoint_that_is_not_there(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
-    [("401", "wants a key .*set OPENAI_API_KEY"), ("404", "has no model 'mock' .*correct --models.teacher")],
+    [
+        ("401", "wants a key .*set OPENAI_API_KEY"),
+        ("404", "has no model 'mock' .*correct the teacher's model string or api_base"),
+    ],
 )
 def test_a_refusal_that_the_user_can_mend_stops_the_run(ledger: Ledger, status: str, sentence: str) -> None:
     with serving(Behaviour(script=[status] * 50)) as server:

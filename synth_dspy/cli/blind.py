@@ -87,7 +87,11 @@ class RateConfig(Settings):
     judge: str | None = None
     """Let this model vote instead of a person."""
     api_base: str | None = None
-    """Address of an OpenAI-compatible server that serves the judge's model; its key comes from OPENAI_API_KEY."""
+    """Address of an OpenAI-compatible server that serves the judge's model."""
+    api_key_name: str | None = None
+    """Environment variable with the key for that server; by default OPENAI_API_KEY."""
+    allow_http: bool = False
+    """Allow sending that key over http:// to another machine."""
     concurrency: int = Field(default=8, ge=1)
     """Items that the judge rates at once."""
 
@@ -240,7 +244,8 @@ def _judge(config: RateConfig, rows: Sequence[Mapping[str, Any]], votes: VoteFil
         from synth_dspy.pipeline.resources import EMBEDDED_OPTIONS
     embedded = config.judge.startswith(roles.EMBEDDED)
     options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if embedded else {}
-    lm = roles.lm_for(config.judge, role="judge", api_base=config.api_base, **options)
+    options |= {name: getattr(config, name) for name in ("api_base", "api_key_name", "allow_http")}
+    lm = roles.lm_for(config.judge, role="judge", **options)
     roles.check(lm)
     # An embedded model's reply is constrained to JSON, which small models rarely write on their own.
     adapter = dspy.JSONAdapter() if embedded else None

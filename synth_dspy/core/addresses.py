@@ -9,6 +9,17 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.masking import mask_message
 
 
+def setting(name: str, role: str | None = None) -> str:
+    """A setting of a model's server in all its spellings: the argument's in Python, and the flags of the commands.
+
+    Args:
+        name: of the setting.
+        role: whose options it is among when a run is compiled; None: it is of all models.
+    """
+    flag, options = name.replace("_", "-"), f"options.{role}." if role else ""
+    return f"{name} (--models.{options}{flag} when compiling, else --{flag})"
+
+
 def is_this_machine(address: str) -> bool:
     """Whether the address is on this machine (loopback)."""
     host = _host(address)
@@ -27,17 +38,20 @@ def refuse_plain_http(address: str, key_name: str, *, role: str, allowed: bool) 
         address: the server's address.
         key_name: the environment variable that holds the key.
         role: the role of the model: student, teacher, judge or embedder.
-        allowed: whether the user allows it (`--models.allow-http`).
+        allowed: whether the user allows it (`allow_http`).
 
     Raises:
         SetupError: the address starts with `http://`, is on another machine, and `allowed` is false.
     """
     if allowed or not address.lower().startswith("http://") or is_this_machine(address):
         return
-    options = f"--models.options.{role}.api_key_name" if role != "embedder" else "OPENAI_API_KEY"
+    other = f"unset {key_name}"  # the embedder's has one name only
+    if role != "embedder":
+        name = setting("api_key_name", role)
+        other = f"name another variable (one that is not set sends no key) with {name}"
     raise SetupError(
-        f"The key in {key_name} would be sent unencrypted to {mask_message(address)}: use https://, name another "
-        f"variable (one that is not set sends no key) with {options}, or allow it with --models.allow-http."
+        f"The key in {key_name} would be sent unencrypted to {mask_message(address)}: use https://, {other}, or allow "
+        f"it with {setting('allow_http')}."
     )
 
 

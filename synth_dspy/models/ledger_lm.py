@@ -31,6 +31,7 @@ from dspy.utils.exceptions import (
     LMUnsupportedModelError,
 )
 
+from synth_dspy.core.addresses import setting
 from synth_dspy.core.budget import UNLIMITED, Budget
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
@@ -334,7 +335,8 @@ class LedgerLM(dspy.LM):
         if "LLM Provider NOT provided" in text:  # LiteLLM's message for an unknown prefix
             return SetupError(
                 f"The model string {self.model!r} of the role {role} names no known provider: write embedded/<name>, "
-                "openai/<name> (with --models.api-base for a server of your own), or provider/name as LiteLLM does."
+                "openai/<name>, or provider/name as LiteLLM does; for a server of your own, openai/<name> with "
+                f"{setting('api_base')}."
             )
         if isinstance(error, LMAuthError | LMConfigurationError):
             return SetupError(
@@ -342,11 +344,11 @@ class LedgerLM(dspy.LM):
                 "Set the provider's key in the environment."
             )
         if isinstance(error, LMUnsupportedModelError):
-            return SetupError(f"There is no model {self.model} for the role {role}: {text}. Correct --models.{role}.")
+            return SetupError(f"There is no model {self.model} for the role {role}: {text}. Correct its model string.")
         if isinstance(error, LMTransportError):
             return SetupError(
                 f"The endpoint of the {role} model {self.model} could not be reached: {text}. "
-                "Correct --models.api-base, or start the server."
+                f"Correct {setting('api_base')}, or start the server."
             )
         return ModelError(f"The {role} model {self.model} failed a call for good: {text}")
 

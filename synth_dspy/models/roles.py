@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synth_dspy.core.addresses import refuse_plain_http
+from synth_dspy.core.addresses import refuse_plain_http, setting
 from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
@@ -117,7 +117,7 @@ def _http_lm(model: str, role: str, ledger: Ledger | None, params: dict[str, Any
     if api_base == OPENAI and not key:
         raise SetupError(
             f"The {role} model {model} needs a key: set {key_name} in the environment, "
-            "or name a server that needs no key with --models.api-base."
+            f"or name a server that needs no key with {setting('api_base')}."
         )
     if key:
         refuse_plain_http(api_base, key_name, role=role, allowed=allowed)

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from dspy import lm15
 
+from synth_dspy.core.addresses import setting
 from synth_dspy.core.config import MAX_REPLY_MB
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
@@ -173,7 +174,7 @@ class HttpEngine:
         if kind == "redirect":
             return SetupError(
                 f"The endpoint {self.shown} redirects to {message or 'nowhere'} ({status}), but keys and texts go "
-                "only to the address that you name: name that one with --models.api-base if it is right."
+                f"only to the address that you name: name that one with {setting('api_base')} if it is right."
             )
         if kind != "status":
             return ModelError(
@@ -190,7 +191,7 @@ class HttpEngine:
         if status == 404:
             return SetupError(
                 f"The endpoint {self.shown} has no model {wire_name(model)!r} ({status}: {text}): "
-                f"correct --models.{role or 'teacher'} or --models.api-base."
+                f"correct the {role or 'teacher'}'s model string or {setting('api_base')}."
             )
         if status == 400 and _CONTEXT.search(text) and not isinstance(error, lm15.ContextLengthError):
             error = lm15.ContextLengthError(text, status=status)
@@ -208,7 +209,7 @@ class HttpEngine:
     def _unreachable(self, model: str, why: str) -> SetupError:
         return SetupError(
             f"The endpoint {self.shown} of the model {model} could not be reached ({why}): "
-            "start the server, or correct --models.api-base."
+            f"start the server, or correct {setting('api_base')}."
         )
 
 
