@@ -560,7 +560,7 @@ def test_a_judge_s_key_is_named_and_goes_over_plain_http_only_if_allowed(
     reply = "[[ ## better ## ]]\nsecond\n\n[[ ## completed ## ]]"
     with serving(Behaviour(reply=reply, models=["x"])) as server:
         args += ["--api-base", server.url, "--api-key-name", "GATEWAY_KEY"]
-        with pytest.raises(SetupError, match="GATEWAY_KEY would be sent unencrypted .*else --allow-http"):
+        with pytest.raises(SetupError, match=r"GATEWAY_KEY would be sent unencrypted .*else --allow-http"):
             blind.main(args)
         blind.main([*args, "--allow-http"])
     assert len(read_votes(path)) == 2

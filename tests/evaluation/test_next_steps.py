@@ -12,6 +12,7 @@ import pytest
 from finished_runs import summarise
 
 from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps
+from synth_dspy.evaluation.report.verdict import LEVEL
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -128,6 +129,24 @@ def test_rows_that_were_not_learned_from_and_a_stronger_teacher(
     assert "sft was trained on 30 of 90 rows; all of them take about 12 minutes" in rows.sentence
     assert rows.command == f"{again} --training.minutes 16"  # a fifth more than estimated
     assert teacher.command.startswith(f"{again} --models.teacher ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "advised"),
+    [
+        ("--evaluation.arms sft dpo --seed 3", "--seed 3"),
+        ("--config mine.toml --seed 3", "--config mine.toml --seed 3 --evaluation.arms"),
+    ],
+)
+def test_a_stronger_student_on_a_server_is_not_to_train_weights(
+    tmp_path: Path, answers: Rows, facts: dict[str, Any], typed: str, advised: str
+) -> None:
+    facts["command"] = f"python -m synth_dspy.compile my_task {typed}"
+    results, measurements = summarise(answers({"rag": [0, 1] * 4, "sft": [1, 0] * 4}), facts)
+    results["comparisons_trivial"] = [{"arm": "rag", "against": "card", "outcome": LEVEL}]  # type: ignore[typeddict-item]
+    results["reference_rows"] = [{"name": "card", "scores": {"judged": {"mean": 0.5}}}]  # type: ignore[typeddict-item]
+    _, step = next_steps(results, measurements, tmp_path)
+    assert step.command == f"python -m synth_dspy.compile my_task {advised} --models.student ollama_chat/llama3.2"
 
 
 def test_there_are_always_two(tmp_path: Path, answers: Rows) -> None:

@@ -249,7 +249,7 @@ def test_a_key_goes_over_plain_http_to_this_machine_alone(
         flags = r"api_key_name \(--models\.options\.teacher\.api-key-name .*--models\.allow-http .*else --allow-http"
         with pytest.raises(SetupError, match=f"OPENAI_API_KEY would be sent unencrypted to .*{flags}"):
             roles.lm_for(model, role="teacher", api_base=address)
-    with pytest.raises(SetupError, match="unencrypted.*unset OPENAI_API_KEY, or"):
+    with pytest.raises(SetupError, match=r"unencrypted.*unset OPENAI_API_KEY, or"):
         roles.embedder_for("openai/mock", api_base=address)
     roles.lm_for("openai/mock", role="teacher", api_base=address, allow_http=True)
     roles.lm_for("openai/mock", role="teacher", api_base=address, api_key_name="NO_SUCH_KEY")

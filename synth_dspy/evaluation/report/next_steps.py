@@ -102,9 +102,12 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
     yield from more
     yield from _more_rows(results, measurements, again)
     if best is None and trivial_sentences(results, [baseline]):
+        # The weights of a server's model are not here, so arms that train them cannot be named.
+        command = _without(_without(again, "--models.student"), "--evaluation.arms")
+        command += " --evaluation.arms" if "--config" in _flags(command) else ""  # the task's, whatever the file names
         yield Step(
             "The model does no better than the same answer to every question: name a stronger student.",
-            f"{_without(again, '--models.student')} --models.student ollama_chat/llama3.2",
+            f"{command} --models.student ollama_chat/llama3.2",
         )
     written = results.get("synthesis") is not None
     if written and best in (None, baseline) and str(results["models"].get("teacher")).startswith("embedded/"):
