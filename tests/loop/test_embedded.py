@@ -20,7 +20,7 @@ from synth_dspy.core.workspace import task_file
 from synth_dspy.loop.records import Request
 from synth_dspy.loop.rehearsal.amend import amend, numbers
 from synth_dspy.loop.rehearsal.curve import Curve, write_curve
-from synth_dspy.loop.rehearsal.embedded import Rehearsal, Scale
+from synth_dspy.loop.rehearsal.embedded import STATE, Rehearsal, Scale
 from synth_dspy.loop.rehearsal.embedded_report import write_report
 from synth_dspy.loop.rehearsal.users import Users
 from synth_dspy.loop.rehearsal.worlds import AMENDED, ASKED, LABELLED, LAUNCHED, DocumentWorld, RowWorld, make_world
@@ -63,13 +63,17 @@ def attentive(kinds: frozenset[str], later: frozenset[str]) -> Callable[[dict[st
     return respond
 
 
-def rehearsal(task: Any, rows: int = 150, **more: Any) -> Rehearsal:
+def rehearsal(task: Any, rows: int = 150, student: str = "openai/mock", **more: Any) -> Rehearsal:
     (task.here / "programs" / "shown.py").write_text(SHOWN)
     lines = [{"text": f"Case {n}. It is about my {TEAMS[n % 3]}.", "team": TEAMS[n % 3]} for n in range(rows)]
     (task.here / "data" / "tickets.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = compile_settings(task_file(task.here, "shown")).model_validate(
         {
-            "models": {**dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"), "api_base": task.server.url},
+            "models": {
+                **dict.fromkeys(("teacher", "embedder"), "openai/mock"),
+                "student": student,
+                "api_base": task.server.url,
+            },
             "concurrency": 8,
         }
     )
@@ -163,6 +167,32 @@ def test_a_task_that_cannot_be_rehearsed_is_one_sentence(tmp_path: Path, monkeyp
     monkeypatch.chdir(HERE)
     with pytest.raises(SetupError, match="needs the settings `documents` and `labelled`"):
         cli.main(["scoped_assistant", "--embedded", "--out", str(tmp_path)])
+
+
+def test_points_of_other_settings_are_not_kept_and_failed_ones_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path, rows=9) as task:
+        failing = Curve(rehearsal(task, rows=60))
+        assert failing.run(sizes=(8,), methods=("sft", "kto")) == []
+        assert [each.split(" the weights")[0] for each in failing.missing] == [
+            f"{method} with 8 records: No weights can be trained:" for method in ("sft", "kto")
+        ]
+        with pytest.raises(SetupError, match="holds a rehearsal with other settings"):
+            rehearsal(task, rows=60, seed=1)  # the records are of another deal
+        with pytest.raises(SetupError, match="holds a rehearsal with other settings"):
+            rehearsal(task, rows=60, student="openai/other")
+        (task.here / "rehearsal" / STATE).unlink()
+        with pytest.raises(SetupError, match="holds a rehearsal with other settings"):
+            rehearsal(task, rows=60)  # nobody knows with which
+        failing.rehearsal.launch()
+        monkeypatch.setattr("synth_dspy.loop.rehearsal.curve.train", lambda program, method, rows, **options: program)
+        again = Curve(rehearsal(task, rows=60))
+        (point,) = again.run(sizes=(8,), methods=("sft",))
+        assert (point.method, point.gain.mean, again.missing) == ("sft", 0.0, [])
+        lines = [json.loads(line) for line in (again.folder / "points.jsonl").read_text().splitlines()]
+        assert [(line["method"], "failed" in line) for line in lines] == [("kto", True), ("sft", False)]
 
 
 @pytest.mark.slow

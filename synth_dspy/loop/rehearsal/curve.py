@@ -55,7 +55,7 @@ class Curve:
     def run(
         self, sizes: Sequence[int] = SIZES, methods: Sequence[str] = FROM_ANSWERS, seeds: Sequence[int] = (0,)
     ) -> list[Point]:
-        """Make the points that are not there yet.
+        """Make the points that are not there yet; those that failed are tried again.
 
         Raises:
             SetupError: there are fewer records than the smallest size, or a method does not exist.
@@ -84,8 +84,8 @@ class Curve:
         method, size, seed = name
         path = self.folder / POINTS
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        kept = [line for line in lines if (line["method"], line["records"], line["seed"]) == (method, size, seed)]
-        if not kept:
+        kept = [line for line in lines if (line["method"], line["records"], line["seed"]) == name]
+        if not kept or "failed" in kept[0]:
             try:
                 (point,) = learning_curve(
                     lambda method, given: self._trained(method, given, items, seed),
@@ -98,8 +98,8 @@ class Curve:
                 line = {**asdict(point), "seed": seed}
             except ArmError as error:
                 line = {"method": method, "records": size, "seed": seed, "failed": message_of(error)}
+            write_whole(path, jsonl_text([*(each for each in lines if each not in kept), line]))
             kept = [line]
-            write_whole(path, jsonl_text([*lines, line]))
         line = dict(kept[0])
         if line.get("failed"):
             self.missing.append(f"{method} with {size} records: {line['failed']}")
