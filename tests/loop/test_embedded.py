@@ -197,6 +197,24 @@ def test_points_of_other_settings_are_not_kept_and_failed_ones_are_tried_again(
         assert [(line["method"], "failed" in line) for line in lines] == [("kto", True), ("sft", False)]
 
 
+@pytest.mark.parametrize(
+    ("args", "needed"),
+    [
+        (["--curve"], "--curve needs --embedded:"),
+        (["--arms", "dpo"], "--arms needs --embedded:"),
+        (["--config", "x.toml"], "--config needs --embedded:"),
+        (["--sizes", "8"], "--sizes needs --embedded and --curve:"),
+        (["--embedded", "--methods", "sft"], "--methods needs --embedded and --curve:"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    args: list[str], needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)
+    with pytest.raises(SetupError, match=needed):
+        cli.main(["contract_qa", *args])
+
+
 def test_people_rate_by_the_judge_that_the_configuration_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     graded = SHOWN.replace("import dspy\n", "import dspy\nfrom synth_dspy.evaluation.judges import make_judge\n")
