@@ -99,7 +99,7 @@ class Experiment(Context):
         self.task, names = self.generators.task, self.generators.names
         if self.config.search:
             self.task, names = with_search(self.task, names)
-        check_training(self.task, self.config.training.options)
+        check_training(self.task, self.config.training.options, self.workspace)
         check_model_options(self.config.models)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention)
