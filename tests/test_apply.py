@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def test_equal_rows_are_answered_once_and_other_columns_stay(program: Path, serv
     assert (done.rows, done.distinct, server.answered.total()) == (4, 3, 3)
     run(program, server, tmp_path / "rows.csv", tmp_path / "out.csv", columns={"question": "q"}, force=True)
     assert server.answered.total() == 3
+
+
+def test_progress_of_a_program_whose_run_was_copied_to_s3_is_kept_in_runs(
+    program: Path, server: Server, tmp_path: Path
+) -> None:
+    made = read_saved(program, Caller(api_base=server.url))
+    made = replace(made, config=made.config.model_copy(update={"runs": Path("s3://bucket/runs")}))
+    given = write_csv(tmp_path / "copied.csv")
+    job = Job(str(given), tmp_path / "out.csv", columns={"question": "q"})
+    apply_program(made, job, caller=Caller(api_base=server.url))
+    assert len(list((made.workspace / "runs" / "ask" / "applied").glob("copied-*/answers-*.sqlite"))) == 1
+    assert not (made.workspace / "s3:").exists()
 
 
 def test_types_survive_from_parquet_to_parquet(program: Path, server: Server, tmp_path: Path) -> None:

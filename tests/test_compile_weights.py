@@ -132,22 +132,30 @@ def calls(run: Path) -> list[str]:
         return [call.key for call in ledger.calls()]
 
 
-@pytest.mark.parametrize("task", ["contract_qa", "function_calling", "scoped_assistant", "table_docs"])
+@pytest.mark.parametrize(
+    ("task", "method", "reward"),
+    [
+        ("contract_qa", "grpo", ""),
+        ("function_calling", "online_dpo", ""),
+        ("scoped_assistant", "rloo", ""),
+        ("table_docs", "grpo", 'reward = "judge"\n'),
+    ],
+)
 def test_every_task_is_rewarded_by_its_judge_and_goes_from_prompt_to_weights_to_prompt(
-    task: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, method: str, reward: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     model = f"embedded/{tiny}"
     config = tmp_path / "run.toml"
     loose = "parity = 0.0\nlearning_rate = 0.01\ncompletion_tokens = 8\ngenerations = 2\nexamples = 16\n"
-    config.write_text("".join(f"[training.options.{name}]\n{loose}" for name in ("sft", "dpo", "grpo")))
+    config.write_text("".join(f"[training.options.{name}]\n{loose}" for name in ("sft", "dpo", method)) + reward)
     options = ["--models.student", model, "--models.teacher", model, "--synthesis.candidates", "0", "--words", "30"]
     options += ["--quick", "--evaluation.held-out", "4", "--evaluation.validation", "4", "--config", str(config)]
-    cli.main([task, *options, "--runs", str(tmp_path / "runs"), "--evaluation.arms", "grpo", "together"])
+    cli.main([task, *options, "--runs", str(tmp_path / "runs"), "--evaluation.arms", method, "together"])
     (results,) = (tmp_path / "runs").glob("*/*/results.json")
     arms = {arm["name"]: arm for arm in json.loads(results.read_text())["arms"]}
-    assert arms["grpo"]["failed"] is None
-    assert list(results.parent.glob("adapters/grpo-*/result.json"))
-    assert not list(results.parent.glob("adapters/grpo-*/reward.json"))
+    assert arms[method]["failed"] is None
+    assert list(results.parent.glob(f"adapters/{method}-*/result.json"))
+    assert not list(results.parent.glob(f"adapters/{method}-*/reward.json"))
     together = arms["together"]["failed"]  # a tiny model's answers may all be as bad: then there are no pairs
     assert together is None or "no rows to train on with dpo" in together

@@ -457,6 +457,14 @@ class TestCallToken:
         with pytest.raises(SetupError, match=rf"training\.options\.sft\.examples is {value!r}: "):
             check_training(function_calling(), {"sft": {"examples": value}})
 
+    def test_a_reward_and_settings_that_would_have_no_effect_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(SetupError, match="has no module rewards, which has the reward 'rewards:best'"):
+            check_training(function_calling(), {"rloo": {"reward": "rewards:best"}}, tmp_path)
+        check_training(function_calling(), {"rloo": {"reward": "judge"}}, tmp_path)
+        for method, name in (("grpo", "most"), ("online_dpo", "margin"), ("kto", "per_example")):
+            with pytest.raises(SetupError, match=rf"training\.options\.{method}\.{name} does not exist"):
+                check_training(function_calling(), {method: {name: 3}})
+
     def test_what_is_no_token(self) -> None:
         for wrong in ("", "tool call"):
             with pytest.raises(SetupError, match=r"--task\.call-token"):

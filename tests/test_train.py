@@ -584,6 +584,18 @@ def test_a_reward_that_is_not_there_is_found_before_any_work(
         run(make("grpo", workspace=str(tmp_path), **settings))
 
 
+def test_a_reward_may_be_a_package_or_the_engine_s_own(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "packed_rewards").mkdir()
+    module = tmp_path / "packed_rewards" / "__init__.py"
+    module.write_text("def f(row, text):\n    return 1.0\n")
+    spec = read_spec(make("grpo", workspace=str(tmp_path), reward="packed_rewards:f"))
+    before = spec.fingerprint()
+    module.write_text("def f(row, text):\n    return 0.5\n")
+    assert spec.fingerprint() != before
+    own = {"reward": "synth_dspy.evaluation.metrics:reward_f1", "workspace": str(tmp_path)}
+    assert read_spec(make("grpo", "own", **own)).fingerprint()
+
+
 # --- the verb ------------------------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,13 @@ class RehearseConfig(Settings):
     """Folder of the report; by default runs/TASK/rehearsal in the workspace."""
 
 
+_NEED = {
+    **dict.fromkeys(("config", "arms", "reference", "requests", "curve"), ("embedded",)),
+    **dict.fromkeys(("methods", "sizes"), ("embedded", "curve")),
+}
+"""Settings that mean nothing without others."""
+
+
 def main(args: list[str]) -> None:
     """Rehearse without model calls, and write report.html, report.md and rehearsal.jsonl."""
     about = (
@@ -83,6 +90,10 @@ def main(args: list[str]) -> None:
         "what is promoted, and how many labels that takes."
     )
     config = parse(RehearseConfig, verb="loop rehearse", description=about, args=args)
+    for name, flags in _NEED.items():
+        given = getattr(config, name) != RehearseConfig.model_fields[name].default
+        if given and not all(getattr(config, flag) for flag in flags):
+            raise SetupError(f"--{name} needs {' and '.join(f'--{flag}' for flag in flags)}: see docs/rehearsal.md.")
     if config.embedded:
         _with_models(config)
         return

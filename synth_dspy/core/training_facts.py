@@ -32,6 +32,7 @@ class TrainingFacts:
         epochs: passes over the rows.
         steps: optimizer steps.
         stopped: `early` (by the loss on the dev rows) or `finished`.
+        reward: what rewarded sampled answers: `judge`, `judge:` and its name, or a function.
         loss: mean loss of the `first` and the `last` tenth of the steps.
         parity: agreement of the served model with the trained one, see `training.parity`.
         seconds: duration of the training.
@@ -58,6 +59,7 @@ class TrainingFacts:
     epochs: float | None = None
     steps: int | None = None
     stopped: str | None = None
+    reward: str | None = None
     loss: Figures | None = None
     parity: Figures | None = None
     seconds: float | None = None

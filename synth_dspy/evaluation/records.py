@@ -119,6 +119,7 @@ class TrainingRecord(TypedDict):
     adapters: list[str]
     loss: dict[str, float | None] | None
     parity: dict[str, float | None] | None
+    reward: NotRequired[str]
 
 
 class DiscardedRecord(TypedDict):

@@ -39,7 +39,7 @@ from synth_dspy.training.optimizer import (
 )
 from synth_dspy.training.provider import LocalProvider, has_weights, training_facts
 from synth_dspy.training.recipes.cpt import check_replay
-from synth_dspy.training.spec import check_training_options
+from synth_dspy.training.spec import check_training_options, reward_file
 
 log = logging.getLogger("synth_dspy.pipeline.arms")
 
@@ -121,12 +121,13 @@ def most_trainings(task: CompleteTask, names: Sequence[str], config: CompileConf
     return own + len(first - {None, *names})
 
 
-def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]]) -> None:
+def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]], workspace: Path | None = None) -> None:
     """Check the training settings before any work is done.
 
     Args:
         task: declares the recipes, which have settings of their own.
         options: settings by method.
+        workspace: that rewards are imported from.
 
     Raises:
         SetupError: a setting does not exist, has a wrong value, or conflicts with the task; names it.
@@ -139,8 +140,10 @@ def check_training(task: CompleteTask, options: Mapping[str, Mapping[str, Any]])
                     f"The arm {name} has settings of {method!r}, which is not one of {', '.join(METHODS)}."
                 )
             _check_fields(task, method, own_settings)
+            reward_file(own_settings.get("reward"), workspace)
     for method, method_options in options.items():
         recipe, own = _check_fields(task, method, method_options)
+        reward_file(method_options.get("reward"), workspace)
         if recipe is None:
             continue
         for name in sorted(own & method_options.keys()):

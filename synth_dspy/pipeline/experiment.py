@@ -103,7 +103,7 @@ class Experiment(Context):
         self.task, names = self.generators.task, self.generators.names
         if self.config.search:
             names = [*names, SEARCH]
-        check_training(self.task, self.config.training.options)
+        check_training(self.task, self.config.training.options, self.workspace)
         check_model_options(self.config.models)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention)

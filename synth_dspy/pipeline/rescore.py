@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,12 @@ import dspy
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import CompileConfig
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import limit_access, limit_access_to, restoring_umask
 from synth_dspy.core.io.reading import parse_json, read_part
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.protocols import Judge
-from synth_dspy.core.resources import Resources
 from synth_dspy.core.run import Run, log_to
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
@@ -37,14 +34,13 @@ from synth_dspy.evaluation.facts import ArmFacts, RowFacts, RunFacts
 from synth_dspy.evaluation.records import Measurements, Prediction, Results
 from synth_dspy.evaluation.results import write_results
 from synth_dspy.evaluation.spending import Spending, spending_of
-from synth_dspy.models import roles
 from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.pipeline import compile as compiled
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.compile_plan import price_of
 from synth_dspy.pipeline.defaults import with_resources
 from synth_dspy.pipeline.plan import Step, describe, former_rate
-from synth_dspy.pipeline.resources import open_executor, open_role, open_saved
+from synth_dspy.pipeline.resources import open_executor, open_judged
 from synth_dspy.pipeline.saved_files import Saved
 from synth_dspy.pipeline.trust import Caller, refuse_links
 
@@ -193,7 +189,7 @@ def predict(
     with Ledger(run.folder / LEDGER, resume_command=command, budget=budget) as ledger:
         ledger.budget.check()
         executor = open_executor(config)
-        resources = _resources(task, config, executor, ledger)
+        resources = open_judged(config, task, ledger=ledger, executor=executor)
         ledger.budget.check()
         task = with_resources(task, resources)
         judge = task.judge(resources)
@@ -343,16 +339,6 @@ def _plan(programs: Sequence[Saved], items: int, config: CompileConfig) -> str:
         rate = former_rate([programs[0].run], station="evaluation", role="judge")
         steps.append(Step("judge", items * len(programs), rate, price_of(config.models, "judge"), config.concurrency))
     return describe(steps)
-
-
-def _resources(task: CompleteTask, config: CompileConfig, executor: Executor, ledger: Ledger) -> Resources:
-    """The run's models, with the judge's if it has one."""
-    resources = open_saved(config, task, ledger=ledger, executor=executor)
-    if config.models.judge == "reference":
-        return resources
-    judge_lm = open_role(config, "judge", ledger)
-    roles.check(judge_lm)
-    return replace(resources, judge_lm=judge_lm)
 
 
 def attach_ledger(program: dspy.Module, ledger: Ledger) -> None:

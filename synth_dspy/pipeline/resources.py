@@ -7,6 +7,7 @@ that saved it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,3 +151,19 @@ def open_saved(
         abstain=task.abstain,
         steps=config.retrieval.steps,
     )
+
+
+def open_judged(
+    config: CompileConfig, task: CompleteTask, *, ledger: Ledger | None = None, executor: Executor | None = None
+) -> Resources:
+    """`open_saved`, with the judge's LM if the run has one.
+
+    Raises:
+        SetupError: a model cannot be used.
+    """
+    resources = open_saved(config, task, ledger=ledger, executor=executor)
+    if config.models.judge == "reference":
+        return resources
+    judge_lm = open_role(config, "judge", ledger)
+    roles.check(judge_lm)
+    return replace(resources, judge_lm=judge_lm)

@@ -71,7 +71,7 @@ def estimate(spec: TrainSpec, train: TokenRows, model: Any, *, bf16: bool) -> Es
     rate, step_s = _trial(spec, shape, train.groups, model, bf16)
     seconds = sum(flops(spec, shape, read, predicted) for read, predicted in groups) * spec.epochs / rate
     if spec.method in ONLINE:
-        sampled = len(groups) * spec.generations * spec.completion_tokens * spec.epochs
+        sampled = len(groups) * spec.sampled * spec.completion_tokens * spec.epochs
         seconds += sampled * _DECODE * 2 * shape.layers / rate
     steps = math.ceil(math.ceil(len(groups) / spec.batch) * spec.epochs)
     peak = memory(
@@ -109,8 +109,8 @@ def largest(spec: TrainSpec, groups: Sequence[Group]) -> tuple[int, int]:
 def _read(spec: TrainSpec, group: Group) -> tuple[int, int]:
     """(tokens read, tokens predicted) of a row."""
     if spec.method in ONLINE:
-        sampled = spec.generations * spec.completion_tokens
-        return spec.generations * len(group.prompt) + sampled, sampled
+        sampled = spec.sampled * spec.completion_tokens
+        return spec.sampled * len(group.prompt) + sampled, sampled
     predicted = sum(map(len, group.completions))
     # KTO's rows carry a mismatched answer of similar length.
     return (group.tokens + predicted, 2 * predicted) if spec.method == "kto" else (group.tokens, predicted)

@@ -95,6 +95,8 @@ class WeightOptimizer(Teleprompter):
     method: ClassVar[Method]
     begins_with: ClassVar[Method | None] = None
     """The method whose training comes before its own, once for all arms of a run."""
+    unused: ClassVar[frozenset[str]] = frozenset()
+    """Attributes of a base class that this recipe makes no use of."""
     cpu: ClassVar[Settings] = {}
     """Settings for a small model on a few cores."""
     gpu: ClassVar[Settings] = {}
@@ -351,7 +353,8 @@ def spread_evenly(rows: Sequence[_Row], others: Sequence[_Row]) -> list[_Row]:
 
 def attributes(recipe: type) -> frozenset[str]:
     """The attributes of a recipe that the configuration may set, besides `TrainSpec` fields."""
-    return frozenset(field.name for field in fields(recipe)) - {"resources", "metric", "settings"}
+    names = frozenset(field.name for field in fields(recipe)) - {"resources", "metric", "settings"}
+    return names - getattr(recipe, "unused", frozenset())
 
 
 def learned_sources(program: dspy.Module) -> frozenset[str]:

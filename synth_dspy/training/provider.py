@@ -370,6 +370,7 @@ def training_facts(folder: Path) -> TrainingFacts:
             "method": spec.method,
             "learning_rate": spec.learning_rate,
             "rank": spec.lora.rank or None,
+            "reward": spec.reward,
             "adapters": [adapter.parent.name for adapter in spec.adapters],
             **(json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}),
         }

@@ -161,6 +161,11 @@ class TrainSpec(Settings):
         return self.lora.rank == 0
 
     @property
+    def sampled(self) -> int:
+        """Samples per prompt; 0 for a method that takes none."""
+        return 0 if self.method not in ONLINE else 2 if self.method == "online_dpo" else self.generations
+
+    @property
     def scored_by_run(self) -> bool:
         """Whether the reward is the judge of the run that started the training."""
         return self.reward is not None and self.reward.partition(":")[0] == JUDGE
@@ -174,14 +179,30 @@ class TrainSpec(Settings):
         inputs += [
             path / name for path in self.adapters for name in ("adapter_config.json", "adapter_model.safetensors")
         ]
-        if self.reward is not None and self.workspace is not None and not self.scored_by_run:
-            inputs.append(self.workspace.joinpath(*self.reward.partition(":")[0].split(".")).with_suffix(".py"))
+        if (module := reward_file(self.reward, self.workspace)) is not None:
+            inputs.append(module)
         digest = hashlib.sha256(json.dumps(settings | {"losses": LOSSES}, sort_keys=True).encode())
         for path in inputs:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         for path in _weights(self.model):
             digest.update(_ends(path))
         return digest.hexdigest()[:16]
+
+
+def reward_file(reward: str | None, workspace: Path | None) -> Path | None:
+    """The file that a reward is imported from; None for the judge and for a function of this package.
+
+    Raises:
+        SetupError: the workspace has no such module.
+    """
+    module = (reward or JUDGE).partition(":")[0]
+    if workspace is None or module == JUDGE or module.startswith("synth_dspy."):
+        return None
+    path = workspace.joinpath(*module.split("."))
+    file = next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+    if file is None:
+        raise SetupError(f"The workspace {workspace} has no module {module}, which has the reward {reward!r}.")
+    return file
 
 
 def check_training_options(method: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> None:

@@ -164,18 +164,19 @@ def test_rows_that_are_too_long_are_subtracted_once(rows: list[Json], facts: Jso
         ("dpo", {"gold": 9}, True),  # what stands against the reference was judged wrong
         ("kto", {"synthetic": 9}, True),
         ("orpo", {"human": 9}, False),
-        ("grpo", {"gold": 9}, False),
+        ("grpo", {"gold": 9}, True),
         ("dpo", None, False),
     ],
 )
 def test_arms_that_their_own_judge_taught_are_named(
     method: str, origins: Json | None, taught: bool, rows: list[Json], facts: Json
 ) -> None:
-    facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": training(method, by_origin=origins)}]
+    rewarded = {"reward": "judge:reference"} if method == "grpo" else {}
+    facts["arms"] = [{"name": "rag"}, {"name": "sft", "training": training(method, by_origin=origins, **rewarded)}]
     notes = [note for note in summarise(rows, facts)[0]["notes"] if "judge that scores" in note]
     wanted = (
-        "The judge that scores sft also chose the answers that it learned from: read token F1 and exact match "
-        "as well as the share judged right."
+        "The judge that scores sft also chose or rewarded the answers that it learned from: read token F1 and exact "
+        "match as well as the share judged right."
     )
     assert notes == ([wanted] if taught else [])
 
@@ -274,7 +275,7 @@ def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, 
             "all other pairs as another",
             "own scores",
             "Corrected as one family over all these scores",
-            "The judge that scores sft, dpo, orpo, kto and sft_synthetic also chose the answers that they learned from",
+            "The judge that scores sft, dpo, orpo, kto and sft_synthetic also chose or rewarded the answers that they",
             "gold answers: 54, AI feedback: 20",
             "margin: 4, equal: 3, too long: 2",
             "early, by the dev loss",

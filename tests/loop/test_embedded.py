@@ -16,14 +16,16 @@ from tiny import tiny_model
 from synth_dspy.cli import rehearse as cli
 from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.core.workspace import task_file
 from synth_dspy.loop.records import Request
 from synth_dspy.loop.rehearsal.amend import amend, numbers
 from synth_dspy.loop.rehearsal.curve import Curve, write_curve
-from synth_dspy.loop.rehearsal.embedded import Rehearsal, Scale
+from synth_dspy.loop.rehearsal.embedded import STATE, Rehearsal, Scale
 from synth_dspy.loop.rehearsal.embedded_report import write_report
 from synth_dspy.loop.rehearsal.users import Users
 from synth_dspy.loop.rehearsal.worlds import AMENDED, ASKED, LABELLED, LAUNCHED, DocumentWorld, RowWorld, make_world
+from synth_dspy.models.weights.trained import SPEC
 from synth_dspy.pipeline.saved import build_task
 
 HERE = Path(__file__).parents[2]
@@ -63,13 +65,17 @@ def attentive(kinds: frozenset[str], later: frozenset[str]) -> Callable[[dict[st
     return respond
 
 
-def rehearsal(task: Any, rows: int = 150, **more: Any) -> Rehearsal:
+def rehearsal(task: Any, rows: int = 150, models: Any = None, **more: Any) -> Rehearsal:
     (task.here / "programs" / "shown.py").write_text(SHOWN)
     lines = [{"text": f"Case {n}. It is about my {TEAMS[n % 3]}.", "team": TEAMS[n % 3]} for n in range(rows)]
     (task.here / "data" / "tickets.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = compile_settings(task_file(task.here, "shown")).model_validate(
         {
-            "models": {**dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"), "api_base": task.server.url},
+            "models": {
+                **dict.fromkeys(("student", "teacher", "embedder"), "openai/mock"),
+                "api_base": task.server.url,
+                **(models or {}),
+            },
             "concurrency": 8,
         }
     )
@@ -165,17 +171,98 @@ def test_a_task_that_cannot_be_rehearsed_is_one_sentence(tmp_path: Path, monkeyp
         cli.main(["scoped_assistant", "--embedded", "--out", str(tmp_path)])
 
 
+def test_points_of_other_settings_are_not_kept_and_failed_ones_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path, rows=9) as task:
+        failing = Curve(rehearsal(task, rows=60))
+        assert failing.run(sizes=(8,), methods=("sft", "kto")) == []
+        assert [each.split(" the weights")[0] for each in failing.missing] == [
+            f"{method} with 8 records: No weights can be trained:" for method in ("sft", "kto")
+        ]
+        with pytest.raises(SetupError, match="holds a rehearsal with other settings"):
+            rehearsal(task, rows=60, seed=1)  # the records are of another deal
+        with pytest.raises(SetupError, match="holds a rehearsal with other settings"):
+            rehearsal(task, rows=60, models={"student": "openai/other"})
+        (task.here / "rehearsal" / STATE).unlink()
+        with pytest.raises(SetupError, match="holds a rehearsal with other settings"):
+            rehearsal(task, rows=60)  # nobody knows with which
+        failing.rehearsal.launch()
+        monkeypatch.setattr("synth_dspy.loop.rehearsal.curve.train", lambda program, method, rows, **options: program)
+        again = Curve(rehearsal(task, rows=60))
+        (point,) = again.run(sizes=(8,), methods=("sft",))
+        assert (point.method, point.gain.mean, again.missing) == ("sft", 0.0, [])
+        lines = [json.loads(line) for line in (again.folder / "points.jsonl").read_text().splitlines()]
+        assert [(line["method"], "failed" in line) for line in lines] == [("kto", True), ("sft", False)]
+
+
+@pytest.mark.parametrize(
+    ("args", "needed"),
+    [
+        (["--curve"], "--curve needs --embedded:"),
+        (["--arms", "dpo"], "--arms needs --embedded:"),
+        (["--config", "x.toml"], "--config needs --embedded:"),
+        (["--sizes", "8"], "--sizes needs --embedded and --curve:"),
+        (["--embedded", "--methods", "sft"], "--methods needs --embedded and --curve:"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    args: list[str], needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)
+    with pytest.raises(SetupError, match=needed):
+        cli.main(["contract_qa", *args])
+
+
+def test_people_rate_by_the_judge_that_the_configuration_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    graded = SHOWN.replace("import dspy\n", "import dspy\nfrom synth_dspy.evaluation.judges import make_judge\n")
+    monkeypatch.setitem(globals(), "SHOWN", graded.replace("Rows(rows), ", "Rows(rows), judge=make_judge, "))
+    with production(tmp_path, rows=9) as task:
+        judged: list[str] = []
+
+        def respond(body: dict[str, Any]) -> str:
+            if body["model"] != "fond":
+                return json.dumps({"team": "card"})
+            judged.append(json.dumps(body["messages"]))
+            return "[[ ## score ## ]]\n1.0\n\n[[ ## completed ## ]]"
+
+        task.server.behaviour.respond = respond
+        made = rehearsal(task, rows=60, models={"judge": "openai/fond"})
+        made.launch()
+        assert made.desk.judge.name == "factuality (openai/fond)"
+        examples, launched = made.examples("asked", LABELLED), len(judged)
+        rows = made.desk.predict("base", made.first_program(), examples)
+        assert {row["prediction"] for row in rows} == {"card"}
+        assert {row["references"][0] for row in rows} > {"card"}
+        assert all(map(made.desk.is_right, rows))
+        asked = len(judged) - launched
+        assert 0 < asked <= len(rows)
+        made.desk.predict("base", made.first_program(), examples)
+        assert len(judged) == launched + asked  # the ledger has these verdicts
+
+
 @pytest.mark.slow
 def test_methods_are_trained_on_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with production(tmp_path, rows=9):
+        own = TASK.replace("def tickets", "def own").replace(
+            "source=Rows(rows))",
+            "source=Rows(rows), optimizers={'as_is': lambda r, m: None, 'sft': LoraSft.with_settings(sft=SETTINGS)})",
+        )
+        imports = "from synth_dspy.training.recipes import LoraSft\nSETTINGS = {'examples': 5, 'warmup_steps': 1}\n"
+        (tmp_path / "programs" / "own.py").write_text(own.replace("import dspy\n", f"import dspy\n{imports}"))
         lines = "".join(json.dumps(saying(n)) + "\n" for n in range(60))
         (tmp_path / "data" / "tickets.jsonl").write_text(lines)
         model = f"embedded/{tiny_model(tmp_path / 'tiny')}"
-        config = compile_settings(task_file(tmp_path, "tickets")).model_validate(
-            {"models": {"student": model, "options": {"student": {"max_tokens": 32}}}}
+        config = compile_settings(task_file(tmp_path, "own")).model_validate(
+            {
+                "models": {"student": model, "options": {"student": {"max_tokens": 32}}},
+                "training": {"options": {"sft": {"learning_rate": 3e-4}, "grpo": {"generations": 3}}},
+            }
         )
-        made = Rehearsal(tmp_path, "tickets", config, tmp_path / "curve", say=lambda text: None)
+        made = Rehearsal(tmp_path, "own", config, tmp_path / "curve", say=lambda text: None)
         curve = Curve(made)
         points = curve.run(sizes=(8, 512), methods=("sft", "grpo"))
         assert [(point.method, point.records, point.rows) for point in points] == [
@@ -186,3 +273,7 @@ def test_methods_are_trained_on_the_same_records(tmp_path: Path, monkeypatch: py
         again = Curve(made)
         assert again.run(sizes=(8,), methods=("sft", "grpo")) == points  # kept, not trained again
         assert "| sft | 8 | 0 | 8 |" in write_curve(again)[1].read_text(encoding="utf-8")
+        specs = {spec["method"]: spec for spec in map(read_json_object, (tmp_path / "curve" / "adapters").rglob(SPEC))}
+        shown = [specs["sft"][name] for name in ("warmup_steps", "learning_rate", "epochs")]
+        assert shown == [1, 3e-4, 1]  # of the task, of the run, of the recipe
+        assert specs["grpo"]["generations"] == 3

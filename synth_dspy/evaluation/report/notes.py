@@ -67,7 +67,7 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
         own = list(dict.fromkeys(score_name(c["score"], results) for c in results["comparisons_own"]))
         other_scores = listed(own) if own else "the sample answers"
         sentences.append(
-            f"The judge that scores {listed(judged)} also chose the answers that "
+            f"The judge that scores {listed(judged)} also chose or rewarded the answers that "
             f"{'it' if len(judged) == 1 else 'they'} learned from: read {other_scores} as well as the "
             f"{headline_name(results)}."
         )
@@ -172,7 +172,7 @@ def _risen_loss(arms: Sequence[ArmRecord]) -> list[str]:
 
 def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:
     """Why arms that learn from preferences had few of them."""
-    reasons = []
+    reasons, methods = [], {}
     for arm in arms:
         training = own_training(arm)
         if training is None:
@@ -180,11 +180,12 @@ def _few_preferences(arms: Sequence[ArmRecord]) -> list[str]:
         rows, dropped = training["rows"] or 0, training["dropped"]
         if training["method"] in PREFERENCES and 0 < rows < FEW_PREFERENCES:
             reasons.append(((rows, dropped.get("equal", 0), dropped.get("margin", 0)), arm["name"]))
+            methods[arm["name"]] = training["method"]
     return [
         f"{listed(names)} learned from only {counted(rows, 'preference')}, too few to change a model much: of the "
         f"pairs of sampled answers, {equal} had the same text and {close} were judged about equal. For more, raise the "
-        f"number of examples and samples (training.options.{names[0]}.examples, .samples) or add people's feedback "
-        "(--training.feedback)."
+        f"number of examples and samples (training.options.{methods[names[0]]}.examples, .samples) or add people's "
+        "feedback (--training.feedback)."
         for (rows, equal, close), names in _group_names(reasons)
     ]
 
@@ -238,7 +239,7 @@ def _unused_feedback(arms: Sequence[ArmRecord]) -> list[str]:
 
 
 def _learned_from_judge(training: TrainingRecord | None) -> bool:
-    """Whether an arm was tuned on the judge's labels: answers it accepted, or sides of preferences it judged.
+    """Whether an arm was tuned on the judge's labels: answers accepted or rewarded, or sides of preferences.
 
     In a preference of "gold" or "synthetic" origin the rejected answer is one that the judge scored as wrong; only
     people's preferences do not depend on the judge.
@@ -246,7 +247,8 @@ def _learned_from_judge(training: TrainingRecord | None) -> bool:
     if training is None:
         return False
     origins = {origin for origin, n in (training.get("by_origin") or {}).items() if n}
-    return "ai" in origins or (training.get("method") in PREFERENCES and bool(origins - {"human"}))
+    preferred = training.get("method") in PREFERENCES and bool(origins - {"human"})
+    return "ai" in origins or preferred or (training.get("reward") or "").partition(":")[0] == "judge"
 
 
 def _lost(change: ChangeRecord) -> str:

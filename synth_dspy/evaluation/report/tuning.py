@@ -44,7 +44,7 @@ def training(facts: TrainingFacts | None) -> TrainingRecord | None:
         return None
     rows, left_out = facts.rows, facts.left_out or 0
     given = rows - left_out if rows is not None and facts.by_origin is not None else rows
-    return {
+    record: TrainingRecord = {
         "method": facts.method,
         "learning_rate": facts.learning_rate,
         "rank": facts.rank,
@@ -61,6 +61,9 @@ def training(facts: TrainingFacts | None) -> TrainingRecord | None:
         "loss": None if facts.loss is None else dict(facts.loss),
         "parity": None if facts.parity is None else dict(facts.parity),
     }
+    if facts.reward is not None:
+        record["reward"] = facts.reward
+    return record
 
 
 def measured(arm: ArmFacts) -> TrainingMeasured | None:

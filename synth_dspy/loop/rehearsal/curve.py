@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,7 +55,7 @@ class Curve:
     def run(
         self, sizes: Sequence[int] = SIZES, methods: Sequence[str] = FROM_ANSWERS, seeds: Sequence[int] = (0,)
     ) -> list[Point]:
-        """Make the points that are not there yet.
+        """Make the points that are not there yet; those that failed are tried again.
 
         Raises:
             SetupError: there are fewer records than the smallest size, or a method does not exist.
@@ -84,8 +84,8 @@ class Curve:
         method, size, seed = name
         path = self.folder / POINTS
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        kept = [line for line in lines if (line["method"], line["records"], line["seed"]) == (method, size, seed)]
-        if not kept:
+        kept = [line for line in lines if (line["method"], line["records"], line["seed"]) == name]
+        if not kept or "failed" in kept[0]:
             try:
                 (point,) = learning_curve(
                     lambda method, given: self._trained(method, given, items, seed),
@@ -98,8 +98,8 @@ class Curve:
                 line = {**asdict(point), "seed": seed}
             except ArmError as error:
                 line = {"method": method, "records": size, "seed": seed, "failed": message_of(error)}
+            write_whole(path, jsonl_text([*(each for each in lines if each not in kept), line]))
             kept = [line]
-            write_whole(path, jsonl_text([*lines, line]))
         line = dict(kept[0])
         if line.get("failed"):
             self.missing.append(f"{method} with {size} records: {line['failed']}")
@@ -122,17 +122,29 @@ class Curve:
             rows = method_rows(method, records, items[0].inputs().keys(), program, executor)
             if not rows:
                 raise ArmError("its records have nothing that this method learns from.")
-            recipe = cast(type[WeightOptimizer], RECIPES[method])
-            options = {**recipe.cpu, "minutes": config.training.minutes, "seed": seed}
+            recipe = self._recipe(method, executor)
+            options = {**recipe.options(len(rows)), "seed": seed, "patience": 0}  # no dev rows are kept back
             if method in ONLINE:
-                options["reward"] = "synth_dspy.evaluation.metrics:reward_f1"
-            program = train(program, method, rows, counts={"rows": len(rows)}, **options)  # type: ignore[arg-type]
+                options.setdefault("reward", "synth_dspy.evaluation.metrics:reward_f1")
+            program = train(program, recipe.method, rows, counts={"rows": len(rows)}, **options)
         seconds = time.monotonic() - began
         name = f"{method}-{len(records)}-{seed}" if method else "base"
         predictions = self.rehearsal.desk.predict(name, program, items)
         trained = Trained([row["scores"].get(JUDGED) or 0.0 for row in predictions], len(rows), seconds)
         self._base = self._base if method else trained
         return trained
+
+    def _recipe(self, method: str, executor: Executor) -> WeightOptimizer:
+        """The task's own recipe of a method, or else the engine's, with the settings of the run."""
+        task, config = self.rehearsal.work.declared()
+        desk, training = self.rehearsal.desk, config.training
+        resources = replace(
+            desk.resources, executor=executor, training=training.options, minutes=training.minutes, judge=desk.judge
+        )
+        own = task.optimizers[method](resources, desk.judge) if method in task.optimizers else None
+        if isinstance(own, WeightOptimizer) and own.method == method:
+            return own
+        return cast(WeightOptimizer, RECIPES[method](resources, desk.judge))
 
     def _records(self) -> list[Row]:
         """What people say of the base's answers to all questions that are not held out."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import dspy
@@ -14,6 +14,8 @@ import numpy as np
 
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.ledger import Ledger
+from synth_dspy.core.protocols import Judge
+from synth_dspy.core.resources import Resources
 from synth_dspy.evaluation.records import Prediction
 from synth_dspy.evaluation.runner import run_arm
 from synth_dspy.loop.comparison import JUDGED
@@ -22,7 +24,7 @@ from synth_dspy.loop.rehearsal.users import Users
 from synth_dspy.loop.store import now
 from synth_dspy.loop.work import Work
 from synth_dspy.pipeline.defaults import with_resources
-from synth_dspy.pipeline.resources import open_saved
+from synth_dspy.pipeline.resources import open_judged
 from synth_dspy.pipeline.saved import open_program
 
 RIGHT = 0.5
@@ -41,7 +43,17 @@ class Desk:
     def __init__(self, work: Work, users: Users, folder: Path) -> None:
         self.work, self.users, self.folder = work, users, folder
         self._programs: dict[str, dspy.Module] = {}
-        self._judge: Any = None
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The models that the task's factories get."""
+        task, config = self.work.declared()
+        return open_judged(config, task)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The task's judge."""
+        return with_resources(self.work.declared()[0], self.resources).judge(self.resources)
 
     def ask(self, examples: Sequence[dspy.Example], draws: np.random.Generator) -> list[float]:
         """Let people ask, answer by the aliases as they are now, keep requests and feedback.
@@ -86,12 +98,14 @@ class Desk:
         """A program's answers, scored by the task's judge."""
         config = self.work.declared()[1]
         with Ledger(self.folder / "asked.sqlite") as ledger:
+            if self.resources.judge_lm is not None:
+                self.resources.judge_lm.engine.ledger = ledger
             return run_arm(
                 name,
                 program,
                 examples,
                 metrics={},
-                judge=self._scorer(),
+                judge=self.judge,
                 executor=Executor(config.concurrency),
                 ledger=ledger,
             )
@@ -99,7 +113,7 @@ class Desk:
     def is_right(self, row: Prediction) -> bool:
         """Whether an answer is right, by the task's judge."""
         score = row["scores"].get(JUDGED)
-        return score is not None and score >= getattr(self._scorer(), "threshold", RIGHT)
+        return score is not None and score >= getattr(self.judge, "threshold", RIGHT)
 
     def _answer(self, version: str, route: Route, given: Sequence[dspy.Example]) -> tuple[list[Request], list[float]]:
         if not given:
@@ -114,13 +128,6 @@ class Desk:
                 self.work.saved(self.work.registry.version(version)).folder, self.work.caller
             )
         return self._programs[version]
-
-    def _scorer(self) -> Any:
-        if self._judge is None:
-            task, config = self.work.declared()
-            resources = open_saved(config, task)
-            self._judge = with_resources(task, resources).judge(resources)
-        return self._judge
 
 
 def _request(row: Prediction, example: dspy.Example, version: str, route: Route) -> Request:

@@ -147,7 +147,8 @@ class Rehearsal:
         settings = {"users": asdict(self.users), "scale": asdict(self.scale), "seed": seed}
         self._settings = json.loads(json.dumps({"config": self.config.model_dump(mode="json"), **settings}))
         state = read_json_object(folder / STATE) if (folder / STATE).is_file() else {}
-        if state and state.get("settings") != self._settings:
+        begun = bool(state) or (folder / "runs").exists()  # the settings are kept before anything else
+        if begun and state.get("settings") != self._settings:
             raise SetupError(
                 f"{folder} holds a rehearsal with other settings: name another folder with --out, or delete it."
             )
@@ -170,6 +171,7 @@ class Rehearsal:
 
     def launch(self) -> None:
         """Put the first version into production: the program as it is declared."""
+        self._write_state()
         folder = self.folder / "runs" / self.task
         registry = Registry(Store.open(folder / FILE, self.task))
         plan = Plan(
@@ -338,6 +340,9 @@ class Rehearsal:
     def _keep(self, each: Round, phase: str, begun: float) -> None:
         each.phase = phase
         each.minutes += (time.monotonic() - begun) / 60
+        self._write_state()
+
+    def _write_state(self) -> None:
         state = {
             "settings": self._settings,
             "launch_minutes": self.launch_minutes,

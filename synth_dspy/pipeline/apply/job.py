@@ -211,9 +211,7 @@ def job_folder(saved: Saved, job: Job) -> Path:
     what = [about, saved.state, where, job.query, sorted(job.columns.items())]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
     name = "".join(c if c.isalnum() else "-" for c in Path(where).stem)[:40]
-    return (
-        saved.workspace / saved.config.runs.expanduser() / str(saved.about["task"]) / APPLIED / f"{name}-{digest[:12]}"
-    )
+    return saved.workspace / saved.config.runs_here / str(saved.about["task"]) / APPLIED / f"{name}-{digest[:12]}"
 
 
 def _with_settings(saved: Saved, job: Job, price: tuple[float, float] | None) -> Saved:

@@ -27,12 +27,10 @@ class Distill(LoraSft):
     Attributes:
         samples: answers of the teacher to each question; the best one that is accepted is learned.
         temperature: sampling temperature of the teacher.
-        accept: minimum score of an answer to learn from; None: the judge's threshold.
     """
 
     samples: int = 2
     temperature: float = 0.7
-    accept: float | None = None
 
     def traced(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Trace]:
         if self.resources.teacher.model == self.resources.student.model:
@@ -49,6 +47,5 @@ class Distill(LoraSft):
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         answered = [replace(trace, reference=None) for trace in traces]  # the teacher's answers alone
-        threshold = getattr(self.resources.judge, "threshold", ACCEPT)
-        accept = threshold if self.accept is None else self.accept
+        accept = getattr(self.resources.judge, "threshold", ACCEPT)
         return sft_rows(answered, accept=accept, abstentions=self.abstentions)

@@ -41,6 +41,7 @@ class LoraGrpo(AfterSft):
     samples: int = 0
 
     method: ClassVar[Method] = "grpo"
+    unused: ClassVar[frozenset[str]] = frozenset({"most", "margin", "per_example"})
     cpu: ClassVar[Settings] = {**AfterSft.cpu, "learning_rate": 2e-5, "beta": 0.04}
     gpu: ClassVar[Settings] = {**AfterSft.gpu, "beta": 0.04, "generations": 8, "patience": 0}
     large: ClassVar[Settings] = {}
@@ -55,7 +56,7 @@ class LoraGrpo(AfterSft):
         options: dict[str, Any],
         held_out: Sequence[dspy.Example],
     ) -> dspy.Module:
-        if "reward" not in options:
+        if str(options.get("reward", JUDGE)).partition(":")[0] == JUDGE:
             name = getattr(self.resources.judge, "name", "metric")
             options |= {"reward": f"{JUDGE}:{name}", "scorer": self._scorer(program, rows)}
         return super().fit(program, rows, options, held_out)

@@ -20,6 +20,7 @@ class LoraKto(AfterSft):
     """LoRA Kahneman-Tversky optimisation on single answers labelled right or wrong, after SFT."""
 
     method: ClassVar[Method] = "kto"
+    unused: ClassVar[frozenset[str]] = frozenset({"margin", "per_example"})
 
     def rows(self, traces: Sequence[Trace]) -> Rows:
         # A judge has a threshold of its own, from which an answer is right.

@@ -170,12 +170,11 @@ def _online(
     steps = math.ceil(len(rows) / spec.batch * spec.epochs)
     longest = spec.completion_tokens
     own: dict[str, Any] = {"num_generations": spec.generations, "max_completion_length": longest}
-    micro, accumulate = spec.generations, spec.batch
-    if spec.method == "online_dpo":  # whose micro-batches are counted in prompts, with two samples each
+    micro = spec.generations  # a prompt's samples
+    if spec.method == "online_dpo":
         own = {"max_new_tokens": longest, "max_length": spec.max_tokens + longest}
-        micro = math.gcd(spec.batch, max(1, spec.generations // 2))
-        accumulate = spec.batch // micro
-    arguments = config(**_arguments(spec, folder, bf16, micro, accumulate, steps, False), beta=spec.beta, **own)
+        micro = 1  # prompt, with its samples
+    arguments = config(**_arguments(spec, folder, bf16, micro, spec.batch, steps, False), beta=spec.beta, **own)
     return trainer(
         model=model,
         reward_funcs=scored_by(reward),
