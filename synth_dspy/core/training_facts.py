@@ -8,8 +8,15 @@ from typing import Any
 
 Figures = Mapping[str, float | None]
 
+JUDGE = "judge"
+"""As a reward, alone or followed by a colon and the judge's name: the run's judge scores the replies."""
 _LOSS = ("first", "last")
 _PARITY = ("n", "held_out", "tokens", "agreed", "share", "difference")
+
+
+def is_judge(reward: str | None) -> bool:
+    """Whether a reward is the run's judge, and not a function."""
+    return reward is not None and reward.partition(":")[0] == JUDGE
 
 
 @dataclass(frozen=True, slots=True)

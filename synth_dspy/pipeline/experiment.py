@@ -95,14 +95,12 @@ class Experiment(Context):
         if self.config.search:
             self.task = with_search(self.task)
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
-        if self.config.search:  # the first student searches, whichever models are compared
-            names = [name for name in names if name != SEARCH]
+        searched = [SEARCH] if self.config.search else []  # by the first student, whichever models are compared
+        names = [name for name in names if name not in searched]
         home, others = self.run.folder / "elsewhere", bool(self.config.models.compare or self.config.arm)
         with self.bars.status("preparing the compared models") if others else nullcontext():
             self.generators = with_generators(self.task, names, self.config, home, trains_weights)
-        self.task, names = self.generators.task, self.generators.names
-        if self.config.search:
-            names = [*names, SEARCH]
+        self.task, names = self.generators.task, [*self.generators.names, *searched]
         check_training(self.task, self.config.training.options, self.workspace)
         check_model_options(self.config.models)
         if self.bound("retention"):

@@ -38,7 +38,7 @@ from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import as_user_error
 from synth_dspy.training.full import set_trained_weights
 from synth_dspy.training.reward_server import JudgeReward
-from synth_dspy.training.spec import ADAPTER, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
+from synth_dspy.training.spec import ADAPTER, ENGINE, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
 
 if TYPE_CHECKING:
     from synth_dspy.training.estimate import Estimate
@@ -407,11 +407,13 @@ def _reward(spec: TrainSpec, folder: Path) -> Any:
     if spec.scored_by_run:
         return JudgeReward(folder)
     module, _, name = (spec.reward or "").partition(":")
-    own = module.startswith("synth_dspy.")
-    if not module or not (own or spec.workspace):
+    if module.startswith(ENGINE):
+        loaded = import_module(module)
+    elif module and spec.workspace is not None:
+        loaded = import_from(spec.workspace.resolve(), module)
+    else:
         raise SetupError(f"{spec.method} needs {where}, a function of the workspace as module:function.")
-    home = "" if spec.workspace is None else spec.workspace.resolve()
-    reward = getattr(import_module(module) if own else import_from(Path(home), module), name, None)
+    reward = getattr(loaded, name, None)
     if not callable(reward):
         raise SetupError(f"{where} is {spec.reward!r}, and {module} has no function {name!r}.")
     return reward

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from synth_dspy.core.config import METHODS, Settings
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import read_json
+from synth_dspy.core.training_facts import is_judge
 from synth_dspy.core.validation import describe_error
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "rloo", "online_dpo", "cpt"]
@@ -24,8 +25,8 @@ ONLINE = ("grpo", "rloo", "online_dpo")
 """Methods that sample replies while they train, and score them with a reward."""
 FULL = ("sft", "dpo", "orpo", "cpt")
 """Methods that can train all weights."""
-JUDGE = "judge"
-"""In `TrainSpec.reward`, alone or followed by a colon and the judge's name: the run scores the replies."""
+ENGINE = "synth_dspy."
+"""Prefix of the modules whose functions are rewards without a workspace."""
 RESERVED = frozenset({"adapters", "dev", "method", "model", "prompts", "rows", "seed", "workspace", "counts"})
 """Fields that a run sets."""
 NO_LORA = "none"
@@ -168,7 +169,7 @@ class TrainSpec(Settings):
     @property
     def scored_by_run(self) -> bool:
         """Whether the reward is the judge of the run that started the training."""
-        return self.reward is not None and self.reward.partition(":")[0] == JUDGE
+        return is_judge(self.reward)
 
     def fingerprint(self) -> str:
         """A hash of everything that determines the adapter, sixteen hexadecimal digits; paths do not count."""
@@ -195,9 +196,9 @@ def reward_file(reward: str | None, workspace: Path | None) -> Path | None:
     Raises:
         SetupError: the workspace has no such module.
     """
-    module = (reward or JUDGE).partition(":")[0]
-    if workspace is None or module == JUDGE or module.startswith("synth_dspy."):
+    if not reward or workspace is None or is_judge(reward) or reward.startswith(ENGINE):
         return None
+    module = reward.partition(":")[0]
     path = workspace.joinpath(*module.split("."))
     file = next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
     if file is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from synth_dspy.core.text import counted
+from synth_dspy.core.training_facts import is_judge
 from synth_dspy.evaluation.records import ArmRecord, ChangeRecord, Results, TrainingRecord
 from synth_dspy.evaluation.report.figures import HEADLINE
 from synth_dspy.evaluation.report.judge import NOT_MEASURED, agreement_of
@@ -248,7 +249,7 @@ def _learned_from_judge(training: TrainingRecord | None) -> bool:
         return False
     origins = {origin for origin, n in (training.get("by_origin") or {}).items() if n}
     preferred = training.get("method") in PREFERENCES and bool(origins - {"human"})
-    return "ai" in origins or preferred or (training.get("reward") or "").partition(":")[0] == "judge"
+    return "ai" in origins or preferred or is_judge(training.get("reward"))
 
 
 def _lost(change: ChangeRecord) -> str:

@@ -18,11 +18,11 @@ import dspy
 
 from synth_dspy.core.guarded import guarded
 from synth_dspy.core.text import as_text
+from synth_dspy.core.training_facts import JUDGE, is_judge
 from synth_dspy.training.optimizer import Method, Settings
 from synth_dspy.training.recipes.preferences import AfterSft
 from synth_dspy.training.reward_server import Scorer
 from synth_dspy.training.rows import ACCEPT, Rows, grpo_rows
-from synth_dspy.training.spec import JUDGE
 from synth_dspy.training.traces import Trace, is_unanswered, prediction_of
 
 USUAL_WORDS = 40
@@ -56,7 +56,7 @@ class LoraGrpo(AfterSft):
         options: dict[str, Any],
         held_out: Sequence[dspy.Example],
     ) -> dspy.Module:
-        if str(options.get("reward", JUDGE)).partition(":")[0] == JUDGE:
+        if is_judge(options.get("reward", JUDGE)):
             name = getattr(self.resources.judge, "name", "metric")
             options |= {"reward": f"{JUDGE}:{name}", "scorer": self._scorer(program, rows)}
         return super().fit(program, rows, options, held_out)

@@ -153,29 +153,34 @@ def _online(
     spec: TrainSpec, model: Any, tokenizer: Any, train: TokenRows, folder: Path, bf16: bool, reward: Reward
 ) -> Any:
     from datasets import Dataset
-    from trl import GRPOConfig, RLOOConfig
-    from trl.experimental.online_dpo import OnlineDPOConfig
 
-    from synth_dspy.training.trainers.grpo import Grpo, OnlineDpo, Rloo, scored_by
+    from synth_dspy.training.trainers.grpo import scored_by
 
-    trainer, config = {
-        "grpo": (Grpo, GRPOConfig),
-        "rloo": (Rloo, RLOOConfig),
-        "online_dpo": (OnlineDpo, OnlineDPOConfig),
-    }[spec.method]
+    longest = spec.completion_tokens
+    own: dict[str, Any] = {"num_generations": spec.generations, "max_completion_length": longest}
+    micro = spec.generations  # a prompt's samples
+    if spec.method == "grpo":
+        from trl import GRPOConfig as Config
+
+        from synth_dspy.training.trainers.grpo import Grpo as Trainer
+    elif spec.method == "rloo":
+        from trl import RLOOConfig as Config
+
+        from synth_dspy.training.trainers.grpo import Rloo as Trainer
+    else:
+        from trl.experimental.online_dpo import OnlineDPOConfig as Config
+
+        from synth_dspy.training.trainers.online_dpo import OnlineDpo as Trainer
+
+        own = {"max_new_tokens": longest, "max_length": spec.max_tokens + longest}
+        micro = 1  # prompt, with its samples
     rows = [
         {"prompt": row["prompt"], "row": json.dumps(row, ensure_ascii=False)}
         for row in fill_steps(train.rows, spec.batch)
     ]
     steps = math.ceil(len(rows) / spec.batch * spec.epochs)
-    longest = spec.completion_tokens
-    own: dict[str, Any] = {"num_generations": spec.generations, "max_completion_length": longest}
-    micro = spec.generations  # a prompt's samples
-    if spec.method == "online_dpo":
-        own = {"max_new_tokens": longest, "max_length": spec.max_tokens + longest}
-        micro = 1  # prompt, with its samples
-    arguments = config(**_arguments(spec, folder, bf16, micro, spec.batch, steps, False), beta=spec.beta, **own)
-    return trainer(
+    arguments = Config(**_arguments(spec, folder, bf16, micro, spec.batch, steps, False), beta=spec.beta, **own)
+    return Trainer(
         model=model,
         reward_funcs=scored_by(reward),
         args=arguments,
