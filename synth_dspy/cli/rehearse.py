@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from tyro.conf import Positional
@@ -43,8 +43,8 @@ class RehearseConfig(Settings):
     default."""
     first_seed: int = Field(default=0, ge=0)
     """The first of the seeds."""
-    only: Literal["all", "events", "challengers"] = "all"
-    """Events that happen to a service, challengers at the gate, or both."""
+    only: tuple[str, ...] = ("events", "challengers")
+    """Events that happen to a service, challengers at the gate, or names of some of either, such as `nothing`."""
     questions: Path | None = None
     """Labelled questions to replay, JSON lines or CSV; without them, embeddings are drawn around topics."""
     text: str = "text"
@@ -80,6 +80,11 @@ _NEED = {
     **dict.fromkeys(("methods", "sizes"), ("embedded", "curve")),
 }
 """Settings that mean nothing without others."""
+_DRAWN = (
+    "only", "questions", "text", "kind", "most", "embedder", "quality", "sensitivity", "specificity", "rate",
+    "processes",
+)  # fmt: skip
+"""Settings of drawn scores."""
 
 
 def main(args: list[str]) -> None:
@@ -90,16 +95,21 @@ def main(args: list[str]) -> None:
         "what is promoted, and how many labels that takes."
     )
     config = parse(RehearseConfig, verb="loop rehearse", description=about, args=args)
+    given = {name for name, field in RehearseConfig.model_fields.items() if getattr(config, name) != field.default}
     for name, flags in _NEED.items():
-        given = getattr(config, name) != RehearseConfig.model_fields[name].default
-        if given and not all(getattr(config, flag) for flag in flags):
+        if name in given and not all(getattr(config, flag) for flag in flags):
             raise SetupError(f"--{name} needs {' and '.join(f'--{flag}' for flag in flags)}: see docs/rehearsal.md.")
     if config.embedded:
+        if drawn := [name for name in _DRAWN if name in given]:
+            raise SetupError(f"--{drawn[0]} is a setting of drawn scores: leave it out, or leave out --embedded.")
+        if config.seeds is not None and not config.curve:
+            raise SetupError("--embedded makes one rehearsal: in place of --seeds, run it with another --first-seed.")
         _with_models(config)
         return
 
     from synth_dspy.core.progress import Bars
     from synth_dspy.core.terminal import standard_output
+    from synth_dspy.core.validation import suggest
     from synth_dspy.core.workspace import find_workspace, task_file
     from synth_dspy.loop.rehearsal.challengers import CHALLENGERS
     from synth_dspy.loop.rehearsal.drawn import Judge
@@ -116,6 +126,11 @@ def main(args: list[str]) -> None:
         raise SetupError(
             "--sensitivity and --specificity together must be above 1: a judge that guesses shows nothing."
         )
+    whole = {"events": EVENTS, "challengers": CHALLENGERS}
+    valid = {*whole, *EVENTS, *CHALLENGERS}
+    if unknown := [name for name in config.only if name not in valid]:
+        raise SetupError(f"There is no event or challenger {unknown[0]!r}: {suggest(unknown[0], sorted(valid))}")
+    chosen = {each for name in config.only for each in whole.get(name, (name,))}
     questions, source = None, "drawn around topics"
     if config.questions is not None:
         embed = embedder_for(config.embedder).embed
@@ -130,8 +145,8 @@ def main(args: list[str]) -> None:
             setting=Setting(config.quality, judge, users, config.rate),
             questions=questions,
             source=source,
-            events=() if config.only == "challengers" else tuple(EVENTS),
-            challengers=() if config.only == "events" else tuple(CHALLENGERS),
+            events=[name for name in EVENTS if name in chosen],
+            challengers=[name for name in CHALLENGERS if name in chosen],
             processes=config.processes,
             progress=bar.reach,
         )

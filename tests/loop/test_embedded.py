@@ -205,6 +205,9 @@ def test_points_of_other_settings_are_not_kept_and_failed_ones_are_tried_again(
         (["--config", "x.toml"], "--config needs --embedded:"),
         (["--sizes", "8"], "--sizes needs --embedded and --curve:"),
         (["--embedded", "--methods", "sft"], "--methods needs --embedded and --curve:"),
+        (["--embedded", "--seeds", "3"], "in place of --seeds, run it with another --first-seed"),
+        (["--embedded", "--only", "nothing"], "--only is a setting of drawn scores"),
+        (["--only", "nothin"], "no event or challenger 'nothin': did you mean nothing"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(

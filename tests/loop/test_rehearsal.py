@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synth_dspy.cli import rehearse as cli
 from synth_dspy.core.errors import SetupError
 from synth_dspy.loop.records import Request
 from synth_dspy.loop.rehearsal.challengers import try_challenger
 from synth_dspy.loop.rehearsal.learning import Trained, learning_curve
-from synth_dspy.loop.rehearsal.report import write_report
-from synth_dspy.loop.rehearsal.run import rehearse
 from synth_dspy.loop.rehearsal.stream import Questions, Stream, read_questions
 from synth_dspy.loop.rehearsal.trial import Setting, rehearse_event
 from synth_dspy.loop.rehearsal.users import Users, as_score
@@ -109,10 +108,11 @@ def test_labelled_questions_are_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_has_the_figures(tmp_path: Path) -> None:
-    rehearsal = rehearse(2, events=("nothing", "slower"), challengers=("better_15",), processes=2)
-    assert len(rehearsal.outcomes) == 4
-    html, markdown, lines = (path.read_text(encoding="utf-8") for path in write_report(rehearsal, tmp_path))
+def test_the_report_has_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    cli.main(["contract_qa", "--seeds", "2", "--only", "nothing", "slower", "better_15", "--out", str(tmp_path)])
+    files = ("report.html", "report.md", "rehearsal.jsonl")
+    html, markdown, lines = ((tmp_path / name).read_text(encoding="utf-8") for name in files)
     for text in (html, markdown):
         assert "answers take 1.5 times as long" in text
         assert "better by 15 points" in text
