@@ -294,9 +294,8 @@ class TestProgram:
         server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
         same, program = self.rows(1) * 30, dspy.Predict("question -> answer")
         given: dict[str, Any] = {"program": program, "workspace": tmp_path, **settings(server)}
-        with pytest.raises(
-            SetupError, match=r"All \d+ training rows are duplicates of held-out ones, .* give rows that"
-        ):
+        end = r"give rows that differ from each other\.$"  # not: resume it, which would read the same rows
+        with pytest.raises(SetupError, match=r"All \d+ training rows are duplicates of held-out ones, .* " + end):
             synth_dspy.compile_task(trainset=same, metric=lambda example, prediction, trace=None: True, **given)
         run = synth_dspy.compile_task(
             trainset=[*same, *self.rows(12)[1:]], metric=lambda example, prediction, trace=None: True, **given

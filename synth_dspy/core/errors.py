@@ -23,6 +23,10 @@ class SetupError(SynthDspyError):
     """Something the user can fix. Commands print the message alone and exit with status 2."""
 
 
+class NewRunNeeded(SetupError):
+    """What a run has read has to change, so that it cannot be resumed: a new run is needed."""
+
+
 class BudgetReached(SetupError):
     """The run's budget is used up: nothing is lost, and it goes on with more. Commands exit with status 4."""
 

@@ -23,7 +23,7 @@ from synth_dspy.core import run as runs
 from synth_dspy.core import workspace as workspaces
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import CompileConfig, absolute, compile_settings, read_toml
-from synth_dspy.core.errors import AwaitingReview, SetupError
+from synth_dspy.core.errors import AwaitingReview, NewRunNeeded, SetupError
 from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to, restoring_umask
 from synth_dspy.core.ledger_file import LEDGER, copy_answers
@@ -338,7 +338,7 @@ def _finish(
     try:
         return _run(here, run, config, task, typed, copy)
     except SetupError as error:
-        if not run.begun or run.resume_command in str(error):
+        if not run.begun or run.resume_command in str(error) or isinstance(error, NewRunNeeded):
             raise
         raise SetupError(f"{error}\nThen resume with: {run.resume_command}") from error
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.errors import SetupError
+from synth_dspy.core.errors import NewRunNeeded, SetupError
 from synth_dspy.core.io.jsonl import FILLED, GIVEN, Check, one_of
 from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
 from synth_dspy.core.resources import Resources
@@ -44,7 +44,7 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
     splits = datasets.split(knowledge, context.config.seed)
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:
-        raise SetupError(
+        raise NewRunNeeded(
             f"At least 3 {noun}s are needed, to learn from some and be scored on others; there are {groups}. "
             f"Add {noun}s, or raise --limit."
         )
@@ -80,7 +80,7 @@ def collect_rows(
     if not dev:
         dev = list(_synthesise(context, "dev", splits, shown, min(wanted, max(1, wanted // 3))).kept)
     if not test and splits["test"].groups:
-        raise SetupError(
+        raise NewRunNeeded(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
             "passed the filters. Name a stronger teacher with --models.teacher, or label some questions yourself."
             if context.task.synthesizer is not None
@@ -133,7 +133,7 @@ def _warn_of_copies(context: Context, labelled: int, kept: int) -> None:
     if copies < MOSTLY * labelled or not copies:
         return
     if not kept and context.task.synthesizer is None:
-        raise SetupError(
+        raise NewRunNeeded(
             f"All {labelled} training rows are duplicates of held-out ones, so none is left to learn from, and a score "
             "on rows that repeat means little: give rows that differ from each other."
         )

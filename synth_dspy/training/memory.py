@@ -5,7 +5,7 @@ width of all heads, i: inner width, L: tokens of the sequence):
 
 - weights in bf16: 20 h + 8 q + 8 i + 2 L (the norms compute in float32; L is the row of the attention mask);
 - all in float32: 16 h + 16 q + 16 i + 4 L;
-- float32 weights under bf16 autocast: as in bf16, and a bf16 copy of every matrix.
+- float32 weights under bf16 autocast: as in bf16, and a bf16 copy of every matrix (`frozen.py`).
 
 With gradient checkpointing a layer keeps only its input, and one layer at a time is computed again. The coefficients
 are what `torch.autograd.graph.saved_tensors_hooks` counts (`tests/training/test_memory.py`).
@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from synth_dspy.training.frozen import is_copied
 from synth_dspy.training.sequences import CHUNK
 from synth_dspy.training.spec import TrainSpec
 
@@ -142,9 +143,9 @@ def memory(
         activations = tokens * (adapted * width * shape.hidden + per_token)
     else:
         activations = tokens * adapted * per_token
-    copied = 0.0 if halves or not bf16 else 2.0 * shape.layers * adapted / shape.depth
-    if spec.gradient_checkpointing is True:
-        copied /= adapted
+    copied = 0.0 if halves or not bf16 else 2.0 * shape.layers
+    if copied and not is_copied(spec, bf16=bf16, device=device):  # those of autocast live as long as the backward pass
+        copied *= (1 if spec.gradient_checkpointing is True else adapted) / shape.depth
     logits = min(predicted, CHUNK) * shape.vocabulary * (16 if bf16 else 12)
     layer = tokens * (3 * shape.inner + 4 * shape.hidden) * (2 if bf16 else 4)
     dequantized = 2 * shape.hidden * shape.inner if quantize else 0
