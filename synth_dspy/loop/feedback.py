@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import combinations
@@ -33,7 +33,7 @@ from synth_dspy.core.run import jsonl_text
 from synth_dspy.loop.records import GRADER, Deletion, Feedback, Reading, Request, Version
 from synth_dspy.loop.registry import Registry, learned_from
 from synth_dspy.loop.store import Store
-from synth_dspy.training.feedback import RATED, SIDES
+from synth_dspy.training.feedback import RATED, RECORDS, SIDES
 
 GOOD, BAD = 0.75, 0.25
 """Mean ratings from and up to which an answer is good or bad."""
@@ -205,6 +205,7 @@ def feedback_rows(
     since: datetime | None = None,
     checks: Mapping[str, Check] | None = None,
     rewriter: Rewrites | None = None,
+    keep: Callable[[Mapping[str, Any]], bool] = lambda inputs: True,
 ) -> TrainingFeedback:
     """The training data that feedback makes, by the rules above.
 
@@ -215,6 +216,7 @@ def feedback_rows(
         since: only feedback from this time on; by default all.
         checks: of the program's inputs; what fails one is left out, such as a question about a document that is gone.
         rewriter: turns comments into answers; None: comments are left out.
+        keep: whether a question with these inputs is learned from; see `labels.is_held_back`.
     """
     dropped: Counter[str] = Counter()
     lines = _Lines()
@@ -230,7 +232,7 @@ def feedback_rows(
             dropped["has an input called as a field of the file"] += 1
         elif checks is not None and any(check(line.inputs.get(name)) for name, check in checks.items()):
             dropped["has inputs that the task does not take"] += 1
-        else:
+        elif keep(line.given(checks)):
             kept.append(line.as_row(checks))
     return TrainingFeedback(tuple(kept), {why: count for why, count in dropped.items() if count})
 
@@ -278,11 +280,16 @@ class _Line:
     feedback: dict[str, None]
     source: Source
 
+    def given(self, checks: Collection[str] | None) -> dict[str, Any]:
+        """The inputs that the task takes."""
+        return {name: value for name, value in self.inputs.items() if checks is None or name in checks}
+
     def as_row(self, checks: Collection[str] | None) -> dict[str, Any]:
-        inputs = {name: value for name, value in self.inputs.items() if checks is None or name in checks}
+        inputs = self.given(checks)
         key = json.dumps([self.inputs, self.answers], sort_keys=True)
         about = {"id": hashlib.sha256(key.encode()).hexdigest()[:16], "source": self.source}
-        return {**about, "feedback": list(self.feedback), **inputs, **self.answers}
+        records = next(name for name in RECORDS if name not in inputs or name == RECORDS[-1])
+        return {**about, records: list(self.feedback), **inputs, **self.answers}
 
 
 class _Lines:

@@ -14,13 +14,11 @@ from typing import Any, TypeVar
 from synth_dspy.core.splits import hash_order
 from synth_dspy.loop.feedback import BAD, GOOD, Answer
 from synth_dspy.loop.records import Feedback
-from synth_dspy.training.feedback import NAMES, RATED, SIDES
 
 T = TypeVar("T")
 
 HELD_BACK = 3
 """One question in so many is kept for scoring."""
-_OURS = frozenset((*NAMES, *RATED, *SIDES))
 
 
 def score_of(feedback: Feedback) -> float | None:
@@ -37,11 +35,6 @@ def is_held_back(inputs: Mapping[str, Any]) -> bool:
     """Whether a question is kept for scoring."""
     text = " ".join(json.dumps(inputs, sort_keys=True, ensure_ascii=False).casefold().split())
     return int(hash_order(text)[:8], 16) % HELD_BACK == 0
-
-
-def learned_lines(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The lines of a feedback file, without those about questions that are kept for scoring."""
-    return [line for line in lines if not is_held_back({k: v for k, v in line.items() if k not in _OURS})]
 
 
 def labelled_rows(

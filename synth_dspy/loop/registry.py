@@ -18,6 +18,7 @@ from synth_dspy.core.io.reading import read_json_object
 from synth_dspy.loop.records import Alias, AliasMove, Deletion, Feedback, Version
 from synth_dspy.loop.store import Store, now
 from synth_dspy.pipeline.saved_files import ABOUT, PROGRAM
+from synth_dspy.training.feedback import RECORDS
 
 ROLLBACK = "rollback"
 """In the evidence of a move back to the previous champion."""
@@ -205,7 +206,8 @@ class Registry:
 def learned_from(run: Path) -> frozenset[str]:
     """The ids of the feedback that a run was trained on; empty where it had none."""
     rows = _lines(run / "datasets" / "feedback.jsonl")
-    return frozenset(str(record) for row in rows for record in row.get("feedback") or ())
+    listed = (row.get(name) for row in rows for name in RECORDS)
+    return frozenset(str(record) for records in listed if isinstance(records, list) for record in records)
 
 
 def _lines(path: Path) -> list[Any]:

@@ -23,9 +23,9 @@ from synth_dspy.core.run import jsonl_text
 from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
 from synth_dspy.loop.cycle import Cycle, Outcome
-from synth_dspy.loop.feedback import TrainingFeedback, collect_answers, feedback_rows
+from synth_dspy.loop.feedback import collect_answers, feedback_rows
 from synth_dspy.loop.grader import AnswerRater, fit_grader, grade_unrated
-from synth_dspy.loop.labels import labelled_rows, learned_lines
+from synth_dspy.loop.labels import is_held_back, labelled_rows
 from synth_dspy.loop.proposing import FILE, MOST, labelled_questions, propose
 from synth_dspy.loop.records import Feedback
 from synth_dspy.loop.registry import sha256
@@ -56,18 +56,19 @@ def collect_rows(work: Work, cycle: Cycle) -> Outcome:
             try:
                 grader = fit_grader(store, rater=rater)
                 graded = grade_unrated(store, grader, most=_GRADED)
-                made = feedback_rows(store, checks=checks or None, rewriter=rewriter)
+                made = feedback_rows(
+                    store, checks=checks or None, rewriter=rewriter, keep=lambda inputs: not is_held_back(inputs)
+                )
             except ModelError as error:
                 raise SetupError(f"The feedback cannot be turned into rows: {error}") from error
-        learned = TrainingFeedback(tuple(learned_lines(made.lines)))
-        write_rows(folder, FEEDBACK, learned.lines)
+        write_rows(folder, FEEDBACK, made.lines)
         about = {
             "grader": grader.sentence,
             "graded": len(graded),
             "feedback_dropped": dict(made.dropped),
-            "by_ai": sum(line.get("source") == "ai" for line in learned.lines),
-            **learned.counts,
-            "feedback_rows": len(learned.lines),
+            "by_ai": sum(line.get("source") == "ai" for line in made.lines),
+            **made.counts,
+            "feedback_rows": len(made.lines),
             "labelled_items": write_labelled(work, folder, LABELLED),
             "feedback_sha256": sha256(folder / FEEDBACK),
         }

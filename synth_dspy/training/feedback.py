@@ -7,7 +7,7 @@
 Each line holds the program's inputs, and either a chosen and a rejected answer (DPO and ORPO learn from these) or one
 answer that is good or bad (KTO learns from all of these, SFT from the good ones). Further fields are ignored, except
 `id`, which names the line; `source`, which is "ai" if a model gave the feedback; and `feedback`, the ids of the records
-that the line was made of.
+that the line was made of (`feedback_records`, where an input is called `feedback`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from synth_dspy.training.traces import PredictorCall, collect
 
 SIDES = ("chosen", "rejected")
 RATED = ("answer", "good")
-NAMES = ("id", "source", "feedback")
+RECORDS = ("feedback", "feedback_records")
+"""Names of the list of records' ids: the second where an input has the first."""
+NAMES = ("id", "source", *RECORDS)
 Kind = Literal["pairs", "rated", "good"]
 """Which feedback a method learns from: preferences, good and bad answers, or good answers only."""
 BY_METHOD: Mapping[str, Kind] = {"sft": "good", "dpo": "pairs", "orpo": "pairs", "kto": "rated"}

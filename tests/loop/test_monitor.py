@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from embedders import WordEmbedder
 
+from synth_dspy.core.run import jsonl_text
 from synth_dspy.loop import monitor as module
 from synth_dspy.loop.feedback import collect_answers, feedback_rows
-from synth_dspy.loop.labels import is_held_back, labelled_rows, learned_lines
+from synth_dspy.loop.labels import is_held_back, labelled_rows
 from synth_dspy.loop.monitor import Monitor, alarms, describe
 from synth_dspy.loop.records import AliasMove, Feedback, Reading, Request, Transition
+from synth_dspy.loop.registry import learned_from
 from synth_dspy.loop.signals.together import STATISTICAL
 from synth_dspy.loop.store import Store
 
@@ -145,15 +148,22 @@ def test_canaries_are_asked_once_a_day_and_remembered(store: Store, monkeypatch:
     assert readings["model"].evidence["seen"] == 120
 
 
-def test_people_are_learned_from_and_scored_on_different_questions(store: Store) -> None:
+@pytest.mark.parametrize("field", ["question", "feedback", "source"])  # all but the first are fields of a line as well
+def test_people_are_learned_from_and_scored_on_different_questions(store: Store, field: str, tmp_path: Path) -> None:
     answers = requests(90, [f"clause{n}" for n in range(400)])
+    answers = [replace(each, inputs={field: each.inputs["question"]}) for each in answers]
     store.add_together(answers)
     for number, answer in enumerate(answers):
         kind, value = ("correction", f"corrected {number}") if number % 3 == 0 else ("thumb", number % 3 == 1)
         store.add(Feedback(UUID(int=number).hex, answer.at, answer.id, kind, value))  # type: ignore[arg-type]
-    items, lines = labelled_rows(collect_answers(store).values(), "answer"), learned_lines(feedback_rows(store).lines)
-    assert {each["question"] for each in items}.isdisjoint(each["question"] for each in lines)
+    items = labelled_rows(collect_answers(store).values(), "answer")
+    lines = feedback_rows(store, keep=lambda inputs: not is_held_back(inputs)).lines
+    assert {each[field] for each in items}.isdisjoint(each[field] for each in lines)
     assert lines
-    assert all(is_held_back({"question": each["question"]}) for each in items)
+    assert all(is_held_back({field: each[field]}) for each in items)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "feedback.jsonl").write_text(jsonl_text(lines), encoding="utf-8")
+    assert learned_from(tmp_path) <= {UUID(int=number).hex for number in range(90)}
+    assert learned_from(tmp_path)
     corrected = sum(each["answer"].startswith("corrected") for each in items)
     assert 0.5 < corrected / len(items) < 0.8  # two of three answers were wrong, of which half were corrected
