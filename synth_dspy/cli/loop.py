@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
+from sqlalchemy.exc import SQLAlchemyError
 
 from synth_dspy.cli.arguments import parse
 from synth_dspy.cli.production import (
@@ -31,8 +32,9 @@ from synth_dspy.cli.production import (
     track,
 )
 from synth_dspy.cli.rehearse import main as rehearse
-from synth_dspy.core.errors import AwaitingReview, SetupError
+from synth_dspy.core.errors import SetupError, SynthDspyError, message_of
 from synth_dspy.core.invocation import command
+from synth_dspy.core.masking import mask_message
 from synth_dspy.core.printable import printable_name
 from synth_dspy.core.workspace import find_workspace
 from synth_dspy.loop.cycle import Cycles
@@ -183,8 +185,11 @@ def _loop(args: list[str]) -> None:
         try:
             _turn(loop, by, config.reason)
             by = None
-        except (SetupError, AwaitingReview) as error:  # the state is kept: the next look tries again
+        except SynthDspyError as error:  # the state is kept: the next look tries again
             _say(f"{error} Next try in {config.every}.")
+        except SQLAlchemyError as error:  # such as a database that is being restarted
+            why = mask_message(message_of(getattr(error, "orig", None) or error))
+            _say(f"The loop's database failed: {why}. Next try in {config.every}.")
         time.sleep(config.seconds)
 
 

@@ -16,6 +16,7 @@ from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import limit_access, write_whole
 from synth_dspy.core.io.jsonl import FILLED, ID, read_rows
+from synth_dspy.core.io.reading import read_text
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.run import Run, jsonl_text, log_to
 from synth_dspy.core.task import CompleteTask
@@ -23,7 +24,7 @@ from synth_dspy.evaluation.records import Prediction
 from synth_dspy.loop.gate import Pair
 from synth_dspy.loop.work import Work, read_program
 from synth_dspy.pipeline.datasets import from_row
-from synth_dspy.pipeline.rescore import learned_from, predict, question_key
+from synth_dspy.pipeline.rescore import learned_from, new_items, predict
 from synth_dspy.pipeline.saved_files import PROGRAM, Saved
 
 JUDGED = "judged"
@@ -108,13 +109,8 @@ def unseen(items: Iterable[dspy.Example], programs: Iterable[Saved], *, groups: 
         groups: whether an item is also left out if a program has learned from its document, or other group.
     """
     rows = [row for program in programs for row in learned_from(program.run)]
-    ids, questions = {str(row.get("id")) for row in rows}, {question_key(row) for row in rows}
     seen = {str(row.get("group")) for row in rows} if groups else set()
-    return [
-        item
-        for item in items
-        if str(item.id) not in ids and question_key(item) not in questions and str(item.group) not in seen
-    ]
+    return [item for item in new_items(items, rows) if str(item.group) not in seen]
 
 
 def labelled_items(task: CompleteTask, limit: int | None, path: Path) -> tuple[list[dspy.Example], str | None]:
@@ -141,7 +137,7 @@ def labelled_items(task: CompleteTask, limit: int | None, path: Path) -> tuple[l
         half = len(lines) // 2
         return items_of(lines[:half]) + items_of(lines[half:])
 
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [f"{line}\n" for line in read_text(path).split("\n") if line]  # not splitlines: a text may hold U+2028
     items = items_of(lines)
     return items, f"{len(wrong)} of {len(lines)}; the first: {wrong[0]}" if wrong else None
 
@@ -201,5 +197,5 @@ def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file that `write_pairs` wrote."""
     lines: list[dict[str, Any]] = []
     with suppress(FileNotFoundError):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     return [Pair(**{**line, "slices": frozenset(line["slices"])}) for line in lines]

@@ -66,10 +66,6 @@ def _index(work: Work, cycle: Cycle) -> Outcome:
     limit_access(share=False)
     write_rows(folder, DOCUMENTS, datasets.hash_rows(now))
     evidence = {"champion": champion.id, "documents_now": len(now)}
-    try:
-        _arms(work)
-    except SetupError as error:
-        return Outcome("closed", f"{champion.id} stays the champion. {error}", evidence)
     open_program(work.saved(champion).folder, work.caller)  # which updates the index that the champion searches
     if changes is None:
         return Outcome("indexed", f"{champion.id} was made before runs noted which documents they read.", evidence)
@@ -83,6 +79,10 @@ def _index(work: Work, cycle: Cycle) -> Outcome:
 def _find_what_moved(work: Work, cycle: Cycle) -> Outcome:
     """Say what the next training has to cover. The run itself writes the questions."""
     memory = cycle.memory
+    try:
+        _arms(work)
+    except SetupError as error:
+        return Outcome("closed", f"{memory['champion']} stays the champion. {error}", {})
     documents = [*memory.get("added", ()), *memory.get("changed", ())]
     questions = list(memory.get("questions_that_moved", ()))
     proposed = propose_questions(work, str(memory["champion"]), questions) if questions else 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import dspy
+from pydantic_core import to_jsonable_python
 
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.config import CompileConfig
@@ -284,12 +285,10 @@ def _unseen(
 ) -> tuple[list[dspy.Example], list[str]]:
     """The items that no program has learned from, and sentences about the others."""
     rows = [row for run in dict.fromkeys(program.run for program in programs) for row in learned_from(run)]
-    ids = {str(row.get("id")) for row in rows}
-    questions = {question_key(row) for row in rows}
     groups = {str(row.get("group")) for row in rows}
     if not items:
         raise SetupError(f"{seeds} has no labelled item that this task can be scored on.")
-    unseen = [item for item in items if str(item.id) not in ids and question_key(item) not in questions]
+    unseen = new_items(items, rows)
     if not unseen:
         raise SetupError(f"The programs have learned from every item of {seeds}: name items that are new to them.")
     notes = []
@@ -323,9 +322,33 @@ def learned_from(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def question_key(row: Any) -> tuple[str, str]:
+def new_items(items: Iterable[dspy.Example], rows: Sequence[Mapping[str, Any]]) -> list[dspy.Example]:
+    """The items that no row asks: by id, by question and group, or by what the program is given.
+
+    A row of a table is a group by itself, so two rows with one text are only found by the text.
+    """
+    ids, questions = {str(row.get("id")) for row in rows}, {_question(row) for row in rows}
+    given: dict[tuple[str, ...], set[str]] = {}
+
+    def is_new(item: dspy.Example) -> bool:
+        names = tuple(sorted(item.inputs().keys()))
+        if names not in given:
+            given[names] = {_given(row, names) for row in rows}
+        known = names and _given(item, names) in given[names]
+        return not (str(item.id) in ids or _question(item) in questions or known)
+
+    return [item for item in items if is_new(item)]
+
+
+def _question(row: Any) -> tuple[str, str]:
     """A question and its group, ignoring case and white space."""
     return str(row.get("group")), " ".join(str(row.get("question")).casefold().split())
+
+
+def _given(row: Any, names: Sequence[str]) -> str:
+    """The values of a program's inputs, ignoring case and white space."""
+    values = to_jsonable_python([row.get(name) for name in names], fallback=str)
+    return " ".join(json.dumps(values, ensure_ascii=False).casefold().split())
 
 
 def _plan(programs: Sequence[Saved], items: int, config: CompileConfig) -> str:

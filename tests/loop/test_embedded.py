@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,10 @@ def attentive(kinds: frozenset[str], later: frozenset[str]) -> Callable[[dict[st
     return respond
 
 
-def rehearsal(task: Any, rows: int = 150, models: Any = None, **more: Any) -> Rehearsal:
+def rehearsal(task: Any, rows: int = 150, models: Any = None, teams: Sequence[str] = TEAMS, **more: Any) -> Rehearsal:
     (task.here / "programs" / "shown.py").write_text(SHOWN)
-    lines = [{"text": f"Case {n}. It is about my {TEAMS[n % 3]}.", "team": TEAMS[n % 3]} for n in range(rows)]
+    named = [teams[n % len(teams)] for n in range(rows)]
+    lines = [{"text": f"Case {n}. It is about my {team}.", "team": team} for n, team in enumerate(named)]
     (task.here / "data" / "tickets.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = compile_settings(task_file(task.here, "shown")).model_validate(
         {
@@ -135,6 +136,10 @@ def test_rows_are_dealt_and_change_their_labels(tmp_path: Path) -> None:
         assert any(a["team"] != b["team"] for a, b in zip(before, after, strict=True))
         assert {row["team"] for row in world.rows("labelled", ASKED)} <= world.kinds
         assert {row["team"] for row in world.rows("asked", ASKED)} > world.kinds
+        world = rehearsal(task, rows=90, teams=TEAMS[:2]).world
+        before, after = world.rows("held_out", LAUNCHED), world.rows("held_out", AMENDED)
+        assert before
+        assert all(a["team"] != b["team"] for a, b in zip(before, after, strict=True)), "two labels change places"
         with pytest.raises(SetupError, match="at least 40, and the task has 9"):
             rehearsal(task, rows=9)
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from production import Production, learner, production, saying
+from sqlalchemy.exc import OperationalError
 
 from synth_dspy.cli import loop as cli
 from synth_dspy.cli import promote, rollback
 from synth_dspy.core.config import compile_settings
-from synth_dspy.core.errors import SetupError
+from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.workspace import task_file
 from synth_dspy.loop import live, mlflow
@@ -330,6 +331,25 @@ def test_a_mistake_is_one_sentence(
         cli.main(args)
 
 
+def test_the_loop_goes_on_after_a_failure_that_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = [OperationalError("SELECT 1", {}, OSError("the server closed the connection")), ModelError("no answer.")]
+
+    def fail(loop: Loop, **_: Any) -> None:
+        if failures:
+            raise failures.pop(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Loop, "turn", fail)
+    with production(tmp_path), pytest.raises(KeyboardInterrupt):
+        cli.main(["tickets", "--every", "1s"])
+    said = capsys.readouterr().out
+    assert "The loop's database failed: the server closed the connection. Next try in 1s." in said
+    assert "no answer. Next try in 1s." in said
+
+
 def test_a_champion_of_a_compared_model_is_trained_again_and_one_made_elsewhere_needs_arms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +377,7 @@ def test_a_champion_of_a_compared_model_is_trained_again_and_one_made_elsewhere_
         assert cycle is not None
         assert cycle.state == "closed"
         assert re.search("arm mine was made elsewhere.*with --arms, of bootstrap", cycle.transitions[-1].reason)
+        assert cycle.transitions[-1].before == "indexed", "the index has the new documents all the same"
         assert task.loop().turn() is None  # it is said once
         cycle = task.loop(arms=("bootstrap",)).turn(by="person:ann")
         assert cycle is not None

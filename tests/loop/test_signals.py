@@ -137,11 +137,16 @@ def test_a_model_that_was_replaced_is_noticed_in_few_days() -> None:
     assert np.quantile(days, 0.9) <= 3
 
 
-def test_canaries_are_the_same_questions_every_day() -> None:
+def test_other_canary_questions_begin_anew_and_keep_the_evidence() -> None:
     canaries = Canaries()
-    canaries.add({"a": "1"})
-    with pytest.raises(ValueError, match="each day"):
-        canaries.add({"b": "1"})
+    for _ in range(3):
+        canaries.add({str(n): "as ever" for n in range(20)})
+    assert not canaries.add({f"other {n}": "new" for n in range(40)}), "a first day has nothing to differ from"
+    assert not canaries.add({f"other {n}": "new" for n in range(40)})
+    for _ in range(3):
+        canaries.add({f"other {n}": "changed" for n in range(40)})
+    assert canaries.alarm
+    assert canaries.add({"third": "1"}), "once raised, it stays"
 
 
 def test_changed_documents_are_named() -> None:

@@ -206,7 +206,8 @@ class RowWorld:
         ]
         self._dealt = _deal(rows, lambda row: str(row[name]), set(), self.seed)
         self.kinds, self.later = self._dealt.kinds, self._dealt.later
-        swapped = sorted(self.kinds, key=lambda kind: hash_order(kind, self.seed))
+        among = self.kinds if len(self.kinds) > 1 else self.kinds | self.later  # of two labels, one comes later
+        swapped = sorted(among, key=lambda kind: hash_order(kind, self.seed))
         swapped = swapped[: max(2, len(swapped) // 4 * 2)]
         pairs = zip(swapped[::2], swapped[1::2], strict=False)
         self._swap = {old: new for a, b in pairs for old, new in ((a, b), (b, a))}

@@ -37,16 +37,12 @@ class Canaries:
         """Take in a day's answers, by question.
 
         Returns:
-            Whether the alarm is raised; once raised, it stays.
-
-        Raises:
-            ValueError: they are not the answers to the first day's questions.
+            Whether the alarm is raised; once raised, it stays. Answers to other questions than before are a first day
+            again.
         """
-        if not self._first:
-            self._first = dict(answers)
-            return False
         if answers.keys() != self._first.keys():
-            raise ValueError("Canary questions stay the same: ask each day what was asked on the first.")
+            self._first, self._earlier, self._differing = dict(answers), 0, 0
+            return self.alarm
         differing = sum(answers[question] != first for question, first in self._first.items())
         p = self._p(differing, len(answers))
         self._earlier += len(answers)
