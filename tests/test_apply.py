@@ -130,6 +130,20 @@ def test_json_lines_keep_their_keys_and_delta_takes_mixed_columns(
     assert all(row["answer"] == row["a2"] for row in again)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_cells_with_any_line_break_are_read_again_as_they_were(
+    program: Path, server: Server, tmp_path: Path, suffix: str
+) -> None:
+    questions = ["one\rtwo", "one\ntwo", "one\r\ntwo", 'a "word"', "plain"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"question": each}) + "\n" for each in questions))
+    first, again = tmp_path / f"out{suffix}", tmp_path / "again.jsonl"
+    run(program, server, tmp_path / "rows.jsonl", first)
+    assert first.read_bytes().endswith(b"\n")
+    assert not first.read_bytes().endswith(b"\r\n")
+    run(program, server, first, again, outputs={"answer": "a2"}, error_column="e2")
+    assert [json.loads(line)["question"] for line in again.read_text().split("\n") if line] == questions
+
+
 def test_the_result_of_a_query_is_read_once(program: Path, server: Server, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "mails.sqlite") as db:
         db.execute("create table mails (id integer, body text)")

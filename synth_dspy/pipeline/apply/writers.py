@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import replacing
@@ -24,11 +24,22 @@ Joined = Iterator[tuple[Batch, Mapping[str, Sequence[Any]]]]
 def write_csv(target: Path, old: Columns, new: Columns, joined: Joined, delimiter: str = ",") -> None:
     """CSV with a header; lists and objects are JSON, missing values empty."""
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        # Python 3.11 quotes a cell only for those line breaks that end the rows: for csv, both of them do.
+        writer = csv.writer(_EndingRows(file), delimiter=delimiter, lineterminator="\r\n")
         writer.writerow([*old, *new])
         for batch, added in joined:
             for row, *values in zip(batch.rows, *added.values(), strict=True):
                 writer.writerow([_cell(value) for value in (*(row.get(name) for name in old), *values)])
+
+
+class _EndingRows:
+    """Ends the rows of a `csv.writer`, which it writes one by one, with a line feed alone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_json_lines(target: Path, old: Columns, new: Columns, joined: Joined) -> None:
