@@ -161,6 +161,34 @@ def test_the_result_of_a_query_is_read_once(program: Path, server: Server, tmp_p
     assert server.answered.total() == 3
 
 
+JOINED = "select q.question, r.question, r.id from q, r"
+TABLES = (
+    "create table q (question text)",
+    "insert into q values ('mine')",
+    "create table r (question text, id integer)",
+    "insert into r values ('other', 7)",
+)
+
+
+def refuse_columns_of_equal_names(program: Path, server: Server, given: str, output: Path) -> None:
+    with pytest.raises(SetupError, match=r"two columns named 'question': name one .* with AS\.$"):
+        run(program, server, given, output, query=JOINED)
+    run(program, server, given, output, query=JOINED.replace("r.question", "r.question as other"))
+    (row,) = map(json.loads, output.read_text().splitlines())
+    assert (row["question"], row["other"], row["id"]) == ("mine", "other", 7)
+
+
+def test_a_query_with_two_columns_of_one_name_is_refused(program: Path, server: Server, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "joined.sqlite") as lite:
+        for statement in TABLES:
+            lite.execute(statement)
+    refuse_columns_of_equal_names(program, server, f"sqlite:///{tmp_path / 'joined.sqlite'}", tmp_path / "lite.jsonl")
+    with duckdb.connect(str(tmp_path / "joined.duckdb")) as duck:
+        for statement in TABLES:
+            duck.execute(statement)
+    refuse_columns_of_equal_names(program, server, f"duckdb:///{tmp_path / 'joined.duckdb'}", tmp_path / "duck.jsonl")
+
+
 def test_a_failed_row_is_kept_and_tried_again(program: Path, tmp_path: Path) -> None:
     replies = {"bad": "no field at all"}
 
@@ -333,6 +361,10 @@ def test_the_rows_of_a_postgresql_query_are_answered(
     assert [row["q"] for row in written] == QUESTIONS
     assert {row["price"] for row in written} == {"1.50"}
     plain = postgres.replace("+psycopg", "")
+    with engine.begin() as connection:
+        for statement in TABLES:
+            connection.execute(sa.text(statement))
+    refuse_columns_of_equal_names(program, server, plain, tmp_path / "joined.jsonl")
     done = run(
         program, server, plain, tmp_path / "two.jsonl", query="select q, id from asked where id > 2 order by id", **job
     )

@@ -277,6 +277,7 @@ def _write_parquet(target: Path, file: str, sql: str, url: str) -> None:
     try:
         with duckdb.connect(file, read_only=True) as connection:
             reader = connection.sql(sql).to_arrow_reader(BATCH)
+            _distinct(reader.schema.names)
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
@@ -290,7 +291,7 @@ def _sqlite_rows(file: Path, sql: str) -> Iterator[Mapping[str, Any]]:
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             cursor = connection.execute(sql)
-            names = [column[0] for column in cursor.description or ()]
+            names = _distinct(column[0] for column in cursor.description or ())
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
     except sqlite3.Error as error:
@@ -308,11 +309,25 @@ def _postgres_rows(url: str, sql: str) -> Iterator[Mapping[str, Any]]:
             connection.read_only = True
             with connection.cursor("synth_dspy_apply") as cursor:  # named: rows come in batches
                 cursor.execute(sql.encode())
-                names = [column.name for column in cursor.description or ()]
+                names = _distinct(column.name for column in cursor.description or ())
                 for row in cursor:
                     yield dict(zip(names, row, strict=True))
     except psycopg.Error as error:
         raise _failed_query(url, error) from error
+
+
+def _distinct(columns: Iterable[str]) -> list[str]:
+    """The names of a query's columns.
+
+    Raises:
+        SetupError: two of them are the same.
+    """
+    names = list(columns)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SetupError(
+            f"The query gives two columns named {twice!r}: name one of them differently in --query, with AS."
+        )
+    return names
 
 
 def _failed_query(url: str, error: Exception) -> SetupError:
