@@ -161,6 +161,46 @@ def test_the_result_of_a_query_is_read_once(program: Path, server: Server, tmp_p
     assert server.answered.total() == 3
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "duckdb"])
+def test_the_database_is_asked_anew_after_a_start_that_answered_nothing(
+    program: Path, server: Server, tmp_path: Path, engine: str
+) -> None:
+    file = tmp_path / f"grows.{engine}"
+
+    def execute(statement: str) -> None:
+        db: Any = sqlite3.connect(file) if engine == "sqlite" else duckdb.connect(str(file))
+        db.execute(statement)
+        db.commit()
+        db.close()
+
+    def answer(**job: Any) -> list[dict[str, Any]]:
+        run(program, server, f"{engine}:///{file}", tmp_path / "out.jsonl", force=True, **job)
+        return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+    execute("create table mails (id integer)")
+    execute("insert into mails values (1)")
+    with pytest.raises(SetupError, match="has no column 'question'"):
+        answer(query="mails")
+    execute("alter table mails add column question text")
+    execute("insert into mails values (2, 'a')")
+    assert [row["question"] for row in answer(query="mails")] == [None, "a"]
+    with pytest.raises(SetupError, match="has a column 'id' already"):
+        answer(query="mails", outputs={"answer": "id"})
+    execute("insert into mails values (3, 'b')")
+    assert [row["question"] for row in answer(query="mails")] == [None, "a", "b"]
+
+
+def test_a_query_without_rows_is_named_and_asked_again(program: Path, server: Server, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "empty.sqlite") as db:
+        db.execute("create table mails (question text)")
+    given, query = f"sqlite:///{tmp_path / 'empty.sqlite'}", "select * from mails"
+    with pytest.raises(SetupError, match=r"The query 'select \* from mails' gives no rows on sqlite:///"):
+        run(program, server, given, tmp_path / "out.csv", query=query)
+    with sqlite3.connect(tmp_path / "empty.sqlite") as db:
+        db.execute("insert into mails values ('a')")
+    assert run(program, server, given, tmp_path / "out.csv", query=query).rows == 1
+
+
 JOINED = "select q.question, r.question, r.id from q, r"
 TABLES = (
     "create table q (question text)",

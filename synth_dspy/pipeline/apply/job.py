@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,21 +110,22 @@ def apply_program(
     except OSError as error:
         raise SetupError(f"The job's folder {folder} cannot be made: {error.strerror or error}.") from error
     with Ledger(folder / LEDGER, resume_command=command, budget=budget) as ledger:
-        with bars.status("reading the input"):
-            table = open_table(job.input, job.query, folder / "input")
-        stated = saved.about.get(INPUTS)
-        if isinstance(stated, list) and set(job.columns) <= set(stated):  # else it takes the program to tell
-            check_columns(stated, table, job)
-        _check_outputs(table, job)
-        with bars.status("opening the program"):  # the first to load what takes seconds
-            from synth_dspy.pipeline.rescore import attach_ledger
-            from synth_dspy.pipeline.resources import open_executor
-            from synth_dspy.pipeline.saved import rebuild
+        with _copy_in(folder) as copy:
+            with bars.status("reading the input"):
+                table = open_table(job.input, job.query, copy)
+            stated = saved.about.get(INPUTS)
+            if isinstance(stated, list) and set(job.columns) <= set(stated):  # else it takes the program to tell
+                check_columns(stated, table, job)
+            _check_outputs(table, job)
+            with bars.status("opening the program"):  # the first to load what takes seconds
+                from synth_dspy.pipeline.rescore import attach_ledger
+                from synth_dspy.pipeline.resources import open_executor
+                from synth_dspy.pipeline.saved import rebuild
 
-            program = rebuild(saved, caller)
-        attach_ledger(program, ledger)
-        inputs = Inputs.of(program, table, job)
-        ledger.budget.check()
+                program = rebuild(saved, caller)
+            attach_ledger(program, ledger)
+            inputs = Inputs.of(program, table, job)
+            ledger.budget.check()
         answers = Answers(folder / f"answers-{row_key(dict.fromkeys(job.outputs, 1)).hex()[:8]}.sqlite")
         try:
             answers.forget_failures()
@@ -165,9 +167,25 @@ def apply_program(
             answers.close()
         with replacing(folder / REPORT) as partial:
             partial.write_text(json.dumps({**asdict(applied), "output": str(job.output)}, indent=2) + "\n")
-    for copy in folder.glob("input.*"):  # a later job asks the database anew
-        copy.unlink()
+    _remove_copy(folder)  # a later job asks the database anew
     return applied
+
+
+@contextmanager
+def _copy_in(folder: Path) -> Iterator[Path]:
+    """Where a query's result is copied to; the copy is kept if the block ends, or if a stopped job goes on with it."""
+    resumed = any(folder.glob("input.*")) and any(folder.glob("answers-*.sqlite"))
+    try:
+        yield folder / "input"
+    except BaseException:
+        if not resumed:
+            _remove_copy(folder)
+        raise
+
+
+def _remove_copy(folder: Path) -> None:
+    for copy in folder.glob("input.*"):
+        copy.unlink()
 
 
 def _check_outputs(table: Table, job: Job) -> None:

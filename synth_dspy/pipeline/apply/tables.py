@@ -241,7 +241,8 @@ def _database(url: str, database: tuple[str, Path] | None, query: str | None, co
         raise SetupError(f"The database cannot be opened: {error}.") from None
     kind, file = database or ("postgresql", None)
     if query is None:
-        return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, _catalogue_rows(url)))
+        nothing = f"{mask_message(url)} has no tables: name another database with --input, or rows with --query."
+        return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, _catalogue_rows(url), nothing))
     if kind == SCRIPT:
         raise SetupError(f"{url} is a script of CREATE TABLE statements, which have no rows: leave out --query.")
     sql = f"select * from {query}" if re.fullmatch(r'[\w."]+', query) else query
@@ -250,20 +251,23 @@ def _database(url: str, database: tuple[str, Path] | None, query: str | None, co
     if kind == DUCKDB:
         return _copied(copy.with_suffix(".parquet"), lambda target: _write_parquet(target, str(file), sql, url))
     read = _sqlite_rows(file, sql) if file is not None else _postgres_rows(url, sql)
-    return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, read))
+    nothing = f"The query {query[:200]!r} gives no rows on {mask_message(url)}: correct --query or --input."
+    return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, read, nothing))
 
 
 def _copied(target: Path, write: Callable[[Path], None]) -> Table:
-    if not target.exists():
+    if not target.exists() or not target.stat().st_size:  # earlier versions kept a copy without rows
         with replacing(target) as partial:
             write(partial)
     return JsonLines(target) if target.suffix == ".jsonl" else DuckDbTable("read_parquet(?)", str(target), str(target))
 
 
-def _write_lines(target: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _write_lines(target: Path, rows: Iterable[Mapping[str, Any]], nothing: str) -> None:
     with target.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+        if not file.tell():
+            raise SetupError(nothing)
 
 
 def _plain(value: Any) -> str:
