@@ -36,7 +36,8 @@ class Ask(dspy.Module):
 
     def forward(self, question: str, times: int = 1) -> dspy.Prediction:
         reply = self.ask(question=question, times=times)
-        return dspy.Prediction(answer=reply.answer, times=times, words=reply.answer.split())
+        ratio = float(question) if question in ("nan", "-inf") else 0.5
+        return dspy.Prediction(answer=reply.answer, times=times, words=reply.answer.split(), ratio=ratio)
 
 
 @task

@@ -130,6 +130,42 @@ def test_json_lines_keep_their_keys_and_delta_takes_mixed_columns(
     assert all(row["answer"] == row["a2"] for row in again)
 
 
+def test_outputs_that_are_no_numbers_are_empty(program: Path, server: Server, tmp_path: Path) -> None:
+    rows = write_csv(tmp_path / "odd.csv", ["nan", "-inf", "half"])
+    job: dict[str, Any] = {"columns": {"question": "q"}, "outputs": {"ratio": "ratio"}, "force": True}
+    for _ in range(2):
+        run(program, server, rows, tmp_path / "out.parquet", **job)
+        assert pq.read_table(tmp_path / "out.parquet")["ratio"].to_pylist() == [None, None, 0.5]
+    (stored,) = program.parents[2].glob("applied/odd-*/answers-*.sqlite")
+    with sqlite3.connect(stored) as db:  # as earlier versions left it
+        db.execute("update answers set outputs = ? where outputs like '%null%'", ('{"ratio": NaN}',))
+    run(program, server, rows, tmp_path / "out.parquet", **job)
+    assert pq.read_table(tmp_path / "out.parquet")["ratio"].to_pylist() == [None, None, 0.5]
+    assert server.answered.total() == 3
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".delta"])
+def test_a_column_that_no_type_holds_is_named_and_no_answer_is_lost(
+    program: Path, server: Server, tmp_path: Path, suffix: str
+) -> None:
+    if suffix == ".delta":
+        pytest.importorskip("deltalake")
+    numbers = [2**60 + 1] * 1024 + [0.5]  # in two batches
+    lines = [{"question": "a", "n": number, "note": {}, "notes": [{"x": {}}]} for number in numbers]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SetupError, match=r"column 'n' cannot hold all its values as double: .*--output .*\.jsonl") as e:
+        run(program, server, tmp_path / "rows.jsonl", tmp_path / f"out{suffix}")
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / f"out{suffix}").exists()
+    assert run(program, server, tmp_path / "rows.jsonl", tmp_path / "out.jsonl").run_now == 0
+    assert [json.loads(line)["n"] for line in (tmp_path / "out.jsonl").open()] == numbers
+    (tmp_path / "few.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    run(program, server, tmp_path / "few.jsonl", tmp_path / f"few{suffix}")
+    run(program, server, tmp_path / f"few{suffix}", tmp_path / "again.csv", outputs={"answer": "a2"}, error_column="e2")
+    (row,) = read_csv(tmp_path / "again.csv")
+    assert (row["n"], row["note"], row["notes"]) == (str(2**60 + 1), "{}", '[{"x": {}}]')
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_cells_with_any_line_break_are_read_again_as_they_were(
     program: Path, server: Server, tmp_path: Path, suffix: str

@@ -83,9 +83,9 @@ class Answers:
             return int(self._db.execute("select count(*) from answers").fetchone()[0])
 
     def forget_failures(self) -> None:
-        """Remove the rows that failed, so that they are tried again."""
+        """Remove the rows that failed, so that they are tried again, and outputs with NaN, of earlier versions."""
         with self._lock:
-            self._db.execute("delete from answers where error is not null")
+            self._db.execute("delete from answers where error is not null or not json_valid(outputs)")
 
     def close(self) -> None:
         """Commit, and close the file."""

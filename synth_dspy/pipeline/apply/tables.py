@@ -160,7 +160,8 @@ class DatasetTable:
 class JsonLines:
     """A file of JSON objects, one per line; blank lines are skipped. It is read once in advance, for its columns.
 
-    A column whose values have no common type is text for Arrow; in JSON lines and CSV the values stay as they are.
+    A column whose values have no common type, or one that Parquet lacks, is text for Arrow; in JSON lines and CSV the
+    values stay as they are.
 
     Raises:
         SetupError: a line is not a JSON object; names it.
@@ -180,7 +181,7 @@ class JsonLines:
         import pyarrow as pa
 
         self.columns: Mapping[str, pa.DataType] = {
-            name: pa.string() if pa.types.is_null(kind) else kind for name, kind in columns.items()
+            name: pa.string() if pa.types.is_null(kind) or _has_empty(kind) else kind for name, kind in columns.items()
         }
 
     def batches(self) -> Iterator[Batch]:
@@ -209,6 +210,15 @@ def _infer(values: Sequence[Any]) -> Any:
         return pa.array(values).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()
+
+
+def _has_empty(kind: Any) -> bool:
+    """Whether a type has objects without any key in it."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return _has_empty(kind.value_type)
+    return pa.types.is_struct(kind) and (not kind.num_fields or any(_has_empty(each.type) for each in kind))
 
 
 def _common(one: Any, other: Any) -> Any:

@@ -71,8 +71,19 @@ def write_delta(target: Path, old: Columns, new: Columns, joined: Joined) -> Non
     import pyarrow as pa
 
     schema = pa.schema([*old.items(), *new.items()])
-    batches = _arrow_batches(schema, old, joined)
-    deltalake.write_deltalake(str(target), pa.RecordBatchReader.from_batches(schema, batches))
+    failures: list[Exception] = []  # deltalake raises errors of its own in place of those of the batches
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from _arrow_batches(schema, old, joined)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    try:
+        deltalake.write_deltalake(str(target), pa.RecordBatchReader.from_batches(schema, batches()))
+    except deltalake.exceptions.DeltaError as error:
+        raise (failures[0] if failures else pa.ArrowInvalid(str(error))) from error
 
 
 Writer = Callable[[Path, Columns, Columns, Joined], None]
@@ -118,12 +129,15 @@ def write(writer: Writer, output: Path, old: Columns, new: Columns, joined: Join
     Raises:
         SetupError: it cannot be written.
     """
+    from pyarrow import ArrowException
+
     try:
         with replacing(output) as partial:
             writer(partial, old, new, joined)
-    except OSError as error:
-        why = error.strerror or " ".join(str(error).split())[:200]
-        raise SetupError(f"The answers cannot be written to {output} ({why}); none of them is lost.") from error
+    except (OSError, ArrowException) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200].rstrip(".")
+        remedy = "" if isinstance(error, OSError) else "name an --output that ends in .jsonl or .csv; "
+        raise SetupError(f"The answers cannot be written to {output} ({why}): {remedy}none of them is lost.") from error
 
 
 def _arrow_batches(schema: pa.Schema, old: Columns, joined: Joined) -> Iterator[pa.RecordBatch]:
@@ -133,17 +147,20 @@ def _arrow_batches(schema: pa.Schema, old: Columns, joined: Joined) -> Iterator[
         if batch.arrow is not None:
             arrays = list(batch.arrow.columns)
         else:
-            arrays = [_array([row.get(name) for row in batch.rows], kind) for name, kind in old.items()]
-        arrays += [_array(values, schema.field(name).type) for name, values in added.items()]
+            arrays = [_array(name, [row.get(name) for row in batch.rows], kind) for name, kind in old.items()]
+        arrays += [_array(name, values, schema.field(name).type) for name, values in added.items()]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _array(values: Sequence[Any], kind: Any) -> Any:
+def _array(name: str, values: Sequence[Any], kind: Any) -> Any:
     import pyarrow as pa
 
     if pa.types.is_string(kind):
         values = [None if value is None else as_text(value) for value in values]
-    return pa.array(values, type=kind)
+    try:
+        return pa.array(values, type=kind)
+    except (pa.ArrowException, OverflowError) as error:
+        raise pa.ArrowInvalid(f"the column {name!r} cannot hold all its values as {kind}: {error}") from error
 
 
 def _cell(value: Any) -> str:
