@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from applied import ROOT, workspace_with_program
+from applied import ASK, ROOT, workspace_with_program
 from servers import CHAT_REPLY, Behaviour, Server, command, serving
 
 from synth_dspy.cli import apply as cli
@@ -142,6 +142,51 @@ def test_outputs_that_are_no_numbers_are_empty(program: Path, server: Server, tm
     run(program, server, rows, tmp_path / "out.parquet", **job)
     assert pq.read_table(tmp_path / "out.parquet")["ratio"].to_pylist() == [None, None, 0.5]
     assert server.answered.total() == 3
+
+
+NOTED = (
+    ASK.replace("[Item(name, name, name) for name in NAMES]", "[Item('notes', 'notes', read_notes())]").replace(
+        "question=question,", "question=f'{NOTES.read_text()} {question}',"
+    )
+    + """
+from pathlib import Path
+
+NOTES = Path(__file__).with_name("notes.txt")
+
+
+def read_notes():
+    with NOTES.with_name("reads.txt").open("a") as file:
+        file.write("read\\n")
+    return NOTES.read_text()
+"""
+)
+
+
+def test_rows_run_again_once_the_documents_or_the_code_have_changed(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = workspace_with_program(tmp_path / "work", model="openai/gpt-4o-mini", code=NOTED)
+    code, notes, reads = (tmp_path / "work" / "programs" / name for name in ("ask.py", "notes.txt", "reads.txt"))
+    rows = write_csv(tmp_path / "rows.csv")
+
+    def answer() -> tuple[int, int, bool]:
+        """Rows run, calls made, and whether the change is said."""
+        capsys.readouterr()
+        before = server.answered.total()
+        done = run(program, server, rows, tmp_path / "out.csv", columns={"question": "q"}, force=True)
+        return done.run_now, server.answered.total() - before, "has changed" in capsys.readouterr().err
+
+    notes.write_text("The rent is 900.")
+    assert answer() == (3, 3, False)
+    assert answer() == (0, 0, False)
+    notes.write_text("The rent is 1200.")
+    assert answer() == (3, 3, True)
+    notes.write_text("The rent is 900.")
+    assert answer() == (3, 0, True)  # the ledger has these calls
+    code.write_text(code.read_text().replace("answer=reply.answer,", "answer=reply.answer.upper(),"))
+    assert answer() == (3, 0, True)
+    assert all(row["answer"].isupper() for row in read_csv(tmp_path / "out.csv"))
+    assert reads.read_text().split() == ["read"] * 5  # once a start
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".delta"])

@@ -2,6 +2,8 @@
 
 The input is read twice: first to answer its rows, each distinct one once, then to write it with the answers beside it.
 Progress lies in a folder of the job, named after the program and the input: the same command goes on where it stopped.
+If the documents or the task's code have changed by then, every row is run again, and the ledger answers the calls that
+are still the same.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import BudgetReached, SetupError
@@ -24,6 +26,7 @@ from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.text import counted
 from synth_dspy.core.usage import measure
+from synth_dspy.core.workspace import task_file
 from synth_dspy.evaluation.spending import Spending, spending_lines, spending_of
 from synth_dspy.pipeline.apply.answers import Answers, row_key
 from synth_dspy.pipeline.apply.inputs import Inputs, check_columns
@@ -118,17 +121,25 @@ def apply_program(
                 check_columns(stated, table, job)
             _check_outputs(table, job)
             with bars.status("opening the program"):  # the first to load what takes seconds
+                from synth_dspy.domains.functions.replay import source_hash
+                from synth_dspy.pipeline.datasets import hash_knowledge
                 from synth_dspy.pipeline.rescore import attach_ledger
                 from synth_dspy.pipeline.resources import open_executor
-                from synth_dspy.pipeline.saved import rebuild
+                from synth_dspy.pipeline.saved import fingerprint, rebuild
 
-                program = rebuild(saved, caller)
+                made_from: list[Any] = [source_hash(task_file(saved.workspace, saved.about["task"]))]
+                program = rebuild(saved, caller, on_read=lambda knowledge: made_from.append(hash_knowledge(knowledge)))
             attach_ledger(program, ledger)
             inputs = Inputs.of(program, table, job)
             ledger.budget.check()
         answers = Answers(folder / f"answers-{row_key(dict.fromkeys(job.outputs, 1)).hex()[:8]}.sqlite")
         try:
             answers.forget_failures()
+            if answers.forget_others(fingerprint(made_from)):
+                bars.say(
+                    "What the task reads, or the code in programs/, has changed since the rows were answered: all are "
+                    "run again, and only the calls that differ are made."
+                )
             bars.say(_plan(saved, program, max(0, table.count - answers.count()), job, folder))
             executor = open_executor(saved.config, spare=True)
             work = Work(program, inputs, table, job, answers, ledger, saved.arm, executor)
