@@ -36,7 +36,8 @@ class Ask(dspy.Module):
 
     def forward(self, question: str, times: int = 1) -> dspy.Prediction:
         reply = self.ask(question=question, times=times)
-        return dspy.Prediction(answer=reply.answer, times=times, words=reply.answer.split())
+        ratio = float(question) if question in ("nan", "-inf") else 0.5
+        return dspy.Prediction(answer=reply.answer, times=times, words=reply.answer.split(), ratio=ratio)
 
 
 @task
@@ -46,7 +47,9 @@ def ask() -> Task:
 '''
 
 
-def workspace_with_program(folder: Path, model: str = "openai/mock", task: str = "ask", api_base: str = "") -> Path:
+def workspace_with_program(
+    folder: Path, model: str = "openai/mock", task: str = "ask", api_base: str = "", code: str = ASK
+) -> Path:
     """Make a workspace and a run in it, as a compile would have left it.
 
     Args:
@@ -54,6 +57,7 @@ def workspace_with_program(folder: Path, model: str = "openai/mock", task: str =
         model: of the student.
         task: `ask`, or the name of one of the project's own tasks.
         api_base: address of the student's server.
+        code: the file of the task `ask`.
 
     Returns:
         The folder of the saved program.
@@ -66,7 +70,7 @@ def workspace_with_program(folder: Path, model: str = "openai/mock", task: str =
     (folder / "programs").mkdir(parents=True)
     (folder / "programs" / "__init__.py").touch()
     if task == "ask":
-        (folder / "programs" / "ask.py").write_text(ASK)
+        (folder / "programs" / "ask.py").write_text(code)
     else:
         copy(ROOT / "programs" / f"{task}.py", folder / "programs")
         copytree(ROOT / "data", folder / "data")

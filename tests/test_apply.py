@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from applied import ROOT, workspace_with_program
+from applied import ASK, ROOT, workspace_with_program
 from servers import CHAT_REPLY, Behaviour, Server, command, serving
 
 from synth_dspy.cli import apply as cli
@@ -130,6 +130,101 @@ def test_json_lines_keep_their_keys_and_delta_takes_mixed_columns(
     assert all(row["answer"] == row["a2"] for row in again)
 
 
+def test_outputs_that_are_no_numbers_are_empty(program: Path, server: Server, tmp_path: Path) -> None:
+    rows = write_csv(tmp_path / "odd.csv", ["nan", "-inf", "half"])
+    job: dict[str, Any] = {"columns": {"question": "q"}, "outputs": {"ratio": "ratio"}, "force": True}
+    for _ in range(2):
+        run(program, server, rows, tmp_path / "out.parquet", **job)
+        assert pq.read_table(tmp_path / "out.parquet")["ratio"].to_pylist() == [None, None, 0.5]
+    (stored,) = program.parents[2].glob("applied/odd-*/answers-*.sqlite")
+    with sqlite3.connect(stored) as db:  # as earlier versions left it
+        db.execute("update answers set outputs = ? where outputs like '%null%'", ('{"ratio": NaN}',))
+    run(program, server, rows, tmp_path / "out.parquet", **job)
+    assert pq.read_table(tmp_path / "out.parquet")["ratio"].to_pylist() == [None, None, 0.5]
+    assert server.answered.total() == 3
+
+
+NOTED = (
+    ASK.replace("[Item(name, name, name) for name in NAMES]", "[Item('notes', 'notes', read_notes())]").replace(
+        "question=question,", "question=f'{NOTES.read_text()} {question}',"
+    )
+    + """
+from pathlib import Path
+
+NOTES = Path(__file__).with_name("notes.txt")
+
+
+def read_notes():
+    with NOTES.with_name("reads.txt").open("a") as file:
+        file.write("read\\n")
+    return NOTES.read_text()
+"""
+)
+
+
+def test_rows_run_again_once_the_documents_or_the_code_have_changed(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = workspace_with_program(tmp_path / "work", model="openai/gpt-4o-mini", code=NOTED)
+    code, notes, reads = (tmp_path / "work" / "programs" / name for name in ("ask.py", "notes.txt", "reads.txt"))
+    rows = write_csv(tmp_path / "rows.csv")
+
+    def answer() -> tuple[int, int, bool]:
+        """Rows run, calls made, and whether the change is said."""
+        capsys.readouterr()
+        before = server.answered.total()
+        done = run(program, server, rows, tmp_path / "out.csv", columns={"question": "q"}, force=True)
+        return done.run_now, server.answered.total() - before, "has changed" in capsys.readouterr().err
+
+    notes.write_text("The rent is 900.")
+    assert answer() == (3, 3, False)
+    assert answer() == (0, 0, False)
+    notes.write_text("The rent is 1200.")
+    assert answer() == (3, 3, True)
+    notes.write_text("The rent is 900.")
+    assert answer() == (3, 0, True)  # the ledger has these calls
+    code.write_text(code.read_text().replace("answer=reply.answer,", "answer=reply.answer.upper(),"))
+    assert answer() == (3, 0, True)
+    assert all(row["answer"].isupper() for row in read_csv(tmp_path / "out.csv"))
+    assert reads.read_text().split() == ["read"] * 5  # once a start
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".delta"])
+def test_a_column_that_no_type_holds_is_named_and_no_answer_is_lost(
+    program: Path, server: Server, tmp_path: Path, suffix: str
+) -> None:
+    if suffix == ".delta":
+        pytest.importorskip("deltalake")
+    numbers = [2**60 + 1] * 1024 + [0.5]  # in two batches
+    lines = [{"question": "a", "n": number, "note": {}, "notes": [{"x": {}}]} for number in numbers]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SetupError, match=r"column 'n' cannot hold all its values as double: .*--output .*\.jsonl") as e:
+        run(program, server, tmp_path / "rows.jsonl", tmp_path / f"out{suffix}")
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / f"out{suffix}").exists()
+    assert run(program, server, tmp_path / "rows.jsonl", tmp_path / "out.jsonl").run_now == 0
+    assert [json.loads(line)["n"] for line in (tmp_path / "out.jsonl").open()] == numbers
+    (tmp_path / "few.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    run(program, server, tmp_path / "few.jsonl", tmp_path / f"few{suffix}")
+    run(program, server, tmp_path / f"few{suffix}", tmp_path / "again.csv", outputs={"answer": "a2"}, error_column="e2")
+    (row,) = read_csv(tmp_path / "again.csv")
+    assert (row["n"], row["note"], row["notes"]) == (str(2**60 + 1), "{}", '[{"x": {}}]')
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_cells_with_any_line_break_are_read_again_as_they_were(
+    program: Path, server: Server, tmp_path: Path, suffix: str
+) -> None:
+    questions = ["one\rtwo", "one\ntwo", "one\r\ntwo", 'a "word"', "plain"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"question": each}) + "\n" for each in questions))
+    first, again = tmp_path / f"out{suffix}", tmp_path / "again.jsonl"
+    run(program, server, tmp_path / "rows.jsonl", first)
+    assert first.read_bytes().endswith(b"\n")
+    assert not first.read_bytes().endswith(b"\r\n")
+    run(program, server, first, again, outputs={"answer": "a2"}, error_column="e2")
+    assert [json.loads(line)["question"] for line in again.read_text().split("\n") if line] == questions
+
+
 def test_the_result_of_a_query_is_read_once(program: Path, server: Server, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "mails.sqlite") as db:
         db.execute("create table mails (id integer, body text)")
@@ -145,6 +240,74 @@ def test_the_result_of_a_query_is_read_once(program: Path, server: Server, tmp_p
     run(program, server, f"duckdb:///{tmp_path / 'mails.duckdb'}", tmp_path / "duck.parquet", query="mails")
     assert pq.read_table(tmp_path / "duck.parquet").schema.field("day").type == pa.date32()
     assert server.answered.total() == 3
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "duckdb"])
+def test_the_database_is_asked_anew_after_a_start_that_answered_nothing(
+    program: Path, server: Server, tmp_path: Path, engine: str
+) -> None:
+    file = tmp_path / f"grows.{engine}"
+
+    def execute(statement: str) -> None:
+        db: Any = sqlite3.connect(file) if engine == "sqlite" else duckdb.connect(str(file))
+        db.execute(statement)
+        db.commit()
+        db.close()
+
+    def answer(**job: Any) -> list[dict[str, Any]]:
+        run(program, server, f"{engine}:///{file}", tmp_path / "out.jsonl", force=True, **job)
+        return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+    execute("create table mails (id integer)")
+    execute("insert into mails values (1)")
+    with pytest.raises(SetupError, match="has no column 'question'"):
+        answer(query="mails")
+    execute("alter table mails add column question text")
+    execute("insert into mails values (2, 'a')")
+    assert [row["question"] for row in answer(query="mails")] == [None, "a"]
+    with pytest.raises(SetupError, match="has a column 'id' already"):
+        answer(query="mails", outputs={"answer": "id"})
+    execute("insert into mails values (3, 'b')")
+    assert [row["question"] for row in answer(query="mails")] == [None, "a", "b"]
+
+
+def test_a_query_without_rows_is_named_and_asked_again(program: Path, server: Server, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "empty.sqlite") as db:
+        db.execute("create table mails (question text)")
+    given, query = f"sqlite:///{tmp_path / 'empty.sqlite'}", "select * from mails"
+    with pytest.raises(SetupError, match=r"The query 'select \* from mails' gives no rows on sqlite:///"):
+        run(program, server, given, tmp_path / "out.csv", query=query)
+    with sqlite3.connect(tmp_path / "empty.sqlite") as db:
+        db.execute("insert into mails values ('a')")
+    assert run(program, server, given, tmp_path / "out.csv", query=query).rows == 1
+
+
+JOINED = "select q.question, r.question, r.id from q, r"
+TABLES = (
+    "create table q (question text)",
+    "insert into q values ('mine')",
+    "create table r (question text, id integer)",
+    "insert into r values ('other', 7)",
+)
+
+
+def refuse_columns_of_equal_names(program: Path, server: Server, given: str, output: Path) -> None:
+    with pytest.raises(SetupError, match=r"two columns named 'question': name one .* with AS\.$"):
+        run(program, server, given, output, query=JOINED)
+    run(program, server, given, output, query=JOINED.replace("r.question", "r.question as other"))
+    (row,) = map(json.loads, output.read_text().splitlines())
+    assert (row["question"], row["other"], row["id"]) == ("mine", "other", 7)
+
+
+def test_a_query_with_two_columns_of_one_name_is_refused(program: Path, server: Server, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "joined.sqlite") as lite:
+        for statement in TABLES:
+            lite.execute(statement)
+    refuse_columns_of_equal_names(program, server, f"sqlite:///{tmp_path / 'joined.sqlite'}", tmp_path / "lite.jsonl")
+    with duckdb.connect(str(tmp_path / "joined.duckdb")) as duck:
+        for statement in TABLES:
+            duck.execute(statement)
+    refuse_columns_of_equal_names(program, server, f"duckdb:///{tmp_path / 'joined.duckdb'}", tmp_path / "duck.jsonl")
 
 
 def test_a_failed_row_is_kept_and_tried_again(program: Path, tmp_path: Path) -> None:
@@ -319,6 +482,10 @@ def test_the_rows_of_a_postgresql_query_are_answered(
     assert [row["q"] for row in written] == QUESTIONS
     assert {row["price"] for row in written} == {"1.50"}
     plain = postgres.replace("+psycopg", "")
+    with engine.begin() as connection:
+        for statement in TABLES:
+            connection.execute(sa.text(statement))
+    refuse_columns_of_equal_names(program, server, plain, tmp_path / "joined.jsonl")
     done = run(
         program, server, plain, tmp_path / "two.jsonl", query="select q, id from asked where id > 2 order by id", **job
     )

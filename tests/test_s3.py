@@ -100,6 +100,18 @@ def test_an_object_keeps_its_name_and_may_become_a_folder(s3: Any) -> None:
     assert contents(local(f"s3://{BUCKET}/data/rows.jsonl")) == {"part": "{}\n"}
 
 
+@pytest.mark.parametrize("name", ["partial", "etags.json", ".lock"])
+def test_the_cache_keeps_none_of_its_own_files_where_a_copy_lies(s3: Any, server: Store, name: str) -> None:
+    address = put(s3, f"folders/{name}", a="one", sub__b="two")
+    s3.put_object(Bucket=BUCKET, Key=f"objects/{name}", Body=b"whole")
+    for _ in range(2):
+        assert contents(local(address)) == {"a.txt": "one", "sub/b.txt": "two"}
+        copied = local(f"s3://{BUCKET}/objects/{name}")
+        assert (copied.name, copied.read_text()) == (name, "whole")
+    assert len(server.requested("GET", ".txt")) == 2
+    assert len(server.requested("GET", f"objects/{name}")) == 1
+
+
 def test_a_large_object_travels_in_parts_both_ways(
     s3: Any, server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

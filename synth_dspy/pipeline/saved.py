@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from synth_dspy.pipeline.trust import SAMPLING, Caller
 if TYPE_CHECKING:
     import dspy
 
+    from synth_dspy.core.knowledge import Knowledge
     from synth_dspy.core.run import Run
     from synth_dspy.core.task import CompleteTask, Task
 
@@ -227,8 +229,20 @@ def open_program(
     return rebuild(read_saved(path, caller, workspace=workspace, in_memory=program is not None), caller, program)
 
 
-def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = None) -> dspy.Module:
-    """The saved program with its models and its index; `declared` replaces the task's declaration.
+def rebuild(
+    saved: Saved,
+    caller: Caller,
+    declared: dspy.Module | Task | None = None,
+    *,
+    on_read: Callable[[Knowledge], None] = lambda knowledge: None,
+) -> dspy.Module:
+    """The saved program with its models and its index.
+
+    Args:
+        saved: the program.
+        caller: who opens it.
+        declared: replaces the task's declaration.
+        on_read: is given what the task's source has read.
 
     Raises:
         SetupError: a model or its knowledge cannot be opened, or the state does not fit the declaration.
@@ -237,13 +251,14 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
     from synth_dspy.training.provider import tuned_lm
 
     if ROUTER in saved.about:
-        return _rebuild_router(saved, caller, declared)
+        return _rebuild_router(saved, caller, declared, on_read)
     name, config = saved.about["task"], saved.config
     task = build_task(saved.workspace, name, config) if declared is None else _task_of(declared)
     resources = open_saved(config, task)
-    documents = task.source.read(config.limit).documents
+    knowledge = task.source.read(config.limit)
+    on_read(knowledge)
     index = index_folder(saved.workspace, name, config, task)
-    retriever = open_retriever(index, task, documents, resources.embedder, _retrieval(saved))
+    retriever = open_retriever(index, task, knowledge.documents, resources.embedder, _retrieval(saved))
     program = task.program(replace(resources, retriever=retriever))
     if declared is not None:
         _check_fit(program, saved)
@@ -260,7 +275,9 @@ def rebuild(saved: Saved, caller: Caller, declared: dspy.Module | Task | None = 
     return program
 
 
-def _rebuild_router(saved: Saved, caller: Caller, declared: dspy.Module | Task | None) -> dspy.Module:
+def _rebuild_router(
+    saved: Saved, caller: Caller, declared: dspy.Module | Task | None, on_read: Callable[[Knowledge], None]
+) -> dspy.Module:
     """A saved router, with the programs of its run that it chooses among."""
     from synth_dspy.pipeline.resources import open_embedder
     from synth_dspy.training.recipes.route import Routed, Router
@@ -277,7 +294,7 @@ def _rebuild_router(saved: Saved, caller: Caller, declared: dspy.Module | Task |
         if not folder.is_dir():
             raise SetupError(f"The router {saved.folder} needs the program {folder}: copy the run's folder whole.")
         expert = read_saved(folder, caller, workspace=saved.workspace, in_memory=declared is not None)
-        programs[arm] = rebuild(expert, caller, declared)
+        programs[arm] = rebuild(expert, caller, declared, on_read=on_read)
     router = Router(stated.programs, stated.questions, stated.scores, open_embedder(saved.config))
     return Routed(programs, router)
 

@@ -347,7 +347,7 @@ def tuned_lm(lm: Any, weights: Path) -> Any:
 def trained_sources(folder: Path) -> frozenset[str]:
     """Ids of the examples whose rows a finished training was trained on, within its time limit."""
     spec, result = read_spec(folder / SPEC), read_result(folder) or {}
-    lines = spec.rows.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in spec.rows.read_text(encoding="utf-8").split("\n") if line]
     if spec.method != "cpt":  # whose result counts blocks
         lines = lines[: result.get("rows", len(lines))]
     # This may include a few rows that were too long, which does no harm.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from finished_runs import summarise
 
+from synth_dspy.core.run import jsonl_text
 from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps
 from synth_dspy.evaluation.report.verdict import LEVEL
 
@@ -107,7 +107,8 @@ def test_a_winner_is_put_to_work_with_a_question_of_the_run(
     (run / "programs" / "sft").mkdir(parents=True)
     (run / "datasets").mkdir()
     row = {"id": "1", "question": 'Who\'s "it"?', "document": "a b", "inputs": ["document", "question"]}
-    (run / "datasets" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    longer = {**row, "id": "0", "document": "One line\u2028and another. " * 20}
+    (run / "datasets" / "test.jsonl").write_text(jsonl_text([longer, row]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     use, choose = steps(answers({"rag": [0, 0, 1, 0] * 12, "sft": [1, 1, 1, 0] * 12}), facts, run)
     python, flag, code = shlex.split(use.command)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.run import jsonl_text
+from synth_dspy.training.provider import trained_sources
 from synth_dspy.training.spec import check_training_options, read_spec
 
 
@@ -31,6 +33,13 @@ def test_a_fingerprint_stands_for_settings_rows_and_weights_wherever_they_lie(tm
     changed = folder(tmp_path / "here")
     (tmp_path / "here" / "model.gguf").write_bytes(b"other weights")
     assert read_spec(changed).fingerprint() != here
+
+
+def test_a_trained_row_may_hold_any_character(tmp_path: Path) -> None:
+    spec = folder(tmp_path / "training")
+    rows = [{"id": name, "source": name, "text": "One line\u2028and\x85another.\x1e"} for name in ("a", "b")]
+    (spec.parent / "rows.jsonl").write_text(jsonl_text(rows), encoding="utf-8")
+    assert trained_sources(spec.parent) == {"a", "b"}
 
 
 def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:

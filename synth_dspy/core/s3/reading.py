@@ -3,6 +3,8 @@
     s3/<bucket>/<hash of endpoint and address>/<name>     the copy: a file, or a folder of files
                                               /etags.json its objects' ETags and sizes, by path
                                               /partial/   downloads that are not complete
+                                              /.lock      held while the copy is changed
+                                              /copy/<name> the copy, if it has the name of one of these three
 
 Objects that are no longer in S3 are removed from the copy. Every request for an object's content names the ETag that
 was listed, so that a copy never mixes two versions of an object.
@@ -30,6 +32,7 @@ from synth_dspy.core.s3.client import Store, explained, open_store
 from synth_dspy.core.s3.runs import is_run, pull
 from synth_dspy.core.s3.transfer import ChangedError, Remote, download, list_objects, refuse_too_much
 
+_ETAGS, _PARTIAL, _LOCK = "etags.json", "partial", ".lock"
 _DEPTH = 3
 """Folders above an address that may be the run that it is in, as in `<run>/programs/<arm>`."""
 MOST_OBJECTS = 200_000
@@ -72,7 +75,7 @@ def local(place: str | Path) -> Path:
 def _run_copy(run: Address, address: Address, store: Store) -> Path:
     """The path of an address that is a run, or is in one."""
     with copy_of(run, store) as folder:
-        return pull(run, folder / run.name, store) / address.key.removeprefix(run.key).lstrip("/")
+        return pull(run, _place(run, folder), store) / address.key.removeprefix(run.key).lstrip("/")
 
 
 def _inside_run(address: Address, store: Store) -> Path:
@@ -104,7 +107,7 @@ def copy_of(address: Address, store: Store) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)  # documents of the user, and runs
-        lock = lock_file(folder / ".lock", wait_s=math.inf)
+        lock = lock_file(folder / _LOCK, wait_s=math.inf)
     except OSError as error:
         raise SetupError(
             f"The cache {folder} cannot be written: {error.strerror or error}; name another folder in SYNTH_DSPY_HOME."
@@ -121,9 +124,14 @@ def copy_of(address: Address, store: Store) -> Iterator[Path]:
         os.close(lock)
 
 
+def _place(address: Address, folder: Path) -> Path:
+    """Where the copy of an address lies in its folder: never where this module keeps files of its own."""
+    return (folder / "copy" if address.name in (_ETAGS, _PARTIAL, _LOCK) else folder) / address.name
+
+
 def _refresh(address: Address, objects: Mapping[str, Remote], folder: Path, store: Store) -> Path:
     """Bring a copy up to date with the objects that were listed; its path."""
-    target = folder / address.name
+    target = _place(address, folder)
     single = list(objects) == [""]
     copied = _read_etags(folder)
     changed = {
@@ -135,17 +143,17 @@ def _refresh(address: Address, objects: Mapping[str, Remote], folder: Path, stor
     if single != target.is_file():
         remove(target)
     if not single:
-        target.mkdir(exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         _remove_others(target, objects)
     kept = {name: entry for name, entry in copied.items() if name in objects and name not in changed}
     try:
         with explained(address, "read"):
-            for name, path in download(store, address.bucket, changed, folder / "partial"):
+            for name, path in download(store, address.bucket, changed, folder / _PARTIAL):
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target / name)
                 kept[name] = [changed[name].etag, changed[name].size]
     finally:
-        write_whole(folder / "etags.json", json.dumps(kept))
+        write_whole(folder / _ETAGS, json.dumps(kept))
     log.info("%s: %d of %d objects fetched", address, len(changed), len(objects))
     return target
 
@@ -194,7 +202,7 @@ def _raise_missing(address: Address, store: Store) -> NoReturn:
 
 def _read_etags(folder: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        value = json.loads((folder / "etags.json").read_text(encoding="utf-8"))
+        value = json.loads((folder / _ETAGS).read_text(encoding="utf-8"))
         return value if isinstance(value, dict) else {}
     return {}
 

@@ -47,7 +47,7 @@ def _lines_of_names(text: str) -> dict[str, list[int]]:
 
 def _parsed(text: str, path: Path) -> Any:
     if path.suffix == ".jsonl":
-        return [_json(line, path, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [_json(line, path, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if path.suffix != ".json":
         import yaml
 
@@ -60,7 +60,7 @@ def _parsed(text: str, path: Path) -> Any:
             line = mark.line + 1 if mark else 1
             reason = " ".join(str(getattr(error, "problem", None) or error).split())
             raise SetupError(f"{path}:{line} is not valid YAML: {reason}.") from None
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and all(line.startswith("{") and line.rstrip().endswith("}") for line in lines):
         return [_json(line, path, number) for number, line in enumerate(lines, 1)]  # JSON lines, whatever the name
     return _json(text, path, 1)

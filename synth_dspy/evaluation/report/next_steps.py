@@ -157,7 +157,7 @@ def _use(best: str, folder: Path) -> Iterator[Step]:
 def _example_arguments(folder: Path) -> str:
     """The arguments of the program for a held-out item of the run, or `...` if no item is short plain text."""
     try:
-        for line in read_part(folder / "datasets" / "test.jsonl").splitlines():
+        for line in read_part(folder / "datasets" / "test.jsonl").split("\n"):
             row = parse_json(line)
             inputs = {name: row[name] for name in row["inputs"] if row.get(name) is not None}
             if all(isinstance(v, str) for v in inputs.values()) and sum(map(len, inputs.values())) < _LONGEST_QUESTION:

@@ -2,7 +2,8 @@
 
 The ledger guarantees that no answered call is made again. This file makes a resumed job fast: a row that is in it is
 skipped without running the program. It is written behind the ledger, a batch at a time, so that after a kill the last
-rows run once more, on the ledger's answers.
+rows run once more, on the ledger's answers. So do all, once the documents or the code have changed from which their
+answers were made.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Answers:
         self._db.execute(
             "create table if not exists answers (key blob primary key, outputs text, error text) without rowid"
         )
+        self._db.execute("create table if not exists source (hash text)")
         self._lock = threading.Lock()
         self._committed = time.monotonic()
 
@@ -82,10 +84,22 @@ class Answers:
         with self._lock:
             return int(self._db.execute("select count(*) from answers").fetchone()[0])
 
-    def forget_failures(self) -> None:
-        """Remove the rows that failed, so that they are tried again."""
+    def forget_others(self, source: str) -> bool:
+        """Remove the answers that were made from other documents or code, by their hash; whether there was another."""
         with self._lock:
-            self._db.execute("delete from answers where error is not null")
+            before = [hash for (hash,) in self._db.execute("select hash from source")]
+            if before != [source]:
+                self._db.execute("begin")
+                for table in ("answers", "source"):
+                    self._db.execute(f"delete from {table}")
+                self._db.execute("insert into source values (?)", (source,))
+                self._db.execute("commit")
+            return bool(before) and before != [source]
+
+    def forget_failures(self) -> None:
+        """Remove the rows that failed, so that they are tried again, and outputs with NaN, of earlier versions."""
+        with self._lock:
+            self._db.execute("delete from answers where error is not null or not json_valid(outputs)")
 
     def close(self) -> None:
         """Commit, and close the file."""

@@ -2,6 +2,8 @@
 
 The input is read twice: first to answer its rows, each distinct one once, then to write it with the answers beside it.
 Progress lies in a folder of the job, named after the program and the input: the same command goes on where it stopped.
+If the documents or the task's code have changed by then, every row is run again, and the ledger answers the calls that
+are still the same.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import BudgetReached, SetupError
@@ -23,6 +26,7 @@ from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.text import counted
 from synth_dspy.core.usage import measure
+from synth_dspy.core.workspace import task_file
 from synth_dspy.evaluation.spending import Spending, spending_lines, spending_of
 from synth_dspy.pipeline.apply.answers import Answers, row_key
 from synth_dspy.pipeline.apply.inputs import Inputs, check_columns
@@ -109,24 +113,33 @@ def apply_program(
     except OSError as error:
         raise SetupError(f"The job's folder {folder} cannot be made: {error.strerror or error}.") from error
     with Ledger(folder / LEDGER, resume_command=command, budget=budget) as ledger:
-        with bars.status("reading the input"):
-            table = open_table(job.input, job.query, folder / "input")
-        stated = saved.about.get(INPUTS)
-        if isinstance(stated, list) and set(job.columns) <= set(stated):  # else it takes the program to tell
-            check_columns(stated, table, job)
-        _check_outputs(table, job)
-        with bars.status("opening the program"):  # the first to load what takes seconds
-            from synth_dspy.pipeline.rescore import attach_ledger
-            from synth_dspy.pipeline.resources import open_executor
-            from synth_dspy.pipeline.saved import rebuild
+        with _copy_in(folder) as copy:
+            with bars.status("reading the input"):
+                table = open_table(job.input, job.query, copy)
+            stated = saved.about.get(INPUTS)
+            if isinstance(stated, list) and set(job.columns) <= set(stated):  # else it takes the program to tell
+                check_columns(stated, table, job)
+            _check_outputs(table, job)
+            with bars.status("opening the program"):  # the first to load what takes seconds
+                from synth_dspy.domains.functions.replay import source_hash
+                from synth_dspy.pipeline.datasets import hash_knowledge
+                from synth_dspy.pipeline.rescore import attach_ledger
+                from synth_dspy.pipeline.resources import open_executor
+                from synth_dspy.pipeline.saved import fingerprint, rebuild
 
-            program = rebuild(saved, caller)
-        attach_ledger(program, ledger)
-        inputs = Inputs.of(program, table, job)
-        ledger.budget.check()
+                made_from: list[Any] = [source_hash(task_file(saved.workspace, saved.about["task"]))]
+                program = rebuild(saved, caller, on_read=lambda knowledge: made_from.append(hash_knowledge(knowledge)))
+            attach_ledger(program, ledger)
+            inputs = Inputs.of(program, table, job)
+            ledger.budget.check()
         answers = Answers(folder / f"answers-{row_key(dict.fromkeys(job.outputs, 1)).hex()[:8]}.sqlite")
         try:
             answers.forget_failures()
+            if answers.forget_others(fingerprint(made_from)):
+                bars.say(
+                    "What the task reads, or the code in programs/, has changed since the rows were answered: all are "
+                    "run again, and only the calls that differ are made."
+                )
             bars.say(_plan(saved, program, max(0, table.count - answers.count()), job, folder))
             executor = open_executor(saved.config, spare=True)
             work = Work(program, inputs, table, job, answers, ledger, saved.arm, executor)
@@ -165,9 +178,25 @@ def apply_program(
             answers.close()
         with replacing(folder / REPORT) as partial:
             partial.write_text(json.dumps({**asdict(applied), "output": str(job.output)}, indent=2) + "\n")
-    for copy in folder.glob("input.*"):  # a later job asks the database anew
-        copy.unlink()
+    _remove_copy(folder)  # a later job asks the database anew
     return applied
+
+
+@contextmanager
+def _copy_in(folder: Path) -> Iterator[Path]:
+    """Where a query's result is copied to; the copy is kept if the block ends, or if a stopped job goes on with it."""
+    resumed = any(folder.glob("input.*")) and any(folder.glob("answers-*.sqlite"))
+    try:
+        yield folder / "input"
+    except BaseException:
+        if not resumed:
+            _remove_copy(folder)
+        raise
+
+
+def _remove_copy(folder: Path) -> None:
+    for copy in folder.glob("input.*"):
+        copy.unlink()
 
 
 def _check_outputs(table: Table, job: Job) -> None:

@@ -160,7 +160,8 @@ class DatasetTable:
 class JsonLines:
     """A file of JSON objects, one per line; blank lines are skipped. It is read once in advance, for its columns.
 
-    A column whose values have no common type is text for Arrow; in JSON lines and CSV the values stay as they are.
+    A column whose values have no common type, or one that Parquet lacks, is text for Arrow; in JSON lines and CSV the
+    values stay as they are.
 
     Raises:
         SetupError: a line is not a JSON object; names it.
@@ -180,7 +181,7 @@ class JsonLines:
         import pyarrow as pa
 
         self.columns: Mapping[str, pa.DataType] = {
-            name: pa.string() if pa.types.is_null(kind) else kind for name, kind in columns.items()
+            name: pa.string() if pa.types.is_null(kind) or _has_empty(kind) else kind for name, kind in columns.items()
         }
 
     def batches(self) -> Iterator[Batch]:
@@ -209,6 +210,15 @@ def _infer(values: Sequence[Any]) -> Any:
         return pa.array(values).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()
+
+
+def _has_empty(kind: Any) -> bool:
+    """Whether a type has objects without any key in it."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return _has_empty(kind.value_type)
+    return pa.types.is_struct(kind) and (not kind.num_fields or any(_has_empty(each.type) for each in kind))
 
 
 def _common(one: Any, other: Any) -> Any:
@@ -241,7 +251,8 @@ def _database(url: str, database: tuple[str, Path] | None, query: str | None, co
         raise SetupError(f"The database cannot be opened: {error}.") from None
     kind, file = database or ("postgresql", None)
     if query is None:
-        return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, _catalogue_rows(url)))
+        nothing = f"{mask_message(url)} has no tables: name another database with --input, or rows with --query."
+        return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, _catalogue_rows(url), nothing))
     if kind == SCRIPT:
         raise SetupError(f"{url} is a script of CREATE TABLE statements, which have no rows: leave out --query.")
     sql = f"select * from {query}" if re.fullmatch(r'[\w."]+', query) else query
@@ -250,20 +261,23 @@ def _database(url: str, database: tuple[str, Path] | None, query: str | None, co
     if kind == DUCKDB:
         return _copied(copy.with_suffix(".parquet"), lambda target: _write_parquet(target, str(file), sql, url))
     read = _sqlite_rows(file, sql) if file is not None else _postgres_rows(url, sql)
-    return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, read))
+    nothing = f"The query {query[:200]!r} gives no rows on {mask_message(url)}: correct --query or --input."
+    return _copied(copy.with_suffix(".jsonl"), lambda target: _write_lines(target, read, nothing))
 
 
 def _copied(target: Path, write: Callable[[Path], None]) -> Table:
-    if not target.exists():
+    if not target.exists() or not target.stat().st_size:  # earlier versions kept a copy without rows
         with replacing(target) as partial:
             write(partial)
     return JsonLines(target) if target.suffix == ".jsonl" else DuckDbTable("read_parquet(?)", str(target), str(target))
 
 
-def _write_lines(target: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _write_lines(target: Path, rows: Iterable[Mapping[str, Any]], nothing: str) -> None:
     with target.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+        if not file.tell():
+            raise SetupError(nothing)
 
 
 def _plain(value: Any) -> str:
@@ -277,6 +291,7 @@ def _write_parquet(target: Path, file: str, sql: str, url: str) -> None:
     try:
         with duckdb.connect(file, read_only=True) as connection:
             reader = connection.sql(sql).to_arrow_reader(BATCH)
+            _distinct(reader.schema.names)
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
@@ -290,7 +305,7 @@ def _sqlite_rows(file: Path, sql: str) -> Iterator[Mapping[str, Any]]:
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             cursor = connection.execute(sql)
-            names = [column[0] for column in cursor.description or ()]
+            names = _distinct(column[0] for column in cursor.description or ())
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
     except sqlite3.Error as error:
@@ -308,11 +323,25 @@ def _postgres_rows(url: str, sql: str) -> Iterator[Mapping[str, Any]]:
             connection.read_only = True
             with connection.cursor("synth_dspy_apply") as cursor:  # named: rows come in batches
                 cursor.execute(sql.encode())
-                names = [column.name for column in cursor.description or ()]
+                names = _distinct(column.name for column in cursor.description or ())
                 for row in cursor:
                     yield dict(zip(names, row, strict=True))
     except psycopg.Error as error:
         raise _failed_query(url, error) from error
+
+
+def _distinct(columns: Iterable[str]) -> list[str]:
+    """The names of a query's columns.
+
+    Raises:
+        SetupError: two of them are the same.
+    """
+    names = list(columns)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SetupError(
+            f"The query gives two columns named {twice!r}: name one of them differently in --query, with AS."
+        )
+    return names
 
 
 def _failed_query(url: str, error: Exception) -> SetupError:

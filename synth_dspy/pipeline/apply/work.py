@@ -157,7 +157,7 @@ class Work:
         return names
 
     def _value(self, prediction: Any, name: str) -> Any:
-        return to_jsonable_python(prediction[name], fallback=str)
+        return to_jsonable_python(prediction[name], fallback=str, inf_nan_mode="null")
 
     def _keep(self, outcome: Outcome[tuple[bytes, dict[str, Any]] | None]) -> None:
         """Keep a row's outcome; runs in one thread.

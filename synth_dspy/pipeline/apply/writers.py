@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import replacing
@@ -24,11 +24,22 @@ Joined = Iterator[tuple[Batch, Mapping[str, Sequence[Any]]]]
 def write_csv(target: Path, old: Columns, new: Columns, joined: Joined, delimiter: str = ",") -> None:
     """CSV with a header; lists and objects are JSON, missing values empty."""
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        # Python 3.11 quotes a cell only for those line breaks that end the rows: for csv, both of them do.
+        writer = csv.writer(_EndingRows(file), delimiter=delimiter, lineterminator="\r\n")
         writer.writerow([*old, *new])
         for batch, added in joined:
             for row, *values in zip(batch.rows, *added.values(), strict=True):
                 writer.writerow([_cell(value) for value in (*(row.get(name) for name in old), *values)])
+
+
+class _EndingRows:
+    """Ends the rows of a `csv.writer`, which it writes one by one, with a line feed alone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_json_lines(target: Path, old: Columns, new: Columns, joined: Joined) -> None:
@@ -60,8 +71,19 @@ def write_delta(target: Path, old: Columns, new: Columns, joined: Joined) -> Non
     import pyarrow as pa
 
     schema = pa.schema([*old.items(), *new.items()])
-    batches = _arrow_batches(schema, old, joined)
-    deltalake.write_deltalake(str(target), pa.RecordBatchReader.from_batches(schema, batches))
+    failures: list[Exception] = []  # deltalake raises errors of its own in place of those of the batches
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from _arrow_batches(schema, old, joined)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    try:
+        deltalake.write_deltalake(str(target), pa.RecordBatchReader.from_batches(schema, batches()))
+    except deltalake.exceptions.DeltaError as error:
+        raise (failures[0] if failures else pa.ArrowInvalid(str(error))) from error
 
 
 Writer = Callable[[Path, Columns, Columns, Joined], None]
@@ -107,12 +129,15 @@ def write(writer: Writer, output: Path, old: Columns, new: Columns, joined: Join
     Raises:
         SetupError: it cannot be written.
     """
+    from pyarrow import ArrowException
+
     try:
         with replacing(output) as partial:
             writer(partial, old, new, joined)
-    except OSError as error:
-        why = error.strerror or " ".join(str(error).split())[:200]
-        raise SetupError(f"The answers cannot be written to {output} ({why}); none of them is lost.") from error
+    except (OSError, ArrowException) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200].rstrip(".")
+        remedy = "" if isinstance(error, OSError) else "name an --output that ends in .jsonl or .csv; "
+        raise SetupError(f"The answers cannot be written to {output} ({why}): {remedy}none of them is lost.") from error
 
 
 def _arrow_batches(schema: pa.Schema, old: Columns, joined: Joined) -> Iterator[pa.RecordBatch]:
@@ -122,17 +147,20 @@ def _arrow_batches(schema: pa.Schema, old: Columns, joined: Joined) -> Iterator[
         if batch.arrow is not None:
             arrays = list(batch.arrow.columns)
         else:
-            arrays = [_array([row.get(name) for row in batch.rows], kind) for name, kind in old.items()]
-        arrays += [_array(values, schema.field(name).type) for name, values in added.items()]
+            arrays = [_array(name, [row.get(name) for row in batch.rows], kind) for name, kind in old.items()]
+        arrays += [_array(name, values, schema.field(name).type) for name, values in added.items()]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _array(values: Sequence[Any], kind: Any) -> Any:
+def _array(name: str, values: Sequence[Any], kind: Any) -> Any:
     import pyarrow as pa
 
     if pa.types.is_string(kind):
         values = [None if value is None else as_text(value) for value in values]
-    return pa.array(values, type=kind)
+    try:
+        return pa.array(values, type=kind)
+    except (pa.ArrowException, OverflowError) as error:
+        raise pa.ArrowInvalid(f"the column {name!r} cannot hold all its values as {kind}: {error}") from error
 
 
 def _cell(value: Any) -> str:

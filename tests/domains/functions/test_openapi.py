@@ -215,7 +215,8 @@ def test_bfcl_types_are_translated() -> None:
 
 
 def test_json_lines_keep_their_lines(tmp_path: Path) -> None:
-    text = "\n".join(json.dumps({**WEATHER, "name": name}) for name in ("f", "g"))
+    described = [{**WEATHER, "name": name, "description": "One line\u2028and another."} for name in ("f", "g")]
+    text = "\n".join(json.dumps(each, ensure_ascii=False) for each in described)
     for name in ("tools.jsonl", "tools.json"):
         functions, _ = read_functions(written(tmp_path, name, text))
         assert [each.where.rsplit(":", 1)[1] for each in functions] == ["1", "2"]
