@@ -83,7 +83,7 @@ class Curve:
     ) -> None:
         method, size, seed = name
         path = self.folder / POINTS
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
         kept = [line for line in lines if (line["method"], line["records"], line["seed"]) == name]
         if not kept or "failed" in kept[0]:
             try:
@@ -150,7 +150,7 @@ class Curve:
         """What people say of the base's answers to all questions that are not held out."""
         path = self.folder / "records.jsonl"
         if path.is_file():
-            return [json.loads(line) for line in path.read_text().splitlines()]
+            return [json.loads(line) for line in path.read_text().split("\n") if line]
         rehearsal = self.rehearsal
         rehearsal.tell("the base answers the questions that records are made of")
         examples = [each for part in ("labelled", "asked") for each in rehearsal.examples(part, LABELLED)]
