@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from synth_dspy.loop.records import Feedback, Request, Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
 from synth_dspy.service.app import Service, make_app
-from synth_dspy.service.running import OpenHere
+from synth_dspy.service.running import OpenHere, Outcome
 from synth_dspy.service.server import listen, make_server
 from synth_dspy.service.settings import Limits
 
@@ -39,6 +39,16 @@ class Program(dspy.Module):
         self.asked.append({"question": question, "document": document, "conversation": conversation})
         answer = self.script(question)
         return dspy.Prediction(answer=answer, passages=["a passage"], abstained=answer == "Not covered.")
+
+
+class _AsInWorker(OpenHere):
+    """What it is asked cannot be cancelled, as in the worker."""
+
+    def ask(self, given: Any) -> Future[Outcome]:
+        answer: Future[Outcome] = Future()
+        answer.set_running_or_notify_cancel()
+        super().ask(given).add_done_callback(lambda done: answer.set_result(done.result()))
+        return answer
 
 
 @dataclass
@@ -110,7 +120,7 @@ def serving_from(registry: Registry) -> Serve:
         threads = ThreadPoolExecutor(settings.get("limits", Limits()).concurrency)
 
         def open_version(version: Version) -> OpenHere:
-            return OpenHere(answering[version.arm], threads)
+            return _AsInWorker(answering[version.arm], threads)
 
         service = Service(registry, open_version, **settings)
         with running(make_app(service), service.limits) as url, httpx.Client(base_url=url, timeout=30) as client:

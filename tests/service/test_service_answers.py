@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -23,6 +24,7 @@ from synth_dspy.loop.store import now
 from synth_dspy.service.inputs import Inputs
 from synth_dspy.service.redaction import Redaction
 from synth_dspy.service.settings import Limits, Traffic
+from synth_dspy.service.turns import Turns
 
 
 def test_an_answer_is_kept_with_its_version_passages_and_person(serve: Serve) -> None:
@@ -109,6 +111,47 @@ def test_an_answer_that_takes_too_long_is_given_up_and_kept(serve: Serve) -> Non
         release.set()
         assert response.status_code == 504
         assert [request.error and request.error.partition(":")[0] for request in service.kept()] == ["TimeoutError"]
+
+
+def test_nothing_is_computed_for_a_caller_who_was_told_that_it_took_too_long(serve: Serve) -> None:
+    release, computed = threading.Event(), []
+
+    def wait(question: str) -> str:
+        computed.append(question)
+        release.wait(20)
+        return "done"
+
+    with serve({"first": Program("first", wait)}, limits=Limits(concurrency=1, answer_s=1.0)) as service:
+        for question in ("held up", "behind it"):
+            assert service.client.post("/answer", json={"question": question}).status_code == 504
+        release.set()
+        assert service.answer("afterwards")["answer"] == "done"
+    assert computed == ["held up", "afterwards"]
+
+
+@pytest.mark.parametrize(("patience_s", "first"), [(60.0, "oldest"), (-1.0, "newest")])
+def test_the_newest_comes_first_where_others_have_waited_too_long(patience_s: float, first: str) -> None:
+    came: list[str] = []
+
+    async def ask(turns: Turns, name: str) -> None:
+        await turns.take()
+        came.append(name)
+
+    async def ask_all() -> None:
+        turns = Turns(1, patience_s)
+        await turns.take()
+        asking = [asyncio.create_task(ask(turns, name)) for name in ("gone", "oldest", "newest")]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        for _ in range(2):
+            turns.give_back()
+            await asyncio.sleep(0)
+        await asyncio.gather(*asking, return_exceptions=True)
+        turns.give_back()
+        await turns.take()  # the one that there is was not lost
+
+    asyncio.run(ask_all())
+    assert came == sorted(["oldest", "newest"], key=lambda name: name != first)
 
 
 def test_more_than_may_wait_are_told_to_come_back(serve: Serve) -> None:
