@@ -78,14 +78,15 @@ class Running:
 
 
 def versions(tmp_path: Path) -> Registry:
-    """Versions v1 (arm `first`, the champion) and v2 (arm `second`)."""
+    """Versions v1 (arm `first`, the champion) and v2 (arm `second`); the run has a `third` arm, too."""
     registry = Registry(Store.open(tmp_path / "production.sqlite", "contract_qa"))
-    for arm in ("first", "second"):
+    for arm in ("first", "second", "third"):
         program = tmp_path / "run" / "programs" / arm
         program.mkdir(parents=True)
         (program / "program.json").write_text(json.dumps({"arm": arm}))
         (program / "about.json").write_text(json.dumps({"task": "contract_qa", "arm": arm}))
-        registry.register(tmp_path / "run", arm)
+        if arm != "third":
+            registry.register(tmp_path / "run", arm)
     registry.promote("v1", "person:ann", "the first")
     return registry
 
