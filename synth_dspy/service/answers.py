@@ -146,6 +146,7 @@ class Answers:
             outcome = Outcome(inputs, error=f"TimeoutError: {message}", status=504, message=message)
         request = replace(
             began,
+            at=now(),
             version=loaded.version.id,
             route=route,
             inputs=outcome.inputs or {},
@@ -197,7 +198,7 @@ class Answers:
         if len(self._shadows) >= SHADOWS:
             self._metrics.shadows_skipped.inc()
             return
-        copy = replace(began, id=shadow_of(began.id), at=now())
+        copy = replace(began, id=shadow_of(began.id))
 
         async def run() -> None:
             try:

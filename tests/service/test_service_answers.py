@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import dspy
@@ -111,6 +111,18 @@ def test_an_answer_that_takes_too_long_is_given_up_and_kept(serve: Serve) -> Non
         release.set()
         assert response.status_code == 504
         assert [request.error and request.error.partition(":")[0] for request in service.kept()] == ["TimeoutError"]
+
+
+def test_a_request_is_kept_with_the_time_of_its_end_so_that_the_monitor_misses_none(serve: Serve) -> None:
+    looked: list[datetime] = []
+
+    def look(question: str) -> str:
+        looked.append(now())  # a monitor that looks here will ask for what is newer
+        return "done"
+
+    with serve({"first": Program("first", look)}) as service:
+        service.answer()
+        assert len(service.registry.store.read(Request, since=looked[0])) == 1
 
 
 def test_nothing_is_computed_for_a_caller_who_was_told_that_it_took_too_long(serve: Serve) -> None:
