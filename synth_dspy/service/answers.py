@@ -160,7 +160,7 @@ class Answers:
             latency_s=time.perf_counter() - start,
         )
         if outcome.error is not None:
-            log.warning("%s failed on %s: %s", request.version, request.id, request.error)
+            log.warning("%s failed on %s: %s", request.version, request.id, self._redaction.text(outcome.error))
         if outcome.inputs is not None:
             self._metrics.count(request)
         return request, outcome

@@ -231,6 +231,7 @@ def main() -> None:
 
     log_to_standard_error()
     logging.getLogger("dspy").setLevel(logging.ERROR)  # an answer that was cut needs no line of its own
+    logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # writes inputs, before they are redacted
     sys.setswitchinterval(_SWITCH_S)
     threads, opener = ThreadPoolExecutor(count), ThreadPoolExecutor(1)
     programs: dict[str, Future[OpenHere]] = {}

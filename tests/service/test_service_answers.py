@@ -211,6 +211,21 @@ def test_what_is_redacted_is_answered_but_not_kept(serve: Serve) -> None:
         assert [each.value for each in service.feedback()] == ["someone called ***"]
 
 
+def test_what_is_redacted_is_not_logged_either(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(question: str) -> str:
+        raise ValueError(f"There is no document {question!r}.")
+
+    with serve({"first": Program("first", fail)}, redaction=Redaction((r"\d{4}",))) as service:
+        assert "1998" in service.client.post("/answer", json={"question": "1998"}).text
+        assert "ValueError: There is no document '***'." in caplog.text
+        with sqlite3.connect(service.registry.store._engine.url.database or "") as database:
+            database.execute("DROP TABLE request")
+        assert service.client.post("/answer", json={"question": "Why?"}).status_code == 503
+        assert "could not be written" in caplog.text
+    assert "1998" not in caplog.text
+    assert '"question"' not in caplog.text
+
+
 def test_where_the_redaction_fails_nothing_of_the_text_is_kept(serve: Serve) -> None:
     with serve(redaction=Redaction((), lambda text: str(1 / 0))) as service:
         service.answer("Ann has 12345")
