@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from synth_dspy.loop.records import Feedback, Request, Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
 from synth_dspy.service.app import Service, make_app
-from synth_dspy.service.running import OpenHere
+from synth_dspy.service.running import OpenHere, Outcome
 from synth_dspy.service.server import listen, make_server
 from synth_dspy.service.settings import Limits
 
@@ -39,6 +39,16 @@ class Program(dspy.Module):
         self.asked.append({"question": question, "document": document, "conversation": conversation})
         answer = self.script(question)
         return dspy.Prediction(answer=answer, passages=["a passage"], abstained=answer == "Not covered.")
+
+
+class _AsInWorker(OpenHere):
+    """What it is asked cannot be cancelled, as in the worker."""
+
+    def ask(self, given: Any) -> Future[Outcome]:
+        answer: Future[Outcome] = Future()
+        answer.set_running_or_notify_cancel()
+        super().ask(given).add_done_callback(lambda done: answer.set_result(done.result()))
+        return answer
 
 
 @dataclass
@@ -68,14 +78,15 @@ class Running:
 
 
 def versions(tmp_path: Path) -> Registry:
-    """Versions v1 (arm `first`, the champion) and v2 (arm `second`)."""
+    """Versions v1 (arm `first`, the champion) and v2 (arm `second`); the run has a `third` arm, too."""
     registry = Registry(Store.open(tmp_path / "production.sqlite", "contract_qa"))
-    for arm in ("first", "second"):
+    for arm in ("first", "second", "third"):
         program = tmp_path / "run" / "programs" / arm
         program.mkdir(parents=True)
         (program / "program.json").write_text(json.dumps({"arm": arm}))
         (program / "about.json").write_text(json.dumps({"task": "contract_qa", "arm": arm}))
-        registry.register(tmp_path / "run", arm)
+        if arm != "third":
+            registry.register(tmp_path / "run", arm)
     registry.promote("v1", "person:ann", "the first")
     return registry
 
@@ -110,7 +121,7 @@ def serving_from(registry: Registry) -> Serve:
         threads = ThreadPoolExecutor(settings.get("limits", Limits()).concurrency)
 
         def open_version(version: Version) -> OpenHere:
-            return OpenHere(answering[version.arm], threads)
+            return _AsInWorker(answering[version.arm], threads)
 
         service = Service(registry, open_version, **settings)
         with running(make_app(service), service.limits) as url, httpx.Client(base_url=url, timeout=30) as client:

@@ -82,15 +82,16 @@ def test_a_run_is_the_same_with_and_without_and_its_scores_are_there(
         assert tracking.client.get_model_version_by_alias("triage", "previous").tags["synth_dspy.version"] == first.id
 
 
-def ask(store: Store, name: str, person: str) -> None:
-    store.add(Request(name, now(), "v1", "champion", {"question": "?"}, "yes", False, ("p",), 3, 1, 0.5, person=person))
+def ask(store: Store, name: str, person: str, latency_s: float = 0.5) -> None:
+    asked = {"question": "?"}
+    store.add(Request(name, now(), "v1", "champion", asked, "yes", False, ("p",), 3, 1, latency_s, person=person))
 
 
 @installed
 def test_requests_feedback_and_deletions_are_projected_once(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "production.sqlite", "contract_qa")
-    for name, person in (("r1", "ann"), ("r2", "bob")):
-        ask(store, name, person)
+    ask(store, "r1", "ann")
+    ask(store, "r2", "bob", latency_s=3600.0)
     store.add(Feedback("f1", now(), "r1", "score", 4, rater="cy"))
     store.add(Feedback("f2", now(), "r1", "correction", "no", rater="dan"))
     with open_tracking(str(tmp_path / "tracked.db"), "contract_qa") as tracking:

@@ -114,17 +114,24 @@ def _lineage(version: Version) -> dict[str, str]:
 
 
 def _requests(tracking: Tracking, store: Store, since: datetime | None) -> int:
-    recent = None if since is None else f"timestamp_ms >= {_ms(since)}"
+    requests = store.read(Request, since=since)
+    if not requests:
+        return 0
+    recent = None if since is None else f"timestamp_ms >= {min(_ms(_start(request)) for request in requests)}"
     there = {trace.info.tags[REQUEST] for trace in _traces(tracking, recent)}
-    new = [request for request in store.read(Request, since=since) if request.id not in there]
+    new = [request for request in requests if request.id not in there]
     for request in new:
         _add_trace(tracking, request)
     tracking.mlflow.flush_trace_async_logging()  # they are sent in batches, to wherever MLflow is set to by then
     return len(new)
 
 
+def _start(request: Request) -> datetime:
+    return request.at - timedelta(seconds=request.latency_s)
+
+
 def _add_trace(tracking: Tracking, request: Request) -> None:
-    start = int(request.at.timestamp() * 1e9)
+    start = int(_start(request).timestamp() * 1e9)
     tokens = {"input_tokens": request.prompt_tokens, "output_tokens": request.completion_tokens}
     attributes = {
         "mlflow.chat.tokenUsage": tokens | {"total_tokens": sum(tokens.values())},

@@ -26,7 +26,8 @@ DOCUMENTS = "documents"
 ONLY_SHOWN = frozenset({"latency", "cost"})
 """Signals whose alarm is shown and opens no cycle: training mends neither."""
 SETTLE_S = 150.0
-"""Seconds after which requests are taken: those that begin together are kept in another order than they came in."""
+"""Seconds after which requests are taken: those that end together are kept in another order, or after a while where the
+store is busy."""
 DAY = timedelta(hours=23)
 """Time between two looks at the canaries."""
 _SENTENCES = {

@@ -59,6 +59,8 @@ class Request:
     """A question that the service answered.
 
     Attributes:
+        at: when it was answered or given up; not when it came, since the monitor takes what is newer than its last look
+            and would miss what comes to the store with a time long past.
         route: whether the champion or the challenger gave the answer that the user saw, or the challenger another one
             that nobody saw.
         latency_s: seconds until the whole answer.

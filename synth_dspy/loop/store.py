@@ -87,7 +87,7 @@ class Store:
             Path(url).parent.mkdir(parents=True, exist_ok=True)
             url = f"sqlite:///{Path(url).absolute()}"
         try:
-            engine = sa.create_engine(url, pool_pre_ping=True)
+            engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)  # errors are logged
             if engine.dialect.name == "sqlite":
                 sa.event.listen(engine, "connect", _set_up_sqlite)
             with engine.begin() as connection:

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -21,6 +21,7 @@ from synth_dspy.service.redaction import Redaction
 from synth_dspy.service.running import Outcome
 from synth_dspy.service.settings import Limits
 from synth_dspy.service.telemetry import Metrics, Spans
+from synth_dspy.service.turns import Turns
 from synth_dspy.service.writer import Writer
 
 log = logging.getLogger("synth_dspy.service.answers")
@@ -71,6 +72,8 @@ class Answers:
         self._metrics = metrics
         self._spans = spans
         self._under_way = 0
+        self._turns = Turns(limits.concurrency, limits.answer_s / 2)
+        self._shadow_turns = Turns(SHADOWS, limits.answer_s / 2)
         self._shadows: set[asyncio.Task[Any]] = set()
         self._recent: OrderedDict[str, str] = OrderedDict()
 
@@ -92,13 +95,16 @@ class Answers:
             raise ServiceError(
                 503, f"{self._under_way} requests are under way already: try again.", headers={"Retry-After": "2"}
             )
-        loaded, route = self.programs.pick(person) if unlike is None else self.programs.other(unlike)
-        began = Request(uuid4().hex, now(), loaded.version.id, route, {}, "", False, (), 0, 0, 0.0, person=person)
+
+        def pick() -> tuple[Loaded, Route]:
+            return self.programs.pick(person) if unlike is None else self.programs.other(unlike)
+
+        began = Request(uuid4().hex, now(), "", "champion", {}, "", False, (), 0, 0, 0.0, person=person)
         self._under_way += 1
         self._metrics.under_way.set(self._under_way)
         try:
             with self._spans.span("synth_dspy.answer", headers) as attributes:
-                request, outcome = await self._run(loaded, began, given)
+                request, outcome = await self._run(pick, began, given, self._turns)
                 attributes |= _attributes(request)
             if outcome.inputs is not None:
                 await self._keep(request)
@@ -121,18 +127,28 @@ class Answers:
         if self._shadows:
             await asyncio.wait(self._shadows, timeout=self._limits.answer_s)
 
-    async def _run(self, loaded: Loaded, began: Request, given: Any) -> tuple[Request, Outcome]:
+    async def _run(
+        self, pick: Callable[[], tuple[Loaded, Route]], began: Request, given: Any, turns: Turns
+    ) -> tuple[Request, Outcome]:
         """What one program makes of a request."""
         start = time.perf_counter()
+        loaded, route = pick()
         try:
-            asked = asyncio.wrap_future(loaded.program.ask(given))
-            outcome = await asyncio.wait_for(asked, self._limits.answer_s)
+            async with asyncio.timeout(self._limits.answer_s):
+                await turns.take()
+                loaded, route = pick()  # an alias may have been moved meanwhile
+                asked = asyncio.wrap_future(loaded.program.ask(given))
+                asked.add_done_callback(lambda _: turns.give_back())
+                outcome = await asyncio.shield(asked)  # what computes keeps its turn, though nobody waits any more
         except TimeoutError:
             message = f"There was no answer within {self._limits.answer_s:g} s"
             inputs = given if isinstance(given, Mapping) else {}
             outcome = Outcome(inputs, error=f"TimeoutError: {message}", status=504, message=message)
         request = replace(
             began,
+            at=now(),
+            version=loaded.version.id,
+            route=route,
             inputs=outcome.inputs or {},
             answer=outcome.answer,
             abstained=outcome.abstained,
@@ -144,7 +160,7 @@ class Answers:
             latency_s=time.perf_counter() - start,
         )
         if outcome.error is not None:
-            log.warning("%s failed on %s: %s", request.version, request.id, request.error)
+            log.warning("%s failed on %s: %s", request.version, request.id, self._redaction.text(outcome.error))
         if outcome.inputs is not None:
             self._metrics.count(request)
         return request, outcome
@@ -182,11 +198,11 @@ class Answers:
         if len(self._shadows) >= SHADOWS:
             self._metrics.shadows_skipped.inc()
             return
-        copy = replace(began, id=shadow_of(began.id), version=loaded.version.id, route="shadow", at=now())
+        copy = replace(began, id=shadow_of(began.id))
 
         async def run() -> None:
             try:
-                request, _ = await self._run(loaded, copy, given)
+                request, _ = await self._run(lambda: (loaded, "shadow"), copy, given, self._shadow_turns)
                 await self._keep(request)
             except ServiceError as error:
                 log.error("the challenger's answer to %s was lost: %s", began.id, error)

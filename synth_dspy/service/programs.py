@@ -100,7 +100,7 @@ class Programs:
         self._open = open_version
         self._default = traffic or Traffic()
         self._loaded: dict[str, Loaded] = {}
-        self._failed: dict[str, float] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
         self._began = now()
         self._documents = ""
         self._stopped = threading.Event()
@@ -175,13 +175,15 @@ class Programs:
 
     def _try(self, name: str) -> tuple[Loaded | None, str | None]:
         """A version's program, or why it cannot be opened."""
-        if not self._is_ready(name) and time.monotonic() < self._failed.get(name, 0.0):
-            return self._loaded.get(name), self.problem
+        until, problem = self._failed.get(name, (0.0, ""))
+        if not self._is_ready(name) and time.monotonic() < until:
+            return self._loaded.get(name), problem
         try:
             return self._get(name), None
         except Exception as error:  # the task's own code may raise anything
-            self._failed[name] = time.monotonic() + RETRY_S
-            return self._loaded.get(name), f"{name} cannot be opened: {message_of(error)}"
+            problem = f"{name} cannot be opened: {message_of(error)}"
+            self._failed[name] = (time.monotonic() + RETRY_S, problem)
+            return self._loaded.get(name), problem
 
     def _get(self, name: str) -> Loaded:
         if not self._is_ready(name):

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -145,17 +146,30 @@ class Worker:
 
     def _supervise(self) -> None:
         while not self._closing.is_set():
-            ours, theirs = Pipe()
-            command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), str(os.getpid())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-            theirs.close()
-            ours.send(self._start)
-            self._resend(ours)
-            self._read(ours)
-            ours.close()
-            status = self._process.wait()
+            try:
+                what = f"the worker ended with status {self._run()}"
+            except Exception as error:  # no memory for a process, say: there may be some later
+                what = f"the worker could not be run ({message_of(error)})"
             if not self._closing.wait(_PAUSE_S):
-                log.error("the worker ended with status %d and is started again", status)
+                log.error("%s and is started again", what)
+
+    def _run(self) -> int:
+        """A worker, from its start to its end: its status."""
+        ours, theirs = Pipe()
+        with ours:
+            with theirs:
+                command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), str(os.getpid())]
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            try:
+                ours.send(self._start)
+                self._resend(ours)
+                self._read(ours)
+            except Exception:
+                self._process.kill()
+                raise
+            finally:
+                status = self._process.wait()
+        return status
 
     def _resend(self, connection: Connection) -> None:
         """Tell a new worker what the one before had open, and what it had not answered."""
@@ -217,6 +231,7 @@ def main() -> None:
 
     log_to_standard_error()
     logging.getLogger("dspy").setLevel(logging.ERROR)  # an answer that was cut needs no line of its own
+    logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # writes inputs, before they are redacted
     sys.setswitchinterval(_SWITCH_S)
     threads, opener = ThreadPoolExecutor(count), ThreadPoolExecutor(1)
     programs: dict[str, Future[OpenHere]] = {}
@@ -230,19 +245,24 @@ def main() -> None:
     def open_here(version: Version) -> OpenHere:
         return OpenHere(open_version(version, caller), threads)
 
+    def failed(opening: Future[OpenHere]) -> bool:
+        return opening.done() and opening.exception() is not None
+
     def opened(number: int | None, opening: Future[OpenHere]) -> None:
         error = opening.exception()
+        if error is not None and number is None:
+            log.error("a program could not be opened again: %s", message_of(error))
         reply(number, opening.result().shape if error is None else message_of(error))
 
     def replace(name: str, opening: Future[OpenHere]) -> None:
         if opening.exception() is None and name in programs:
             programs[name] = opening
 
-    def answer(number: int, version: Version, given: Any) -> None:
+    def answer(number: int, opening: Future[OpenHere], given: Any) -> None:
         try:
-            outcome = programs[version.id].result().ask_now(given)
+            outcome = opening.result().ask_now(given)
         except Exception as error:
-            outcome = Outcome.failed(None, error)
+            outcome = Outcome.failed(given if isinstance(given, Mapping) else {}, error)
         reply(number, outcome)
 
     while True:
@@ -253,7 +273,7 @@ def main() -> None:
         if verb == "open":
             opening = opener.submit(open_here, version)
             before = programs.get(version.id)
-            if before is None or (before.done() and before.exception()):
+            if before is None or failed(before):
                 programs[version.id] = opening
             else:  # goes on answering until then
                 opening.add_done_callback(partial(replace, version.id))
@@ -264,5 +284,10 @@ def main() -> None:
             program = programs.get(version.id)
             is_open = program is not None and program.done() and not program.exception()
             reply(number, program.result().problem_with(*given) if program is not None and is_open else None)
+        elif (program := programs.get(version.id)) is None:
+            reply(number, Outcome(None, status=503, message=f"{version.id} has just been replaced: try again"))
         else:
-            threads.submit(answer, number, version, *given)
+            if failed(program):  # after a crash; what hindered it may be over
+                program = programs[version.id] = opener.submit(open_here, version)
+                program.add_done_callback(partial(opened, None))
+            threads.submit(answer, number, program, *given)

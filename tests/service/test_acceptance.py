@@ -28,13 +28,14 @@ TABLES = {"Sales.Orders": ["OrderID", "Total", "ShipTo"], "Sales.Lines": ["LineI
 class Documenter(dspy.Module):
     """Comments on columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, comment: str = "Holds the {}.") -> None:
         super().__init__()
+        self.comment = comment
         self.describe = dspy.Predict("table, column -> comment")
         self.describe.set_lm(scripted_lm(lambda prompt: "unused"))
 
     def forward(self, table: str, column: str) -> dspy.Prediction:
-        return dspy.Prediction(answer=f"Holds the {column}.", passages=[], abstained=False)
+        return dspy.Prediction(answer=self.comment.format(column), passages=[], abstained=False)
 
 
 def suggest(service: Running) -> dict[str, str]:
@@ -56,7 +57,8 @@ def send(service: Running, page: httpx.Response, do: str = "keep", **changes: st
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text))
     fields |= dict(re.findall(r'<textarea name="([^"]+)"[^>]*>([^<]*)</textarea>', page.text))
     fields |= dict(re.findall(r'<input type="radio" name="([^"]+)" value="(\w+)" checked>', page.text))
-    return service.client.post("/suggestions", data=fields | changes | {"do": do}, headers=HTML, follow_redirects=True)
+    data = {name: re.sub(r"\r\n|\r|\n", "\r\n", value) for name, value in (fields | changes | {"do": do}).items()}
+    return service.client.post("/suggestions", data=data, headers=HTML, follow_redirects=True)
 
 
 def test_decisions_in_bulk_become_a_rate_of_the_version_and_training_data(serve: Serve) -> None:
@@ -156,6 +158,19 @@ def test_a_decision_can_be_changed_and_the_same_form_counts_once(serve: Serve) -
         assert "Sum &lt;of&gt; lines.</textarea>" in page.text
         (rate,) = acceptance_by_version(service.registry.store).values()
         assert (rate.edited, rate.rejected) == (1, 0)
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\r", "\n"])
+def test_a_text_of_several_lines_that_nobody_touched_is_not_edited(serve: Serve, line_end: str) -> None:
+    with serve({"first": Documenter(f"The {{}}.{line_end}In full.")}) as service:
+        total = suggest(service)["Total"]
+        page = service.client.get("/suggestions", headers=HTML)
+        assert "0 decisions kept" in send(service, page).text
+        send(service, page, **{f"choice-{total}": "accept"})
+        assert [each.value for each in service.feedback()] == [True]
+        decide(service, {"request": total, "value": f"Sum.{line_end}In full."})
+        page = service.client.get("/suggestions?decided=1", headers=HTML)
+        assert "0 decisions kept" in send(service, page).text
 
 
 def test_an_empty_text_is_not_accepted_and_nothing_typed_is_lost(serve: Serve) -> None:

@@ -205,6 +205,15 @@ def test_wrong_feedback_is_refused_in_words(serve: Serve) -> None:
         assert service.feedback() == []
 
 
+def test_an_answer_with_other_line_ends_is_no_correction(serve: Serve) -> None:
+    with serve({"first": Program("first", lambda question: "One.\r\nTwo.")}) as service:
+        token = re.search(r'name="token" value="(\w+)"', ask(service).text)
+        assert token is not None
+        given = {"token": token[1], "id": "0" * 32, "request": service.kept()[0].id, "kind": "correction"}
+        refused = service.client.post("/rate", data={**given, "value": "One.\r\nTwo."}, headers=HTML)
+        assert "is the answer itself" in refused.text
+
+
 def test_an_unknown_request_is_a_readable_page(serve: Serve) -> None:
     with serve() as service:
         missing = service.client.get(f"/?request={'0' * 32}", headers=HTML)

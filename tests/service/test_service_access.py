@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from contextlib import nullcontext, suppress
@@ -11,11 +12,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from served import Serve
+from starlette.types import Message, Receive, Scope, Send
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.service.access import keys_from_environment, refuse_open_bind
+from synth_dspy.service.access import Access, keys_from_environment, refuse_open_bind
+from synth_dspy.service.pages.session import Sessions
+from synth_dspy.service.pages.site import Site
 from synth_dspy.service.server import listen
 from synth_dspy.service.settings import Limits
+from synth_dspy.service.telemetry import Metrics
 
 KEYS = ("k" * 32, "l" * 32)
 PROXIED = {"X-Forwarded-For": "203.0.113.9"}
@@ -128,6 +133,35 @@ def test_clients_that_send_slowly_are_cut_off_while_others_are_answered(serve: S
             each.close()
         assert 0.9 < time.monotonic() - began < 10
         assert service.answer()["answer"] == "first: Why?"
+
+
+def test_a_request_that_broke_off_is_not_taken_for_a_whole_one() -> None:
+    whole = b"kind=correction&value=The+rent+is+EUR+2%2C000+a+month"
+    reached: list[Scope] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    async def ask(*messages: Message) -> None:
+        coming = iter(messages)
+
+        async def receive() -> Message:
+            return next(coming)
+
+        scope = {"type": "http", "method": "POST", "path": "/rate", "client": ("127.0.0.1", 1)}
+        await access({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+
+    metrics = Metrics()
+    access = Access(application, Site("contract_qa", Sessions()), Limits(), metrics)
+    first = {"type": "http.request", "body": whole[:-16], "more_body": True}
+    asyncio.run(ask(first, {"type": "http.disconnect"}))
+    assert reached == []
+    assert metrics.registry.get_sample_value("synth_dspy_responses_total", {"path": "other", "status": "499"}) == 1
+    asyncio.run(ask(first, {"type": "http.request", "body": whole[-16:]}))
+    assert len(reached) == 1
 
 
 def test_a_connection_may_be_used_again(serve: Serve) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from served import Program, Serve
 
 from synth_dspy.core.errors import SetupError
+from synth_dspy.loop.records import Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
 from synth_dspy.service import programs as following
+from synth_dspy.service.running import OpenHere
 
 
 def slowly(question: str) -> str:
@@ -91,6 +94,30 @@ def test_a_version_that_cannot_be_opened_leaves_the_champion(serve: Serve, regis
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert service.answer()["version"] == "v1"
+
+
+def test_versions_that_cannot_be_opened_are_told_each_once(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.register(Path(registry.version("v1").run), "third")
+    broken: set[str] = set()
+
+    def open_version(version: Version) -> OpenHere:
+        if version.id in broken:
+            raise SetupError("The disk is full.")
+        return OpenHere(Program(version.arm), ThreadPoolExecutor(1))
+
+    programs = following.Programs(registry, open_version)
+    broken |= {"v2", "v3"}
+    registry.promote("v2", "person:ann", "better")
+    registry.challenge("v3", "loop", "to be tried")
+    for _ in range(3):
+        programs.refresh()
+        assert programs.problem == "v2 cannot be opened: The disk is full.; v3 cannot be opened: The disk is full."
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == [programs.problem]
+    registry.challenge(None, "loop", "tried")
+    programs.refresh()
+    assert programs.problem == "v2 cannot be opened: The disk is full."
 
 
 def test_a_challenger_comes_and_goes(serve: Serve, registry: Registry) -> None:

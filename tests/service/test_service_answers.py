@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import dspy
@@ -23,6 +24,7 @@ from synth_dspy.loop.store import now
 from synth_dspy.service.inputs import Inputs
 from synth_dspy.service.redaction import Redaction
 from synth_dspy.service.settings import Limits, Traffic
+from synth_dspy.service.turns import Turns
 
 
 def test_an_answer_is_kept_with_its_version_passages_and_person(serve: Serve) -> None:
@@ -111,6 +113,59 @@ def test_an_answer_that_takes_too_long_is_given_up_and_kept(serve: Serve) -> Non
         assert [request.error and request.error.partition(":")[0] for request in service.kept()] == ["TimeoutError"]
 
 
+def test_a_request_is_kept_with_the_time_of_its_end_so_that_the_monitor_misses_none(serve: Serve) -> None:
+    looked: list[datetime] = []
+
+    def look(question: str) -> str:
+        looked.append(now())  # a monitor that looks here will ask for what is newer
+        return "done"
+
+    with serve({"first": Program("first", look)}) as service:
+        service.answer()
+        assert len(service.registry.store.read(Request, since=looked[0])) == 1
+
+
+def test_nothing_is_computed_for_a_caller_who_was_told_that_it_took_too_long(serve: Serve) -> None:
+    release, computed = threading.Event(), []
+
+    def wait(question: str) -> str:
+        computed.append(question)
+        release.wait(20)
+        return "done"
+
+    with serve({"first": Program("first", wait)}, limits=Limits(concurrency=1, answer_s=1.0)) as service:
+        for question in ("held up", "behind it"):
+            assert service.client.post("/answer", json={"question": question}).status_code == 504
+        release.set()
+        assert service.answer("afterwards")["answer"] == "done"
+    assert computed == ["held up", "afterwards"]
+
+
+@pytest.mark.parametrize(("patience_s", "first"), [(60.0, "oldest"), (-1.0, "newest")])
+def test_the_newest_comes_first_where_others_have_waited_too_long(patience_s: float, first: str) -> None:
+    came: list[str] = []
+
+    async def ask(turns: Turns, name: str) -> None:
+        await turns.take()
+        came.append(name)
+
+    async def ask_all() -> None:
+        turns = Turns(1, patience_s)
+        await turns.take()
+        asking = [asyncio.create_task(ask(turns, name)) for name in ("gone", "oldest", "newest")]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        for _ in range(2):
+            turns.give_back()
+            await asyncio.sleep(0)
+        await asyncio.gather(*asking, return_exceptions=True)
+        turns.give_back()
+        await turns.take()  # the one that there is was not lost
+
+    asyncio.run(ask_all())
+    assert came == sorted(["oldest", "newest"], key=lambda name: name != first)
+
+
 def test_more_than_may_wait_are_told_to_come_back(serve: Serve) -> None:
     release = threading.Event()
 
@@ -154,6 +209,21 @@ def test_what_is_redacted_is_answered_but_not_kept(serve: Serve) -> None:
         (kept,) = service.kept()
         assert (kept.inputs["question"], kept.answer) == ("someone has ***", "first: someone has ***")
         assert [each.value for each in service.feedback()] == ["someone called ***"]
+
+
+def test_what_is_redacted_is_not_logged_either(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(question: str) -> str:
+        raise ValueError(f"There is no document {question!r}.")
+
+    with serve({"first": Program("first", fail)}, redaction=Redaction((r"\d{4}",))) as service:
+        assert "1998" in service.client.post("/answer", json={"question": "1998"}).text
+        assert "ValueError: There is no document '***'." in caplog.text
+        with sqlite3.connect(service.registry.store._engine.url.database or "") as database:
+            database.execute("DROP TABLE request")
+        assert service.client.post("/answer", json={"question": "Why?"}).status_code == 503
+        assert "could not be written" in caplog.text
+    assert "1998" not in caplog.text
+    assert '"question"' not in caplog.text
 
 
 def test_where_the_redaction_fails_nothing_of_the_text_is_kept(serve: Serve) -> None:

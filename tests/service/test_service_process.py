@@ -20,6 +20,8 @@ from service_workspace import call, service, workspace_with_run
 from synth_dspy.loop.records import Feedback, Request
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store
+from synth_dspy.pipeline.trust import Caller
+from synth_dspy.service.worker import Worker
 
 
 @pytest.fixture
@@ -116,6 +118,43 @@ def test_a_worker_that_crashes_is_started_again_and_no_request_fails(workspace: 
     kept = stored(workspace).read(Request)
     assert {each.id for each in kept} == {request for request, _ in load.answered}
     assert all(each.error is None for each in kept)
+
+
+@pytest.mark.slow
+def test_a_worker_that_could_not_be_started_or_open_its_program_tries_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    start, failures = subprocess.Popen, iter([OSError("no memory"), OSError("no memory")])
+
+    def start_later(*args: Any, **keys: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return start(*args, **keys)
+
+    version = Registry(stored(workspace)).version("v1")
+    saved = Path(version.run) / "programs" / version.arm / "program.json"
+    before = set(psutil.Process().children())
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", start_later)
+        worker = Worker(Caller(trust=True), 2)
+        program = worker.open(version)
+    try:
+        given = {"question": "x"}
+        assert program.ask(given).result().error is None
+        text = saved.read_text()
+        saved.write_text(f"{text} ")
+        for child in set(psutil.Process().children()) - before:
+            child.kill()
+        failed = program.ask(given).result()
+        assert "has been changed" in failed.message
+        assert (failed.inputs, failed.status) == (given, 502)  # it is kept, and counted
+        saved.write_text(text)
+        assert program.ask(given).result().error is None
+        worker.close_version(version)
+        assert program.ask(given).result().status == 503
+    finally:
+        worker.close()
 
 
 @pytest.mark.slow

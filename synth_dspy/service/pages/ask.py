@@ -24,7 +24,7 @@ from synth_dspy.service.feedback import FEEDBACK, Intake
 from synth_dspy.service.inputs import refusal
 from synth_dspy.service.pages.entries import PREFIX, entries, inputs_of
 from synth_dspy.service.pages.session import VISITOR
-from synth_dspy.service.pages.site import Site
+from synth_dspy.service.pages.site import Site, as_sent_back
 
 RECENT = 500
 """Answers that their visitors see as they were given; older ones are shown as they were kept, redacted."""
@@ -151,8 +151,12 @@ def ask_routes(site: Site, answers: Answers, intake: Intake, store: Store) -> AP
             raise refusal(error) from None
         except ValueError:
             raise ServiceError(422, "The form has no id: reload the page.") from None
-        if kind == "correction" and value.strip() == (await find(request, feedback.request)).request.answer.strip():
-            raise ServiceError(422, "The corrected answer is the answer itself: if it is right, give it a thumb up.")
+        if kind == "correction":
+            answer = (await find(request, feedback.request)).request.answer
+            if value.strip() == as_sent_back(answer):
+                raise ServiceError(
+                    422, "The corrected answer is the answer itself: if it is right, give it a thumb up."
+                )
         await intake.take(feedback, site.rater(request))
         shown = {"request": form.get("first", feedback.request), "other": form.get("other", ""), "kept": kind}
         return site.redirect(f"/?{urlencode({name: text for name, text in shown.items() if text})}")

@@ -92,7 +92,7 @@ class Site:
                 "This form was not made for you, or the service has been restarted since: nothing was changed. Go back "
                 "(what you typed is still there), copy it, and reload the page; cookies must be allowed.",
             )
-        return {name: value.replace("\r\n", "\n") for name, value in fields.items()}
+        return {name: _with_line_feeds(value) for name, value in fields.items()}
 
     def rater(self, request: HTTPConnection) -> str:
         """The pseudonym of a visitor's questions and ratings: the name given, or one made of the visitor's id."""
@@ -129,6 +129,16 @@ def is_name(name: str) -> bool:
 def here(path: str) -> str:
     """A path of this site, "/" for any other address."""
     return path if re.fullmatch(r"/(?![/\\])[^\\\s]*", path, re.ASCII) else "/"
+
+
+def as_sent_back(text: str) -> str:
+    """A text as `form` has it, without blanks around it, if a page showed it and nobody changed it."""
+    return _with_line_feeds(text).strip()
+
+
+def _with_line_feeds(text: str) -> str:
+    """A text with the line ends that a browser makes of any other."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def fields(form: Mapping[str, str], *names: str) -> list[str]:

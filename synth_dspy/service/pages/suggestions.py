@@ -18,7 +18,7 @@ from synth_dspy.loop.store import Store
 from synth_dspy.service import feedback
 from synth_dspy.service.errors import ServiceError
 from synth_dspy.service.feedback import Intake
-from synth_dspy.service.pages.site import Site
+from synth_dspy.service.pages.site import Site, as_sent_back
 
 PATH = "/suggestions"
 SHOWN = 50
@@ -125,7 +125,7 @@ def _suggestion(request: records.Request, decision: records.Feedback | None) -> 
 def _decision(form: Mapping[str, str], suggestion: Suggestion) -> bool | str | None:
     """What a form says of a suggestion: accepted, rejected, or its text; None where nothing new."""
     name, text = suggestion.request.id, form.get(f"text-{suggestion.request.id}", "").strip()
-    is_changed = text != suggestion.text.strip()
+    is_changed = text != as_sent_back(suggestion.text)
     rest = {"accept": "accept", "reject": "reject"}.get(form.get("do", ""), "accept" if is_changed else "")
     chosen = form.get(f"choice-{name}") or rest
     was = {"accepted": "accept", "edited": "accept", "rejected": "reject"}.get(suggestion.outcome, "")
@@ -133,7 +133,7 @@ def _decision(form: Mapping[str, str], suggestion: Suggestion) -> bool | str | N
         return None
     if chosen == "reject":
         return False
-    return True if text == suggestion.request.answer.strip() else text
+    return True if text == as_sent_back(suggestion.request.answer) else text
 
 
 def _identifier(form: str, request: str, value: bool | str) -> UUID:
