@@ -286,9 +286,21 @@ class TestProgram:
         )
         assert len(server.requests) - before <= 2, "the models were tried, and no answered call was made again"
         assert resumed.results == run.results
+        same: dict[str, Any] = {"program": program, "trainset": self.rows(), "metric": metric}
+        for name, other in {
+            "program": dspy.ChainOfThought("question -> answer"),
+            "trainset": self.rows()[1:],
+            "metric": lambda example, prediction, trace=None: False,
+        }.items():
+            with pytest.raises(SetupError, match=f"started with another {name}, .*: leave out resume= to start a new"):
+                synth_dspy.compile_task(**{**same, name: other}, workspace=tmp_path, resume=run.folder)
+        again = synth_dspy.compile_task(**same, workspace=tmp_path, resume=run.folder, **settings(server))
+        assert again.results == run.results, "the call as it was, with resume="
+        with pytest.raises(SetupError, match=r"started with another evaluation\.arms: leave it out"):
+            synth_dspy.compile_task(**same, workspace=tmp_path, resume=run.folder, arms=["random_search"])
         assert run.program("zero_shot")(question="What?").answer == "card"
-        again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
-        assert again(question="What is 1?").answer == "card"
+        loaded = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
+        assert loaded(question="What is 1?").answer == "card"
 
     def test_rows_that_are_all_the_same_leave_nothing_to_learn_from(self, server: Server, tmp_path: Path) -> None:
         server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"

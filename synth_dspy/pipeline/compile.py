@@ -31,6 +31,7 @@ from synth_dspy.core.progress import Bars
 from synth_dspy.core.s3.address import Address, address_of
 from synth_dspy.core.validation import describe_error
 from synth_dspy.models.offline import quiet_libraries
+from synth_dspy.pipeline.given import check_given, hash_given, write_given
 from synth_dspy.pipeline.tracking import track_run, tracking_uri
 from synth_dspy.pipeline.trust import (
     LOCAL,
@@ -143,7 +144,7 @@ def compile_task(
         workspace: the folder with the task; by default the nearest one.
         runs_folder: folder for the runs; by default `runs` in the workspace.
         resume: the folder of a stopped run to resume with its own settings. The task, or the program, trainset and
-            metric, must be the same.
+            metric, must be the same, and so must settings that are given again.
         **settings: other settings of the run, by section as in its TOML: `training={"minutes": 5}`,
             `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
 
@@ -173,12 +174,20 @@ def compile_task(
         here, model, name = Path(workspace or Path.cwd()).resolve(), CompileConfig, name or _name(task or program)
         if program is not None:
             task = _as_task(program, trainset, metric, answer, abstain)
+    in_memory = hash_given(program, trainset, metric) if program is not None else {}
+    before = read_toml(Path(config), model) if config is not None else model()
+    whole = absolute(_merged(before, given, model))
     if resume is not None:
         if isinstance(task, str):
             return resume_run(task, str(resume), runs_folder, Caller())
-        return _resume_in_memory(Path(resume), here, task)
-    before = read_toml(Path(config), model) if config is not None else model()
-    return start(here, name, absolute(_merged(before, given, model)), task=None if isinstance(task, str) else task)
+        names = [
+            f"{key}.{name}" if name else key
+            for key, value in given.items()
+            for name in (value if isinstance(value, Mapping) else ("",))
+        ]
+        settings = {name: _setting(whole, name) for name in names if name != "runs"}
+        return _resume_in_memory(Path(resume), here, task, in_memory, settings)
+    return start(here, name, whole, task=None if isinstance(task, str) else task, given=in_memory)
 
 
 def start(
@@ -190,6 +199,7 @@ def start(
     typed: str = "",
     identifier: str = "",
     answers: Path | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Run:
     """Start a run and finish it.
 
@@ -201,6 +211,7 @@ def start(
         typed: the command, for the report.
         identifier: the name of the run's folder; by default a new one.
         answers: the ledger of an earlier run, whose answers are used where this run's synthesis asks the same.
+        given: hashes of what a program in memory came with, see `given.hash_given`.
 
     Raises:
         SetupError: a setting or the task is wrong; a run that fails before any model call leaves no folder.
@@ -212,6 +223,8 @@ def start(
         copy_answers(answers, run.folder / LEDGER, "synthesis")
     if task is not None:
         run.in_memory = True
+        if given:
+            write_given(run.folder, given)
         run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
     try:
         return _finish(here, run, config, task, typed, copy)
@@ -285,14 +298,30 @@ def resume_run(
     return _finish(here, run, config, None, typed, copy)
 
 
-def _resume_in_memory(folder: Path, here: Path, task: Task | None) -> Run:
-    """Resume a run of a task that no file declares."""
+def _resume_in_memory(
+    folder: Path, here: Path, task: Task | None, given: Mapping[str, str], settings: Mapping[str, Any]
+) -> Run:
+    """Resume a run of a task that no file declares; the settings that the call names must be the run's."""
     copy = address_of(folder)
     folder = folder.expanduser().resolve() if copy is None else _fetch_run(copy, here)
     run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
     run.resume_command, run.in_memory = _call(run), True
+    check_given(run.folder, given)
+    if other := [name for name, value in settings.items() if value != _setting(config, name)]:
+        raise SetupError(
+            f"The run {run.folder} was started with another {other[0]}: leave it out of the call, or leave out resume= "
+            "to start a new run."
+        )
     limit_access(share=config.share)
     return _finish(here, run, config, task, f"{CALL}...)", copy or _copy_of(run, config.runs))
+
+
+def _setting(config: CompileConfig, name: str) -> Any:
+    """A setting by its name, such as `evaluation.arms`."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def _copy_of(run: runs.Run, destination: Path) -> Address | None:
