@@ -92,3 +92,19 @@ def test_retrieval_counts_gold_spans_among_passages_white_space_aside() -> None:
     assert metrics.retrieval_recall(spanned, prediction()) == 0.0
     assert metrics.retrieval_mrr(spanned, prediction()) == 0.0
     assert math.isnan(metrics.retrieval_mrr(example("x"), prediction()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "same"),
+    [
+        ("EUR 3.50 per accident", "EUR 350 per accident", False),
+        ("10:30", "1030", False),
+        ("-5 days", "5 days", False),
+        ("1.5 days.", "1.5 days", True),
+        ("5,000 (five thousand)", "5000 five thousand", True),
+        ("- the lessee", "The lessee!", True),
+    ],
+)
+def test_a_number_keeps_its_point_and_its_sign(answer: str, reference: str, same: bool) -> None:
+    assert (metrics.exact_match(example(reference), prediction(answer)) == 1.0) is same
+    assert (metrics.token_f1(example(reference), prediction(answer)) == 1.0) is same
