@@ -146,11 +146,18 @@ class _Training:
         self.emit({"event": "started", **expected})
 
         from synth_dspy.training.trainers import build
-        from synth_dspy.training.trainers.watch import Watch
+        from synth_dspy.training.trainers.watch import SAVE_S, Watch
 
         trainer = build(spec, model, tokenizer, train_rows, dev_rows, folder=self.checkpoints, bf16=bf16, reward=reward)
         trainer.add_callback(
-            Watch(trainer, self.emit, method=spec.method, folder=self.checkpoints, patience=spec.patience)
+            Watch(
+                trainer,
+                self.emit,
+                method=spec.method,
+                folder=self.checkpoints,
+                patience=spec.patience,
+                save_s=None if spec.full else SAVE_S,
+            )
         )
         last = last_checkpoint(self.checkpoints)
         with frozen_in_bf16(trainer.model, enabled=is_copied(spec, bf16=bf16, device=model.device.type)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import TrainingError
 from synth_dspy.training.full import trained_weights
 
+SAVE_S = 60.0
+"""Seconds after which an adapter has a new checkpoint, however few its steps are."""
+
 
 class Watch(TrainerCallback):
-    """Emits progress, saves the best weights, and decides on early stopping.
+    """Emits progress, saves the best weights and checkpoints that are due, and decides on early stopping.
 
     Args:
         trainer: the trainer, for its model and token count.
@@ -23,14 +27,36 @@ class Watch(TrainerCallback):
         method: the training method, for messages.
         folder: folder for the best weights.
         patience: evaluations without a better loss before training stops; 0: no early stopping.
+        save_s: seconds after which a checkpoint is due; None: only every `save_steps`, as for all weights, whose
+            checkpoints are large.
     """
 
-    def __init__(self, trainer: Any, emit: Emit, *, method: str, folder: Path, patience: int) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        emit: Emit,
+        *,
+        method: str,
+        folder: Path,
+        patience: int,
+        save_s: float | None = None,
+    ) -> None:
         self.trainer = trainer
         self.method = method
         self.emit = emit
         self.folder = folder
         self.patience = patience
+        self.save_s = save_s
+        self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """After every optimizer step: a checkpoint is saved where the last one is too old."""
+        if self.save_s is not None and time.monotonic() - self._saved >= self.save_s:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """After a checkpoint was saved."""
+        self._saved = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         """After every optimizer step."""
