@@ -102,3 +102,25 @@ def test_an_answer_about_a_contract_cites_a_law_that_nobody_named(
     compared = compare_all(question, [reference], answer, lambda norm: 1.0)
     assert compared is not None
     assert compared.values["cites_law"] == cited
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "twice"),
+    [
+        ("EUR 50", "EUR 53 for a full day in Japan. EUR 50 for a full day in Japan.", 1.0),
+        ("EUR 50", "EUR 50 for a full day in Japan. EUR 50 for a full day in Japan.", 0.0),
+        ("EUR 50 or EUR 53", "EUR 53 for a full day in Japan. EUR 50 for a full day in Japan.", 0.0),
+        ("EUR 50", "EUR 50 for a full day in Japan; EUR 40 for a half day there.", 0.0),
+        (
+            "the head of department",
+            "Form 12 goes to the head of department. Form 13 goes to the head of department.",
+            0.0,
+        ),
+    ],
+)
+def test_an_answer_that_says_one_sentence_with_two_figures_contradicts_itself(
+    reference: str, answer: str, twice: float
+) -> None:
+    compared = compare_all("What is paid a day in Japan?", [reference], answer, lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["contradicts_itself"] == twice

@@ -133,6 +133,31 @@ def cites_law(question: str, references: Sequence[str], prediction: str) -> floa
     return float(any(match.group().lower() not in theirs for match in _LAW.finditer(prediction)))
 
 
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+_FIGURE = re.compile(r"\d(?:[\d,.:/]*\d)?")
+_LEAST_WORDS = 3
+
+
+def contradicts_itself(question: str, references: Sequence[str], prediction: str) -> float:
+    """1.0 where an answer says one sentence twice with other figures: "EUR 53 a day in Japan. EUR 50 a day in Japan."
+
+    Only where a reference has a figure, and not where question and references hold all of them.
+    """
+    if not any(map(_FIGURE.search, references)):
+        return 0.0
+    stated = set(_FIGURE.findall(" ".join((question, *references[:MANY_REFERENCES]))))
+    said: dict[str, tuple[str, ...]] = {}
+    for sentence in _SENTENCE_END.split(prediction):
+        figures = tuple(_FIGURE.findall(sentence))
+        words = re.findall(r"[^\W\d]+", _FIGURE.sub(" ", sentence).lower())
+        if not figures or len(words) < _LEAST_WORDS:
+            continue
+        before = said.setdefault(" ".join(words), figures)
+        if before != figures and not stated.issuperset((*before, *figures)):
+            return 1.0
+    return 0.0
+
+
 def _months(text: Text) -> set[str]:
     """Months named in a text; "may" in lower case is a verb."""
     return {text.tokens[i].norm for i in text.words if text.tokens[i].kind != "w"} & MONTH_NAMES

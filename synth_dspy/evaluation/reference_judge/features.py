@@ -19,6 +19,7 @@ from synth_dspy.evaluation.reference_judge.conflicts import (
     MONTH_NAMES,
     addresses_judge,
     cites_law,
+    contradicts_itself,
     name_features,
     number_features,
     owner_features,
@@ -89,6 +90,7 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
     # Where another reference is repeated as it is, the closest one is not what the answer repeats.
     values["opposed"] = float(values["opposed"] > 0 and all(c.values["opposed"] for c in comparisons[1:]))
     values["cites_law"] = cites_law(question, references, prediction)
+    values["contradicts_itself"] = contradicts_itself(question, references, prediction)
     values["references"] = float(min(10, len(references)))
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)

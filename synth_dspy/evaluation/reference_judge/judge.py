@@ -233,7 +233,7 @@ _REFUTED = 0.05
 def _is_refuted(comparison: AnswerComparison) -> bool:
     """Whether a rule, not a fit, refutes an answer: of 9,063 that people call right all rules take five."""
     values = comparison.values
-    refuted = any(values[name] > 0 for name in ("opposed", "opposed_question", "cites_law"))
+    refuted = any(values[name] > 0 for name in ("opposed", "opposed_question", "cites_law", "contradicts_itself"))
     return refuted or _is_other_quantity(comparison)
 
 
