@@ -31,10 +31,26 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was not read: its path relative to the folder, and the reason as a phrase to follow the path."""
+    """A file or table that was not read: its path relative to the folder, and the reason as a phrase to follow it."""
 
     path: str
     why: str
+
+
+SHOWN = 10
+"""Skipped files that a sentence names."""
+
+
+def skipped_sentence(skipped: Sequence[Skipped], where: str = "") -> str:
+    """How many files or tables were skipped, and which, with their reasons.
+
+    Args:
+        skipped: at least one.
+        where: what lists those that are too many for a sentence.
+    """
+    shown = "; ".join(f"{skip.path} {skip.why}" for skip in skipped[:SHOWN])
+    more = f"; and {len(skipped) - SHOWN} more{where}" if len(skipped) > SHOWN else ""
+    return f"{len(skipped)} skipped: {shown}{more}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +147,7 @@ class Knowledge:
         labelled: human-labelled examples about it, if any.
         prompts: labelled examples from elsewhere, for prompting the teacher if `labelled` is empty.
         documents: the documents to index; empty for a source without documents.
-        skipped: files that could not be read, with reasons.
+        skipped: files or tables that were not read, with reasons.
         strata: stratum of each group, such as the label of a row; splits are stratified by it.
         held_out: groups that are the test split, because the questions about them were proposed for it; the others are
             split into the rest.

@@ -50,7 +50,8 @@ class Industries:
         """
         industries = read_industries(self.naics or self.sample / INDUSTRIES)
         tables = read_tables(self.tables or self.sample / TABLES)
-        own = open_catalogue(self.database).tables() if self.database else []
+        catalogue = open_catalogue(self.database) if self.database else None
+        own = catalogue.tables() if catalogue else []
         names = {table.qualified for table in own}
         tables = own + [table for table in tables if table.qualified not in names]
         if limit is not None:
@@ -69,6 +70,7 @@ class Industries:
                 *map(_industry_item, industries),
             ],
             labelled=labelled,
+            skipped=catalogue.skipped() if catalogue else (),
         )
 
     def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:
