@@ -148,6 +148,7 @@ class Knowledge:
         prompts: labelled examples from elsewhere, for prompting the teacher if `labelled` is empty.
         documents: the documents to index; empty for a source without documents.
         skipped: files or tables that were not read, with reasons.
+        notes: sentences on what the figures are about, for the terminal and the top of the report's notes.
         strata: stratum of each group, such as the label of a row; splits are stratified by it.
         held_out: groups that are the test split, because the questions about them were proposed for it; the others are
             split into the rest.
@@ -158,6 +159,7 @@ class Knowledge:
     prompts: Sequence[dspy.Example] = ()
     documents: Sequence[Document] = ()
     skipped: Sequence[Skipped] = ()
+    notes: Sequence[str] = ()
     strata: Mapping[str, str] = field(default_factory=dict)
     held_out: frozenset[str] = frozenset()
 

@@ -40,6 +40,8 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
     if isinstance(source, Checked):
         source.check()
     knowledge = with_reviewed(context, source.read(context.config.limit))
+    if knowledge.skipped:
+        context.say(skipped_sentence(knowledge.skipped, ", which the report of the finished run lists"))
     splits = datasets.split(knowledge, context.config.seed)
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:
@@ -47,8 +49,9 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
             f"At least 3 {noun}s are needed, to learn from some and be scored on others; there are {groups}. "
             f"Add {noun}s, or raise --limit."
         )
-    if knowledge.skipped:
-        context.say(skipped_sentence(knowledge.skipped, ", which the report of the finished run lists"))
+    for note in knowledge.notes:
+        context.say(note)
+        context.note(note)
     return knowledge, splits
 
 
