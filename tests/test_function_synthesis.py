@@ -597,7 +597,7 @@ def shelf_of(article: str) -> str:
     return "S" + article
 
 
-def price_of(pieces: int) -> float:
+def price_of(pieces: int):
     """The price of some pieces of wood. Read-only.
 
     Args:
@@ -617,9 +617,9 @@ def days_to_ship(city: str) -> int:
 
 
 def test_ones_own_functions_without_examples_are_learned_and_scored_on_synthetic_requests_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sample's examples call functions that are not there."""
+    """The sample's examples call functions that are not there. What lacks a type is kept, and said to be."""
     monkeypatch.setattr(experiment, "open_embedder", lambda config: WordEmbedder())
     monkeypatch.setattr(dspy, "configure", lambda **_: None)  # of the process: other tests would see it
     (tmp_path / "warehouse.py").write_text(WAREHOUSE)
@@ -641,3 +641,8 @@ def test_ones_own_functions_without_examples_are_learned_and_scored_on_synthetic
         assert rows, split
         assert {row["origin"] for row in rows} == {"synthetic"}
         assert {name for row in rows for name in row["available"]} <= {"shelf_of", "price_of", "days_to_ship"}
+    assert re.search(
+        r"\n1 kept although incomplete: \S+py:11 price_of\(return\) lacks a type\.\n", capsys.readouterr().err
+    )
+    (gap,) = results["skipped"]
+    assert gap["why"] == "price_of(return) lacks a type, but was kept"

@@ -31,26 +31,34 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file or table that was not read: its path relative to the folder, and the reason as a phrase to follow it."""
+    """A file or table that was not read: its path relative to the folder, and the reason as a phrase to follow it.
+
+    `kept` if it was read all the same, and the phrase says what it lacks.
+    """
 
     path: str
     why: str
+    kept: bool = False
 
 
 SHOWN = 10
 """Skipped files that a sentence names."""
 
 
-def skipped_sentence(skipped: Sequence[Skipped], where: str = "") -> str:
-    """How many files or tables were skipped, and which, with their reasons.
+def skipped_sentences(skipped: Sequence[Skipped], where: str = "") -> list[str]:
+    """Which files or tables were skipped, and which were kept although incomplete, with the reasons.
 
     Args:
-        skipped: at least one.
+        skipped: of both kinds, perhaps none.
         where: what lists those that are too many for a sentence.
     """
-    shown = "; ".join(f"{skip.path} {skip.why}" for skip in skipped[:SHOWN])
-    more = f"; and {len(skipped) - SHOWN} more{where}" if len(skipped) > SHOWN else ""
-    return f"{len(skipped)} skipped: {shown}{more}."
+    sentences = []
+    for kept, what in ((False, "skipped"), (True, "kept although incomplete")):
+        of_kind = [skip for skip in skipped if skip.kept is kept]
+        shown = "; ".join(f"{skip.path} {skip.why}" for skip in of_kind[:SHOWN])
+        more = f"; and {len(of_kind) - SHOWN} more{where}" if len(of_kind) > SHOWN else ""
+        sentences += [f"{len(of_kind)} {what}: {shown}{more}."] if of_kind else []
+    return sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +155,7 @@ class Knowledge:
         labelled: human-labelled examples about it, if any.
         prompts: labelled examples from elsewhere, for prompting the teacher if `labelled` is empty.
         documents: the documents to index; empty for a source without documents.
-        skipped: files or tables that were not read, with reasons.
+        skipped: what was not read, with reasons, and what was read but lacks something.
         notes: sentences on what the figures are about, for the terminal and the top of the report's notes.
         strata: stratum of each group, such as the label of a row; splits are stratified by it.
         held_out: groups that are the test split, because the questions about them were proposed for it; the others are

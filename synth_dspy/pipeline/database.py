@@ -11,7 +11,7 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
-from synth_dspy.core.knowledge import Skipped, skipped_sentence
+from synth_dspy.core.knowledge import Skipped, skipped_sentences
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.text import counted
 from synth_dspy.domains.tables.catalogue import open_catalogue
@@ -42,8 +42,7 @@ class Documented:
         if missing:
             parts.append(f"{missing} columns and tables without a comment, because the program wrote none")
         parts.append(f"{self.applied} applied to the database" if self.applied else "nothing applied to the database")
-        left_out = f"\n{skipped_sentence(self.skipped)}" if self.skipped else ""
-        return "; ".join(parts) + f"{left_out}\n{self.note}{self.out}"
+        return "\n".join(["; ".join(parts), *skipped_sentences(self.skipped), f"{self.note}{self.out}"])
 
 
 def document_database(

@@ -13,7 +13,7 @@ import dspy
 
 from synth_dspy.core.errors import NewRunNeeded, SetupError
 from synth_dspy.core.io.jsonl import FILLED, GIVEN, Check, one_of
-from synth_dspy.core.knowledge import Checked, Knowledge, skipped_sentence
+from synth_dspy.core.knowledge import Checked, Knowledge, skipped_sentences
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation.ai_feedback import NO_RATER
@@ -40,8 +40,8 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
     if isinstance(source, Checked):
         source.check()
     knowledge = with_reviewed(context, source.read(context.config.limit))
-    if knowledge.skipped:
-        context.say(skipped_sentence(knowledge.skipped, ", which the report of the finished run lists"))
+    for sentence in skipped_sentences(knowledge.skipped, ", which the report of the finished run lists"):
+        context.say(sentence)
     splits = datasets.split(knowledge, context.config.seed)
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:
