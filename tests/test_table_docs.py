@@ -59,6 +59,7 @@ def comment_prediction(text: str) -> dspy.Prediction:
         (covered, "bill_no: number. cust_no: customer. total: sum", 0.0),
         (nothing_invented, "Customer who pays, see bill_no", 1.0),
         (nothing_invented, "Foreign key to customers.cust_id", 0.0),
+        (nothing_invented, "Weight of the customer in kilograms", 1.0),  # invented, but no name
         (says_more, "Customer number", 0.0),
         (says_more, "cust_no", 0.0),
         (says_more, "", 0.0),
@@ -278,7 +279,12 @@ def test_report_and_terminal_begin_with_whose_comments_are_scored(
             quick=True,
             task={"database": shop(tmp_path, 2, 0)},
         )
-    first, *_ = json.loads((run.folder / "results.json").read_text())["notes"]
+    results = json.loads((run.folder / "results.json").read_text())
+    assert "nothing_invented" in results["arms"][0]["scores"] | results["arms"][0]["further"], "older runs call it so"
+    report = (run.folder / "report.md").read_text().lower()
+    assert "no names invented" in report
+    assert "nothing invented" not in report
+    first, *_ = results["notes"]
     assert first.startswith("The scores are about the sample's tables, not about the database's")
     assert first in capsys.readouterr().err
 
