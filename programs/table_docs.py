@@ -47,7 +47,8 @@ def table_docs(tables: Path | None = None, naics: Path | None = None, database: 
     Args:
         tables: your own tables with comments, a .sql or .jsonl file or a folder of such files (such as AdventureWorks).
         naics: a list of industries with the columns code and title, instead of the project's own.
-        database: your database, as duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
+        database: your database, as duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME; without enough
+            comments in it, the scores are about the sample's tables.
     """
     return Task(
         source=table_tools.Industries(SAMPLE, naics, tables, database),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 from embedders import WordEmbedder
 from scripted import scripted_lm, scripted_resources
+from servers import Behaviour, serving
 
+import synth_dspy
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.knowledge import Candidate
@@ -30,7 +34,7 @@ from synth_dspy.domains.functions.synthesis import function_filters, function_sy
 from synth_dspy.domains.functions.units import FirstTurns, FunctionItem, LeftOut, RequestUnit
 from synth_dspy.domains.functions.values import ValueDrawer, as_stated, is_stated, leaves, spellings
 from synth_dspy.domains.functions.word_filters import NothingElse, Roles, StatesValues, WellFormedRequest
-from synth_dspy.pipeline import datasets
+from synth_dspy.pipeline import datasets, experiment
 from synth_dspy.synthesis.pipeline import Tunable, synthesise
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "functions"
@@ -581,3 +585,64 @@ def test_iteration_that_is_worth_nothing_changes_nothing(resources: Any, train: 
     assert isinstance(synthesizer, Tunable)
     synthesizer.tune((), (), resources.executor)
     assert synthesizer.findings == []
+
+
+WAREHOUSE = '''
+def shelf_of(article: str) -> str:
+    """The shelf that an article lies on. Read-only.
+
+    Args:
+        article: the article's number, such as A-100 or B-200.
+    """
+    return "S" + article
+
+
+def price_of(pieces: int):
+    """The price of some pieces of wood. Read-only.
+
+    Args:
+        pieces: how many, from 1 to 20.
+    """
+    return 2.5 * pieces
+
+
+def days_to_ship(city: str) -> int:
+    """How many days shipping to a city takes. Read-only.
+
+    Args:
+        city: the city, such as Lisbon or Oslo.
+    """
+    return len(city)
+'''
+
+
+def test_ones_own_functions_without_examples_are_learned_and_scored_on_synthetic_requests_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sample's examples call functions that are not there. What lacks a type is kept, and said to be."""
+    monkeypatch.setattr(experiment, "open_embedder", lambda config: WordEmbedder())
+    monkeypatch.setattr(dspy, "configure", lambda **_: None)  # of the process: other tests would see it
+    (tmp_path / "warehouse.py").write_text(WAREHOUSE)
+    with serving(Behaviour(respond=lambda body: teacher(body["messages"][-1]["content"]))) as server:
+        run = synth_dspy.compile_task(
+            "function_calling",
+            workspace=SAMPLE.parents[1],
+            runs_folder=tmp_path / "runs",
+            models={"student": "openai/mock", "teacher": "openai/mock", "api_base": server.url},
+            arms=["bootstrap"],
+            retention={"prompts": 0},
+            synthesis={"candidates": 30},
+            task={"functions": str(tmp_path / "warehouse.py")},
+        )
+    results = json.loads((run.folder / "results.json").read_text())
+    assert results["held_out"] == "synthetic"
+    for split in ("train", "dev", "test"):
+        rows = [json.loads(line) for line in (run.folder / f"datasets/{split}.jsonl").read_text().splitlines()]
+        assert rows, split
+        assert {row["origin"] for row in rows} == {"synthetic"}
+        assert {name for row in rows for name in row["available"]} <= {"shelf_of", "price_of", "days_to_ship"}
+    assert re.search(
+        r"\n1 kept although incomplete: \S+py:11 price_of\(return\) lacks a type\.\n", capsys.readouterr().err
+    )
+    (gap,) = results["skipped"]
+    assert gap["why"] == "price_of(return) lacks a type, but was kept"

@@ -12,7 +12,10 @@ import dspy
 import duckdb
 import pytest
 from dspy.utils import DummyLM
+from embedders import WordEmbedder
+from servers import Behaviour, serving
 
+import synth_dspy
 from programs.table_docs import TableDocumenter, table_docs
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.executor import Executor
@@ -30,6 +33,7 @@ from synth_dspy.domains.tables.judge import (
 from synth_dspy.domains.tables.schema import WHOLE, Column, Table
 from synth_dspy.domains.tables.units import IndustryItem
 from synth_dspy.models.adapter import PlainAdapter
+from synth_dspy.pipeline import experiment
 from synth_dspy.pipeline.database import document_database
 from synth_dspy.training.prompting import estimate_tokens
 from synth_dspy.training.traces import prompts
@@ -55,6 +59,7 @@ def comment_prediction(text: str) -> dspy.Prediction:
         (covered, "bill_no: number. cust_no: customer. total: sum", 0.0),
         (nothing_invented, "Customer who pays, see bill_no", 1.0),
         (nothing_invented, "Foreign key to customers.cust_id", 0.0),
+        (nothing_invented, "Weight of the customer in kilograms", 1.0),  # invented, but no name
         (says_more, "Customer number", 0.0),
         (says_more, "cust_no", 0.0),
         (says_more, "", 0.0),
@@ -211,6 +216,77 @@ def test_help_of_the_verb_loads_no_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
     assert "--apply" in done.stdout
+
+
+def shop(folder: Path, tables: int, comments: int) -> str:
+    """A DuckDB of tables of twelve columns, of which the first `comments` have one; its URL."""
+    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+        for t in range(tables):
+            connection.execute(f"CREATE TABLE shop_{t} ({', '.join(f'c{n} INT' for n in range(12))})")
+            for n in range(comments):
+                connection.execute(f"COMMENT ON COLUMN shop_{t}.c{n} IS 'Count of things of kind {t} and {n}'")
+    return f"duckdb:///{folder / 'shop.duckdb'}"
+
+
+@pytest.mark.parametrize(
+    ("tables", "comments", "own", "says"),
+    [
+        (3, 10, 30, "The scores are about the 30 comments by people on 3 tables of the database."),
+        (3, 1, 3, "mostly about the sample's tables: there are only 3 comments by people on 3 tables of the database"),
+        (2, 12, 24, "mostly about the sample's tables: there are only 24 comments by people on 2 tables"),
+        (3, 0, 0, "The scores are about the sample's tables, not about the database's, which have no comments"),
+    ],
+)
+def test_a_database_s_own_comments_are_scored_if_there_are_enough_and_a_note_says_whose_are(
+    tmp_path: Path, tables: int, comments: int, own: int, says: str
+) -> None:
+    knowledge = table_docs(database=shop(tmp_path, tables, comments)).source.read()
+    of_database = [row for row in knowledge.labelled if row.group.startswith("shop_")]
+    assert len(of_database) == own
+    assert (len(of_database) == len(knowledge.labelled)) == (own >= 30)
+    (note,) = knowledge.notes
+    assert says in note
+
+
+def test_tables_that_are_named_are_scored_beside_a_database_s(tmp_path: Path) -> None:
+    database, given = shop(tmp_path, 3, 10), tmp_path / "given.sql"
+    given.write_text("CREATE TABLE given (a INT); COMMENT ON COLUMN given.a IS 'Age of the person in years';")
+    knowledge = table_docs(database=database, tables=given).source.read()
+    assert {row.group for row in knowledge.labelled} == {"shop_0", "shop_1", "shop_2", "given"}
+    (note,) = knowledge.notes
+    assert note.endswith("given.sql and about 30 comments by people on 3 tables of the database.")
+    assert table_docs(tables=given).source.read().notes == ()
+
+
+def test_a_database_without_tables_is_refused_before_any_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"shop\.duckdb has no tables.*leave out --task\.database"):
+        table_docs(database=shop(tmp_path, 0, 0)).source.read()
+
+
+def test_report_and_terminal_begin_with_whose_comments_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiment, "open_embedder", lambda config: WordEmbedder())
+    monkeypatch.setattr(dspy, "configure", lambda **_: None)  # of the process: other tests would see it
+    with serving(Behaviour(reply="Number of things")) as server:
+        run = synth_dspy.compile_task(
+            "table_docs",
+            workspace=ROOT,
+            runs_folder=tmp_path / "runs",
+            models={"student": "openai/mock", "teacher": "openai/mock", "api_base": server.url},
+            arms=["bootstrap"],
+            retention={"prompts": 0},
+            quick=True,
+            task={"database": shop(tmp_path, 2, 0)},
+        )
+    results = json.loads((run.folder / "results.json").read_text())
+    assert "nothing_invented" in results["arms"][0]["scores"] | results["arms"][0]["further"], "older runs call it so"
+    report = (run.folder / "report.md").read_text().lower()
+    assert "no names invented" in report
+    assert "nothing invented" not in report
+    first, *_ = results["notes"]
+    assert first.startswith("The scores are about the sample's tables, not about the database's")
+    assert first in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -31,10 +31,34 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was not read: its path relative to the folder, and the reason as a phrase to follow the path."""
+    """A file or table that was not read: its path relative to the folder, and the reason as a phrase to follow it.
+
+    `kept` if it was read all the same, and the phrase says what it lacks.
+    """
 
     path: str
     why: str
+    kept: bool = False
+
+
+SHOWN = 10
+"""Skipped files that a sentence names."""
+
+
+def skipped_sentences(skipped: Sequence[Skipped], where: str = "") -> list[str]:
+    """Which files or tables were skipped, and which were kept although incomplete, with the reasons.
+
+    Args:
+        skipped: of both kinds, perhaps none.
+        where: what lists those that are too many for a sentence.
+    """
+    sentences = []
+    for kept, what in ((False, "skipped"), (True, "kept although incomplete")):
+        of_kind = [skip for skip in skipped if skip.kept is kept]
+        shown = "; ".join(f"{skip.path} {skip.why}" for skip in of_kind[:SHOWN])
+        more = f"; and {len(of_kind) - SHOWN} more{where}" if len(of_kind) > SHOWN else ""
+        sentences += [f"{len(of_kind)} {what}: {shown}{more}."] if of_kind else []
+    return sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +155,8 @@ class Knowledge:
         labelled: human-labelled examples about it, if any.
         prompts: labelled examples from elsewhere, for prompting the teacher if `labelled` is empty.
         documents: the documents to index; empty for a source without documents.
-        skipped: files that could not be read, with reasons.
+        skipped: what was not read, with reasons, and what was read but lacks something.
+        notes: sentences on what the figures are about, for the terminal and the top of the report's notes.
         strata: stratum of each group, such as the label of a row; splits are stratified by it.
         held_out: groups that are the test split, because the questions about them were proposed for it; the others are
             split into the rest.
@@ -142,6 +167,7 @@ class Knowledge:
     prompts: Sequence[dspy.Example] = ()
     documents: Sequence[Document] = ()
     skipped: Sequence[Skipped] = ()
+    notes: Sequence[str] = ()
     strata: Mapping[str, str] = field(default_factory=dict)
     held_out: frozenset[str] = frozenset()
 

@@ -37,7 +37,7 @@ class RowFacts:
         splits: by name, `train`, `dev` and `test`.
         synthesis: the yield of candidates for training rows; None without synthesis.
         contamination: numbers of rows checked and of matches with held-out items, by kind; None if unchecked.
-        skipped: files that were not read.
+        skipped: what was not read, and what was read but lacks something.
         unread: how many of the items that arms are scored on no person has read.
     """
 

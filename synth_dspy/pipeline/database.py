@@ -11,6 +11,7 @@ from typing import Any
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import refuse_to_overwrite, write_whole
+from synth_dspy.core.knowledge import Skipped, skipped_sentences
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.text import counted
 from synth_dspy.domains.tables.catalogue import open_catalogue
@@ -31,6 +32,7 @@ class Documented:
     out: Path
     applied: int
     note: str = ""
+    skipped: tuple[Skipped, ...] = ()
 
     def __str__(self) -> str:
         new = sum(len(doc.new) for doc in self.docs)
@@ -40,7 +42,7 @@ class Documented:
         if missing:
             parts.append(f"{missing} columns and tables without a comment, because the program wrote none")
         parts.append(f"{self.applied} applied to the database" if self.applied else "nothing applied to the database")
-        return "; ".join(parts) + f"\n{self.note}{self.out}"
+        return "\n".join(["; ".join(parts), *skipped_sentences(self.skipped), f"{self.note}{self.out}"])
 
 
 def document_database(
@@ -98,7 +100,7 @@ def document_database(
     note = ""
     if not has_comments(catalogue.dialect) and out.suffix.lower() == ".sql":
         note = "this database has no comments on existing tables, so this is the annotated schema, for reading only: "
-    return Documented(tuple(docs), out, len(applied), note)
+    return Documented(tuple(docs), out, len(applied), note, tuple(catalogue.skipped()))
 
 
 def _load_program(program: Path, caller: Caller) -> Any:

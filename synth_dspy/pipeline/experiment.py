@@ -146,9 +146,11 @@ class Experiment(Context):
         resources = replace(resources, retriever=retriever)
         self.task = with_resources(self.task, resources)
         judge = judge_of(self.task, resources)
-        # A question about another corpus is asked of a document of this one.
+        # A question about another corpus is asked of a document of this one; nothing else fits another source.
         train = plan.folds[0]["train"]
-        elsewhere = [prompt.copy(document=train.groups[0]) for prompt in knowledge.prompts[:1]]
+        elsewhere = [
+            prompt.copy(document=train.groups[0]) for prompt in knowledge.prompts[:1] if "document" in prompt.inputs()
+        ]
         try_program(self, resources, judge, train.labelled or elsewhere)
         with self.run.station("synthesis"):
             proposed = with_proposed(self, knowledge, resources)

@@ -13,7 +13,7 @@ import dspy
 
 from synth_dspy.core.errors import NewRunNeeded, SetupError
 from synth_dspy.core.io.jsonl import FILLED, GIVEN, Check, one_of
-from synth_dspy.core.knowledge import Checked, Knowledge, Skipped
+from synth_dspy.core.knowledge import Checked, Knowledge, skipped_sentences
 from synth_dspy.core.resources import Resources
 from synth_dspy.core.text import counted
 from synth_dspy.evaluation.ai_feedback import NO_RATER
@@ -26,7 +26,6 @@ from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.synthesis.text import tokens
 from synth_dspy.training.feedback import read_feedback, read_questions
 
-_SHOWN = 3
 MOSTLY = 0.5
 """The report warns if at least this share of the labelled training rows are duplicates of held-out ones."""
 
@@ -41,6 +40,8 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
     if isinstance(source, Checked):
         source.check()
     knowledge = with_reviewed(context, source.read(context.config.limit))
+    for sentence in skipped_sentences(knowledge.skipped, ", which the report of the finished run lists"):
+        context.say(sentence)
     splits = datasets.split(knowledge, context.config.seed)
     groups, noun = len({item.group for item in knowledge.items}), context.task.noun
     if groups < 3:
@@ -48,16 +49,10 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
             f"At least 3 {noun}s are needed, to learn from some and be scored on others; there are {groups}. "
             f"Add {noun}s, or raise --limit."
         )
-    if knowledge.skipped:
-        context.say(_skipped(knowledge.skipped))
+    for note in knowledge.notes:
+        context.say(note)
+        context.note(note)
     return knowledge, splits
-
-
-def _skipped(skipped: Sequence[Skipped]) -> str:
-    """How many files of the source were skipped, and the first few with their reasons."""
-    shown = "; ".join(f"{skip.path} {skip.why}" for skip in skipped[:_SHOWN])
-    more = f"; the report lists the other {len(skipped) - _SHOWN}" if len(skipped) > _SHOWN else ""
-    return f"{len(skipped)} skipped: {shown}{more}."
 
 
 def collect_rows(

@@ -218,7 +218,7 @@ def _by_name(functions: Iterable[Function]) -> dict[str, Function]:
 
 def _read(path: Path) -> tuple[dict[str, Function], list[Skipped]]:
     functions, gaps = read_functions(path)
-    return _by_name(functions), [Skipped(f"{gap.file}:{gap.line}", _lacks(gap)) for gap in gaps]
+    return _by_name(functions), [Skipped(f"{gap.file}:{gap.line}", _lacks(gap), kept=True) for gap in gaps]
 
 
 def _lacks(gap: Any) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from synth_dspy.core.database_url import DUCKDB, SCRIPT, file_of, refuse_password
 from synth_dspy.core.errors import SetupError
+from synth_dspy.core.knowledge import Skipped
 from synth_dspy.core.masking import mask_message
 from synth_dspy.domains.tables.ddl import identifier
 from synth_dspy.domains.tables.labelled import read_tables, script_dialect
@@ -39,6 +40,10 @@ class Catalogue(Protocol):
     def tables(self, samples: int = 0) -> list[Table]:
         """The user's tables in the order of their names, with `samples` values of each column."""
         ...
+
+    def skipped(self) -> list[Skipped]:
+        """The tables that are not among them, with reasons."""
+        return []
 
     def apply(self, statements: Sequence[str]) -> None:
         """Run statements, all or none."""
@@ -74,7 +79,7 @@ def open_catalogue(url: str) -> Catalogue:
 
 
 @dataclass(frozen=True)
-class _Script:
+class _Script(Catalogue):
     """A script of `CREATE TABLE` statements in place of a database: it is only read, nothing is applied to it."""
 
     file: Path
@@ -91,20 +96,37 @@ class _Script:
 
 
 @dataclass(frozen=True)
-class _SQLite:
+class _SQLite(Catalogue):
     file: Path
     dialect: str = "sqlite"
 
     def tables(self, samples: int = 0) -> list[Table]:
+        return self._read(samples)[0]
+
+    def skipped(self) -> list[Skipped]:
+        return self._read(0)[1]
+
+    def _read(self, samples: int) -> tuple[list[Table], list[Skipped]]:
+        """The tables that a person made, and those that are not read."""
         import sqlite3
 
+        tables, skipped = [], []
         try:
             with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as connection:
+                # A virtual table keeps its data in shadow tables (sqlite.org/vtab.html), which SQLite 3.37 can tell.
+                kinds = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA main.table_list")}
                 sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY 1"
-                rows = [(name, made) for name, made in connection.execute(sql) if not name.startswith("sqlite_")]
-                return [self._table(connection, name, made, samples) for name, made in rows]
+                for name, made in connection.execute(sql).fetchall():
+                    if name.startswith("sqlite_") or kinds.get(name) == "shadow":
+                        skipped.append(Skipped(name, "is an internal table of SQLite"))
+                        continue
+                    try:
+                        tables.append(self._table(connection, name, made, samples))
+                    except sqlite3.OperationalError as error:  # such as a virtual table's missing module
+                        skipped.append(Skipped(name, f"cannot be read ({error})"))
         except sqlite3.DatabaseError as error:
             raise SetupError(f"{self.file} cannot be read as an SQLite database: {error}.") from error
+        return tables, skipped
 
     def _table(self, connection: Any, name: str, made: str, samples: int) -> Table:
         foreign: dict[str, str] = {}
@@ -114,7 +136,7 @@ class _SQLite:
         for _, column, kind, not_null, _, key in connection.execute("SELECT * FROM pragma_table_info(?)", (name,)):
             values = _samples(connection, "", name, column, samples, self.dialect)
             columns.append(Column(column, kind, not (not_null or key), bool(key), foreign.get(column, ""), "", values))
-        # A virtual table creates further ones, which are in the catalogue too: its statement would clash with theirs.
+        # A virtual table's statement needs its module, wherever the script is read.
         definition = made if made.startswith("CREATE TABLE") else ""
         return Table(name, tuple(columns), "", "", self.dialect, definition=definition)
 
@@ -126,7 +148,7 @@ class _SQLite:
 
 
 @dataclass(frozen=True)
-class _DuckDB:
+class _DuckDB(Catalogue):
     file: Path
     dialect: str = "duckdb"
 
@@ -189,7 +211,7 @@ class _DuckDB:
 
 
 @dataclass(frozen=True)
-class _Postgres:
+class _Postgres(Catalogue):
     url: str
     dialect: str = "postgres"
 

@@ -69,9 +69,12 @@ class SaysMore:
 
 
 class NothingInvented:
-    """The comment names no unknown column or table, and no number that is not in the meaning."""
+    """The comment names no unknown column or table and, where the meaning is known, no number that is not in it.
 
-    name = "nothing invented"
+    Whether its other words are true, this does not check; `Means` does, where the meaning is known.
+    """
+
+    name = "no names invented"
 
     def __call__(self, candidate: Candidate[TableUnit]) -> Verdict:
         comment, made = str(candidate.fields["comment"]), candidate.unit.made

@@ -17,6 +17,7 @@ from synth_dspy.core.resources import Resources
 from synth_dspy.domains.tables.filters import invented_names, repeats_name
 from synth_dspy.evaluation.grader import Grader, score_undecided
 from synth_dspy.evaluation.judges import ReferenceJudge
+from synth_dspy.evaluation.scores import scores
 
 WORDS = (2, 25)
 """Fewest and most words of a useful comment."""
@@ -106,8 +107,13 @@ def covered(example: Any, prediction: Any, trace: Any = None) -> float:
     return float(bool(comment) and not others)
 
 
+@scores("part", "no names invented")
 def nothing_invented(example: Any, prediction: Any, trace: Any = None) -> float:
-    """1.0 if every identifier in the comment is in the table, or in a table it refers to."""
+    """1.0 if every word of the comment that looks like a column's or a table's name (`cust_no`, `OrderId`) is one.
+
+    Known names are those of the table, of what it refers to, and those in people's comment. Whether the comment's other
+    words are true, this does not measure; the judge does.
+    """
     names = [*example.names, *example.column.replace(",", " ").split(), *" ".join(example.references).split()]
     return float(not invented_names(_comment_of(prediction), [name.strip(".,;()") for name in names]))
 

@@ -110,7 +110,10 @@ def summarise(
         "contamination": None if run.rows.contamination is None else dict(run.rows.contamination),
         "held_out": run.rows.held_out,
         "judge": judge,
-        "skipped": [{"path": str(skip.path), "why": skip.why} for skip in run.rows.skipped],
+        "skipped": [
+            {"path": str(skip.path), "why": f"{skip.why}, but was kept" if skip.kept else skip.why}
+            for skip in run.rows.skipped
+        ],
         "items": _items(rows),
         "method": _method(headline, run.every_pair),
         "arms": [

@@ -17,7 +17,10 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.domains.tables.catalogue import open_catalogue
 from synth_dspy.domains.tables.documentation import coverage
 from synth_dspy.domains.tables.schema import WHOLE
+from synth_dspy.domains.tables.source import Industries
 from synth_dspy.pipeline.database import document_database
+
+SAMPLE = Path(__file__).resolve().parents[3] / "data" / "industries"
 
 
 class Saying:
@@ -70,6 +73,30 @@ def test_sqlite_has_no_comments_says_so_and_gets_a_script_to_read(chinook: Path,
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript((tmp_path / "x.sql").read_text())
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone() == (TABLES,)
+
+
+def test_tables_that_sqlite_keeps_for_itself_are_skipped_and_named(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute("CREATE TABLE bill (no INTEGER PRIMARY KEY AUTOINCREMENT)")
+        connection.execute("CREATE VIRTUAL TABLE words USING fts5 (said)")
+        connection.execute("PRAGMA writable_schema = 1")
+        foreign = "CREATE VIRTUAL TABLE shapes USING nowhere (x)"
+        connection.execute("INSERT INTO sqlite_master VALUES ('table', 'shapes', 'shapes', 0, ?)", (foreign,))
+        connection.commit()
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    assert [table.name for table in open_catalogue(url).tables()] == ["bill", "words"]
+    skipped = {skip.path: skip.why for skip in open_catalogue(url).skipped()}
+    assert skipped.pop("shapes") == "cannot be read (no such module: nowhere)"
+    assert skipped == dict.fromkeys(
+        ["sqlite_sequence", *(f"words_{part}" for part in ("config", "content", "data", "docsize", "idx"))],
+        "is an internal table of SQLite",
+    )
+    program = Saying()
+    done = document_database(program, url, tmp_path / "docs.md")
+    assert {table for table, _ in program.asked} == {"bill", "words"}
+    assert "7 skipped: shapes cannot be read (no such module: nowhere); sqlite_sequence is an internal" in str(done)
+    read = Industries(SAMPLE, database=url).read()
+    assert {skip.path for skip in read.skipped} == {"shapes", *skipped}
 
 
 def test_duckdb_is_left_alone_until_apply_and_read_back_after(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_virtual_table_stands_in_nobodys_way(tmp_path: Path) -> None:
     document_database(Saying(), f"sqlite:///{tmp_path / 'old.db'}", tmp_path / "x.sql")
     with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         connection.executescript((tmp_path / "x.sql").read_text())
-    assert shape(tmp_path / "new.db").keys() == shape(tmp_path / "old.db").keys()
+    assert shape(tmp_path / "new.db").keys() == {"words"}
 
 
 def test_remarks_stand_before_their_columns_and_nothing_else_changes() -> None:
