@@ -15,7 +15,7 @@ import pytest
 from tiny import TEMPLATE, tiny_adapter, tiny_model
 
 from synth_dspy.core.errors import ArmError
-from synth_dspy.training.base import apply_adapters, load_base
+from synth_dspy.training.base import apply_adapters, base_folder, load_base
 from synth_dspy.training.merge import merge
 from synth_dspy.training.parity import MARGIN, Parity, check_parity, explain_failure
 from synth_dspy.training.spec import TrainSpec
@@ -223,3 +223,18 @@ def test_another_chat_template_is_told(
 def test_without_prompts_nothing_is_claimed(trained: tuple[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(ArmError, match="no prompts to compare"):
         check_parity(*trained, tmp_path / "model.gguf", [])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:peft")
+def test_a_tiny_change_of_a_quantised_base_is_no_fault(tmp_path: Path) -> None:
+    """Its weights have a few values each block, often halfway between two steps of 16 bits, so that any change moves
+    them by a whole one: more arrives than was trained."""
+    from peft import PeftModel
+
+    name = "smollm2-135m-instruct"
+    adapter = tiny_adapter(tmp_path / "adapter", base_folder(name), std=1e-5, layers=(29,))
+    model, _ = load_base(name)
+    trained = PeftModel.from_pretrained(model, adapter).eval()
+    merge(name, [adapter], tmp_path / "right.gguf", "F16")
+    assert check_weights(trained, tmp_path / "right.gguf") > 200

@@ -117,12 +117,14 @@ class _Arrival:
             Which 16-bit steps they lie on is unknown, since the base's file may have had more digits than the weights
             in memory, or fewer: this is the sum if they all do.
         noise: variance of `arrived`, from the file's error.
+        error: sum of the squares of the file's error.
     """
 
     change: float
     arrived: float
     least: float
     noise: float
+    error: float
 
 
 def _explain_missing(arrivals: Sequence[_Arrival]) -> str | None:
@@ -132,7 +134,10 @@ def _explain_missing(arrivals: Sequence[_Arrival]) -> str | None:
         return None
     share, least = (sum(values) / size for values in zip(*((a.arrived, a.least) for a in arrivals), strict=True))
     slack = SHARE_TOLERANCE + _SIGMAS * math.sqrt(sum(each.noise for each in arrivals)) / size
-    if min(least, 1.0) - slack <= share <= max(least, 1.0) + slack:
+    # A quantised base has weights halfway between two steps, which any change moves by a whole one.
+    below_rounding = size < sum(each.error for each in arrivals)
+    most = math.inf if below_rounding else max(least, 1.0) + slack
+    if min(least, 1.0) - slack <= share <= most:
         return None
     return f"has {share:.0%} of the change that was trained"
 
@@ -165,6 +170,7 @@ def _compare(values: Any, weights: Any, change: Any, *, kind: str) -> tuple[str 
             arrived=float(((served - before) * change).sum()),
             least=float(((_rounded(steps + change, kind) - steps) * change).sum()),
             noise=error**2 / served.numel() * squares,
+            error=error**2,
         )
 
 
