@@ -4,8 +4,8 @@
     {"question": "May the tenant sublet?", "references": [], "document": "office_lease"}
 
 `references` in place of `answer` are several accepted answers, the best first; none, or the task's words for
-abstaining, say that the document does not answer the question. `document` is its file's name, with or without the
-ending; a question without it is about all documents. Everything else is optional: `id`; `spans`, passages of the
+abstaining, say that the document does not answer the question. `document` is its file's name or path, with or without
+the ending; a question without it is about all documents. Everything else is optional: `id`; `spans`, passages of the
 document that hold the answer, word for word, which are looked up where they are not given; `category` and
 `answer_type`, by which the report is divided.
 """
@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, ID, TEXT, Check, one_of, placed_rows
+from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, ID, TEXT, Check, placed_rows
 from synth_dspy.core.io.reading import parse_json
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import one_line
 from synth_dspy.domains.documents.chunks import sentences
+from synth_dspy.domains.documents.names import Names
 from synth_dspy.domains.documents.spans import excerpt
 from synth_dspy.evaluation.metrics import normalize_answer
 from synth_dspy.synthesis.text import tokens
@@ -81,13 +82,12 @@ class Labels:
     def __init__(self, documents: Sequence[Document], abstain: str = "") -> None:
         self._texts = {document.id: document.text for document in documents}
         self._everything = "\n".join(self._texts.values())
-        self._names = _names(documents)
+        self._names = Names(documents)
         self._silent = normalize_answer(abstain)
         self._ids = Counter[str]()
-        is_document = one_of(self._texts.keys(), "document")
         self.checks: dict[str, Check] = {
             "id": ID,
-            "document": lambda value: None if isinstance(value, str) and value in self._names else is_document(value),
+            "document": self._document_problem,
             "answer": TEXT,
             "references": _text_or_texts,
             "spans": _text_or_texts,
@@ -110,7 +110,7 @@ class Labels:
             SetupError: it has no answer, or a span that its document does not hold.
         """
         only = next(iter(self._texts)) if len(self._texts) == 1 else None
-        document = self._names[row["document"]] if row.get("document") else only
+        document = self._names.find(row["document"]) if row.get("document") else only
         references = self._references(row, place)
         text = self._everything if document is None else self._texts[document]
         spans = [self._given_span(span, text, document, place) for span in _texts(row.get("spans") or [])]
@@ -126,6 +126,10 @@ class Labels:
             "category": row.get("category") or "",
             "answer_type": kind,
         }
+
+    def _document_problem(self, value: Any) -> str | None:
+        found = isinstance(value, str) and self._names.find(value) is not None
+        return None if found else f"but {self._names.problem(value)}"
 
     def _new_id(self, document: str | None, question: str) -> str:
         """What names a question by what it says, wherever it stands."""
@@ -218,13 +222,6 @@ def _spans_of(references: Iterable[str], text: str, question: str) -> list[str]:
     """The accepted answer that stands in a text, the longest of them; none where the text words it otherwise."""
     found = (find_span(text, reference, question) for reference in sorted(references, key=len, reverse=True))
     return [span for span in [next(filter(None, found), None)] if span]
-
-
-def _names(documents: Sequence[Document]) -> dict[str, str]:
-    """What people may call a document: its id, its path in the folder, or its file's name where no other has it."""
-    files = Counter(Path(document.path).name for document in documents)
-    named = {Path(d.path).name: d.id for d in documents if files[Path(d.path).name] == 1}
-    return named | {document.path: document.id for document in documents} | {d.id: d.id for d in documents}
 
 
 def _texts(value: Any) -> list[str]:
