@@ -59,7 +59,7 @@ def with_reviewed(context: Context, knowledge: Knowledge) -> Knowledge:
     path = _file(context, knowledge)
     if path is None or not path.is_file():
         return knowledge
-    questions = ProposedQuestions.read(path)
+    questions = ProposedQuestions.read(path).about(knowledge.documents)
     statuses = (*REVIEWED, PROPOSED) if context.config.unreviewed else REVIEWED
     rows = questions.labels(knowledge.documents, context.task.abstain, statuses)
     if not rows:

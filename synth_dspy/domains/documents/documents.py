@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +78,23 @@ def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Docume
             f"put {KINDS} into it."
         )
     return documents, skipped
+
+
+def without_copies(documents: Sequence[Document]) -> tuple[list[Document], list[Skipped]]:
+    """One document for each text, in the same order, and the others as skipped files, whose names are names of it too.
+
+    The one that is kept has the shortest path: "terms.txt", and not "terms (copy).txt" or "old/terms.txt".
+    """
+    same: dict[str, list[Document]] = {}
+    for document in sorted(documents, key=lambda document: (len(document.path), document.path)):
+        same.setdefault(document.text, []).append(document)
+    kept = {first.id: replace(first, also=tuple((d.id, d.path) for d in others)) for first, *others in same.values()}
+    skipped = [
+        Skipped(path, f"has the same text as {document.path}")
+        for document in kept.values()
+        for _, path in document.also
+    ]
+    return [kept[document.id] for document in documents if document.id in kept], skipped
 
 
 def _read(root: Path, file: Path, limits: Limits, process: ReaderProcess) -> str:
