@@ -137,6 +137,38 @@ class TestRows:
         assert "'billing'" in json.dumps(server.requests[-1])
         assert run.report.is_file()
 
+    def test_a_metric_reads_other_outputs_which_the_constant_answer_has_too(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        class Sorted(dspy.Signature):
+            text: str = dspy.InputField()
+            team: Literal["billing", "card", "login"] = dspy.OutputField()
+            urgent: bool = dspy.OutputField()
+
+        def urgency(example: Any, prediction: Any, trace: Any = None) -> float:
+            return float(prediction.urgent is example.urgent)
+
+        def model_s(example: Any, prediction: Any, trace: Any = None) -> float:
+            if prediction.get("passages") is not None:  # the constant answer's
+                raise AttributeError("no model gave this")
+            return 1.0
+
+        server.behaviour.reply = '{"team": "card", "urgent": true}'
+        lines = [f"{row['text']},{row['team']},{str(row['team'] == 'card').lower()}" for row in tickets()]
+        (tmp_path / "rows.csv").write_text("\n".join(["text,team,urgent", *lines]), encoding="utf-8")
+        task = Task(
+            program=dspy.Predict(Sorted),
+            source=Rows(tmp_path / "rows.csv"),
+            answer="team",
+            metrics={"urgency": urgency, "model_s": model_s},
+        )
+        run = synth_dspy.compile_task(task, name="tickets", arms=["zero_shot"], workspace=tmp_path, **settings(server))
+        records = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+        (constant,) = [row for row in records["reference_rows"] if row["kind"] == "frequent"]
+        assert constant["further"]["urgency"]["n"] == 12, "its other outputs are those of the row whose answer it is"
+        assert constant["further"]["model_s"]["n"] == 0, "a metric that fails on it has no score there"
+        assert constant["scores"]["judged"]["n"] == 12
+
     def test_the_program_s_own_inputs_are_left_alone(self, tmp_path: Path) -> None:
         class Sorted(dspy.Signature):
             category: str = dspy.InputField()
@@ -355,6 +387,8 @@ class TestProgram:
             )
 
     def test_a_metric_out_of_bounds_is_named_with_its_line(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+
         def percent(example: Any, prediction: Any, trace: Any = None) -> float:
             return 100.0
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.core.errors import SetupError, message_of
+from synth_dspy.core.errors import MetricError, SetupError, message_of
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.core.text import as_text
 from synth_dspy.evaluation.answers import apply_metric, check_score, place_of
@@ -32,6 +32,7 @@ def run_arm(
     executor: Executor,
     ledger: Ledger,
     advance: Callable[[int], None] | None = None,
+    lenient: bool = False,
 ) -> list[Prediction]:
     """Run a program on every example, then score its answers.
 
@@ -46,6 +47,7 @@ def run_arm(
         executor: runs the calls.
         ledger: records the calls and the cost of each item.
         advance: called with the number of items done since the last call.
+        lenient: whether a metric that fails has no score, instead of ending the run.
 
     Returns:
         Rows in the order of the examples.
@@ -94,7 +96,13 @@ def run_arm(
     with ledger.unit(station="evaluation", arm=arm):
         columns = {"judged": _judged(judge, examples, predictions, rows)}
         for name, metric in metrics.items():
-            columns[name] = _measured(name, metric, examples, predictions, rows)
+            try:
+                columns[name] = _measured(name, metric, examples, predictions, rows)
+            except MetricError as error:
+                if not lenient:
+                    raise
+                log.warning("%s: %s", arm, error)
+                columns[name] = [math.nan] * len(rows)
     for number, row in enumerate(rows):
         values = {name: column[number] for name, column in columns.items()}
         row["scores"] = {name: None if math.isnan(value) else value for name, value in values.items()}

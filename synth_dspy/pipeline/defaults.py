@@ -97,6 +97,7 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
         },
         classes=answer.classes if answer is not None and kind == LABEL else (),
         output="answer" if answer is None else answer.name,
+        outputs=("answer",) if answer is None else tuple(answer.outputs),
     )
 
 
