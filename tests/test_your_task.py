@@ -529,6 +529,45 @@ def mine() -> Task:
         with pytest.raises(SetupError, match=r"test_your_task\.py:\d+: the task's judge is a object without a name"):
             synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
 
+    @pytest.mark.parametrize(
+        ("agreement", "field"), [(0.97, ""), ({"kappa": "good"}, r", of which \['kappa'\] is wrong")]
+    )
+    def test_a_judge_whose_agreement_is_no_mapping_of_figures(
+        self, server: Server, tmp_path: Path, agreement: Any, field: str
+    ) -> None:
+        class Mine:
+            name = "mine"
+
+            def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+                return 1.0
+
+            def score_many(self, rows: Any) -> list[float]:
+                return [1.0 for _ in rows]
+
+        Mine.agreement = agreement  # type: ignore[attr-defined]
+        rows = write(tmp_path / "rows.jsonl", tickets())
+        task = Task(program=dspy.Predict(Triage), source=Rows(rows), judge=lambda resources: Mine())  # type: ignore[arg-type,return-value]
+        wanted = rf"the judge 'mine' has the agreement .*{field}; make it None, or a dictionary of what was measured"
+        with pytest.raises(SetupError, match=wanted):
+            synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
+        assert not server.requests[1:], "before anything is scored"
+
+    def test_a_judge_whose_agreement_was_not_measured(self, server: Server, tmp_path: Path) -> None:
+        class Mine:
+            name, agreement = "mine", None
+
+            def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+                return 1.0
+
+            def score_many(self, rows: Any) -> list[float]:
+                return [1.0 for _ in rows]
+
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        rows = Examples([{"question": f"What is {n}?", "answer": "card"} for n in range(40)])
+        task = Task(program=dspy.Predict("question -> answer"), source=rows, judge=lambda resources: Mine())  # type: ignore[arg-type,return-value]
+        run = synth_dspy.compile_task(task, arms=["zero_shot"], name="mine", workspace=tmp_path, **settings(server))
+        assert "not measured here" in run.report.read_text(encoding="utf-8")
+
 
 def test_the_public_names_are_there_and_typed() -> None:
     assert len(synth_dspy.__all__) <= 42
@@ -562,10 +601,21 @@ def test_the_snippet_about_proposed_questions_runs(tmp_path: Path) -> None:
     assert dict(counts) == {"accepted": 3, "rejected": 1, "edited": 1, "proposed": 1}
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS[4:])
-def test_the_other_snippets_are_python_that_runs(snippet: str) -> None:
+def test_the_snippet_of_a_judge_scores_a_run(server: Server, tmp_path: Path) -> None:
+    names: dict[str, Any] = {"Task": Task}
+    exec(compile(SNIPPETS[5], str(DOCS), "exec"), names)
+    server.behaviour.reply = "[[ ## answer ## ]]\nthe card\n\n[[ ## completed ## ]]"
+    rows = Examples([{"question": f"What is {n}?", "answer": "card"} for n in range(40)])
+    task = names["judged_task"](dspy.Predict("question -> answer"), rows)
+    run = synth_dspy.compile_task(task, name="held", workspace=tmp_path, **settings(server))
+    assert run.results["zero_shot"].score.mean == 1.0
+    record = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))["judge"]
+    assert (record["name"], record["kappa"], record["n"]) == ("lenient", 0.81, 200)
+
+
+def test_the_snippet_of_a_task_s_parts_is_python_that_runs() -> None:
     names: dict[str, Any] = {}
-    exec(compile(snippet, str(DOCS), "exec"), names)
+    exec(compile(SNIPPETS[4], str(DOCS), "exec"), names)
     made = names["my_task"](dspy.Predict("question -> answer"), Examples(()))
     task = complete(made)
     assert task.metrics["polite"](None, dspy.Prediction(answer="Please wait")) == 1.0

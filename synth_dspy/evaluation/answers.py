@@ -331,4 +331,4 @@ def _alike(one: Any, other: Any) -> float:
 
 def is_judge(value: Judge | Any) -> bool:
     """Whether a value has a judge's interface."""
-    return bool(getattr(value, "name", "")) and callable(getattr(value, "score_many", None))
+    return bool(getattr(value, "name", "")) and callable(value) and callable(getattr(value, "score_many", None))
