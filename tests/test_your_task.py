@@ -358,8 +358,10 @@ class TestProgram:
         saved = run.folder / "programs" / "zero_shot"
         with pytest.raises(SetupError, match=r"synth_dspy\.load\(.*, program=\.\.\.\)"):
             synth_dspy.load(saved)
-        with pytest.raises(SetupError, match="is not the one given"):
+        with pytest.raises(SetupError, match=r"it has program \(Question, Answer\), the one given has program \(A, B, "):
             synth_dspy.load(saved, program=dspy.Predict("a, b -> answer"))
+        with pytest.raises(SetupError, match=r"it has program \(Question, Answer\), .* program \(Question, Label\); give"):
+            synth_dspy.load(saved, program=dspy.Predict("question -> label"))
 
     @pytest.mark.parametrize(
         ("program", "message"),
