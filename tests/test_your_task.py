@@ -358,9 +358,13 @@ class TestProgram:
         saved = run.folder / "programs" / "zero_shot"
         with pytest.raises(SetupError, match=r"synth_dspy\.load\(.*, program=\.\.\.\)"):
             synth_dspy.load(saved)
-        with pytest.raises(SetupError, match=r"it has program \(Question, Answer\), the one given has program \(A, B, "):
+        with pytest.raises(
+            SetupError, match=r"it has program \(Question, Answer\), the one given has program \(A, B, "
+        ):
             synth_dspy.load(saved, program=dspy.Predict("a, b -> answer"))
-        with pytest.raises(SetupError, match=r"it has program \(Question, Answer\), .* program \(Question, Label\); give"):
+        with pytest.raises(
+            SetupError, match=r"it has program \(Question, Answer\), .* program \(Question, Label\); give"
+        ):
             synth_dspy.load(saved, program=dspy.Predict("question -> label"))
 
     @pytest.mark.parametrize(
@@ -403,6 +407,43 @@ class TestProgram:
                 workspace=tmp_path,
                 **settings(server),
             )
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "yes"])
+    def test_a_metric_that_gives_no_number_is_named_with_its_line(
+        self, server: Server, tmp_path: Path, value: Any
+    ) -> None:
+        def mine(example: Any, prediction: Any, trace: Any = None) -> Any:
+            return value
+
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        with pytest.raises(
+            SetupError, match=rf"test_your_task\.py:\d+: the metric 'mine' gave {value!r}; a metric gives"
+        ):
+            synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=self.rows(),
+                metric=mine,
+                workspace=tmp_path,
+                **settings(server),
+            )
+
+    def test_a_metric_of_other_arguments_is_named_before_any_model_is_asked(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        def pair(example: Any, prediction: Any) -> float:
+            return 1.0
+
+        program, wanted = (
+            dspy.Predict("question -> answer"),
+            r"takes \(.*\).*; a metric takes \(example, prediction, trace",
+        )
+        given: dict[str, Any] = {"workspace": tmp_path, **settings(server)}
+        with pytest.raises(SetupError, match=r"test_your_task\.py:\d+: the metric 'pair' " + wanted):
+            synth_dspy.compile_task(program=program, trainset=self.rows(), metric=pair, **given)
+        task = Task(program=program, source=Examples(self.rows()), metrics={"mine": pair})  # type: ignore[dict-item]
+        with pytest.raises(SetupError, match=r"the metric 'mine' " + wanted):
+            synth_dspy.compile_task(task, **given)
+        assert not server.requests
 
     def test_the_optimizers_climb_the_metric_which_keeps_its_own_model(self, server: Server, tmp_path: Path) -> None:
         server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"

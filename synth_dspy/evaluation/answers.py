@@ -243,10 +243,12 @@ class MetricJudge(Equality):
 
     def _score(self, example: Any, prediction: Any, trace: Any = None) -> float:
         with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
-            return apply_metric(self.name, self.metric, example, prediction, trace)
+            return apply_metric(self.name, self.metric, example, prediction, trace, always=True)
 
 
-def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None) -> float:
+def apply_metric(
+    name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None, *, always: bool = False
+) -> float:
     """A metric's score of a prediction, checked by `check_score`.
 
     Raises:
@@ -259,7 +261,26 @@ def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise MetricError(f"{place_of(metric)}: the metric {name!r} failed on {example.get('id')}: {why}.") from error
-    return check_score(name, metric, value)
+    return check_score(name, metric, value, always=always)
+
+
+def check_metric(name: str, metric: Callable[..., Any]) -> None:
+    """Refuse a metric that cannot be called with an example, a prediction and a trace, as far as its signature tells.
+
+    Raises:
+        MetricError: names it with its file and line.
+    """
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*[None] * _positional(metric))
+    except TypeError:
+        raise MetricError(
+            f"{place_of(metric)}: the metric {name!r} takes {signature}; a metric takes (example, prediction, "
+            "trace=None)."
+        ) from None
 
 
 def _positional(metric: Callable[..., Any]) -> int:
@@ -272,8 +293,8 @@ def _positional(metric: Callable[..., Any]) -> int:
     return max(3, sum(each.kind in kinds and each.default is each.empty for each in parameters))
 
 
-def check_score(name: str, metric: Callable[..., Any], value: Any) -> float:
-    """A metric's value as a number from 0 to 1, or NaN if it does not apply.
+def check_score(name: str, metric: Callable[..., Any], value: Any, *, always: bool = False) -> float:
+    """A metric's value as a number from 0 to 1, or NaN if it does not apply, unless it `always` has to.
 
     Raises:
         MetricError: it is anything else; names the metric with its file and line.
@@ -282,7 +303,7 @@ def check_score(name: str, metric: Callable[..., Any], value: Any) -> float:
         number = float(getattr(value, "score", value))
     except (TypeError, ValueError):
         number = math.inf
-    if not (math.isnan(number) or 0.0 <= number <= 1.0):
+    if not (0.0 <= number <= 1.0 or (math.isnan(number) and not always)):
         raise MetricError(
             f"{place_of(metric)}: the metric {name!r} gave {value!r}; a metric gives a number from 0 to 1, or a truth "
             "value."

@@ -118,12 +118,12 @@ def _judged(
         SetupError: a score is neither a number from 0 to 1 nor a truth value, or the number of scores is wrong.
     """
     if hasattr(judge, "score_predictions"):
-        scores = _of_answered(judge.name, judge, examples, predictions, rows)
+        scores = _of_answered(judge.name, judge, examples, predictions, rows, always=True)
         return [scores.get(number, 0.0) for number in range(len(rows))]
     given = judge.score_many(rows)
     if len(given) != len(rows):
         raise SetupError(f"{place_of(judge)}: the judge {judge.name!r} gave {len(given)} scores for {len(rows)} rows.")
-    checked = [check_score(judge.name, judge, score) for score in given]
+    checked = [check_score(judge.name, judge, score, always=True) for score in given]
     return [0.0 if row["error"] is not None else score for row, score in zip(rows, checked, strict=True)]
 
 
@@ -147,6 +147,8 @@ def _of_answered(
     examples: Sequence[dspy.Example],
     predictions: Sequence[dspy.Prediction],
     rows: Sequence[Prediction],
+    *,
+    always: bool = False,
 ) -> dict[int, float]:
     """Scores of the calls that succeeded, by the rows' indices; all at once if the metric has `score_predictions`."""
     answered = [number for number, row in enumerate(rows) if row["error"] is None]
@@ -154,7 +156,9 @@ def _of_answered(
     if many is None:
         return {number: apply_metric(name, metric, examples[number], predictions[number]) for number in answered}
     given = many([examples[number] for number in answered], [predictions[number] for number in answered])
-    return {number: check_score(name, metric, value) for number, value in zip(answered, given, strict=True)}
+    return {
+        number: check_score(name, metric, value, always=always) for number, value in zip(answered, given, strict=True)
+    }
 
 
 def _of_failed(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:

@@ -389,13 +389,15 @@ def _as_task(
 ) -> Task:
     from synth_dspy.core.task import Task
     from synth_dspy.domains.rows.source import Examples
-    from synth_dspy.evaluation.answers import MetricJudge, ModelFree
+    from synth_dspy.evaluation.answers import MetricJudge, ModelFree, check_metric
 
     if isinstance(program, type):
         raise SetupError(f"The program is the class {program.__name__}: give an instance, {program.__name__}().")
     if not trainset:
         raise SetupError("The trainset is empty: give labelled rows, to learn from and to score on.")
     own = None if metric is None else MetricJudge(metric)
+    if own is not None:
+        check_metric(own.name, own.metric)
     return Task(
         program=program,
         source=Examples(tuple(trainset), answered=metric is None),

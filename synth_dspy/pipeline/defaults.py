@@ -33,6 +33,7 @@ from synth_dspy.evaluation.answers import (
     FieldByField,
     ModelFree,
     answer_type,
+    check_metric,
     is_judge,
     make_structure_metrics,
     place_of,
@@ -58,7 +59,8 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
         workspace: its recipes override the engine's.
 
     Raises:
-        SetupError: its program's answer cannot be determined, or a part has the wrong type; names file and line.
+        SetupError: its program's answer cannot be determined, a part has the wrong type, or a metric takes other
+            arguments; names file and line.
     """
     answer = _answer(task)
     kind = TEXT if answer is None else answer.kind
@@ -71,6 +73,8 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
         source = source.about(answer, task.abstain)
     abstain = task.abstain or (source.abstain if isinstance(source, Documents) else "")
     metrics = dict(task.metrics) or _metrics(kind, documents, abstain)
+    for name, metric in metrics.items():
+        check_metric(name, metric)
     optimizers = dict(task.optimizers) or _arms("rag" if isinstance(task.program, RAG) else "zero_shot", workspace)
     climbs_f1 = kind == TEXT and task.judge is None and "f1" in metrics
     objective = task.objective or ("f1" if climbs_f1 else "judged")
