@@ -318,6 +318,16 @@ class TestProgram:
         )
         assert len(server.requests) - before <= 2, "the models were tried, and no answered call was made again"
         assert resumed.results == run.results
+        by_id = synth_dspy.compile_task(
+            program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, resume=run.folder.name
+        )
+        assert by_id.folder == run.folder
+        for missing, said in (
+            ("20200101-000000-0000", f"The latest are: {run.folder.name}"),
+            ("a/b", "name a run's folder"),
+        ):
+            with pytest.raises(SetupError, match=f"There is no run .*{said}"):
+                synth_dspy.compile_task(program=program, trainset=self.rows(), workspace=tmp_path, resume=missing)
         assert run.program("zero_shot")(question="What?").answer == "card"
         again = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
         assert again(question="What is 1?").answer == "card"
