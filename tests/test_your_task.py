@@ -106,6 +106,22 @@ class TestRows:
         assert knowledge.labelled[0].text == "A, b 0"
         assert len({row.group for row in knowledge.labelled}) == 6
 
+    @pytest.mark.parametrize(("name", "separator"), [("rows.csv", ";"), ("rows.tsv", "\t"), ("rows.csv", "\t")])
+    def test_a_table_is_read_by_the_separator_of_its_header(self, tmp_path: Path, name: str, separator: str) -> None:
+        lines = ["text,team", *('"A, b; c",card' for _ in range(3))]
+        swapped = [line.replace(",card", f"{separator}card").replace("text,", f"text{separator}") for line in lines]
+        (tmp_path / name).write_text("\n".join(swapped), encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / name)))
+        assert {row.text for row in task.source.read().labelled} == {"A, b; c"}
+
+    def test_a_file_of_another_ending_is_told_which_are_tables(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.txt").write_text("text\tteam\nA\tcard\n", encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.txt")))
+        with pytest.raises(
+            SetupError, match=r"line 1: is not valid JSON .*; the name of a table ends with \.csv or \.tsv"
+        ):
+            task.source.read()
+
     @pytest.mark.parametrize(
         ("row", "message"),
         [

@@ -142,8 +142,8 @@ def compile_task(
         config: a TOML file of settings, which these arguments override.
         workspace: the folder with the task; by default the nearest one.
         runs_folder: folder for the runs; by default `runs` in the workspace.
-        resume: the folder of a stopped run, or its id, to resume with its own settings. The task, or the program, trainset and
-            metric, must be the same.
+        resume: the folder of a stopped run, or its id, to resume with its own settings. The task, or the program,
+            trainset and metric, must be the same.
         **settings: other settings of the run, by section as in its TOML: `training={"minutes": 5}`,
             `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
 

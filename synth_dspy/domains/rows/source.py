@@ -41,7 +41,7 @@ class Rows:
     in reports. Other columns are kept.
 
     Attributes:
-        path: a file of JSON lines (`.jsonl`) or CSV with a header (`.csv`).
+        path: a file of JSON lines (`.jsonl`), or a table with a header (`.csv`, `.tsv`).
         answer: the program's answer, which `synth_dspy` fills in from the program.
         abstain: its words for "there is no answer", likewise.
     """
