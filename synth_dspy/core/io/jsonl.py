@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -115,21 +116,28 @@ def placed_rows(
     return (_csv_rows if table else _json_rows)(path, fields, optional or {}, unique)
 
 
-def table_reader(text: str, fields: Collection[str], *, strict: bool = False) -> csv.DictReader[str]:
+def table_reader(
+    text: str, fields: Collection[str], optional: Collection[str] = (), *, strict: bool = False
+) -> csv.DictReader[str]:
     """A reader of a table's text, whose cells are separated by whichever of `,`, `;` and tab gives the header `fields`.
 
-    Some spreadsheets save `.csv` with semicolons, as the decimal comma of their language needs.
+    Some spreadsheets save `.csv` with semicolons, as the decimal comma of their language needs. A column may be called
+    as a field in other letter case; then it has the field's name.
     """
-
-    def reader(separator: str) -> csv.DictReader[str]:
-        return csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
-
-    def fits(separator: str) -> bool:
+    for separator in ",;\t":
         with suppress(csv.Error):  # with another separator it may be valid
-            return {*fields} <= {*(reader(separator).fieldnames or [])}
-        return False
+            reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
+            reader.fieldnames = _as_fields(reader.fieldnames or [], [*fields, *optional])
+            if {*fields} <= {*reader.fieldnames}:
+                return reader
+    return csv.DictReader(io.StringIO(text, newline=""), strict=strict)
 
-    return reader(next(filter(fits, ",;\t"), ","))
+
+def _as_fields(columns: Sequence[str], fields: Collection[str]) -> list[str]:
+    """The columns' names, those that differ from a field's only in case and outer blanks by its name."""
+    alike = Counter(column.strip().casefold() for column in columns)
+    names = {field.casefold(): field for field in fields if field not in columns and alike[field.casefold()] == 1}
+    return [names.get(column.strip().casefold(), column) for column in columns]
 
 
 def _json_rows(
@@ -154,7 +162,7 @@ def _json_rows(
 def _csv_rows(
     path: Path, fields: Mapping[str, Check], optional: Mapping[str, Check], unique: str | None
 ) -> list[tuple[str, dict[str, Any]]]:
-    reader = table_reader(read_text(path), fields, strict=True)
+    reader = table_reader(read_text(path), fields, optional, strict=True)
     rows: list[tuple[str, dict[str, Any]]] = []
     seen: dict[Any, int] = {}
     try:

@@ -3,11 +3,11 @@
     {"question": "When does the lease end?", "answer": "31 March 2027", "document": "office_lease"}
     {"question": "May the tenant sublet?", "references": [], "document": "office_lease"}
 
-`references` in place of `answer` are several accepted answers, the best first; none, or the task's words for
-abstaining, say that the document does not answer the question. `document` is its file's name or path, with or without
-the ending; a question without it is about all documents. Everything else is optional: `id`; `spans`, passages of the
-document that hold the answer, word for word, which are looked up where they are not given; `category` and
-`answer_type`, by which the report is divided.
+`references` in place of `answer` are several accepted answers, the best first; none, the answer "-", an empty cell of a
+table, or the task's words for abstaining say that the document does not answer the question. `document` is its file's
+name or path, with or without the ending; a question without it is about all documents. Everything else is optional:
+`id`; `spans`, passages of the document that hold the answer, word for word, which are looked up where they are not
+given; `category` and `answer_type`, by which the report is divided.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, ID, TEXT, Check, placed_rows
+from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, ID, TABLES, TEXT, Check, placed_rows
 from synth_dspy.core.io.reading import parse_json
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.splits import hash_order
@@ -32,11 +32,14 @@ from synth_dspy.domains.documents.spans import excerpt
 from synth_dspy.evaluation.metrics import normalize_answer
 from synth_dspy.synthesis.text import tokens
 
+NOTHING: Final = "-"
+"""The answer of a question that the document does not answer."""
 _SHOWN: Final = 120
 """Characters of a document that a message quotes."""
 _NO_ANSWER: Final = (
-    "{place}: has neither 'answer' nor 'references'; add one of them (references: [] where the document does not say)."
+    "{place}: has neither 'answer' nor 'references'; add one of them (the answer '-' where the document does not say)."
 )
+_OPTIONAL: Final = ("id", "document", "answer", "references", "spans", "category", "answer_type")
 _ALIKE: Final = {"'": "['’‘]", "’": "['’‘]", '"': '["“”]', "“": '["“”]', "”": '["“”]', "-": "[-–—]", "–": "[-–—]"}
 
 
@@ -56,8 +59,7 @@ def read_labels(path: Path, documents: Sequence[Document], abstain: str = "") ->
             not hold, with the nearest that it holds.
     """
     labels = Labels(documents, abstain)
-    rows = placed_rows(path, {"question": FILLED}, optional=labels.checks, unique="id")
-    return [labels.complete(row, place) for place, row in rows]
+    return [labels.complete(row, place) for place, row in _placed(path, labels.checks)]
 
 
 def check_labels(path: Path) -> None:
@@ -66,8 +68,8 @@ def check_labels(path: Path) -> None:
     Raises:
         SetupError: as `read_labels`, except for what depends on the documents.
     """
-    for place, row in placed_rows(path, {"question": FILLED}, unique="id"):
-        if row.get("references", row.get("answer")) is None:
+    for place, row in _placed(path, dict.fromkeys(_OPTIONAL, _anything)):
+        if _answers(row) is None:
             raise SetupError(_NO_ANSWER.format(place=place))
 
 
@@ -138,10 +140,9 @@ class Labels:
         return name if self._ids[name] == 1 else f"{name}-{self._ids[name]}"
 
     def _references(self, row: Mapping[str, Any], place: str) -> list[str]:
-        answers = row.get("references", row.get("answer"))
-        if answers is None:
+        if (answers := _answers(row)) is None:
             raise SetupError(_NO_ANSWER.format(place=place))
-        given = [one for one in _texts(answers) if one.strip()]
+        given = [one for one in _texts(answers) if one.strip() not in ("", NOTHING)]
         return [one for one in given if not (self._silent and normalize_answer(one) == self._silent)]
 
     def _given_span(self, span: str, text: str, document: str | None, place: str) -> str:
@@ -157,6 +158,18 @@ class Labels:
             near = nearest(text, span)
             hint = f"the nearest there is {near!r}" if near else "nothing there is like it"
         raise SetupError(f"{place}: the span {one_line(span)[:_SHOWN]!r} is not in {where}; {hint}.")
+
+
+def _placed(path: Path, checks: Mapping[str, Check]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of a file with their places. An empty cell in a table's column of answers says that there is none."""
+    rows = placed_rows(path, {"question": FILLED}, optional=checks, unique="id")
+    if path.suffix.lower() not in TABLES or all(_answers(row) is None for _, row in rows):
+        return rows
+    return [(place, row if _answers(row) is not None else {**row, "references": []}) for place, row in rows]
+
+
+def _answers(row: Mapping[str, Any]) -> Any:
+    return row.get("references", row.get("answer"))
 
 
 def answer_type(references: Collection[str]) -> str:
@@ -233,6 +246,10 @@ def _texts(value: Any) -> list[str]:
                 return parsed
         return [value]
     return list(value)
+
+
+def _anything(value: Any) -> None:
+    return None
 
 
 def _text_or_texts(value: Any) -> str | None:
