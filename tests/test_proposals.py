@@ -22,7 +22,7 @@ import synth_dspy
 from synth_dspy import SetupError, document_tools
 from synth_dspy.cli import compile as compile_verb
 from synth_dspy.cli import label
-from synth_dspy.core.errors import AwaitingReview
+from synth_dspy.core.errors import AwaitingReview, NewRunNeeded
 from synth_dspy.pipeline import experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,6 +223,17 @@ def test_where_no_question_was_good_the_remedy_is_named(tmp_path: Path, server: 
 def test_where_every_question_was_rejected_the_remedy_is_named(tmp_path: Path, server: Server) -> None:
     folder = propose(pages(tmp_path / "halls"), 2)
     questions = document_tools.proposed_questions(folder)
+def test_where_no_question_could_be_made_the_reason_is_named_and_that_a_new_run_is_needed(
+    tmp_path: Path, server: Server
+) -> None:
+    folder = tmp_path / "hallen"
+    folder.mkdir()
+    for hall in HALLS:
+        (folder / f"{hall}.md").write_text(f"Abends ist {hall} offen. Wer singt, bringt Noten mit.", "utf-8")
+    with pytest.raises(NewRunNeeded, match=r"the rules .* know English sentences only, .* --models\.teacher, or label"):
+        compile_(folder, server)
+
+
     questions.reject(0, 1)
     questions.save()
     with pytest.raises(SetupError, match=r"None of the 2 questions in .* was accepted: write some of your own"):
