@@ -203,9 +203,12 @@ def test_where_half_of_the_documents_say_too_little_each_is_held_out_in_turn(tmp
     assert "3-fold cross-fitting" in run.report.read_text(encoding="utf-8")
 
 
-def test_a_quick_run_waits_for_nobody(tmp_path: Path, server: Server) -> None:
+def test_a_quick_run_waits_for_nobody_and_says_so(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = pages(tmp_path / "halls")
     results = compile_(folder, server, quick=True).results
+    assert "which nobody reviews, as --unreviewed would have it." in " ".join(capsys.readouterr().err.split())
     assert "Nobody has read the questions." in results.verdict
     assert not (folder / "questions.proposed.jsonl").exists(), "a few questions would stand in the way of enough"
 
@@ -220,9 +223,6 @@ def test_where_no_question_was_good_the_remedy_is_named(tmp_path: Path, server: 
         compile_(folder, server)
 
 
-def test_where_every_question_was_rejected_the_remedy_is_named(tmp_path: Path, server: Server) -> None:
-    folder = propose(pages(tmp_path / "halls"), 2)
-    questions = document_tools.proposed_questions(folder)
 def test_where_no_question_could_be_made_the_reason_is_named_and_that_a_new_run_is_needed(
     tmp_path: Path, server: Server
 ) -> None:
@@ -234,6 +234,9 @@ def test_where_no_question_could_be_made_the_reason_is_named_and_that_a_new_run_
         compile_(folder, server)
 
 
+def test_where_every_question_was_rejected_the_remedy_is_named(tmp_path: Path, server: Server) -> None:
+    folder = propose(pages(tmp_path / "halls"), 2)
+    questions = document_tools.proposed_questions(folder)
     questions.reject(0, 1)
     questions.save()
     with pytest.raises(SetupError, match=r"None of the 2 questions in .* was accepted: write some of your own"):

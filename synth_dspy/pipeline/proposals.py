@@ -87,6 +87,11 @@ def proposes(context: Context, knowledge: Knowledge) -> bool:
     return missing and context.task.synthesizer is not None and not context.config.quick
 
 
+def is_unread(context: Context, knowledge: Knowledge) -> bool:
+    """Whether a run is scored on questions that nobody has read because it is quick, without --unreviewed."""
+    return context.config.quick and not context.config.unreviewed and _file(context, knowledge) is not None
+
+
 def with_proposed(context: Context, knowledge: Knowledge, resources: Resources) -> Knowledge:
     """Knowledge with questions that are proposed now, where nobody has labelled any; else the same.
 
