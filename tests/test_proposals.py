@@ -22,7 +22,7 @@ import synth_dspy
 from synth_dspy import SetupError, document_tools
 from synth_dspy.cli import compile as compile_verb
 from synth_dspy.cli import label
-from synth_dspy.core.errors import AwaitingReview
+from synth_dspy.core.errors import AwaitingReview, NewRunNeeded
 from synth_dspy.pipeline import experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,9 +203,12 @@ def test_where_half_of_the_documents_say_too_little_each_is_held_out_in_turn(tmp
     assert "3-fold cross-fitting" in run.report.read_text(encoding="utf-8")
 
 
-def test_a_quick_run_waits_for_nobody(tmp_path: Path, server: Server) -> None:
+def test_a_quick_run_waits_for_nobody_and_says_so(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = pages(tmp_path / "halls")
     results = compile_(folder, server, quick=True).results
+    assert "which nobody reviews, as --unreviewed would have it." in " ".join(capsys.readouterr().err.split())
     assert "Nobody has read the questions." in results.verdict
     assert not (folder / "questions.proposed.jsonl").exists(), "a few questions would stand in the way of enough"
 
@@ -217,6 +220,17 @@ def test_where_no_question_was_good_the_remedy_is_named(tmp_path: Path, server: 
     for hall in HALLS:  # price lists: nothing is stated in a sentence
         (folder / f"{hall.lower()}.md").write_text("\n\n".join(f"{hall}, {what}: €40" for what in THINGS), "utf-8")
     with pytest.raises(SetupError, match=r"None of the \d+ questions .* --models\.teacher, or label some yourself"):
+        compile_(folder, server)
+
+
+def test_where_no_question_could_be_made_the_reason_is_named_and_that_a_new_run_is_needed(
+    tmp_path: Path, server: Server
+) -> None:
+    folder = tmp_path / "hallen"
+    folder.mkdir()
+    for hall in HALLS:
+        (folder / f"{hall}.md").write_text(f"Abends ist {hall} offen. Wer singt, bringt Noten mit.", "utf-8")
+    with pytest.raises(NewRunNeeded, match=r"the rules .* know English sentences only, .* --models\.teacher, or label"):
         compile_(folder, server)
 
 

@@ -371,13 +371,13 @@ def test_a_run_notes_its_workspace_only_where_it_lies_elsewhere(tmp_path: Path) 
 def test_a_run_is_not_resumed_as_one_of_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from synth_dspy.cli.compile import main
 
-    init.main([str(tmp_path / "mine")])
-    programs = tmp_path / "mine" / "programs"
+    init.main([str(tmp_path / "my own")])
+    programs = tmp_path / "my own" / "programs"
     (programs / "triage.py").write_text((programs / "tickets.py").read_text())
-    begun = start(tmp_path / "mine" / "runs", "triage", CompileConfig(), tmp_path / "mine")
-    for folder, path in (("/", str(begun.folder)), (tmp_path, f"mine/runs/triage/{begun.id}")):
+    begun = start(tmp_path / "my own" / "runs", "triage", CompileConfig(), tmp_path / "my own")
+    for folder, path in (("/", str(begun.folder)), (tmp_path, f"my own/runs/triage/{begun.id}")):
         monkeypatch.chdir(folder)
-        with pytest.raises(SetupError, match="is a run of triage"):
+        with pytest.raises(SetupError, match=f"is a run of triage: resume it with .* --resume '{re.escape(path)}'"):
             main(["tickets", "--resume", path])
 
 

@@ -106,6 +106,22 @@ class TestRows:
         assert knowledge.labelled[0].text == "A, b 0"
         assert len({row.group for row in knowledge.labelled}) == 6
 
+    @pytest.mark.parametrize(("name", "separator"), [("rows.csv", ";"), ("rows.tsv", "\t"), ("rows.csv", "\t")])
+    def test_a_table_is_read_by_the_separator_of_its_header(self, tmp_path: Path, name: str, separator: str) -> None:
+        lines = ["text,team", *('"A, b; c",card' for _ in range(3))]
+        swapped = [line.replace(",card", f"{separator}card").replace("text,", f"text{separator}") for line in lines]
+        (tmp_path / name).write_text("\n".join(swapped), encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / name)))
+        assert {row.text for row in task.source.read().labelled} == {"A, b; c"}
+
+    def test_a_file_of_another_ending_is_told_which_are_tables(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.txt").write_text("text\tteam\nA\tcard\n", encoding="utf-8")
+        task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.txt")))
+        with pytest.raises(
+            SetupError, match=r"line 1: is not valid JSON .*; the name of a table ends with \.csv or \.tsv"
+        ):
+            task.source.read()
+
     @pytest.mark.parametrize(
         ("row", "message"),
         [
@@ -136,6 +152,38 @@ class TestRows:
         assert results["zero_shot"].score.n == results.n == 12
         assert "'billing'" in json.dumps(server.requests[-1])
         assert run.report.is_file()
+
+    def test_a_metric_reads_other_outputs_which_the_constant_answer_has_too(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        class Sorted(dspy.Signature):
+            text: str = dspy.InputField()
+            team: Literal["billing", "card", "login"] = dspy.OutputField()
+            urgent: bool = dspy.OutputField()
+
+        def urgency(example: Any, prediction: Any, trace: Any = None) -> float:
+            return float(prediction.urgent is example.urgent)
+
+        def model_s(example: Any, prediction: Any, trace: Any = None) -> float:
+            if prediction.get("passages") is not None:  # the constant answer's
+                raise AttributeError("no model gave this")
+            return 1.0
+
+        server.behaviour.reply = '{"team": "card", "urgent": true}'
+        lines = [f"{row['text']},{row['team']},{str(row['team'] == 'card').lower()}" for row in tickets()]
+        (tmp_path / "rows.csv").write_text("\n".join(["text,team,urgent", *lines]), encoding="utf-8")
+        task = Task(
+            program=dspy.Predict(Sorted),
+            source=Rows(tmp_path / "rows.csv"),
+            answer="team",
+            metrics={"urgency": urgency, "model_s": model_s},
+        )
+        run = synth_dspy.compile_task(task, name="tickets", arms=["zero_shot"], workspace=tmp_path, **settings(server))
+        records = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+        (constant,) = [row for row in records["reference_rows"] if row["kind"] == "frequent"]
+        assert constant["further"]["urgency"]["n"] == 12, "its other outputs are those of the row whose answer it is"
+        assert constant["further"]["model_s"]["n"] == 0, "a metric that fails on it has no score there"
+        assert constant["scores"]["judged"]["n"] == 12
 
     def test_the_program_s_own_inputs_are_left_alone(self, tmp_path: Path) -> None:
         class Sorted(dspy.Signature):
@@ -286,6 +334,16 @@ class TestProgram:
         )
         assert len(server.requests) - before <= 2, "the models were tried, and no answered call was made again"
         assert resumed.results == run.results
+        by_id = synth_dspy.compile_task(
+            program=program, trainset=self.rows(), metric=metric, workspace=tmp_path, resume=run.folder.name
+        )
+        assert by_id.folder == run.folder
+        for missing, said in (
+            ("20200101-000000-0000", f"The latest are: {run.folder.name}"),
+            ("a/b", "name a run's folder"),
+        ):
+            with pytest.raises(SetupError, match=f"There is no run .*{said}"):
+                synth_dspy.compile_task(program=program, trainset=self.rows(), workspace=tmp_path, resume=missing)
         same: dict[str, Any] = {"program": program, "trainset": self.rows(), "metric": metric}
         for name, other in {
             "program": dspy.ChainOfThought("question -> answer"),
@@ -338,8 +396,14 @@ class TestProgram:
         saved = run.folder / "programs" / "zero_shot"
         with pytest.raises(SetupError, match=r"synth_dspy\.load\(.*, program=\.\.\.\)"):
             synth_dspy.load(saved)
-        with pytest.raises(SetupError, match="is not the one given"):
+        with pytest.raises(
+            SetupError, match=r"it has program \(Question, Answer\), the one given has program \(A, B, "
+        ):
             synth_dspy.load(saved, program=dspy.Predict("a, b -> answer"))
+        with pytest.raises(
+            SetupError, match=r"it has program \(Question, Answer\), .* program \(Question, Label\); give"
+        ):
+            synth_dspy.load(saved, program=dspy.Predict("question -> label"))
 
     @pytest.mark.parametrize(
         ("program", "message"),
@@ -367,6 +431,8 @@ class TestProgram:
             )
 
     def test_a_metric_out_of_bounds_is_named_with_its_line(self, server: Server, tmp_path: Path) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+
         def percent(example: Any, prediction: Any, trace: Any = None) -> float:
             return 100.0
 
@@ -379,6 +445,43 @@ class TestProgram:
                 workspace=tmp_path,
                 **settings(server),
             )
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "yes"])
+    def test_a_metric_that_gives_no_number_is_named_with_its_line(
+        self, server: Server, tmp_path: Path, value: Any
+    ) -> None:
+        def mine(example: Any, prediction: Any, trace: Any = None) -> Any:
+            return value
+
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        with pytest.raises(
+            SetupError, match=rf"test_your_task\.py:\d+: the metric 'mine' gave {value!r}; a metric gives"
+        ):
+            synth_dspy.compile_task(
+                program=dspy.Predict("question -> answer"),
+                trainset=self.rows(),
+                metric=mine,
+                workspace=tmp_path,
+                **settings(server),
+            )
+
+    def test_a_metric_of_other_arguments_is_named_before_any_model_is_asked(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        def pair(example: Any, prediction: Any) -> float:
+            return 1.0
+
+        program, wanted = (
+            dspy.Predict("question -> answer"),
+            r"takes \(.*\).*; a metric takes \(example, prediction, trace",
+        )
+        given: dict[str, Any] = {"workspace": tmp_path, **settings(server)}
+        with pytest.raises(SetupError, match=r"test_your_task\.py:\d+: the metric 'pair' " + wanted):
+            synth_dspy.compile_task(program=program, trainset=self.rows(), metric=pair, **given)
+        task = Task(program=program, source=Examples(self.rows()), metrics={"mine": pair})  # type: ignore[dict-item]
+        with pytest.raises(SetupError, match=r"the metric 'mine' " + wanted):
+            synth_dspy.compile_task(task, **given)
+        assert not server.requests
 
     def test_the_optimizers_climb_the_metric_which_keeps_its_own_model(self, server: Server, tmp_path: Path) -> None:
         server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
@@ -507,6 +610,45 @@ def mine() -> Task:
         with pytest.raises(SetupError, match=r"test_your_task\.py:\d+: the task's judge is a object without a name"):
             synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
 
+    @pytest.mark.parametrize(
+        ("agreement", "field"), [(0.97, ""), ({"kappa": "good"}, r", of which \['kappa'\] is wrong")]
+    )
+    def test_a_judge_whose_agreement_is_no_mapping_of_figures(
+        self, server: Server, tmp_path: Path, agreement: Any, field: str
+    ) -> None:
+        class Mine:
+            name = "mine"
+
+            def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+                return 1.0
+
+            def score_many(self, rows: Any) -> list[float]:
+                return [1.0 for _ in rows]
+
+        Mine.agreement = agreement  # type: ignore[attr-defined]
+        rows = write(tmp_path / "rows.jsonl", tickets())
+        task = Task(program=dspy.Predict(Triage), source=Rows(rows), judge=lambda resources: Mine())  # type: ignore[arg-type,return-value]
+        wanted = rf"the judge 'mine' has the agreement .*{field}; make it None, or a dictionary of what was measured"
+        with pytest.raises(SetupError, match=wanted):
+            synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
+        assert not server.requests[1:], "before anything is scored"
+
+    def test_a_judge_whose_agreement_was_not_measured(self, server: Server, tmp_path: Path) -> None:
+        class Mine:
+            name, agreement = "mine", None
+
+            def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+                return 1.0
+
+            def score_many(self, rows: Any) -> list[float]:
+                return [1.0 for _ in rows]
+
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        rows = Examples([{"question": f"What is {n}?", "answer": "card"} for n in range(40)])
+        task = Task(program=dspy.Predict("question -> answer"), source=rows, judge=lambda resources: Mine())  # type: ignore[arg-type,return-value]
+        run = synth_dspy.compile_task(task, arms=["zero_shot"], name="mine", workspace=tmp_path, **settings(server))
+        assert "not measured here" in run.report.read_text(encoding="utf-8")
+
 
 def test_the_public_names_are_there_and_typed() -> None:
     assert len(synth_dspy.__all__) <= 42
@@ -540,10 +682,21 @@ def test_the_snippet_about_proposed_questions_runs(tmp_path: Path) -> None:
     assert dict(counts) == {"accepted": 3, "rejected": 1, "edited": 1, "proposed": 1}
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS[4:])
-def test_the_other_snippets_are_python_that_runs(snippet: str) -> None:
+def test_the_snippet_of_a_judge_scores_a_run(server: Server, tmp_path: Path) -> None:
+    names: dict[str, Any] = {"Task": Task}
+    exec(compile(SNIPPETS[5], str(DOCS), "exec"), names)
+    server.behaviour.reply = "[[ ## answer ## ]]\nthe card\n\n[[ ## completed ## ]]"
+    rows = Examples([{"question": f"What is {n}?", "answer": "card"} for n in range(40)])
+    task = names["judged_task"](dspy.Predict("question -> answer"), rows)
+    run = synth_dspy.compile_task(task, name="held", workspace=tmp_path, **settings(server))
+    assert run.results["zero_shot"].score.mean == 1.0
+    record = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))["judge"]
+    assert (record["name"], record["kappa"], record["n"]) == ("lenient", 0.81, 200)
+
+
+def test_the_snippet_of_a_task_s_parts_is_python_that_runs() -> None:
     names: dict[str, Any] = {}
-    exec(compile(snippet, str(DOCS), "exec"), names)
+    exec(compile(SNIPPETS[4], str(DOCS), "exec"), names)
     made = names["my_task"](dspy.Predict("question -> answer"), Examples(()))
     task = complete(made)
     assert task.metrics["polite"](None, dspy.Prediction(answer="Please wait")) == 1.0

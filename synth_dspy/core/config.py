@@ -303,7 +303,7 @@ class CompileConfig(Settings):
     """At most this many documents."""
     quick: bool = False
     """A smaller version of every stage, to see it work: at most 12 candidates, 8 held-out questions and 4 to select on,
-    whatever is set for these; too few for a comparison."""
+    whatever is set for these; too few for a comparison. Without labels it implies --unreviewed."""
     unreviewed: bool = False
     """For documents without labels: score on the questions that the teacher proposes, although nobody has read them."""
     seed: int = 0

@@ -2,7 +2,8 @@
 
 SynthDspyError
 ├── SetupError      the user can fix it: a typo, a missing file, no network (exit status 2, no traceback)
-│   └── BudgetReached   --max-usd or --max-minutes is used up (exit status 4)
+│   ├── BudgetReached   --max-usd or --max-minutes is used up (exit status 4)
+│   └── MetricError     a metric of the user's fails, or gives no number from 0 to 1
 ├── AwaitingReview  a person has to review something first (exit status 3)
 ├── ArmError        an arm cannot be compiled: the report gives the reason, the other arms continue
 └── ModelError      a model call failed for good: the message names the request, the run continues or stops
@@ -29,6 +30,10 @@ class NewRunNeeded(SetupError):
 
 class BudgetReached(SetupError):
     """The run's budget is used up: nothing is lost, and it goes on with more. Commands exit with status 4."""
+
+
+class MetricError(SetupError):
+    """A metric fails, or gives no number from 0 to 1."""
 
 
 class AwaitingReview(SynthDspyError):

@@ -21,12 +21,14 @@ class Document:
         title: Display name: the file's stem, or the title in the data set.
         text: Cleaned text; paragraphs are separated by newlines.
         path: Its path, relative to the given folder.
+        also: Ids and paths of further files with the same text, which are not read twice.
     """
 
     id: str
     title: str
     text: str
     path: str
+    also: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

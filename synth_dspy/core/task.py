@@ -89,6 +89,7 @@ class CompleteTask:
     Attributes:
         classes: the labels that an answer can be, in order; empty if the answer is not a label.
         output: the name of the program's answer field.
+        outputs: the names of all its output fields, as far as they are known.
     """
 
     program: Program
@@ -110,6 +111,7 @@ class CompleteTask:
     labels: str
     classes: tuple[str, ...] = ()
     output: str = "answer"
+    outputs: tuple[str, ...] = ("answer",)
 
 
 TaskFunction = Callable[..., Task]

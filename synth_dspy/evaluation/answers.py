@@ -12,14 +12,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import dspy
 from pydantic import TypeAdapter, ValidationError
 
-from synth_dspy.core.errors import SetupError, SynthDspyError
+from synth_dspy.core.errors import MetricError, SetupError, SynthDspyError
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.core.text import as_text, one_line
 from synth_dspy.evaluation.metrics import normalize_answer
@@ -42,12 +42,14 @@ class AnswerType:
         annotation: its type.
         inputs: the program's required inputs.
         accepted: all its inputs; empty if it takes any.
+        outputs: the types of all outputs of the same predictor, by name.
     """
 
     name: str
     annotation: Any
     inputs: tuple[str, ...]
     accepted: tuple[str, ...] = ()
+    outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -107,6 +109,10 @@ class AnswerType:
             return f"make it {kind or self.annotation}"
         return None
 
+    def others(self) -> list[AnswerType]:
+        """The other outputs, each like an answer."""
+        return [AnswerType(name, kind, ()) for name, kind in self.outputs.items() if name != self.name]
+
 
 def answer_type(program: dspy.Module, named: str = "") -> AnswerType:
     """The answer of a program, from its last predictor with that output, and the inputs that the program needs.
@@ -135,7 +141,8 @@ def answer_type(program: dspy.Module, named: str = "") -> AnswerType:
             f"The program's outputs are {listed}, and none is called {named or 'answer'!r}: say which one is its "
             f"answer, as in Task(answer={first!r}, ...)."
         )
-    return AnswerType(name, outputs[name].annotation, *_inputs(program))
+    types = {each: output.annotation for each, output in outputs.items()}
+    return AnswerType(name, types[name], *_inputs(program), outputs=types)
 
 
 def _inputs(program: dspy.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -224,23 +231,28 @@ class MetricJudge(Equality):
         """The metric's first error, kept because DSPy's optimizers ignore it and drop the row."""
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
-        with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
-            try:
-                return apply_metric(self.name, self.metric, example, prediction, trace)
-            except SetupError as error:
-                self.failure = self.failure or error
-                raise
+        try:
+            return self._score(example, prediction, trace)
+        except SetupError as error:
+            self.failure = self.failure or error
+            raise
 
     def score_predictions(self, examples: Sequence[Any], predictions: Sequence[Any]) -> list[float]:
         """Scores of whole predictions rather than rows."""
-        return [self(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+        return [self._score(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+
+    def _score(self, example: Any, prediction: Any, trace: Any = None) -> float:
+        with dspy.context(lm=self.lm) if self.lm is not None else nullcontext():
+            return apply_metric(self.name, self.metric, example, prediction, trace, always=True)
 
 
-def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None) -> float:
+def apply_metric(
+    name: str, metric: Callable[..., Any], example: Any, prediction: Any, trace: Any = None, *, always: bool = False
+) -> float:
     """A metric's score of a prediction, checked by `check_score`.
 
     Raises:
-        SetupError: the metric fails or returns another value; names it with its file and line.
+        MetricError: the metric fails or returns another value; names it with its file and line.
     """
     try:
         value = metric(example, prediction, trace, *[None] * (_positional(metric) - 3))
@@ -248,8 +260,27 @@ def apply_metric(name: str, metric: Callable[..., Any], example: Any, prediction
         raise
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        raise SetupError(f"{place_of(metric)}: the metric {name!r} failed on {example.get('id')}: {why}.") from error
-    return check_score(name, metric, value)
+        raise MetricError(f"{place_of(metric)}: the metric {name!r} failed on {example.get('id')}: {why}.") from error
+    return check_score(name, metric, value, always=always)
+
+
+def check_metric(name: str, metric: Callable[..., Any]) -> None:
+    """Refuse a metric that cannot be called with an example, a prediction and a trace, as far as its signature tells.
+
+    Raises:
+        MetricError: names it with its file and line.
+    """
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*[None] * _positional(metric))
+    except TypeError:
+        raise MetricError(
+            f"{place_of(metric)}: the metric {name!r} takes {signature}; a metric takes (example, prediction, "
+            "trace=None)."
+        ) from None
 
 
 def _positional(metric: Callable[..., Any]) -> int:
@@ -262,18 +293,18 @@ def _positional(metric: Callable[..., Any]) -> int:
     return max(3, sum(each.kind in kinds and each.default is each.empty for each in parameters))
 
 
-def check_score(name: str, metric: Callable[..., Any], value: Any) -> float:
-    """A metric's value as a number from 0 to 1, or NaN if it does not apply.
+def check_score(name: str, metric: Callable[..., Any], value: Any, *, always: bool = False) -> float:
+    """A metric's value as a number from 0 to 1, or NaN if it does not apply, unless it `always` has to.
 
     Raises:
-        SetupError: it is anything else; names the metric with its file and line.
+        MetricError: it is anything else; names the metric with its file and line.
     """
     try:
         number = float(getattr(value, "score", value))
     except (TypeError, ValueError):
         number = math.inf
-    if not (math.isnan(number) or 0.0 <= number <= 1.0):
-        raise SetupError(
+    if not (0.0 <= number <= 1.0 or (math.isnan(number) and not always)):
+        raise MetricError(
             f"{place_of(metric)}: the metric {name!r} gave {value!r}; a metric gives a number from 0 to 1, or a truth "
             "value."
         )
@@ -321,4 +352,4 @@ def _alike(one: Any, other: Any) -> float:
 
 def is_judge(value: Judge | Any) -> bool:
     """Whether a value has a judge's interface."""
-    return bool(getattr(value, "name", "")) and callable(getattr(value, "score_many", None))
+    return bool(getattr(value, "name", "")) and callable(value) and callable(getattr(value, "score_many", None))

@@ -7,7 +7,9 @@ runs can still be read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from synth_dspy.evaluation.spending import Spending
 from synth_dspy.synthesis.pipeline import YieldTable

@@ -76,13 +76,13 @@ class SameAnswer(dspy.Module):
         return dspy.Prediction(**self.prediction, passages=[])
 
 
-def trivial_answers(train: Sequence[dspy.Example], output: str = "answer") -> list[Reference]:
+def trivial_answers(train: Sequence[dspy.Example], outputs: Sequence[str] = ("answer",)) -> list[Reference]:
     """Constant answers: to abstain, and the most frequent answer.
 
     Args:
         train: training rows with `answer` and `references`, of which the human-labelled ones decide if there are any.
             Held-out rows are not used.
-        output: the name of the program's answer, which metrics may read.
+        outputs: of the program, which metrics may read: each is that of the first row with the answer.
 
     Returns:
         An abstention in the most frequent wording, if some row abstains; the most frequent answer, if it is frequent
@@ -91,11 +91,11 @@ def trivial_answers(train: Sequence[dspy.Example], output: str = "answer") -> li
     rows = [row for row in train if row.get("origin") == "gold"] or list(train)
     silent = Counter(_answer(row) for row in rows if not row.references and _answer(row))
     labels = Counter(_answer(row) for row in rows if row.references and not is_yes_no(row))
-    values = {_answer(row): row.get(output) for row in rows if output != "answer" or not isinstance(row["answer"], str)}
 
     def same(answer: str, *, abstained: bool) -> SameAnswer:
-        outputs = {output: values[answer]} if values.get(answer) is not None else {}
-        return SameAnswer(**{"answer": answer, **outputs}, abstained=abstained)
+        row = next(row for row in rows if _answer(row) == answer)
+        own = {name: row[name] for name in outputs if name in row and (name, row[name]) != ("answer", None)}
+        return SameAnswer(**{"answer": answer, **own}, abstained=abstained)
 
     references = []
     if silent:

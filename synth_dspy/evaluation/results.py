@@ -57,7 +57,7 @@ def write_results(
         classes=task.classes,
         measured=measured,
         judge={
-            **agreement_record(judge.agreement),
+            **agreement_record(getattr(judge, "agreement", None)),
             "name": judge.name,
             "domain": task.domain,
             **({} if measured else {"threshold": getattr(judge, "threshold", RIGHT)}),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synth_dspy.core.errors import SetupError, message_of
+from synth_dspy.core.errors import MetricError, SetupError, message_of
 from synth_dspy.core.protocols import Judge, Metric
 from synth_dspy.core.text import as_text
 from synth_dspy.evaluation.answers import apply_metric, check_score, place_of
@@ -32,6 +32,7 @@ def run_arm(
     executor: Executor,
     ledger: Ledger,
     advance: Callable[[int], None] | None = None,
+    lenient: bool = False,
 ) -> list[Prediction]:
     """Run a program on every example, then score its answers.
 
@@ -46,6 +47,7 @@ def run_arm(
         executor: runs the calls.
         ledger: records the calls and the cost of each item.
         advance: called with the number of items done since the last call.
+        lenient: whether a metric that fails has no score, instead of ending the run.
 
     Returns:
         Rows in the order of the examples.
@@ -94,7 +96,13 @@ def run_arm(
     with ledger.unit(station="evaluation", arm=arm):
         columns = {"judged": _judged(judge, examples, predictions, rows)}
         for name, metric in metrics.items():
-            columns[name] = _measured(name, metric, examples, predictions, rows)
+            try:
+                columns[name] = _measured(name, metric, examples, predictions, rows)
+            except MetricError as error:
+                if not lenient:
+                    raise
+                log.warning("%s: %s", arm, error)
+                columns[name] = [math.nan] * len(rows)
     for number, row in enumerate(rows):
         values = {name: column[number] for name, column in columns.items()}
         row["scores"] = {name: None if math.isnan(value) else value for name, value in values.items()}
@@ -110,12 +118,12 @@ def _judged(
         SetupError: a score is neither a number from 0 to 1 nor a truth value, or the number of scores is wrong.
     """
     if hasattr(judge, "score_predictions"):
-        scores = _of_answered(judge.name, judge, examples, predictions, rows)
+        scores = _of_answered(judge.name, judge, examples, predictions, rows, always=True)
         return [scores.get(number, 0.0) for number in range(len(rows))]
     given = judge.score_many(rows)
     if len(given) != len(rows):
         raise SetupError(f"{place_of(judge)}: the judge {judge.name!r} gave {len(given)} scores for {len(rows)} rows.")
-    checked = [check_score(judge.name, judge, score) for score in given]
+    checked = [check_score(judge.name, judge, score, always=True) for score in given]
     return [0.0 if row["error"] is not None else score for row, score in zip(rows, checked, strict=True)]
 
 
@@ -139,6 +147,8 @@ def _of_answered(
     examples: Sequence[dspy.Example],
     predictions: Sequence[dspy.Prediction],
     rows: Sequence[Prediction],
+    *,
+    always: bool = False,
 ) -> dict[int, float]:
     """Scores of the calls that succeeded, by the rows' indices; all at once if the metric has `score_predictions`."""
     answered = [number for number, row in enumerate(rows) if row["error"] is None]
@@ -146,7 +156,9 @@ def _of_answered(
     if many is None:
         return {number: apply_metric(name, metric, examples[number], predictions[number]) for number in answered}
     given = many([examples[number] for number in answered], [predictions[number] for number in answered])
-    return {number: check_score(name, metric, value) for number, value in zip(answered, given, strict=True)}
+    return {
+        number: check_score(name, metric, value, always=always) for number, value in zip(answered, given, strict=True)
+    }
 
 
 def _of_failed(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:

@@ -143,8 +143,8 @@ def compile_task(
         config: a TOML file of settings, which these arguments override.
         workspace: the folder with the task; by default the nearest one.
         runs_folder: folder for the runs; by default `runs` in the workspace.
-        resume: the folder of a stopped run to resume with its own settings. The task, or the program, trainset and
-            metric, must be the same, and so must settings that are given again.
+        resume: the folder of a stopped run, or its id, to resume with its own settings. The task, or the program,
+            trainset and metric, must be the same, and so must settings that are given again.
         **settings: other settings of the run, by section as in its TOML: `training={"minutes": 5}`,
             `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
 
@@ -186,7 +186,8 @@ def compile_task(
             for name in (value if isinstance(value, Mapping) else ("",))
         ]
         settings = {name: _setting(whole, name) for name in names if name != "runs"}
-        return _resume_in_memory(Path(resume), here, task, in_memory, settings)
+        kept_in = here / Path(runs_folder or model().runs_here).expanduser()
+        return _resume_in_memory(str(resume), kept_in, name, here, task, in_memory, settings)
     return start(here, name, whole, task=None if isinstance(task, str) else task, given=in_memory)
 
 
@@ -260,17 +261,16 @@ def resume_run(
     copy = address_of(given) or (destination and destination / name / given)
     if copy is not None:
         given, folder = str(_fetch_run(copy, workspaces.find_workspace())), None
-    path = Path(given).expanduser().resolve()
-    by_path = os.sep in given or (path / runs.CONFIG).is_file()
-    if by_path and not (path / runs.CONFIG).is_file():
-        raise SetupError(f"There is no run in {path}: name a run's folder, runs/<task>/<id>, or its id.")
+    path, by_path = _named(given)
     if by_path:
         here, further = find_trusted_workspace(path, lambda place: runs.is_own(runs.Run(name, path), place))
     else:
         here, further = workspaces.find_workspace(), []
     task = path.parent.name
     if by_path and task != name and task in workspaces.task_names(here):
-        raise SetupError(f"{path} is a run of {task}: resume it with {command(f'compile {task}')} --resume {given}.")
+        raise SetupError(
+            f"{path} is a run of {task}: resume it with {command(f'compile {task}')} --resume {shlex.quote(given)}."
+        )
     model = compile_settings(workspaces.task_file(here, name))
     kept_in = Path(folder or model().runs_here).expanduser()
     run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
@@ -298,15 +298,39 @@ def resume_run(
     return _finish(here, run, config, None, typed, copy)
 
 
+def _named(given: str) -> tuple[Path, bool]:
+    """The path that names a run, and whether it is one: else it is an id.
+
+    Raises:
+        SetupError: there is no run in the path.
+    """
+    path = Path(given).expanduser().resolve()
+    by_path, there = os.sep in given, (path / runs.CONFIG).is_file()
+    if by_path and not there:
+        raise SetupError(f"There is no run in {path}: name a run's folder, runs/<task>/<id>, or its id.")
+    return path, by_path or there
+
+
 def _resume_in_memory(
-    folder: Path, here: Path, task: Task | None, given: Mapping[str, str], settings: Mapping[str, Any]
+    given: str,
+    kept_in: Path,
+    name: str,
+    here: Path,
+    task: Task | None,
+    hashes: Mapping[str, str],
+    settings: Mapping[str, Any],
 ) -> Run:
-    """Resume a run of a task that no file declares; the settings that the call names must be the run's."""
-    copy = address_of(folder)
-    folder = folder.expanduser().resolve() if copy is None else _fetch_run(copy, here)
-    run, config = runs.resume(folder.parents[1], folder.parent.name, str(folder), CompileConfig)
+    """Resume a run of a task that no file declares: an id is one among the runs of its name in `kept_in`.
+
+    What the program came with, by its hashes, and the settings that the call names must be the run's.
+    """
+    copy = address_of(given)
+    path, by_path = _named(given) if copy is None else (_fetch_run(copy, here), True)
+    if by_path:
+        kept_in, name = path.parents[1], path.parent.name
+    run, config = runs.resume(kept_in, name, str(path) if by_path else given, CompileConfig)
     run.resume_command, run.in_memory = _call(run), True
-    check_given(run.folder, given)
+    check_given(run.folder, hashes)
     if other := [name for name, value in settings.items() if value != _setting(config, name)]:
         raise SetupError(
             f"The run {run.folder} was started with another {other[0]}: leave it out of the call, or leave out resume= "
@@ -418,13 +442,15 @@ def _as_task(
 ) -> Task:
     from synth_dspy.core.task import Task
     from synth_dspy.domains.rows.source import Examples
-    from synth_dspy.evaluation.answers import MetricJudge, ModelFree
+    from synth_dspy.evaluation.answers import MetricJudge, ModelFree, check_metric
 
     if isinstance(program, type):
         raise SetupError(f"The program is the class {program.__name__}: give an instance, {program.__name__}().")
     if not trainset:
         raise SetupError("The trainset is empty: give labelled rows, to learn from and to score on.")
     own = None if metric is None else MetricJudge(metric)
+    if own is not None:
+        check_metric(own.name, own.metric)
     return Task(
         program=program,
         source=Examples(tuple(trainset), answered=metric is None),

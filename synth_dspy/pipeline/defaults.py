@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+from pydantic import TypeAdapter, ValidationError
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.protocols import Filter, Judge, Metric
@@ -32,6 +33,7 @@ from synth_dspy.evaluation.answers import (
     FieldByField,
     ModelFree,
     answer_type,
+    check_metric,
     is_judge,
     make_structure_metrics,
     place_of,
@@ -39,6 +41,7 @@ from synth_dspy.evaluation.answers import (
 from synth_dspy.evaluation.groundedness.passage_scores import grounded, retrieval
 from synth_dspy.evaluation.judges import make_judge
 from synth_dspy.evaluation.metrics import abstention, exact_match, retrieval_mrr, retrieval_recall, token_f1
+from synth_dspy.evaluation.records import JudgeRecord
 from synth_dspy.pipeline.answering import Answering
 from synth_dspy.training.recipes import DEFAULT_ARMS, RECIPES, as_declared
 
@@ -56,7 +59,8 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
         workspace: its recipes override the engine's.
 
     Raises:
-        SetupError: its program's answer cannot be determined, or a part has the wrong type; names file and line.
+        SetupError: its program's answer cannot be determined, a part has the wrong type, or a metric takes other
+            arguments; names file and line.
     """
     answer = _answer(task)
     kind = TEXT if answer is None else answer.kind
@@ -69,6 +73,8 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
         source = source.about(answer, task.abstain)
     abstain = task.abstain or (source.abstain if isinstance(source, Documents) else "")
     metrics = dict(task.metrics) or _metrics(kind, documents, abstain)
+    for name, metric in metrics.items():
+        check_metric(name, metric)
     optimizers = dict(task.optimizers) or _arms("rag" if isinstance(task.program, RAG) else "zero_shot", workspace)
     climbs_f1 = kind == TEXT and task.judge is None and "f1" in metrics
     objective = task.objective or ("f1" if climbs_f1 else "judged")
@@ -97,6 +103,7 @@ def complete(task: Task, workspace: Path | None = None) -> CompleteTask:
         },
         classes=answer.classes if answer is not None and kind == LABEL else (),
         output="answer" if answer is None else answer.name,
+        outputs=("answer",) if answer is None else tuple(answer.outputs),
     )
 
 
@@ -104,14 +111,25 @@ def judge_of(task: CompleteTask, resources: Resources) -> Judge:
     """The task's judge.
 
     Raises:
-        SetupError: the task's factory does not return a judge; names its file and line.
+        SetupError: the task's factory does not return a judge, or its agreement is no mapping of figures; names the
+            file and line.
     """
     judge = task.judge(resources)
     if not is_judge(judge):
         raise SetupError(
-            f"{place_of(task.judge)}: the task's judge is a {type(judge).__name__} without a name or score_many; a "
-            "judge has name, agreement and score_many(rows), and is called as a metric is."
+            f"{place_of(task.judge)}: the task's judge is a {type(judge).__name__} without a name, score_many or "
+            "__call__; a judge has name, agreement and score_many(rows), and is called as a metric is."
         )
+    agreement = getattr(judge, "agreement", None)
+    try:
+        TypeAdapter(JudgeRecord).validate_python(agreement if agreement is not None else {})
+    except ValidationError as error:
+        field = "".join(f"[{part!r}]" for part in error.errors()[0]["loc"])
+        raise SetupError(
+            f"{place_of(judge)}: the judge {judge.name!r} has the agreement {agreement!r}"
+            f"{field and f', of which {field} is wrong'}; make it None, or a dictionary of what was measured, such as "
+            "{'n': 200, 'kappa': 0.8, 'source': 'our graders'}."
+        ) from None
     return judge
 
 

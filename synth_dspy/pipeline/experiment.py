@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dspy
 
-from synth_dspy.core.errors import BudgetReached, SetupError, SynthDspyError
+from synth_dspy.core.errors import BudgetReached, MetricError, SetupError, SynthDspyError, explain_failure
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.protocols import Judge
 from synth_dspy.core.resources import Resources
@@ -372,6 +372,8 @@ class Experiment(Context):
         resources: Resources,
         judge: Judge,
         advance: Callable[[int], None],
+        *,
+        lenient: bool = False,
     ) -> list[Prediction]:
         """Predictions of an arm or reference for the examples, scored by the task's metrics and the judge."""
         return runner.run_arm(
@@ -383,6 +385,7 @@ class Experiment(Context):
             executor=resources.executor,
             ledger=self.ledger,
             advance=advance,
+            lenient=lenient,
         )
 
     def _evaluate_references(
@@ -394,7 +397,7 @@ class Experiment(Context):
     ) -> tuple[list[Prediction], list[ReferenceFacts]]:
         """Predictions of the reference rows; a reference that cannot be run or scored is left out of the report."""
         baseline = next(iter(self.task.optimizers))
-        references: list[Reference] = trivial_answers(rows["train"], self.task.output)
+        references: list[Reference] = trivial_answers(rows["train"], self.task.outputs)
         if baseline in programs and not self.config.quick:
             references.append(under_dspy_adapter(baseline, programs[baseline]))
         predictions: list[Prediction] = []
@@ -403,13 +406,15 @@ class Experiment(Context):
             examples = datasets.spread(rows["test"], reference.most(len(rows["test"])), self.config.seed)
             with self.bars.bar(f"evaluation: {reference.name}", len(examples)) as advance:
                 try:
-                    answered = self._answer(reference.name, reference.program, examples, resources, judge, advance)
-                except SetupError:
-                    raise
+                    # A task's metric may need more of a prediction than these have.
+                    answered = self._answer(
+                        reference.name, reference.program, examples, resources, judge, advance, lenient=True
+                    )
                 except (SynthDspyError, AttributeError, KeyError, TypeError, ValueError) as error:
-                    # A task's metric may need more of a prediction than its answer.
+                    if isinstance(error, SetupError) and not isinstance(error, MetricError):
+                        raise
                     log.warning("%s could not be scored", reference.name, exc_info=error)
-                    described.append(replace(reference.facts(), skipped=f"{type(error).__name__}: {error}"))
+                    described.append(replace(reference.facts(), skipped=explain_failure(error).rstrip(".")))
                     continue
             described.append(reference.facts())
             if not described[-1].skipped:

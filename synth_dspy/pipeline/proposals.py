@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import dspy
 
-from synth_dspy.core.errors import AwaitingReview, SetupError
+from synth_dspy.core.errors import AwaitingReview, NewRunNeeded, SetupError
 from synth_dspy.core.invocation import command
 from synth_dspy.core.knowledge import Knowledge
 from synth_dspy.core.resources import Resources
@@ -59,7 +59,7 @@ def with_reviewed(context: Context, knowledge: Knowledge) -> Knowledge:
     path = _file(context, knowledge)
     if path is None or not path.is_file():
         return knowledge
-    questions = ProposedQuestions.read(path)
+    questions = ProposedQuestions.read(path).about(knowledge.documents)
     statuses = (*REVIEWED, PROPOSED) if context.config.unreviewed else REVIEWED
     rows = questions.labels(knowledge.documents, context.task.abstain, statuses)
     if not rows:
@@ -87,12 +87,18 @@ def proposes(context: Context, knowledge: Knowledge) -> bool:
     return missing and context.task.synthesizer is not None and not context.config.quick
 
 
+def is_unread(context: Context, knowledge: Knowledge) -> bool:
+    """Whether a run is scored on questions that nobody has read because it is quick, without --unreviewed."""
+    return context.config.quick and not context.config.unreviewed and _file(context, knowledge) is not None
+
+
 def with_proposed(context: Context, knowledge: Knowledge, resources: Resources) -> Knowledge:
     """Knowledge with questions that are proposed now, where nobody has labelled any; else the same.
 
     Raises:
         AwaitingReview: they are in their file, and wait for a person.
-        SetupError: no question that the teacher wrote passed the filters, or the file cannot be written.
+        NewRunNeeded: no question could be made, or none passed the filters.
+        SetupError: the file cannot be written.
     """
     path, make = _file(context, knowledge), context.task.synthesizer
     if path is None or make is None or not proposes(context, knowledge):
@@ -126,9 +132,15 @@ def with_proposed(context: Context, knowledge: Knowledge, resources: Resources) 
         kept = _chosen(synthesis.kept, context.config.seed)
     context.run.write_jsonl("datasets/candidates-proposed.jsonl", synthesis.candidate_rows())
     if not kept:
-        raise SetupError(
+        raise NewRunNeeded(
             f"None of the {len(synthesis.candidates)} questions that the teacher wrote about {len(groups)} "
-            f"{task.noun}s passed the filters: name a stronger teacher with --models.teacher, or label some yourself."
+            f"{task.noun}s passed the filters: start a new run with a stronger teacher, named with --models.teacher, "
+            "or label some yourself (--labelled)."
+            if synthesis.candidates
+            else f"No question could be made about the {len(groups)} {task.noun}s: the rules that make questions of "
+            "their statements know English sentences only, and the teacher, which is the student itself, found nothing "
+            "to ask for. Start a new run with a larger teacher, named with --models.teacher, or label some questions "
+            "yourself (--labelled)."
         )
     questions = ProposedQuestions.of(path, sorted(kept, key=lambda e: str(e.group)), context.config.models.teacher)
     questions.save()

@@ -39,7 +39,7 @@ from synth_dspy.models.ledger_lm import LedgerEngine
 from synth_dspy.pipeline import compile as compiled
 from synth_dspy.pipeline import saved
 from synth_dspy.pipeline.compile_plan import price_of
-from synth_dspy.pipeline.defaults import with_resources
+from synth_dspy.pipeline.defaults import judge_of, with_resources
 from synth_dspy.pipeline.plan import Step, describe, former_rate
 from synth_dspy.pipeline.resources import open_executor, open_judged
 from synth_dspy.pipeline.saved_files import Saved
@@ -193,7 +193,7 @@ def predict(
         resources = open_judged(config, task, ledger=ledger, executor=executor)
         ledger.budget.check()
         task = with_resources(task, resources)
-        judge = task.judge(resources)
+        judge = judge_of(task, resources)
         predictions: list[Prediction] = []
         for name, program in programs.items():
             module = saved.rebuild(program, caller)

@@ -20,7 +20,7 @@ from synth_dspy.evaluation.ai_feedback import NO_RATER
 from synth_dspy.evaluation.facts import HeldOut, RowFacts, SplitFacts
 from synth_dspy.pipeline import datasets
 from synth_dspy.pipeline.context import Context
-from synth_dspy.pipeline.proposals import unread, with_reviewed
+from synth_dspy.pipeline.proposals import is_unread, unread, with_reviewed
 from synth_dspy.synthesis.decontaminate import decontaminate
 from synth_dspy.synthesis.pipeline import Synthesis, Tunable, synthesise
 from synth_dspy.synthesis.text import tokens
@@ -52,6 +52,11 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
     for note in knowledge.notes:
         context.say(note)
         context.note(note)
+    if is_unread(context, knowledge):
+        context.say(
+            f"Nobody has labelled questions about these {noun}s: a quick run is scored on its own, which nobody "
+            "reviews, as --unreviewed would have it."
+        )
     return knowledge, splits
 
 

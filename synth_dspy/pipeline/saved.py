@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -342,17 +342,35 @@ def _task_of(declared: dspy.Module | Task) -> CompleteTask:
 
 def _check_fit(program: dspy.Module, saved: Saved) -> None:
     """Refuse a program other than the one that was saved: DSPy would load any state into any predictor."""
-    ours = {name: len(predictor.signature.fields) for name, predictor in program.named_predictors()}
-    theirs = {
-        name: len((state.get("signature") or {}).get("fields") or [])
-        for name, state in saved.state.items()
-        if name != "metadata"
-    }
-    if ours != theirs:
-        raise SetupError(
-            f"The saved program {saved.folder} is not the one given: its predictors are {', '.join(theirs)}, with "
-            f"{', '.join(map(str, theirs.values()))} fields; give the program that was compiled."
+    ours = {name: _fields(predictor.dump_state()) for name, predictor in program.named_predictors()}
+    theirs = {name: _fields(state) for name, state in saved.state.items() if name != "metadata"}
+    names = dict.fromkeys([*theirs, *ours])
+    if differing := [name for name in names if not _are_alike(theirs.get(name), ours.get(name))]:
+        was, given = (
+            ", ".join(f"{name} ({', '.join(map(_shown, each[name]))})" for name in differing if name in each)
+            for each in (theirs, ours)
         )
+        raise SetupError(
+            f"The saved program {saved.folder} is not the one given: it has {was or 'no further predictor'}, the one "
+            f"given has {given or 'none such'}; give the program that was compiled."
+        )
+
+
+def _fields(state: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """The prefixes and descriptions of a predictor's fields, whose names DSPy does not save."""
+    return list((state.get("signature") or {}).get("fields") or [])
+
+
+def _are_alike(one: Sequence[Mapping[str, str]] | None, other: Sequence[Mapping[str, str]] | None) -> bool:
+    """Whether two predictors have the same fields, of which an optimizer may have changed the prefixes."""
+    if one is None or other is None or len(one) != len(other):
+        return False
+    keys = ("prefix", "description")
+    return all(any(a.get(key) == b.get(key) for key in keys) for a, b in zip(one, other, strict=True))
+
+
+def _shown(field: Mapping[str, str]) -> str:
+    return str(field.get("prefix")).rstrip(":")
 
 
 def _load_state(program: dspy.Module, saved: Saved) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NotRequired
 
@@ -64,6 +65,8 @@ class Inputs:
             schema = {}
         texts = frozenset(name for name, kind in types.items() if kind is str)
         self.shape = Shape(tuple(types), required, texts, schema, _suggestions(inner))
+        searches = isinstance(inner, RetrieveAndAnswer)
+        self._id_of = getattr(inner.retriever, "id_of", None) if searches else None
 
     def check(self, given: Any) -> dict[str, Any]:
         """The inputs, converted to their types.
@@ -75,6 +78,9 @@ class Inputs:
             checked: dict[str, Any] = self._adapter.validate_python(given)
         except ValidationError as error:
             raise refusal(error, list(self.shape.names)) from None
+        if self._id_of is not None and checked.get("document") is not None:
+            with suppress(ValueError):  # which the program explains
+                checked["document"] = self._id_of(checked["document"])  # one name for each, in what is kept
         return checked
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
+from synth_dspy.domains.documents import spans
 from synth_dspy.domains.documents.spans import excerpt, find_spans, with_context
 from synth_dspy.synthesis.demonstrations import Demonstrations, Shot
 
@@ -41,6 +44,19 @@ def test_excerpt_of_a_long_sentence_keeps_the_span() -> None:
     extract = excerpt(text, at, at + 10, words=30)
     assert "3 May 2020" in extract
     assert len(extract.split()) == 30
+
+
+def test_a_long_text_is_split_into_sentences_once_for_all_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    split: list[str] = []
+    sentences = spans.sentences
+    monkeypatch.setattr(spans, "sentences", lambda line: split.append(line) or sentences(line))
+    lines = [f"Site {i} is open. It closes on {i % 28 + 1} May 2020. Ring {i}." for i in range(100)]
+    text = "\n".join(lines)
+    dates = [span for span in find_spans(text, PATTERNS) if span.kind == "date"]
+    excerpts = [excerpt(text, span.start, span.end) for span in dates]
+    assert excerpts == [f"It closes on {i % 28 + 1} May 2020." for i in range(100)]
+    assert with_context(text, dates[99].start, dates[99].end) == "It closes on 16 May 2020 ."
+    assert split == lines
 
 
 def test_demonstrations_come_from_other_documents_and_the_nearest_category(embedder: Any) -> None:

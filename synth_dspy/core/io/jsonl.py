@@ -1,4 +1,4 @@
-"""Reading and checking JSON lines and CSV from users and other programs, with uniform error messages.
+"""Reading and checking JSON lines and tables from users and other programs, with uniform error messages.
 
     rows = read_rows(path, {"id": ID, "question": FILLED, "references": TEXTS})
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.reading import parse_json, read_text
 
 Check = Callable[[Any], str | None]
+LINES = (".jsonl", ".ndjson", ".json")
+TABLES = (".csv", ".tsv")
 
 
 def _require(expectation: str, holds: Callable[[Any], bool]) -> Check:
@@ -94,7 +98,7 @@ def read_table(
 def placed_rows(
     path: Path, fields: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None, unique: str | None = None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Read a file of JSON lines, or of CSV with a header if its name ends with `.csv`.
+    """Read a file of JSON lines, or a table with a header if its name ends with `.csv` or `.tsv`.
 
     Args:
         path: the file, UTF-8.
@@ -108,21 +112,46 @@ def placed_rows(
     Raises:
         SetupError: as `read_rows`.
     """
-    csv_file = path.suffix.lower() == ".csv"
-    return (_csv_rows if csv_file else _json_rows)(path, fields, optional or {}, unique)
+    table = path.suffix.lower() in TABLES
+    return (_csv_rows if table else _json_rows)(path, fields, optional or {}, unique)
+
+
+def table_reader(
+    text: str, fields: Collection[str], optional: Collection[str] = (), *, strict: bool = False
+) -> csv.DictReader[str]:
+    """A reader of a table's text, whose cells are separated by whichever of `,`, `;` and tab gives the header `fields`.
+
+    Some spreadsheets save `.csv` with semicolons, as the decimal comma of their language needs. A column may be called
+    as a field in other letter case; then it has the field's name.
+    """
+    for separator in ",;\t":
+        with suppress(csv.Error):  # with another separator it may be valid
+            reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
+            reader.fieldnames = _as_fields(reader.fieldnames or [], [*fields, *optional])
+            if {*fields} <= {*reader.fieldnames}:
+                return reader
+    return csv.DictReader(io.StringIO(text, newline=""), strict=strict)
+
+
+def _as_fields(columns: Sequence[str], fields: Collection[str]) -> list[str]:
+    """The columns' names, those that differ from a field's only in case and outer blanks by its name."""
+    alike = Counter(column.strip().casefold() for column in columns)
+    names = {field.casefold(): field for field in fields if field not in columns and alike[field.casefold()] == 1}
+    return [names.get(column.strip().casefold(), column) for column in columns]
 
 
 def _json_rows(
     path: Path, fields: Mapping[str, Check], optional: Mapping[str, Check], unique: str | None
 ) -> list[tuple[str, dict[str, Any]]]:
     lines = read_text(path).split("\n")  # splitlines() would also cut at U+2028 inside a string
+    remedy = "fix the line" if path.suffix.lower() in LINES else f"the name of a table ends with {' or '.join(TABLES)}"
     rows: list[tuple[str, dict[str, Any]]] = []
     seen: dict[Any, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        row = _row(line, place, fields, optional)
+        row = _row(line, place, fields, optional, remedy)
         _check_unique(row, unique, number, seen, place)
         rows.append((place, row))
     if not rows:
@@ -133,7 +162,7 @@ def _json_rows(
 def _csv_rows(
     path: Path, fields: Mapping[str, Check], optional: Mapping[str, Check], unique: str | None
 ) -> list[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = table_reader(read_text(path), fields, optional, strict=True)
     rows: list[tuple[str, dict[str, Any]]] = []
     seen: dict[Any, int] = {}
     try:
@@ -145,7 +174,9 @@ def _csv_rows(
             place = f"{path}, line {reader.line_num}"
             if None in cells or None in cells.values():
                 difference = "more" if None in cells else "fewer"
-                raise SetupError(f"{place}: has {difference} cells than the header; put texts with commas in quotes.")
+                raise SetupError(
+                    f"{place}: has {difference} cells than the header; put texts that hold a separator in quotes."
+                )
             row = {name: cells[name] for name in columns if name in fields or cells[name]}
             for name, check in {**optional, **fields}.items():
                 if name in fields or name in row:
@@ -166,12 +197,14 @@ def _check_unique(row: Mapping[str, Any], unique: str | None, number: int, seen:
         raise SetupError(f"{place}: {unique} {row[unique]!r} is also used in line {first}; make it unique.")
 
 
-def _row(line: str, place: str, fields: Mapping[str, Check], optional: Mapping[str, Check]) -> dict[str, Any]:
+def _row(
+    line: str, place: str, fields: Mapping[str, Check], optional: Mapping[str, Check], remedy: str
+) -> dict[str, Any]:
     try:
         row = parse_json(line)
     except ValueError as error:
         reason = str(error).replace("at line 1 column", "at column")
-        raise SetupError(f"{place}: is not valid JSON ({reason}); fix the line.") from error
+        raise SetupError(f"{place}: is not valid JSON ({reason}); {remedy}.") from error
     if not isinstance(row, dict):
         raise SetupError(f"{place}: is not a JSON object; write {{...}} with the fields {', '.join(fields)}.")
     for name, check in fields.items():

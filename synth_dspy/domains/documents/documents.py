@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +19,7 @@ from synth_dspy.core.knowledge import Document, Skipped
 from synth_dspy.core.printable import printable_name
 from synth_dspy.domains.documents.folder import list_files, read_file
 from synth_dspy.domains.documents.reader_process import Limits, ReaderProcess
-from synth_dspy.domains.documents.readers import KINDS, PLAIN, READERS, Unreadable, read_document
+from synth_dspy.domains.documents.readers import ENDINGS, PLAIN, READERS, Unreadable, read_document
 
 PROPOSALS: Final = "questions.proposed.jsonl"
 """A file of this name in a folder of documents holds proposed questions about them; it is not a document."""
@@ -52,7 +54,7 @@ def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Docume
             f"Looked for documents in {shown}, which cannot be opened ({reason}); check the path."
         ) from None
     if not files and not other:
-        raise SetupError(f"Looked for documents in {shown}, which holds no files; put {KINDS} into it.")
+        raise SetupError(f"Looked for documents in {shown}, which holds no files; put {ENDINGS} files into it.")
     stems = Counter(printable_name(file.stem) for file in files if file.suffix.lower() in READERS)
     documents: list[Document] = []
     skipped = [Skipped(printable_name(file.as_posix()), why) for file, why in other]
@@ -73,17 +75,34 @@ def read_folder(folder: Path, limits: Limits | None = None) -> tuple[list[Docume
         more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         raise SetupError(
             f"Looked for documents in {shown}, and none of its {len(skipped)} files can be read ({first}{more}); "
-            f"put {KINDS} into it."
+            f"put {ENDINGS} files into it."
         )
     return documents, skipped
+
+
+def without_copies(documents: Sequence[Document]) -> tuple[list[Document], list[Skipped]]:
+    """One document for each text, in the same order, and the others as skipped files, whose names are names of it too.
+
+    The one that is kept has the shortest path: "terms.txt", and not "terms (copy).txt" or "old/terms.txt".
+    """
+    same: dict[str, list[Document]] = {}
+    for document in sorted(documents, key=lambda document: (len(document.path), document.path)):
+        same.setdefault(document.text, []).append(document)
+    kept = {first.id: replace(first, also=tuple((d.id, d.path) for d in others)) for first, *others in same.values()}
+    skipped = [
+        Skipped(path, f"has the same text as {document.path}")
+        for document in kept.values()
+        for _, path in document.also
+    ]
+    return [kept[document.id] for document in documents if document.id in kept], skipped
 
 
 def _read(root: Path, file: Path, limits: Limits, process: ReaderProcess) -> str:
     """The clean text of one file, or `Unreadable`."""
     suffix = file.suffix.lower()
     if suffix not in READERS:
-        kind = f"is of a kind that is not read ({printable_name(suffix)})" if suffix else "has no file name extension"
-        raise Unreadable(f"{kind}; {KINDS} are")
+        ending = f"the ending {printable_name(suffix)}" if suffix else "no ending"
+        raise Unreadable(f"has {ending}, and only {ENDINGS} files are read")
     data = read_file(root, file, limits.file_bytes)
     if suffix in PLAIN and len(data) <= _READ_HERE_BYTES:
         return read_document(suffix, data)

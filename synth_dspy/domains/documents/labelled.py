@@ -3,11 +3,11 @@
     {"question": "When does the lease end?", "answer": "31 March 2027", "document": "office_lease"}
     {"question": "May the tenant sublet?", "references": [], "document": "office_lease"}
 
-`references` in place of `answer` are several accepted answers, the best first; none, or the task's words for
-abstaining, say that the document does not answer the question. `document` is its file's name, with or without the
-ending; a question without it is about all documents. Everything else is optional: `id`; `spans`, passages of the
-document that hold the answer, word for word, which are looked up where they are not given; `category` and
-`answer_type`, by which the report is divided.
+`references` in place of `answer` are several accepted answers, the best first; none, the answer "-", an empty cell of a
+table, or the task's words for abstaining say that the document does not answer the question. `document` is its file's
+name or path, with or without the ending; a question without it is about all documents. Everything else is optional:
+`id`; `spans`, passages of the document that hold the answer, word for word, which are looked up where they are not
+given; `category` and `answer_type`, by which the report is divided.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, ID, TEXT, Check, one_of, placed_rows
+from synth_dspy.core.io.jsonl import FILLED, FILLED_TEXTS, ID, TABLES, TEXT, Check, placed_rows
 from synth_dspy.core.io.reading import parse_json
 from synth_dspy.core.knowledge import Document
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import one_line
 from synth_dspy.domains.documents.chunks import sentences
+from synth_dspy.domains.documents.names import Names
 from synth_dspy.domains.documents.spans import excerpt
 from synth_dspy.evaluation.metrics import normalize_answer
 from synth_dspy.synthesis.text import tokens
 
+NOTHING: Final = "-"
+"""The answer of a question that the document does not answer."""
 _SHOWN: Final = 120
 """Characters of a document that a message quotes."""
 _NO_ANSWER: Final = (
-    "{place}: has neither 'answer' nor 'references'; add one of them (references: [] where the document does not say)."
+    "{place}: has neither 'answer' nor 'references'; add one of them (the answer '-' where the document does not say)."
 )
+_OPTIONAL: Final = ("id", "document", "answer", "references", "spans", "category", "answer_type")
 _ALIKE: Final = {"'": "['’‘]", "’": "['’‘]", '"': '["“”]', "“": '["“”]', "”": '["“”]', "-": "[-–—]", "–": "[-–—]"}
 
 
@@ -55,8 +59,7 @@ def read_labels(path: Path, documents: Sequence[Document], abstain: str = "") ->
             not hold, with the nearest that it holds.
     """
     labels = Labels(documents, abstain)
-    rows = placed_rows(path, {"question": FILLED}, optional=labels.checks, unique="id")
-    return [labels.complete(row, place) for place, row in rows]
+    return [labels.complete(row, place) for place, row in _placed(path, labels.checks)]
 
 
 def check_labels(path: Path) -> None:
@@ -65,8 +68,8 @@ def check_labels(path: Path) -> None:
     Raises:
         SetupError: as `read_labels`, except for what depends on the documents.
     """
-    for place, row in placed_rows(path, {"question": FILLED}, unique="id"):
-        if row.get("references", row.get("answer")) is None:
+    for place, row in _placed(path, dict.fromkeys(_OPTIONAL, _anything)):
+        if _answers(row) is None:
             raise SetupError(_NO_ANSWER.format(place=place))
 
 
@@ -81,13 +84,12 @@ class Labels:
     def __init__(self, documents: Sequence[Document], abstain: str = "") -> None:
         self._texts = {document.id: document.text for document in documents}
         self._everything = "\n".join(self._texts.values())
-        self._names = _names(documents)
+        self._names = Names(documents)
         self._silent = normalize_answer(abstain)
         self._ids = Counter[str]()
-        is_document = one_of(self._texts.keys(), "document")
         self.checks: dict[str, Check] = {
             "id": ID,
-            "document": lambda value: None if isinstance(value, str) and value in self._names else is_document(value),
+            "document": self._document_problem,
             "answer": TEXT,
             "references": _text_or_texts,
             "spans": _text_or_texts,
@@ -110,7 +112,7 @@ class Labels:
             SetupError: it has no answer, or a span that its document does not hold.
         """
         only = next(iter(self._texts)) if len(self._texts) == 1 else None
-        document = self._names[row["document"]] if row.get("document") else only
+        document = self._names.find(row["document"]) if row.get("document") else only
         references = self._references(row, place)
         text = self._everything if document is None else self._texts[document]
         spans = [self._given_span(span, text, document, place) for span in _texts(row.get("spans") or [])]
@@ -127,6 +129,10 @@ class Labels:
             "answer_type": kind,
         }
 
+    def _document_problem(self, value: Any) -> str | None:
+        found = isinstance(value, str) and self._names.find(value) is not None
+        return None if found else f"but {self._names.problem(value)}"
+
     def _new_id(self, document: str | None, question: str) -> str:
         """What names a question by what it says, wherever it stands."""
         name = "question-" + hash_order(f"{document}\n{question}")[:12]
@@ -134,10 +140,9 @@ class Labels:
         return name if self._ids[name] == 1 else f"{name}-{self._ids[name]}"
 
     def _references(self, row: Mapping[str, Any], place: str) -> list[str]:
-        answers = row.get("references", row.get("answer"))
-        if answers is None:
+        if (answers := _answers(row)) is None:
             raise SetupError(_NO_ANSWER.format(place=place))
-        given = [one for one in _texts(answers) if one.strip()]
+        given = [one for one in _texts(answers) if one.strip() not in ("", NOTHING)]
         return [one for one in given if not (self._silent and normalize_answer(one) == self._silent)]
 
     def _given_span(self, span: str, text: str, document: str | None, place: str) -> str:
@@ -153,6 +158,18 @@ class Labels:
             near = nearest(text, span)
             hint = f"the nearest there is {near!r}" if near else "nothing there is like it"
         raise SetupError(f"{place}: the span {one_line(span)[:_SHOWN]!r} is not in {where}; {hint}.")
+
+
+def _placed(path: Path, checks: Mapping[str, Check]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of a file with their places. An empty cell in a table's column of answers says that there is none."""
+    rows = placed_rows(path, {"question": FILLED}, optional=checks, unique="id")
+    if path.suffix.lower() not in TABLES or all(_answers(row) is None for _, row in rows):
+        return rows
+    return [(place, row if _answers(row) is not None else {**row, "references": []}) for place, row in rows]
+
+
+def _answers(row: Mapping[str, Any]) -> Any:
+    return row.get("references", row.get("answer"))
 
 
 def answer_type(references: Collection[str]) -> str:
@@ -220,13 +237,6 @@ def _spans_of(references: Iterable[str], text: str, question: str) -> list[str]:
     return [span for span in [next(filter(None, found), None)] if span]
 
 
-def _names(documents: Sequence[Document]) -> dict[str, str]:
-    """What people may call a document: its id, its path in the folder, or its file's name where no other has it."""
-    files = Counter(Path(document.path).name for document in documents)
-    named = {Path(d.path).name: d.id for d in documents if files[Path(d.path).name] == 1}
-    return named | {document.path: document.id for document in documents} | {d.id: d.id for d in documents}
-
-
 def _texts(value: Any) -> list[str]:
     """A text, or a list of them that a CSV cell holds as JSON, as a list."""
     if isinstance(value, str):
@@ -236,6 +246,10 @@ def _texts(value: Any) -> list[str]:
                 return parsed
         return [value]
     return list(value)
+
+
+def _anything(value: Any) -> None:
+    return None
 
 
 def _text_or_texts(value: Any) -> str | None:

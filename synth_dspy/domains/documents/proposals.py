@@ -25,6 +25,7 @@ from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import one_line
 from synth_dspy.domains.documents.documents import PROPOSALS
 from synth_dspy.domains.documents.labelled import Labels, holds, nearest
+from synth_dspy.domains.documents.names import Names
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 
 if TYPE_CHECKING:
@@ -245,6 +246,21 @@ class ProposedQuestions:
                 "folder that you may write in, and name that."
             ) from error
         self._read = text
+
+    def about(self, documents: Sequence[Document]) -> ProposedQuestions:
+        """These questions, each document by its id; one that was proposed about several files with one text, once."""
+        names, repeated = Names(documents), {document.id for document in documents if document.also}
+        rows = [{**row, "document": names.find(str(row.get("document"))) or row.get("document")} for row in self.rows]
+
+        def key(row: Mapping[str, Any]) -> Any:
+            return (row["document"], row["question"]) if row["document"] in repeated else row["id"]
+
+        first: dict[Any, str] = {}
+        for row in sorted(rows, key=lambda row: row["status"] not in REVIEWED):
+            first.setdefault(key(row), row["id"])
+        other = ProposedQuestions(self.path, [row for row in rows if first[key(row)] == row["id"]])
+        other._places = self._places
+        return other
 
     def labels(
         self, documents: Sequence[Document], abstain: str, statuses: Sequence[str] = REVIEWED

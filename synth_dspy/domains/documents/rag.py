@@ -86,7 +86,7 @@ class RetrieveAndAnswer(dspy.Module):
 
         Args:
             question: about one document, or about all of them.
-            document: the document's id (its file's name without extension); None searches all.
+            document: the document's id, or its file's name or path, with or without the ending; None searches all.
             **inputs: the signature's other inputs.
 
         Returns:
@@ -94,10 +94,16 @@ class RetrieveAndAnswer(dspy.Module):
 
         Raises:
             SetupError: the task has no documents.
-            ValueError: there is no such document.
+            ValueError: there is no such document, or several are called that.
         """
         if self.retriever is None:
             raise SetupError("RAG searches documents, and the task's source has none: give it Documents(folder).")
+        id_of = getattr(self.retriever, "id_of", None)  # a retriever of the user's own need not know any names
+        if document is not None and id_of is not None:
+            try:
+                document = id_of(document)
+            except ValueError as error:
+                raise ValueError(f"The {self.noun} {document!r} cannot be searched: {error}.") from None
         with dspy.context(adapter=self.adapter):
             passages = self._passages(self.retriever, question, document)
         if document is not None and not passages:

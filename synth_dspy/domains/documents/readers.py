@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from synth_dspy.domains.documents.cleaning import clean
 
-KINDS: Final = ".txt, .md, .html, .pdf or .docx files"
-PLAIN: Final = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
+PLAIN: Final = (".txt", ".text", ".md", ".markdown", ".rst")
 MAX_INFLATED: Final = 200 * 2**20
 """Total size in bytes that a DOCX file's parts may unpack to."""
 MAX_DEPTH: Final = 5_000
@@ -202,3 +201,4 @@ READERS: Final[dict[str, Callable[[bytes], str]]] = {
     ".docx": _read_docx,
 }
 """From a file's extension, in lower case, to the function that reads its bytes."""
+ENDINGS: Final = f"{', '.join([*READERS][:-1])} or {[*READERS][-1]}"

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from synth_dspy.core.config import Retrieval
 from synth_dspy.core.knowledge import Document, Passage
+from synth_dspy.domains.documents.names import Names
 from synth_dspy.domains.documents.pools import GLIMPSE_WORDS, GraphPool, Pool, SearchableIndex
 
 PASSAGE_WORDS: Final = 350
@@ -64,6 +65,7 @@ class Retriever:
         self.wording = wording or (lambda question: "")
         self.settings = settings or Retrieval()
         self.collection = collection
+        self._names = None if collection is None else Names(collection.documents)
         self._text = lru_cache(maxsize=256)(lambda document: "\n".join(c.own_text for c in index.chunks(document)[0]))
         self._pools: OrderedDict[tuple[int, str | None], Pool] = OrderedDict()
         # Keyed by all texts of a search: in another batch a text's vector may differ in the last bit.
@@ -129,6 +131,18 @@ class Retriever:
     def documents(self) -> list[str]:
         """The ids of all documents, sorted."""
         return sorted({chunk.document for chunk in self.index.all_chunks()})
+
+    def id_of(self, name: str) -> str:
+        """The id of a document that is called by its id, its path or its file's name.
+
+        Raises:
+            ValueError: there is none, or several are called that; a clause that says which there are.
+        """
+        if self._names is None:
+            return name
+        if (found := self._names.find(name)) is None:
+            raise ValueError(self._names.problem(name))
+        return found
 
     def text(self, document: str) -> str:
         """The whole text of a document, "" for one that is not in the index."""

@@ -17,7 +17,7 @@ from synth_dspy.core.splits import hash_order
 from synth_dspy.domains.documents.chunks import Chunk, chunk_document
 from synth_dspy.domains.documents.contract_synthesis import DOCUMENTS
 from synth_dspy.domains.documents.cuad import read_cuad
-from synth_dspy.domains.documents.documents import read_folder
+from synth_dspy.domains.documents.documents import read_folder, without_copies
 from synth_dspy.domains.documents.labelled import check_labels, read_labels
 from synth_dspy.domains.documents.proposals import proposals_file
 from synth_dspy.domains.documents.reader_process import Limits
@@ -67,7 +67,8 @@ class Documents:
         if self.labelled is not None:
             path = Path(self.folder).expanduser().resolve().parent / Path(self.labelled).expanduser()
             check_labels(path)
-        every, skipped = read_folder(Path(self.folder).expanduser(), Limits(file_bytes=self.max_mib * 2**20))
+        files, skipped = read_folder(Path(self.folder).expanduser(), Limits(file_bytes=self.max_mib * 2**20))
+        every, copies = without_copies(files)
         documents = _limited(every, limit)
         chunks = _chunks(documents)
         labelled = [] if path is None else self._examples(path, every, chunks)
@@ -76,7 +77,7 @@ class Documents:
             labelled=labelled,
             prompts=() if labelled or self.prompts is None else self.prompts.read().labelled,
             documents=documents,
-            skipped=skipped,
+            skipped=sorted([*skipped, *copies], key=lambda skip: skip.path),
         )
 
     def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:

@@ -7,8 +7,10 @@ sentence into a question. The task brings the patterns by kind, such as dates, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from synth_dspy.domains.documents.chunks import sentences
 
@@ -35,9 +37,10 @@ def find_spans(text: str, patterns: Patterns) -> list[Span]:
         for match in pattern.finditer(text):
             named = "answer" in pattern.groupindex and match.group("answer") is not None
             start, end = match.span("answer" if named else 0)
-            if start < end and all(end <= span.start or start >= span.end for span in spans):
-                spans.append(Span(kind, " ".join(text[start:end].split()), start, end))
-    return sorted(spans, key=lambda span: span.start)
+            at = bisect_left(spans, end, key=lambda span: span.start)
+            if start < end and (at == 0 or spans[at - 1].end <= start):
+                spans.insert(at, Span(kind, " ".join(text[start:end].split()), start, end))
+    return spans
 
 
 def excerpt(text: str, start: int, end: int, words: int = EXCERPT_WORDS) -> str:
@@ -67,22 +70,23 @@ def with_context(text: str, start: int, end: int, before: int = 12, after: int =
 
 
 def _sentences_around(text: str, start: int, end: int) -> tuple[int, int]:
-    first, last = 0, len(text)
-    for begin, stop in _bounds(text):
-        if begin <= start < stop:
-            first = begin
-        if begin < end <= stop:
-            last = stop
-            break
+    begins, stops = _bounds(text)
+    with_start, with_end = bisect_right(begins, start) - 1, bisect_left(stops, end)
+    first = begins[with_start] if with_start >= 0 and start < stops[with_start] else 0
+    last = stops[with_end] if with_end < len(stops) and begins[with_end] < end else len(text)
     return first, last
 
 
-def _bounds(text: str) -> Iterable[tuple[int, int]]:
+@lru_cache(maxsize=4)  # a document's spans are looked at one after the other
+def _bounds(text: str) -> tuple[list[int], list[int]]:
+    """Where a text's sentences begin, and where they stop."""
+    begins, stops = [], []
     position = 0
     for line in text.splitlines(keepends=True):
         inner = position
         for sentence in sentences(line.rstrip("\n")):
-            begin = text.index(sentence, inner)
-            inner = begin + len(sentence)
-            yield begin, inner
+            begins.append(text.index(sentence, inner))
+            inner = begins[-1] + len(sentence)
+            stops.append(inner)
         position += len(line)
+    return begins, stops

@@ -11,7 +11,7 @@ from typing import Any
 import dspy
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import read_table
+from synth_dspy.core.io.jsonl import Check, read_table
 from synth_dspy.core.knowledge import Item, Knowledge
 from synth_dspy.core.splits import hash_order
 from synth_dspy.core.text import as_text
@@ -29,6 +29,10 @@ def _missing(value: Any) -> str | None:
     return "fill it in" if value is None else None
 
 
+def _if_given(output: AnswerType) -> Check:
+    return lambda value: None if value in (None, "") else output.problem_with(value)
+
+
 @dataclass(frozen=True)
 class Rows:
     """Labelled rows of a file: the program's inputs and its answer, in columns of these names.
@@ -37,7 +41,7 @@ class Rows:
     in reports. Other columns are kept.
 
     Attributes:
-        path: a file of JSON lines (`.jsonl`) or CSV with a header (`.csv`).
+        path: a file of JSON lines (`.jsonl`), or a table with a header (`.csv`, `.tsv`).
         answer: the program's answer, which `synth_dspy` fills in from the program.
         abstain: its words for "there is no answer", likewise.
     """
@@ -60,8 +64,14 @@ class Rows:
         assert self.answer is not None, "a source of rows is completed with the program's answer"
         answer = self.answer
         checks = dict.fromkeys(answer.inputs, _missing) | {answer.name: answer.problem_with}
-        rows = read_table(Path(self.path).expanduser(), checks)
+        others = [other for other in answer.others() if other.name not in answer.inputs]
+        optional = {other.name: _if_given(other) for other in others}
+        rows = read_table(Path(self.path).expanduser(), checks, optional=optional)
         typed = [{**row, answer.name: answer.read(row.get(answer.name) or None)} for row in rows]
+        for row in typed:
+            row |= {
+                other.name: other.read(row[other.name]) for other in others if row.get(other.name) not in (None, "")
+            }
         return _knowledge(typed, limit, answer, self.abstain, f"{self.path}")
 
     def read_labelled(self, path: Path, limit: int | None = None) -> list[dspy.Example]:

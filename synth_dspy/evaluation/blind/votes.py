@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
-import io
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.io.jsonl import BOOL, FILLED, ID, TEXT, read_rows
+from synth_dspy.core.io.jsonl import BOOL, FILLED, ID, TEXT, read_rows, table_reader
 from synth_dspy.core.io.reading import Json, parse_json, read_text
 from synth_dspy.core.printable import visible
 
@@ -216,10 +215,8 @@ def _counts(value: Any) -> bool:
 
 def _csv_votes(path: Path) -> list[Vote]:
     text = read_text(path)
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)  # some spreadsheets save with another than they were given
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = table_reader(text, ("study", "item", "choice"))
     missing = [name for name in ("study", "item", "choice") if name not in (rows.fieldnames or ())]
     if missing:
         raise SetupError(f"{path} has no column {missing[0]}: fill in choice in a sheets.csv and keep the others.")

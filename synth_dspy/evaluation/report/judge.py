@@ -156,9 +156,9 @@ def agreement_sentence(judge: JudgeRecord | None) -> str:
     return f"T{name[1:]} was measured on {labels}{source}: {', '.join(parts)}."
 
 
-def agreement_record(measured: Mapping[str, object]) -> JudgeRecord:
+def agreement_record(measured: Mapping[str, object] | None) -> JudgeRecord:
     """What is kept of a judge's `agreement`: its figures and what follows from them."""
-    record: JudgeRecord = {**measured}  # type: ignore[typeddict-item]
+    record: JudgeRecord = {**(measured or {})}  # type: ignore[typeddict-item]
     agreement = agreement_of(record)
     if agreement is not None and (n := agreement.n_right + agreement.n_wrong):
         same = agreement.sensitivity * agreement.n_right + agreement.specificity * agreement.n_wrong

@@ -22,6 +22,7 @@ from synth_dspy.domains.documents.documents import read_folder
 from synth_dspy.domains.documents.index import Index
 
 SENTENCE = "Insurance is due."
+READ = ".txt, .text, .md, .markdown, .rst, .html, .htm, .pdf or .docx"
 OUTSIDE = "is a link out of the folder, which is not followed"
 
 
@@ -319,10 +320,12 @@ def test_skipped_files_are_in_order(folder: Path) -> None:
     os.mkfifo(folder / "b.txt")
     (folder / "a.txt").touch()
     (folder / "c.png").touch()
+    (folder / "d").touch()
     assert read_folder(folder)[1] == [
         Skipped("a.txt", "is empty"),
         Skipped("b.txt", "is a named pipe, not a file"),
-        Skipped("c.png", "is of a kind that is not read (.png); .txt, .md, .html, .pdf or .docx files are"),
+        Skipped("c.png", f"has the ending .png, and only {READ} files are read"),
+        Skipped("d", f"has no ending, and only {READ} files are read"),
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.documents import source
-from synth_dspy.domains.documents.labelled import read_labels
+from synth_dspy.domains.documents.labelled import check_labels, read_labels
 from synth_dspy.domains.documents.source import Documents
 
 LEASE = """# Lease
@@ -85,6 +85,29 @@ def test_silence_is_said_by_no_references_or_in_the_task_s_words(tmp_path: Path)
         abstain="The document does not say.",
     )
     assert [row["references"] for row in rows] == [[], []]
+
+
+def test_a_spreadsheet_s_separator_and_the_case_of_its_columns_do_not_matter(tmp_path: Path) -> None:
+    header, *rows = ["Question,ANSWER, Document ", "When does it end?,31 March 2027,lease", "Is there a pool?,,rules"]
+    expected = None
+    for name, separator in (("q.csv", ","), ("q.csv", ";"), ("q.csv", "\t"), ("q.tsv", "\t")):
+        path = tmp_path / name
+        path.write_text("\r\n".join([header, *rows]).replace(",", separator), encoding="utf-8-sig")
+        read = [(row["question"], row["document"], row["references"]) for row in read_labels(path, DOCUMENTS)]
+        assert read == (expected := expected or read)
+    assert expected == [("When does it end?", "lease", ["31 March 2027"]), ("Is there a pool?", "rules", [])]
+
+
+def test_an_empty_cell_or_a_dash_says_that_the_document_does_not_say(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("question,answer,document\nA?,31 March 2027,lease\nB?,,lease\nC?,-,lease\n", encoding="utf-8")
+    check_labels(path)
+    rows = read_labels(path, DOCUMENTS)
+    assert [(row["references"], row["answer_type"]) for row in rows[1:]] == [([], "none")] * 2
+    assert read(tmp_path, label(answer="-"))[0]["references"] == []
+    path.write_text("question,answer,document\nB?,,lease\n", encoding="utf-8")  # nothing is labelled here
+    with pytest.raises(SetupError, match=r"has neither .* \(the answer '-' where the document does not say\)"):
+        check_labels(path)
 
 
 def test_what_a_row_says_itself_stays_and_further_fields_are_kept(tmp_path: Path) -> None:
