@@ -136,6 +136,22 @@ class TestRows:
         with pytest.raises(SetupError, match=message):
             task.source.read()
 
+    @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+    def test_the_first_wrong_rows_are_listed_with_their_number(self, tmp_path: Path, name: str) -> None:
+        teams = ["card", "Card ", "cards", "loans", "card", "logon"]
+        rows = write(tmp_path / "rows.jsonl", [{"text": f"{n}", "team": team} for n, team in enumerate(teams)])
+        lines = ["text,team", *(f"{n},{team}" for n, team in enumerate(teams))]
+        (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+        first = 2 if name == rows.name else 3
+        with pytest.raises(SetupError) as caught:
+            complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / name))).source.read()
+        said = str(caught.value).splitlines()
+        assert said[0].endswith(
+            f"line {first}: field 'team' is \"Card \"; make it card, as the program's type spells it."
+        )
+        assert f"line {first + 2}: field 'team' is \"loans\"; make it one of billing, card, login" in said[2]
+        assert said[3:] == [f"In all, 4 rows of {tmp_path / name} are wrong."]
+
     def test_a_column_that_a_csv_file_lacks_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "rows.csv").write_text("text,label\na,b\n", encoding="utf-8")
         task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.csv")))
