@@ -167,6 +167,7 @@ class TestRows:
         assert results["zero_shot"].score.mean == pytest.approx(1 / 3)
         assert results["zero_shot"].score.n == results.n == 12
         assert "'billing'" in json.dumps(server.requests[-1])
+        assert "strong and weak" in (run.folder / "report.md").read_text(encoding="utf-8")
         assert run.report.is_file()
 
     def test_a_metric_reads_other_outputs_which_the_constant_answer_has_too(
@@ -343,6 +344,8 @@ class TestProgram:
         assert {arm.name for arm in run.results.arms} == {"zero_shot", "bootstrap"}
         assert run.results["zero_shot"].score.mean == 1.0
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
+        written = [(run.folder / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html")]
+        assert not any("strong and weak" in text for text in written), "its rows are of one kind"
         assert "zero_shot" in run.results._repr_html_()
         before = len(server.requests)
         resumed = synth_dspy.compile_task(
