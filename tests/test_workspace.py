@@ -41,8 +41,13 @@ def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path, capsys:
     assert init.main([str(target)]) == 0
     assert find_workspace(target) == target
     assert (target / "data" / "tickets.jsonl").is_file()
+    assert "compile tickets --quick" in (target / "README.md").read_text(encoding="utf-8")
     assert len((target / "programs" / "tickets.py").read_text(encoding="utf-8").splitlines()) <= 40
     assert f"cd {target}" in capsys.readouterr().out
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "README.md").write_text("mine\n")
+    assert init.main([str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept" / "README.md").read_text() == "mine\n"
     (target / "programs" / "own.py").write_text("mine\n")
     with pytest.raises(SetupError, match="nothing was changed"):
         init.main([str(target)])
