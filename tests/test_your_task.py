@@ -159,7 +159,7 @@ class TestRows:
             task.source.read()
 
     def test_a_run_scores_by_equality_and_asks_for_the_labels_alone(self, server: Server, tmp_path: Path) -> None:
-        rows = write(tmp_path / "rows.jsonl", tickets())
+        rows = write(tmp_path / "rows.jsonl", [*tickets(), {"text": " ", "team": "card"}])
         task = Task(program=dspy.Predict(Triage), source=Rows(rows))
         run = synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
         results = run.results
@@ -167,7 +167,9 @@ class TestRows:
         assert results["zero_shot"].score.mean == pytest.approx(1 / 3)
         assert results["zero_shot"].score.n == results.n == 12
         assert "'billing'" in json.dumps(server.requests[-1])
-        assert "strong and weak" in (run.folder / "report.md").read_text(encoding="utf-8")
+        report = (run.folder / "report.md").read_text(encoding="utf-8")
+        assert "strong and weak" in report
+        assert "The input text is empty in 1 of 49 labelled rows" in report
         assert run.report.is_file()
 
     def test_a_metric_reads_other_outputs_which_the_constant_answer_has_too(

@@ -5,6 +5,7 @@ Held-out rows come first, because training rows are checked against them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,9 +49,21 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
             f"At least 3 {noun}s are needed, to learn from some and be scored on others; there are {groups}. "
             f"Add {noun}s, or raise --limit."
         )
+    context.note(*_empty(knowledge.labelled))
     if knowledge.skipped:
         context.say(_skipped(knowledge.skipped))
     return knowledge, splits
+
+
+def _empty(labelled: Sequence[dspy.Example]) -> list[str]:
+    """Sentences on inputs that are empty in some labelled rows."""
+    empty = Counter(
+        name for row in labelled for name, value in row.inputs().items() if isinstance(value, str) and not value.strip()
+    )
+    return [
+        f"The input {name} is empty in {count} of {counted(len(labelled), 'labelled row')}, which are used as they are."
+        for name, count in empty.items()
+    ]
 
 
 def _skipped(skipped: Sequence[Skipped]) -> str:
