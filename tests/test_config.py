@@ -85,6 +85,7 @@ def test_configuration_survives_its_own_file(file: Path, tmp_path: Path) -> None
         ("[models]\nstudnet = 'x'", "models.studnet"),
         ("[task]\nbudget = 'many'", "task.budget"),
         ("x = ", "not valid TOML"),
+        ("[task]\nfolder = 5", r"task\.folder is 5: it is not a path, which is a text in quotes\.$"),
         ("words = 2", "words"),
     ],
 )

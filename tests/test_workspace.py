@@ -36,13 +36,26 @@ def test_a_misspelt_task_is_answered_with_the_nearest(workspace: Path) -> None:
         task_file(workspace, "contract_aq")
 
 
+def test_a_second_task_of_a_file_is_answered_with_the_file_it_needs(tmp_path: Path) -> None:
+    init.main([str(tmp_path / "mine")])
+    file = tmp_path / "mine" / "programs" / "tickets.py"
+    file.write_text(file.read_text(encoding="utf-8") + "\n\n@task\ndef urgent() -> Task: ...\n", encoding="utf-8")
+    with pytest.raises(SetupError, match=r"tickets\.py declares a function urgent, .* move it to urgent\.py"):
+        task_file(tmp_path / "mine", "urgent")
+
+
 def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "mine"
     assert init.main([str(target)]) == 0
     assert find_workspace(target) == target
     assert (target / "data" / "tickets.jsonl").is_file()
+    assert "compile tickets --quick" in (target / "README.md").read_text(encoding="utf-8")
     assert len((target / "programs" / "tickets.py").read_text(encoding="utf-8").splitlines()) <= 40
     assert f"cd {target}" in capsys.readouterr().out
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "README.md").write_text("mine\n")
+    assert init.main([str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept" / "README.md").read_text() == "mine\n"
     (target / "programs" / "own.py").write_text("mine\n")
     with pytest.raises(SetupError, match="nothing was changed"):
         init.main([str(target)])

@@ -136,6 +136,22 @@ class TestRows:
         with pytest.raises(SetupError, match=message):
             task.source.read()
 
+    @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+    def test_the_first_wrong_rows_are_listed_with_their_number(self, tmp_path: Path, name: str) -> None:
+        teams = ["card", "Card ", "cards", "loans", "card", "logon"]
+        rows = write(tmp_path / "rows.jsonl", [{"text": f"{n}", "team": team} for n, team in enumerate(teams)])
+        lines = ["text,team", *(f"{n},{team}" for n, team in enumerate(teams))]
+        (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+        first = 2 if name == rows.name else 3
+        with pytest.raises(SetupError) as caught:
+            complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / name))).source.read()
+        said = str(caught.value).splitlines()
+        assert said[0].endswith(
+            f"line {first}: field 'team' is \"Card \"; make it card, as the program's type spells it."
+        )
+        assert f"line {first + 2}: field 'team' is \"loans\"; make it one of billing, card, login" in said[2]
+        assert said[3:] == [f"In all, 4 rows of {tmp_path / name} are wrong."]
+
     def test_a_column_that_a_csv_file_lacks_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "rows.csv").write_text("text,label\na,b\n", encoding="utf-8")
         task = complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / "rows.csv")))
@@ -143,7 +159,7 @@ class TestRows:
             task.source.read()
 
     def test_a_run_scores_by_equality_and_asks_for_the_labels_alone(self, server: Server, tmp_path: Path) -> None:
-        rows = write(tmp_path / "rows.jsonl", tickets())
+        rows = write(tmp_path / "rows.jsonl", [*tickets(), {"text": " ", "team": "card"}])
         task = Task(program=dspy.Predict(Triage), source=Rows(rows))
         run = synth_dspy.compile_task(task, name="tickets", workspace=tmp_path, **settings(server))
         results = run.results
@@ -151,6 +167,9 @@ class TestRows:
         assert results["zero_shot"].score.mean == pytest.approx(1 / 3)
         assert results["zero_shot"].score.n == results.n == 12
         assert "'billing'" in json.dumps(server.requests[-1])
+        report = (run.folder / "report.md").read_text(encoding="utf-8")
+        assert "strong and weak" in report
+        assert "The input text is empty in 1 of 49 labelled rows" in report
         assert run.report.is_file()
 
     def test_a_metric_reads_other_outputs_which_the_constant_answer_has_too(
@@ -327,6 +346,8 @@ class TestProgram:
         assert {arm.name for arm in run.results.arms} == {"zero_shot", "bootstrap"}
         assert run.results["zero_shot"].score.mean == 1.0
         assert run.results.to_pandas().loc["zero_shot", "score"] == 1.0
+        written = [(run.folder / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html")]
+        assert not any("strong and weak" in text for text in written), "its rows are of one kind"
         assert "zero_shot" in run.results._repr_html_()
         before = len(server.requests)
         resumed = synth_dspy.compile_task(

@@ -50,8 +50,9 @@ def main(args: list[str]) -> int:
     name = config.sample or "tickets"
     try:
         for source, place in files:
-            (target / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target / place)
+            if not (target / place).exists():  # a README of its own
+                (target / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target / place)
         (target / "programs" / "__init__.py").touch()
         if config.eject is not None:
             _eject(config.eject, target)

@@ -57,6 +57,7 @@ def as_clause(message: str) -> str:
     message = message.removeprefix("Value error, ")
     for subject in ("Input ", "String "):
         message = message.replace(subject, "it ", 1) if message.startswith(subject) else message
+    message = message.replace("not a valid path for <class 'pathlib.Path'>", "not a path, which is a text in quotes")
     return message.replace("a valid tuple", _LIST).replace("a valid list", _LIST)
 
 

@@ -60,8 +60,17 @@ def task_file(workspace: Path, name: str) -> Path:
     if name not in names:
         close = get_close_matches(name, names, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"Tasks here: {', '.join(names) or 'none'}."
+        if (holder := _declaring(workspace, name)) is not None:
+            hint = f"{holder} declares a function {name}, but a task has its file's name: move it to {name}.py."
         raise SetupError(f"There is no task named {name!r} in {workspace / 'programs'}. {hint}")
     return workspace / "programs" / f"{name}.py"
+
+
+def _declaring(workspace: Path, name: str) -> Path | None:
+    """A task file with a function of this name, which may be another file's task."""
+    declaration = re.compile(rf"^def {re.escape(name)}\(".encode(), re.MULTILINE)
+    files = sorted((workspace / "programs").glob("*.py"))
+    return next((file for file in files if declaration.search(file.read_bytes())), None)
 
 
 def import_from(workspace: Path, module: str) -> ModuleType:

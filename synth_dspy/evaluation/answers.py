@@ -105,6 +105,8 @@ class AnswerType:
         try:
             self.read(value)
         except ValidationError:
+            if meant := [each for each in self.classes if one_line(each).casefold() == one_line(str(value)).casefold()]:
+                return f"make it {meant[0]}, as the program's type spells it"
             kind = f"one of {', '.join(self.classes)}" if self.classes else getattr(self.annotation, "__name__", "")
             return f"make it {kind or self.annotation}"
         return None

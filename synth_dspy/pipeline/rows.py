@@ -5,6 +5,7 @@ Held-out rows come first, because training rows are checked against them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,19 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
             f"Nobody has labelled questions about these {noun}s: a quick run is scored on its own, which nobody "
             "reviews, as --unreviewed would have it."
         )
+    context.note(*_empty(knowledge.labelled))
     return knowledge, splits
+
+
+def _empty(labelled: Sequence[dspy.Example]) -> list[str]:
+    """Sentences on inputs that are empty in some labelled rows."""
+    empty = Counter(
+        name for row in labelled for name, value in row.inputs().items() if isinstance(value, str) and not value.strip()
+    )
+    return [
+        f"The input {name} is empty in {count} of {counted(len(labelled), 'labelled row')}, which are used as they are."
+        for name, count in empty.items()
+    ]
 
 
 def collect_rows(

@@ -76,7 +76,7 @@ def build_task(workspace: Path, name: str, config: CompileConfig) -> CompleteTas
         if not declared:
             raise SetupError(f"{module.__file__} declares no task: it needs one function decorated with @task.")
         if len(declared) > 1:
-            raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own.")
+            raise SetupError(f"{module.__file__} declares {len(declared)} tasks; give each a file of its own")
         (function,) = declared
         task = function(**_local_settings(config))
         if not isinstance(task, Task):

@@ -22,6 +22,7 @@ from synth_dspy.core.io.reading import parse_json, read_text
 Check = Callable[[Any], str | None]
 LINES = (".jsonl", ".ndjson", ".json")
 TABLES = (".csv", ".tsv")
+_SHOWN = 3
 
 
 def _require(expectation: str, holds: Callable[[Any], bool]) -> Check:
@@ -146,14 +147,20 @@ def _json_rows(
     lines = read_text(path).split("\n")  # splitlines() would also cut at U+2028 inside a string
     remedy = "fix the line" if path.suffix.lower() in LINES else f"the name of a table ends with {' or '.join(TABLES)}"
     rows: list[tuple[str, dict[str, Any]]] = []
+    wrong: list[str] = []
     seen: dict[Any, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        row = _row(line, place, fields, optional, remedy)
-        _check_unique(row, unique, number, seen, place)
+        try:
+            row = _row(line, place, fields, optional, remedy)
+            _check_unique(row, unique, number, seen, place)
+        except SetupError as error:
+            wrong.append(str(error))
+            continue
         rows.append((place, row))
+    _refuse(wrong, path)
     if not rows:
         raise SetupError(f"{path} should hold JSON objects, one per line, but is empty.")
     return rows
@@ -164,6 +171,7 @@ def _csv_rows(
 ) -> list[tuple[str, dict[str, Any]]]:
     reader = table_reader(read_text(path), fields, optional, strict=True)
     rows: list[tuple[str, dict[str, Any]]] = []
+    wrong: list[str] = []
     seen: dict[Any, int] = {}
     try:
         columns = [name for name in reader.fieldnames or [] if name]
@@ -178,16 +186,29 @@ def _csv_rows(
                     f"{place}: has {difference} cells than the header; put texts that hold a separator in quotes."
                 )
             row = {name: cells[name] for name in columns if name in fields or cells[name]}
-            for name, check in {**optional, **fields}.items():
-                if name in fields or name in row:
-                    _check({name: None} | row, name, check, place)
-            _check_unique(row, unique, reader.line_num, seen, place)
+            try:
+                for name, check in {**optional, **fields}.items():
+                    if name in fields or name in row:
+                        _check({name: None} | row, name, check, place)
+                _check_unique(row, unique, reader.line_num, seen, place)
+            except SetupError as error:
+                wrong.append(str(error))
+                continue
             rows.append((place, row))
     except csv.Error as error:
         raise SetupError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); fix the line.") from error
+    _refuse(wrong, path)
     if not rows:
         raise SetupError(f"{path} should hold rows below its header, but has none.")
     return rows
+
+
+def _refuse(wrong: Sequence[str], path: Path) -> None:
+    """Refuse a file for its wrong rows, the first few of which are shown."""
+    if not wrong:
+        return
+    shown = "\n".join(wrong[:_SHOWN])
+    raise SetupError(shown if len(wrong) == 1 else f"{shown}\nIn all, {len(wrong)} rows of {path} are wrong.")
 
 
 def _check_unique(row: Mapping[str, Any], unique: str | None, number: int, seen: dict[Any, int], place: str) -> None:

@@ -88,6 +88,7 @@ def render(run: FinishedRun) -> dict[str, str]:
                 least=least or RIGHT,
                 support=results.get("support"),
             ),
+            "kinds": [k for k in ("answer", "answer_type", "category") if len(results["breakdown"].get(k, ())) > 1],
             "against": {c["arm"]: c for c in results["comparisons"] if c["against"] == results["baseline"]},
             "own": own_comparisons(results),
             "support_note": support_note(results),
