@@ -41,6 +41,7 @@ LEVEL = 0.95
 POWER = 0.80
 NOTHING = 2.0
 """The smallest detectable difference if not even the largest one would be detected."""
+_FEW_PAIRS = 30  # with fewer items the power of the test of 0/1 scores is enumerated
 _EXACT_UP_TO = 14  # sign patterns are enumerated up to 2**14; beyond that they are sampled
 _CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
 
@@ -313,26 +314,71 @@ def smallest_detectable(
     Minimum detectable effect (Bloom 1995): (t_0.975 + t_0.80) standard errors of the mean paired difference, with
     the cluster-robust standard error if groups are the units; with several tests, at the level of Holm's first
     step, 5 % divided by their number. None for fewer than two units or no variation.
+
+    Sign flips show nothing unless enough units differ (6 at 5 %), and few observed differences say little about how
+    many would. So if fewer units differ than would with 80 % power, it is at least the difference that this many units
+    would make, each by as much as those observed and all in one direction. For fewer than `_FEW_PAIRS` items whose
+    differences are all of one size, as those of 0/1 scores, the power is enumerated instead; see `_least_net_share`.
     """
     values, labels = _checked(differences, groups)
     if values.size < 2:
         return None
     sums, counts, unit = _units(values, labels, few_groups)
-    units = len(sums)
-    if np.abs(values).max() < 1e-12:
+    units, sizes = len(sums), np.abs(sums[np.abs(sums) > 1e-12])
+    if not sizes.size:
         return None
-    if unit == "groups" and units < MIN_GROUPS:
-        error = _jackknife_error(sums, counts)
-    elif 2.0 ** (1 - units) * tests > 1 - LEVEL:
-        return NOTHING
-    else:
+    flipped, least = unit == "items" or units >= MIN_GROUPS, 0.0
+    if flipped:
+        needed = math.ceil(1 + math.log2(tests / (1 - LEVEL)) - 1e-9)  # the least p of m units is 2 / 2**m
+        if needed > units:
+            return NOTHING
+        if unit == "items" and units < _FEW_PAIRS and np.ptp(sizes) < 1e-9:
+            return float(sizes[0]) * _least_net_share(len(sizes) / units, units, (1 - LEVEL) / tests)
+        from scipy.stats import beta
+
+        share = float(beta.ppf(POWER, needed, units - needed + 1))  # Clopper & Pearson 1934: that many of the units
+        if len(sizes) < share * units:
+            least = share * units * float(sizes.mean()) / float(counts.sum())
         residuals = sums - counts * (sums.sum() / counts.sum())
         error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
+    else:
+        error = _jackknife_error(sums, counts)
     if error < 1e-12:
         return None
     from scipy.stats import t
 
-    return float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error)
+    return max(least, float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error))
+
+
+def _least_net_share(differing: float, pairs: int, level: float) -> float:
+    """The smallest share of wins less losses that the exact sign test detects with 80 % power.
+
+    The power is enumerated over how many pairs differ (exact unconditional power of McNemar's test; Duffy 1984,
+    "Asymptotic and exact power for the McNemar test and its analogue with R controls per case"). As many are assumed to
+    differ as were observed to (Connor 1987, "Sample size for testing differences in proportions for the paired-sample
+    design"), or as many as the difference itself takes.
+
+    Args:
+        differing: observed share of the pairs that differ.
+        pairs: how many there are.
+        level: of the two-sided test; 2 / 2**pairs or more.
+    """
+    from scipy.stats import binom
+
+    numbers = np.arange(pairs + 1)
+    wins = binom.isf(level / 2, numbers, 0.5) + 1  # the fewest of them that are significant
+
+    def power(net: float) -> float:
+        differ = max(differing, net)
+        chance = (differ + net) / (2 * differ)
+        detected = binom.sf(wins - 1, numbers, chance) + binom.cdf(numbers - wins, numbers, chance)
+        return float(binom.pmf(numbers, pairs, differ) @ detected)
+
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
 
 
 def percentile(values: Sequence[float], q: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -170,6 +171,41 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
     truth = 0.3 * 2.85 / np.sqrt(n)
     significant = [ttest_rel(rng.normal(truth, 0.3, n), np.zeros(n)).pvalue < 0.05 for _ in range(500)]
     assert np.mean(significant) == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(1, 0, 7), (4, 4, 0), (3, 1, 16), (6, 5, 14)])
+def test_the_smallest_detectable_difference_of_a_few_0_1_scores_is_that_of_their_test(
+    wins: int, losses: int, ties: int
+) -> None:
+    """Of 8 items, 6 have to differ before sign flips show anything, however little those observed vary."""
+    gains = [1.0] * wins + [-1.0] * losses + [0.0] * ties
+    least = stats.smallest_detectable(gains)
+    assert least is not None
+    rng, differing = np.random.default_rng(7), (wins + losses) / len(gains)
+
+    def power(truth: float) -> float:
+        differ = max(differing, truth)
+        chances = [(differ + truth) / 2, (differ - truth) / 2, 1 - differ]
+        samples = rng.choice([1.0, -1.0, 0.0], size=(400, len(gains)), p=chances)
+        counts = Counter((int((each > 0).sum()), int((each < 0).sum())) for each in samples)
+        found = sum(
+            n for (up, down), n in counts.items() if (stats.sign_flip_p([1.0] * up + [-1.0] * down) or 1.0) < 0.05
+        )
+        return found / len(samples)
+
+    assert power(least) == pytest.approx(0.8, abs=0.07)
+    assert power(0.7 * least) < 0.7
+    assert least <= 1
+
+
+def test_a_difference_that_few_items_show_is_not_taken_for_a_small_spread() -> None:
+    """Of 40 items 6 have to differ, which 19 % of all do with 80 % power; so with partial credit and with groups."""
+    share = stats.smallest_detectable([1.0] + [0.0] * 39)
+    assert share == pytest.approx(0.19, abs=0.005)
+    assert stats.smallest_detectable([0.5] + [0.0] * 39) == pytest.approx((share or 0) / 2)
+    assert stats.smallest_detectable([0.5, 0.0] + [0.0] * 78, [i // 2 for i in range(80)]) == pytest.approx(
+        (share or 0) / 4
+    )
 
 
 def test_too_few_items_for_any_p_value_can_show_nothing() -> None:
