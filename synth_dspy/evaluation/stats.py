@@ -95,10 +95,13 @@ def estimate(
     (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. If groups
     are all alike although their items differ, items are resampled.
 
-    Three scores that are nearly equal are as little evidence as three equal ones. For fewer than `FEW` scores (but not
-    for paired differences, whose test is exact) the interval is therefore never narrower than that bound: unobserved
-    scores may still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything
-    All Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
+    Of fewer than `FEW` items that all score 0 or 1 the interval is Clopper and Pearson's exact one of a share: the
+    bootstrap has next to nothing to draw from, and its ends jump from one possible mean to another with the seed.
+
+    Three scores that are nearly equal are as little evidence as three equal ones. For fewer than `FEW` other scores
+    (but not for paired differences, whose test is exact) the interval is therefore never narrower than that bound:
+    unobserved scores may still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is
+    Everything All Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
 
     Args:
         scores: one per item, shape (n,).
@@ -117,6 +120,8 @@ def estimate(
     if np.ptp(values) >= 1e-12 > np.ptp(sums - mean * counts):
         return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed, level=level)
     few = values.size < FEW and bounds == (0.0, 1.0)
+    if few and unit == "items" and np.isin(values, bounds).all():
+        return Estimate(mean, *_exact(int(values.sum()), units, level), units, units)
     low, high = _interval(sums, counts, unit, bounds, few, resamples, seed, level)
     return Estimate(mean, low, high, values.size, units, unit)
 
@@ -390,7 +395,10 @@ def method(n: int, groups: int = MIN_GROUPS) -> str:
     """The method of `estimate` for `n` scores; `groups` is their number if groups are the units."""
     if groups < MIN_GROUPS:
         return "95 % Student's t with a delete-one-group jackknife"
-    few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on unobserved scores)"
+    few = (
+        f" (fewer than {FEW} items: of 0/1 scores Clopper and Pearson's exact interval, of others at least their bound "
+        "on unobserved scores)"
+    )
     return "95 % BCa bootstrap, t-expanded" + (few if n < FEW else "")
 
 
@@ -461,6 +469,15 @@ def _interval(
         if few:
             low, high = min(low, unseen[0]), max(high, unseen[1])
     return max(bounds[0], low), min(bounds[1], high)
+
+
+def _exact(right: int, n: int, level: float) -> tuple[float, float]:
+    """The exact interval of a share (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, right, n - right + 1)) if right else 0.0
+    return low, float(beta.isf(tail, right + 1, n - right)) if right < n else 1.0
 
 
 def _jackknife_error(sums: Array, counts: Array) -> float:

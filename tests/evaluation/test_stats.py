@@ -122,6 +122,17 @@ def test_few_scores_that_are_nearly_equal_say_no_more_than_equal_ones(near: list
         assert (e.high or 0) - (e.low or 0) > 0.6
 
 
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(1, 8, 0.0032, 0.5265), (7, 8, 0.4735, 0.9968), (0, 8, 0.0, 0.3694), (2, 4, 0.0676, 0.9324), (4, 9, 0.137, 0.788)],
+)
+def test_few_0_1_scores_have_the_exact_interval_whatever_the_seed(right: int, n: int, low: float, high: float) -> None:
+    """As by binom.test(1, 8) in R."""
+    for seed, resamples in ((0, 10_000), (1, 2_000)):
+        e = stats.estimate([1.0] * right + [0.0] * (n - right), seed=seed, resamples=resamples)
+        assert (e.low, e.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
 @pytest.mark.parametrize("n", [3, 5, 9])
 def test_the_interval_of_few_scores_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(6)
